@@ -1,0 +1,214 @@
+"""Model packages: a folder of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`. Knows no volumes and no DICOM."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from models.labels import Role
+from models.network import NetworkSettings
+
+FORMAT = 1
+"""Version of the package format; a reader refuses a newer one."""
+NORMALISATION = "robust-head-1"
+"""Name of the one normalising scheme of `pipeline.normalise`; weights learned under another are refused."""
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "MODEL_CARD.md"
+BUNDLED = Path(__file__).parent / "packages"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class IntendedUse(StrEnum):
+    """What a package's makers allow it to be used for."""
+
+    DEMONSTRATION = "demonstration"
+    RESEARCH = "research"
+    CLINICAL = "clinical"
+
+
+class PackageBroken(ValueError):
+    """A model package is incomplete, contradictory, or its weights are not those that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLabel:
+    """One sigmoid channel of a network."""
+
+    name: str
+    threshold: float
+    """Probability from which a voxel belongs to the label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """A trained network with all that is needed to use it rightly."""
+
+    name: str
+    version: str
+    intended_use: IntendedUse
+    summary: str
+    channels: tuple[Role, ...]
+    """Input channels in the order of the network's."""
+    spacing_mm: float
+    """Edge of the isotropic voxels that the network sees."""
+    normalisation: str
+    labels: tuple[OutputLabel, ...]
+    """Output channels in the order of the network's."""
+    network: NetworkSettings
+    weights_sha256: str
+    folder: Path
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the weights lie."""
+        return self.folder / WEIGHTS_FILE
+
+    @property
+    def weights_bytes(self) -> bytes:
+        """The weights' file, read once and checked against `weights_sha256`. Raises PackageBroken."""
+        try:
+            content = self.weights_path.read_bytes()
+        except OSError as exc:
+            raise PackageBroken(f"Model {self.name}: {self.weights_path} cannot be read ({exc.strerror}).") from exc
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.weights_sha256:
+            raise PackageBroken(
+                f"Model {self.name}: {self.weights_path} has sha256 {found[:12]}..., model.toml says "
+                f"{self.weights_sha256[:12]}.... The weights were changed or damaged; install the package again."
+            )
+        return content
+
+
+def _table(document: dict[str, Any], key: str, where: Path) -> dict[str, Any]:
+    value = document.get(key)
+    if not isinstance(value, dict):
+        raise PackageBroken(f"{where}: the table [{key}] is missing.")
+    return value
+
+
+def read_package(folder: Path) -> ModelPackage:
+    """The package in `folder`, its `model.toml` checked; the weights are not read. Raises PackageBroken."""
+    where = folder / "model.toml"
+    try:
+        document = tomllib.loads(where.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise PackageBroken(f"{folder} is no model package: it has no model.toml.") from exc
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise PackageBroken(f"{where} cannot be read: {exc}") from exc
+    if document.get("format") != FORMAT:
+        raise PackageBroken(f"{where}: format is {document.get('format')!r}; this version of glionode reads {FORMAT}.")
+    source, network, weights = (_table(document, key, where) for key in ("input", "network", "weights"))
+    outputs = document.get("output")
+    if not isinstance(outputs, list) or not outputs:
+        raise PackageBroken(f"{where}: there is no [[output]].")
+    try:
+        package = ModelPackage(
+            name=str(document["name"]),
+            version=str(document["version"]),
+            intended_use=IntendedUse(document["intended_use"]),
+            summary=str(document.get("summary", "")),
+            channels=tuple(Role(name) for name in source["channels"]),
+            spacing_mm=float(source["spacing_mm"]),
+            normalisation=str(source["normalisation"]),
+            labels=tuple(OutputLabel(str(output["label"]), float(output["threshold"])) for output in outputs),
+            network=NetworkSettings(
+                init_filters=int(network["init_filters"]),
+                blocks_down=tuple(int(number) for number in network["blocks_down"]),
+                blocks_up=tuple(int(number) for number in network["blocks_up"]),
+                upsample_mode=network["upsample_mode"],
+            ),
+            weights_sha256=str(weights["sha256"]),
+            folder=folder,
+        )
+    except KeyError as exc:
+        raise PackageBroken(f"{where}: {exc.args[0]} is missing.") from exc
+    except (ValueError, TypeError) as exc:
+        raise PackageBroken(f"{where}: {exc}.") from exc
+    _check_values(package, where)
+    return package
+
+
+def _check_values(package: ModelPackage, where: Path) -> None:
+    if not _NAME.fullmatch(package.name):
+        raise PackageBroken(f"{where}: name must be small letters, digits, '.', '_' or '-', not {package.name!r}.")
+    if len(set(package.channels)) != len(package.channels) or not package.channels:
+        raise PackageBroken(f"{where}: input channels must be named once each.")
+    if len({label.name for label in package.labels}) != len(package.labels):
+        raise PackageBroken(f"{where}: output labels must be named once each.")
+    if not all(0 < label.threshold < 1 for label in package.labels):
+        raise PackageBroken(f"{where}: a threshold must lie between 0 and 1.")
+    if not 0.2 <= package.spacing_mm <= 5:
+        raise PackageBroken(f"{where}: spacing_mm must lie between 0.2 and 5.")
+    if package.normalisation != NORMALISATION:
+        raise PackageBroken(f"{where}: normalisation {package.normalisation!r} is unknown; this is {NORMALISATION!r}.")
+    if package.network.upsample_mode not in ("deconv", "pixelshuffle", "nontrainable"):
+        raise PackageBroken(f"{where}: upsample_mode {package.network.upsample_mode!r} is unknown.")
+
+
+def list_packages(installed: Path | None) -> tuple[ModelPackage, ...]:
+    """Every readable package: the installed ones (a folder of packages) before the bundled, each sorted by name."""
+    folders = [
+        entry.parent
+        for root in (installed, BUNDLED)
+        if root is not None and root.is_dir()
+        for entry in sorted(root.glob("*/model.toml"))
+        if not entry.parent.name.startswith(".")
+    ]
+    return tuple(read_package(folder) for folder in folders)
+
+
+def find_package(name: str, installed: Path | None) -> ModelPackage:
+    """The package called `name`, an installed one before a bundled one. Raises PackageBroken."""
+    for root in (installed, BUNDLED):
+        if root is not None and _NAME.fullmatch(name) and (root / name / "model.toml").is_file():
+            return read_package(root / name)
+    raise PackageBroken(f"There is no model package called {name!r}; `glionode models list` shows those there are.")
+
+
+def verify_package(package: ModelPackage) -> None:
+    """Check that weights match their sha256, fit the network name by name and shape by shape, and are finite.
+
+    Raises PackageBroken.
+    """
+    from models.weights import load_network
+
+    load_network(package)
+    if not (package.folder / CARD_FILE).is_file():
+        raise PackageBroken(f"Model {package.name}: {CARD_FILE} is missing from {package.folder}.")
+
+
+def install_package(source: Path, installed: Path) -> ModelPackage:
+    """Copy the package in folder `source` into the folder `installed` after verifying it. Raises PackageBroken.
+
+    A package of the same name and version with other weights is refused; an older version is replaced.
+    """
+    package = read_package(source)
+    verify_package(package)
+    target = installed / package.name
+    if target.is_dir():
+        present = read_package(target)
+        if present.version == package.version and present.weights_sha256 != package.weights_sha256:
+            raise PackageBroken(
+                f"Model {package.name} {package.version} is installed with other weights; give the new one a new version."
+            )
+    installed.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
+    try:
+        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE):
+            shutil.copyfile(source / name, staging / name)
+        retired = installed / f".{package.name}-retired"
+        shutil.rmtree(retired, ignore_errors=True)
+        if target.exists():
+            os.rename(target, retired)
+        os.rename(staging, target)
+        shutil.rmtree(retired, ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return read_package(target)

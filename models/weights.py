@@ -1,0 +1,44 @@
+"""Weights in and out of a package: float16 safetensors on disk, float32 in the network. No pickle is ever read."""
+
+import hashlib
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+from models.network import build_network
+from models.package import ModelPackage, PackageBroken
+
+
+def load_network(package: ModelPackage) -> nn.Module:
+    """The package's network on the CPU, float32, in evaluation mode.
+
+    Raises PackageBroken where the weights are damaged, do not fit the network that `model.toml` describes, or are not
+    finite.
+    """
+    try:
+        state = load_safetensors(package.weights_bytes)
+    except SafetensorError as exc:
+        raise PackageBroken(f"Model {package.name}: {package.weights_path} is no safetensors file ({exc}).") from exc
+    network = build_network(package.network, len(package.channels), len(package.labels))
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise PackageBroken(
+            f"Model {package.name}: {len(wrong)} weights do not fit the network of model.toml, first {wrong[0]} "
+            f"(network {expected.get(wrong[0])}, file {found.get(wrong[0])})."
+        )
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise PackageBroken(f"Model {package.name}: some weights are not finite.")
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    return network.eval()
+
+
+def pack_weights(network: nn.Module) -> tuple[bytes, str]:
+    """The network's weights as float16 safetensors, and their sha256 in hexadecimal."""
+    state = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
+    content = save_safetensors(state)
+    return content, hashlib.sha256(content).hexdigest()

@@ -1,0 +1,87 @@
+"""What a study came to: the frozen value that the encoders, the report and the archive share. Computes nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels import Label, Role
+from models.package import IntendedUse
+from pipeline.align import RoleAlignment
+from pipeline.study import Series
+from pipeline.volume import Frame, Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model it was."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of its weights."""
+    intended_use: IntendedUse
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeries:
+    """A series that took part, as it was read."""
+
+    role: Role
+    series: Series
+    geometry: Geometry
+    frames: tuple[Frame, ...]
+    """One per slice of `geometry`, in slice order."""
+    why: tuple[str, ...]
+    """Why this series was chosen for the role, and what was noticed in reading it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdcStatistics:
+    """ADC inside a label, 10^-6 mm2/s, over the valid voxels of the ADC map's own grid (failed fits left out)."""
+
+    voxel_count: int
+    mean: float
+    median: float
+    minimum: float
+    maximum: float
+    standard_deviation: float
+    """Of the population (divided by n)."""
+    percentile_10: float
+    percentile_90: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMeasurement:
+    """What was measured of one label, on the T1CE grid unless it says otherwise."""
+
+    label: Label
+    volume_ml: float
+    lesion_count: int
+    """Connected components with 26-connectivity."""
+    adc: AdcStatistics | None
+    """None for labels where it is not measured, and where no valid ADC voxel lies inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationResult:
+    """A segmented study."""
+
+    study_instance_uid: str
+    sources: tuple[SourceSeries, ...]
+    alignments: tuple[RoleAlignment, ...]
+    """One for every source but T1CE."""
+    masks: NDArray[np.bool_]
+    """(labels, slices, rows, columns) on the T1CE series' own grid; labels in the order of `models.labels.LABELS`."""
+    measurements: tuple[LabelMeasurement, ...]
+    """In the order of `models.labels.LABELS`."""
+    model: ModelIdentity
+    device: str
+    """Where the network ran, e.g. "cuda", "cpu", "cpu (GPU memory ran out)"."""
+
+    def source(self, role: Role) -> SourceSeries:
+        """The series that took part in this role. Raises KeyError."""
+        for source in self.sources:
+            if source.role is role:
+                return source
+        raise KeyError(role)

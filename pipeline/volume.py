@@ -1,0 +1,110 @@
+"""Geometry and the voxels that stand in it. LPS, millimetres, arrays (slice, row, column). Knows no DICOM."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = tuple[float, float, float]
+
+
+def _vector(values: NDArray[np.float64]) -> Vector:
+    return (float(values[0]), float(values[1]), float(values[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the voxels of an array stand in the patient.
+
+    World coordinates are DICOM's patient coordinates (PS3.3 C.7.6.2.1.1): LPS, millimetres. A voxel's index is
+    (slice, row, column) and means the voxel's centre.
+    """
+
+    shape: tuple[int, int, int]
+    """Numbers of slices, rows and columns."""
+    origin_mm: Vector
+    """World coordinates of voxel (0, 0, 0)."""
+    slice_step_mm: Vector
+    """World vector from one slice to the next; its length is the slice spacing."""
+    row_step_mm: Vector
+    """World vector from one row to the next (down the image)."""
+    column_step_mm: Vector
+    """World vector from one column to the next (along a row)."""
+    frame_of_reference_uid: str
+    """(0020,0052); two geometries can be compared in world coordinates only where it is the same."""
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """4 x 4 matrix from homogeneous (slice, row, column, 1) to LPS millimetres."""
+        matrix = np.eye(4)
+        matrix[:3, 0] = self.slice_step_mm
+        matrix[:3, 1] = self.row_step_mm
+        matrix[:3, 2] = self.column_step_mm
+        matrix[:3, 3] = self.origin_mm
+        return matrix
+
+    @property
+    def spacing_mm(self) -> Vector:
+        """Distances between neighbouring slices, rows and columns."""
+        return _vector(np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def centre_mm(self) -> Vector:
+        """World coordinates of the middle of the grid."""
+        middle = (np.array(self.shape, float) - 1) / 2
+        return _vector(self.affine[:3, :3] @ middle + self.affine[:3, 3])
+
+    @classmethod
+    def from_affine(cls, affine: NDArray[np.float64], shape: tuple[int, int, int], frame_of_reference_uid: str) -> Self:
+        """The geometry whose `affine` is the given 4 x 4 matrix."""
+        return cls(
+            shape=shape,
+            origin_mm=_vector(affine[:3, 3]),
+            slice_step_mm=_vector(affine[:3, 0]),
+            row_step_mm=_vector(affine[:3, 1]),
+            column_step_mm=_vector(affine[:3, 2]),
+            frame_of_reference_uid=frame_of_reference_uid,
+        )
+
+    @classmethod
+    def axial(
+        cls, shape: tuple[int, int, int], spacing_mm: Vector, centre_mm: Vector, frame_of_reference_uid: str
+    ) -> Self:
+        """An axis-aligned grid: slices towards the head, rows towards the back, columns towards the left."""
+        affine = np.diag([0.0, 0.0, 0.0, 1.0])
+        affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
+        affine[:3, 3] = np.array(centre_mm) - affine[:3, :3] @ ((np.array(shape, float) - 1) / 2)
+        return cls.from_affine(affine, shape, frame_of_reference_uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The image behind one slice of a volume."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    number: int
+    """Frame number from 1 (PS3.3 C.7.6.16); 1 in a classic single-frame image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Voxels with their geometry and, where they came from images, the frame behind each slice."""
+
+    pixels: NDArray[np.float32]
+    """(slice, row, column), rescaled. ADC in 10^-6 mm2/s; NaN where a value is missing (a failed fit)."""
+    geometry: Geometry
+    frames: tuple[Frame, ...] = ()
+    """One per slice, in slice order; empty for volumes that were computed."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, e.g. the factor applied to ADC units. Goes into the report."""
+
+    def __post_init__(self) -> None:
+        assert self.pixels.shape == self.geometry.shape, (self.pixels.shape, self.geometry.shape)
+        assert not self.frames or len(self.frames) == self.geometry.shape[0]
