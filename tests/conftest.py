@@ -1,0 +1,34 @@
+"""What every test may ask for: other people's programs, and a folder of the data beside the checkout."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def program() -> Callable[[str], str]:
+    """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            message = f"program {name} is missing; `make test` as root installs it"
+            if os.environ.get("CI") == "true":
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real and semi-real data beside the checkout; tests that use it are skipped where it is not there."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the trial data beside the checkout is not here")
+    return SHARED_DATA
