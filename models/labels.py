@@ -17,7 +17,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One of the labels that the node writes. Labels overlap: each is a mask of its own, never a value in a label map."""
+    """One of the labels that the node writes. Labels overlap: each is a mask of its own, never a value in a map."""
 
     number: int
     """Segment number in the SEG on the T1CE grid (PS3.3 C.8.20.2: numbers start at 1)."""

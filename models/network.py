@@ -63,5 +63,3 @@ def count_parameters(network: nn.Module) -> int:
 def pad_to_stride(size: int, stride: int) -> int:
     """The smallest multiple of `stride` that is at least `size`."""
     return -(-size // stride) * stride
-
-

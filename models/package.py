@@ -1,7 +1,6 @@
-"""Model packages: a folder of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`. Knows no volumes and no DICOM."""
+"""Model packages: a folder of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`. Knows no volumes."""
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -196,7 +195,8 @@ def install_package(source: Path, installed: Path) -> ModelPackage:
         present = read_package(target)
         if present.version == package.version and present.weights_sha256 != package.weights_sha256:
             raise PackageBroken(
-                f"Model {package.name} {package.version} is installed with other weights; give the new one a new version."
+                f"Model {package.name} {package.version} is installed with other weights; "
+                "give the new one a new version."
             )
     installed.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
@@ -206,8 +206,8 @@ def install_package(source: Path, installed: Path) -> ModelPackage:
         retired = installed / f".{package.name}-retired"
         shutil.rmtree(retired, ignore_errors=True)
         if target.exists():
-            os.rename(target, retired)
-        os.rename(staging, target)
+            target.rename(retired)
+        staging.rename(target)
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -1,20 +1,191 @@
-"""Bring the volumes of a study onto one grid. (types; the step itself is being written)"""
+"""Bring the chosen volumes onto one grid: rigid registration onto T1CE, then resampling. Knows no headers."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from models.labels import Role
-from pipeline.volume import Vector
+from pipeline.alignment import RoleAlignment, as_matrix
+from pipeline.normalise import head_mask
+from pipeline.resample import resample
+from pipeline.volume import IDENTITY, Geometry, Volume
 
 
 @dataclass(frozen=True, slots=True)
-class RoleAlignment:
-    """How one series was moved onto T1CE."""
+class AlignSettings:
+    """How far and how finely a series may be moved onto T1CE."""
 
-    role: Role
-    kept: bool
-    """False where the scanner's own geometry was used."""
-    rotation_deg: Vector
-    translation_mm: Vector
-    matrix: tuple[tuple[float, float, float, float], ...]
-    """4 x 4, from T1CE world coordinates to this series' world coordinates (LPS, mm)."""
-    why: str
+    enabled: bool = True
+    """False takes the scanner's own coordinates for every series."""
+    max_rotation_deg: float = 15.0
+    """A larger rotation is taken for a failed registration, and the scanner's geometry is used."""
+    max_translation_mm: float = 25.0
+    """Likewise for the shift of the head's centre."""
+    min_gain: float = 0.005
+    """Mutual information (nats) that a registration must gain to be kept."""
+    resolution_mm: float = 3.0
+    """Edge of the voxels on which mutual information is measured."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution_mm <= 10:
+            raise ValueError("resolution_mm must lie between 1 and 10")
+        if self.max_rotation_deg <= 0 or self.max_translation_mm <= 0:
+            raise ValueError("max_rotation_deg and max_translation_mm must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The study's channels on one grid."""
+
+    channels: Tensor
+    """(roles, slices, rows, columns) float32; NaN where a series has no value."""
+    roles: tuple[Role, ...]
+    grid: Geometry
+    """Axis-aligned in T1CE's world: slices towards the head, rows towards the back, columns towards the left."""
+    alignments: tuple[RoleAlignment, ...]
+    """One for every role but T1CE, in the order of `roles`."""
+
+
+def align(
+    volumes: Mapping[Role, Volume],
+    roles: tuple[Role, ...],
+    spacing_mm: float,
+    stride: int,
+    device: torch.device,
+    settings: AlignSettings = AlignSettings(),
+) -> Aligned:
+    """Register every volume onto T1CE and sample all of them on one grid around the head.
+
+    The grid has isotropic voxels of `spacing_mm` and sizes that are multiples of `stride`. Registration is rigid, by
+    Mattes' mutual information (Mattes et al. 2003, IEEE TMI 22:120), from the scanner's coordinates, on one thread
+    a series so that the same input gives the same transform. Raises KeyError where a role has no volume.
+    """
+    t1ce = volumes[Role.T1CE]
+    moving = tuple(role for role in roles if role is not Role.T1CE)
+    fixed = torch.from_numpy(t1ce.pixels).to(device)[None]
+    low, high = _head_box(fixed[0], t1ce.geometry)
+    alignments = _register_all(fixed, low, high, volumes, moving, settings)
+    grid = _grid(low, high, spacing_mm, stride, t1ce.geometry.frame_of_reference_uid)
+    to_series = {alignment.role: alignment.matrix for alignment in alignments}
+    channels = torch.empty((len(roles), *grid.shape), device=device)
+    for channel, role in enumerate(roles):
+        voxels = fixed if role is Role.T1CE else torch.from_numpy(volumes[role].pixels).to(device)[None]
+        channels[channel] = resample(voxels, volumes[role].geometry, grid, to_series.get(role, IDENTITY))[0]
+    return Aligned(channels, roles, grid, alignments)
+
+
+def _head_box(t1ce: Tensor, geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """World corners (low, high) of the axis-aligned box around the head, with 5 mm to spare."""
+    mask = head_mask(t1ce)
+    corners = []
+    for axis in range(3):
+        counts = mask.sum(dim=[other for other in range(3) if other != axis]).cpu().numpy()
+        # A plane belongs to the head from 1 % of its voxels on: lonely noise does not widen the box.
+        planes = np.flatnonzero(counts > 0.01 * mask[0].numel() if axis == 0 else counts > 0.01 * counts.max())
+        corners.append((planes[0], planes[-1]) if len(planes) else (0, geometry.shape[axis] - 1))
+    points = np.array([[s, r, c, 1.0] for s in corners[0] for r in corners[1] for c in corners[2]])
+    world = (geometry.affine @ points.T)[:3]
+    return world.min(axis=1) - 5, world.max(axis=1) + 5
+
+
+def _grid(
+    low: NDArray[np.float64], high: NDArray[np.float64], spacing_mm: float, stride: int, frame_of_reference_uid: str
+) -> Geometry:
+    x, y, z = (int(-(-length // (spacing_mm * stride)) * stride) for length in high - low)
+    middle = (low + high) / 2
+    centre = (float(middle[0]), float(middle[1]), float(middle[2]))
+    return Geometry.axial((z, y, x), (spacing_mm, spacing_mm, spacing_mm), centre, frame_of_reference_uid)
+
+
+def _register_all(
+    fixed: Tensor,
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    volumes: Mapping[Role, Volume],
+    roles: tuple[Role, ...],
+    settings: AlignSettings,
+) -> tuple[RoleAlignment, ...]:
+    t1ce = volumes[Role.T1CE].geometry
+    if not settings.enabled:
+        return tuple(_scanner_geometry(role, "registration is switched off in the settings") for role in roles)
+    coarse = _grid(low, high, settings.resolution_mm, 1, t1ce.frame_of_reference_uid)
+    sampled = resample(fixed, t1ce, coarse)[0]
+    mask = head_mask(sampled).cpu().numpy()
+    image = _image(torch.nan_to_num(sampled, nan=0.0).cpu().numpy(), coarse)
+    fixed_mask = _image(mask.astype(np.uint8), coarse)
+    with ThreadPoolExecutor(max_workers=max(1, len(roles))) as pool:
+        return tuple(pool.map(lambda role: _register(role, image, fixed_mask, volumes[role], t1ce, settings), roles))
+
+
+def _register(
+    role: Role, fixed: sitk.Image, fixed_mask: sitk.Image, volume: Volume, t1ce: Geometry, settings: AlignSettings
+) -> RoleAlignment:
+    moving = _image(np.nan_to_num(volume.pixels, nan=0.0), volume.geometry)
+    centre = fixed.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in fixed.GetSize()])
+    same_frame = volume.geometry.frame_of_reference_uid == t1ce.frame_of_reference_uid
+    try:
+        before = _metric(fixed, fixed_mask).MetricEvaluate(fixed, moving)  # with the identity
+        transform = sitk.Euler3DTransform()
+        transform.SetCenter(centre)
+        method = _metric(fixed, fixed_mask)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.5
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetShrinkFactorsPerLevel([2, 1])
+        method.SetSmoothingSigmasPerLevel([2.0, 1.0])
+        method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+        method.SetInitialTransform(transform, inPlace=True)
+        method.Execute(fixed, moving)
+        after_method = _metric(fixed, fixed_mask)
+        after_method.SetInitialTransform(transform)
+        gain = before - after_method.MetricEvaluate(fixed, moving)  # ITK's value is minus the mutual information
+    except RuntimeError:
+        # ITK throws where the two images do not overlap enough to measure mutual information.
+        return _scanner_geometry(role, "registration found too little overlap; the scanner's geometry is used")
+    angles = np.degrees((transform.GetAngleX(), transform.GetAngleY(), transform.GetAngleZ()))
+    rotation = (float(angles[0]), float(angles[1]), float(angles[2]))
+    x, y, z = transform.GetTranslation()
+    words = f"mutual information gained {gain:.3f}" + ("" if same_frame else "; the frames of reference differ")
+    if gain < settings.min_gain:
+        return _scanner_geometry(role, f"{words}: too little, the scanner's geometry is used")
+    if (
+        max(map(abs, rotation)) > settings.max_rotation_deg
+        or float(np.hypot(np.hypot(x, y), z)) > settings.max_translation_mm
+    ):
+        return _scanner_geometry(role, f"{words}, but the motion is out of bounds: the scanner's geometry is used")
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
+    matrix[:3, 3] = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    return RoleAlignment(role, True, rotation, (x, y, z), as_matrix(matrix), words)
+
+
+def _metric(fixed: sitk.Image, fixed_mask: sitk.Image) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # sums over threads would make the last digits depend on their order
+    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
+    method.SetMetricFixedMask(fixed_mask)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(sitk.Euler3DTransform())
+    return method
+
+
+def _image(voxels: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    """A SimpleITK image; ITK's axes are (column, row, slice), its world LPS as ours."""
+    image = sitk.GetImageFromArray(voxels)
+    affine, spacing = geometry.affine, np.array(geometry.spacing_mm)
+    direction = (affine[:3, :3] / spacing)[:, ::-1]
+    image.SetSpacing([float(value) for value in spacing[::-1]])
+    image.SetOrigin(geometry.origin_mm)
+    image.SetDirection([float(value) for value in direction.ravel()])
+    return image
+
+
+def _scanner_geometry(role: Role, why: str) -> RoleAlignment:
+    return RoleAlignment(role, False, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), IDENTITY, why)

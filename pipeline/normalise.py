@@ -58,7 +58,8 @@ def _scale(channel: Tensor, role: Role, head: Tensor) -> Tensor:
     if inside.numel() == 0:
         return torch.zeros_like(channel)
     p10, median, p90 = _quantiles(inside, (0.1, 0.5, 0.9))
-    return ((channel - median) / (p90 - p10).clamp(min=1e-6)).clamp(*_CLIP)
+    scaled: Tensor = (channel - median) / (p90 - p10).clamp(min=1e-6)
+    return scaled.clamp(*_CLIP)
 
 
 def _quantiles(values: Tensor, fractions: tuple[float, ...]) -> Tensor:

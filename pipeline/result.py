@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.labels import Label, Role
 from models.package import IntendedUse
-from pipeline.align import RoleAlignment
+from pipeline.alignment import RoleAlignment
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry
 

@@ -8,7 +8,7 @@ from pipeline.volume import Vector
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """The header fields of one SOP instance that choosing and reading need. Absent or unreadable values are None or ()."""
+    """The header fields of one SOP instance that choosing and reading need; absent or unreadable ones are None or ()."""
 
     path: Path
     sop_class_uid: str

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = tuple[float, float, float]
+Matrix = tuple[tuple[float, float, float, float], ...]
+"""A 4 x 4 homogeneous matrix between world coordinates, LPS millimetres."""
+IDENTITY: Matrix = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def program() -> Callable[[str], str]:
     """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        beside_python = str(Path(sys.executable).parent)  # where the dcmqi wheel puts its programs
+        path = shutil.which(name) or shutil.which(name, path=beside_python)
         if path is None:
             message = f"program {name} is missing; `make test` as root installs it"
             if os.environ.get("CI") == "true":

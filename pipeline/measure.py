@@ -1,0 +1,59 @@
+"""Measure masks: volumes, lesions, ADC inside. Knows no tensors and no DICOM."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.labels import LABELS
+from pipeline.result import AdcStatistics, LabelMeasurement
+from pipeline.volume import Geometry, Volume
+
+_ADC_LABELS = (1, 2)
+"""Numbers of the labels inside which ADC is measured: enhancing tumour and ADC abnormality."""
+
+
+def measure(
+    masks: NDArray[np.bool_], geometry: Geometry, masks_on_adc: NDArray[np.bool_], adc: Volume
+) -> tuple[LabelMeasurement, ...]:
+    """One measurement for each of `models.labels.LABELS`.
+
+    `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid: volumes and lesions. `masks_on_adc` is the
+    same labels on the grid of `adc` (10^-6 mm2/s, NaN where missing): ADC is read at the map's own voxels and not at
+    interpolated ones.
+    """
+    return tuple(
+        LabelMeasurement(
+            label=label,
+            volume_ml=float(np.count_nonzero(mask)) * geometry.voxel_volume_mm3 / 1000,
+            lesion_count=count_lesions(mask),
+            adc=adc_statistics(on_adc, adc) if label.number in _ADC_LABELS else None,
+        )
+        for label, mask, on_adc in zip(LABELS, masks, masks_on_adc, strict=True)
+    )
+
+
+def count_lesions(mask: NDArray[np.bool_]) -> int:
+    """Connected components of a (slices, rows, columns) mask; voxels that share a corner are connected (26)."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found or found[0] is None:
+        return 0
+    return int(ndimage.label(mask[found[0]], structure=np.ones((3, 3, 3)))[1])
+
+
+def adc_statistics(mask: NDArray[np.bool_], adc: Volume) -> AdcStatistics | None:
+    """ADC over the valid voxels of a mask on the map's grid; None where there is none."""
+    values = adc.pixels[mask].astype(np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return None
+    percentile_10, median, percentile_90 = (float(value) for value in np.percentile(values, (10, 50, 90)))
+    return AdcStatistics(
+        voxel_count=int(values.size),
+        mean=float(values.mean()),
+        median=median,
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        standard_deviation=float(values.std()),
+        percentile_10=percentile_10,
+        percentile_90=percentile_90,
+    )

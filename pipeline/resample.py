@@ -1,0 +1,92 @@
+"""Sample voxels of one geometry at the points of another, on the chosen device. Knows no roles."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.volume import IDENTITY, Geometry, Matrix
+
+_POINTS_AT_ONCE = 4_000_000
+"""Bounds the memory of the sampling points (12 bytes each) whatever the size of the target."""
+
+
+def resample(voxels: Tensor, source: Geometry, target: Geometry, target_to_source: Matrix = IDENTITY) -> Tensor:
+    """Trilinear values of `voxels` at the voxel centres of `target`.
+
+    `voxels` is (channels, slices, rows, columns) float on `source`; the result (channels, slices, rows, columns) on
+    `target`, float32, same device. `target_to_source` maps world points of `target` to world points of `source`.
+    NaN are missing values: they take no part, and a point gets NaN where less than half of its weight is present,
+    which is so outside of `source` too. Where `target` is coarser than `source`, a Gaussian along the source's axes
+    keeps detail that the target cannot hold from aliasing.
+    """
+    smooth = _smoothing(voxels.float(), source, target)
+    present = torch.isfinite(smooth)
+    complete = bool(present.all())
+    stack = torch.cat([torch.nan_to_num(smooth, nan=0.0), _weights(present, complete)])
+    sampled = _sample(stack, _index_map(source, target, target_to_source), target.shape)
+    values, weights = sampled[: voxels.shape[0]], sampled[voxels.shape[0] :]
+    return torch.where(weights >= 0.5, values / weights.clamp(min=0.5), torch.nan)
+
+
+def _weights(present: Tensor, complete: bool) -> Tensor:
+    return torch.ones_like(present[:1], dtype=torch.float32) if complete else present.float()
+
+
+def _index_map(source: Geometry, target: Geometry, target_to_source: Matrix) -> NDArray[np.float64]:
+    """4 x 4 from an index of `target` to a (fractional) index of `source`."""
+    index_map: NDArray[np.float64] = np.linalg.inv(source.affine) @ np.array(target_to_source) @ target.affine
+    return index_map
+
+
+def _sample(stack: Tensor, index_map: NDArray[np.float64], shape: tuple[int, int, int]) -> Tensor:
+    # grid_sample wants (column, row, slice) in -1..1 between the first and the last voxel centre (align_corners=True).
+    size = np.array(stack.shape[1:], float)
+    scale = 2 / np.maximum(size - 1, 1)
+    normalised = scale[:, None] * index_map[:3]
+    normalised[:, 3] -= 1
+    steps = torch.tensor(normalised[::-1].copy(), dtype=torch.float64, device=stack.device)
+    rows = torch.arange(shape[1], device=stack.device, dtype=torch.float64)[:, None, None]
+    columns = torch.arange(shape[2], device=stack.device, dtype=torch.float64)[None, :, None]
+    plane = (steps[:, 3] + rows * steps[:, 1] + columns * steps[:, 2]).float()  # (rows, columns, 3)
+    out = torch.empty((stack.shape[0], *shape), device=stack.device)
+    at_once = max(1, _POINTS_AT_ONCE // (shape[1] * shape[2]))
+    for first in range(0, shape[0], at_once):
+        slices = torch.arange(first, min(first + at_once, shape[0]), device=stack.device, dtype=torch.float64)
+        points = plane + (slices[:, None] * steps[:, 0]).float()[:, None, None, :]  # (slices, rows, columns, 3)
+        out[:, first : first + len(slices)] = functional.grid_sample(
+            stack[None], points[None], mode="bilinear", padding_mode="zeros", align_corners=True
+        )[0]
+    return out
+
+
+def _smoothing(voxels: Tensor, source: Geometry, target: Geometry) -> Tensor:
+    # A voxel of edge a seen by voxels of edge b > a: Gaussians of FWHM a and b differ by sqrt(b^2 - a^2).
+    edge = target.voxel_volume_mm3 ** (1 / 3)
+    missing = torch.isnan(voxels)
+    for axis, spacing in enumerate(source.spacing_mm):
+        if edge <= 1.1 * spacing or voxels.shape[axis + 1] < 3:
+            continue
+        sigma = float(np.sqrt(edge**2 - spacing**2)) / 2.3548 / spacing
+        voxels = _gaussian(voxels, axis + 1, sigma)
+    return voxels.masked_fill(missing, torch.nan)
+
+
+def _gaussian(voxels: Tensor, axis: int, sigma: float) -> Tensor:
+    """Gaussian along one axis in which missing values and the outside take no part."""
+    reach = max(1, round(2.5 * sigma))
+    offsets = range(-reach, reach + 1)
+    kernel = [float(np.exp(-0.5 * (offset / sigma) ** 2)) for offset in offsets]
+    present = torch.isfinite(voxels)
+    filled = torch.nan_to_num(voxels, nan=0.0)
+    total, weight = torch.zeros_like(filled), torch.zeros_like(filled)
+    size = voxels.shape[axis]
+    for offset, factor in zip(offsets, kernel, strict=True):
+        length = size - abs(offset)
+        if length <= 0:
+            continue
+        here, there = max(0, -offset), max(0, offset)
+        total.narrow(axis, here, length).add_(filled.narrow(axis, there, length), alpha=factor)
+        weight.narrow(axis, here, length).add_(present.narrow(axis, there, length), alpha=factor)
+    return total / weight.clamp(min=1e-6)

@@ -1,0 +1,99 @@
+"""Run the network over normalised channels. Knows no roles, no geometry and no files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Network = Callable[[Tensor], Tensor]
+"""Maps (1, channels, slices, rows, columns) to logits (1, labels, slices, rows, columns)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSettings:
+    """When the whole volume goes through the network at once, and what else is done."""
+
+    whole_volume_voxels: int = 12_000_000
+    """Larger volumes are segmented by sliding window from the start (about 230 mm cubed at 1 mm)."""
+    window: int = 128
+    """Edge of the sliding window in voxels; a multiple of the network's stride."""
+    overlap: float = 0.25
+    """Fraction of the window that neighbouring windows share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """Probabilities on the model's grid."""
+
+    probabilities: Tensor
+    """(labels, slices, rows, columns) float32, 0 to 1; one sigmoid a label, so that labels may overlap."""
+    device: str
+    """Where it ran, and what had to be given up: "cuda", "cpu", "cuda, sliding window (GPU memory ran out)"..."""
+
+
+def segment(
+    channels: Tensor,
+    network_on: Callable[[torch.device], Network],
+    device: torch.device,
+    stride: int,
+    settings: SegmentSettings = SegmentSettings(),
+) -> Segmented:
+    """Label probabilities of `channels` (channels, slices, rows, columns; normalised float32).
+
+    `network_on` gives the network on a device. The whole volume is tried first where it is small enough, then a sliding
+    window with Gaussian weights; where a GPU runs out of memory the window moves to the CPU. Probabilities come back
+    on the CPU or, where the GPU managed, on it.
+    """
+    whole = channels[0].numel() <= settings.whole_volume_voxels
+    attempts = [(device, True)] if whole else []
+    attempts.append((device, False))
+    if device.type != "cpu":
+        attempts.append((torch.device("cpu"), False))
+    for number, (where, at_once) in enumerate(attempts):
+        try:
+            probabilities = _run(channels.to(where), network_on(where), stride, at_once, settings)
+        except torch.OutOfMemoryError:
+            if number + 1 == len(attempts):
+                raise
+            if where.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        window = "" if at_once else ", sliding window"
+        reason = " (GPU memory ran out)" if (number and whole) or where.type != device.type else ""
+        return Segmented(probabilities, f"{where.type}{window}{reason}")
+    raise AssertionError("the last attempt either returns or raises")
+
+
+def _run(channels: Tensor, network: Network, stride: int, at_once: bool, settings: SegmentSettings) -> Tensor:
+    with torch.inference_mode():
+        if not at_once:
+            return _sliding_window(channels, network, settings)
+        sizes = channels.shape[1:]
+        padding = [amount for size in reversed(sizes) for amount in (0, -size % stride)]
+        padded = functional.pad(channels, padding)  # 0 is the median of the head and the value of what is missing
+        logits = network(padded[None])[0]
+        return torch.sigmoid(logits[:, : sizes[0], : sizes[1], : sizes[2]]).float()
+
+
+def _sliding_window(channels: Tensor, network: Network, settings: SegmentSettings) -> Tensor:
+    from monai.inferers.utils import sliding_window_inference
+
+    logits = sliding_window_inference(
+        channels[None], (settings.window,) * 3, 1, network, overlap=settings.overlap, mode="gaussian"
+    )
+    assert isinstance(logits, Tensor)
+    return torch.sigmoid(logits[0]).float()
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called "auto", "cuda" or "cpu"; "auto" is the GPU where there is one.
+
+    Raises ValueError for another name, and for "cuda" where torch finds no GPU.
+    """
+    if name not in ("auto", "cuda", "cpu"):
+        raise ValueError(f"device {name!r} is unknown; choose auto, cuda or cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch finds no usable GPU; choose auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
