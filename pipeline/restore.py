@@ -19,8 +19,9 @@ def restore(
     """Masks (labels, slices, rows, columns) on `target`, one slice for every slice of the source series.
 
     `probabilities` is (labels, slices, rows, columns) on `grid`; `target_to_grid` maps world points of the target
-    series to T1CE's world (the inverse of its alignment). Probabilities are interpolated and then compared with each label's
-    threshold, so that an edge lies between voxels and not on the model's coarser grid. Outside of `grid` is no label.
+    series to T1CE's world (the inverse of its alignment). Probabilities are interpolated and then compared with
+    each label's threshold, so that an edge lies between voxels and
+    not on the model's coarser grid. Outside of `grid` is no label.
     """
     masks = np.empty((len(thresholds), *target.shape), bool)
     for label, threshold in enumerate(thresholds):

@@ -1,4 +1,4 @@
-"""A study as its headers tell it: frozen values, no pixels. `scan` reads them from files."""
+"""A study as its headers tell it: frozen values, no pixels. `pipeline.scan` reads them from files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,32 @@ from pipeline.volume import Vector
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPixels:
+    """Where uncompressed pixels lie in a file and how their numbers are written (PS3.5 section 8)."""
+
+    offset: int
+    """Of the first byte, from the start of the file."""
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    little_endian: bool
+    is_float: bool
+    """(7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)"""
+
+
+@dataclass(frozen=True, slots=True)
+class RealWorldScale:
+    """One item of RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11): stored value x slope + intercept, in `unit`."""
+
+    slope: float
+    intercept: float
+    unit: str
+    """Code value of the unit, UCUM, e.g. "um2/s"."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """The header fields of one SOP instance that choosing and reading need; absent or unreadable ones are None or ()."""
+    """The header fields of one SOP instance that choosing and reading need; absent ones are None or ()."""
 
     path: Path
     sop_class_uid: str
@@ -40,6 +64,21 @@ class Instance:
     scanning_sequence: tuple[str, ...]
     sequence_variant: tuple[str, ...]
     body_part: str
+    acquisition_type: str = ""
+    """(0018,0023), "2D" or "3D" where it is known"""
+    slice_thickness_mm: float | None = None
+    """(0018,0050); says how thick, never how far apart: slices may overlap or leave gaps"""
+    acquired_at: str = ""
+    """Date and time of acquisition as digits; for order within a study only, never printed"""
+    echo_number: int | None = None
+    trigger_time_ms: float | None = None
+    gradient: Vector | None = None
+    """Diffusion gradient direction"""
+    rescale_slope: float = 1.0
+    rescale_intercept: float = 0.0
+    real_world: RealWorldScale | None = None
+    stored: StoredPixels | None = None
+    """None where the pixels are compressed, deflated or missing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +101,21 @@ class Study:
 
     study_instance_uid: str
     series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file that did not become part of a study."""
+
+    path: Path
+    reason: str
+    damaged: bool = False
+    """True where the file seems to be DICOM that is cut short: a series may miss an image"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What lies in some files and folders."""
+
+    studies: tuple[Study, ...]
+    ignored: tuple[Ignored, ...]
