@@ -26,7 +26,9 @@ def otsu_threshold(values: Tensor) -> float:
     sum_below = (counts * centres).cumsum(0)
     mean_below = sum_below / below.clamp(min=1)
     mean_above = (sum_below[-1] - sum_below) / above.clamp(min=1)
-    return float(centres[int((below * above * (mean_below - mean_above) ** 2).argmax())])
+    between = below * above * (mean_below - mean_above) ** 2
+    # Bins that are empty between two clusters share the maximum; their middle is as far from both as can be.
+    return float(centres[between >= between.max() * (1 - 1e-9)].mean())
 
 
 def head_mask(t1ce: Tensor) -> Tensor:

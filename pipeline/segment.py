@@ -80,9 +80,13 @@ def _run(channels: Tensor, network: Network, stride: int, at_once: bool, setting
 def _sliding_window(channels: Tensor, network: Network, settings: SegmentSettings) -> Tensor:
     from monai.inferers.utils import sliding_window_inference
 
-    logits = sliding_window_inference(
-        channels[None], (settings.window,) * 3, 1, network, overlap=settings.overlap, mode="gaussian"
-    )
+    window = (settings.window,) * 3
+    try:
+        logits = sliding_window_inference(channels[None], window, 1, network, overlap=settings.overlap, mode="gaussian")
+    except RuntimeError as exc:
+        if "Seems to be OOM" in str(exc):  # MONAI hides running out of memory for its weights in a plain RuntimeError
+            raise torch.OutOfMemoryError("no memory for the sliding window's weights") from exc
+        raise
     assert isinstance(logits, Tensor)
     return torch.sigmoid(logits[0]).float()
 

@@ -1,0 +1,77 @@
+"""Segmenting with networks whose answer is known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.segment import Network, SegmentSettings, pick_device, segment
+
+CPU = torch.device("cpu")
+
+
+def logit_of_first_channel(batch: Tensor) -> Tensor:
+    """Two labels: the first channel itself as a logit, and its negative."""
+    assert all(size % 8 == 0 for size in batch.shape[2:]), "sizes must be padded to the stride"
+    return torch.cat([batch[:, :1], -batch[:, :1]], dim=1)
+
+
+def test_labels_are_independent_sigmoids_on_the_unpadded_grid() -> None:
+    channels = torch.randn(3, 13, 17, 9, generator=torch.Generator().manual_seed(0))
+    found = segment(channels, lambda device: logit_of_first_channel, CPU, stride=8)
+    assert found.device == "cpu"
+    assert found.probabilities.shape == (2, 13, 17, 9)
+    torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]))
+    torch.testing.assert_close(found.probabilities[1], torch.sigmoid(-channels[0]))
+
+
+def test_a_large_volume_goes_through_a_sliding_window_with_the_same_answer() -> None:
+    channels = torch.randn(3, 20, 36, 28, generator=torch.Generator().manual_seed(0))
+    settings = SegmentSettings(whole_volume_voxels=1000, window=16)
+    found = segment(channels, lambda device: logit_of_first_channel, CPU, stride=8, settings=settings)
+    assert found.device == "cpu, sliding window"
+    torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_out_of_memory_falls_back_to_a_window_and_says_so() -> None:
+    def short_of_memory(batch: Tensor) -> Tensor:
+        if batch[0, 0].numel() > 16**3:
+            raise torch.OutOfMemoryError("the GPU is full")
+        return logit_of_first_channel(batch)
+
+    channels = torch.randn(3, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    found = segment(channels, lambda device: short_of_memory, CPU, 8, SegmentSettings(window=16))
+    assert found.device == "cpu, sliding window (GPU memory ran out)"
+    torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_full_gpu_falls_back_to_the_cpu_and_says_so() -> None:
+    gpu = torch.device("meta")  # stands for a GPU: any device that is not the CPU
+
+    def network_on(device: torch.device) -> Network:
+        def full(batch: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("the GPU is full")
+
+        return full if device == gpu else logit_of_first_channel
+
+    channels = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = segment(channels, network_on, gpu, 8, SegmentSettings(window=16))
+    assert found.device == "cpu, sliding window (GPU memory ran out)"
+    assert found.probabilities.device == CPU
+
+
+def test_memory_that_no_fallback_finds_is_an_error() -> None:
+    def full(batch: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        segment(torch.zeros(3, 16, 16, 16), lambda device: full, CPU, 8, SegmentSettings(window=16))
+
+
+def test_devices_by_name() -> None:
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="unknown; choose auto, cuda or cpu"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no usable GPU"):
+            pick_device("cuda")
