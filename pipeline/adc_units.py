@@ -1,0 +1,41 @@
+"""ADC maps of any vendor to 10^-6 mm2/s. Knows voxels and a coded unit, no series and no files."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNIT_FACTORS = {
+    "um2/s": 1.0,
+    "10-6.mm2/s": 1.0,
+    "10-6mm2/s": 1.0,
+    "10*-6.mm2/s": 1.0,
+    "10*-6mm2/s": 1.0,
+    "10-3.mm2/s": 1e3,
+    "10-3mm2/s": 1e3,
+    "10*-3.mm2/s": 1e3,
+    "um2/ms": 1e3,
+    "mm2/s": 1e6,
+    "m2/s": 1e12,
+}
+"""UCUM units of diffusion, as vendors write them, to 10^-6 mm2/s."""
+
+_PLAUSIBLE = ((0.3, 3.0, 1e3), (300.0, 3000.0, 1.0), (3e-4, 3e-3, 1e6))
+"""Median of a brain's ADC in 10^-3, 10^-6 and whole mm2/s: between white matter and free water at body temperature."""
+
+
+def typical_value(values: NDArray[np.float32]) -> float:
+    """Median of the positive values in the middle half of a (slices, rows, columns) map; NaN where there is none.
+
+    The middle of the field is brain; the border is air, whose noise some vendors leave in their maps.
+    """
+    middle = values[tuple(slice(size // 4, size - size // 4) for size in values.shape)]
+    inside = middle[np.isfinite(middle) & (middle > 0)]
+    return float(np.median(inside)) if inside.size else float("nan")
+
+
+def unit_factor(values: NDArray[np.float32]) -> float | None:
+    """The factor that brings a map to 10^-6 mm2/s, judged by its typical value; None where no unit fits."""
+    typical = typical_value(values)
+    for low, high, factor in _PLAUSIBLE:
+        if low <= typical <= high:
+            return factor
+    return None

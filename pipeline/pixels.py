@@ -1,0 +1,130 @@
+"""Stored pixels of frames to numbers. Knows no geometry and no units."""
+
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import pixel_array
+
+from pipeline.errors import PixelsUnreadable
+from pipeline.frames import PlacedFrame
+from pipeline.header import PARSER_FAILURES
+from pipeline.study import Instance, StoredPixels
+
+_FLOAT_TYPES = {32: "f4", 64: "f8"}
+_INTEGER_TYPES = {8: "1", 16: "2", 32: "4"}
+_MAX_VALUES = 2**30
+"""Voxels that a volume may have; far above any MR volume, below what would exhaust a host."""
+
+
+def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float32]:
+    """The stored values of frames with each one's rescale applied: (frames, rows, columns).
+
+    Uncompressed pixels are read from the place that the scan noted; others go through pydicom and its plug-ins (JPEG,
+    JPEG 2000, JPEG-LS, RLE, deflate). Raises PixelsUnreadable.
+    """
+    first = frames[0].instance
+    if len(frames) * first.rows * first.columns > _MAX_VALUES:
+        raise PixelsUnreadable(f"Series {series_uid}: {len(frames)} images of {first.rows} x {first.columns} are too many.")
+    out = np.empty((len(frames), first.rows, first.columns), np.float32)
+    by_instance: dict[str, list[int]] = {}
+    for number, frame in enumerate(frames):
+        by_instance.setdefault(frame.instance.sop_instance_uid, []).append(number)
+
+    def fill(numbers: list[int]) -> None:
+        stored = _stored_frames(frames[numbers[0]].instance, [frames[number].index for number in numbers], series_uid)
+        for number, values in zip(numbers, stored, strict=True):
+            frame = frames[number]
+            np.multiply(values, np.float32(frame.rescale_slope), out=out[number], casting="unsafe")
+            if frame.rescale_intercept:
+                out[number] += np.float32(frame.rescale_intercept)
+
+    if first.stored is not None:
+        for numbers in by_instance.values():
+            fill(numbers)
+    else:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(fill, by_instance.values()))
+    return out
+
+
+def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> Iterable[NDArray[np.generic]]:
+    if instance.stored is not None:
+        return [_native_frame(instance, instance.stored, index, series_uid) for index in indices]
+    return _decoded_frames(instance, indices, series_uid)
+
+
+def _native_frame(instance: Instance, stored: StoredPixels, index: int, series_uid: str) -> NDArray[np.generic]:
+    shape = (instance.rows, instance.columns)
+    kinds = _FLOAT_TYPES if stored.is_float else _INTEGER_TYPES
+    kind = kinds.get(stored.bits_allocated)
+    if kind is None:
+        raise PixelsUnreadable(
+            f"Series {series_uid}: image {instance.sop_instance_uid} has {stored.bits_allocated} bits a pixel; "
+            "8, 16 and 32 can be read."
+        )
+    sign = "" if stored.is_float else "i" if stored.signed else "u"
+    dtype = np.dtype(("<" if stored.little_endian else ">") + sign + kind)
+    count = shape[0] * shape[1]
+    try:
+        values = np.fromfile(instance.path, dtype, count, offset=stored.offset + index * count * dtype.itemsize)
+    except OSError as exc:
+        raise PixelsUnreadable(
+            f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({exc.strerror})."
+        ) from exc
+    if values.size < count:
+        raise _cut_short(series_uid, 1)
+    if not stored.is_float and 0 < stored.bits_stored < stored.bits_allocated:
+        values = _without_spare_bits(values, stored)
+    return values.reshape(shape)
+
+
+def _without_spare_bits(values: NDArray[np.generic], stored: StoredPixels) -> NDArray[np.generic]:
+    """Bits above BitsStored are not part of the value (PS3.5 8.1.1); old scanners kept overlays there."""
+    spare = stored.bits_allocated - stored.bits_stored
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    shifted: NDArray[np.generic] = (native << spare) >> spare  # type: ignore[operator]
+    return shifted
+
+
+def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> list[NDArray[np.generic]]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if instance.number_of_frames == 1:
+                found = [pixel_array(instance.path)]
+            else:
+                found = [pixel_array(instance.path, index=index) for index in indices]
+    except (*PARSER_FAILURES, RuntimeError) as exc:
+        syntax = pydicom.uid.UID(instance.transfer_syntax_uid)
+        name = syntax.name if syntax.is_transfer_syntax else instance.transfer_syntax_uid
+        raise PixelsUnreadable(
+            f"Series {series_uid}: image {instance.sop_instance_uid} in transfer syntax {name} cannot be decoded. "
+            "Send the series again, uncompressed (Explicit VR Little Endian)."
+        ) from exc
+    for values in found:
+        if values.shape != (instance.rows, instance.columns):
+            raise PixelsUnreadable(
+                f"Series {series_uid}: image {instance.sop_instance_uid} decodes to another size than its header says. "
+                "Send the series again."
+            )
+    return found
+
+
+def _cut_short(series_uid: str, count: int) -> PixelsUnreadable:
+    return PixelsUnreadable(
+        f"Series {series_uid}: the pixels of {count} image{'s' if count > 1 else ''} are missing or cut short. "
+        "Send the series again."
+    )
+
+
+def check_complete(series_uid: str, instances: Iterable[Instance]) -> None:
+    """Raises PixelsUnreadable where an image has not all of its pixels."""
+    count = sum(not instance.has_pixels for instance in instances)
+    if count:
+        raise _cut_short(series_uid, count)
+
+

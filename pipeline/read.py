@@ -1,0 +1,180 @@
+"""A chosen series to a volume. Refuses by name what is no regular stack; guesses nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels import Role
+from pipeline import adc_units
+from pipeline.errors import (
+    IrregularSlices,
+    MixedOrientations,
+    NotGreyscale,
+    StrayImage,
+    TooFewSlices,
+    UnitsUnknown,
+)
+from pipeline.frames import PlacedFrame, frames_of
+from pipeline.pixels import check_complete, decode
+from pipeline.study import Series
+from pipeline.volume import Frame, Geometry, Volume
+from pipeline.volumes_in_series import one_volume
+
+DIRECTION_TOLERANCE = 2e-3
+"""How far components of two directions may lie apart; 2e-3 moves the edge of a head by 0.25 mm."""
+SPACING_TOLERANCE = 0.05
+"""How far a slice may lie from its even place, as a fraction of the slice spacing."""
+ROUNDING_MM = 0.06
+"""Positions written with one decimal are still even."""
+SHEAR_TOLERANCE_MM = 0.25
+"""How far the last slice may be pushed sideways in relation to the first, beyond what directions explain."""
+
+
+def read_volume(series: Series, role: Role) -> Volume:
+    """The volume of a series, its slices ordered along the normal (row direction x column direction).
+
+    Pixels are (slice, row, column), float32, rescaled; ADC in 10^-6 mm2/s with NaN where a fit failed. The spacing of
+    slices comes from their positions alone. Where a series holds several volumes that headers tell apart, the one
+    that suits the role is taken and a note says so. `frames` has one entry per slice.
+
+    Raises a SeriesUnreadable: PixelsUnreadable, NotGreyscale, StrayImage, TooFewSlices, MixedOrientations,
+    IrregularSlices, RepeatedPositions or UnitsUnknown. The message names the series UID and a remedy.
+    """
+    uid = series.series_instance_uid
+    frames = frames_of(series)
+    if not frames:
+        raise TooFewSlices(f"Series {uid}: none of its {len(series.instances)} objects is an image. Choose another series.")
+    check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
+    _check_kind(uid, frames)
+    normal = _check_directions(uid, frames)
+    chosen, notes = one_volume(uid, frames, normal, role)
+    geometry = _geometry(uid, chosen, normal)
+    pixels = decode(chosen, uid)
+    if role is Role.ADC:
+        pixels, note = _in_adc_units(uid, chosen, pixels)
+        notes = (*notes, note)
+    return Volume(
+        pixels=pixels,
+        geometry=geometry,
+        frames=tuple(
+            Frame(frame.instance.sop_class_uid, frame.instance.sop_instance_uid, frame.index + 1) for frame in chosen
+        ),
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float] | None
+
+
+def _check_kind(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
+    """All images grey, single-slice and of one size."""
+    for frame in frames:
+        instance = frame.instance
+        if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+            raise NotGreyscale(f"Series {uid}: its images are in colour. Send the original grey images.")
+        if "MOSAIC" in frame.image_type or "MOSAIC" in instance.image_type:
+            raise NotGreyscale(
+                f"Series {uid}: its images are mosaics of many slices. Send them as single slices or enhanced MR."
+            )
+    counts: dict[tuple[int, int], int] = {}
+    for frame in frames:
+        size = (frame.instance.rows, frame.instance.columns)
+        counts[size] = counts.get(size, 0) + 1
+    if len(counts) > 1:
+        sizes = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sorted(counts.items()))
+        raise StrayImage(f"Series {uid}: images of different sizes ({sizes}). Send the series without the stray images.")
+    spacings = np.array([frame.pixel_spacing_mm or (np.nan, np.nan) for frame in frames])
+    if not np.isfinite(spacings).all():
+        raise IrregularSlices(f"Series {uid}: images without pixel spacing have no place in space. Choose another series.")
+    if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
+        raise StrayImage(f"Series {uid}: images of different pixel spacings. Send the series without the stray images.")
+
+
+def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.float64]:
+    """The common normal of all slices, a unit vector."""
+    if any(frame.orientation is None or frame.position_mm is None for frame in frames):
+        raise IrregularSlices(f"Series {uid}: images without position or orientation. Choose another series.")
+    directions = np.array([frame.orientation for frame in frames], np.float64)
+    lengths = np.linalg.norm(directions.reshape(-1, 2, 3), axis=2)
+    across = np.abs((directions[:, :3] * directions[:, 3:]).sum(axis=1))
+    if not np.isfinite(directions).all() or np.abs(lengths - 1).max() > 0.01 or across.max() > 0.01:
+        raise IrregularSlices(f"Series {uid}: its row and column directions are not perpendicular. Choose another series.")
+    spread = np.abs(directions - directions[0]).max()
+    if spread > DIRECTION_TOLERANCE:
+        raise MixedOrientations(
+            f"Series {uid}: its {len(frames)} images point in different directions. Send each orientation as a series."
+        )
+    normal = np.cross(directions[0, :3], directions[0, 3:])
+    unit: NDArray[np.float64] = normal / np.linalg.norm(normal)
+    return unit
+
+
+def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Geometry:
+    """The geometry of frames that are sorted along the normal. Raises TooFewSlices or IrregularSlices."""
+    if len(frames) < 2:
+        raise TooFewSlices(f"Series {uid}: one slice is no volume. Choose another series.")
+    positions = np.array([frame.position_mm for frame in frames], np.float64)
+    step = (positions[-1] - positions[0]) / (len(frames) - 1)
+    spacing = float(step @ normal)
+    distances = positions @ normal
+    gaps = np.diff(distances)
+    typical = float(np.median(gaps))
+    tolerance = max(ROUNDING_MM, SPACING_TOLERANCE * typical)
+    missing = int(np.rint(gaps[gaps > 1.5 * typical] / typical).sum() - (gaps > 1.5 * typical).sum())
+    if missing:
+        raise IrregularSlices(
+            f"Series {uid}: about {missing} of its slices are missing ({len(frames)} are here, {typical:.2f} mm apart). "
+            "Send the whole series."
+        )
+    uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()
+    if np.abs(gaps - typical).max() > tolerance or uneven > 2 * tolerance:
+        raise IrregularSlices(
+            f"Series {uid}: its slices are unevenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm). "
+            "Choose a series with even spacing."
+        )
+    sideways = positions - positions[0] - np.outer(distances - distances[0], normal)
+    drift = float(np.linalg.norm(sideways, axis=1).max())
+    if drift > SHEAR_TOLERANCE_MM + DIRECTION_TOLERANCE * (distances[-1] - distances[0]):
+        raise IrregularSlices(
+            f"Series {uid}: its slices are shifted against each other by {drift:.1f} mm (a tilted gantry). "
+            "Send a series without tilt."
+        )
+    rows_mm, columns_mm = frames[0].pixel_spacing_mm or (1.0, 1.0)
+    directions = np.array(frames[0].orientation, np.float64)
+    affine = np.eye(4)
+    affine[:3, 0] = step
+    affine[:3, 1] = directions[3:] * rows_mm
+    affine[:3, 2] = directions[:3] * columns_mm
+    affine[:3, 3] = positions[0]
+    shape = (len(frames), frames[0].instance.rows, frames[0].instance.columns)
+    return Geometry.from_affine(affine, shape, frames[0].instance.frame_of_reference_uid)
+
+
+def _in_adc_units(
+    uid: str, frames: tuple[PlacedFrame, ...], pixels: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], str]:
+    """An ADC map in 10^-6 mm2/s with NaN where the fit failed, and a note on the factor."""
+    coded = frames[0].real_world
+    factor = adc_units.UNIT_FACTORS.get(coded.unit) if coded is not None else None
+    if coded is not None and factor is not None:
+        for number, frame in enumerate(frames):
+            scale = frame.real_world or coded
+            stored = (pixels[number] - frame.rescale_intercept) / frame.rescale_slope
+            pixels[number] = stored * scale.slope + scale.intercept
+        note = f"ADC in {coded.unit} by its real-world value map, times {factor:g}"
+    else:
+        factor = adc_units.unit_factor(pixels)
+        note = f"ADC times {factor:g}, judged by its median" if factor is not None else ""
+    if factor is None:
+        raise UnitsUnknown(
+            f"Series {uid}: the median {adc_units.typical_value(pixels):.4g} of its values fits no known unit of ADC. "
+            "Send the ADC map with its units coded, or choose another series."
+        )
+    pixels *= np.float32(factor)
+    pixels[~(pixels > 0)] = np.nan  # zero, negative and NaN are failed fits, not tissue
+    return pixels, f"{note} to 10^-6 mm2/s"

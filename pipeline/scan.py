@@ -1,0 +1,274 @@
+"""Files and folders to studies: each header read once, no pixels. Knows no roles."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import StudyUnreadable
+from pipeline.header import Header, NotDicom, PixelPlace, read_header
+from pipeline.study import Ignored, Instance, RealWorldScale, Scan, Series, StoredPixels, Study
+from pipeline.volume import Vector
+
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""SOP class of a DICOMDIR."""
+_UID = re.compile(r"[0-9.]{1,64}")
+
+STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID = 0x0020000D, 0x0020000E, 0x00200052
+SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00080016, 0x00080018
+MODALITY, MANUFACTURER, SERIES_DESCRIPTION, PROTOCOL_NAME = 0x00080060, 0x00080070, 0x0008103E, 0x00181030
+SERIES_NUMBER, ACQUISITION_NUMBER, INSTANCE_NUMBER = 0x00200011, 0x00200012, 0x00200013
+IMAGE_TYPE, ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME = 0x00080008, 0x00080022, 0x00080032, 0x0008002A
+CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART = 0x00180010, 0x00180012, 0x00180015
+SCANNING_SEQUENCE, SEQUENCE_VARIANT, ACQUISITION_TYPE = 0x00180020, 0x00180021, 0x00180023
+SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0x00180050, 0x00180080, 0x00180081, 0x00180082
+ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION = 0x00180086, 0x00181060, 0x00200100
+B_VALUE, GRADIENT, SIEMENS_B_VALUE, SIEMENS_GRADIENT = 0x00189087, 0x00189089, 0x0019100C, 0x0019100E
+GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE = 0x00431039, 0x20011003, 0x00651009
+POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
+SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
+BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION = 0x00280100, 0x00280101, 0x00280103
+RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
+REAL_WORLD_MAPPING, SHARED_GROUPS = 0x00409096, 0x52009229
+CHARACTER_SET, TRANSFER_SYNTAX = 0x00080005, 0x00020010
+
+_TAGS = [
+    *(STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, MANUFACTURER),
+    *(SERIES_DESCRIPTION, PROTOCOL_NAME, SERIES_NUMBER, ACQUISITION_NUMBER, INSTANCE_NUMBER, IMAGE_TYPE),
+    *(ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME, CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART),
+    *(SCANNING_SEQUENCE, SEQUENCE_VARIANT, ACQUISITION_TYPE, SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME),
+    *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, B_VALUE, GRADIENT, SIEMENS_B_VALUE),
+    *(SIEMENS_GRADIENT, GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE, POSITION, ORIENTATION, PIXEL_SPACING),
+    *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
+    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, CHARACTER_SET, TRANSFER_SYNTAX),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _SeriesHeader:
+    """The part of a header that all images of a series share."""
+
+    series_number: int | None
+    description: str
+    protocol_name: str
+    modality: str
+    manufacturer: str
+
+
+def scan(paths: Iterable[Path]) -> Scan:
+    """The studies in files and folders, any layout, deterministic order; other files are named with a reason.
+
+    Every header is read once. An object that appears twice counts once. An image whose pixels are missing or cut short
+    stays in its series with `has_pixels` False, so that reading the series fails by name instead of losing a slice.
+    Series of any kind are listed (SEG, SR and others by their modality). Raises StudyUnreadable where a path does not
+    exist.
+    """
+    instances: dict[tuple[str, str], dict[str, Instance]] = {}
+    headers: dict[tuple[str, str], _SeriesHeader] = {}
+    ignored: list[Ignored] = []
+    for path in _files(paths):
+        try:
+            header = read_header(path, _TAGS)
+            study_uid, series_uid, instance = _instance(path, header)
+        except NotDicom as exc:
+            ignored.append(Ignored(path, str(exc), exc.damaged))
+            continue
+        key = (study_uid, series_uid)
+        if key not in headers:
+            headers[key] = _series_header(header)
+        known = instances.setdefault(key, {}).setdefault(instance.sop_instance_uid, instance)
+        if known is not instance:
+            if instance.has_pixels and not known.has_pixels:
+                instances[key][instance.sop_instance_uid] = instance
+            ignored.append(Ignored(path, "the same object as another file"))
+    by_study: dict[str, list[Series]] = {}
+    for (study_uid, series_uid), members in instances.items():
+        by_study.setdefault(study_uid, []).append(_series(series_uid, headers[study_uid, series_uid], members))
+    studies = (
+        Study(uid, tuple(sorted(series, key=lambda one: (one.series_number or 0, one.series_instance_uid))))
+        for uid, series in sorted(by_study.items())
+    )
+    return Scan(tuple(studies), tuple(ignored))
+
+
+def _series(uid: str, header: _SeriesHeader, members: dict[str, Instance]) -> Series:
+    return Series(
+        series_instance_uid=uid,
+        series_number=header.series_number,
+        description=header.description,
+        protocol_name=header.protocol_name,
+        modality=header.modality,
+        manufacturer=header.manufacturer,
+        instances=tuple(sorted(members.values(), key=lambda one: (one.instance_number or 0, one.sop_instance_uid))),
+    )
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for given in paths:
+        if not given.exists():
+            raise StudyUnreadable(f"{given} does not exist; give a folder or files that are there.")
+        for path in _walk(given) if given.is_dir() else (given,):
+            if path not in seen and path.is_file():
+                seen.add(path)
+                yield path
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(root, name) for name in sorted(names))
+
+
+def _series_header(header: Header) -> _SeriesHeader:
+    return _SeriesHeader(
+        series_number=header.integer(SERIES_NUMBER),
+        description=header.free_text(SERIES_DESCRIPTION),
+        protocol_name=header.free_text(PROTOCOL_NAME),
+        modality=header.text(MODALITY),
+        manufacturer=header.text(MANUFACTURER),
+    )
+
+
+def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
+    """Study UID, series UID and the instance. Raises NotDicom where one of the identifiers is missing."""
+    if header.text(SOP_CLASS_UID) == MEDIA_DIRECTORY or path.name.upper() == "DICOMDIR":
+        raise NotDicom("a DICOMDIR; the files that it lists are read themselves")
+    uids = [header.text(tag) for tag in (STUDY_UID, SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID)]
+    if not all(_UID.fullmatch(uid) for uid in uids):
+        raise NotDicom("DICOM, but without its study, series or instance UID", damaged=header.pixels is None)
+    study_uid, series_uid, sop_instance_uid, sop_class_uid = uids
+    groups = header.items(SHARED_GROUPS)
+    shared = _SharedGroups(header, groups[0] if groups else None)
+    rows, columns = header.integer(ROWS) or 0, header.integer(COLUMNS) or 0
+    frames = max(1, header.integer(NUMBER_OF_FRAMES) or 1)
+    return (
+        study_uid,
+        series_uid,
+        Instance(
+            path=path,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            number_of_frames=frames,
+            rows=rows,
+            columns=columns,
+            samples_per_pixel=header.integer(SAMPLES) or 1,
+            photometric_interpretation=header.text(PHOTOMETRIC),
+            has_pixels=_pixels_complete(header, rows * columns * frames),
+            instance_number=header.integer(INSTANCE_NUMBER),
+            image_type=tuple(part.upper() for part in header.texts(IMAGE_TYPE)),
+            position_mm=_vector(shared.numbers(POSITION, 0x00209113)),
+            orientation=_six(shared.numbers(ORIENTATION, 0x00209116)),
+            pixel_spacing_mm=_two(shared.numbers(PIXEL_SPACING, 0x00289110)),
+            frame_of_reference_uid=header.text(FRAME_OF_REFERENCE_UID),
+            echo_time_ms=shared.number(ECHO_TIME, 0x00189114, 0x00189082),
+            repetition_time_ms=shared.number(REPETITION_TIME, 0x00189112),
+            inversion_time_ms=shared.number(INVERSION_TIME, 0x00189115, 0x00189079),
+            b_value=_b_value(header, shared),
+            temporal_position=header.integer(TEMPORAL_POSITION),
+            acquisition_number=header.integer(ACQUISITION_NUMBER),
+            contrast_agent=header.text(CONTRAST_AGENT) or ("named" if header.items(CONTRAST_AGENT_SEQUENCE) else None),
+            scanning_sequence=header.texts(SCANNING_SEQUENCE),
+            sequence_variant=header.texts(SEQUENCE_VARIANT),
+            body_part=header.text(BODY_PART),
+            acquisition_type=header.text(ACQUISITION_TYPE),
+            slice_thickness_mm=shared.number(SLICE_THICKNESS, 0x00289110),
+            acquired_at=_acquired_at(header),
+            echo_number=header.integer(ECHO_NUMBER),
+            trigger_time_ms=header.number(TRIGGER_TIME),
+            gradient=_vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT)),
+            rescale_slope=_or(shared.number(RESCALE_SLOPE, 0x00289145), 1.0),
+            rescale_intercept=_or(shared.number(RESCALE_INTERCEPT, 0x00289145), 0.0),
+            real_world=real_world_scale(header) or (real_world_scale(groups[0]) if groups else None),
+            stored=_stored(header),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedGroups:
+    """A value of the header itself or, in a multi-frame image, of the functional groups that all its frames share."""
+
+    header: Header
+    groups: Header | None
+
+    def numbers(self, tag: int, group: int, inner_tag: int | None = None) -> tuple[float, ...]:
+        """`tag` of the header, else `inner_tag` (or the same tag) in the macro `group`."""
+        found = self.header.numbers(tag)
+        if found or self.groups is None:
+            return found
+        macro = self.groups.items(group)
+        return macro[0].numbers(inner_tag or tag) if macro else ()
+
+    def number(self, tag: int, group: int, inner_tag: int | None = None) -> float | None:
+        """The first of `numbers`."""
+        values = self.numbers(tag, group, inner_tag)
+        return values[0] if values else None
+
+
+def _pixels_complete(header: Header, values: int) -> bool:
+    pixels = header.pixels
+    if pixels is None or not pixels.complete:
+        return False
+    if pixels.encapsulated:
+        return True
+    bits = header.integer(BITS_ALLOCATED) or 0
+    return pixels.length * 8 >= values * bits * (header.integer(SAMPLES) or 1)
+
+
+def _stored(header: Header) -> StoredPixels | None:
+    pixels: PixelPlace | None = header.pixels
+    if pixels is None or pixels.encapsulated or pixels.offset == 0:
+        return None
+    allocated = header.integer(BITS_ALLOCATED) or 0
+    return StoredPixels(
+        offset=pixels.offset,
+        bits_allocated=allocated,
+        bits_stored=header.integer(BITS_STORED) or allocated,
+        signed=header.integer(PIXEL_REPRESENTATION) == 1,
+        little_endian=header.transfer_syntax_uid != "1.2.840.10008.1.2.2",
+        is_float=pixels.is_float,
+    )
+
+
+def real_world_scale(header: Header) -> RealWorldScale | None:
+    """The first linear item of a RealWorldValueMappingSequence."""
+    for item in header.items(REAL_WORLD_MAPPING):
+        slope, intercept = item.number(0x00409225), item.number(0x00409224)
+        unit = next((one.text(0x00080100) for one in item.items(0x004008EA)), "")
+        if slope and intercept is not None:
+            return RealWorldScale(slope, intercept, unit)
+    return None
+
+
+def _b_value(header: Header, shared: _SharedGroups) -> float | None:
+    for tag in (B_VALUE, SIEMENS_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE):
+        value = shared.number(tag, 0x00189117, B_VALUE) if tag == B_VALUE else header.number(tag)
+        if value is not None and 0 <= value < 1e5:
+            return value
+    value = header.number(GE_B_VALUE)
+    # GE adds 10^9 (or 10^6) to mark several b-values in one series.
+    return None if value is None else value % 1e5
+
+
+def _acquired_at(header: Header) -> str:
+    joined = header.text(ACQUISITION_DATETIME) or header.text(ACQUISITION_DATE) + header.text(ACQUISITION_TIME)
+    return "".join(char for char in joined.split("+")[0] if char.isdigit())
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _vector(values: tuple[float, ...]) -> Vector | None:
+    return (values[0], values[1], values[2]) if len(values) == 3 else None
+
+
+def _two(values: tuple[float, ...]) -> tuple[float, float] | None:
+    return (values[0], values[1]) if len(values) == 2 and min(values) > 0 else None
+
+
+def _six(values: tuple[float, ...]) -> tuple[float, float, float, float, float, float] | None:
+    return (values[0], values[1], values[2], values[3], values[4], values[5]) if len(values) == 6 else None
