@@ -1,0 +1,106 @@
+"""Write a trained network as a model package (see `models.package`). Knows nothing of how it was trained."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from models.package import CARD_FILE, FORMAT, NORMALISATION, WEIGHTS_FILE, ModelPackage, read_package, verify_package
+from models.weights import pack_weights
+
+LOG_FILE = "training_log.csv"
+
+Fact = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How the weights came to be; the table [provenance] of model.toml."""
+
+    facts: tuple[tuple[str, Fact], ...]
+    """Names (small letters and underscores) and values, in the order they are written."""
+
+
+def _toml_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _toml_list(values: tuple[object, ...]) -> str:
+    return "[" + ", ".join(_toml_string(v) if isinstance(v, str) else str(v) for v in values) + "]"
+
+
+def model_toml(package: ModelPackage, provenance: Provenance) -> str:
+    """The text of `model.toml`; `models.package.read_package` reads the same package from it."""
+    lines = [
+        f"format = {FORMAT}",
+        f"name = {_toml_string(package.name)}",
+        f"version = {_toml_string(package.version)}",
+        f"intended_use = {_toml_string(package.intended_use.value)}",
+        f"summary = {_toml_string(package.summary)}",
+        "",
+        "[input]",
+        f"channels = {_toml_list(tuple(role.value for role in package.channels))}",
+        f"spacing_mm = {package.spacing_mm}",
+        f"normalisation = {_toml_string(NORMALISATION)}",
+        "",
+        "[network]",
+        f"init_filters = {package.network.init_filters}",
+        f"blocks_down = {_toml_list(package.network.blocks_down)}",
+        f"blocks_up = {_toml_list(package.network.blocks_up)}",
+        f"upsample_mode = {_toml_string(package.network.upsample_mode)}",
+        "",
+        "[weights]",
+        f"sha256 = {_toml_string(package.weights_sha256)}",
+    ]
+    for label in package.labels:
+        lines += ["", "[[output]]", f"label = {_toml_string(label.name)}", f"threshold = {label.threshold}"]
+    lines += ["", "[provenance]"]
+    lines += [f"{key} = {_toml_string(v) if isinstance(v, str) else v}" for key, v in provenance.facts]
+    return "\n".join(lines) + "\n"
+
+
+def write_package(package: ModelPackage, network: nn.Module, provenance: Provenance, log: Path | None) -> ModelPackage:
+    """Write `package.folder`: model.toml, float16 weights, a card that says "not evaluated", and the training log.
+
+    `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
+    replaced. Returns the package as read back and verified.
+    """
+    content, sha256 = pack_weights(network)
+    packed = ModelPackage(
+        name=package.name,
+        version=package.version,
+        intended_use=package.intended_use,
+        summary=package.summary,
+        channels=package.channels,
+        spacing_mm=package.spacing_mm,
+        normalisation=package.normalisation,
+        labels=package.labels,
+        network=package.network,
+        weights_sha256=sha256,
+        folder=package.folder,
+    )
+    package.folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.folder.parent))
+    try:
+        (staging / WEIGHTS_FILE).write_bytes(content)
+        (staging / "model.toml").write_text(model_toml(packed, provenance), encoding="utf-8")
+        (staging / CARD_FILE).write_text(
+            f"# {package.name} {package.version}: {package.intended_use.value}, not for patients\n\n"
+            f"Not evaluated yet; `glionode evaluate` writes this card.\n",
+            encoding="utf-8",
+        )
+        if log is not None and log.is_file():
+            shutil.copyfile(log, staging / LOG_FILE)
+        verify_package(read_package(staging))
+        package.folder.mkdir(exist_ok=True)
+        # model.toml comes last: with its sha256 it says that the rest is in place.
+        for name in (WEIGHTS_FILE, CARD_FILE, LOG_FILE, "model.toml"):
+            if (staging / name).is_file():
+                os.replace(staging / name, package.folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return read_package(package.folder)

@@ -1,0 +1,256 @@
+"""Pretrain a network on synthetic heads and write it as a model package. Lightning runs the loop."""
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from models.labels import LABELS
+from models.network import NetworkSettings, build_network, count_parameters
+from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.training.export import Provenance, write_package
+from models.training.samples import CHANNELS, HeadSamples, SampleSettings
+
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainSettings:
+    """One run of pretraining."""
+
+    steps: int = 4000
+    """Optimiser steps at most."""
+    minutes: float | None = None
+    """Wall-clock limit of this call; the learning rate reaches its end by then. None: steps alone decide."""
+    seed: int = 1
+    learning_rate: float = 1.5e-3
+    """Peak of Adam's learning rate, after the warm-up."""
+    warm_up_steps: int = 50
+    threads: int = 1
+    """CPU threads of the network; the samples come from one more process."""
+    precision: str = "bf16-mixed"
+    """As Lightning names it; weights and their mean stay float32."""
+    log_every: int = 10
+    """Steps between lines of the training log."""
+    network: NetworkSettings = field(default_factory=lambda: NetworkSettings(init_filters=8))
+    samples: SampleSettings = field(default_factory=SampleSettings)
+
+    def __post_init__(self) -> None:
+        if self.samples.stride % self.network.stride:
+            raise ValueError(f"crops of multiples of {self.samples.stride} do not fit stride {self.network.stride}")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; told after every logged step."""
+
+    step: int
+    steps: int
+    loss: float
+    dice: tuple[float, ...]
+    """Soft Dice of the crops since the last report, by label."""
+    seconds: float
+
+
+def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice loss plus binary cross-entropy (Wan et al. 2024 combine the two), and the soft Dice per label.
+
+    Both arguments are (batch, labels, slices, rows, columns). Overlap is summed over the whole batch, so that a crop
+    without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where nothing is
+    counts as 1.
+    """
+    probability = logits.sigmoid()
+    axes = (0, 2, 3, 4)
+    overlap = 2 * (probability * truth).sum(axes) + 100
+    dice = overlap / (probability.sum(axes) + truth.sum(axes) + 100)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth)
+    return (1 - dice).mean() + entropy, dice.detach()
+
+
+def _running_mean(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential mean whose memory grows from none to 200 steps, so that the first steps are soon forgotten."""
+    decay = min(0.995, (1 + float(count)) / (10 + float(count)))
+    return average.lerp(current, 1 - decay)
+
+
+class Pretraining(L.LightningModule):
+    """The network, the running mean of its weights, and one step of its training."""
+
+    def __init__(self, settings: PretrainSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = build_network(settings.network, len(CHANNELS), len(LABELS))
+        self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
+        self._started = time.monotonic()
+
+    def on_fit_start(self) -> None:
+        """Start the clock of `minutes`."""
+        self._started = time.monotonic()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Loss of one batch."""
+        channels, truth = batch
+        loss, dice = segmentation_loss(self.network(channels).float(), truth)
+        self.log("loss", loss.detach())
+        for label, value in zip(LABELS, dice, strict=True):
+            self.log(f"soft_dice_{label.name}", value)
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Fold the new weights into their mean."""
+        self.mean_network.update_parameters(self.network)
+
+    def share_done(self, step: int) -> float:
+        """How much of the run is over, 0 to 1: by steps or by the clock, whichever is further."""
+        by_steps = step / self.settings.steps
+        if not self.settings.minutes:
+            return min(1.0, by_steps)
+        return min(1.0, max(by_steps, (time.monotonic() - self._started) / 60 / self.settings.minutes))
+
+    def configure_optimizers(self) -> Any:
+        """Adam; linear warm-up, then half a cosine down to a hundredth."""
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / self.settings.warm_up_steps)
+            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.share_done(step))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Watch(Callback):
+    """Tells progress, and stops the run at its time limit or when a person interrupts it."""
+
+    def __init__(self, settings: PretrainSettings, report: Callable[[Progress], None]) -> None:
+        self._settings = settings
+        self._report = report
+        self._started = time.monotonic()
+        self.interrupted = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        step = trainer.global_step
+        seconds = time.monotonic() - self._started
+        if step % self._settings.log_every == 0:
+            metrics = trainer.callback_metrics
+            dice = tuple(float(metrics[f"soft_dice_{label.name}"]) for label in LABELS)
+            self._report(Progress(step, self._settings.steps, float(metrics["loss"]), dice, seconds))
+        late = self._settings.minutes is not None and seconds > 60 * self._settings.minutes
+        if late or self.interrupted:
+            trainer.should_stop = True
+
+    def interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        """Signal handler: finish the step, then stop."""
+        self.interrupted = True
+
+
+def pretrain(
+    package: ModelPackage,
+    settings: PretrainSettings,
+    command: str,
+    work: Path,
+    report: Callable[[Progress], None],
+    resume: Path | None = None,
+) -> ModelPackage:
+    """Train on synthetic heads, then write `package` (see `describe_package`) with the running mean of the weights.
+
+    `work` gets the checkpoint (every 100 steps) and the log. Ctrl-C ends the run early and still writes the package;
+    `resume` continues from a checkpoint, and with `minutes` 0 only writes what it holds. `command` is recorded.
+    """
+    torch.set_num_threads(settings.threads)
+    L.seed_everything(settings.seed, verbose=False)
+    work.mkdir(parents=True, exist_ok=True)
+    module = Pretraining(settings)
+    watch = _Watch(settings, report)
+    if resume is not None and settings.minutes == 0:
+        checkpoint = torch.load(resume, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+        steps = int(checkpoint["global_step"])
+    else:
+        trainer = _trainer(settings, work, watch)
+        seed = settings.seed if resume is None else settings.seed + _steps_in(resume)
+        previous = signal.signal(signal.SIGINT, watch.interrupt)
+        try:
+            trainer.fit(module, _loader(seed, settings.samples), ckpt_path=resume, weights_only=True)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        trainer.save_checkpoint(work / CHECKPOINT)
+        steps = trainer.global_step
+    facts = (
+        ("command", command),
+        ("trained_on", "synthetic heads only"),
+        ("steps", steps),
+        ("seed", settings.seed),
+        ("crop_edge", settings.samples.patch),
+        ("batch", settings.samples.batch),
+        ("learning_rate", settings.learning_rate),
+        ("precision", settings.precision),
+        ("parameters", count_parameters(module.network)),
+        ("torch", torch.__version__),
+        ("lightning", L.__version__),
+    )
+    logs = sorted((work / "log").glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    network = cast(nn.Module, module.mean_network.module)
+    return write_package(package, network, Provenance(facts), logs[-1] if logs else None)
+
+
+def describe_package(folder: Path, name: str, version: str, settings: PretrainSettings) -> ModelPackage:
+    """The package that `pretrain` will fill: all but its weights."""
+    return ModelPackage(
+        name=name,
+        version=version,
+        intended_use=IntendedUse.DEMONSTRATION,
+        summary="Trained on synthetic heads only, to show that the node works. Not for patients.",
+        channels=CHANNELS,
+        spacing_mm=settings.samples.spacing_mm,
+        normalisation=NORMALISATION,
+        labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
+        network=settings.network,
+        weights_sha256="",
+        folder=folder,
+    )
+
+
+def _steps_in(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def _loader(seed: int, samples: SampleSettings) -> DataLoader[tuple[Tensor, Tensor]]:
+    # The samples come in batches already. A fork would inherit the threads of torch; spawn does not.
+    return DataLoader(
+        HeadSamples(seed, samples), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
+    )
+
+
+def _trainer(settings: PretrainSettings, work: Path, watch: _Watch) -> L.Trainer:
+    return L.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=settings.steps,
+        precision=cast(Any, settings.precision),
+        callbacks=[ModelCheckpoint(dirpath=work, filename="step", save_last=True, every_n_train_steps=100), watch],
+        logger=CSVLogger(work, name="log", flush_logs_every_n_steps=settings.log_every),
+        log_every_n_steps=settings.log_every,
+        gradient_clip_val=2.0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
