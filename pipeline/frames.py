@@ -1,4 +1,4 @@
-"""The frames of a series with the place and the physics of each, classic or enhanced. Reads headers, decodes no pixels."""
+"""The frames of a series with the place and the physics of each, classic or enhanced. Decodes no pixels."""
 
 from dataclasses import dataclass
 

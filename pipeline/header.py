@@ -98,7 +98,7 @@ class Header:
             warnings.simplefilter("ignore")  # an unknown character set must not stop a study
             try:
                 encodings = convert_encodings(list(self.texts(0x00080005)) or None)
-                return decode_bytes(value, encodings, {"\\", "\r", "\n", "\t", "\f"}).rstrip("\0")
+                return decode_bytes(value, encodings, {ord(char) for char in "\\\r\n\t\f"}).rstrip("\0")
             except PARSER_FAILURES:
                 return value.decode("latin-1").rstrip("\0")
 
@@ -121,7 +121,7 @@ class Header:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                element = self.dataset[tag] if tag in self.dataset else None
+                element = self.dataset.get(tag, None)
                 value = None if element is None else element.value
                 found = list(value) if isinstance(value, Sequence) else []
         except PARSER_FAILURES:
@@ -280,5 +280,3 @@ def _deflated(path: Path, tags: list[int], syntax: str) -> Header:
     pixels = dataset.get_item("PixelData")
     length = len(pixels.value) if pixels is not None and isinstance(pixels.value, bytes) else 0
     return Header(dataset, syntax, PixelPlace(0, length, length > 0, False, False) if length else None)
-
-

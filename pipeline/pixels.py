@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from pipeline.errors import PixelsUnreadable
 from pipeline.frames import PlacedFrame
@@ -28,7 +28,9 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
     """
     first = frames[0].instance
     if len(frames) * first.rows * first.columns > _MAX_VALUES:
-        raise PixelsUnreadable(f"Series {series_uid}: {len(frames)} images of {first.rows} x {first.columns} are too many.")
+        raise PixelsUnreadable(
+            f"Series {series_uid}: {len(frames)} images of {first.rows} x {first.columns} are too many."
+        )
     out = np.empty((len(frames), first.rows, first.columns), np.float32)
     by_instance: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
@@ -86,7 +88,7 @@ def _without_spare_bits(values: NDArray[np.generic], stored: StoredPixels) -> ND
     """Bits above BitsStored are not part of the value (PS3.5 8.1.1); old scanners kept overlays there."""
     spare = stored.bits_allocated - stored.bits_stored
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    shifted: NDArray[np.generic] = (native << spare) >> spare  # type: ignore[operator]
+    shifted: NDArray[np.generic] = (native << spare) >> spare
     return shifted
 
 
@@ -126,5 +128,3 @@ def check_complete(series_uid: str, instances: Iterable[Instance]) -> None:
     count = sum(not instance.has_pixels for instance in instances)
     if count:
         raise _cut_short(series_uid, count)
-
-

@@ -44,7 +44,9 @@ def read_volume(series: Series, role: Role) -> Volume:
     uid = series.series_instance_uid
     frames = frames_of(series)
     if not frames:
-        raise TooFewSlices(f"Series {uid}: none of its {len(series.instances)} objects is an image. Choose another series.")
+        raise TooFewSlices(
+            f"Series {uid}: none of its {len(series.instances)} objects is an image. Choose another series."
+        )
     check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
     _check_kind(uid, frames)
     normal = _check_directions(uid, frames)
@@ -87,10 +89,14 @@ def _check_kind(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
         counts[size] = counts.get(size, 0) + 1
     if len(counts) > 1:
         sizes = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sorted(counts.items()))
-        raise StrayImage(f"Series {uid}: images of different sizes ({sizes}). Send the series without the stray images.")
+        raise StrayImage(
+            f"Series {uid}: images of different sizes ({sizes}). Send the series without the stray images."
+        )
     spacings = np.array([frame.pixel_spacing_mm or (np.nan, np.nan) for frame in frames])
     if not np.isfinite(spacings).all():
-        raise IrregularSlices(f"Series {uid}: images without pixel spacing have no place in space. Choose another series.")
+        raise IrregularSlices(
+            f"Series {uid}: images without pixel spacing have no place in space. Choose another series."
+        )
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         raise StrayImage(f"Series {uid}: images of different pixel spacings. Send the series without the stray images.")
 
@@ -103,7 +109,9 @@ def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.f
     lengths = np.linalg.norm(directions.reshape(-1, 2, 3), axis=2)
     across = np.abs((directions[:, :3] * directions[:, 3:]).sum(axis=1))
     if not np.isfinite(directions).all() or np.abs(lengths - 1).max() > 0.01 or across.max() > 0.01:
-        raise IrregularSlices(f"Series {uid}: its row and column directions are not perpendicular. Choose another series.")
+        raise IrregularSlices(
+            f"Series {uid}: its row and column directions are not perpendicular. Choose another series."
+        )
     spread = np.abs(directions - directions[0]).max()
     if spread > DIRECTION_TOLERANCE:
         raise MixedOrientations(
@@ -128,7 +136,7 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     missing = int(np.rint(gaps[gaps > 1.5 * typical] / typical).sum() - (gaps > 1.5 * typical).sum())
     if missing:
         raise IrregularSlices(
-            f"Series {uid}: about {missing} of its slices are missing ({len(frames)} are here, {typical:.2f} mm apart). "
+            f"Series {uid}: about {missing} of its slices are missing ({len(frames)} here, {typical:.2f} mm apart). "
             "Send the whole series."
         )
     uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()

@@ -124,8 +124,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _series_header(header: Header) -> _SeriesHeader:
     return _SeriesHeader(
         series_number=header.integer(SERIES_NUMBER),
-        description=header.free_text(SERIES_DESCRIPTION),
-        protocol_name=header.free_text(PROTOCOL_NAME),
+        description=header.free_text(SERIES_DESCRIPTION).removesuffix(" "),  # padding to even length
+        protocol_name=header.free_text(PROTOCOL_NAME).removesuffix(" "),
         modality=header.text(MODALITY),
         manufacturer=header.text(MANUFACTURER),
     )

@@ -1,0 +1,288 @@
+"""Choose the series of a study for the roles that a model asks for. Reads no pixels, knows no DICOM library."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+
+from models.labels import Role
+from pipeline.classify import Classification, classify
+from pipeline.rules import Effect, HeaderFields, Rules
+from pipeline.study import Instance, Series, Study
+
+HEAD_MM = 100.0
+"""A stack shorter than this along its normal does not cover a head's tumour-bearing part."""
+THIN_MM = 2.0
+"""Slices up to this spacing are as good as a 3D acquisition."""
+COMPLETE = 0.9
+"""A repeat with fewer than this share of its sibling's slices was broken off."""
+
+_TITLES = {
+    Role.T1: "T1 before contrast",
+    Role.T1CE: "T1 after contrast",
+    Role.T2: "T2",
+    Role.FLAIR: "FLAIR",
+    Role.ADC: "ADC map",
+    Role.DWI: "diffusion series",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The series taken for a role."""
+
+    role: Role
+    series: Series
+    why: tuple[str, ...]
+    """Sentences for a person, the deciding one first; no text from headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A study with a series for every role that was wanted, in the order of the wish."""
+
+    choices: tuple[Choice, ...]
+
+    def series(self, role: Role) -> Series:
+        """The series taken for a role. Raises KeyError."""
+        for choice in self.choices:
+            if choice.role is role:
+                return choice.series
+        raise KeyError(role)
+
+
+@dataclass(frozen=True, slots=True)
+class NotEligible:
+    """A study without one of the wanted roles. No failure: most studies are something else."""
+
+    reason: str
+    missing: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What was thought of one series."""
+
+    series: Series
+    classification: Classification
+    taken_for: Role | None
+    """The role that it would be taken for, if a model asks."""
+    ruled_out: tuple[str, ...]
+    """Why it is not taken for its role; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    series: Series
+    classification: Classification
+    extent_mm: float
+    """From the first slice to the last"""
+    spacing_mm: float
+    images: int
+    volumetric: bool
+    acquired_at: str
+    complete: bool
+    """Whether all pixels are there"""
+
+
+def choose(study: Study, wanted: tuple[Role, ...], rules: Rules) -> Selected | NotEligible:
+    """The series of a study for the wanted roles, or why there are none. Deterministic, whatever the files' order."""
+    candidates = _candidates(study, rules)
+    choices: list[Choice] = []
+    missing: list[Role] = []
+    for role in wanted:
+        ranked = _ranked(candidates, role)
+        if ranked:
+            choices.append(Choice(role, ranked[0].series, _reasons(ranked, role)))
+        else:
+            missing.append(role)
+    if missing:
+        titles = " and no ".join(_TITLES[role] for role in missing)
+        return NotEligible(f"no {titles} among {len(study.series)} series", tuple(missing))
+    return Selected(tuple(choices))
+
+
+def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
+    """Every series with its evidence, the role that it would be taken for, or what ruled it out."""
+    candidates = _candidates(study, rules)
+    ranked = {role: _ranked(candidates, role) for role in Role}
+    explained: list[Explained] = []
+    for candidate in candidates:
+        role = candidate.classification.role
+        best = ranked[role][0] if role is not None and ranked[role] else None
+        if best is candidate:
+            explained.append(Explained(candidate.series, candidate.classification, role, ()))
+            continue
+        ruled_out = _ruled_out(candidate, best)
+        explained.append(Explained(candidate.series, candidate.classification, None, ruled_out))
+    return tuple(explained)
+
+
+def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...]:
+    found = candidate.classification
+    barred = (*found.bears(Effect.NONE), *found.bears(Effect.REFUSE))
+    if barred:
+        return barred
+    if found.role is None:
+        return ("nothing says clearly what it is",) if found.evidence else ("nothing says what it is",)
+    assert best is not None
+    why = _first_difference(best, candidate, found.role)
+    return (f"series {best.series.series_number} is better for {found.role}: {why}",)
+
+
+def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
+    """The fields of a series that rules ask for. `agents` counts the study's MR series with and without an agent."""
+    images = series.instances
+    first = images[len(images) // 2]
+    in_all = set(first.image_type).intersection(*(set(one.image_type) for one in images))
+    numbers: dict[str, float | None] = {
+        "echo_time_ms": first.echo_time_ms,
+        "repetition_time_ms": first.repetition_time_ms,
+        "inversion_time_ms": first.inversion_time_ms,
+        "b_value": max((one.b_value for one in images if one.b_value is not None), default=None),
+        "images": float(_image_count(series)),
+        "orientations": float(_orientation_count(images)),
+        "colour": float(first.samples_per_pixel != 1 or first.photometric_interpretation in ("RGB", "PALETTE COLOR")),
+    }
+    words = {
+        "image_type": frozenset(in_all),
+        "scanning_sequence": frozenset(first.scanning_sequence),
+        "acquisition_type": frozenset({first.acquisition_type} - {""}),
+        "contrast_agent": frozenset({_agent_word(has_agent(series), agents)}),
+        "modality": frozenset({series.modality}),
+        "body_part": frozenset({first.body_part.upper()} - {""}),
+    }
+    return HeaderFields(
+        tuple((name, value) for name, value in numbers.items() if value is not None), tuple(words.items())
+    )
+
+
+def has_agent(series: Series) -> bool:
+    """Whether most images of a series name a contrast agent; "none" and "no" name none."""
+    named = sum(
+        bool(one.contrast_agent) and str(one.contrast_agent).strip().lower() not in _NO_AGENT
+        for one in series.instances
+    )
+    return 2 * named > len(series.instances)
+
+
+_NO_AGENT = frozenset(
+    {"", "no", "none", "n", "0", "nil", "-", "without", "no contrast", "ohne", "sans", "sin", "sem", "senza"}
+)
+
+
+def _agent_word(this: bool, agents: Counter[bool]) -> str:
+    if agents[True] == 0:
+        return "nowhere"
+    if agents[False] == 0:
+        return "every one"
+    return "this one" if this else "not this one"
+
+
+def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
+    agents = Counter(has_agent(one) for one in study.series if one.modality == "MR" and _image_count(one) > 7)
+    found: list[_Candidate] = []
+    for series in study.series:
+        text = series.description if series.description.strip() else series.protocol_name
+        classification = classify(text, header_fields(series, agents), rules)
+        extent, spacing = _stack(series)
+        first = series.instances[0]
+        found.append(
+            _Candidate(
+                series=series,
+                classification=classification,
+                extent_mm=extent,
+                spacing_mm=spacing,
+                images=_image_count(series),
+                volumetric=first.acquisition_type == "3D" or spacing <= THIN_MM,
+                acquired_at=max(one.acquired_at for one in series.instances),
+                complete=all(one.has_pixels for one in series.instances),
+            )
+        )
+    return tuple(found)
+
+
+def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
+    """The candidates for a role, best first."""
+    able = [
+        one
+        for one in candidates
+        if one.classification.role is role
+        and not one.classification.bears(Effect.NONE)
+        and not one.classification.bears(Effect.REFUSE)
+    ]
+    most = {one.volumetric: max(other.images for other in able if other.volumetric == one.volumetric) for one in able}
+    return sorted(able, key=lambda one: tuple(value for _, value in _merits(one, role, most[one.volumetric])))
+
+
+def _merits(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
+    """What speaks for a candidate, the weightiest first; smaller is better. The words say why the smaller one wins."""
+    later = tuple(-int(char) for char in one.acquired_at.ljust(20, "0")[:20])
+    return (
+        ("its pixels are complete", float(not one.complete)),
+        ("it is no reformat or processed copy", float(len(one.classification.bears(Effect.RANK)) > 0)),
+        ("it covers the head", float(0 < one.extent_mm < HEAD_MM)),
+        ("it is 3D or thin", float(not one.volumetric) if role not in (Role.ADC, Role.DWI) else 0.0),
+        ("it was not broken off", float(one.images < COMPLETE * most)),
+        ("it was acquired last", later),
+        ("its series number is higher", -float(one.series.series_number or 0)),
+        ("its UID sorts first", one.series.series_instance_uid),
+    )
+
+
+def _first_difference(best: _Candidate, other: _Candidate, role: Role) -> str:
+    most = max(one.images for one in (best, other))
+    for (words, left), (_, right) in zip(_merits(best, role, most), _merits(other, role, most), strict=True):
+        if left != right:
+            return words
+    return "both are equal"
+
+
+def _reasons(ranked: list[_Candidate], role: Role) -> tuple[str, ...]:
+    best = ranked[0]
+    reasons = [f"{_TITLES[role]} with confidence {best.classification.confidence:.2f}"]
+    reasons += [
+        f"before series {other.series.series_number}: {_first_difference(best, other, role)}" for other in ranked[1:]
+    ]
+    reasons += [item.text for item in best.classification.evidence if dict(item.weights).get(role)]
+    return tuple(reasons)
+
+
+def _image_count(series: Series) -> int:
+    return sum(one.number_of_frames for one in series.instances)
+
+
+def _orientation_count(images: tuple[Instance, ...]) -> int:
+    """Orientations in a series that differ by more than about 6 degrees."""
+    found: list[tuple[float, ...]] = []
+    for one in images:
+        if one.orientation is not None and not any(_close(one.orientation, other) for other in found):
+            found.append(one.orientation)
+    return max(1, len(found))
+
+
+def _close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
+    return all(abs(a - b) < 0.1 for a, b in zip(left, right, strict=True))
+
+
+def _stack(series: Series) -> tuple[float, float]:
+    """Extent along the slice normal and typical spacing, mm; for multi-frame images from the slice thickness."""
+    first = series.instances[0]
+    places: list[float] = []
+    if first.orientation is not None and all(one.number_of_frames == 1 for one in series.instances):
+        a, b, c, d, e, f = first.orientation
+        normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+        places = sorted(
+            {
+                round(sum(p * n for p, n in zip(one.position_mm, normal, strict=True)), 2)
+                for one in series.instances
+                if one.position_mm
+            }
+        )
+    if len(places) > 1:
+        gaps = sorted(right - left for left, right in pairwise(places))
+        return places[-1] - places[0], gaps[len(gaps) // 2]
+    thickness = first.slice_thickness_mm
+    if thickness and math.isfinite(thickness):
+        return thickness * _image_count(series), thickness
+    return 0.0, math.inf

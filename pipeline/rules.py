@@ -1,0 +1,243 @@
+"""The rules by which series are told apart, as data: loaded from TOML, checked, matched against text and headers."""
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.labels import Role
+from pipeline.errors import SettingsWrong
+
+BUNDLED = Path(__file__).with_name("rules.toml")
+FORMAT = 1
+
+_Rule = TypeVar("_Rule", "Term", "Mark")
+
+NUMBER_FIELDS = frozenset(
+    {"echo_time_ms", "repetition_time_ms", "inversion_time_ms", "b_value", "images", "orientations", "colour"}
+)
+WORD_FIELDS = frozenset(
+    {"image_type", "scanning_sequence", "acquisition_type", "contrast_agent", "modality", "body_part"}
+)
+
+
+class Effect(StrEnum):
+    """What a mark does to a series."""
+
+    NONE = "none"
+    """It is no weighted image at all."""
+    REFUSE = "refuse"
+    """It has a weighting, but is never taken."""
+    RANK = "rank"
+    """It is taken only where nothing better is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTest:
+    """What is looked for in a normalised description."""
+
+    pattern: re.Pattern[str]
+    needs: re.Pattern[str] | None
+    unless: re.Pattern[str] | None
+
+    def matches(self, text: str) -> bool:
+        """Whether a text from `normalised` passes."""
+        return (
+            self.pattern.search(text) is not None
+            and (self.needs is None or self.needs.search(text) is not None)
+            and (self.unless is None or self.unless.search(text) is None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderTest:
+    """Conditions on header fields, all of which must hold."""
+
+    ranges: tuple[tuple[str, float, float], ...]
+    words: tuple[tuple[str, frozenset[str]], ...]
+    other_words: tuple[tuple[str, frozenset[str]], ...]
+    """Fields that must have a value, and none of these."""
+
+    def matches(self, fields: "HeaderFields") -> bool:
+        """Whether the fields of a series pass; an absent field passes nothing."""
+        numbers, words = dict(fields.numbers), dict(fields.words)
+        return (
+            all(name in numbers and low <= numbers[name] <= high for name, low, high in self.ranges)
+            and all(words.get(name, frozenset()) & wanted for name, wanted in self.words)
+            and all(words.get(name) and not words[name] & others for name, others in self.other_words)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFields:
+    """The header fields of one series that rules may ask for, by the names in rules.toml."""
+
+    numbers: tuple[tuple[str, float], ...]
+    words: tuple[tuple[str, frozenset[str]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Something that adds points to roles."""
+
+    name: str
+    test: TextTest | HeaderTest
+    weights: tuple[tuple[Role, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that rules a series out, or puts it behind others."""
+
+    name: str
+    test: TextTest | HeaderTest
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All rules, in the order of the file."""
+
+    none_points: float
+    """Points of "none of the roles", see rules.toml."""
+    least_confidence: float
+    terms: tuple[Term, ...]
+    marks: tuple[Mark, ...]
+
+
+def normalised(description: str) -> str:
+    """A description as the rules see it: no accents, camelCase parted, lower case, underscores as blanks."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", description) if not unicodedata.combining(char))
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
+    return re.sub(r"[\s_,;]+", " ", parted).strip().lower()
+
+
+def load_rules(extra: Path | None = None) -> Rules:
+    """The bundled rules, extended and overridden by a site's own file. Raises SettingsWrong naming file and line."""
+    documents = [(BUNDLED, _document(BUNDLED))]
+    if extra is not None:
+        documents.append((extra, _document(extra)))
+    rules = Rules(0.0, 0.0, (), ())
+    for path, document in documents:
+        rules = _extended(rules, path, document)
+    return rules
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsWrong(f"{path}: these rules cannot be read: {exc}") from exc
+    if document.get("format") != FORMAT:
+        raise SettingsWrong(f"{path}: rules need a line `format = {FORMAT}`.")
+    unknown = sorted(set(document) - {"format", "settings", "disable", "term", "mark", "header", "header_mark"})
+    if unknown:
+        raise SettingsWrong(f"{path}: unknown key {unknown[0]!r}{_line(path, unknown[0])}.")
+    return document
+
+
+def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
+    terms = [
+        _entry(path, entry, header) for header in (False, True) for entry in _entries(path, document, "term", header)
+    ]
+    marks = [
+        _entry(path, entry, header) for header in (False, True) for entry in _entries(path, document, "mark", header)
+    ]
+    settings = document.get("settings", {})
+    unknown = sorted(set(settings) - {"none", "least_confidence"})
+    if unknown:
+        raise SettingsWrong(f"{path}: unknown key {unknown[0]!r} in [settings]{_line(path, unknown[0])}.")
+    dropped = set(document.get("disable", []))
+    known = {term.name for term in rules.terms} | {mark.name for mark in rules.marks}
+    missing = sorted(dropped - known)
+    if missing:
+        raise SettingsWrong(f"{path}: `disable` names {missing[0]!r}, which is no rule{_line(path, missing[0])}.")
+    new_terms = [item for item in terms if isinstance(item, Term)]
+    new_marks = [item for item in marks if isinstance(item, Mark)]
+    return replace(
+        rules,
+        none_points=float(settings.get("none", rules.none_points)),
+        least_confidence=float(settings.get("least_confidence", rules.least_confidence)),
+        terms=_merged(rules.terms, new_terms, dropped),
+        marks=_merged(rules.marks, new_marks, dropped),
+    )
+
+
+def _merged(old: tuple[_Rule, ...], new: list[_Rule], dropped: set[str]) -> tuple[_Rule, ...]:
+    """A text rule and a header rule may share a name; each replaces only its own kind."""
+    replaced = {(item.name, type(item.test)) for item in new}
+    kept: list[_Rule] = [
+        item for item in old if (item.name, type(item.test)) not in replaced and item.name not in dropped
+    ]
+    return tuple(kept + new)
+
+
+def _entries(path: Path, document: dict[str, Any], kind: str, header: bool) -> list[dict[str, Any]]:
+    key = {("term", False): "term", ("term", True): "header", ("mark", False): "mark", ("mark", True): "header_mark"}[
+        kind, header
+    ]
+    entries = document.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingsWrong(f"{path}: write rules as [[{key}]]{_line(path, key)}.")
+    return entries
+
+
+def _entry(path: Path, entry: dict[str, Any], header: bool) -> Term | Mark:
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
+        raise SettingsWrong(f"{path}: a rule has no name.")
+    tests = {"when", "when_not"} if header else {"words", "pattern", "needs", "unless"}
+    unknown = sorted(set(entry) - tests - {"name", "weights", "effect"})
+    try:
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}")
+        test = _header_test(entry) if header else _text_test(entry)
+        if ("weights" in entry) == ("effect" in entry):
+            raise ValueError("needs either `weights` (a term) or `effect` (a mark)")
+        if "effect" in entry:
+            return Mark(name, test, Effect(entry["effect"]))
+        weights = tuple((Role(role), float(points)) for role, points in entry["weights"].items())
+        return Term(name, test, weights)
+    except (ValueError, TypeError, AttributeError, re.error) as exc:
+        raise SettingsWrong(f"{path}: rule {name!r}{_line(path, name)}: {exc}.") from exc
+
+
+def _text_test(entry: dict[str, Any]) -> TextTest:
+    words, pattern = entry.get("words"), entry.get("pattern")
+    if (words is None) == (pattern is None):
+        raise ValueError("needs either `words` or `pattern`")
+    if words is not None:
+        if not words or not all(isinstance(word, str) for word in words):
+            raise ValueError("`words` is a list of regular expressions")
+        pattern = rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])"
+    needs, unless = entry.get("needs"), entry.get("unless")
+    return TextTest(
+        re.compile(str(pattern)), re.compile(needs) if needs else None, re.compile(unless) if unless else None
+    )
+
+
+def _header_test(entry: dict[str, Any]) -> HeaderTest:
+    conditions, negated = entry.get("when", {}), entry.get("when_not", {})
+    if not conditions and not negated:
+        raise ValueError("needs `when` or `when_not`")
+    unknown = sorted((set(conditions) | set(negated)) - NUMBER_FIELDS - WORD_FIELDS)
+    if unknown:
+        raise ValueError(f"unknown header field {unknown[0]!r}")
+    ranges = tuple(
+        (name, float(value[0]), float(value[1])) for name, value in conditions.items() if name in NUMBER_FIELDS
+    )
+    words = tuple((name, frozenset(value)) for name, value in conditions.items() if name in WORD_FIELDS)
+    if any(name in NUMBER_FIELDS for name in negated):
+        raise ValueError("`when_not` takes fields of words only")
+    return HeaderTest(ranges, words, tuple((name, frozenset(value)) for name, value in negated.items()))
+
+
+def _line(path: Path, needle: str) -> str:
+    """Where a word first stands in a file, as ", line 12"; nothing where it does not."""
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if needle in line:
+            return f", line {number}"
+    return ""
