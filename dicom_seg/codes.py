@@ -1,0 +1,59 @@
+"""The coded concepts that our objects use, each by its standard's code. Knows nothing else.
+
+SCT is SNOMED CT, DCM PS3.16 annex D, NCIt the NCI Thesaurus, RADLEX the RSNA's lexicon, IBSI the Image Biomarker
+Standardisation Initiative, UCUM the Unified Code for Units of Measure.
+"""
+
+from pydicom.sr.coding import Code
+
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, Label
+
+# What a segment is (PS3.16 CID 7150, 7151)
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ENHANCING_LESION = Code("C113842", "NCIt", "Enhancing Lesion")
+LESION = Code("52988006", "SCT", "Lesion")
+BRAIN = Code("12738006", "SCT", "Brain")
+
+# What was measured, how, and in which unit (CID 7469, 7464, 7474, 7181)
+VOLUME = Code("118565006", "SCT", "Volume")
+SUM_OF_SEGMENTED_VOXELS = Code("126030", "DCM", "Sum of segmented voxel method for volume")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+APPARENT_DIFFUSION_COEFFICIENT = Code("113041", "DCM", "Apparent Diffusion Coefficient")
+MEAN = Code("373098007", "SCT", "Mean")
+MEDIAN = Code("373099004", "SCT", "Median")
+MINIMUM = Code("255605001", "SCT", "Minimum")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+# IBSI has codes of its own for percentiles of values that were not binned (QG58, 8DWT); PS3.16 lists only these.
+PERCENTILE_10 = Code("GPMT", "IBSI", "Intensity Histogram 10th Percentile")
+PERCENTILE_90 = Code("OZ0C", "IBSI", "Intensity Histogram 90th Percentile")
+CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
+NO_UNITS = Code("1", "UCUM", "no units")
+ADC_UNIT = Code("10-6.mm2/s", "UCUM", "10-6.mm2/s")
+
+# What was judged: names from CID 6333, values from CID 6335
+ABNORMALITY = Code("C9440", "NCIt", "Abnormality")
+FOCAL = Code("87017008", "SCT", "Focal")
+MULTIFOCAL = Code("524008", "SCT", "Multifocal")
+SIGNAL_CHARACTERISTIC = Code("RID6049", "RADLEX", "Signal characteristic")
+T2_HYPERINTENSITY = Code("RID39467", "RADLEX", "T2 Hyperintensity")
+
+# Who and what made it (CID 7162, 7005, 100, 7452)
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+DEVICE = Code("121007", "DCM", "Device")
+
+_TYPES = {
+    ENHANCING_TUMOUR: ENHANCING_LESION,
+    # No standard type says "oedema with high and tumour with intermediate ADC"; the segment's label does.
+    ADC_ABNORMALITY: LESION,
+    # 79654002 SCT Edema would claim that no tumour is in it.
+    FLAIR_HYPERINTENSITY: LESION,
+}
+
+
+def property_type(label: Label) -> Code:
+    """Segmented property type of a label, and its finding type in SR."""
+    return _TYPES[label]

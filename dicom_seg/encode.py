@@ -1,0 +1,45 @@
+"""The door of this room: a result to the DICOM objects that are sent."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pydicom.dataset import Dataset
+
+from dicom_seg.seg import encode_seg
+from dicom_seg.source import SourceHeaders, read_headers
+from dicom_seg.sr import encode_sr
+from models.labels import Role
+from pipeline.result import SegmentationResult, SourceSeries
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedObject:
+    """A DICOM object, ready to write or send."""
+
+    dataset: Dataset
+    file_name: str
+    """Free of anything about the patient."""
+    sop_class_uid: str
+    series_description: str
+
+
+def encode(result: SegmentationResult, started: datetime) -> tuple[EncodedObject, ...]:
+    """SEG and SR of a result. The headers of its source series are read again from their files.
+
+    `started` is when the analysis began (IHE RAD AIR wants it as content date and time), in the time zone of the
+    study's own times. The same result and time give the same bytes. Raises OutputRefused where a source file is gone.
+    """
+    source = read_headers(result.source(Role.T1CE))
+    seg = encode_seg(result, source, started)
+    library = [_middle(taken) for taken in result.sources]
+    sr = encode_sr(result, source, library, seg, started)
+    return _named(seg, "seg-t1ce.dcm"), _named(sr, "sr-measurements.dcm")
+
+
+def _middle(source: SourceSeries) -> SourceHeaders:
+    """The headers of a series' middle slice alone."""
+    return read_headers(replace(source, frames=(source.frames[len(source.frames) // 2],)))
+
+
+def _named(dataset: Dataset, file_name: str) -> EncodedObject:
+    return EncodedObject(dataset, file_name, str(dataset.SOPClassUID), str(dataset.SeriesDescription))

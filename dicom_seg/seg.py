@@ -1,0 +1,129 @@
+"""A result to DICOM SEG (PS3.3 A.51) on its source series' own slices. Encodes; measures and resamples nothing."""
+
+from datetime import datetime
+
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_seg import codes, equipment
+from dicom_seg.finish import finish
+from dicom_seg.source import SourceHeaders, SourcePlane, stand_in_uid
+from dicom_seg.uids import result_uid, tracking_uid
+from models.labels import LABELS, Label
+from pipeline.result import SegmentationResult
+
+SERIES_NUMBER = 8001
+"""Far from what scanners count up to."""
+
+_DEFINITIONS = {
+    "enhancing_tumour": "Enhancing part of the tumour, defined on T1 after contrast",
+    "adc_abnormality": "Oedema with high ADC and tumour with intermediate ADC, defined on the ADC map",
+    "flair_hyperintensity": "All that is bright on FLAIR, defined on FLAIR",
+}
+
+
+def encode_seg(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Dataset:
+    """The three labels as overlapping BINARY segments on the slices of the T1CE series.
+
+    `source` is the headers of the result's T1CE series in slice order; `started` is when the analysis began, in the
+    time zone of the study's own times. Frames without a voxel are left out. A result without any voxel keeps one empty
+    frame per segment, on the middle slice, because an image has at least one frame.
+    """
+    filled = np.flatnonzero(result.masks.any(axis=(0, 2, 3)))
+    kept = filled if filled.size else np.array([len(source.planes) // 2])
+    dataset = Segmentation(
+        source_images=[source.stand_in(index) for index in kept],
+        # highdicom's axes: (slice, row, column, segment)
+        pixel_array=np.ascontiguousarray(np.moveaxis(result.masks[:, kept], 0, -1)),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(label, result) for label in LABELS],
+        series_instance_uid=result_uid(result, "SEG series T1CE"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=result_uid(result, "SEG T1CE"),
+        instance_number=1,
+        manufacturer=equipment.MANUFACTURER,
+        manufacturer_model_name=equipment.DEVICE_NAME,
+        software_versions=equipment.software_versions(result.model),  # type: ignore[arg-type]  # a list it must be
+        device_serial_number=equipment.serial_number(result.model),
+        content_label="GLIOMA_T1CE",
+        content_description=equipment.described("Glioma", result.model),
+        series_description=equipment.described("Glioma SEG on T1CE", result.model),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=bool(filled.size),
+        contributing_equipment=[equipment.contributing_equipment(result.model)],
+        content_date=started.date(),
+        content_time=started.time(),
+        series_date=started.date(),
+        series_time=started.time(),
+    )
+    _pad_with_zero(dataset)
+    _refer(dataset, source)
+    _name_dimensions(dataset, result_uid(result, "SEG dimensions T1CE"))
+    return finish(dataset, source.first)
+
+
+def _segment(label: Label, result: SegmentationResult) -> SegmentDescription:
+    description = SegmentDescription(
+        segment_number=label.number,
+        segment_label=label.title,
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+        segmented_property_type=codes.property_type(label),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=equipment.algorithm(result.model),
+        tracking_uid=tracking_uid(result, label),
+        tracking_id=label.title,
+        anatomic_regions=[codes.BRAIN],
+        display_color=CIELabColor.from_rgb(*label.colour_rgb),
+    )
+    description.SegmentDescription = _DEFINITIONS[label.name]
+    return description
+
+
+def _pad_with_zero(dataset: Dataset) -> None:
+    """PS3.5 8.1.1: pixel data of odd length end in a zero byte; highdicom 0.28.2 writes the character "0" (0x30)."""
+    pixels = int(dataset.NumberOfFrames) * int(dataset.Rows) * int(dataset.Columns)
+    used = -(-pixels // 8)
+    if used % 2:
+        dataset.PixelData = dataset.PixelData[:used] + b"\0"
+
+
+def _refer(dataset: Dataset, source: SourceHeaders) -> None:
+    """Put the true images where highdicom saw stand-ins: in each frame's derivation, and in the lists of the whole."""
+    planes = {stand_in_uid(index): plane for index, plane in enumerate(source.planes)}
+    done: set[int] = set()
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        for image in groups.DerivationImageSequence[0].SourceImageSequence:
+            # The frames of one slice in several segments share their item.
+            if id(image) not in done:
+                _point_at(image, planes[image.ReferencedSOPInstanceUID])
+                done.add(id(image))
+    images = [_reference(sop_class_uid, uid) for sop_class_uid, uid in source.instances]
+    dataset.SourceImageSequence = images
+    series = Dataset()
+    series.SeriesInstanceUID = source.series_instance_uid
+    series.ReferencedInstanceSequence = [_reference(*instance) for instance in source.instances]
+    dataset.ReferencedSeriesSequence = [series]
+
+
+def _point_at(image: Dataset, plane: SourcePlane) -> None:
+    image.ReferencedSOPClassUID = plane.frame.sop_class_uid
+    image.ReferencedSOPInstanceUID = plane.frame.sop_instance_uid
+    if plane.multi_frame:
+        image.ReferencedFrameNumber = plane.frame.number
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
+
+
+def _name_dimensions(dataset: Dataset, organization: str) -> None:
+    """A UID that follows from the inputs in place of highdicom's random one."""
+    dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in dataset.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization

@@ -1,0 +1,179 @@
+"""The headers of a series that results are written for: its patient and study, and each slice's image and place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, MRImageStorage
+
+from dicom_seg.uids import derive_uid
+from pipeline.errors import OutputRefused
+from pipeline.result import SourceSeries
+from pipeline.volume import Frame
+
+_PLANE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "ImagePositionPatient"]
+_EQUIPMENT_KEYWORDS = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+    "StationName",
+    "InstitutionName",
+    "InstitutionalDepartmentName",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlane:
+    """The image behind one slice, and where its header says it stands."""
+
+    frame: Frame
+    multi_frame: bool
+    """Whether references to it name a frame number."""
+    position_mm: tuple[float, float, float]
+    """(0020,0032) as its header has it, untouched by the regular grid that was read from the series."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHeaders:
+    """A series in its headers' own words; the slices in the order of the `SourceSeries` that it was read for."""
+
+    first: Dataset
+    """The whole header of the first slice's image, for the patient, study and equipment modules. No pixels, and under
+    the name of MR Image Storage: highdicom copies modules by storage class and knows no vendor's private one. The true
+    classes are in `planes`."""
+    planes: tuple[SourcePlane, ...]
+    orientation: tuple[float, ...]
+    """(0020,0037) of the first slice; a series may spell one orientation in many ways."""
+    pixel_spacing_mm: tuple[float, float]
+    """(0028,0030) between rows, between columns."""
+    slice_thickness_mm: float
+    slice_spacing_mm: float
+    """Between slice centres, from the geometry that was read."""
+    rows: int
+    columns: int
+    series_instance_uid: str
+    study_instance_uid: str
+    frame_of_reference_uid: str
+
+    @property
+    def instances(self) -> tuple[tuple[str, str], ...]:
+        """(SOP class UID, SOP instance UID) of each image once, in slice order."""
+        return tuple(dict.fromkeys((p.frame.sop_class_uid, p.frame.sop_instance_uid) for p in self.planes))
+
+    def stand_in(self, index: int) -> Dataset:
+        """A plain single-frame MR header for slice `index`, to hand to highdicom.
+
+        highdicom wants the images of a series to be either all single-frame with one spelling of their orientation, or
+        one multi-frame image with every frame in use; scanners do otherwise. Its SOP instance UID is `stand_in_uid`,
+        the caller puts the true references in. It has no patient: names that highdicom finds odd would go to the log.
+        """
+        plane = self.planes[index]
+        header = Dataset()
+        header.SOPClassUID = MRImageStorage
+        header.SOPInstanceUID = stand_in_uid(index)
+        header.StudyInstanceUID = self.study_instance_uid
+        header.SeriesInstanceUID = self.series_instance_uid
+        header.FrameOfReferenceUID = self.frame_of_reference_uid
+        header.PositionReferenceIndicator = self.first.get("PositionReferenceIndicator", "")
+        header.Modality = "MR"
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+            setattr(header, keyword, "")
+        for keyword in ("StudyDate", "StudyTime", "ReferringPhysicianName"):
+            setattr(header, keyword, "")
+        for keyword in _EQUIPMENT_KEYWORDS:
+            if self.first.get(keyword):
+                setattr(header, keyword, self.first.get(keyword))
+        header.Rows, header.Columns = self.rows, self.columns
+        header.ImagePositionPatient = list(plane.position_mm)
+        header.ImageOrientationPatient = list(self.orientation)
+        header.PixelSpacing = list(self.pixel_spacing_mm)
+        header.SliceThickness = self.slice_thickness_mm
+        header.SpacingBetweenSlices = self.slice_spacing_mm
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if keyword in self.first:
+                setattr(header, keyword, self.first.get(keyword))
+        return header
+
+
+def stand_in_uid(index: int) -> str:
+    """SOP instance UID of the stand-in for slice `index`; never leaves the encoder."""
+    return f"2.25.{index + 1}"
+
+
+def read_headers(source: SourceSeries) -> SourceHeaders:
+    """The headers behind a series, read again from its files. Raises OutputRefused where one is not there any more."""
+    paths = {instance.sop_instance_uid: instance.path for instance in source.series.instances}
+    whole: dict[str, Dataset] = {}
+    planes: list[SourcePlane] = []
+    for frame in source.frames:
+        uid = frame.sop_instance_uid
+        if uid not in paths:
+            raise OutputRefused(f"Series {source.series.series_instance_uid}: image {uid} has no file to refer to.")
+        if not planes or uid in whole:
+            header = whole.get(uid) or _read(paths[uid], uid, None)
+            whole[uid] = header
+        else:
+            header = _read(paths[uid], uid, _PLANE_KEYWORDS)
+            if "NumberOfFrames" in header:
+                header = whole[uid] = _read(paths[uid], uid, None)
+        planes.append(_plane(frame, header))
+    first = whole[source.frames[0].sop_instance_uid]
+    number = source.frames[0].number
+    spacing = _in_frame(first, number, "PixelMeasuresSequence", "PixelSpacing")
+    thickness = _in_frame(first, number, "PixelMeasuresSequence", "SliceThickness")
+    orientation = _in_frame(first, number, "PlaneOrientationSequence", "ImageOrientationPatient")
+    if spacing is None or orientation is None:
+        raise OutputRefused(f"Series {source.series.series_instance_uid}: its first image lost its geometry.")
+    _, rows, columns = source.geometry.shape
+    first.SOPClassUID = MRImageStorage
+    return SourceHeaders(
+        first=first,
+        planes=tuple(planes),
+        orientation=tuple(float(value) for value in orientation),
+        pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
+        # (0018,0050) is type 2: where it is empty, slices that touch are the best guess.
+        slice_thickness_mm=float(thickness or source.geometry.spacing_mm[0]),
+        slice_spacing_mm=source.geometry.spacing_mm[0],
+        rows=rows,
+        columns=columns,
+        series_instance_uid=source.series.series_instance_uid,
+        study_instance_uid=str(first.StudyInstanceUID),
+        # A frame of reference is mandatory in SEG; a series without one is a frame of its own.
+        frame_of_reference_uid=str(first.get("FrameOfReferenceUID", ""))
+        or derive_uid("frame of reference", source.series.series_instance_uid),
+    )
+
+
+def _read(path: Path, uid: str, keywords: list[str] | None) -> Dataset:
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=keywords, force=True)
+    except (OSError, InvalidDicomError, ValueError) as exc:
+        raise OutputRefused(f"Image {uid} cannot be read again from {path}; results need its header.") from exc
+    if header.get("SOPInstanceUID") != uid:
+        raise OutputRefused(f"{path} no longer holds image {uid}; process the study again.")
+    return header
+
+
+def _plane(frame: Frame, header: Dataset) -> SourcePlane:
+    position = _in_frame(header, frame.number, "PlanePositionSequence", "ImagePositionPatient")
+    if position is None:
+        raise OutputRefused(f"Image {frame.sop_instance_uid}: frame {frame.number} lost its position.")
+    return SourcePlane(
+        frame=Frame(str(UID(frame.sop_class_uid)), frame.sop_instance_uid, frame.number),
+        multi_frame="PerFrameFunctionalGroupsSequence" in header or int(header.get("NumberOfFrames") or 1) > 1,
+        position_mm=(float(position[0]), float(position[1]), float(position[2])),
+    )
+
+
+def _in_frame(header: Dataset, number: int, group: str, keyword: str) -> Any:
+    """Value of a geometry attribute for one frame: its own, else the shared functional groups', else the root's."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    shared = header.get("SharedFunctionalGroupsSequence")
+    for groups in (per_frame[number - 1] if per_frame and len(per_frame) >= number else None, shared and shared[0]):
+        if groups and group in groups and keyword in groups[group][0]:
+            return groups[group][0].get(keyword)
+    return header.get(keyword)

@@ -1,0 +1,315 @@
+"""Small synthetic MR series on disk, written by pydicom, and results that point at them."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from models.labels import LABELS, Role
+from models.package import IntendedUse
+from pipeline.alignment import RoleAlignment
+from pipeline.result import (
+    AdcStatistics,
+    LabelMeasurement,
+    ModelIdentity,
+    SegmentationResult,
+    SourceSeries,
+)
+from pipeline.study import Instance, Series
+from pipeline.volume import IDENTITY, Frame, Geometry
+
+# Columns of (slice, row, column) steps' directions; PS3.3 C.7.6.2.1.1, LPS.
+AXIAL = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float)
+SAGITTAL = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
+
+
+def _rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
+    x, y, z = np.array(axis) / np.linalg.norm(axis)
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = np.radians(degrees)
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+
+
+OBLIQUE = _rotation((1, 2, 3), 23.0) @ AXIAL
+ORIENTATIONS = {"axial": AXIAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
+
+
+@dataclass(frozen=True)
+class Patient:
+    name: str = "Doe^Jane"
+    character_set: str | list[str] | None = "ISO_IR 100"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a synthetic series looks like."""
+
+    directions: np.ndarray = field(default_factory=lambda: AXIAL)
+    shape: tuple[int, int, int] = (7, 13, 11)
+    spacing_mm: tuple[float, float, float] = (2.5, 1.25, 0.9)
+    origin_mm: tuple[float, float, float] = (-20.5, 33.25, -7.125)
+    enhanced: bool = False
+
+    def geometry(self, frame_of_reference_uid: str) -> Geometry:
+        affine = np.eye(4)
+        affine[:3, :3] = self.directions * np.array(self.spacing_mm)
+        affine[:3, 3] = self.origin_mm
+        return Geometry.from_affine(affine, self.shape, frame_of_reference_uid)
+
+
+def _ds(values: np.ndarray) -> list[str]:
+    return [f"{value:.10g}"[:16] for value in values]
+
+
+def _common(patient: Patient, study: str, series: str, frame_of_reference: str, description: str) -> Dataset:
+    header = Dataset()
+    if patient.character_set is not None:
+        header.SpecificCharacterSet = patient.character_set
+    header.StudyDate, header.StudyTime, header.ContentDate, header.ContentTime = (
+        "20260102",
+        "101112",
+        "20260102",
+        "101213",
+    )
+    header.AcquisitionDateTime = "20260102101200"
+    header.AccessionNumber = "A1"
+    header.Modality = "MR"
+    header.Manufacturer = "SIEMENS"
+    header.ManufacturerModelName = "Skyra"
+    header.DeviceSerialNumber = "4711"
+    header.SoftwareVersions = "syngo MR E11"
+    header.InstitutionName = "General Hospital"
+    header.ReferringPhysicianName = ""
+    header.SeriesDescription = description
+    header.PatientName = patient.name
+    header.PatientID = "P-1"
+    header.PatientBirthDate = "19600101"
+    header.PatientSex = "F"
+    header.PatientAge = "066Y"
+    header.PatientWeight = "70"
+    header.PatientPosition = "HFS"
+    header.StudyInstanceUID = study
+    header.SeriesInstanceUID = series
+    header.StudyID = "S1"
+    header.StudyDescription = "MR brain"
+    header.SeriesNumber = 3
+    header.FrameOfReferenceUID = frame_of_reference
+    header.PositionReferenceIndicator = ""
+    header.SamplesPerPixel = 1
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 12, 11, 0
+    return header
+
+
+def _save(header: Dataset, path: Path) -> None:
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    dcmwrite(path, header, enforce_file_format=True)
+
+
+def _instance(header: Dataset, path: Path, frames: int) -> Instance:
+    position = header.get("ImagePositionPatient")
+    return Instance(
+        path=path,
+        sop_class_uid=header.SOPClassUID,
+        sop_instance_uid=header.SOPInstanceUID,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        number_of_frames=frames,
+        rows=header.Rows,
+        columns=header.Columns,
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        has_pixels=True,
+        instance_number=1,
+        image_type=("ORIGINAL", "PRIMARY"),
+        position_mm=None if position is None else tuple(float(value) for value in position),
+        orientation=None,
+        pixel_spacing_mm=None,
+        frame_of_reference_uid=header.FrameOfReferenceUID,
+        echo_time_ms=None,
+        repetition_time_ms=None,
+        inversion_time_ms=None,
+        b_value=None,
+        temporal_position=None,
+        acquisition_number=None,
+        contrast_agent=None,
+        scanning_sequence=(),
+        sequence_variant=(),
+        body_part="",
+    )
+
+
+def _write_series(
+    folder: Path, role: Role, grid: Grid, patient: Patient, study: str, frame_of_reference: str
+) -> SourceSeries:
+    folder.mkdir(parents=True)
+    geometry = grid.geometry(frame_of_reference)
+    series_uid = generate_uid(entropy_srcs=[study, role])
+    header = _common(patient, study, series_uid, frame_of_reference, f"series {role}")
+    slices, header.Rows, header.Columns = grid.shape
+    positions = [geometry.affine[:3, 3] + index * geometry.affine[:3, 0] for index in range(slices)]
+    orientation = _ds(np.concatenate([grid.directions[:, 2], grid.directions[:, 1]]))
+    pixel_bytes = bytes(header.Rows * header.Columns * 2)
+    shuffled = list(range(slices))
+    random.Random(7).shuffle(shuffled)
+    write = _write_enhanced if grid.enhanced else _write_classic
+    instances, frames = write(folder, header, positions, orientation, pixel_bytes, shuffled, grid)
+    series = Series(
+        series_instance_uid=series_uid,
+        series_number=3,
+        description=f"series {role}",
+        protocol_name="",
+        modality="MR",
+        manufacturer="SIEMENS",
+        instances=tuple(instances),
+    )
+    return SourceSeries(role=role, series=series, geometry=geometry, frames=tuple(frames), why=())
+
+
+def _write_classic(folder, header, positions, orientation, pixel_bytes, shuffled, grid):  # type: ignore[no-untyped-def]
+    instances, frames = [], {}
+    for number, index in enumerate(shuffled, 1):
+        image = Dataset(header)
+        image._dict = dict(header._dict)
+        image.SOPClassUID = MRImageStorage
+        image.SOPInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, str(index)])
+        image.ImageType = ["ORIGINAL", "PRIMARY", "M"]
+        image.ScanningSequence, image.SequenceVariant, image.ScanOptions = "GR", "SP", ""
+        image.MRAcquisitionType, image.EchoTime, image.EchoTrainLength = "3D", "3", 1
+        image.InstanceNumber = number
+        image.ImagePositionPatient = _ds(positions[index])
+        image.ImageOrientationPatient = orientation
+        image.PixelSpacing = _ds(np.array(grid.spacing_mm[1:]))
+        image.SliceThickness = str(grid.spacing_mm[0])
+        image.PixelData = pixel_bytes
+        path = folder / f"IM{number:04d}.dcm"
+        _save(image, path)
+        instances.append(_instance(image, path, 1))
+        frames[index] = Frame(MRImageStorage, image.SOPInstanceUID, 1)
+    return instances, [frames[index] for index in range(len(positions))]
+
+
+def _write_enhanced(folder, header, positions, orientation, pixel_bytes, shuffled, grid):  # type: ignore[no-untyped-def]
+    """One enhanced image whose frames stand in shuffled order, preceded by as many frames of another stack."""
+    header.SOPClassUID = EnhancedMRImageStorage
+    header.SOPInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "enhanced"])
+    header.InstanceNumber = 1
+    header.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    measures, plane = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = _ds(np.array(grid.spacing_mm[1:])), str(grid.spacing_mm[0])
+    plane.ImageOrientationPatient = orientation
+    shared = Dataset()
+    shared.PixelMeasuresSequence = Sequence([measures])
+    header.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups, frames = [], {}
+    for repeat in (False, True):
+        for index in shuffled:
+            position, item = Dataset(), Dataset()
+            position.ImagePositionPatient = _ds(positions[index])
+            item.PlanePositionSequence = Sequence([position])
+            item.PlaneOrientationSequence = Sequence([plane])
+            groups.append(item)
+            if repeat:
+                frames[index] = Frame(EnhancedMRImageStorage, header.SOPInstanceUID, len(groups))
+    header.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    header.NumberOfFrames = len(groups)
+    header.PixelData = pixel_bytes * len(groups)
+    path = folder / "enhanced.dcm"
+    _save(header, path)
+    return [_instance(header, path, len(groups))], [frames[index] for index in range(len(positions))]
+
+
+ADC_EXAMPLE = AdcStatistics(
+    voxel_count=123,
+    mean=1123.4375,
+    median=1100.5,
+    minimum=312.25,
+    maximum=2801.0,
+    standard_deviation=234.5625,
+    percentile_10=800.125,
+    percentile_90=1500.75,
+)
+
+
+def asymmetric_masks(shape: tuple[int, int, int]) -> np.ndarray:
+    """Three overlapping masks, bool (label, slice, row, column), that no shift, flip or swap of axes maps to itself."""
+    rng = np.random.default_rng(5)
+    masks = np.zeros((3, *shape), bool)
+    slices, rows, columns = shape
+    for number in range(3):
+        inner = rng.random((slices - 2 - number, rows - 3, columns - 4)) < 0.4
+        masks[number, 1 : slices - 1 - number, 2 : rows - 1, 1 : columns - 3] = inner
+    masks[:, 2, 3, 4] = True
+    return masks
+
+
+@pytest.fixture
+def started() -> datetime:
+    """When the analysis began."""
+    return datetime(2026, 3, 4, 5, 6, 7)
+
+
+MakeResult = Callable[..., SegmentationResult]
+
+
+@pytest.fixture
+def make_result(tmp_path: Path) -> MakeResult:
+    """Write a study of three series under tmp_path and return a result on its T1CE series."""
+    counter = iter(range(1000))
+
+    def make(
+        masks: np.ndarray | None = None,
+        *,
+        orientation: str = "axial",
+        shape: tuple[int, int, int] = (7, 13, 11),
+        enhanced: bool = False,
+        patient_name: str = "Doe^Jane",
+        character_set: str | list[str] | None = "ISO_IR 100",
+        intended_use: IntendedUse = IntendedUse.DEMONSTRATION,
+    ) -> SegmentationResult:
+        grid = Grid(ORIENTATIONS[orientation], shape, enhanced=enhanced)
+        patient = Patient(patient_name, character_set)
+        masks = asymmetric_masks(grid.shape) if masks is None else masks
+        number = next(counter)
+        folder = tmp_path / f"study{number}"
+        study = generate_uid(entropy_srcs=["study", str(number), patient.name])
+        place = generate_uid(entropy_srcs=[study, "place"])
+        flat = replace(grid, shape=(4, 9, 8), spacing_mm=(5.0, 2.0, 2.0), enhanced=False)
+        sources = tuple(
+            _write_series(folder / role, role, grid if role is Role.T1CE else flat, patient, study, place)
+            for role in (Role.ADC, Role.FLAIR, Role.T1CE)
+        )
+        voxel_ml = sources[2].geometry.voxel_volume_mm3 / 1000
+        measurements = tuple(
+            LabelMeasurement(
+                label=label,
+                volume_ml=float(mask.sum()) * voxel_ml,
+                lesion_count=2 if mask.sum() > 1 else int(mask.any()),
+                adc=ADC_EXAMPLE if label.number < 3 and mask.any() else None,
+            )
+            for label, mask in zip(LABELS, masks, strict=True)
+        )
+        return SegmentationResult(
+            study_instance_uid=study,
+            sources=sources,
+            alignments=tuple(
+                RoleAlignment(role, True, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), IDENTITY, "test")
+                for role in (Role.ADC, Role.FLAIR)
+            ),
+            masks=masks,
+            measurements=measurements,
+            model=ModelIdentity("phantom-demo", "0.1.0", "ab" * 32, intended_use),
+            device="cpu",
+        )
+
+    return make

@@ -1,0 +1,31 @@
+import pytest
+from pydicom.sr import _concepts_dict
+from pydicom.sr.coding import Code
+
+from dicom_seg import codes
+from models.labels import LABELS
+
+CONSTANTS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
+
+
+def known_meanings(code: Code) -> set[str]:
+    """Meanings that pydicom ships for a code of a scheme (its dictionaries are made from PS3.16)."""
+    scheme = _concepts_dict.concepts[code.scheme_designator]
+    return {entry[code.value][0].lower() for entry in scheme.values() if code.value in entry}
+
+
+def test_there_are_codes_to_check():
+    assert len(CONSTANTS) > 25
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_code_and_meaning_are_those_of_the_standard(name):
+    code = CONSTANTS[name]
+    meanings = known_meanings(code)
+    # SNOMED's fully specified name carries its hierarchy in brackets; PS3.16 writes the plain term.
+    plain = {meaning.removesuffix(" (observable entity)") for meaning in meanings}
+    assert code.meaning.lower() in plain, (code, meanings)
+
+
+def test_every_label_has_a_type():
+    assert [codes.property_type(label) for label in LABELS] == [codes.ENHANCING_LESION, codes.LESION, codes.LESION]
