@@ -1,0 +1,55 @@
+"""The command `glionode`. Each command's own module is imported as it is registered; none imports torch for that."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from plugin.cli_explain import explain
+from plugin.cli_models import models_app
+from plugin.cli_segment import segment
+from plugin.cli_training import add_training_commands
+from plugin.terminal import WRONG_USAGE
+
+app = typer.Typer(
+    name="glionode",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Segment adult-type diffuse gliomas on MR: DICOM in, DICOM SEG and SR out.\n\n"
+    "The bundled model is a demonstration, trained on synthetic heads. It is not for patients.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"glionode {version('glionode')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+app.command()(segment)
+app.command()(explain)
+app.add_typer(models_app, name="models")
+add_training_commands(app)
+
+
+def main() -> None:
+    """Run the command line; wrong usage ends with 64, because 2 means "not eligible" here."""
+    usage_error = typer.BadParameter.__mro__[1]
+    usage_error.exit_code = WRONG_USAGE  # type: ignore[attr-defined]
+    app()

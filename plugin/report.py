@@ -1,0 +1,124 @@
+"""The report of one study: `report.json`, the contract that scripts build on. Computes nothing."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from models.labels import Role
+from pipeline.alignment import RoleAlignment
+from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+
+
+class Status(StrEnum):
+    """How a study ended."""
+
+    SEGMENTED = "segmented"
+    NOT_ELIGIBLE = "not_eligible"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleReport:
+    """The series that was taken for a role."""
+
+    role: Role
+    series_instance_uid: str
+    series_description: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """A DICOM file that was written."""
+
+    path: str
+    """Relative to the folder of the report."""
+    sop_class_uid: str
+    series_description: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """How long one step took."""
+
+    step: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one study."""
+
+    study_instance_uid: str
+    status: Status
+    reason: str | None
+    """A sentence for a person where the status is not `segmented`."""
+    model: ModelIdentity
+    device: str
+    roles: tuple[RoleReport, ...] = ()
+    alignment: tuple[RoleAlignment, ...] = ()
+    labels: tuple[LabelMeasurement, ...] = ()
+    timings: tuple[StepTime, ...] = ()
+    outputs: tuple[OutputReport, ...] = ()
+
+    def to_json(self) -> str:
+        """The text of `report.json`."""
+        document = {
+            "study_instance_uid": self.study_instance_uid,
+            "status": self.status.value,
+            "reason": self.reason,
+            "model": {
+                "name": self.model.name,
+                "version": self.model.version,
+                "sha256": self.model.sha256,
+                "intended_use": self.model.intended_use.value,
+            },
+            "device": self.device,
+            "roles": {entry.role.value: _role(entry) for entry in self.roles},
+            "alignment": {entry.role.value: _alignment(entry) for entry in self.alignment},
+            "labels": {entry.label.name: _label(entry) for entry in self.labels},
+            "timings_s": {entry.step: round(entry.seconds, 3) for entry in self.timings},
+            "outputs": [
+                {"path": each.path, "sop_class_uid": each.sop_class_uid, "series_description": each.series_description}
+                for each in self.outputs
+            ],
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _role(entry: RoleReport) -> dict[str, Any]:
+    return {
+        "series_instance_uid": entry.series_instance_uid,
+        "series_description": entry.series_description,
+        "why": list(entry.why),
+    }
+
+
+def _alignment(entry: RoleAlignment) -> dict[str, Any]:
+    return {
+        "kept": entry.kept,
+        "rotation_deg": [round(value, 3) for value in entry.rotation_deg],
+        "translation_mm": [round(value, 3) for value in entry.translation_mm],
+        "why": entry.why,
+    }
+
+
+def _label(entry: LabelMeasurement) -> dict[str, Any]:
+    fields: dict[str, Any] = {"volume_ml": round(entry.volume_ml, 3), "lesion_count": entry.lesion_count}
+    if entry.adc is not None:
+        fields["adc_1e-6_mm2_per_s"] = _adc(entry.adc)
+    return fields
+
+
+def _adc(adc: AdcStatistics) -> dict[str, float]:
+    return {
+        "voxel_count": adc.voxel_count,
+        "mean": round(adc.mean, 1),
+        "median": round(adc.median, 1),
+        "minimum": round(adc.minimum, 1),
+        "maximum": round(adc.maximum, 1),
+        "standard_deviation": round(adc.standard_deviation, 1),
+        "percentile_10": round(adc.percentile_10, 1),
+        "percentile_90": round(adc.percentile_90, 1),
+    }

@@ -1,0 +1,156 @@
+"""One study from headers to SEG, SR and report. The only place that knows the whole way."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from dicom_seg.check import check
+from dicom_seg.encode import EncodedObject, encode
+from models.labels import LABELS, Role
+from pipeline.align import AlignSettings, align
+from pipeline.choose import NotEligible, Selected, choose
+from pipeline.errors import GlionodeError, OutputRefused
+from pipeline.measure import measure
+from pipeline.normalise import normalise
+from pipeline.read import read_volume
+from pipeline.restore import restore
+from pipeline.result import SegmentationResult, SourceSeries
+from pipeline.rules import Rules
+from pipeline.segment import SegmentSettings, segment
+from pipeline.study import Study
+from pipeline.volume import Volume
+from plugin.out_folder import write_out
+from plugin.report import OutputReport, Report, RoleReport, Status
+from plugin.stopwatch import Stopwatch
+from plugin.warm_model import WarmModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every study is done with: the model, the rules, the device and the steps' settings."""
+
+    model: WarmModel
+    rules: Rules
+    device: torch.device
+    align: AlignSettings = field(default_factory=AlignSettings)
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+
+    @property
+    def wanted(self) -> tuple[Role, ...]:
+        """The roles that a study must have: the model's channels, and the series on which the labels are defined."""
+        return tuple(dict.fromkeys([*self.model.package.channels, *(label.defined_on for label in LABELS)]))
+
+
+def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch) -> Report:
+    """Segment `study` and leave SEG, SR and `report.json` in the folder `out`: all of them, or none and a reason.
+
+    A study without the roles is `not_eligible`; a failure with a known cause is `failed` with its sentence. Anything
+    else is a defect of ours and is raised.
+    """
+    started = datetime.now().astimezone()
+    try:
+        with watch("choose"):
+            selected = choose(study, workshop.wanted, workshop.rules)
+        if isinstance(selected, NotEligible):
+            return _leave(_ended(study, workshop, watch, Status.NOT_ELIGIBLE, selected.reason), (), out)
+        result = _segment_volumes(study, selected, workshop, watch)
+        with watch("encode"):
+            objects = encode(result, started)
+            if problems := check(objects, result):
+                raise OutputRefused(f"The result failed our own last look and was not kept: {' '.join(problems)}")
+        return _leave(_segmented(result, objects, watch), objects, out)
+    except GlionodeError as exc:
+        logger.warning("study %s failed: %s", study.study_instance_uid, exc)
+        return _leave_failure(_ended(study, workshop, watch, Status.FAILED, str(exc)), out)
+
+
+def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch: Stopwatch) -> SegmentationResult:
+    model = workshop.model
+    with watch("read"):
+        volumes = {role: read_volume(selected.series(role), role) for role in workshop.wanted}
+    with watch("align"):
+        package = model.package
+        aligned = align(
+            volumes, package.channels, package.spacing_mm, package.network.stride, workshop.device, workshop.align
+        )
+    with watch("normalise"):
+        channels = normalise(aligned.channels, aligned.roles)
+    with watch("segment"):
+        segmented = segment(channels, model.on, workshop.device, package.network.stride, workshop.segment)
+        probabilities = segmented.probabilities[list(model.label_order)]
+    with watch("restore"):
+        masks = restore(probabilities, aligned.grid, volumes[Role.T1CE].geometry, model.thresholds)
+        adc, to_adc = volumes[Role.ADC], next(each for each in aligned.alignments if each.role is Role.ADC)
+        masks_on_adc = restore(probabilities, aligned.grid, adc.geometry, model.thresholds, to_adc.inverse)
+    with watch("measure"):
+        measurements = measure(masks, volumes[Role.T1CE].geometry, masks_on_adc, adc)
+    return SegmentationResult(
+        study_instance_uid=study.study_instance_uid,
+        sources=_sources(selected, volumes),
+        alignments=aligned.alignments,
+        masks=masks,
+        measurements=measurements,
+        model=model.identity,
+        device=segmented.device,
+    )
+
+
+def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[SourceSeries, ...]:
+    return tuple(
+        SourceSeries(
+            role=choice.role,
+            series=choice.series,
+            geometry=volumes[choice.role].geometry,
+            frames=volumes[choice.role].frames,
+            why=(*choice.why, *volumes[choice.role].notes),
+        )
+        for choice in selected.choices
+    )
+
+
+def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], watch: Stopwatch) -> Report:
+    return Report(
+        study_instance_uid=result.study_instance_uid,
+        status=Status.SEGMENTED,
+        reason=None,
+        model=result.model,
+        device=result.device,
+        roles=tuple(
+            RoleReport(source.role, source.series.series_instance_uid, source.series.description, source.why)
+            for source in result.sources
+        ),
+        alignment=result.alignments,
+        labels=result.measurements,
+        timings=watch.times,
+        outputs=tuple(OutputReport(each.file_name, each.sop_class_uid, each.series_description) for each in objects),
+    )
+
+
+def _ended(study: Study, workshop: Workshop, watch: Stopwatch, status: Status, reason: str) -> Report:
+    return Report(
+        study_instance_uid=study.study_instance_uid,
+        status=status,
+        reason=reason,
+        model=workshop.model.identity,
+        device=workshop.device.type,
+        timings=watch.times,
+    )
+
+
+def _leave(report: Report, objects: tuple[EncodedObject, ...], out: Path) -> Report:
+    write_out(report, objects, out)
+    return report
+
+
+def _leave_failure(report: Report, out: Path) -> Report:
+    try:
+        return _leave(report, (), out)
+    except OutputRefused as exc:  # such as a full disk: the report goes to the caller alone
+        logger.warning("the report of study %s was not written: %s", report.study_instance_uid, exc)
+        return report
