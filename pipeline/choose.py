@@ -7,8 +7,10 @@ from itertools import pairwise
 
 from models.labels import Role
 from pipeline.classify import Classification, classify
-from pipeline.rules import Effect, HeaderFields, Rules
+from pipeline.rules import Effect, HeaderFields, Rules, load_rules
 from pipeline.study import Instance, Series, Study
+
+__all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "header_fields", "load_rules"]
 
 HEAD_MM = 100.0
 """A stack shorter than this along its normal does not cover a head's tumour-bearing part."""
@@ -48,6 +50,13 @@ class Selected:
         for choice in self.choices:
             if choice.role is role:
                 return choice.series
+        raise KeyError(role)
+
+    def why(self, role: Role) -> tuple[str, ...]:
+        """Why that series was taken. Raises KeyError."""
+        for choice in self.choices:
+            if choice.role is role:
+                return choice.why
         raise KeyError(role)
 
 
