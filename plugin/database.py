@@ -1,0 +1,151 @@
+"""The database: PostgreSQL, embedded or somebody's server, with procrastinate's tables and ours. Knows no DICOM."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from plugin.embedded_postgres import DatabaseUnavailable, embedded_url, start_postgres
+from plugin.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
+_CONNECT_S = 10.0
+
+# Each entry takes the tables from the version before it to its own number. Entries are never edited, only added.
+_MIGRATIONS = {
+    1: """
+    CREATE TABLE glionode_jobs (
+        key text PRIMARY KEY,
+        study_instance_uid text NOT NULL,
+        instances_sha256 text NOT NULL,
+        model_sha256 text NOT NULL,
+        state text NOT NULL,
+        reason text,
+        attempts integer NOT NULL DEFAULT 0,
+        queue_id bigint,
+        superseded_by text,
+        results_path text,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        started_at timestamptz,
+        finished_at timestamptz
+    );
+    CREATE INDEX glionode_jobs_study ON glionode_jobs (study_instance_uid);
+    CREATE INDEX glionode_jobs_open ON glionode_jobs (state) WHERE finished_at IS NULL;
+    CREATE TABLE glionode_outbox (
+        sop_instance_uid text NOT NULL,
+        destination text NOT NULL,
+        job_key text NOT NULL REFERENCES glionode_jobs (key) ON DELETE CASCADE,
+        path text NOT NULL,
+        state text NOT NULL,
+        attempts integer NOT NULL DEFAULT 0,
+        last_error text,
+        next_try timestamptz NOT NULL DEFAULT now(),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        sent_at timestamptz,
+        PRIMARY KEY (sop_instance_uid, destination)
+    );
+    CREATE INDEX glionode_outbox_due ON glionode_outbox (destination, next_try) WHERE state IN ('queued', 'failed');
+    CREATE TABLE glionode_troubles (
+        place text PRIMARY KEY,
+        message text NOT NULL,
+        at timestamptz NOT NULL DEFAULT now()
+    );
+    """,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database."""
+
+    url: str
+    pool: ConnectionPool
+    embedded: bool
+    """Whether nobody but this node uses it."""
+
+
+def database_url(settings: Settings) -> str:
+    """Where the database is, running or not."""
+    return settings.database.url or embedded_url(settings.data_dir)
+
+
+@contextmanager
+def running_database(settings: Settings) -> Iterator[Database]:
+    """Start the embedded server, or take somebody's; bring the tables up to date; stop what was started at the end.
+
+    The embedded server lives no longer than the calling thread. Raises DatabaseUnavailable.
+    """
+    server = None if settings.database.url else start_postgres(settings.data_dir)
+    try:
+        with connected(database_url(settings)) as pool:
+            set_up(pool)
+            yield Database(database_url(settings), pool, embedded=server is not None)
+    finally:
+        if server is not None:
+            server.stop()
+
+
+@contextmanager
+def connected(url: str) -> Iterator[ConnectionPool]:
+    """Connections to a database that is running. Raises DatabaseUnavailable."""
+    pool = ConnectionPool(
+        url, min_size=1, max_size=8, open=False, timeout=_CONNECT_S, check=ConnectionPool.check_connection
+    )
+    try:
+        try:
+            pool.open(wait=True, timeout=_CONNECT_S)
+        except (PoolTimeout, psycopg.Error) as exc:
+            raise DatabaseUnavailable("The database does not answer; see database.url, or whether serve runs.") from exc
+        yield pool
+    finally:
+        pool.close()
+
+
+def set_up(pool: ConnectionPool) -> None:
+    """Bring procrastinate's tables and ours to this version's state; nothing is done where they are. Thread-safe.
+
+    Raises DatabaseUnavailable where a newer version made them.
+    """
+    with pool.connection() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SET_UP_LOCK,))
+        if not _exists(connection, "procrastinate_jobs"):
+            connection.execute(SchemaManager.get_schema())
+        connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
+        row = connection.execute("SELECT max(version) FROM glionode_schema").fetchone()
+        version = (row[0] if row else None) or 0
+        if version > SCHEMA_VERSION:
+            raise DatabaseUnavailable(
+                f"A newer glionode made the database (schema {version}, here {SCHEMA_VERSION}); install that one."
+            )
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
+            connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
+            _LOG.info("the database has schema version %d now", number)
+
+
+def note_trouble(pool: ConnectionPool, place: str, message: str) -> None:
+    """Remember what went wrong in a place, for `status`; the latest one is kept."""
+    with pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO glionode_troubles (place, message) VALUES (%s, %s) "
+            "ON CONFLICT (place) DO UPDATE SET message = excluded.message, at = now()",
+            (place, message),
+        )
+
+
+def clear_trouble(pool: ConnectionPool, place: str) -> None:
+    """Forget the trouble of a place that is well again."""
+    with pool.connection() as connection:
+        connection.execute("DELETE FROM glionode_troubles WHERE place = %s", (place,))
+
+
+def _exists(connection: psycopg.Connection, table: str) -> bool:
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return bool(row and row[0])

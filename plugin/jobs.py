@@ -1,0 +1,122 @@
+"""What a job is and what happens to it next. Pure: no database, no clock, no DICOM.
+
+queued ──taken──> running ──finished──> segmented | not_eligible | failed
+  ^                  │
+  └──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
+queued ──newer instances──> superseded
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_ATTEMPTS = 3
+"""A job that ended its worker this often is left alone, so that its neighbours get their turn."""
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SEGMENTED = "segmented"
+    NOT_ELIGIBLE = "not_eligible"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    """More instances of its study came before it was run; a newer job has them."""
+
+
+OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A study with the instances and the model that it is to be segmented with."""
+
+    key: str
+    study_instance_uid: str
+    instances_sha256: str
+    model_sha256: str
+    state: JobState = JobState.QUEUED
+    attempts: int = 0
+    """How often a worker has begun it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A worker has the job in hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The pipeline came to an end with the study."""
+
+    status: str
+    """"segmented", "not_eligible" or "failed"."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """The worker that had the job is gone, or the queue lost it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """More instances of the study came; another job has them all."""
+
+
+Event = Taken | Finished | WorkerLost | Outdated
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run it now; it is attempt number `attempt`."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Put it back into the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """It is over: write this down."""
+
+    state: JobState
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing is to be done."""
+
+
+Action = Run | Requeue | Record | Leave
+
+
+def next_action(job: Job, event: Event) -> Action:
+    """What to do with `job` after `event`. A job that is over stays so, whatever comes twice or late."""
+    if job.state not in OPEN:
+        return Leave()
+    match event:
+        case Taken() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:
+            return Record(JobState.FAILED, f"its worker ended {job.attempts} times while at it; it is not tried again")
+        case Taken():
+            return Run(job.attempts + 1)
+        case WorkerLost():
+            return Requeue()
+        case Finished(status, reason):
+            return Record(JobState(status), reason)
+        case Outdated():
+            return Record(JobState.SUPERSEDED, None) if job.state is JobState.QUEUED else Leave()
+
+
+def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str) -> Job:
+    """The job of a study with these instances and this model; same inputs, same key, in whatever order they come."""
+    instances = hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
+    digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
+    return Job(f"{study_instance_uid}-{digest[:16]}", study_instance_uid, instances, model_sha256)

@@ -1,0 +1,74 @@
+"""One node per data folder: a lock that the system takes back with the process, and a note of who holds it."""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.errors import SettingsWrong
+
+_LOCK, _NOTE = "serve.lock", "serve.json"
+_PATIENCE_S = 2.0
+"""A `status` holds the lock for an instant; this is not a second node."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """A node that serves."""
+
+    pid: int
+    ae_title: str
+    host: str
+    port: int
+    started_at: float
+    """Seconds since 1970."""
+
+
+@contextmanager
+def node_lock(data_dir: Path) -> Iterator[None]:
+    """Be the only node of this data folder. Raises SettingsWrong where another one runs."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data_dir / _LOCK).open("w") as file:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as exc:
+                if time.monotonic() > deadline:
+                    raise SettingsWrong(
+                        f"A node runs on {data_dir} already; `glionode status` shows it. Give each node its own "
+                        "storage.data_dir."
+                    ) from exc
+                time.sleep(0.05)
+        try:
+            yield
+        finally:
+            (data_dir / _NOTE).unlink(missing_ok=True)
+
+
+def announce(data_dir: Path, node: RunningNode) -> None:
+    """Note where the node listens, for other processes. For the holder of the lock."""
+    part = data_dir / f"{_NOTE}.part"
+    part.write_text(json.dumps(asdict(node)), encoding="utf-8")
+    part.replace(data_dir / _NOTE)
+
+
+def running_node(data_dir: Path) -> RunningNode | None:
+    """The node that serves this data folder and is ready; None where there is none."""
+    try:
+        with (data_dir / _LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return None
+    else:
+        return None
+    try:
+        return RunningNode(**json.loads((data_dir / _NOTE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

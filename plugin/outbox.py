@@ -1,0 +1,110 @@
+"""What is to be sent where: a row per object and destination. Knows the database, not the network."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from models.package import IntendedUse
+from plugin.settings import DestinationSettings, may_receive, refusal
+
+
+class OutboxState(StrEnum):
+    """Where an object stands on its way to a destination."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    """The destination answered that it stored it."""
+    FAILED = "failed"
+    """It will be tried again."""
+    DEAD = "dead"
+    """It was tried for long enough."""
+    REFUSED = "refused"
+    """The settings do not allow it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingObject:
+    """A DICOM file and the UID that it is known by."""
+
+    sop_instance_uid: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A row that is due."""
+
+    sop_instance_uid: str
+    path: str
+    attempts: int
+    created_at: datetime
+
+
+def put(
+    connection: psycopg.Connection[Any],
+    job_key: str,
+    objects: Iterable[OutgoingObject],
+    destinations: tuple[DestinationSettings, ...],
+    intended_use: IntendedUse,
+) -> None:
+    """Add an object for each destination. What is there already stays as it is: a result made twice is sent once."""
+    for item in objects:
+        for destination in destinations:
+            allowed = may_receive(destination, intended_use)
+            connection.execute(
+                "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state, last_error) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                (
+                    item.sop_instance_uid,
+                    destination.name,
+                    job_key,
+                    str(item.path),
+                    OutboxState.QUEUED if allowed else OutboxState.REFUSED,
+                    None if allowed else refusal(destination),
+                ),
+            )
+
+
+def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tuple[OutboxEntry, ...]:
+    """What is to be sent to a destination now, oldest first."""
+    with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
+        cursor.execute(
+            "SELECT sop_instance_uid, path, attempts, created_at FROM glionode_outbox "
+            "WHERE destination = %s AND state IN ('queued', 'failed') AND next_try <= now() "
+            "ORDER BY created_at, sop_instance_uid LIMIT %s",
+            (destination, limit),
+        )
+        return tuple(cursor.fetchall())
+
+
+def record_sent(connection: psycopg.Connection[Any], destination: str, uid: str, remark: str | None) -> None:
+    """The destination has it."""
+    connection.execute(
+        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %s "
+        "WHERE sop_instance_uid = %s AND destination = %s",
+        (remark, uid, destination),
+    )
+
+
+def record_failed(
+    connection: psycopg.Connection[Any], destination: str, uid: str, error: str, again_in_s: float | None
+) -> None:
+    """It did not get there; it is tried again after `again_in_s` seconds, or (None) never."""
+    connection.execute(
+        "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
+        "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
+        (OutboxState.DEAD if again_in_s is None else OutboxState.FAILED, error, again_in_s or 0.0, uid, destination),
+    )
+
+
+def make_due(connection: psycopg.Connection[Any], destination: str) -> None:
+    """Let everything that waits for a destination be tried now: it answers again."""
+    connection.execute(
+        "UPDATE glionode_outbox SET next_try = now() WHERE destination = %s AND state = 'failed'", (destination,)
+    )

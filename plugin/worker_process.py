@@ -1,0 +1,233 @@
+"""The worker: a process of its own that takes jobs from the queue, the model kept warm; and its keeper in `serve`.
+
+The process boundary is what keeps a crash, a leak or a stuck driver away from receiving. It imports no DICOM network.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Protocol
+
+from procrastinate import App, PsycopgConnector
+
+from models.package import IntendedUse
+from plugin import outbox
+from plugin.archive import Archive, EmbeddedArchive, results_folder
+from plugin.database import Database, clear_trouble, connected, note_trouble
+from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
+from plugin.jobs import Finished, new_job
+from plugin.settings import Settings
+from plugin.study_inputs import read_inputs
+
+_LOG = logging.getLogger(__name__)
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_PLACE = "worker"
+_LONGEST_PAUSE_S = 60.0
+_WELL_AFTER_S = 60.0
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Outcome(Protocol):
+    """What segmenting a study came to."""
+
+    @property
+    def status(self) -> str:
+        """ "segmented", "not_eligible" or "failed"."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not segmented, a sentence without patient data; None where it is."""
+
+    @property
+    def output_paths(self) -> Sequence[Path]:
+        """The DICOM files that were written."""
+
+
+SegmentStudy = Callable[[tuple[Path, ...], Path], Outcome]
+"""Segments the study of these files and writes its results to a folder, which it makes and completes last."""
+
+SegmentFactory = Callable[[], SegmentStudy]
+"""Called once in the worker process: loads the model and returns what segments. It must be picklable."""
+
+
+def run_worker(
+    settings: Settings,
+    url: str,
+    embedded: bool,
+    intended_use: IntendedUse,
+    make_segment: SegmentFactory,
+    log_level: int,
+) -> None:
+    """The worker process's whole life: until SIGTERM, which lets a running job end, or until `serve` is gone."""
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for `serve`, which ends us in its own time
+    logging.basicConfig(level=log_level, format=LOG_FORMAT, stream=sys.stderr)
+    with connected(url) as pool:
+        database = Database(url, pool, embedded)
+        try:
+            segment = make_segment()
+        except Exception as exc:
+            note_trouble(pool, _PLACE, f"The model does not load: {_describe(exc)}")
+            raise SystemExit(3) from exc
+        clear_trouble(pool, _PLACE)
+        archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
+        work = _Work(settings, archive, JobQueue(database), intended_use, segment)
+        app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
+        app.task(name=TASK, queue=QUEUE)(work.do)
+        app.run_worker(
+            queues=[QUEUE],
+            name="segment",
+            concurrency=1,
+            fetch_job_polling_interval=2.0,
+            update_heartbeat_interval=HEARTBEAT_S,
+            stalled_worker_timeout=STALLED_AFTER_S,
+            delete_jobs="always",  # our own rows are the record
+        )
+
+
+class _Work:
+    """What the worker does with a job."""
+
+    def __init__(
+        self, settings: Settings, archive: Archive, queue: JobQueue, intended_use: IntendedUse, segment: SegmentStudy
+    ) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._queue = queue
+        self._intended_use = intended_use
+        self._segment = segment
+
+    def do(self, key: str) -> None:
+        """Run the job `key`, if it is still to be run, and write down its outcome and what is to be sent."""
+        job = self._queue.peek(key)
+        if job is None:
+            return
+        inputs = read_inputs(self._archive, job.study_instance_uid)
+        if new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key != key:
+            self._queue.outdate(job)
+        job = self._queue.take(key)
+        if job is None:
+            return
+        _LOG.info("job %s: %d images", key, len(inputs.paths))
+        folder = results_folder(self._settings.data_dir, job.study_instance_uid, key)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was ended before it was written down
+        finished, objects = self._run(inputs.paths, folder)
+
+        def also(connection: Connection) -> None:
+            outbox.put(connection, key, objects, self._settings.destinations, self._intended_use)
+
+        self._queue.finish(job, finished, str(folder) if folder.is_dir() else None, also)
+        _LOG.info("job %s: %s, %d objects%s", key, finished.status, len(objects), _because(finished.reason))
+
+    def _run(self, paths: tuple[Path, ...], folder: Path) -> tuple[Finished, tuple[outbox.OutgoingObject, ...]]:
+        try:
+            outcome = self._segment(paths, folder)
+            objects = tuple(outbox.OutgoingObject(_sop_instance_uid(path), path) for path in outcome.output_paths)
+        except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
+            # Messages of strangers' exceptions may quote a header, so only kind and place are kept.
+            _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
+            return Finished("failed", f"{_describe(exc)}. This is a fault of glionode; please report it."), ()
+        return Finished(outcome.status, outcome.reason), objects
+
+
+class WorkerKeeper:
+    """Starts the worker, starts it again when it died, and ends it. For one thread, which must outlive the worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        queue: JobQueue,
+        intended_use: IntendedUse,
+        make_segment: SegmentFactory,
+    ) -> None:
+        self._queue = queue
+        self._database = database
+        self._arguments = (settings, database.url, database.embedded, intended_use, make_segment)
+        self._process: SpawnProcess | None = None
+        self._started_at = 0.0
+        self._deaths = 0
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None where there is none at the moment."""
+        return self._process.pid if self._process is not None and self._process.is_alive() else None
+
+    def check(self) -> None:
+        """See to it that a worker runs. After a death its job is queued again, and the pause before a start doubles."""
+        now = time.monotonic()
+        if self._process is not None and self._process.is_alive():
+            if now - self._started_at > _WELL_AFTER_S:
+                self._deaths = 0
+            return
+        if self._process is not None:
+            _LOG.error("the worker ended with exit code %s", self._process.exitcode)
+            self._process.close()
+            self._process = None
+            self._not_before = now + min(_LONGEST_PAUSE_S, 0.25 * 2**self._deaths)
+            self._deaths += 1
+            if self._database.embedded:
+                self._queue.take_over(0.0)
+        if now >= self._not_before:
+            self._start()
+
+    def stop(self, drain_s: float) -> None:
+        """Let the running job end for `drain_s` seconds, then end the worker; its job waits for the next start."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        process.join(drain_s)
+        if process.is_alive():
+            _LOG.warning("the running job is not done after %g s; it will be run again at the next start", drain_s)
+            process.kill()
+            process.join()
+        process.close()
+        self._process = None
+        if self._database.embedded:
+            self._queue.release()
+
+    def _start(self) -> None:
+        level = logging.getLogger().getEffectiveLevel()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=run_worker, args=(*self._arguments, level), name="glionode-worker"
+        )
+        self._process.start()
+        self._started_at = time.monotonic()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends, however that comes about. Linux only."""
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and parent.pid != os.getppid():  # it ended before the kernel was told
+        raise SystemExit(1)
+
+
+def _sop_instance_uid(path: Path) -> str:
+    from pydicom.filereader import read_file_meta_info
+
+    return str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
+
+
+def _describe(exc: BaseException) -> str:
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+    return f"an unexpected {type(exc).__name__}{place}"
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
