@@ -10,7 +10,7 @@ from pipeline.classify import Classification, classify
 from pipeline.rules import Effect, HeaderFields, Rules, load_rules
 from pipeline.study import Instance, Series, Study
 
-__all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "header_fields", "load_rules"]
+__all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
 
 HEAD_MM = 100.0
 """A stack shorter than this along its normal does not cover a head's tumour-bearing part."""
