@@ -152,7 +152,7 @@ def _uid(seed: int, variant: str, *parts: str) -> str:
 def _protocols(seed: int, frame_uid: str) -> tuple[_Protocol, ...]:
     random = np.random.default_rng([seed, 20])
     slab = _tilted_axial((32, 256, 256), (5.5, 0.9, 0.9), 8.0 + random.uniform(-2, 2), frame_uid)
-    thin = _tilted_axial((32, 128, 128), (5.5, 1.8, 1.8), -2.5 + random.uniform(-1, 1), frame_uid)
+    thin = _tilted_axial((32, 160, 160), (5.5, 1.4, 1.4), -2.5 + random.uniform(-1, 1), frame_uid)
     reformat = _tilted_axial((56, 224, 224), (3.0, 1.0, 1.0), 0.0, frame_uid)
     sagittal = _sagittal((176, 224, 240), (1.0, 1.0, 1.0), 2.0 * random.uniform(-1, 1), frame_uid)
     moves = [_small_motion(random) for _ in range(4)]
@@ -290,7 +290,8 @@ def _images(scans: _Scans, protocol: _Protocol) -> Iterator[_Image]:
         for plane in _localizer_planes(protocol.geometry.frame_of_reference_uid):
             yield from _slices(_reformatted(scans.of["t1"], plane))
     elif protocol.name == "trace":
-        base = scans.of["trace"]
+        # A T2-weighted image without diffusion weighting; the weighting comes from the ADC map.
+        base = _reformatted(scans.of["t2"], protocol.geometry)
         attenuation = np.exp(-B_VALUE_S_MM2 * 1e-6 * np.nan_to_num(scans.of["adc"].pixels))
         yield from _slices(base, 0.0)
         yield from _slices(Volume(base.pixels * attenuation, base.geometry), B_VALUE_S_MM2)
@@ -305,13 +306,11 @@ def _images(scans: _Scans, protocol: _Protocol) -> Iterator[_Image]:
 
 
 def _acquire(head: HeadSource, protocols: tuple[_Protocol, ...]) -> _Scans:
-    # The trace series starts as a T2-weighted echo-planar image; its weighting comes from the ADC map.
-    roles = {"t1": Role.T1, "t2": Role.T2, "flair": Role.FLAIR, "trace": Role.T2, "adc": Role.ADC, "t1ce": Role.T1CE}
     return _Scans(
         {
-            one.name: head.acquire(roles[one.name], one.geometry, one.motion, number)
+            one.name: head.acquire(one.role, one.geometry, one.motion, number)
             for number, one in enumerate(protocols)
-            if one.name in roles
+            if one.name in ("t1", "t2", "flair", "adc", "t1ce")
         }
     )
 
