@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import config, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
@@ -46,7 +47,7 @@ def check(objects: Sequence[EncodedObject], result: SegmentationResult) -> tuple
 def _check_any(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
     for element in dataset.iterall():
         # UIDs copied from a source are the scanner's affair; refusing them would refuse its patients.
-        if element.keyword in _OWN_UIDS and not UID(str(element.value)).is_valid:
+        if element.keyword in _OWN_UIDS and not UID(str(element.value), config.IGNORE).is_valid:
             yield f"{element.keyword} {element.tag} holds no valid UID."
     meta = getattr(dataset, "file_meta", Dataset())
     if meta.get("TransferSyntaxUID") != ExplicitVRLittleEndian:
@@ -56,13 +57,15 @@ def _check_any(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
     path = {instance.sop_instance_uid: instance.path for instance in source.series.instances}.get(
         source.frames[0].sop_instance_uid
     )
-    try:
-        header = dcmread(path, specific_tags=[*_IDENTITY], force=True) if path else Dataset()
-    except (OSError, InvalidDicomError):
-        header = Dataset()
-    for keyword in _IDENTITY:
-        if str(dataset.get(keyword, "")) != str(header.get(keyword, "")):
-            yield f"its {keyword} is not that of the source series {source.series.series_instance_uid}."
+    # Without validation, because pydicom's complaints quote the values.
+    with disable_value_validation():
+        try:
+            header = dcmread(path, specific_tags=[*_IDENTITY], force=True) if path else Dataset()
+        except (OSError, InvalidDicomError):
+            header = Dataset()
+        differing = [name for name in _IDENTITY if str(dataset.get(name) or "") != str(header.get(name) or "")]
+    for name in differing:
+        yield f"its {name} is not that of the source series {source.series.series_instance_uid}."
 
 
 def _check_grid(dataset: Dataset, source: SourceSeries) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from dicom_seg.seg import encode_seg
@@ -29,10 +30,12 @@ def encode(result: SegmentationResult, started: datetime) -> tuple[EncodedObject
     `started` is when the analysis began (IHE RAD AIR wants it as content date and time), in the time zone of the
     study's own times. The same result and time give the same bytes. Raises OutputRefused where a source file is gone.
     """
-    source = read_headers(result.source(Role.T1CE))
-    seg = encode_seg(result, source, started)
-    library = [_middle(taken) for taken in result.sources]
-    sr = encode_sr(result, source, library, seg, started)
+    # pydicom's complaints about a scanner's values quote them: a birth date would stand in the log.
+    with disable_value_validation():
+        source = read_headers(result.source(Role.T1CE))
+        seg = encode_seg(result, source, started)
+        library = [_middle(taken) for taken in result.sources]
+        sr = encode_sr(result, source, library, seg, started)
     return _named(seg, "seg-t1ce.dcm"), _named(sr, "sr-measurements.dcm")
 
 

@@ -1,9 +1,14 @@
 """What every object of ours needs after highdicom built it: the source's patient, study and character set; no clock."""
 
 from highdicom.base import SOPClass
+from pydicom import config
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.valuerep import validate_value
 
 from dicom_seg import codes
+
+_IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 
 
 def finish(dataset: SOPClass, header: Dataset) -> Dataset:
@@ -12,6 +17,7 @@ def finish(dataset: SOPClass, header: Dataset) -> Dataset:
     Our own texts are ASCII, which is in every character set that a patient's name may need.
     """
     dataset.copy_patient_and_study_information(header)
+    _drop_malformed(dataset)
     if "SpecificCharacterSet" in header:
         dataset.SpecificCharacterSet = header.SpecificCharacterSet
     _forget_the_clock(dataset)
@@ -20,6 +26,24 @@ def finish(dataset: SOPClass, header: Dataset) -> Dataset:
     plain.file_meta = dataset.file_meta
     plain.preamble = dataset.preamble
     return plain
+
+
+def _drop_malformed(dataset: Dataset) -> None:
+    """Leave out what is said of the patient but breaks the rules of its VR, such as an age of "0Y": archives refuse it.
+
+    What identifies the patient is left as the scanner wrote it.
+    """
+    malformed = []
+    for element in dataset.group_dataset(0x0010):
+        if element.keyword not in _IDENTITY and element.VR != "SQ":
+            values = element.value if isinstance(element.value, MultiValue) else [element.value]
+            try:
+                for value in values:
+                    validate_value(element.VR, str(value), config.RAISE)
+            except ValueError:
+                malformed.append(element.tag)
+    for tag in malformed:
+        del dataset[tag]
 
 
 def _forget_the_clock(dataset: Dataset) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import highdicom as hd
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import dcmread, dcmwrite
+from pydicom.config import disable_value_validation
 from pydicom.sr.coding import Code
 
+from dicom_seg.check import check
+from dicom_seg.encode import encode
 from dicom_seg.seg import encode_seg
 from dicom_seg.source import read_headers
 from dicom_seg.write import write_dicom
@@ -240,7 +244,7 @@ def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(make
         ("Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"]),
         ("Müßig^Jörg", "ISO_IR 100"),
         ("Łukasz^Żółw", "ISO_IR 192"),
-        ("Plain^Name", None),
+        ("Quill^Zoe", None),
     ],
 )
 def test_patient_name_survives_in_its_character_set(name, character_set, make_result, written, program, caplog):
@@ -285,22 +289,85 @@ def test_demonstration_is_called_one(use, said, make_result, written):
         assert ("not for clinical use" in text) is (use is not IntendedUse.CLINICAL)
 
 
-def test_scanners_oddities_are_tolerated(make_result, written):
-    """A private storage class, no patient's sex, one orientation spelt in many ways, no slice thickness."""
-    result = make_result(orientation="oblique")
-    for number, instance in enumerate(result.source(Role.T1CE).series.instances):
-        header = dcmread(instance.path)
-        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = "1.3.46.670589.11.0.0.12.1"
-        del header.PatientSex
-        header.SliceThickness = None
+@pytest.fixture
+def altered(make_result):
+    """A result whose T1CE files were changed by a function (header, number)."""
+
+    def alter(change, **grid):
+        result = make_result(**grid)
+        with disable_value_validation():
+            for number, instance in enumerate(result.source(Role.T1CE).series.instances):
+                header = dcmread(instance.path)
+                change(header, number)
+                dcmwrite(instance.path, header)
+        return result
+
+    return alter
+
+
+def test_private_storage_class_is_kept_in_references(altered, written):
+    private = "1.3.46.670589.11.0.0.12.1"
+
+    def change(header, number):
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = private
+
+    result = altered(change)
+    source = result.source(Role.T1CE)
+    frames = tuple(replace(frame, sop_class_uid=private) for frame in source.frames)
+    result = replace(result, sources=(*result.sources[:2], replace(source, frames=frames)))
+    seg = dcmread(written(result))
+    classes = {item.ReferencedSOPClassUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    classes |= {
+        frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID
+        for frame in seg.PerFrameFunctionalGroupsSequence
+    }
+    assert classes == {private}
+    assert seg.PatientID == "P-1"
+
+
+def test_one_orientation_in_many_spellings(altered, written):
+    def change(header, number):
         orientation = [float(value) for value in header.ImageOrientationPatient]
         orientation[0] += number * 1e-6
         header.ImageOrientationPatient = [f"{value:.8f}" for value in orientation]
-        dcmwrite(instance.path, header)
+
+    result = altered(change, orientation="oblique")
+    assert np.array_equal(masks_by_highdicom(written(result), result.source(Role.T1CE)), result.masks)
+
+
+def test_empty_thickness_and_absent_frame_of_reference(altered, written, program):
+    def change(header, number):
+        header.SliceThickness = None
+        del header.FrameOfReferenceUID
+
+    result = altered(change)
     path = written(result)
-    assert np.array_equal(masks_by_highdicom(path, result.source(Role.T1CE)), result.masks)
-    assert dcmread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
-    assert dcmread(path).PatientSex == ""
+    seg = dcmread(path)
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+    assert seg.FrameOfReferenceUID.startswith("2.25.")
+    assert complaints(program, path) == BENIGN
+
+
+def test_malformed_patient_is_kept_where_it_identifies_and_never_logged(altered, started, tmp_path, caplog, recwarn):
+    def change(header, number):
+        header.PatientBirthDate = "born 1960"
+        header.PatientAge = "66"
+        header.PatientID = "I" * 70
+        del header.PatientSex
+
+    caplog.set_level("DEBUG")
+    result = altered(change)
+    objects = encode(result, started)
+    assert check(objects, result) == ()
+    for dataset in (encoded.dataset for encoded in objects):
+        write_dicom(dataset, tmp_path / "written.dcm")
+        with disable_value_validation():
+            read = dcmread(tmp_path / "written.dcm")
+            assert (read.PatientBirthDate, read.PatientID, read.PatientSex) == ("born 1960", "I" * 70, "")
+        assert "PatientAge" not in read
+    said = caplog.text + "".join(str(warning.message) for warning in recwarn)
+    assert "1960" not in said
+    assert "IIII" not in said
 
 
 def test_vanished_source_file_is_a_refusal_that_names_the_image(make_result, written):
