@@ -1,3 +1,39 @@
-.PHONY: help
-help:
-	@echo stub
+# Two commands do everything on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+
+.PHONY: help demo test check serve clean
+help:  ## Say what can be made.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## Send a synthetic study to a node of its own, receive SEG and SR; see OUT (default: demo/).
+	$(BIN)/glionode demo $(OUT)
+
+test: $(VENV)/.installed-test  ## Install what the tests need, then run all of them.
+	scripts/install-programs
+	scripts/check
+
+check: $(VENV)/.installed-test  ## ruff, mypy --strict and pytest, without installing programs.
+	scripts/check
+
+serve: $(VENV)/.installed  ## Run a node with the settings of orthanc-config/glionode.toml.
+	$(BIN)/glionode serve --config orthanc-config/glionode.toml
+
+clean:  ## Remove what was made here.
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+
+$(VENV)/bin/python:
+	scripts/make-venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,test]'
+	touch $@ $(VENV)/.installed

@@ -57,3 +57,9 @@ def adc_statistics(mask: NDArray[np.bool_], adc: Volume) -> AdcStatistics | None
         percentile_10=percentile_10,
         percentile_90=percentile_90,
     )
+
+
+def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Dice similarity coefficient, 2 |A and B| / (|A| + |B|), of two masks of one shape; 1 where both are empty."""
+    total = np.count_nonzero(found) + np.count_nonzero(truth)
+    return 2.0 * np.count_nonzero(found & truth) / total if total else 1.0

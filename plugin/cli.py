@@ -8,6 +8,8 @@ import typer
 
 from plugin.cli_explain import explain
 from plugin.cli_models import models_app
+from plugin.cli_node import add_node_commands
+from plugin.cli_phantom import add_phantom_commands
 from plugin.cli_segment import segment
 from plugin.cli_training import add_training_commands
 from plugin.terminal import WRONG_USAGE
@@ -44,6 +46,8 @@ def options(
 
 app.command()(segment)
 app.command()(explain)
+add_phantom_commands(app)
+add_node_commands(app)
 app.add_typer(models_app, name="models")
 add_training_commands(app)
 

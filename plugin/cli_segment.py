@@ -11,8 +11,7 @@ from plugin.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, step_display
 if TYPE_CHECKING:
     from pipeline.study import Scan
     from plugin.report import Report
-    from plugin.settings import Settings
-    from plugin.worker import Workshop
+    from plugin.workshop import Workshop
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file (glionode.toml).", show_default="$GLIONODE_CONFIG")
@@ -38,6 +37,7 @@ def segment(
     Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
     """
     from plugin.settings import load_settings
+    from plugin.workshop import open_workshop
 
     try:
         settings = load_settings(config)
@@ -68,23 +68,6 @@ def find_studies(source: Path) -> "Scan":
             f"{source} holds no DICOM study ({len(found.ignored)} other files). Give the folder that holds the images."
         )
     return found
-
-
-def open_workshop(settings: "Settings", model: str = "", device: str = "") -> "Workshop":
-    """All that the steps need, from the settings; `model` and `device` go before them where they are not empty.
-
-    Raises ModelUnusable, SettingsWrong, and ValueError for a device that is not there.
-    """
-    from pipeline.rules import load_rules
-    from pipeline.segment import pick_device
-    from plugin.warm_model import warm_model
-    from plugin.worker import Workshop
-
-    return Workshop(
-        model=warm_model(model or settings.model.name, settings.installed_models_dir),
-        rules=load_rules(),
-        device=pick_device(device or settings.compute.device),
-    )
 
 
 def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":

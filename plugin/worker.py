@@ -2,16 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import torch
-
 from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
-from models.labels import LABELS, Role
-from pipeline.align import AlignSettings, align
+from models.labels import Role
+from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.errors import GlionodeError, OutputRefused
 from pipeline.measure import measure
@@ -19,32 +16,15 @@ from pipeline.normalise import normalise
 from pipeline.read import read_volume
 from pipeline.restore import restore
 from pipeline.result import SegmentationResult, SourceSeries
-from pipeline.rules import Rules
-from pipeline.segment import SegmentSettings, segment
+from pipeline.segment import segment
 from pipeline.study import Study
 from pipeline.volume import Volume
 from plugin.out_folder import write_out
 from plugin.report import OutputReport, Report, RoleReport, Status
 from plugin.stopwatch import Stopwatch
-from plugin.warm_model import WarmModel
+from plugin.workshop import Workshop
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What every study is done with: the model, the rules, the device and the steps' settings."""
-
-    model: WarmModel
-    rules: Rules
-    device: torch.device
-    align: AlignSettings = field(default_factory=AlignSettings)
-    segment: SegmentSettings = field(default_factory=SegmentSettings)
-
-    @property
-    def wanted(self) -> tuple[Role, ...]:
-        """The roles that a study must have: the model's channels, and the series on which the labels are defined."""
-        return tuple(dict.fromkeys([*self.model.package.channels, *(label.defined_on for label in LABELS)]))
 
 
 def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch) -> Report:

@@ -1,0 +1,142 @@
+"""The commands of a running node: `glionode serve`, `status`, `check-config`, `echo`."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.package import IntendedUse, PackageBroken, find_package
+from pipeline.errors import GlionodeError
+from plugin.cli_segment import ConfigOption
+from plugin.terminal import FAILED, WRONG_USAGE, refuse
+
+if TYPE_CHECKING:
+    from plugin.settings import DestinationSettings, Settings
+    from plugin.status import Status
+
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def add_node_commands(app: typer.Typer) -> None:
+    """Register the node's commands with the command line."""
+    app.command()(serve)
+    app.command()(status)
+    app.command("check-config")(check_config)
+    app.command()(echo)
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Run the node: receive studies over DICOM, segment them, send SEG and SR to the destinations.
+
+    It listens on loopback unless the settings say otherwise, keeps everything under storage.data_dir, and goes on where
+    it was after a crash. SIGTERM or Ctrl-C ends it in bounded time. The log goes to standard error; the line
+    "listening as AE on HOST:PORT" says that it is ready.
+    """
+    from plugin.node import serve as serve_node
+    from plugin.workshop import StudySegmenter
+
+    settings = _load(config)
+    logging.getLogger().setLevel(min(logging.getLogger().level, logging.INFO))
+    try:
+        serve_node(settings, StudySegmenter(settings))
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say how the node is doing: jobs by state, deliveries by destination, the latest trouble.
+
+    Exit status: 0 where it receives, 1 where it does not run or refuses to receive.
+    """
+    from plugin.status import read_status
+
+    found = read_status(_load(config))
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        _print_status(found)
+    if not found.receiving:
+        raise typer.Exit(FAILED)
+
+
+def check_config(config: ConfigOption = None) -> None:
+    """Check the settings file and the environment without starting anything.
+
+    Exit status: 0 usable, 64 not usable. Warnings do not change it.
+    """
+    from plugin.settings import Severity, check_settings
+
+    settings = _load(config)
+    use, trouble = _intended_use(settings)
+    findings = check_settings(settings, use)
+    for finding in findings:
+        print(f"{finding.severity.value}: {finding.key}: {finding.text}")
+    if trouble:
+        print(f"error: model.name: {trouble}")
+    if trouble or any(finding.severity is Severity.ERROR for finding in findings):
+        raise typer.Exit(WRONG_USAGE)
+    print("The settings are usable.")
+
+
+def echo(
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="Name of a destination of the settings.")],
+    config: ConfigOption = None,
+) -> None:
+    """Ask a destination whether it answers (C-ECHO). Exit status: 0 it does, 1 it does not, 64 it is unknown."""
+    from plugin.delivery import echo as echo_destination
+
+    settings = _load(config)
+    found = [each for each in settings.destinations if each.name == destination]
+    if not found:
+        known = ", ".join(each.name for each in settings.destinations) or "none"
+        raise refuse(f"There is no destination called {destination!r} in the settings; there are: {known}.")
+    result = echo_destination(found[0], settings.listener.ae_title)
+    if not result.answered:
+        raise refuse(f"{_address(found[0])}: {result.message}", FAILED)
+    print(f"{_address(found[0])}: {result.message}")
+
+
+def _address(destination: "DestinationSettings") -> str:
+    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
+
+
+def _load(config: Path | None) -> "Settings":
+    from plugin.settings import load_settings
+
+    try:
+        return load_settings(config)
+    except GlionodeError as exc:
+        raise refuse(str(exc)) from exc
+
+
+def _intended_use(settings: "Settings") -> tuple[IntendedUse | None, str]:
+    try:
+        return find_package(settings.model.name, settings.installed_models_dir).intended_use, ""
+    except PackageBroken as exc:
+        return None, str(exc)
+
+
+def _print_status(found: "Status") -> None:
+    node = found.running
+    where = f"listening as {node.ae_title} on {node.host}:{node.port} (process {node.pid})" if node else "not running"
+    print(f"Node: {where}")
+    print(f"Data: {found.data_dir}, {found.free_mb} MB free; {'receiving' if found.receiving else 'NOT RECEIVING'}")
+    print(f"Model: {found.model}")
+    print(f"Studies received: {found.studies_received}")
+    if not found.database_answers:
+        print("Jobs: the database does not answer")
+    else:
+        print("Jobs: " + (", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "none"))
+    if found.destinations:
+        table = Table("Destination", "Objects", "Last error")
+        for each in found.destinations:
+            counts = ", ".join(f"{count} {state}" for state, count in each.objects.items()) or "none"
+            table.add_row(each.name, counts, each.refused_because or each.last_error or "")
+        console = Console()
+        (console if console.is_terminal else Console(width=160)).print(table)
+    for trouble in found.troubles:
+        print(f"Trouble: {trouble.at} {trouble.place}: {trouble.message}")

@@ -1,0 +1,191 @@
+"""The demonstration: a node as a process of its own, a sender and a PACS beside it, a synthetic study through all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+
+import numpy as np
+from highdicom.seg import Segmentation, segread
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
+from pynetdicom import AE
+from SimpleITK import GetArrayFromImage, ReadImage
+
+from models.labels import LABELS, Label, Role
+from pipeline.choose import NotEligible, choose
+from pipeline.errors import GlionodeError
+from pipeline.measure import dice
+from pipeline.read import read_volume
+from pipeline.rules import load_rules
+from pipeline.scan import scan
+from pipeline.volume import Volume
+from plugin.node_lock import RunningNode, running_node
+from plugin.overlay import draw_overlay
+from plugin.phantom import PhantomStudy
+from plugin.receiving_pacs import AE_TITLE as PACS_AE_TITLE
+from plugin.receiving_pacs import receiving_pacs
+from plugin.terminal import complain
+
+START_LIMIT_S = 120.0
+RESULT_LIMIT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """A label as it came back, beside the truth, on the T1CE grid."""
+
+    label: Label
+    found_ml: float
+    true_ml: float
+    dice: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What came of the demonstration."""
+
+    labels: tuple[LabelResult, ...]
+    seg_path: Path
+    sr_path: Path
+    picture_path: Path
+
+
+class DemoFailed(GlionodeError):
+    """A part of the demonstration did not happen."""
+
+
+def run_demo(study: PhantomStudy, out: Path) -> DemoResult:
+    """Send `study` through a node to a PACS and compare what arrives with the truth. Everything is left under `out`.
+
+    Raises DemoFailed where something did not happen in time.
+    """
+    with receiving_pacs(out / "pacs") as (port, arrived), _node(out, port) as node:
+        complain(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
+        sent = _send(study.dicom_folder, node)
+        complain(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for SEG and SR ...")
+        seg_path, sr_path = _await_results(arrived)
+    return _compare(study, seg_path, sr_path, out)
+
+
+@contextmanager
+def _node(out: Path, pacs_port: int) -> Iterator[RunningNode]:
+    """`glionode serve` in a process of its own, with a data folder of its own, ended at the end of the block."""
+    data_dir = out.absolute() / "node"
+    settings = out / "glionode.toml"
+    settings.write_text(_settings(data_dir, pacs_port), encoding="utf-8")
+    log = (out / "node.log").open("w", encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIONODE_")}
+    command = [sys.executable, "-c", "from plugin.cli import main; main()", "serve", "--config", str(settings)]
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while (node := running_node(data_dir)) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoFailed(f"The node did not start; {out / 'node.log'} says why.")
+            time.sleep(0.1)
+        yield node
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def _settings(data_dir: Path, pacs_port: int) -> str:
+    quoted = json.dumps(str(data_dir))  # a JSON string is a TOML string
+    return f"""# Made by `glionode demo`.
+[listener]
+port = 0
+[storage]
+data_dir = {quoted}
+minimum_free_mb = 100
+[study]
+stable_after_s = 2
+[[destinations]]
+name = "demo-pacs"
+ae_title = "{PACS_AE_TITLE}"
+host = "127.0.0.1"
+port = {pacs_port}
+accepts_demonstration = true  # no patient's images are in this PACS
+"""
+
+
+def _send(folder: Path, node: RunningNode) -> int:
+    files = sorted(folder.rglob("*.dcm"))
+    heads = [dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True) for path in files]
+    sender = AE("DEMOSCANNER")
+    for sop_class, syntax in sorted({(str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID)) for head in heads}):
+        sender.add_requested_context(sop_class, syntax)
+    association = sender.associate(node.host, node.port, ae_title=node.ae_title)
+    if not association.is_established:
+        raise DemoFailed(f"The node at {node.host}:{node.port} does not take an association.")
+    try:
+        for path in files:
+            status = association.send_c_store(str(path))
+            if getattr(status, "Status", None) != 0x0000:
+                raise DemoFailed(f"The node did not take {path}: {status}")
+    finally:
+        association.release()
+    return len(files)
+
+
+def _await_results(arrived: "Queue[Path]") -> tuple[Path, Path]:
+    wanted: dict[str, Path] = {}
+    deadline = time.monotonic() + RESULT_LIMIT_S
+    while len(wanted) < 2:
+        try:
+            path = arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty as exc:
+            raise DemoFailed("SEG and SR did not arrive in time; node.log beside the results says why.") from exc
+        sop_class = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).SOPClassUID
+        if sop_class == SegmentationStorage:
+            wanted["seg"] = path
+        elif sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage):
+            wanted["sr"] = path
+        complain(f"The PACS received {sop_class.name}.")
+    return wanted["seg"], wanted["sr"]
+
+
+def _compare(study: PhantomStudy, seg_path: Path, sr_path: Path, out: Path) -> DemoResult:
+    volumes = _volumes(study)
+    t1ce = volumes[Role.T1CE]
+    found = _masks(segread(seg_path), t1ce)
+    truth_path = next(path for role, path in study.truth_paths if role is Role.T1CE)
+    bits = GetArrayFromImage(ReadImage(str(truth_path)))
+    millilitres = t1ce.geometry.voxel_volume_mm3 / 1000
+    rows = []
+    for label, mask in zip(LABELS, found, strict=True):
+        truth = (bits >> (label.number - 1)) & 1 == 1
+        rows.append(LabelResult(label, mask.sum() * millilitres, truth.sum() * millilitres, dice(mask, truth)))
+    picture = out / "overlay.png"
+    draw_overlay(volumes, found, picture, "Synthetic head, demonstration model")
+    return DemoResult(tuple(rows), seg_path, sr_path, picture)
+
+
+def _volumes(study: PhantomStudy) -> dict[Role, Volume]:
+    roles = (Role.T1CE, Role.FLAIR, Role.ADC)
+    selected = choose(scan([study.dicom_folder]).studies[0], roles, load_rules())
+    if isinstance(selected, NotEligible):
+        raise DemoFailed(f"The phantom is not eligible: {selected.reason}.")
+    return {role: read_volume(selected.series(role), role) for role in roles}
+
+
+def _masks(seg: Segmentation, t1ce: Volume) -> NDArray[np.bool_]:
+    """(labels, slices, rows, columns) of a SEG on the slices of the T1CE volume, as highdicom reads it."""
+    uids = [frame.sop_instance_uid for frame in t1ce.frames]
+    pixels = seg.get_pixels_by_source_instance(
+        uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
+    return np.moveaxis(np.asarray(pixels, bool), -1, 0)

@@ -1,0 +1,75 @@
+"""What every study of a process is done with: model, rules, device. Opened once, then kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from models.labels import LABELS, Role
+from pipeline.align import AlignSettings
+from pipeline.rules import Rules, load_rules
+from pipeline.segment import SegmentSettings, pick_device
+from plugin.settings import Settings
+from plugin.warm_model import WarmModel, warm_model
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The model, the rules, the device and the steps' settings."""
+
+    model: WarmModel
+    rules: Rules
+    device: torch.device
+    align: AlignSettings = field(default_factory=AlignSettings)
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+
+    @property
+    def wanted(self) -> tuple[Role, ...]:
+        """The roles that a study must have: the model's channels, and the series on which the labels are defined."""
+        return tuple(dict.fromkeys([*self.model.package.channels, *(label.defined_on for label in LABELS)]))
+
+
+def open_workshop(settings: Settings, model: str = "", device: str = "") -> Workshop:
+    """All that the steps need, from the settings; `model` and `device` go before them where they are not empty.
+
+    Raises ModelUnusable, SettingsWrong, and ValueError for a device that is not there.
+    """
+    return Workshop(
+        model=warm_model(model or settings.model.name, settings.installed_models_dir),
+        rules=load_rules(),
+        device=pick_device(device or settings.compute.device),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """What the worker process writes down of a study."""
+
+    status: str
+    reason: str | None
+    output_paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudySegmenter:
+    """Opens a workshop in the worker process and segments what it is given. Picklable."""
+
+    settings: Settings
+
+    def __call__(self) -> Callable[[Sequence[Path], Path], StudyOutcome]:
+        """Load the model; the returned function takes a study's files and the folder for its results."""
+        workshop = open_workshop(self.settings)
+        return lambda files, out: _segment_files(files, out, workshop)
+
+
+def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop) -> StudyOutcome:
+    from pipeline.scan import scan
+    from plugin.stopwatch import Stopwatch
+    from plugin.worker import process_study
+
+    found = scan(files)
+    if not found.studies:
+        return StudyOutcome("failed", f"none of {len(files)} files of the study can be read as DICOM", ())
+    report = process_study(found.studies[0], workshop, out, Stopwatch())
+    return StudyOutcome(report.status.value, report.reason, tuple(out / each.path for each in report.outputs))
