@@ -11,7 +11,6 @@ import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 PARSER_FAILURES = (
@@ -34,6 +33,8 @@ PARSER_FAILURES = (
 
 _PIXEL_TAGS = {(0x7FE0, 0x0010): False, (0x7FE0, 0x0008): True, (0x7FE0, 0x0009): True}
 """Tags of pixels, and whether they are floating point."""
+_MAX_INFLATED = 2**30
+"""Bytes that a deflated file may grow to: a guard against files made to exhaust memory."""
 _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
 
@@ -51,7 +52,7 @@ class PixelPlace:
     """Where the pixels of a file lie."""
 
     offset: int
-    """Of their first byte, from the start of the file; 0 where the file is deflated."""
+    """Of their first byte, from the start of the file or, where it is deflated, of what `inflate` gives."""
     length: int
     """In bytes as far as they are there; for compressed pixels with their item headers."""
     complete: bool
@@ -197,7 +198,7 @@ def read_header(path: Path, tags: list[int]) -> Header:
                 dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=not syntax_known, specific_tags=tags)
             syntax = _transfer_syntax(dataset)
             if syntax == DeflatedExplicitVRLittleEndian:
-                return _deflated(path, tags, syntax)
+                return _deflated(inflate(path), tags)
             return Header(dataset, syntax, _find_pixels(stream, size, dataset))
     except NotDicom:
         raise
@@ -205,6 +206,14 @@ def read_header(path: Path, tags: list[int]) -> Header:
         raise NotDicom(f"cannot be read ({exc.strerror or type(exc).__name__})", damaged=True) from exc
     except PARSER_FAILURES as exc:
         raise NotDicom("DICOM, but cut short or damaged inside its header", damaged=True) from exc
+
+
+def _deflated(inflated: bytes, tags: list[int]) -> Header:
+    stream = io.BytesIO(inflated)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
+    return Header(dataset, str(DeflatedExplicitVRLittleEndian), _find_pixels(stream, len(inflated), dataset))
 
 
 def _looks_like_dicom(stream: io.BufferedReader) -> bool:
@@ -232,7 +241,7 @@ def _transfer_syntax(dataset: FileDataset) -> str:
     return str(pydicom.uid.ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
 
 
-def _find_pixels(stream: io.BufferedReader, size: int, dataset: FileDataset) -> PixelPlace | None:
+def _find_pixels(stream: io.BufferedIOBase, size: int, dataset: FileDataset) -> PixelPlace | None:
     """pydicom stops at the tag of the pixels; their length tells whether all of them are there."""
     implicit, little = dataset.original_encoding
     order = "<" if little else ">"
@@ -253,7 +262,7 @@ def _find_pixels(stream: io.BufferedReader, size: int, dataset: FileDataset) -> 
     return PixelPlace(offset, there, _items_complete(stream, offset, size), True, is_float)
 
 
-def _items_complete(stream: io.BufferedReader, offset: int, size: int) -> bool:
+def _items_complete(stream: io.BufferedIOBase, offset: int, size: int) -> bool:
     """Whether encapsulated pixels (PS3.5 A.4) run to their sequence delimiter."""
     items = 0
     while offset + 8 <= size:
@@ -269,14 +278,15 @@ def _items_complete(stream: io.BufferedReader, offset: int, size: int) -> bool:
     return items > 1 and offset == size
 
 
-def _deflated(path: Path, tags: list[int], syntax: str) -> Header:
-    """A deflated file has no place for its pixels in the file; they count as there when they inflate."""
-    limit = 2**31
-    if path.stat().st_size > limit:
-        raise NotDicom("a deflated file of more than 2 GiB", damaged=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(path, specific_tags=[*tags, Tag("PixelData")])
-    pixels = dataset.get_item("PixelData")
-    length = len(pixels.value) if pixels is not None and isinstance(pixels.value, bytes) else 0
-    return Header(dataset, syntax, PixelPlace(0, length, length > 0, False, False) if length else None)
+def inflate(path: Path) -> bytes:
+    """The data set of a deflated file (PS3.5 A.5), without preamble and file meta information. Raises NotDicom."""
+    with path.open("rb") as stream:
+        start = stream.read(144)
+        # PS3.10 7.1: the meta information starts with its own length in (0002,0000), a UL.
+        length = int.from_bytes(start[140:144], "little")
+        stream.seek(144 + length)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated = inflater.decompress(stream.read(_MAX_INFLATED), _MAX_INFLATED)
+    if inflater.unconsumed_tail:
+        raise NotDicom(f"a deflated file of more than {_MAX_INFLATED // 2**20} MiB", damaged=True)
+    return inflated

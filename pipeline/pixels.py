@@ -1,6 +1,7 @@
 """Stored pixels of frames to numbers. Knows no geometry and no units."""
 
 import warnings
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ from pydicom.pixels.utils import pixel_array
 
 from pipeline.errors import PixelsUnreadable
 from pipeline.frames import PlacedFrame
-from pipeline.header import PARSER_FAILURES
+from pipeline.header import PARSER_FAILURES, NotDicom, inflate
 from pipeline.study import Instance, StoredPixels
 
 _FLOAT_TYPES = {32: "f4", 64: "f8"}
@@ -53,35 +54,46 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
     return out
 
 
-def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> Iterable[NDArray[np.generic]]:
-    if instance.stored is not None:
-        return [_native_frame(instance, instance.stored, index, series_uid) for index in indices]
-    return _decoded_frames(instance, indices, series_uid)
+def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> list[NDArray[np.generic]]:
+    if instance.stored is None:
+        return _decoded_frames(instance, indices, series_uid)
+    try:
+        return _native_frames(instance, instance.stored, indices, series_uid)
+    except (OSError, NotDicom, zlib.error) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it does not inflate"
+        raise PixelsUnreadable(
+            f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({why}). "
+            "Send the series again."
+        ) from exc
 
 
-def _native_frame(instance: Instance, stored: StoredPixels, index: int, series_uid: str) -> NDArray[np.generic]:
-    shape = (instance.rows, instance.columns)
-    kinds = _FLOAT_TYPES if stored.is_float else _INTEGER_TYPES
-    kind = kinds.get(stored.bits_allocated)
+def _native_frames(
+    instance: Instance, stored: StoredPixels, indices: list[int], series_uid: str
+) -> list[NDArray[np.generic]]:
+    kind = (_FLOAT_TYPES if stored.is_float else _INTEGER_TYPES).get(stored.bits_allocated)
     if kind is None:
         raise PixelsUnreadable(
             f"Series {series_uid}: image {instance.sop_instance_uid} has {stored.bits_allocated} bits a pixel; "
-            "8, 16 and 32 can be read."
+            "8, 16 and 32 can be read. Send it with 16."
         )
     sign = "" if stored.is_float else "i" if stored.signed else "u"
     dtype = np.dtype(("<" if stored.little_endian else ">") + sign + kind)
-    count = shape[0] * shape[1]
-    try:
-        values = np.fromfile(instance.path, dtype, count, offset=stored.offset + index * count * dtype.itemsize)
-    except OSError as exc:
-        raise PixelsUnreadable(
-            f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({exc.strerror})."
-        ) from exc
-    if values.size < count:
-        raise _cut_short(series_uid, 1)
-    if not stored.is_float and 0 < stored.bits_stored < stored.bits_allocated:
-        values = _without_spare_bits(values, stored)
-    return values.reshape(shape)
+    count = instance.rows * instance.columns
+    inflated = np.frombuffer(inflate(instance.path), np.uint8) if stored.deflated else None
+    frames: list[NDArray[np.generic]] = []
+    for index in indices:
+        start, length = stored.offset + index * count * dtype.itemsize, count * dtype.itemsize
+        if inflated is not None:
+            found = inflated[start : start + length]
+        else:
+            found = np.fromfile(instance.path, np.uint8, length, offset=start)
+        if found.size < length:
+            raise _cut_short(series_uid, 1)
+        values: NDArray[np.generic] = found.view(dtype)
+        if not stored.is_float and 0 < stored.bits_stored < stored.bits_allocated:
+            values = _without_spare_bits(values, stored)
+        frames.append(values.reshape(instance.rows, instance.columns))
+    return frames
 
 
 def _without_spare_bits(values: NDArray[np.generic], stored: StoredPixels) -> NDArray[np.generic]:

@@ -1,7 +1,5 @@
 """A chosen series to a volume. Refuses by name what is no regular stack; guesses nothing."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +19,8 @@ from pipeline.study import Series
 from pipeline.volume import Frame, Geometry, Volume
 from pipeline.volumes_in_series import one_volume
 
+GREY = frozenset({"MONOCHROME1", "MONOCHROME2", ""})
+"""An absent interpretation of one sample a pixel is grey; a damaged header has none."""
 DIRECTION_TOLERANCE = 2e-3
 """How far components of two directions may lie apart; 2e-3 moves the edge of a head by 0.25 mm."""
 SPACING_TOLERANCE = 0.05
@@ -47,8 +47,9 @@ def read_volume(series: Series, role: Role) -> Volume:
         raise TooFewSlices(
             f"Series {uid}: none of its {len(series.instances)} objects is an image. Choose another series."
         )
+    _check_grey(uid, frames)
     check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
-    _check_kind(uid, frames)
+    _check_sizes(uid, frames)
     normal = _check_directions(uid, frames)
     chosen, notes = one_volume(uid, frames, normal, role)
     geometry = _geometry(uid, chosen, normal)
@@ -66,23 +67,20 @@ def read_volume(series: Series, role: Role) -> Volume:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    rows: int
-    columns: int
-    spacing_mm: tuple[float, float] | None
-
-
-def _check_kind(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
-    """All images grey, single-slice and of one size."""
+def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
+    """All images grey, and each one slice."""
     for frame in frames:
         instance = frame.instance
-        if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in GREY:
             raise NotGreyscale(f"Series {uid}: its images are in colour. Send the original grey images.")
         if "MOSAIC" in frame.image_type or "MOSAIC" in instance.image_type:
             raise NotGreyscale(
                 f"Series {uid}: its images are mosaics of many slices. Send them as single slices or enhanced MR."
             )
+
+
+def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
+    """All images of one size."""
     counts: dict[tuple[int, int], int] = {}
     for frame in frames:
         size = (frame.instance.rows, frame.instance.columns)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
+
 from pipeline.errors import StudyUnreadable
 from pipeline.header import Header, NotDicom, PixelPlace, read_header
 from pipeline.study import Ignored, Instance, RealWorldScale, Scan, Series, StoredPixels, Study
 from pipeline.volume import Vector
 
-MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-"""SOP class of a DICOMDIR."""
 _UID = re.compile(r"[0-9.]{1,64}")
 
 STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID = 0x0020000D, 0x0020000E, 0x00200052
@@ -133,7 +133,7 @@ def _series_header(header: Header) -> _SeriesHeader:
 
 def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
     """Study UID, series UID and the instance. Raises NotDicom where one of the identifiers is missing."""
-    if header.text(SOP_CLASS_UID) == MEDIA_DIRECTORY or path.name.upper() == "DICOMDIR":
+    if header.text(SOP_CLASS_UID) == MediaStorageDirectoryStorage or path.name.upper() == "DICOMDIR":
         raise NotDicom("a DICOMDIR; the files that it lists are read themselves")
     uids = [header.text(tag) for tag in (STUDY_UID, SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID)]
     if not all(_UID.fullmatch(uid) for uid in uids):
@@ -220,7 +220,7 @@ def _pixels_complete(header: Header, values: int) -> bool:
 
 def _stored(header: Header) -> StoredPixels | None:
     pixels: PixelPlace | None = header.pixels
-    if pixels is None or pixels.encapsulated or pixels.offset == 0:
+    if pixels is None or pixels.encapsulated:
         return None
     allocated = header.integer(BITS_ALLOCATED) or 0
     return StoredPixels(
@@ -228,8 +228,9 @@ def _stored(header: Header) -> StoredPixels | None:
         bits_allocated=allocated,
         bits_stored=header.integer(BITS_STORED) or allocated,
         signed=header.integer(PIXEL_REPRESENTATION) == 1,
-        little_endian=header.transfer_syntax_uid != "1.2.840.10008.1.2.2",
+        little_endian=header.transfer_syntax_uid != ExplicitVRBigEndian,
         is_float=pixels.is_float,
+        deflated=header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian,
     )
 
 

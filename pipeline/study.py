@@ -11,13 +11,14 @@ class StoredPixels:
     """Where uncompressed pixels lie in a file and how their numbers are written (PS3.5 section 8)."""
 
     offset: int
-    """Of the first byte, from the start of the file."""
+    """Of the first byte, from the start of the file; of the inflated data set where `deflated`."""
     bits_allocated: int
     bits_stored: int
     signed: bool
     little_endian: bool
     is_float: bool
     """(7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)"""
+    deflated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Instance:
     rescale_intercept: float = 0.0
     real_world: RealWorldScale | None = None
     stored: StoredPixels | None = None
-    """None where the pixels are compressed, deflated or missing"""
+    """None where the pixels are compressed or missing"""
 
 
 @dataclass(frozen=True, slots=True)

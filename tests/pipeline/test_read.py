@@ -1,0 +1,438 @@
+"""Reading series: places, values and units come out right, and what is no regular stack is refused by name."""
+
+import math
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from models.labels import Role
+from pipeline.errors import (
+    IrregularSlices,
+    MixedOrientations,
+    NotGreyscale,
+    PixelsUnreadable,
+    RepeatedPositions,
+    SeriesUnreadable,
+    StrayImage,
+    TooFewSlices,
+    UnitsUnknown,
+)
+from pipeline.read import read_volume
+from pipeline.scan import scan
+from pipeline.study import Series
+from pipeline.volume import Geometry, Volume
+
+
+def only_series(folder) -> Series:
+    (study,) = scan([folder]).studies
+    (series,) = study.series
+    return series
+
+
+def read(make, role: Role = Role.T1) -> Volume:
+    return read_volume(only_series(make.folder), role)
+
+
+def turned(geometry: Geometry, angles_deg: tuple[float, float, float]) -> Geometry:
+    """The grid turned around the world's origin."""
+    place = np.eye(4)
+    for axis, angle in enumerate(np.radians(angles_deg)):
+        one = np.eye(4)
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        one[first, first] = one[second, second] = math.cos(angle)
+        one[first, second], one[second, first] = -math.sin(angle), math.sin(angle)
+        place = one @ place
+    return Geometry.from_affine(place @ geometry.affine, geometry.shape, geometry.frame_of_reference_uid)
+
+
+def shown_there(volume: Volume) -> NDArray[np.float64]:
+    """What the made images show at the world coordinates that the volume claims for its voxels."""
+    index = np.stack(np.meshgrid(*(np.arange(size) for size in volume.geometry.shape), indexing="ij"), axis=-1)
+    world = index @ volume.geometry.affine[:3, :3].T + volume.geometry.affine[:3, 3]
+    return 4000 + world @ np.array([3.0, 5.0, 7.0])
+
+
+def assert_in_place(volume: Volume, geometry: Geometry) -> None:
+    """Every voxel stands where its value says, and the grid is the one that was written."""
+    assert volume.pixels.dtype == np.float32
+    assert len(volume.frames) == geometry.shape[0]
+    np.testing.assert_allclose(volume.pixels, shown_there(volume), atol=0.51)
+    assert sorted(volume.geometry.spacing_mm) == pytest.approx(sorted(geometry.spacing_mm), abs=1e-6)
+    assert volume.geometry.centre_mm == pytest.approx(geometry.centre_mm, abs=1e-6)
+
+
+class TestPlaces:
+    def test_axial(self, make, box):
+        make.classic(box)
+        volume = read(make)
+        assert_in_place(volume, box)
+        np.testing.assert_allclose(volume.geometry.affine, box.affine, atol=1e-9)
+        assert volume.geometry.frame_of_reference_uid == box.frame_of_reference_uid
+        assert [frame.number for frame in volume.frames] == [1] * 6
+
+    @pytest.mark.parametrize("angles", [(90, 0, 0), (0, 90, 0), (0, 0, 90), (90, 0, 90), (13, -7, 4), (-62, 31, 170)])
+    def test_any_orientation(self, make, box, angles):
+        geometry = turned(box, angles)
+        make.classic(geometry)
+        assert_in_place(read(make), geometry)
+
+    def test_slices_written_against_the_normal_are_turned_round(self, make, box):
+        affine = box.affine
+        affine[:3, 3] += 5 * affine[:3, 0]
+        affine[:3, 0] *= -1
+        make.classic(Geometry.from_affine(affine, box.shape, box.frame_of_reference_uid))
+        volume = read(make)
+        np.testing.assert_allclose(volume.geometry.affine, box.affine, atol=1e-9)
+        assert_in_place(volume, box)
+        # The image behind the first slice is the one that was written last.
+        last = max(only_series(make.folder).instances, key=lambda one: one.instance_number)
+        assert volume.frames[0].sop_instance_uid == last.sop_instance_uid
+
+    def test_instance_numbers_do_not_order_slices(self, make, box):
+        make.classic(box, numbers=(4, 1, 6, 2, 5, 3))
+        assert_in_place(read(make), box)
+
+    def test_spacing_comes_from_positions(self, make, box):
+        make.classic(box, SliceThickness=99, SpacingBetweenSlices=42)
+        assert read(make).geometry.spacing_mm == pytest.approx((3.0, 1.5, 1.25))
+
+    def test_enhanced_frames_in_any_order(self, make, box):
+        geometry = turned(box, (13, -7, 4))
+        make.enhanced(geometry, shuffle=3)
+        volume = read(make)
+        assert_in_place(volume, geometry)
+        positions = [
+            frame.PlanePositionSequence[0].ImagePositionPatient
+            for frame in pydicom.dcmread(make.folder / "enhanced.dcm").PerFrameFunctionalGroupsSequence
+        ]
+        for number, frame in enumerate(volume.frames):
+            place = volume.geometry.affine @ (number, 0, 0, 1)
+            assert place[:3] == pytest.approx([float(value) for value in positions[frame.number - 1]], abs=1e-6)
+
+    def test_many_spellings_of_one_orientation(self, make, box):
+        random = np.random.default_rng(1)
+
+        def respell(dataset: Dataset, number: int) -> None:
+            values = [float(value) + 3e-5 * random.uniform(-1, 1) for value in dataset.ImageOrientationPatient]
+            dataset.ImageOrientationPatient = [f"{value:.9f}" for value in values]
+
+        make.classic(box, change=respell)
+        assert len({one.orientation for one in only_series(make.folder).instances}) == 6
+        np.testing.assert_allclose(read(make).geometry.affine, box.affine, atol=1e-4)
+
+    def test_positions_with_one_decimal_are_even(self, make, box):
+        fine = Geometry.axial((9, 36, 40), (1.25, 1.5, 1.25), (0, 0, 0), box.frame_of_reference_uid)
+
+        def round_off(dataset: Dataset, number: int) -> None:
+            dataset.ImagePositionPatient = [f"{float(value):.1f}" for value in dataset.ImagePositionPatient]
+
+        make.classic(fine, change=round_off)
+        assert read(make).geometry.spacing_mm[0] == pytest.approx(1.25, abs=0.1 / 8)
+
+    def test_objects_that_are_no_images_are_left_out(self, make, box):
+        make.classic(box)
+
+        def as_spectrum(dataset: Dataset, number: int) -> None:
+            dataset.SOPClassUID = "1.3.46.670589.11.0.0.12.1"
+
+        make.classic(box, first_file=100, change=as_spectrum)
+        assert_in_place(read(make), box)
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        "syntax",
+        [
+            *(ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
+            *(RLELossless, JPEG2000Lossless, JPEGLSLossless),
+        ],
+    )
+    @pytest.mark.parametrize("enhanced", [False, True])
+    def test_every_transfer_syntax(self, make, box, syntax, enhanced):
+        make.syntax = syntax
+        if enhanced:
+            make.enhanced(box, shuffle=1)
+        else:
+            make.classic(box)
+        assert_in_place(read(make), box)
+
+    def test_lossless_jpeg(self, make, box, program):
+        for path in make.classic(box):
+            subprocess.run([program("dcmcjpeg"), str(path), str(path)], check=True)
+        assert_in_place(read(make), box)
+
+    def test_rescale_of_each_image(self, make, box):
+        stored = np.full(box.shape, 10)
+
+        def rescale(dataset: Dataset, number: int) -> None:
+            dataset.RescaleSlope, dataset.RescaleIntercept = 1 + number, -3
+
+        make.classic(box, pixels=stored, change=rescale)
+        assert read(make).pixels[:, 0, 0].tolist() == [10 * (1 + number) - 3 for number in range(6)]
+
+    def test_signed_values_of_twelve_bits(self, make, box):
+        stored = np.full(box.shape, -5)
+        make.classic(box, pixels=stored & 0x0FFF, PixelRepresentation=1, BitsStored=12, HighBit=11)
+        assert read(make).pixels.max() == -5
+
+    def test_bits_above_the_stored_ones_are_no_part_of_the_value(self, make, box):
+        make.classic(box, pixels=np.full(box.shape, 0xF123), BitsStored=12, HighBit=11)
+        assert read(make).pixels.max() == 0x123
+
+
+class TestSeveralVolumes:
+    @pytest.mark.parametrize(
+        ("keyword", "values", "role", "taken"),
+        [
+            ("EchoTime", (10, 90), Role.T1, 10),
+            ("EchoTime", (10, 90), Role.T2, 90),
+            ("DiffusionBValue", (0.0, 1000.0), Role.DWI, 1000),
+            ("TemporalPositionIdentifier", (1, 2), Role.T1CE, 2),
+            ("AcquisitionNumber", (1, 2), Role.T1CE, 2),
+        ],
+    )
+    def test_headers_tell_them_apart(self, make, box, keyword, values, role, taken):
+        for number, value in enumerate(values):
+            pixels = np.full(box.shape, value)
+            make.classic(box, pixels=pixels, first_file=1 + 100 * number, **{keyword: value})
+        volume = read(make, role)
+        assert volume.pixels.shape == box.shape
+        assert set(volume.pixels.ravel()) == {float(taken)}
+        assert "2 volumes" in volume.notes[0]
+
+    def test_of_a_broken_off_dynamic_the_last_whole_one(self, make, box):
+        for number in (1, 2, 3):
+            make.classic(
+                *(box,), pixels=np.full(box.shape, number), first_file=100 * number, TemporalPositionIdentifier=number
+            )
+        for path in sorted(make.folder.iterdir())[-2:]:
+            path.unlink()
+        assert set(read(make, Role.T1CE).pixels.ravel()) == {2.0}
+
+    def test_magnitude_before_phase(self, make, box):
+        make.classic(box, pixels=np.full(box.shape, 1), ImageType=["ORIGINAL", "PRIMARY", "P"])
+        make.classic(box, pixels=np.full(box.shape, 2), first_file=100)
+        assert set(read(make).pixels.ravel()) == {2.0}
+
+    def test_repeats_that_nothing_tells_apart(self, make, box):
+        make.classic(box)
+        make.classic(box, first_file=100)
+        with pytest.raises(RepeatedPositions, match="12 images stand at 6 positions"):
+            read(make)
+
+    def test_one_repeated_slice(self, make, box):
+        make.classic(box)
+        make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""), first_file=100)
+        with pytest.raises(RepeatedPositions):
+            read(make)
+
+
+class TestRefused:
+    def test_a_missing_slice(self, make, box):
+        make.classic(box)[2].unlink()
+        with pytest.raises(IrregularSlices, match="1 of its slices"):
+            read(make)
+
+    def test_uneven_spacing(self, make, box):
+        def push(dataset: Dataset, number: int) -> None:
+            if number > 2:
+                x, y, z = dataset.ImagePositionPatient
+                dataset.ImagePositionPatient = [x, y, float(z) + 1.0]
+
+        make.classic(box, change=push)
+        with pytest.raises(IrregularSlices, match="unevenly"):
+            read(make)
+
+    def test_shear(self, make, box):
+        affine = box.affine
+        affine[1, 0] = 0.4
+        make.classic(Geometry.from_affine(affine, box.shape, box.frame_of_reference_uid))
+        with pytest.raises(IrregularSlices, match=r"2\.0 mm"):  # five steps of 0.4 mm
+            read(make)
+
+    def test_a_stray_size(self, make, box):
+        make.classic(box)
+        make.classic(Geometry.from_affine(box.affine, (1, 16, 16), ""), first_file=100)
+        with pytest.raises(StrayImage, match="1 of 16 x 16"):
+            read(make)
+
+    def test_a_stray_pixel_spacing(self, make, box):
+        def zoom(dataset: Dataset, number: int) -> None:
+            if number == 3:
+                dataset.PixelSpacing = ["2", "2"]
+
+        make.classic(box, change=zoom)
+        with pytest.raises(StrayImage, match="spacings"):
+            read(make)
+
+    def test_two_orientations(self, make, box):
+        make.classic(box)
+        make.classic(turned(box, (90, 0, 0)), first_file=100)
+        with pytest.raises(MixedOrientations):
+            read(make)
+
+    def test_one_lonely_slice(self, make, box):
+        make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""))
+        with pytest.raises(TooFewSlices):
+            read(make)
+
+    def test_a_series_of_other_objects(self, make, box):
+        make.classic(box, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", Modality="SR")
+        with pytest.raises(TooFewSlices, match="none of its 6 objects"):
+            read(make)
+
+    def test_colour(self, make, box):
+        make.classic(box, PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0)
+        with pytest.raises(NotGreyscale):
+            read(make)
+
+    def test_mosaic(self, make, box):
+        make.classic(box, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+        with pytest.raises(NotGreyscale, match="mosaic"):
+            read(make)
+
+    def test_truncated_pixels(self, make, box):
+        path = make.classic(box)[5]
+        path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(PixelsUnreadable, match="1 image"):
+            read(make)
+
+    def test_a_file_that_shrank_after_the_scan(self, make, box):
+        paths = make.classic(box)
+        series = only_series(make.folder)
+        paths[5].write_bytes(paths[5].read_bytes()[:-10])
+        with pytest.raises(PixelsUnreadable):
+            read_volume(series, Role.T1)
+        paths[5].unlink()
+        with pytest.raises(PixelsUnreadable):
+            read_volume(series, Role.T1)
+
+    def test_an_unknown_transfer_syntax(self, make, box):
+        make.syntax = RLELossless
+        for path in make.classic(box):
+            path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.99\0\0"))
+        with pytest.raises(PixelsUnreadable, match=r"1\.2\.840\.10008\.1\.99"):
+            read(make)
+
+    def test_broken_compressed_pixels(self, make, box):
+        make.syntax = JPEG2000Lossless
+        for path in make.classic(box):
+            content = path.read_bytes()
+            start = content.index(b"\xff\x4f\xff\x51")
+            path.write_bytes(content[:start] + bytes(40) + content[start + 40 :])
+        with pytest.raises(PixelsUnreadable, match="JPEG 2000"):
+            read(make)
+
+    @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+    def test_no_place_in_space(self, make, box, keyword):
+        make.classic(box, change=lambda dataset, number: dataset.pop(keyword))
+        with pytest.raises(IrregularSlices):
+            read(make)
+
+    def test_directions_that_are_none(self, make, box):
+        def squash(dataset: Dataset, number: int) -> None:
+            dataset.ImageOrientationPatient = ["1", "0", "0", "1", "0", "0"]
+
+        make.classic(box, change=squash)
+        with pytest.raises(IrregularSlices, match="perpendicular"):
+            read(make)
+
+    def test_messages_name_the_series_and_no_patient(self, make, box):
+        make.classic(box)[2].unlink()
+        series = only_series(make.folder)
+        with pytest.raises(SeriesUnreadable) as caught:
+            read_volume(series, Role.T1)
+        assert series.series_instance_uid in str(caught.value)
+        assert "SECRET" not in str(caught.value)
+
+
+class TestAdc:
+    BRAIN = 800.0  # 10^-6 mm2/s, about white matter
+
+    @pytest.mark.parametrize(
+        ("slope", "factor"), [(1.0, 1.0), (1e-3, 1e3), (1e-6, 1e6)], ids=["10^-6", "10^-3", "whole"]
+    )
+    def test_units_by_the_median(self, make, box, slope, factor):
+        make.classic(box, pixels=np.full(box.shape, 800), RescaleSlope=slope, RescaleIntercept=0)
+        volume = read(make, Role.ADC)
+        np.testing.assert_allclose(volume.pixels, self.BRAIN, rtol=1e-5)
+        assert f"times {factor:g}" in volume.notes[0]
+
+    @pytest.mark.parametrize(("unit", "slope"), [("um2/s", 0.1), ("mm2/s", 1e-7), ("10-3.mm2/s", 1e-4)])
+    def test_units_coded_in_the_header(self, make, box, unit, slope):
+        # Stored 8000 is 800 x 10^-6 mm2/s; by the median it would be refused.
+        code, mapping = Dataset(), Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", unit
+        mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = 0, 65535
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+        mapping.LUTExplanation, mapping.LUTLabel = "ADC", "ADC"
+        mapping.MeasurementUnitsCodeSequence = [code]
+        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=[mapping])
+        volume = read(make, Role.ADC)
+        np.testing.assert_allclose(volume.pixels, self.BRAIN, rtol=1e-5)
+        assert unit in volume.notes[0]
+
+    @pytest.mark.parametrize("stored", [50, 60000])
+    def test_unknown_units_are_refused(self, make, box, stored):
+        make.classic(box, pixels=np.full(box.shape, stored))
+        with pytest.raises(UnitsUnknown, match="fits no known unit"):
+            read(make, Role.ADC)
+
+    def test_an_empty_map_is_refused(self, make, box):
+        make.classic(box, pixels=np.zeros(box.shape))
+        with pytest.raises(UnitsUnknown):
+            read(make, Role.ADC)
+
+    def test_failed_fits_are_missing(self, make, box):
+        pixels = np.full(box.shape, 800)
+        pixels[3, 4, 5] = 0
+        pixels[3, 4, 6] = -20 & 0xFFFF
+        make.classic(box, pixels=pixels.astype("<u2").view("<i2"), PixelRepresentation=1)
+        volume = read(make, Role.ADC)
+        assert np.isnan(volume.pixels[3, 4, 5:7]).all()
+        assert np.isfinite(volume.pixels).sum() == pixels.size - 2
+
+    def test_zero_is_a_value_elsewhere(self, make, box):
+        make.classic(box, pixels=np.zeros(box.shape))
+        assert (read(make).pixels == 0).all()
+
+    def test_noise_at_the_border_does_not_hide_the_brain(self, make):
+        # A head in the middle, and noise of 10 in the air around it, as some scanners leave it.
+        geometry = Geometry.axial((8, 32, 32), (5.0, 4.0, 4.0), (0, 0, 0), "1.2.3")
+        pixels = np.full(geometry.shape, 10)
+        pixels[:, 6:26, 6:26] = 800
+        make.classic(geometry, pixels=pixels)
+        assert "times 1," in read(make, Role.ADC).notes[0]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    angles=st.tuples(*(st.floats(-180, 180) for _ in range(3))),
+    spacing=st.tuples(st.floats(0.4, 7), st.floats(0.3, 2), st.floats(0.3, 2)),
+    order=st.permutations(range(1, 6)),
+    enhanced=st.booleans(),
+)
+def test_any_rotation_spacing_and_order_gives_the_same_world(make, angles, spacing, order, enhanced):
+    straight = Geometry.axial((5, 6, 7), spacing, (10.0, 20.0, -30.0), "1.2.3.4")
+    geometry = turned(straight, angles)
+    for path in make.folder.glob("*"):
+        path.unlink()
+    if enhanced:
+        make.enhanced(geometry, shuffle=order[0])
+    else:
+        make.classic(geometry, numbers=tuple(order))
+    assert_in_place(read(make), geometry)
