@@ -1,9 +1,10 @@
 """The network: MONAI's SegResNet, shaped by `model.toml`. Knows no package files and no volumes."""
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn  # light commands read NetworkSettings and need no torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class NetworkSettings:
         return int(2 ** (len(self.blocks_down) - 1))
 
 
-def build_network(settings: NetworkSettings, in_channels: int, out_channels: int) -> nn.Module:
+def build_network(settings: NetworkSettings, in_channels: int, out_channels: int) -> "nn.Module":
     """A SegResNet with fresh weights.
 
     It maps a float tensor (batch, in_channels, slices, rows, columns), each size a multiple of `settings.stride`, to
@@ -42,7 +43,7 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     from monai.networks.nets.segresnet import SegResNet
 
     return cast(
-        nn.Module,
+        "nn.Module",
         SegResNet(
             spatial_dims=3,
             init_filters=settings.init_filters,
@@ -55,7 +56,7 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     )
 
 
-def count_parameters(network: nn.Module) -> int:
+def count_parameters(network: "nn.Module") -> int:
     """Number of learned values."""
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -16,6 +16,8 @@ from pipeline.normalise import head_mask
 from pipeline.resample import resample
 from pipeline.volume import IDENTITY, Geometry, Volume
 
+_SAMPLING_SEED = 1
+
 
 @dataclass(frozen=True, slots=True)
 class AlignSettings:
@@ -133,6 +135,9 @@ def _register(
         transform = sitk.Euler3DTransform()
         transform.SetCenter(centre)
         method = _metric(fixed, fixed_mask)
+        # Half of the voxels find the same motion in half of the time; the seed keeps it the same every time.
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(0.5, _SAMPLING_SEED)
         # Powell's search needs no derivative: between 5 mm slices the gradient of mutual information points astray.
         # On the trial study it ended within 0.3 degrees of the truth where gradient descent lost the ADC by 5.
         method.SetOptimizerAsPowell(stepLength=1.0, numberOfIterations=20, stepTolerance=0.01, valueTolerance=1e-5)
