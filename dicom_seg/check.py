@@ -16,7 +16,6 @@ from pipeline.result import SegmentationResult, SourceSeries
 
 TOLERANCE_MM = 1e-3
 """How far a frame may stand from the slice that it was made for."""
-_DIRECTION_TOLERANCE = 1e-4
 _OWN_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationUID", "TrackingUID", "DeviceUID", "UID")
 _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "AccessionNumber")
 
@@ -78,14 +77,9 @@ def _check_grid(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
     shared = dataset.SharedFunctionalGroupsSequence[0]
     spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-    _, row_spacing, column_spacing = geometry.spacing_mm
-    if np.abs(spacing - (row_spacing, column_spacing)).max() > TOLERANCE_MM:
-        yield f"its pixel spacing is not that of series {series}."
-    directions = np.concatenate(
-        [np.array(geometry.column_step_mm) / column_spacing, np.array(geometry.row_step_mm) / row_spacing]
-    )
-    if np.abs(orientation - directions).max() > _DIRECTION_TOLERANCE:
-        yield f"its orientation is not that of series {series}."
+    steps = np.array([orientation[3:] * spacing[0], orientation[:3] * spacing[1]])
+    if np.abs(steps - (geometry.row_step_mm, geometry.column_step_mm)).max() > TOLERANCE_MM:
+        yield f"its orientation or pixel spacing is not that of series {series}."
     referenced = [item.SeriesInstanceUID for item in dataset.get("ReferencedSeriesSequence", ())]
     if referenced != [series]:
         yield f"it refers to {len(referenced)} series instead of {series} alone."
