@@ -270,14 +270,15 @@ def make_result(tmp_path: Path) -> MakeResult:
     def make(
         masks: np.ndarray | None = None,
         *,
-        orientation: str = "axial",
+        orientation: str | np.ndarray = "axial",
         shape: tuple[int, int, int] = (7, 13, 11),
         enhanced: bool = False,
         patient_name: str = "Doe^Jane",
         character_set: str | list[str] | None = "ISO_IR 100",
         intended_use: IntendedUse = IntendedUse.DEMONSTRATION,
     ) -> SegmentationResult:
-        grid = Grid(ORIENTATIONS[orientation], shape, enhanced=enhanced)
+        directions = ORIENTATIONS[orientation] if isinstance(orientation, str) else orientation
+        grid = Grid(directions, shape, enhanced=enhanced)
         patient = Patient(patient_name, character_set)
         masks = asymmetric_masks(grid.shape) if masks is None else masks
         number = next(counter)

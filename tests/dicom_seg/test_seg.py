@@ -7,6 +7,9 @@ import highdicom as hd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pydicom import dcmread, dcmwrite
 from pydicom.config import disable_value_validation
 from pydicom.sr.coding import Code
@@ -368,6 +371,31 @@ def test_malformed_patient_is_kept_where_it_identifies_and_never_logged(altered,
     said = caplog.text + "".join(str(warning.message) for warning in recwarn)
     assert "1960" not in said
     assert "IIII" not in said
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rotation=arrays(float, 4, elements=st.floats(-1, 1)).filter(lambda q: np.linalg.norm(q) > 0.1),
+    shape=st.tuples(st.integers(2, 6), st.integers(3, 12), st.integers(3, 12)),
+    filled=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    enhanced=st.booleans(),
+)
+def test_round_trip_in_any_orientation(rotation, shape, filled, seed, enhanced, make_result, written):
+    masks = np.random.default_rng(seed).random((3, *shape)) < filled
+    result = make_result(masks, orientation=rotation_matrix(rotation), shape=shape, enhanced=enhanced)
+    assert np.array_equal(masks_by_highdicom(written(result), result.source(Role.T1CE)), masks)
+
+
+def rotation_matrix(quaternion):
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def test_vanished_source_file_is_a_refusal_that_names_the_image(make_result, written):
