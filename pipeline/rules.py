@@ -157,10 +157,15 @@ def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
         raise SettingsWrong(f"{path}: `disable` names {missing[0]!r}, which is no rule{_line(path, missing[0])}.")
     new_terms = [item for item in terms if isinstance(item, Term)]
     new_marks = [item for item in marks if isinstance(item, Mark)]
+    try:
+        none_points = float(settings.get("none", rules.none_points))
+        least_confidence = float(settings.get("least_confidence", rules.least_confidence))
+    except (TypeError, ValueError) as exc:
+        raise SettingsWrong(f"{path}: none and least_confidence are numbers{_line(path, '[settings]')}.") from exc
     return replace(
         rules,
-        none_points=float(settings.get("none", rules.none_points)),
-        least_confidence=float(settings.get("least_confidence", rules.least_confidence)),
+        none_points=none_points,
+        least_confidence=least_confidence,
         terms=_merged(rules.terms, new_terms, dropped),
         marks=_merged(rules.marks, new_marks, dropped),
     )
@@ -201,7 +206,7 @@ def _entry(path: Path, entry: dict[str, Any], header: bool) -> Term | Mark:
             return Mark(name, test, Effect(entry["effect"]))
         weights = tuple((Role(role), float(points)) for role, points in entry["weights"].items())
         return Term(name, test, weights)
-    except (ValueError, TypeError, AttributeError, re.error) as exc:
+    except (LookupError, ValueError, TypeError, AttributeError, re.error) as exc:
         raise SettingsWrong(f"{path}: rule {name!r}{_line(path, name)}: {exc}.") from exc
 
 
@@ -233,6 +238,12 @@ def _header_test(entry: dict[str, Any]) -> HeaderTest:
     if any(name in NUMBER_FIELDS for name in negated):
         raise ValueError("`when_not` takes fields of words only")
     return HeaderTest(ranges, words, tuple((name, frozenset(value)) for name, value in negated.items()))
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{name} takes a range, [low, high]")
+    return float(value[0]), float(value[1])
 
 
 def _line(path: Path, needle: str) -> str:

@@ -1,0 +1,278 @@
+"""Choosing among the series of a study: the one that a neuroradiologist would take, with the reason."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.labels import Role
+from pipeline.choose import NotEligible, Selected, choose, explain, load_rules
+from pipeline.scan import scan
+from pipeline.study import Instance, Series, Study
+
+WANTED = (Role.ADC, Role.FLAIR, Role.T1CE)
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return load_rules()
+
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+TIMING = {
+    "T1": {"echo_time_ms": 3.0, "repetition_time_ms": 2000.0, "inversion_time_ms": 900.0},
+    "FLAIR": {"echo_time_ms": 93.0, "repetition_time_ms": 9000.0, "inversion_time_ms": 2500.0},
+    "T2": {"echo_time_ms": 98.0, "repetition_time_ms": 5200.0},
+    "DIFF": {"echo_time_ms": 87.0, "repetition_time_ms": 6200.0, "scanning_sequence": ("EP",)},
+}
+
+
+def make_series(
+    number: int, description: str, timing: str, *, slices: int = 30, step_mm: float = 5.0, **changes
+) -> Series:
+    """A series of axial images; `changes` go to every instance."""
+    instance = Instance(
+        path=Path("none"),
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
+        sop_instance_uid="",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        number_of_frames=1,
+        rows=256,
+        columns=256,
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        has_pixels=True,
+        instance_number=1,
+        image_type=("ORIGINAL", "PRIMARY", "M", "ND"),
+        position_mm=(0.0, 0.0, 0.0),
+        orientation=AXIAL,
+        pixel_spacing_mm=(0.9, 0.9),
+        frame_of_reference_uid="1.2.3",
+        echo_time_ms=None,
+        repetition_time_ms=None,
+        inversion_time_ms=None,
+        b_value=None,
+        temporal_position=None,
+        acquisition_number=1,
+        contrast_agent=None,
+        scanning_sequence=("SE",),
+        sequence_variant=(),
+        body_part="HEAD",
+        acquired_at=f"20240101{100000 + 100 * number}",
+    )
+    instance = replace(instance, **TIMING[timing] | changes)
+    instances = tuple(
+        replace(
+            instance,
+            sop_instance_uid=f"1.2.{number}.{index}",
+            position_mm=(0.0, 0.0, step_mm * index),
+            instance_number=index + 1,
+        )
+        for index in range(slices)
+    )
+    return Series(f"1.2.{number}", number, description, "", "MR", "TEST", instances)
+
+
+def study(*series: Series) -> Study:
+    return Study("1.2", series)
+
+
+FLAIR = make_series(4, "t2_tirm_tra_dark-fluid", "FLAIR")
+ADC = make_series(6, "ep2d_diff_ADC", "DIFF", image_type=("DERIVED", "PRIMARY", "DIFFUSION", "ADC"))
+T1CE = make_series(7, "t1_mprage_KM", "T1", slices=176, step_mm=1.0, acquisition_type="3D")
+
+
+def taken(rules, role: Role, *series: Series) -> int | None:
+    """The number of the series taken for a role."""
+    chosen = choose(study(*series), (role,), rules)
+    return chosen.series(role).series_number if isinstance(chosen, Selected) else None
+
+
+def test_the_three_roles_with_reasons(rules):
+    chosen = choose(study(FLAIR, ADC, T1CE), WANTED, rules)
+    assert isinstance(chosen, Selected)
+    assert [choice.role for choice in chosen.choices] == list(WANTED)
+    assert [chosen.series(role).series_number for role in WANTED] == [6, 4, 7]
+    assert chosen.why(Role.ADC)[0].startswith("ADC map with confidence")
+
+
+def test_a_missing_role_is_an_answer(rules):
+    chosen = choose(study(FLAIR, T1CE), WANTED, rules)
+    assert chosen == NotEligible("no ADC map among 2 series", (Role.ADC,))
+    none = choose(study(), WANTED, rules)
+    assert isinstance(none, NotEligible)
+    assert none.reason == "no ADC map and no FLAIR and no T1 after contrast among 0 series"
+
+
+def test_the_order_of_series_does_not_matter(rules):
+    rivals = [
+        make_series(number, "t1_mprage_KM", "T1", slices=170 + number % 3, step_mm=1.0) for number in range(10, 16)
+    ]
+    series = [FLAIR, ADC, T1CE, *rivals]
+    first = choose(study(*series), WANTED, rules)
+    for seed in range(5):
+        random.Random(seed).shuffle(series)
+        again = choose(study(*series), WANTED, rules)
+        assert [again.series(role) for role in WANTED] == [first.series(role) for role in WANTED]
+
+
+class TestAmongCandidates:
+    def test_thin_before_thick(self, rules):
+        thick = make_series(9, "t1_se_tra_KM", "T1")
+        assert taken(rules, Role.T1CE, T1CE, thick) == 7
+
+    def test_original_before_reformat(self, rules):
+        reformat = make_series(8, "t1_mprage_KM_MPR_Tra", "T1", slices=160, step_mm=1.0)
+        named = make_series(
+            9, "t1_mprage_KM", "T1", slices=160, step_mm=1.0, image_type=("DERIVED", "SECONDARY", "MPR")
+        )
+        assert taken(rules, Role.T1CE, T1CE, reformat, named) == 7
+
+    def test_a_reformat_where_nothing_else_is(self, rules):
+        assert taken(rules, Role.T1CE, make_series(8, "t1_mprage_KM_MPR_Tra", "T1")) == 8
+
+    def test_the_last_one_after_contrast(self, rules):
+        later = replace(T1CE, series_number=9, series_instance_uid="1.2.9")
+        later = replace(later, instances=tuple(replace(one, acquired_at="20240101115959") for one in later.instances))
+        assert taken(rules, Role.T1CE, later, T1CE) == 9
+
+    def test_not_one_that_was_broken_off(self, rules):
+        stump = make_series(9, "t1_mprage_KM", "T1", slices=110, step_mm=1.0, acquisition_type="3D")
+        assert taken(rules, Role.T1CE, T1CE, stump) == 7
+
+    def test_one_that_covers_the_head(self, rules):
+        slab = make_series(9, "t1_mprage_KM", "T1", slices=60, step_mm=1.0, acquisition_type="3D")
+        thick = make_series(10, "t1_se_tra_KM", "T1")
+        assert taken(rules, Role.T1CE, slab, thick) == 10
+
+    def test_one_whose_pixels_are_all_there(self, rules):
+        cut = replace(T1CE, instances=(replace(T1CE.instances[0], has_pixels=False), *T1CE.instances[1:]))
+        assert taken(rules, Role.T1CE, cut, make_series(8, "t1_se_tra_KM", "T1")) == 8
+        assert taken(rules, Role.T1CE, cut) == 7
+
+    def test_the_whole_head_before_orbits(self, rules):
+        orbits = make_series(9, "t1 orbits KM", "T1", slices=160, step_mm=1.0)
+        assert taken(rules, Role.T1CE, T1CE, orbits) == 7
+
+
+class TestNever:
+    @pytest.mark.parametrize(
+        ("description", "changes"),
+        [
+            ("t1_se_tra_KM_SUB", {}),
+            ("t1_se_tra_KM", {"image_type": ("DERIVED", "SECONDARY", "SUB")}),
+            ("t1_mprage_KM_MIP", {}),
+            ("t1_mprage_KM", {"image_type": ("DERIVED", "SECONDARY", "MIP")}),
+            ("T1 KM lumbar spine", {}),
+            ("T1 KM", {"body_part": "LSPINE"}),
+            ("T1 KM", {"samples_per_pixel": 3, "photometric_interpretation": "RGB"}),
+            ("T1 KM localizer", {}),
+        ],
+    )
+    def test_for_t1ce(self, rules, description, changes):
+        assert taken(rules, Role.T1CE, make_series(1, description, "T1", **changes)) is None
+
+    @pytest.mark.parametrize(
+        ("description", "image_type"),
+        [
+            ("ep2d_diff_eADC", ("DERIVED", "PRIMARY", "DIFFUSION")),
+            ("ep2d_diff", ("DERIVED", "PRIMARY", "EADC")),
+            ("Exponential Apparent Diffusion Coefficient", ("DERIVED", "SECONDARY", "PROCESSED")),
+            ("ep2d_diff_TRACEW", ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW")),
+            ("ep2d_diff_FA", ("DERIVED", "PRIMARY", "DIFFUSION", "FA")),
+            ("ADC colour fusion", ("DERIVED", "SECONDARY")),
+        ],
+    )
+    def test_for_adc(self, rules, description, image_type):
+        assert taken(rules, Role.ADC, make_series(1, description, "DIFF", image_type=image_type)) is None
+
+    def test_a_few_images_or_several_orientations(self, rules):
+        assert taken(rules, Role.T1CE, make_series(1, "T1 KM", "T1", slices=3)) is None
+        three = make_series(1, "T1 KM", "T1", slices=12)
+        turned = tuple(
+            replace(one, orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0)) if index % 2 else one
+            for index, one in enumerate(three.instances)
+        )
+        assert taken(rules, Role.T1CE, replace(three, instances=turned)) is None
+
+    def test_objects_that_are_no_mr_images(self, rules):
+        assert taken(rules, Role.T1CE, replace(T1CE, modality="SEG")) is None
+
+
+class TestHeaders:
+    def test_timing_corrects_a_wrong_description(self, rules):
+        flair_called_t2 = make_series(3, "t2_tra", "FLAIR")
+        assert taken(rules, Role.FLAIR, flair_called_t2) == 3
+        assert taken(rules, Role.FLAIR, make_series(3, "FLAIR", "T1")) is None
+
+    def test_a_map_is_known_by_its_image_type(self, rules):
+        plain = make_series(3, "ep2d_diff", "DIFF", image_type=("DERIVED", "PRIMARY", "DIFFUSION", "ADC"))
+        assert taken(rules, Role.ADC, plain) == 3
+        ge = make_series(
+            *(4, "Apparent Diffusion Coefficient (mm?/s)", "DIFF"), image_type=("DERIVED", "SECONDARY", "PROCESSED")
+        )
+        assert taken(rules, Role.ADC, ge) == 4
+
+    def test_the_contrast_tag_where_it_tells_series_apart(self, rules):
+        before = make_series(2, "t1_mprage_sag", "T1", slices=176, step_mm=1.0)
+        after = make_series(9, "t1_mprage_sag", "T1", slices=176, step_mm=1.0, contrast_agent="Dotarem")
+        assert taken(rules, Role.T1CE, before, after, FLAIR) == 9
+        assert taken(rules, Role.T1, before, after, FLAIR) == 2
+
+    def test_a_contrast_tag_on_every_series_says_nothing(self, rules):
+        series = [
+            make_series(2, "t1_mprage_sag", "T1", slices=176, step_mm=1.0, contrast_agent="Dotarem"),
+            make_series(4, "t2_tirm_dark-fluid", "FLAIR", contrast_agent="Dotarem"),
+        ]
+        assert taken(rules, Role.T1CE, *series) is None
+        assert taken(rules, Role.T1, *series) == 2
+
+    def test_an_agent_called_none_is_none(self, rules):
+        none = make_series(2, "t1_mprage_sag", "T1", slices=176, step_mm=1.0, contrast_agent="NONE")
+        assert taken(rules, Role.T1CE, none, FLAIR) is None
+
+    def test_the_protocol_where_there_is_no_description(self, rules):
+        assert taken(rules, Role.T1CE, replace(T1CE, description=" ", protocol_name="t1_mprage_KM")) == 7
+
+
+class TestExplained:
+    def test_every_series_with_its_fate(self, rules):
+        thick = make_series(9, "t1_se_tra_KM", "T1")
+        subtraction = make_series(10, "t1_se_tra_KM_SUB", "T1")
+        odd = make_series(11, "Special", "T1")
+        told = {
+            one.series.series_number: one for one in explain(study(FLAIR, ADC, T1CE, thick, subtraction, odd), rules)
+        }
+        assert {number: one.taken_for for number, one in told.items()} == {
+            **{4: Role.FLAIR, 6: Role.ADC, 7: Role.T1CE},
+            **{9: None, 10: None, 11: None},
+        }
+        assert told[9].ruled_out == ("series 7 is better for T1CE: it is 3D or thin",)
+        assert told[10].ruled_out == ("subtraction",)
+        assert told[11].ruled_out == ("nothing says clearly what it is",)
+        assert told[7].classification.evidence
+
+    def test_it_agrees_with_choosing(self, rules, shared_data):
+        (one,) = scan([shared_data / "semireal" / "siemens-unifocal" / "dicom"]).studies
+        told = {item.taken_for: item.series for item in explain(one, rules) if item.taken_for}
+        chosen = choose(one, WANTED, rules)
+        assert all(told[role] is chosen.series(role) for role in WANTED)
+
+
+def test_the_semireal_study(rules, shared_data):
+    folder = shared_data / "semireal" / "siemens-unifocal"
+    truth = json.loads((folder / "truth.json").read_text())
+    (one,) = scan([folder]).studies
+    chosen = choose(one, WANTED, rules)
+    assert isinstance(chosen, Selected)
+    assert {role.value: chosen.series(role).description for role in WANTED} == truth["wanted"]
+
+
+def test_choosing_loads_no_torch_and_no_dicom_library():
+    code = "import pipeline.choose, sys; print([name for name in ('torch', 'pydicom', 'numpy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("[]", "['numpy']")
