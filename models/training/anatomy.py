@@ -1,7 +1,7 @@
 """A procedural head: which tissue stands where. Knows shapes and layers; no signals and no scanners.
 
-Every organ is a distance field on a coarse grid (see `fields`), refined and thresholded on the fine one. Proportions are
-those of an adult head (brain about 132 x 168 x 130 mm); each head is scaled, turned and bent at random.
+Every organ is a distance field on a coarse grid (see `fields`), refined and thresholded on the fine one. Proportions
+are those of an adult head (brain about 132 x 168 x 130 mm); each head is scaled, turned and bent at random.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from models.training.tumour import Focus, TumourFields, Variant, draw_foci, push
 TissueMap = NDArray[np.uint8]
 """A `Tissue` per voxel, (slices, rows, columns)."""
 
-HEAD_EXTENT_MM = (184, 224, 184)
-"""Extent of a head along S, P, L: from the chin's height to above the vertex, nose and ears included."""
-HEAD_CENTRE_MM = (0.0, -6.0, -3.0)
+HEAD_EXTENT_MM = (200, 256, 204)
+"""Extent of the grid along S, P, L: from the upper lip's height to above the vertex, air around the biggest heads."""
+HEAD_CENTRE_MM = (0.0, -6.0, 4.0)
 """Middle of that extent (x, y, z), seen from the middle of the brain."""
 
 
@@ -155,9 +155,7 @@ def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacin
     radius = np.sqrt((at.x / 66) ** 2 + (at.y / 84) ** 2 + ((at.z - 8) / 60) ** 2)
     stretch = np.maximum(radius, 0.25) ** -0.75
     middle = [(size - 1) / 2 for size in shape]
-    where = [
-        (value * stretch) / spacing_mm + m for value, m in zip((at.z, at.y, at.x), middle, strict=True)
-    ]
+    where = [(value * stretch) / spacing_mm + m for value, m in zip((at.z, at.y, at.x), middle, strict=True)]
     walls = map_coordinates(folds, np.stack(where), order=1, mode="grid-wrap")
     along = np.abs(level_distance(walls, spacing_mm))
     below = np.maximum(0, -brain - np.maximum(depth_map, 3))
@@ -288,9 +286,7 @@ def _paint_shell(
     return tissue
 
 
-def _paint_tumour(
-    tissue: TissueMap, x: Field, callosum: Field, fields: TumourFields, foci: tuple[Focus, ...]
-) -> None:
+def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFields, foci: tuple[Focus, ...]) -> None:
     """The tumour over the brain, in place: oedema in white matter, then infiltration, rim and necrosis."""
     brain = np.isin(tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.SPOT))
     # Tumour fills the sulci that it grows over, but neither ventricles nor the space outside the brain: what CSF has

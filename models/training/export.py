@@ -1,6 +1,5 @@
 """Write a trained network as a model package (see `models.package`). Knows nothing of how it was trained."""
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ def write_package(package: ModelPackage, network: nn.Module, provenance: Provena
         # model.toml comes last: with its sha256 it says that the rest is in place.
         for name in (WEIGHTS_FILE, CARD_FILE, LOG_FILE, "model.toml"):
             if (staging / name).is_file():
-                os.replace(staging / name, package.folder / name)
+                (staging / name).replace(package.folder / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return read_package(package.folder)

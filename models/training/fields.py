@@ -28,8 +28,10 @@ class Coordinates:
         return Coordinates(np.abs(self.x), self.y, self.z)
 
 
-def coarse_coordinates(shape: tuple[int, int, int], spacing_mm: float, centre_mm: tuple[float, float, float]) -> Coordinates:
-    """Coordinates of the coarse grid that covers a fine grid of `shape` and `spacing_mm` centred at `centre_mm` (x, y, z)."""
+def coarse_coordinates(
+    shape: tuple[int, int, int], spacing_mm: float, centre_mm: tuple[float, float, float]
+) -> Coordinates:
+    """Coordinates of the coarse grid that covers a fine grid of `shape`, centred at `centre_mm` (x, y, z)."""
     axes = []
     for size, middle in zip(shape, reversed(centre_mm), strict=True):
         coarse = size // REFINEMENT
@@ -65,7 +67,11 @@ def smooth_union(first: Field, second: Field, blend_mm: float) -> Field:
 
 
 def noise(
-    generator: np.random.Generator, shape: tuple[int, int, int], spacing_mm: float, wavelength_mm: float, band: float = 0.3
+    generator: np.random.Generator,
+    shape: tuple[int, int, int],
+    spacing_mm: float,
+    wavelength_mm: float,
+    band: float = 0.3,
 ) -> Field:
     """Gaussian noise of mean 0 and variance 1 around one wavelength; `band` is the relative width of its spectrum.
 

@@ -1,16 +1,20 @@
 """Pretrain a network on synthetic heads and write it as a model package. Lightning runs the loop."""
 
+import logging
 import math
 import signal
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-import lightning as L
+import lightning
 import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -36,13 +40,15 @@ class PretrainSettings:
     minutes: float | None = None
     """Wall-clock limit of this call; the learning rate reaches its end by then. None: steps alone decide."""
     seed: int = 1
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     """Peak of Adam's learning rate, after the warm-up."""
-    warm_up_steps: int = 50
+    warm_up_steps: int = 100
     threads: int = 1
     """CPU threads of the network; the samples come from one more process."""
     precision: str = "bf16-mixed"
     """As Lightning names it; weights and their mean stay float32."""
+    workers: int = 1
+    """Processes that make samples; 0 makes them in the training process."""
     log_every: int = 10
     """Steps between lines of the training log."""
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(init_filters=8))
@@ -62,8 +68,9 @@ class Progress:
     step: int
     steps: int
     loss: float
+    """Mean since the last report."""
     dice: tuple[float, ...]
-    """Soft Dice of the crops since the last report, by label."""
+    """Soft Dice by label, mean over the steps since the last report, crops without lesion included."""
     seconds: float
 
 
@@ -71,8 +78,8 @@ def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Dice loss plus binary cross-entropy (Wan et al. 2024 combine the two), and the soft Dice per label.
 
     Both arguments are (batch, labels, slices, rows, columns). Overlap is summed over the whole batch, so that a crop
-    without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where nothing is
-    counts as 1.
+    without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where
+    nothing is counts as 1.
     """
     probability = logits.sigmoid()
     axes = (0, 2, 3, 4)
@@ -83,18 +90,20 @@ def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _running_mean(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """Exponential mean whose memory grows from none to 200 steps, so that the first steps are soon forgotten."""
-    decay = min(0.995, (1 + float(count)) / (10 + float(count)))
+    """Exponential mean whose memory grows from none to 300 steps, so that the first steps are soon forgotten."""
+    decay = min(0.997, (1 + float(count)) / (10 + float(count)))
     return average.lerp(current, 1 - decay)
 
 
-class Pretraining(L.LightningModule):
+class Pretraining(LightningModule):  # type: ignore[misc]
     """The network, the running mean of its weights, and one step of its training."""
 
     def __init__(self, settings: PretrainSettings) -> None:
         super().__init__()
         self.settings = settings
         self.network = build_network(settings.network, len(CHANNELS), len(LABELS))
+        # Lesions are rare: the first guess for a voxel is "not lesion", or the first steps only learn that.
+        nn.init.constant_(self.network.get_parameter("conv_final.2.conv.bias"), -3.0)
         self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
         self._started = time.monotonic()
 
@@ -109,7 +118,7 @@ class Pretraining(L.LightningModule):
         self.log("loss", loss.detach())
         for label, value in zip(LABELS, dice, strict=True):
             self.log(f"soft_dice_{label.name}", value)
-        self.log("learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -135,25 +144,29 @@ class Pretraining(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class _Watch(Callback):
+class _Watch(Callback):  # type: ignore[misc]
     """Tells progress, and stops the run at its time limit or when a person interrupts it."""
 
     def __init__(self, settings: PretrainSettings, report: Callable[[Progress], None]) -> None:
         self._settings = settings
         self._report = report
         self._started = time.monotonic()
+        self._recent: list[tuple[float, ...]] = []
         self.interrupted = False
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         step = trainer.global_step
         seconds = time.monotonic() - self._started
+        metrics = trainer.callback_metrics
+        names = ("loss", *(f"soft_dice_{label.name}" for label in LABELS))
+        self._recent.append(tuple(float(metrics[name]) for name in names))
         if step % self._settings.log_every == 0:
-            metrics = trainer.callback_metrics
-            dice = tuple(float(metrics[f"soft_dice_{label.name}"]) for label in LABELS)
-            self._report(Progress(step, self._settings.steps, float(metrics["loss"]), dice, seconds))
+            loss, *dice = (sum(values) / len(self._recent) for values in zip(*self._recent, strict=True))
+            self._recent.clear()
+            self._report(Progress(step, self._settings.steps, loss, tuple(dice), seconds))
         late = self._settings.minutes is not None and seconds > 60 * self._settings.minutes
         if late or self.interrupted:
             trainer.should_stop = True
@@ -177,7 +190,7 @@ def pretrain(
     `resume` continues from a checkpoint, and with `minutes` 0 only writes what it holds. `command` is recorded.
     """
     torch.set_num_threads(settings.threads)
-    L.seed_everything(settings.seed, verbose=False)
+    seed_everything(settings.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module = Pretraining(settings)
     watch = _Watch(settings, report)
@@ -190,10 +203,11 @@ def pretrain(
         seed = settings.seed if resume is None else settings.seed + _steps_in(resume)
         previous = signal.signal(signal.SIGINT, watch.interrupt)
         try:
-            trainer.fit(module, _loader(seed, settings.samples), ckpt_path=resume, weights_only=True)
+            with _without_advice():
+                trainer.fit(module, _loader(seed, settings), ckpt_path=resume, weights_only=True)
+                trainer.save_checkpoint(work / CHECKPOINT)
         finally:
             signal.signal(signal.SIGINT, previous)
-        trainer.save_checkpoint(work / CHECKPOINT)
         steps = trainer.global_step
     facts = (
         ("command", command),
@@ -206,10 +220,10 @@ def pretrain(
         ("precision", settings.precision),
         ("parameters", count_parameters(module.network)),
         ("torch", torch.__version__),
-        ("lightning", L.__version__),
+        ("lightning", lightning.__version__),
     )
     logs = sorted((work / "log").glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-    network = cast(nn.Module, module.mean_network.module)
+    network = module.mean_network.module
     return write_package(package, network, Provenance(facts), logs[-1] if logs else None)
 
 
@@ -230,19 +244,47 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
     )
 
 
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence what Lightning says to everybody: advertisements, advice on workers, deprecations inside itself."""
+    talker = logging.getLogger("lightning.pytorch")
+    level = talker.level
+    talker.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            "Checkpoint directory .* exists",
+            ".*isinstance.treespec, LeafSpec.",
+            "Consider setting `persistent_workers",
+            ".*does not have many workers",
+            "`weights_only` was not set",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            talker.setLevel(level)
+
+
 def _steps_in(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
-def _loader(seed: int, samples: SampleSettings) -> DataLoader[tuple[Tensor, Tensor]]:
+def _loader(seed: int, settings: PretrainSettings) -> DataLoader[tuple[Tensor, Tensor]]:
     # The samples come in batches already. A fork would inherit the threads of torch; spawn does not.
+    samples = HeadSamples(seed, settings.samples)
+    if settings.workers == 0:
+        return DataLoader(samples, batch_size=None)
     return DataLoader(
-        HeadSamples(seed, samples), batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
+        samples,
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",
     )
 
 
-def _trainer(settings: PretrainSettings, work: Path, watch: _Watch) -> L.Trainer:
-    return L.Trainer(
+def _trainer(settings: PretrainSettings, work: Path, watch: _Watch) -> Trainer:
+    return Trainer(
         accelerator="auto",
         devices=1,
         max_steps=settings.steps,

@@ -1,7 +1,7 @@
 """Endless training samples: synthetic heads under ever new contrast, resolution, noise and fields of view.
 
-Painting a head is slow and dressing it is fast, so a pool of heads grows slowly and each is dressed many times. A sample is
-normalised as a whole volume, as at inference, before it is cropped.
+Painting a head is slow and dressing it is fast, so a pool of heads grows slowly and each is dressed many times. A
+sample is normalised as a whole volume, as at inference, before it is cropped.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import IterableDataset, get_worker_info
 
 from models.labels import Role
-from models.training.anatomy import HEAD_CENTRE_MM, Tissue
+from models.training.anatomy import Tissue
 from models.training.signal import Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.synthesis import LABEL_TISSUES, SyntheticHead, synthesise
 from models.training.tumour import Variant
@@ -36,8 +36,9 @@ _VARIANTS = {
     Variant.LESION_FREE: 0.12,
 }
 _POOL_CAPACITY = 240
-_RECENT = 8
-_NEW_HEAD_EVERY = 5
+_RECENT = 12
+_NEW_HEAD_EVERY = 7
+_BATCHES_PER_DRESSING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class SampleSettings:
     """Edge of the network's voxels."""
     patch: int = 96
     """Mean edge of a crop in voxels; edges vary by a third so that the network meets many fields of view."""
-    batch: int = 2
+    batch: int = 1
     """Crops in a step."""
     stride: int = 8
     """Crop edges are multiples of this."""
@@ -78,7 +79,7 @@ def dress(head: SyntheticHead, generator: np.random.Generator, settings: SampleS
     codes = torch.zeros((len(LABEL_TISSUES), len(Tissue)))
     for number, tissues in enumerate(LABEL_TISSUES):
         codes[number, list(tissues)] = 1
-    share = _resample(codes[:, tissue], head.geometry, grid, np.eye(4))
+    share = resample_to(codes[:, tissue], head.geometry, grid, np.eye(4))
     return Sample(channels=normalise(raw, CHANNELS), masks=share >= 0.5)
 
 
@@ -87,8 +88,10 @@ def _draw_grid(generator: np.random.Generator, spacing_mm: float) -> Geometry:
     scale = float(generator.uniform(0.9, 1.12))
     extent = generator.uniform((150, 200, 165), (225, 245, 235))
     shape = (round(extent[0] / spacing_mm), round(extent[1] / spacing_mm), round(extent[2] / spacing_mm))
-    shift = generator.normal(0, (4, 4, 6)) - (0, 0, max(0.0, extent[0] - 184) * generator.uniform(0, 0.5))
-    centre = (HEAD_CENTRE_MM[0] + shift[0], HEAD_CENTRE_MM[1] + shift[1], HEAD_CENTRE_MM[2] + shift[2])
+    # What a tall field of view has beyond the head may lie above it, below it or both.
+    down = max(0.0, extent[0] - 184) * generator.uniform(0, 0.5)
+    x, y, z = generator.normal((0, -6, -3 - down), (4, 4, 6))
+    centre = (float(x), float(y), float(z))
     return Geometry.axial(shape, (spacing_mm * scale,) * 3, centre, "")
 
 
@@ -124,7 +127,7 @@ def _scan(
         native = functional.avg_pool3d(levels[None], voxel)
         native = _weighted_image(native, generator)
     displacement = _draw_displacement(generator) if role is not Role.T1CE else np.eye(4)
-    return _resample(native, _coarser(head.geometry, voxel), grid, displacement)
+    return resample_to(native, pooled(head.geometry, voxel), grid, displacement)
 
 
 def _weighted_image(native: Tensor, generator: np.random.Generator) -> Tensor:
@@ -175,7 +178,7 @@ def _drop_coverage(raw: Tensor, generator: np.random.Generator) -> None:
             channel[slices - int(generator.uniform(0, 0.05) * slices) :] = torch.nan
 
 
-def _coarser(geometry: Geometry, voxel: tuple[int, int, int]) -> Geometry:
+def pooled(geometry: Geometry, voxel: tuple[int, int, int]) -> Geometry:
     """The grid that average pooling by `voxel` leaves."""
     affine = geometry.affine @ np.diag([*voxel, 1.0])
     affine[:3, 3] = (geometry.affine @ np.array([*((edge - 1) / 2 for edge in voxel), 1.0]))[:3]
@@ -183,7 +186,7 @@ def _coarser(geometry: Geometry, voxel: tuple[int, int, int]) -> Geometry:
     return Geometry.from_affine(affine, shape, geometry.frame_of_reference_uid)
 
 
-def _resample(fields: Tensor, source: Geometry, target: Geometry, displacement: NDArray[np.float64]) -> Tensor:
+def resample_to(fields: Tensor, source: Geometry, target: Geometry, displacement: NDArray[np.float64]) -> Tensor:
     """Trilinear, (channels, slices, rows, columns) on `target`; `displacement` takes target to source world."""
     matrix = np.linalg.inv(source.affine) @ displacement @ target.affine
     sizes = np.array(source.shape)
@@ -226,10 +229,10 @@ def crop(sample: Sample, shape: tuple[int, int, int], generator: np.random.Gener
 
 
 class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches without end: (batch, CHANNELS, slices, rows, columns) float32 and (batch, labels, ...) float32 of 0 and 1.
+    """Batches without end: (batch, CHANNELS, slices, rows, columns) and (batch, labels, ...) of 0 and 1, float32.
 
-    The stream follows from the seed and the worker's number alone. Each step dresses one head anew and cuts its crops
-    from the few most recent.
+    The stream follows from the seed and the worker's number alone. Crops come from the few heads that were dressed
+    last, the newest always among the first batch after it.
     """
 
     def __init__(self, seed: int, settings: SampleSettings) -> None:
@@ -239,7 +242,8 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         worker = get_worker_info()
         number = worker.id if worker else 0
-        torch.set_num_threads(1)
+        if worker:
+            torch.set_num_threads(1)
         generator = np.random.default_rng([self._seed, number])
         pool: list[SyntheticHead] = []
         recent: list[Sample] = []
@@ -257,6 +261,8 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
             recent = [*recent[-_RECENT + 1 :], dress(head, generator, self._settings)]
             step += 1
             yield self._batch(recent, generator)
+            for _ in range(_BATCHES_PER_DRESSING - 1):
+                yield self._batch([*recent[:-1], recent[int(generator.integers(len(recent)))]], generator)
 
     def _batch(self, recent: list[Sample], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         settings = self._settings
@@ -264,7 +270,6 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
         # Equal volume whatever the shape: steps take equal time.
         edges = np.maximum(1, np.round(edges * (settings.patch / np.prod(edges) ** (1 / 3)) / settings.stride))
         shape = tuple(int(edge) * settings.stride for edge in edges)
-        # The newest is always among them, so that no dressing is lost.
         chosen = [recent[-1], *(recent[int(generator.integers(len(recent)))] for _ in range(settings.batch - 1))]
         crops = [crop(sample, shape, generator) for sample in chosen]  # type: ignore[arg-type]
         return torch.stack([c.channels for c in crops]), torch.stack([c.masks for c in crops]).float()

@@ -80,7 +80,7 @@ class Contrast:
 
 
 def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
-    """Tissue properties within `spread` (standard deviation, relative, e.g. 0.06) of the table, and sequence timings."""
+    """Tissue properties around the table (relative standard deviation `spread`, e.g. 0.06), and sequence timings."""
 
     def jittered(values: list[float]) -> Levels:
         factors = np.exp(spread * generator.standard_normal(len(values)))
@@ -119,15 +119,15 @@ def signal_levels(role: Role, contrast: Contrast) -> Levels:
     if role in (Role.T1CE, Role.FLAIR):
         left = contrast.fat_left[0 if role is Role.T1CE else 1]
         signal[[Tissue.FAT, Tissue.MARROW]] *= left
-    return (signal / signal[Tissue.WHITE]).astype(np.float32)
+    return np.asarray(signal / signal[Tissue.WHITE], dtype=np.float32)
 
 
 def _raw_signal(role: Role, contrast: Contrast) -> Levels:
     density, t1, t2 = contrast.density, contrast.t1_ms, contrast.t2_ms
     if role in (Role.T1, Role.T1CE):
         tr, te = contrast.t1_timing_ms
-        if role is Role.T1CE:
-            t1 = 1 / (1 / t1 + contrast.uptake_per_s / 1000)
+        uptake = contrast.uptake_per_s if role is Role.T1CE else np.zeros_like(t1)
+        t1 = np.asarray(1 / (1 / t1 + uptake / 1000), dtype=np.float32)
         return np.asarray(density * (1 - np.exp(-tr / t1)) * np.exp(-te / t2))
     if role is Role.T2:
         tr, te = contrast.t2_timing_ms

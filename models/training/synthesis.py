@@ -8,10 +8,10 @@ Label rule. The labels overlap; which tissue of a lesion belongs to which:
     non-enhancing           no                   yes                  yes
     oedema                  no                   yes                  yes
 
-1 is what takes up contrast: rim and solid nodules. 2 is all non-CSF tissue of the lesion whose ADC is above normal white
-matter, tumour of intermediate ADC included (Wan et al. 2024, "Tumor Annotation"). 3 is all of the lesion that is bright on
-FLAIR; fluid necrosis is suppressed like CSF, so it is no part of 3 and its signal here is never above grey matter's by
-much. White-matter spots, vessels, dura and plexus belong to no label.
+1 is what takes up contrast: rim and solid nodules. 2 is all non-CSF tissue of the lesion whose ADC is above normal
+white matter, tumour of intermediate ADC included (Wan et al. 2024, "Tumor Annotation"). 3 is all of the lesion that is
+bright on FLAIR; fluid necrosis is suppressed like CSF here and is no part of 3. White-matter spots, vessels, dura and
+plexus belong to no label.
 """
 
 import hashlib
@@ -28,15 +28,7 @@ from models.training.anatomy import HEAD_CENTRE_MM, Tissue, TissueMap, paint_hea
 from models.training.fields import noise
 from models.training.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.tumour import Variant
-from pipeline.volume import Geometry, Volume
-
-Rigid = tuple[
-    tuple[float, float, float, float],
-    tuple[float, float, float, float],
-    tuple[float, float, float, float],
-    tuple[float, float, float, float],
-]
-"""4 x 4 matrix, LPS millimetres."""
+from pipeline.volume import Geometry, Matrix, Volume
 
 LABEL_TISSUES: tuple[tuple[Tissue, ...], ...] = (
     (Tissue.ENHANCING,),
@@ -64,7 +56,7 @@ class SyntheticHead:
     """A `Tissue` per voxel, (slices, rows, columns). Below the last slice the neck goes on unchanged."""
     contrast: Contrast
 
-    def acquire(self, role: Role, geometry: Geometry, motion: Rigid | None, noise_seed: int) -> Volume:
+    def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
         """A scan of one sequence on any grid, thick slices averaged across their thickness.
 
         `motion` takes head world coordinates to scanner world coordinates; None is a patient who lies still. The noise
@@ -86,7 +78,7 @@ class SyntheticHead:
             pixels = _rician(pixels, sigma, generator) * np.float32(_SCANNER_UNITS)
         return Volume(pixels=np.ascontiguousarray(pixels, dtype=np.float32), geometry=geometry)
 
-    def truth(self, geometry: Geometry, motion: Rigid | None = None) -> NDArray[np.bool_]:
+    def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
         """(labels, slices, rows, columns) in the order of LABELS: where at least half of the voxel is of the label."""
         masks = np.stack([np.isin(self.tissue, tissues) for tissues in LABEL_TISSUES])
         share = self._sample(torch.from_numpy(masks).float(), geometry, motion)
@@ -101,7 +93,7 @@ class SyntheticHead:
         uneven = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * TEXTURE[self.tissue]
         return np.asarray(uneven, dtype=np.float32)
 
-    def _sample(self, fields: Tensor, geometry: Geometry, motion: Rigid | None) -> Tensor:
+    def _sample(self, fields: Tensor, geometry: Geometry, motion: Matrix | None) -> Tensor:
         """Fields (channels, slices, rows, columns) on the head's grid, averaged over the voxels of another grid."""
         to_head = np.linalg.inv(np.array(motion)) if motion is not None else np.eye(4)
         matrix = np.linalg.inv(self.geometry.affine) @ to_head @ geometry.affine
@@ -114,7 +106,7 @@ class SyntheticHead:
 
 
 def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0) -> SyntheticHead:
-    """The head of this seed: about 184 x 224 x 184 mm (S, P, L) on an isotropic grid of `spacing_mm`."""
+    """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L)."""
     generator = np.random.default_rng([seed, list(Variant).index(variant)])
     tissue = paint_head(generator, variant, spacing_mm)
     digest = hashlib.sha256(f"glionode synthetic head {seed} {variant}".encode()).digest()
@@ -161,12 +153,11 @@ def _sample_slab(
     return total / len(offsets)
 
 
-def _rician(
-    pixels: NDArray[np.float32], sigma: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
+def _rician(pixels: NDArray[np.float32], sigma: float, generator: np.random.Generator) -> NDArray[np.float32]:
     """Magnitude of the signal with complex Gaussian noise (Gudbjartsson & Patz 1995): air becomes Rayleigh."""
     real = pixels + sigma * generator.standard_normal(pixels.shape, dtype=np.float32)
-    return np.hypot(real, sigma * generator.standard_normal(pixels.shape, dtype=np.float32))
+    imaginary = sigma * generator.standard_normal(pixels.shape, dtype=np.float32)
+    return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
 def _bias(geometry: Geometry, generator: np.random.Generator, strength: float) -> NDArray[np.float32]:

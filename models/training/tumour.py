@@ -83,7 +83,9 @@ def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: boo
     for _ in range(int(generator.integers(0, 4))):
         direction = generator.normal(size=3)
         away = np.array(centre) + direction / np.linalg.norm(direction) * radius_mm * generator.uniform(0.4, 0.9)
-        lobes.append(((float(away[0]), float(away[1]), float(away[2])), radius_mm * float(generator.uniform(0.45, 0.8))))
+        lobes.append(
+            ((float(away[0]), float(away[1]), float(away[2])), radius_mm * float(generator.uniform(0.45, 0.8)))
+        )
     # Thin rims around large necroses and solid nodules are both common; the draw covers both.
     rim = float(generator.uniform(2.0, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
     infiltration = float(generator.uniform(1, 8)) if generator.random() < 0.5 else 0.0
@@ -108,8 +110,8 @@ def _draw_centre(generator: np.random.Generator) -> Point:
 def push_aside(at: Coordinates, foci: tuple[Focus, ...], strength: float) -> Coordinates:
     """Coordinates of the anatomy that a growing tumour has displaced away from itself (mass effect).
 
-    Each place looks up the anatomy that lay nearer to the focus before; `strength` 0 to 0.5 is the relative shift at the
-    centre and fades as a Gaussian of 1.4 radii.
+    Each place looks up the anatomy that lay nearer to the focus before; `strength` 0 to 0.5 is the relative shift at
+    the centre and fades as a Gaussian of 1.4 radii.
     """
     x, y, z = at.x, at.y, at.z
     for focus in foci:

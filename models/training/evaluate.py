@@ -1,0 +1,206 @@
+"""Measure a model package on synthetic heads that no training ever saw, through the steps of the pipeline.
+
+Conventions. Masks are compared on the T1CE grid, after restoring. Dice is 2 |A and B| / (|A| + |B|). A label that is
+empty in the truth has no Dice: such heads are left out of its mean, and what was found in heads without any lesion is
+reported as false-positive volume. A label that is there and was not found at all has Dice 0.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import nn
+
+from models.labels import LABELS, Role
+from models.package import ModelPackage
+from models.training.samples import FIRST_HELD_OUT_SEED
+from models.training.synthesis import SyntheticHead, synthesise
+from models.training.tumour import Variant
+from models.weights import load_network
+from pipeline.align import AlignSettings, align
+from pipeline.alignment import as_matrix
+from pipeline.normalise import normalise
+from pipeline.restore import restore
+from pipeline.segment import segment
+from pipeline.volume import Geometry, Matrix, Volume
+
+Masks = NDArray[np.bool_]
+"""(labels, slices, rows, columns)"""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label in one head."""
+
+    label: str
+    dice: float | None
+    """None where the truth is empty."""
+    true_ml: float
+    found_ml: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScore:
+    """All labels in one head."""
+
+    seed: int
+    variant: Variant
+    labels: tuple[LabelScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """One label over many heads."""
+
+    label: str
+    heads: int
+    """Heads whose truth holds the label."""
+    mean_dice: float | None
+    """None where no head holds the label."""
+    median_dice: float | None
+    lowest_dice: float | None
+    lesion_free_heads: int
+    lesion_free_ml: float | None
+    """Mean volume found in heads without a lesion, where all of it is false; None without such heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A package measured on held-out heads."""
+
+    package: ModelPackage
+    first_seed: int
+    heads: tuple[HeadScore, ...]
+    labels: tuple[LabelSummary, ...]
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean over the labels of their mean Dice; None where no head holds any."""
+        means = [label.mean_dice for label in self.labels if label.mean_dice is not None]
+        return statistics.fmean(means) if means else None
+
+
+def dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float | None:
+    """Dice of two masks of one shape; None where the truth is empty."""
+    size = int(np.count_nonzero(truth))
+    if not size:
+        return None
+    return 2 * int(np.count_nonzero(truth & found)) / (size + int(np.count_nonzero(found)))
+
+
+def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, voxel_mm3: float) -> HeadScore:
+    """Compare masks of LABELS on one grid."""
+    return HeadScore(
+        seed=head_seed,
+        variant=variant,
+        labels=tuple(
+            LabelScore(
+                label=label.name,
+                dice=dice(true, guess),
+                true_ml=float(np.count_nonzero(true)) * voxel_mm3 / 1000,
+                found_ml=float(np.count_nonzero(guess)) * voxel_mm3 / 1000,
+            )
+            for label, true, guess in zip(LABELS, truth, found, strict=True)
+        ),
+    )
+
+
+def summarise(heads: Sequence[HeadScore], label: str) -> LabelSummary:
+    """What the scores of one label come to."""
+    scores = [(head, score) for head in heads for score in head.labels if score.label == label]
+    values = [score.dice for _, score in scores if score.dice is not None]
+    free = [score.found_ml for head, score in scores if head.variant is Variant.LESION_FREE]
+    return LabelSummary(
+        label=label,
+        heads=len(values),
+        mean_dice=statistics.fmean(values) if values else None,
+        median_dice=statistics.median(values) if values else None,
+        lowest_dice=min(values) if values else None,
+        lesion_free_heads=len(free),
+        lesion_free_ml=statistics.fmean(free) if free else None,
+    )
+
+
+def evaluate(
+    package: ModelPackage,
+    heads: int,
+    first_seed: int,
+    report: Callable[[HeadScore], None],
+    spacing_mm: float = 1.0,
+    alignment: AlignSettings = AlignSettings(),
+) -> Evaluation:
+    """Scores of `heads` heads from `first_seed` on, the variants of heads taking turns.
+
+    Raises ValueError for a seed that training may have used, and PackageBroken where the weights are.
+    """
+    if first_seed < FIRST_HELD_OUT_SEED:
+        raise ValueError(f"seeds below {FIRST_HELD_OUT_SEED} are for training; evaluate on seeds from there on")
+    network = load_network(package)
+    scores = []
+    for number in range(heads):
+        variant = list(Variant)[number % len(Variant)]
+        head = synthesise(first_seed + number, variant, spacing_mm)
+        truth, found, geometry = segment_head(head, package, network, alignment)
+        scores.append(score_head(head.seed, variant, truth, found, geometry.voxel_volume_mm3))
+        report(scores[-1])
+    summaries = tuple(summarise(scores, label.name) for label in LABELS)
+    return Evaluation(package, first_seed, tuple(scores), summaries)
+
+
+def segment_head(
+    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = AlignSettings()
+) -> tuple[Masks, Masks, Geometry]:
+    """Scan a head, walk it through align, normalise, segment and restore; truth and found on the T1CE grid."""
+    device = torch.device("cpu")
+    volumes = scan_head(head, package.channels)
+    aligned = align(volumes, package.channels, package.spacing_mm, package.network.stride, device, alignment)
+    channels = normalise(aligned.channels, aligned.roles)
+    segmented = segment(channels, lambda _: network, device, package.network.stride)
+    target = volumes[Role.T1CE].geometry
+    by_name = {label.name: number for number, label in enumerate(package.labels)}
+    order = [by_name[label.name] for label in LABELS]
+    thresholds = tuple(package.labels[number].threshold for number in order)
+    found = restore(segmented.probabilities[order], aligned.grid, target, thresholds)
+    return head.truth(target), found, target
+
+
+def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> dict[Role, Volume]:
+    """Scans of a head on unlike grids, drawn by its seed, with a little motion between T1CE and the others."""
+    generator = np.random.default_rng([head.seed, 4242])
+    frame = head.geometry.frame_of_reference_uid
+    thickness = generator.uniform(3, 5.5, size=2)
+    geometries = {
+        Role.T1CE: _sagittal(frame) if generator.random() < 0.5 else _axial(frame, 1.0, 1.2),
+        Role.ADC: _axial(frame, 1.8, float(thickness[1])),
+    }
+    thick = _axial(frame, 0.9, float(thickness[0]))
+    return {
+        role: head.acquire(
+            role,
+            geometries.get(role, thick),
+            None if role is Role.T1CE else _small_motion(generator),
+            noise_seed=number,
+        )
+        for number, role in enumerate(roles)
+    }
+
+
+def _axial(frame: str, in_plane_mm: float, slice_mm: float) -> Geometry:
+    shape = (round(165 / slice_mm), round(230 / in_plane_mm), round(200 / in_plane_mm))
+    return Geometry.axial(shape, (slice_mm, in_plane_mm, in_plane_mm), (0.0, -4.0, 5.0), frame)
+
+
+def _sagittal(frame: str) -> Geometry:
+    # Slices from right to left, rows downwards, columns backwards, as 3D T1 is often scanned; it reaches into the neck.
+    return Geometry((176, 240, 240), (-88.0, -124.0, 98.0), (1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0), frame)
+
+
+def _small_motion(generator: np.random.Generator) -> Matrix:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", generator.normal(0, 1.2, size=3), degrees=True).as_matrix()
+    matrix[:3, 3] = generator.normal(0, 1.2, size=3)
+    return as_matrix(matrix)

@@ -1,0 +1,65 @@
+"""A small model package to read, damage and train."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.labels import LABELS, Role
+from models.network import NetworkSettings, build_network
+from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.training.export import Provenance, write_package
+
+TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
+
+
+@pytest.fixture
+def make_package(tmp_path: Path) -> Callable[..., ModelPackage]:
+    """Writes a package with fresh weights to a folder of its own."""
+
+    def make(name: str = "tiny", version: str = "1.0.0", seed: int = 0, root: Path = tmp_path) -> ModelPackage:
+        torch.manual_seed(seed)
+        wanted = ModelPackage(
+            name=name,
+            version=version,
+            intended_use=IntendedUse.DEMONSTRATION,
+            summary="For tests.",
+            channels=(Role.ADC, Role.FLAIR, Role.T1CE),
+            spacing_mm=3.0,
+            normalisation=NORMALISATION,
+            labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
+            network=TINY,
+            weights_sha256="",
+            folder=root / f"{name}-{version}-{seed}",
+        )
+        return write_package(wanted, build_network(TINY, 3, 3), Provenance((("command", "a test"), ("seed", 0))), None)
+
+    return make
+
+
+@pytest.fixture
+def edit() -> Callable[[Path, str, str], None]:
+    """Replaces one piece of a package's model.toml."""
+
+    def replace(folder: Path, old: str, new: str) -> None:
+        where = folder / "model.toml"
+        text = where.read_text()
+        assert old in text
+        where.write_text(text.replace(old, new))
+
+    return replace
+
+
+@pytest.fixture
+def swap_weights() -> Callable[[ModelPackage, bytes], None]:
+    """Puts other bytes in the place of a package's weights and their sha256 into model.toml."""
+
+    def swap(package: ModelPackage, content: bytes) -> None:
+        package.weights_path.write_bytes(content)
+        where = package.folder / "model.toml"
+        text = where.read_text()
+        where.write_text(text.replace(package.weights_sha256, hashlib.sha256(content).hexdigest()))
+
+    return swap

@@ -1,0 +1,144 @@
+"""Packages are read, checked, found and installed; what is wrong with one is said in a sentence."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.labels import LABELS, Role
+from models.package import (
+    BUNDLED,
+    CARD_FILE,
+    IntendedUse,
+    ModelPackage,
+    PackageBroken,
+    find_package,
+    install_package,
+    list_packages,
+    read_package,
+    verify_package,
+)
+
+Make = Callable[..., ModelPackage]
+Edit = Callable[[Path, str, str], None]
+
+
+def test_what_was_written_is_read(make_package: Make) -> None:
+    package = make_package()
+    assert package.channels == (Role.ADC, Role.FLAIR, Role.T1CE)
+    assert [label.name for label in package.labels] == [label.name for label in LABELS]
+    assert package.intended_use is IntendedUse.DEMONSTRATION
+    assert package.network.stride == 2
+    verify_package(package)
+
+
+def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(PackageBroken, match=r"is no model package: it has no model\.toml"):
+        read_package(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("format = 1", "format = 2", "format is 2; this version of glionode reads 1"),
+        ("[weights]", "[waits]", r"the table \[weights\] is missing"),
+        ("[[output]]", "[[outcome]]", r"there is no \[\[output\]\]"),
+        ("spacing_mm =", "spacing =", "spacing_mm is missing"),
+        ('"ADC", ', '"PET", ', "'PET' is not a valid Role"),
+        ('"ADC", "FLAIR"', '"FLAIR", "FLAIR"', "input channels must be named once each"),
+        ('"adc_abnormality"', '"enhancing_tumour"', "output labels must be named once each"),
+        ("threshold = 0.5", "threshold = 1.5", "a threshold must lie between 0 and 1"),
+        ("spacing_mm = 3.0", "spacing_mm = 30.0", "spacing_mm must lie between 0.2 and 5"),
+        ("robust-head-1", "z-score", "normalisation 'z-score' is unknown"),
+        ('"nontrainable"', '"magic"', "upsample_mode 'magic' is unknown"),
+        ('name = "tiny"', 'name = "../tiny"', r"name must be small letters, digits.*not '\.\./tiny'"),
+        ('"demonstration"', '"anything"', "'anything' is not a valid IntendedUse"),
+        ("init_filters = 8", "init_filters = 9", "wants a multiple of 8"),
+        ("[input]", "[input", "cannot be read"),
+    ],
+)
+def test_each_mistake_in_model_toml_has_its_sentence(
+    make_package: Make, edit: Edit, old: str, new: str, sentence: str
+) -> None:
+    folder = make_package().folder
+    edit(folder, old, new)
+    with pytest.raises(PackageBroken, match=sentence):
+        read_package(folder)
+
+
+def test_tampered_weights_are_refused(make_package: Make) -> None:
+    package = make_package()
+    content = bytearray(package.weights_path.read_bytes())
+    content[-1] ^= 1
+    package.weights_path.write_bytes(bytes(content))
+    with pytest.raises(PackageBroken, match=r"The weights were changed or damaged; install the package again"):
+        verify_package(package)
+
+
+def test_missing_weights_and_missing_card_are_refused(make_package: Make) -> None:
+    package = make_package()
+    (package.folder / CARD_FILE).unlink()
+    with pytest.raises(PackageBroken, match=r"MODEL_CARD\.md is missing"):
+        verify_package(package)
+    package.weights_path.unlink()
+    with pytest.raises(PackageBroken, match="cannot be read"):
+        verify_package(package)
+
+
+def test_install_copies_a_package_that_is_found_before_a_bundled_one(make_package: Make, tmp_path: Path) -> None:
+    source = make_package()
+    installed = tmp_path / "installed"
+    package = install_package(source.folder, installed)
+    assert package.folder == installed / "tiny"
+    assert find_package("tiny", installed) == package
+    assert list_packages(installed)[0] == package
+    assert package.weights_bytes == source.weights_bytes
+    assert [path.name for path in installed.iterdir()] == ["tiny"]
+
+
+def test_install_refuses_other_weights_under_the_same_version(make_package: Make, tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    first = install_package(make_package(seed=1).folder, installed)
+    with pytest.raises(PackageBroken, match="installed with other weights; give the new one a new version"):
+        install_package(make_package(seed=2).folder, installed)
+    assert read_package(installed / "tiny") == first
+    newer = install_package(make_package(version="1.1.0", seed=2).folder, installed)
+    assert newer.version == "1.1.0"
+    assert newer.weights_sha256 != first.weights_sha256
+
+
+def test_install_of_a_broken_package_leaves_nothing(make_package: Make, tmp_path: Path) -> None:
+    source = make_package()
+    source.weights_path.write_bytes(b"nothing")
+    with pytest.raises(PackageBroken):
+        install_package(source.folder, tmp_path / "installed")
+    assert not (tmp_path / "installed").exists()
+
+
+@pytest.mark.parametrize("name", ["absent", "../tiny", ""])
+def test_an_unknown_name_says_how_to_list(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PackageBroken, match="`glionode models list` shows those there are"):
+        find_package(name, tmp_path)
+
+
+def test_bundled_packages_verify() -> None:
+    packages = list_packages(None)
+    assert "phantom-demo" in [package.name for package in packages]
+    for package in packages:
+        verify_package(package)
+        assert package.folder.parent == BUNDLED
+        assert package.folder.name == package.name
+
+
+def test_the_bundled_demonstration_says_what_it_is() -> None:
+    package = find_package("phantom-demo", None)
+    assert package.intended_use is IntendedUse.DEMONSTRATION
+    first_line = (package.folder / CARD_FILE).read_text(encoding="utf-8").splitlines()[0]
+    assert "demonstration, not for patients" in first_line
+    assert package.weights_path.stat().st_size < 12_000_000
+
+
+def test_packages_cannot_be_changed(make_package: Make) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_package().name = "other"  # type: ignore[misc]

@@ -1,0 +1,137 @@
+"""A few steps of training at toy size write a package that loads; stopping and going on works."""
+
+import csv
+import dataclasses
+import signal
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
+
+from models.network import NetworkSettings
+from models.package import IntendedUse, read_package, verify_package
+from models.training.export import LOG_FILE
+from models.training.pretrain import (
+    CHECKPOINT,
+    Pretraining,
+    PretrainSettings,
+    Progress,
+    describe_package,
+    pretrain,
+    segmentation_loss,
+)
+from models.training.samples import CHANNELS, SampleSettings
+from models.weights import load_network
+
+TOY = PretrainSettings(
+    steps=3,
+    warm_up_steps=1,
+    workers=0,
+    log_every=1,
+    precision="32-true",
+    network=NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,)),
+    samples=SampleSettings(spacing_mm=5.0, patch=16, batch=1, stride=8, head_spacing_mm=4.0),
+)
+
+
+def run(
+    tmp_path: Path, settings: PretrainSettings, reports: list[Progress] | None = None, resume: Path | None = None
+) -> Path:
+    package = describe_package(tmp_path / "package", "toy", "1.0.0", settings)
+    report = (reports if reports is not None else []).append
+    return pretrain(package, settings, "glionode pretrain ...", tmp_path / "work", report, resume).folder
+
+
+def test_a_short_run_writes_a_package_that_verifies(tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    folder = run(tmp_path, TOY, reports)
+    package = read_package(folder)
+    verify_package(package)
+    assert package.intended_use is IntendedUse.DEMONSTRATION
+    assert package.channels == CHANNELS
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert all(report.loss > 0 for report in reports)
+    provenance = tomllib.loads((folder / "model.toml").read_text())["provenance"]
+    assert (provenance["steps"], provenance["seed"]) == (3, TOY.seed)
+    with (folder / LOG_FILE).open() as log:
+        rows = list(csv.DictReader(log))
+    assert [float(row["loss"]) for row in rows] == pytest.approx([report.loss for report in reports])
+    logits = load_network(package)(torch.zeros(1, 3, 8, 8, 8))
+    assert torch.isfinite(logits).all()
+
+
+def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
+    first, again = (read_package(run(tmp_path / name, TOY)) for name in ("a", "b"))
+    assert first.weights_sha256 == again.weights_sha256
+    other = read_package(run(tmp_path / "c", dataclasses.replace(TOY, seed=2)))
+    assert other.weights_sha256 != first.weights_sha256
+
+
+def test_a_checkpoint_is_gone_on_from_and_can_be_exported_alone(tmp_path: Path) -> None:
+    first = read_package(run(tmp_path, TOY))
+    checkpoint = tmp_path / "work" / CHECKPOINT
+    exported = read_package(run(tmp_path, dataclasses.replace(TOY, minutes=0), resume=checkpoint))
+    assert exported.weights_sha256 == first.weights_sha256
+    reports: list[Progress] = []
+    longer = run(tmp_path, dataclasses.replace(TOY, steps=5), reports, resume=checkpoint)
+    assert [report.step for report in reports] == [4, 5]
+    assert read_package(longer).weights_sha256 != first.weights_sha256
+    assert tomllib.loads((longer / "model.toml").read_text())["provenance"]["steps"] == 5
+
+
+def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path) -> None:
+    reports: list[Progress] = []
+
+    class Interrupting(list[Progress]):
+        def append(self, progress: Progress) -> None:
+            reports.append(progress)
+            if progress.step == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    folder = run(tmp_path, dataclasses.replace(TOY, steps=1000), Interrupting())
+    assert reports[-1].step < 5
+    verify_package(read_package(folder))
+
+
+def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    run(tmp_path, dataclasses.replace(TOY, steps=100_000, minutes=0.02), reports)
+    assert reports[-1].seconds < 60
+
+
+def test_the_learning_rate_warms_up_and_ends_small() -> None:
+    settings = dataclasses.replace(TOY, steps=100, warm_up_steps=10, learning_rate=1e-2)
+    module = Pretraining(settings)
+    configured = module.configure_optimizers()
+    schedule = configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(100):
+        rates.append(schedule.get_last_lr()[0])
+        configured["optimizer"].step()
+        schedule.step()
+    assert rates[0] == pytest.approx(1e-3, rel=0.01)
+    assert max(rates) == pytest.approx(1e-2, rel=0.05)
+    assert rates.index(max(rates)) == pytest.approx(9, abs=1)
+    assert rates[-1] < 2.5e-4
+
+
+def test_the_loss_is_small_where_the_answer_is_right_and_large_where_it_is_not() -> None:
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    truth[:, 0, :4] = 1
+    right, dice = segmentation_loss(20 * (truth - 0.5), truth)
+    assert float(right) < 1e-3
+    assert dice == pytest.approx(torch.ones(3), abs=1e-3)
+    wrong, dice = segmentation_loss(20 * (0.5 - truth), truth)
+    assert float(wrong) > 5
+    # Nothing found of 256 voxels and 256 false ones: (0 + 100) / (256 + 256 + 100).
+    assert float(dice[0]) == pytest.approx(100 / 612, rel=1e-3)
+
+
+def test_contradictory_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit stride 8"):
+        PretrainSettings(samples=SampleSettings(stride=4))
+    with pytest.raises(ValueError, match="steps is 0"):
+        PretrainSettings(steps=0)
