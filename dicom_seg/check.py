@@ -11,8 +11,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from dicom_seg.encode import EncodedObject
-from models.labels import LABELS, Role
-from pipeline.result import SegmentationResult, SourceSeries
+from models.labels import Role
+from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
 
 TOLERANCE_MM = 1e-3
 """How far a frame may stand from the slice that it was made for."""
@@ -24,7 +24,7 @@ def check(objects: Sequence[EncodedObject], result: SegmentationResult) -> tuple
     """What is wrong with the objects made of a result, as sentences; empty where nothing is.
 
     Every object: valid UIDs, unique, Explicit VR Little Endian, the patient and study of the source. SEG: the grid and
-    slices of the T1CE series, one derivation image per frame that stands where the frame stands, voxels equal to the
+    slices of its source series, one derivation image per frame that stands where the frame stands, voxels equal to the
     masks. SR: everything that it refers to is among its evidence, and its segments are those of the SEG.
     """
     source = result.source(Role.T1CE)
@@ -36,11 +36,22 @@ def check(objects: Sequence[EncodedObject], result: SegmentationResult) -> tuple
     for encoded in objects:
         found = [*_check_any(encoded.dataset, source)]
         if encoded.sop_class_uid == SegmentationStorage:
-            found += [*_check_grid(encoded.dataset, source), *_check_frames(encoded.dataset, source, result.masks)]
+            on = _grid_of(encoded.dataset, result)
+            found += _check_grid(encoded.dataset, result.source(on.role))
+            found += _check_frames(encoded.dataset, result.source(on.role), on.masks)
         elif "ContentSequence" in encoded.dataset:
             found += _check_references(encoded.dataset, segs)
         problems += [f"{encoded.file_name}: {problem}" for problem in dict.fromkeys(found)]
     return tuple(problems)
+
+
+def _grid_of(dataset: Dataset, result: SegmentationResult) -> MasksOnSeries:
+    """The masks whose series a SEG refers to; those on T1CE where it refers to none of ours."""
+    referenced = {item.SeriesInstanceUID for item in dataset.get("ReferencedSeriesSequence", ())}
+    for on in result.native:
+        if result.source(on.role).series.series_instance_uid in referenced:
+            return on
+    return result.on_t1ce()
 
 
 def _check_any(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
@@ -108,7 +119,7 @@ def _check_frames(dataset: Dataset, source: SourceSeries, masks: NDArray[np.bool
     for groups, image in zip(frames, pixels, strict=True):
         segment = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         derivations = [item for group in groups.DerivationImageSequence for item in group.SourceImageSequence]
-        if len(derivations) != 1 or not 1 <= segment <= len(LABELS):
+        if len(derivations) != 1 or not 1 <= segment <= len(masks):
             yield "a frame has not exactly one source image and one of our segments."
             continue
         uid = derivations[0].ReferencedSOPInstanceUID

@@ -25,18 +25,23 @@ class EncodedObject:
 
 
 def encode(result: SegmentationResult, started: datetime) -> tuple[EncodedObject, ...]:
-    """SEG and SR of a result. The headers of its source series are read again from their files.
+    """SEG on T1CE, SEG on each other series that the result has masks for, and SR.
 
+    The headers of the source series are read again from their files.
     `started` is when the analysis began (IHE RAD AIR wants it as content date and time), in the time zone of the
     study's own times. The same result and time give the same bytes. Raises OutputRefused where a source file is gone.
     """
     # pydicom's complaints about a scanner's values quote them: a birth date would stand in the log.
     with disable_value_validation():
         source = read_headers(result.source(Role.T1CE))
-        seg = encode_seg(result, source, started)
+        seg = encode_seg(result, result.on_t1ce(), source, started)
+        native = [
+            _named(encode_seg(result, on, read_headers(result.source(on.role)), started), f"seg-{on.role.lower()}.dcm")
+            for on in result.native
+        ]
         library = [_middle(taken) for taken in result.sources]
         sr = encode_sr(result, source, library, seg, started)
-    return _named(seg, "seg-t1ce.dcm"), _named(sr, "sr-measurements.dcm")
+    return _named(seg, "seg-t1ce.dcm"), *native, _named(sr, "sr-measurements.dcm")
 
 
 def _middle(source: SourceSeries) -> SourceHeaders:

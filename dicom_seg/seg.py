@@ -1,4 +1,4 @@
-"""A result to DICOM SEG (PS3.3 A.51) on its source series' own slices. Encodes; measures and resamples nothing."""
+"""A result to DICOM SEG (PS3.3 A.51) on a source series' own slices. Encodes; measures and resamples nothing."""
 
 from datetime import datetime
 
@@ -12,10 +12,10 @@ from dicom_seg import codes, equipment
 from dicom_seg.finish import finish
 from dicom_seg.source import SourceHeaders, SourcePlane, stand_in_uid
 from dicom_seg.uids import result_uid, tracking_uid
-from models.labels import LABELS, Label
-from pipeline.result import SegmentationResult
+from models.labels import Label, Role
+from pipeline.result import MasksOnSeries, SegmentationResult
 
-SERIES_NUMBER = 8001
+SERIES_NUMBERS = {Role.T1CE: 8001, Role.ADC: 8003, Role.FLAIR: 8004}
 """Far from what scanners count up to."""
 
 _DEFINITIONS = {
@@ -25,32 +25,32 @@ _DEFINITIONS = {
 }
 
 
-def encode_seg(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Dataset:
-    """The three labels as overlapping BINARY segments on the slices of the T1CE series.
+def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHeaders, started: datetime) -> Dataset:
+    """Labels of a result as overlapping BINARY segments on the slices of one of its series.
 
-    `source` is the headers of the result's T1CE series in slice order; `started` is when the analysis began, in the
-    time zone of the study's own times. Frames without a voxel are left out. A result without any voxel keeps one empty
-    frame per segment, on the middle slice, because an image has at least one frame.
+    `source` is the headers of the series of `on`, in slice order; `started` is when the analysis began, in the time
+    zone of the study's own times. Frames without a voxel are left out. Masks without any voxel keep one empty frame
+    per segment, on the middle slice, because an image has at least one frame.
     """
-    filled = np.flatnonzero(result.masks.any(axis=(0, 2, 3)))
+    filled = np.flatnonzero(on.masks.any(axis=(0, 2, 3)))
     kept = filled if filled.size else np.array([len(source.planes) // 2])
     dataset = Segmentation(
         source_images=[source.stand_in(index) for index in kept],
         # highdicom's axes: (slice, row, column, segment)
-        pixel_array=np.ascontiguousarray(np.moveaxis(result.masks[:, kept], 0, -1)),
+        pixel_array=np.ascontiguousarray(np.moveaxis(on.masks[:, kept], 0, -1)),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(label, result) for label in LABELS],
-        series_instance_uid=result_uid(result, "SEG series T1CE"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=result_uid(result, "SEG T1CE"),
+        segment_descriptions=[_segment(number, label, result) for number, label in enumerate(on.labels, 1)],
+        series_instance_uid=result_uid(result, f"SEG series {on.role}"),
+        series_number=SERIES_NUMBERS[on.role],
+        sop_instance_uid=result_uid(result, f"SEG {on.role}"),
         instance_number=1,
         manufacturer=equipment.MANUFACTURER,
         manufacturer_model_name=equipment.DEVICE_NAME,
         software_versions=equipment.software_versions(result.model),  # type: ignore[arg-type]  # a list it must be
         device_serial_number=equipment.serial_number(result.model),
-        content_label="GLIOMA_T1CE",
+        content_label=f"GLIOMA_{on.role}",
         content_description=equipment.described("Glioma", result.model),
-        series_description=equipment.described("Glioma SEG on T1CE", result.model),
+        series_description=equipment.described(f"Glioma SEG on {on.role}", result.model),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=bool(filled.size),
         contributing_equipment=[equipment.contributing_equipment(result.model)],
@@ -60,14 +60,16 @@ def encode_seg(result: SegmentationResult, source: SourceHeaders, started: datet
         series_time=started.time(),
     )
     _pad_with_zero(dataset)
+    _say_segment_per_frame(dataset)
     _refer(dataset, source)
-    _name_dimensions(dataset, result_uid(result, "SEG dimensions T1CE"))
+    _name_dimensions(dataset, result_uid(result, f"SEG dimensions {on.role}"))
     return finish(dataset, source.first)
 
 
-def _segment(label: Label, result: SegmentationResult) -> SegmentDescription:
+def _segment(number: int, label: Label, result: SegmentationResult) -> SegmentDescription:
     description = SegmentDescription(
-        segment_number=label.number,
+        # PS3.3 C.8.20.2: numbers start at 1 in every SEG; the tracking UID says which label it is.
+        segment_number=number,
         segment_label=label.title,
         segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         segmented_property_type=codes.property_type(label),
@@ -88,6 +90,15 @@ def _pad_with_zero(dataset: Dataset) -> None:
     used = -(-pixels // 8)
     if used % 2:
         dataset.PixelData = dataset.PixelData[:used] + b"\0"
+
+
+def _say_segment_per_frame(dataset: Dataset) -> None:
+    """highdicom moves a lone segment's number to the shared groups; readers look for it where several would have it."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        for groups in dataset.PerFrameFunctionalGroupsSequence:
+            groups.SegmentIdentificationSequence = shared.SegmentIdentificationSequence
+        del shared.SegmentIdentificationSequence
 
 
 def _refer(dataset: Dataset, source: SourceHeaders) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import Label, Role
+from models.labels import LABELS, Label, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
 from pipeline.study import Series
@@ -64,6 +64,16 @@ class LabelMeasurement:
 
 
 @dataclass(frozen=True, slots=True)
+class MasksOnSeries:
+    """Labels on the own grid of one of the series."""
+
+    role: Role
+    labels: tuple[Label, ...]
+    masks: NDArray[np.bool_]
+    """(labels, slices, rows, columns), one slice for every slice of that series."""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentationResult:
     """A segmented study."""
 
@@ -78,6 +88,12 @@ class SegmentationResult:
     model: ModelIdentity
     device: str
     """Where the network ran, e.g. "cuda", "cpu", "cpu (GPU memory ran out)"."""
+    native: tuple[MasksOnSeries, ...] = ()
+    """Labels that are wanted on other series than T1CE as well, at most one entry per role."""
+
+    def on_t1ce(self) -> MasksOnSeries:
+        """All labels on the T1CE series."""
+        return MasksOnSeries(Role.T1CE, LABELS, self.masks)
 
     def source(self, role: Role) -> SourceSeries:
         """The series that took part in this role. Raises KeyError."""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -256,7 +256,7 @@ def asymmetric_masks(shape: tuple[int, int, int]) -> np.ndarray:
 @pytest.fixture
 def started() -> datetime:
     """When the analysis began."""
-    return datetime(2026, 3, 4, 5, 6, 7)
+    return datetime(2026, 3, 4, 5, 6, 7, 890123, timezone(timedelta(hours=2)))
 
 
 MakeResult = Callable[..., SegmentationResult]

@@ -8,6 +8,8 @@ from pydicom.uid import ImplicitVRLittleEndian, SegmentationStorage
 
 from dicom_seg.check import check
 from dicom_seg.encode import encode
+from models.labels import FLAIR_HYPERINTENSITY, Role
+from pipeline.result import MasksOnSeries
 
 
 @pytest.fixture
@@ -149,3 +151,14 @@ def test_masks_of_another_result_are_noticed(encoded):
     result, objects = encoded
     problems = check(objects, replace(result, masks=result.masks[:, :, ::-1].copy()))
     assert problems == ("seg-t1ce.dcm: its voxels are not those of the masks.",)
+
+
+def test_masks_on_their_own_series_are_encoded_and_checked(make_result, started):
+    result = make_result(orientation="oblique")
+    masks = np.random.default_rng(3).random((1, *result.source(Role.FLAIR).geometry.shape)) < 0.3
+    result = replace(result, native=(MasksOnSeries(Role.FLAIR, (FLAIR_HYPERINTENSITY,), masks),))
+    objects = encode(result, started)
+    assert [item.file_name for item in objects] == ["seg-t1ce.dcm", "seg-flair.dcm", "sr-measurements.dcm"]
+    assert check(objects, result) == ()
+    other = replace(result, native=(MasksOnSeries(Role.FLAIR, (FLAIR_HYPERINTENSITY,), ~masks),))
+    assert check(objects, other) == ("seg-flair.dcm: its voxels are not those of the masks.",)

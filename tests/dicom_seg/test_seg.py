@@ -19,9 +19,10 @@ from dicom_seg.encode import encode
 from dicom_seg.seg import encode_seg
 from dicom_seg.source import read_headers
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
+from pipeline.result import MasksOnSeries
 
 CASES = [
     ("axial", (7, 13, 11), False),
@@ -37,9 +38,10 @@ def written(tmp_path, started):
     """Encode the SEG of a result and write it; gives the path."""
     counter = iter(range(1000))
 
-    def write(result, when=started):
+    def write(result, when=started, on=None):
+        on = on or result.on_t1ce()
         path = tmp_path / f"seg{next(counter)}.dcm"
-        write_dicom(encode_seg(result, read_headers(result.source(Role.T1CE)), when), path)
+        write_dicom(encode_seg(result, on, read_headers(result.source(on.role)), when), path)
         return path
 
     return write
@@ -191,6 +193,25 @@ def test_bits_are_packed_without_gaps_and_padded_with_a_zero(size, make_result, 
     assert not bits[voxels:].any()
 
 
+@pytest.mark.parametrize(("role", "label"), [(Role.FLAIR, FLAIR_HYPERINTENSITY), (Role.ADC, ADC_ABNORMALITY)])
+def test_one_label_on_the_series_that_defines_it(role, label, make_result, written, program, tmp_path):
+    result = make_result(orientation="sagittal")
+    source = result.source(role)
+    masks = np.random.default_rng(3).random((1, *source.geometry.shape)) < 0.3
+    path = written(result, on=MasksOnSeries(role, (label,), masks))
+    seg = dcmread(path)
+    (segment,) = seg.SegmentSequence
+    assert (segment.SegmentNumber, segment.SegmentLabel) == (1, label.title)
+    on_t1ce = dcmread(written(result))
+    assert segment.TrackingUID == on_t1ce.SegmentSequence[label.number - 1].TrackingUID
+    assert {seg.SOPInstanceUID, seg.SeriesInstanceUID}.isdisjoint({on_t1ce.SOPInstanceUID, on_t1ce.SeriesInstanceUID})
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.series.series_instance_uid
+    assert role in seg.SeriesDescription
+    read = masks_by_dcmqi(program("segimage2itkimage"), path, source, tmp_path / "itk")
+    assert np.array_equal(read[:1], masks)
+    assert complaints(program, path) == BENIGN
+
+
 def test_label_without_voxels_keeps_its_segment(make_result, written, program, tmp_path):
     result = make_result()
     result.masks[1] = False
@@ -278,7 +299,7 @@ def test_patient_study_and_equipment_come_from_the_source(make_result, written, 
     assert (scanner.Manufacturer, scanner.ManufacturerModelName) == ("SIEMENS", "Skyra")
     assert algorithm.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert algorithm.DeviceUID.startswith("2.25.")
-    assert (seg.ContentDate, seg.ContentTime) == (f"{started:%Y%m%d}", f"{started:%H%M%S}")
+    assert (seg.ContentDate, seg.ContentTime) == (f"{started:%Y%m%d}", f"{started:%H%M%S.%f}")
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_report_says_who_measured_what_with_what(make_result, written, started):
     texts = Counter(item.value for item in _items(report) if item.ValueType == "TEXT")
     assert texts["demonstration, not for clinical use"] == 3
     assert texts[f"weights_sha256={result.model.sha256}"] == 3
-    assert (report.ContentDate, report.ContentTime) == (f"{started:%Y%m%d}", f"{started:%H%M%S}")
+    assert (report.ContentDate, report.ContentTime) == (f"{started:%Y%m%d}", f"{started:%H%M%S.%f}")
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
 
 
