@@ -231,9 +231,7 @@ def _header_test(entry: dict[str, Any]) -> HeaderTest:
     unknown = sorted((set(conditions) | set(negated)) - NUMBER_FIELDS - WORD_FIELDS)
     if unknown:
         raise ValueError(f"unknown header field {unknown[0]!r}")
-    ranges = tuple(
-        (name, float(value[0]), float(value[1])) for name, value in conditions.items() if name in NUMBER_FIELDS
-    )
+    ranges = tuple((name, *_range(name, value)) for name, value in conditions.items() if name in NUMBER_FIELDS)
     words = tuple((name, frozenset(value)) for name, value in conditions.items() if name in WORD_FIELDS)
     if any(name in NUMBER_FIELDS for name in negated):
         raise ValueError("`when_not` takes fields of words only")
