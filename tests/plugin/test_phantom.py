@@ -18,7 +18,8 @@ from pipeline.errors import OutputRefused
 from pipeline.read import read_volume
 from pipeline.scan import scan
 from pipeline.volume import Geometry, Matrix, Volume
-from plugin.phantom import PhantomStudy, motion_parameters, write_phantom
+from plugin.phantom import PhantomStudy, write_phantom
+from plugin.phantom_protocols import motion_parameters
 
 TUMOUR_MM = {"enhancing_tumour": 12.0, "adc_abnormality": 25.0, "flair_hyperintensity": 22.0}
 CENTRE_MM = np.array([20.0, -10.0, 15.0])
