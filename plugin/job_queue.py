@@ -213,9 +213,12 @@ class JobQueue:
 @asynccontextmanager
 async def _manager(url: str) -> AsyncIterator[JobManager]:
     """procrastinate's asynchronous side, which alone knows of stalled jobs."""
-    app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=1))
-    async with app.open_async():
-        yield app.job_manager
+    connector = PsycopgConnector(conninfo=url, min_size=1, max_size=1)
+    await connector.open_async()
+    try:
+        yield JobManager(connector)
+    finally:
+        await connector.close_async()
 
 
 async def _stalled(url: str, seconds_since_heartbeat: float) -> list[tuple[str, int]]:

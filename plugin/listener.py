@@ -40,6 +40,8 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_FORMS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _LARGEST_HEAD = 1 << 24
 """Bytes of a deflated data set that are inflated in search of its UIDs; they stand in its first few thousand."""
+_MOST_ELEMENTS = 100_000
+"""Elements that are walked in search of the UIDs; a real data set has them after a few hundred."""
 _PDU_BYTES = 131072
 
 OnStored = Callable[[str], None]
@@ -104,6 +106,7 @@ def instance_key(data_set: BinaryIO, transfer_syntax_uid: str) -> InstanceKey:
 
     Raises NotADataSet and WrongUid. Messages hold no value of the data set.
     """
+    data_set.seek(0)
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         data_set = _inflate_head(data_set)
     found = _find_uids(
@@ -170,7 +173,9 @@ def _find_uids(data_set: BinaryIO, implicit: bool, order: str) -> dict[int, str]
     """
     found: dict[int, str] = {}
     depth = 0
-    while len(found) < 3 and len(head := data_set.read(8)) == 8:
+    for _ in range(_MOST_ELEMENTS):
+        if len(found) == 3 or len(head := data_set.read(8)) < 8:
+            break
         group, element, vr, length = struct.unpack(f"{order}HH2sH", head)
         long_length = struct.unpack(f"{order}L", head[4:])[0]
         if group == _ITEM_GROUP:

@@ -316,7 +316,8 @@ def _explain(error: Any, path: Path | None, text: str) -> str:
     key = ".".join(location)
     where = "The environment"
     if path is not None:
-        line = _line_of(text, error["loc"])
+        # What is missing has no line of its own; its table has.
+        line = _line_of(text, error["loc"][:-1] if error["type"] == "missing" else error["loc"])
         where = f"{path}, line {line}" if line else f"{path} or the environment"
     if error["type"] == "extra_forbidden":
         return f"{where}: {key} is no setting of this version; see orthanc-config/glionode.toml for those there are."

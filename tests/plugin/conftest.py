@@ -1,0 +1,50 @@
+"""Fixtures of the node's tests."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# node_trial.py and stand_in_segmenter.py are imported by name, also in the worker process, which inherits this path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from node_trial import NodeInThread, write_model
+
+from plugin.settings import Settings
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder with a short name: the database's socket lies in it."""
+    folder = Path(tempfile.mkdtemp(prefix="gn-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
+    """Make a node with quick settings; sections given override them. It is ended at the end of the test."""
+    nodes: list[NodeInThread] = []
+
+    def make(**sections: object) -> NodeInThread:
+        values: dict[str, object] = {
+            "listener": {"port": 0},
+            "storage": {"data_dir": str(data_dir / "data"), "minimum_free_mb": 0},
+            "study": {"stable_after_s": 0.3},
+            "model": {"name": "stand-in", "installed_dir": str(data_dir / "models")},
+            "delivery": {"retry_first_s": 0.2, "retry_longest_s": 0.5, "timeout_s": 10},
+            "shutdown": {"drain_s": 10},
+        }
+        write_model(data_dir / "models" / "stand-in")
+        orders = data_dir / "orders"
+        orders.mkdir(exist_ok=True)
+        node = NodeInThread(Settings(**{**values, **sections}), orders)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.end()

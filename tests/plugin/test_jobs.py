@@ -1,0 +1,75 @@
+"""What happens to a job next."""
+
+from dataclasses import replace
+
+import pytest
+
+from plugin.jobs import (
+    MAX_ATTEMPTS,
+    Event,
+    Finished,
+    Job,
+    JobState,
+    Leave,
+    Outdated,
+    Record,
+    Requeue,
+    Run,
+    Taken,
+    WorkerLost,
+    new_job,
+    next_action,
+)
+
+JOB = new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "a" * 64)
+RUNNING = replace(JOB, state=JobState.RUNNING, attempts=1)
+EVENTS = (Taken(), Finished("segmented", None), WorkerLost(), Outdated())
+
+
+def test_the_key_follows_from_study_instances_and_model_alone() -> None:
+    assert new_job("1.2.3", ["1.2.3.2", "1.2.3.1"], "a" * 64) == JOB
+    others = (
+        new_job("1.2.4", ["1.2.3.1", "1.2.3.2"], "a" * 64),
+        new_job("1.2.3", ["1.2.3.1"], "a" * 64),
+        new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "b" * 64),
+    )
+    assert len({JOB.key, *(other.key for other in others)}) == 4
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state not in (JobState.QUEUED, JobState.RUNNING)])
+@pytest.mark.parametrize("event", EVENTS)
+def test_what_is_over_stays_so(state: JobState, event: Event) -> None:
+    assert next_action(replace(JOB, state=state), event) == Leave()
+
+
+def test_a_queued_job_is_run() -> None:
+    assert next_action(JOB, Taken()) == Run(1)
+
+
+@pytest.mark.parametrize("status", ["segmented", "not_eligible", "failed"])
+def test_an_outcome_is_recorded_with_its_reason(status: str) -> None:
+    assert next_action(RUNNING, Finished(status, "why")) == Record(JobState(status), "why")
+
+
+def test_a_lost_worker_puts_its_job_back() -> None:
+    assert next_action(RUNNING, WorkerLost()) == Requeue()
+
+
+def test_a_job_that_keeps_ending_its_worker_is_left_alone() -> None:
+    job, runs = JOB, 0
+    while isinstance(action := next_action(job, Taken()), Run):
+        runs += 1
+        job = replace(job, state=JobState.RUNNING, attempts=action.attempt)
+        if isinstance(lost := next_action(job, WorkerLost()), Record):
+            action = lost
+            break
+        job = replace(job, state=JobState.QUEUED)
+    assert runs == MAX_ATTEMPTS
+    assert isinstance(action, Record)
+    assert action.state is JobState.FAILED
+    assert "3 times" in (action.reason or "")
+
+
+@pytest.mark.parametrize(("job", "action"), [(JOB, Record(JobState.SUPERSEDED, None)), (RUNNING, Leave())])
+def test_only_a_waiting_job_is_superseded(job: Job, action: object) -> None:
+    assert next_action(job, Outdated()) == action

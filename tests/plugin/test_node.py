@@ -1,0 +1,293 @@
+"""The whole node with a stand-in segmenter: what is received is segmented once and delivered, whatever dies between."""
+
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, wait_until, write_instance
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from stand_in_segmenter import OUTPUT_CLASSES
+
+from pipeline.errors import SettingsWrong
+from plugin.database import database_url
+from plugin.settings import Settings
+
+MakeNode = Callable[..., NodeInThread]
+
+
+class Pacs:
+    """A receiver that keeps what it gets in memory, and can be told to refuse or to be away."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.status = 0x0000
+        self._ae = AE("PACS")
+        for sop_class in OUTPUT_CLASSES:
+            self._ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        self._server: Any = None
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self._server = self._ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        self.port = self._server.server_address[1]
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0x0000:
+            self.received.append(str(event.request.AffectedSOPInstanceUID))
+        return self.status
+
+    def destination(self, name: str = "pacs", **more: object) -> dict[str, object]:
+        return {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": self.port, **more}
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    made = Pacs()
+    yield made
+    made.stop()
+
+
+def send(port: int, *instances: Dataset) -> list[int]:
+    ae = AE("SCANNER")
+    for sop_class in {str(instance.SOPClassUID) for instance in instances}:
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    assert peer.is_established
+    statuses = [peer.send_c_store(instance).Status for instance in instances]
+    peer.release()
+    return statuses
+
+
+def instances_of(study: str, count: int = 3) -> list[Dataset]:
+    return [make_instance(study, number=number) for number in range(1, count + 1)]
+
+
+def results_of(study: str) -> list[str]:
+    return [f"{study}.99.1", f"{study}.99.2"]
+
+
+def runs(node: NodeInThread) -> int:
+    log = node.orders / "log"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def worker_pid(node: NodeInThread) -> int:
+    return int((node.orders / "log").read_text().splitlines()[-1].split()[0])
+
+
+def test_a_study_comes_in_and_its_results_go_out_once(make_node: MakeNode, pacs: Pacs, caplog: Any, capfd: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    instances = instances_of(study)
+    assert send(node.port, *instances, *instances) == [0x0000] * 6
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "both results at the PACS")
+    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "the outbox says so")
+    # The results come back, as a PACS with auto-routing sends them: nothing is started by them.
+    folder = Path(node.settings.data_dir) / "results" / study
+    returned = [dcmread(path) for path in sorted(folder.glob("*/*.dcm"))]
+    assert len(returned) == 2
+    assert send(node.port, *returned) == [0x0000] * 2
+    late = new_study_uid()
+    send(node.port, make_instance(late))
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "the next study has its turn")
+    assert runs(node) == 2
+    status = node.status()
+    assert status.studies_received == 2
+    assert status.running is not None
+    assert status.running.port == node.port
+    node.end()
+    assert node.status().running is None
+    assert sorted(pacs.received) == results_of(study)
+    output = capfd.readouterr()
+    assert MARKER not in caplog.text + output.out + output.err
+
+
+def test_late_instances_make_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    send(node.port, make_instance(study))
+    wait_until(lambda: node.jobs_are(not_eligible=1), "the first instance alone is not eligible")
+    send(node.port, *instances_of(study))
+    wait_until(lambda: node.jobs_are(not_eligible=1, segmented=1), "with the others it is segmented")
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "the results are sent")
+    with psycopg.connect(database_url(node.settings)) as connection:
+        rows = connection.execute("SELECT state, superseded_by FROM glionode_jobs ORDER BY created_at").fetchall()
+        keys = connection.execute("SELECT key FROM glionode_jobs WHERE state = 'segmented'").fetchall()
+    assert rows == [("not_eligible", keys[0][0]), ("segmented", None)]
+
+
+def test_a_killed_worker_is_replaced_and_its_job_done_once(make_node: MakeNode, pacs: Pacs) -> None:
+    node = make_node(destinations=[pacs.destination()])
+    (node.orders / "hold").touch()
+    node.start()
+    study, neighbour = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(study), *instances_of(neighbour))
+    wait_until(lambda: runs(node) == 1, "the worker has a job in hand")
+    os.kill(worker_pid(node), signal.SIGKILL)
+    (node.orders / "hold").unlink()
+    wait_until(lambda: node.jobs_are(segmented=2), "another worker does both")
+    wait_until(lambda: len(pacs.received) == 4, "all results at the PACS")
+    assert sorted(pacs.received) == sorted(results_of(study) + results_of(neighbour))
+    assert runs(node) == 3
+
+
+def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(make_node: MakeNode) -> None:
+    node = make_node()
+    (node.orders / "die").write_text("once\n" * 3)
+    node.start()
+    bad, good = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(bad))
+    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    send(node.port, *instances_of(good))
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    (trouble,) = node.status().troubles
+    assert "ended 3 times" in trouble.message
+
+
+def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
+    node = make_node()
+    (node.orders / "fail").touch()
+    node.start()
+    send(node.port, *instances_of(new_study_uid()))
+    wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
+    assert runs(node) == 1
+    (trouble,) = node.status().troubles
+    assert "an unexpected ValueError in stand_in_segmenter.py line" in trouble.message
+    node.end()
+    output = capfd.readouterr()
+    assert MARKER not in trouble.message + caplog.text + output.out + output.err
+
+
+def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: MakeNode) -> None:
+    node = make_node()
+    (node.orders / "broken").touch()
+    node.start()
+    wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status says it")
+    assert send(node.port, *instances_of(new_study_uid())) == [0x0000] * 3
+    (node.orders / "broken").unlink()
+    wait_until(lambda: node.jobs_are(segmented=1), "mended, it works off what waited")
+    assert node.status().troubles == ()
+
+
+def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
+    other = Pacs()
+    try:
+        pacs.stop()
+        other.status = 0xA700
+        third = Pacs()
+        node = make_node(
+            destinations=[pacs.destination("down"), other.destination("full"), third.destination("well")]
+        ).start()
+        study = new_study_uid()
+        send(node.port, *instances_of(study))
+        wait_until(lambda: sorted(third.received) == results_of(study), "the living one has it")
+        wait_until(
+            lambda: (
+                [entry.objects for entry in node.status().destinations] == [{"failed": 2}, {"failed": 2}, {"sent": 2}]
+            ),
+            "the others are failed for now",
+        )
+        down, full, _ = node.status().destinations
+        assert "cannot be reached" in (down.last_error or "")
+        assert "0xA700" in (full.last_error or "")
+        pacs.start()
+        other.status = 0x0000
+        wait_until(lambda: sorted(pacs.received) == sorted(other.received) == results_of(study), "now all have it")
+        wait_until(lambda: all(e.objects == {"sent": 2} for e in node.status().destinations), "and status says so")
+        third.stop()
+    finally:
+        other.stop()
+
+
+def test_dcmtk_receives(make_node: MakeNode, program: Callable[[str], str], tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    received = tmp_path / "received"
+    received.mkdir()
+    command = [program("storescp"), "-od", str(received), "-aet", "PACS", "+xa", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as receiver:
+        try:
+            destination = {"name": "dcmtk", "ae_title": "PACS", "host": "127.0.0.1", "port": port}
+            node = make_node(destinations=[destination]).start()
+            study = new_study_uid()
+            sent = [str(write_instance(instance, tmp_path / "sent")) for instance in instances_of(study)]
+            sender = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(node.port), *sent]
+            subprocess.run(sender, check=True, capture_output=True)
+            wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "both were sent")
+        finally:
+            receiver.terminate()
+    results = {str(dcmread(path).SOPInstanceUID): path for path in received.iterdir()}
+    assert sorted(results) == results_of(study)
+    made = sorted((node.settings.data_dir / "results" / study).glob("*/*.dcm"))
+    assert {dcmread(path) == dcmread(results[str(dcmread(path).SOPInstanceUID)]) for path in made} == {True}
+
+
+def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pacs, data_dir: Path) -> None:
+    destinations = [pacs.destination("clinical"), pacs.destination("trial", accepts_demonstration=True)]
+    node = make_node(destinations=destinations)
+    description = data_dir / "models/stand-in/model.toml"
+    description.write_text(description.read_text().replace('"research"', '"demonstration"'))
+    node.start()
+    study = new_study_uid()
+    send(node.port, *instances_of(study))
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "the trial destination has them")
+    wait_until(lambda: node.status().destinations[1].objects == {"sent": 2}, "and status says so")
+    clinical = node.status().destinations[0]
+    assert clinical.objects == {"refused": 2}
+    assert "accepts_demonstration" in (clinical.refused_because or "")
+    assert sorted(pacs.received) == results_of(study)
+
+
+def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: MakeNode) -> None:
+    node = make_node(study={"stable_after_s": 2})
+    (node.orders / "hold").touch()
+    node.start()
+    first, second = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(first))
+    wait_until(lambda: runs(node) == 1, "the first study is in hand")
+    send(node.port, *instances_of(second))  # it has no job yet when the node ends
+    impatient = Settings(**{**node.settings.model_dump(), "shutdown": {"drain_s": 0.1}})
+    assert node.status().jobs == {"running": 1}
+    node.settings = impatient
+    node.end()
+    (node.orders / "hold").unlink()
+    again = make_node()
+    again.start()
+    wait_until(lambda: again.jobs_are(segmented=2), "both are segmented")
+    with psycopg.connect(database_url(again.settings)) as connection:
+        attempts = connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall()
+    assert attempts == [(1,)], "an orderly stop is not held against a job"
+
+
+def test_below_the_floor_it_refuses_and_says_so(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node(storage={"data_dir": str(data_dir / "data"), "minimum_free_mb": 1 << 40}).start()
+    assert send(node.port, make_instance(new_study_uid())) == [0xA700]
+    status = node.status()
+    assert status.receiving is False
+    assert status.studies_received == 0
+
+
+def test_a_second_node_on_the_same_folder_is_refused(make_node: MakeNode) -> None:
+    make_node().start()
+    with pytest.raises(SettingsWrong, match="runs on .* already"):
+        make_node().start()

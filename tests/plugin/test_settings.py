@@ -1,0 +1,124 @@
+"""Settings from file and environment, and what is wrong with them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from models.package import IntendedUse
+from pipeline.errors import SettingsWrong
+from plugin.settings import DestinationSettings, Settings, Severity, check_settings, load_settings
+
+EXAMPLE = Path(__file__).parents[2] / "orthanc-config" / "glionode.toml"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "glionode.toml"
+    path.write_text(text)
+    return path
+
+
+def errors(settings: Settings) -> list[str]:
+    return [f.key for f in check_settings(settings, IntendedUse.RESEARCH) if f.severity is Severity.ERROR]
+
+
+def test_the_example_shows_every_default() -> None:
+    defaults = Settings().model_dump(mode="json")
+    assert tomllib.loads(EXAMPLE.read_text()) == {key: value for key, value in defaults.items() if value != []}
+    assert defaults["destinations"] == []
+
+
+def test_the_example_shows_every_key_of_a_destination() -> None:
+    commented = EXAMPLE.read_text().split("# [[destinations]]")[1]
+    shown = tomllib.loads("\n".join(line[2:] for line in commented.splitlines() if re.match(r"# \w+ = ", line)))
+    assert set(shown) == set(DestinationSettings.model_fields)
+    assert shown["accepts_demonstration"] is DestinationSettings.model_fields["accepts_demonstration"].default
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, '[listener]\nport = 104\nae_title = "SITE"\n')
+    monkeypatch.setenv("GLIONODE_LISTENER__PORT", "105")
+    monkeypatch.setenv("GLIONODE_LISTENER__CALLING_AE_TITLES", '["SCANNER"]')
+    listener = load_settings(path).listener
+    assert (listener.port, listener.ae_title, listener.calling_ae_titles) == (105, "SITE", ("SCANNER",))
+
+
+def test_a_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIONODE_CONFIG", str(write(tmp_path, "[study]\nstable_after_s = 5\n")))
+    assert load_settings().study.stable_after_s == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[listener]\nhost = '127.0.0.1'\nprot = 104\n", "line 3: listener.prot is no setting"),
+        ("[lisener]\nport = 104\n", "line 1: lisener is no setting"),
+        ("[listener]\nport = 'x'\n", "line 2: listener.port: Input should be a valid integer"),
+        ("[listener]\nae_title = 'much too long for this'\n", "line 2: listener.ae_title: an AE title has 1 to 16"),
+        ("[[destinations]]\nname='a'\nae_title='A'\nhost='h'\nport=1\n[[destinations]]\nname='b'\n", "line 6"),
+        ("[listener\n", "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsWrong, match=re.escape(said)):
+        load_settings(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("variable", ["GLIONODE_LISTNER__PORT", "GLIONODE_LISTENER__PROT", "GLIONODE_PORT"])
+def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "104")
+    with pytest.raises(SettingsWrong, match="is no setting"):
+        load_settings()
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsWrong, match="cannot be read"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_two_destinations_of_one_name_are_an_error(tmp_path: Path) -> None:
+    one = "[[destinations]]\nname='a'\nae_title='A'\nhost='h'\nport=1\n"
+    with pytest.raises(SettingsWrong, match="stands twice"):
+        load_settings(write(tmp_path, one + one))
+
+
+@pytest.mark.parametrize(
+    ("listener", "refused"),
+    [
+        ({"host": "127.0.0.1"}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "::1"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": ""}, True),
+        ({"host": "pacs.example"}, True),
+        ({"host": "0.0.0.0", "insecure": True}, False),
+        ({"host": "0.0.0.0", "calling_ae_titles": ["SCANNER"]}, False),
+    ],
+)
+def test_only_loopback_is_open_to_all(listener: dict[str, object], refused: bool) -> None:
+    assert (errors(Settings(listener=listener)) == ["listener.host"]) is refused
+
+
+@pytest.mark.parametrize(
+    ("intended_use", "accepts", "warned"),
+    [
+        (IntendedUse.DEMONSTRATION, False, True),
+        (None, False, True),
+        (IntendedUse.DEMONSTRATION, True, False),
+        (IntendedUse.RESEARCH, False, False),
+    ],
+)
+def test_a_demonstration_goes_nowhere_unasked(intended_use: IntendedUse | None, accepts: bool, warned: bool) -> None:
+    destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "accepts_demonstration": accepts}
+    findings = check_settings(Settings(destinations=[destination]), intended_use)
+    assert [finding.key for finding in findings] == (["destinations.pacs"] if warned else [])
+
+
+def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, plugin.settings; print(sorted({'pynetdicom', 'pydicom', 'psycopg'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
