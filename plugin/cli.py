@@ -56,4 +56,4 @@ def main() -> None:
     """Run the command line; wrong usage ends with 64, because 2 means "not eligible" here."""
     usage_error = typer.BadParameter.__mro__[1]
     usage_error.exit_code = WRONG_USAGE  # type: ignore[attr-defined]
-    app()
+    app(prog_name="glionode")

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", exists=True, help="File or folder with DICOM; other files are ignored.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder with DICOM; other files are ignored.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of studies.")] = False,
 ) -> None:
     """Say which series of each study would be taken for which role, with the evidence and what ruled the others out.

@@ -21,7 +21,7 @@ ConfigOption = Annotated[
 def segment(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", exists=True, help="DICOM file, or folder in any layout; other files are ignored."),
+        typer.Argument(metavar="IN", help="DICOM file, or folder in any layout; other files are ignored."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for SEG, SR and report.json.")],
     model: Annotated[str, typer.Option(help="Model package by name.", show_default="of the settings")] = "",
@@ -59,6 +59,8 @@ def find_studies(source: Path) -> "Scan":
     from pipeline.errors import StudyUnreadable
     from pipeline.scan import scan
 
+    if not source.exists():
+        raise refuse(f"{source} does not exist. Give the file or folder that holds the images.")
     found = scan([source])
     for ignored in found.ignored:
         if ignored.damaged:

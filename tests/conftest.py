@@ -16,8 +16,11 @@ def program() -> Callable[[str], str]:
     """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
 
     def find(name: str) -> str:
-        beside_python = str(Path(sys.executable).parent)  # where the dcmqi wheel puts its programs
-        path = shutil.which(name) or shutil.which(name, path=beside_python)
+        # pynetdicom's wheel brings a storescu and a storescp of its own; DCMTK's are meant, so the environment's
+        # folder comes last. The dcmqi wheel puts its programs there.
+        environment = str(Path(sys.executable).parent)
+        others = [folder for folder in os.get_exec_path() if folder != environment]
+        path = shutil.which(name, path=os.pathsep.join([*others, "/usr/sbin", environment]))
         if path is None:
             message = f"program {name} is missing; `make test` as root installs it"
             if os.environ.get("CI") == "true":

@@ -1,0 +1,23 @@
+"""One demonstration for all end-to-end tests: it takes a minute, and its study serves the others."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import Demonstration, glionode
+
+
+@pytest.fixture(scope="session")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
+    """`glionode demo`, run once. Tests copy what they change."""
+    out = tmp_path_factory.mktemp("demonstration") / "demo"
+    return Demonstration(glionode("demo", out), out)
+
+
+@pytest.fixture
+def study(demonstration: Demonstration, tmp_path: Path) -> Path:
+    """A copy of the phantom's DICOM files that a test may spoil."""
+    assert demonstration.finished.status == 0, demonstration.finished.err
+    copy = tmp_path / "study"
+    shutil.copytree(demonstration.study, copy)
+    return copy

@@ -1,0 +1,41 @@
+"""The demonstration happened, and what it left is what it said."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from command_line import Demonstration
+from PIL import Image
+
+from models.labels import LABELS
+
+
+def test_the_demonstration_tells_volumes_dice_and_where_the_files_are(demonstration: Demonstration) -> None:
+    assert demonstration.finished.status == 0, demonstration.finished.err
+    text = demonstration.finished.out
+    for label in LABELS:
+        row = re.search(rf"^{label.title} +([\d.]+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+        assert row, text
+        true_ml = json.loads((demonstration.out / "phantom" / "truth.json").read_text())["volume_ml"]
+        key = {"enhancing_tumour": "enhancing"}.get(label.name, label.name.split("_")[0])
+        assert float(row[2]) == pytest.approx(true_ml[key], rel=0.05, abs=0.2)  # another grid, the same head
+        # A mask that is shifted, flipped or of another label falls far below; the card has the model's own numbers.
+        assert float(row[3]) > 0.5, text
+    assert "says nothing of patients" in text
+    for name in ("SEG", "SR", "picture"):
+        path = re.search(rf"^{name} +(\S+)$", text, re.MULTILINE)
+        assert path
+        assert (demonstration.out / path[1]).is_file()
+
+
+def test_the_picture_shows_every_label(demonstration: Demonstration) -> None:
+    picture = np.asarray(Image.open(demonstration.out / "overlay.png"))
+    below_the_caption = picture[110:]
+    for label in LABELS:
+        assert (below_the_caption == label.colour_rgb).all(axis=2).sum() > 50, label.title
+
+
+def test_nothing_of_the_demonstration_is_left_running(demonstration: Demonstration) -> None:
+    assert not (demonstration.out / "node" / "serve.json").exists()
+    assert not list((demonstration.out / "node").rglob("postmaster.pid"))

@@ -1,0 +1,233 @@
+"""`glionode segment` and `explain` on a whole study, and what they say of bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from command_line import Demonstration, Finished, glionode
+from peers import GLIONODE
+from pydicom import dcmread, dcmwrite
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
+
+from models.labels import LABELS
+from pipeline.measure import dice
+
+JPIP_REFERENCED = "1.2.840.10008.1.2.4.94"  # pixels elsewhere on a server: nobody decodes these
+
+
+@pytest.fixture(scope="session")
+def segmented(demonstration: Demonstration, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
+    """The phantom study segmented from the command line."""
+    out = tmp_path_factory.mktemp("segmented") / "out"
+    return glionode("segment", demonstration.study, out), out
+
+
+def assert_said(finished: Finished, status: int, *words: str) -> None:
+    assert finished.status == status, finished.err
+    assert "Traceback" not in finished.err
+    for word in words:
+        assert word in finished.err, finished.err
+
+
+def report_of(out: Path) -> dict[str, object]:
+    return dict(json.loads((out / "report.json").read_text()))
+
+
+def visible(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir()) if out.exists() else []
+
+
+def test_the_report_keeps_its_contract(segmented: tuple[Finished, Path], demonstration: Demonstration) -> None:
+    finished, out = segmented
+    assert finished.status == 0, finished.err
+    report = json.loads((out / "report.json").read_text())
+    truth = json.loads((demonstration.out / "phantom" / "truth.json").read_text())
+    assert report["study_instance_uid"] == truth["study_uid"]
+    assert (report["status"], report["reason"], report["device"]) == ("segmented", None, "cpu")
+    assert report["model"]["name"] == "phantom-demo"
+    assert report["model"]["intended_use"] == "demonstration"
+    assert {role: entry["series_description"] for role, entry in report["roles"].items()} == truth["wanted"]
+    assert all(entry["why"] for entry in report["roles"].values())
+    assert set(report["alignment"]) == {"FLAIR", "ADC"}
+    assert all(
+        len(entry["rotation_deg"]) == len(entry["translation_mm"]) == 3 for entry in report["alignment"].values()
+    )
+    assert list(report["labels"]) == [label.name for label in LABELS]
+    steps = ["choose", "read", "align", "normalise", "segment", "restore", "measure", "encode", "total"]
+    assert list(report["timings_s"]) == steps
+    assert {entry["path"] for entry in report["outputs"]} | {"report.json"} == set(visible(out))
+    for entry in report["outputs"]:
+        written = dcmread(out / entry["path"])
+        assert written.SOPClassUID == entry["sop_class_uid"]
+        assert written.SeriesDescription == entry["series_description"]
+        assert "demonstration" in written.SeriesDescription
+
+
+def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
+    segmented: tuple[Finished, Path], demonstration: Demonstration, program: Callable[[str], str], tmp_path: Path
+) -> None:
+    _, out = segmented
+    subprocess.run(
+        [
+            *(program("segimage2itkimage"), "--inputDICOM", str(out / "seg-t1ce.dcm")),
+            *("--outputDirectory", str(tmp_path), "--outputType", "nii", "--prefix", "label"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    truth = sitk.ReadImage(str(demonstration.out / "phantom" / "truth_t1ce.nii.gz"))
+    bits = sitk.GetArrayFromImage(truth)
+    report = json.loads((out / "report.json").read_text())
+    for label in LABELS:
+        cropped = sitk.ReadImage(str(tmp_path / f"label-{label.number}.nii.gz"))
+        index = np.array(truth.TransformPhysicalPointToContinuousIndex(cropped.GetOrigin()))
+        np.testing.assert_allclose(index, np.round(index), atol=0.02)  # its voxels are voxels of the T1CE grid
+        on_grid = sitk.GetArrayFromImage(sitk.Resample(cropped, truth, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
+        volume_ml = on_grid.sum() * np.prod(truth.GetSpacing()) / 1000
+        assert volume_ml == pytest.approx(report["labels"][label.name]["volume_ml"], abs=0.002)
+        assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > 0.5
+
+
+def test_the_same_study_gives_the_same_voxels_and_uids_by_every_way(
+    segmented: tuple[Finished, Path], demonstration: Demonstration
+) -> None:
+    """From the command line, and through the node: a retry cannot duplicate."""
+    _, out = segmented
+    ours = {dcmread(path).SOPInstanceUID: dcmread(path) for path in out.glob("*.dcm")}
+    theirs = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
+    assert len(ours) == 2
+    assert ours.keys() == theirs.keys()
+    for uid, ours_one in ours.items():
+        if "PixelData" in ours_one:
+            assert ours_one.PixelData == theirs[uid].PixelData
+
+
+def test_dciodvfy_finds_no_error(
+    segmented: tuple[Finished, Path], demonstration: Demonstration, program: Callable[[str], str]
+) -> None:
+    _, out = segmented
+    images = [next(folder.iterdir()) for folder in sorted(demonstration.study.iterdir())]
+    for path in [*out.glob("*.dcm"), *images]:
+        said = subprocess.run([program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False).stderr
+        assert [line for line in said.splitlines() if line.startswith("Error")] == [], path
+
+
+def test_explain_agrees_with_the_truth(demonstration: Demonstration) -> None:
+    finished = glionode("explain", demonstration.study, "--json")
+    assert finished.status == 0, finished.err
+    (study,) = json.loads(finished.out)
+    taken = {series["taken_for"]: series["series_description"] for series in study["series"] if series["taken_for"]}
+    wanted = json.loads((demonstration.out / "phantom" / "truth.json").read_text())["wanted"]
+    assert {role: taken[role] for role in wanted} == wanted
+    assert all(series["taken_for"] or series["ruled_out"] for series in study["series"])
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    assert_said(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, str(tmp_path / "in"), "no DICOM study")
+    assert visible(tmp_path / "out") == []
+
+
+def test_text_files(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    assert_said(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, "no DICOM study (1 other file")
+    assert visible(tmp_path / "out") == []
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert_said(glionode("segment", tmp_path / "nowhere", tmp_path / "out"), 64, "does not exist")
+
+
+def test_a_device_that_is_unknown(study: Path, tmp_path: Path) -> None:
+    assert_said(glionode("segment", study, tmp_path / "out", "--device", "tpu"), 64, "auto, cuda or cpu")
+
+
+def test_a_model_that_is_unknown(study: Path, tmp_path: Path) -> None:
+    finished = glionode("segment", study, tmp_path / "out", "--model", "nobody")
+    assert_said(finished, 1, "no model package called 'nobody'", "models list")
+
+
+def test_a_study_without_adc(study: Path, tmp_path: Path) -> None:
+    shutil.rmtree(study / "06_adc")
+    finished = glionode("segment", study, tmp_path / "out")
+    assert_said(finished, 2, "not eligible", "ADC")
+    report = report_of(tmp_path / "out")
+    assert report["status"] == "not_eligible"
+    assert "ADC" in str(report["reason"])
+    assert visible(tmp_path / "out") == ["report.json"]
+
+
+def test_a_truncated_file(study: Path, tmp_path: Path) -> None:
+    victim = sorted((study / "06_adc").iterdir())[7]
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    finished = glionode("segment", study, tmp_path / "out")
+    series_uid = str(dcmread(sorted((study / "06_adc").iterdir())[0]).SeriesInstanceUID)
+    assert_said(finished, 1, series_uid)
+    assert report_of(tmp_path / "out")["status"] == "failed"
+    assert visible(tmp_path / "out") == ["report.json"]
+
+
+def test_a_missing_slice(study: Path, tmp_path: Path) -> None:
+    files = sorted((study / "04_flair").iterdir(), key=lambda path: dcmread(path).ImagePositionPatient[2])
+    files[len(files) // 2].unlink()
+    finished = glionode("segment", study, tmp_path / "out")
+    assert_said(finished, 1, str(dcmread(files[0]).SeriesInstanceUID))
+    assert visible(tmp_path / "out") == ["report.json"]
+
+
+def test_an_unreadable_transfer_syntax(study: Path, tmp_path: Path) -> None:
+    for path in (study / "06_adc").iterdir():
+        image = dcmread(path)
+        image.PixelData = encapsulate([b"\x00\x01" * 8])
+        image["PixelData"].VR = "OB"
+        image.file_meta.TransferSyntaxUID = UID(JPIP_REFERENCED)
+        dcmwrite(path, image, little_endian=True, implicit_vr=False)
+    finished = glionode("segment", study, tmp_path / "out")
+    assert_said(finished, 1, str(image.SeriesInstanceUID), JPIP_REFERENCED)
+    assert visible(tmp_path / "out") == ["report.json"]
+
+
+def test_two_studies_in_one_folder(study: Path, tmp_path: Path) -> None:
+    other = tmp_path / "study" / "other"
+    shutil.copytree(study / "04_flair", other)
+    for path in other.iterdir():
+        image = dcmread(path)
+        image.StudyInstanceUID = "1.2.3.4"
+        image.SeriesInstanceUID = "1.2.3.5"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.6.{image.InstanceNumber}"
+        image.save_as(path)
+    finished = glionode("segment", study, tmp_path / "out")
+    assert_said(finished, 2, "Study 1.2.3.4: not eligible")
+    first = str(dcmread(next((study / "06_adc").iterdir())).StudyInstanceUID)
+    assert visible(tmp_path / "out") == sorted([first, "1.2.3.4"])
+    assert report_of(tmp_path / "out" / first)["status"] == "segmented"
+    assert visible(tmp_path / "out" / "1.2.3.4") == ["report.json"]
+
+
+def test_a_full_disk_on_the_way_out(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    out.mkdir()
+    script = """
+        mount -t tmpfs -o size=64k none "$1" || exit 99
+        "$2" -c "$3" segment "$4" "$1"
+        status=$?
+        ls -A "$1"
+        exit $status
+    """
+    isolated = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    command = [*isolated, "sh", "-c", script, "sh", str(out), GLIONODE[0], GLIONODE[2], str(study)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == 99 or "unshare failed" in result.stderr:
+        pytest.skip("no small file system may be mounted here")
+    assert_said(
+        Finished(result.returncode, result.stdout, result.stderr), 1, str(out), "No space left", "Free some space"
+    )
+    assert result.stdout.split() in ([], ["report.json"])  # nothing half-written; a small report may still fit

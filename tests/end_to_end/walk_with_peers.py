@@ -1,0 +1,71 @@
+"""One study by DCMTK's storescu to a node; SEG and SR arrive at DCMTK's storescp and at Orthanc. Prints JSON.
+
+Run as a program: walk_with_peers.py STUDY_FOLDER WORK_FOLDER STORESCU STORESCP ORTHANC, the last three being paths of
+programs (pynetdicom installs a storescu and a storescp too, so names would not do).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from peers import free_port, node, orthanc, orthanc_get, orthanc_instances, private_network, storescp, wait_for
+
+RESULT_LIMIT_S = 240
+
+
+def main(study: Path, work: Path, storescu: str, storescp_program: str, orthanc_program: str) -> None:
+    """Walk once and print where the results are."""
+    private_network()
+    work.mkdir(parents=True, exist_ok=True)
+    dcmtk_port, orthanc_port, http_port = free_port(), free_port(), free_port()
+    received, data_dir = work / "received", work / "data"
+    settings = work / "glionode.toml"
+    settings.write_text(
+        f"""
+[listener]
+port = 0
+[storage]
+data_dir = {json.dumps(str(data_dir))}
+minimum_free_mb = 10
+[study]
+stable_after_s = 1
+[[destinations]]
+name = "dcmtk"
+ae_title = "DCMTK"
+host = "127.0.0.1"
+port = {dcmtk_port}
+accepts_demonstration = true
+[[destinations]]
+name = "orthanc"
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = {orthanc_port}
+accepts_demonstration = true
+"""
+    )
+    with (
+        storescp(storescp_program, received, dcmtk_port),
+        orthanc(orthanc_program, work / "orthanc", orthanc_port, http_port),
+        node(settings, data_dir, work / "node.log") as port,
+    ):
+        send = [storescu, "--call", "GLIONODE", "--scan-directories", "--recurse", "127.0.0.1", str(port)]
+        subprocess.run([*send, str(study)], check=True, capture_output=True, timeout=120)
+        wait_for("SEG and SR at storescp", lambda: _two(list(received.iterdir())), RESULT_LIMIT_S)
+        stored = wait_for("SEG and SR at Orthanc", lambda: _two(orthanc_instances(http_port)), RESULT_LIMIT_S)
+        fetched = work / "fetched"
+        fetched.mkdir()
+        for instance in stored:
+            (fetched / f"{instance}.dcm").write_bytes(orthanc_get(http_port, f"/instances/{instance}/file"))
+    sys.stdout.write(json.dumps({"received": str(received), "fetched": str(fetched), "log": str(work / "node.log")}))
+
+
+def _two(found: list[object]) -> list[object] | None:
+    return found if len(found) == 2 else None
+
+
+if __name__ == "__main__":
+    os.environ.pop("GLIONODE_CONFIG", None)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
