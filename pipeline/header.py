@@ -27,6 +27,7 @@ PARSER_FAILURES = (
     ValueError,
     struct.error,
     zlib.error,
+    pydicom.errors.BytesLengthException,
     pydicom.errors.InvalidDicomError,
 )
 """What a damaged header makes pydicom raise."""
@@ -183,6 +184,8 @@ _PRIVATE_NUMBER_VRS = {
     0x00431039: "IS",  # GE b-value, first of four
     0x20011003: "FL",  # Philips b-value
     0x00651009: "FD",  # United Imaging b-value
+    **dict.fromkeys((0x001910BB, 0x001910BC, 0x001910BD), "DS"),  # GE gradient direction
+    **dict.fromkeys((0x200510B0, 0x200510B1, 0x200510B2), "FL"),  # Philips gradient direction
 }
 
 

@@ -112,7 +112,10 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
                 found = [pixel_array(instance.path)]
             else:
                 found = [pixel_array(instance.path, index=index) for index in indices]
-    except (*PARSER_FAILURES, RuntimeError) as exc:
+    except BaseException as exc:
+        # The RLE decoder is written in Rust, whose panics are no Exception.
+        if not isinstance(exc, (*PARSER_FAILURES, RuntimeError)) and type(exc).__name__ != "PanicException":
+            raise
         syntax = pydicom.uid.UID(instance.transfer_syntax_uid)
         name = syntax.name if syntax.is_transfer_syntax else instance.transfer_syntax_uid
         raise PixelsUnreadable(

@@ -25,6 +25,8 @@ SCANNING_SEQUENCE, SEQUENCE_VARIANT, ACQUISITION_TYPE = 0x00180020, 0x00180021, 
 SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0x00180050, 0x00180080, 0x00180081, 0x00180082
 ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION = 0x00180086, 0x00181060, 0x00200100
 B_VALUE, GRADIENT, SIEMENS_B_VALUE, SIEMENS_GRADIENT = 0x00189087, 0x00189089, 0x0019100C, 0x0019100E
+GE_GRADIENT = (0x001910BB, 0x001910BC, 0x001910BD)
+PHILIPS_GRADIENT = (0x200510B0, 0x200510B1, 0x200510B2)
 GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE = 0x00431039, 0x20011003, 0x00651009
 POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
@@ -41,6 +43,7 @@ _TAGS = [
     *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, B_VALUE, GRADIENT, SIEMENS_B_VALUE),
     *(SIEMENS_GRADIENT, GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
+    *(*GE_GRADIENT, *PHILIPS_GRADIENT),
     *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, CHARACTER_SET, TRANSFER_SYNTAX),
 ]
 
@@ -178,7 +181,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             acquired_at=_acquired_at(header),
             echo_number=header.integer(ECHO_NUMBER),
             trigger_time_ms=header.number(TRIGGER_TIME),
-            gradient=_vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT)),
+            gradient=_gradient(header),
             rescale_slope=_or(shared.number(RESCALE_SLOPE, 0x00289145), 1.0),
             rescale_intercept=_or(shared.number(RESCALE_INTERCEPT, 0x00289145), 0.0),
             real_world=real_world_scale(header) or (real_world_scale(groups[0]) if groups else None),
@@ -252,6 +255,17 @@ def _b_value(header: Header, shared: _SharedGroups) -> float | None:
     value = header.number(GE_B_VALUE)
     # GE adds 10^9 (or 10^6) to mark several b-values in one series.
     return None if value is None else value % 1e5
+
+
+def _gradient(header: Header) -> Vector | None:
+    whole = _vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT))
+    if whole is not None:
+        return whole
+    for tags in (GE_GRADIENT, PHILIPS_GRADIENT):
+        parts = tuple(value for tag in tags if (value := header.number(tag)) is not None)
+        if len(parts) == 3:
+            return _vector(parts)
+    return None
 
 
 def _acquired_at(header: Header) -> str:
