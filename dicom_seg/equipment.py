@@ -13,21 +13,22 @@ from pipeline.result import ModelIdentity
 MANUFACTURER = "glionode"
 DEVICE_NAME = "glionode"
 
-_WARNINGS = {
-    IntendedUse.DEMONSTRATION: "demonstration, not for clinical use",
-    IntendedUse.RESEARCH: "research, not for clinical use",
-}
+_LIMITED_TO = {IntendedUse.DEMONSTRATION: "Demonstration", IntendedUse.RESEARCH: "Research"}
 
 
 def use_warning(model: ModelIdentity) -> str:
     """What a person must know before using the result; "" for a clinical model."""
-    return _WARNINGS.get(model.intended_use, "")
+    limit = _LIMITED_TO.get(model.intended_use)
+    return f"{limit} only, not for clinical use" if limit else ""
 
 
 def described(text: str, model: ModelIdentity) -> str:
-    """A series description or content description with the model's warning, within the 64 characters of LO."""
-    warning = use_warning(model)
-    return f"{text[: 61 - len(warning)]} ({warning})" if warning else text[:64]
+    """A series or content description, within the 64 characters of LO, that says what the model may be used for.
+
+    The limit comes first, because viewers cut descriptions off at the end.
+    """
+    limit = _LIMITED_TO.get(model.intended_use)
+    return f"{limit} only: {text[:22]}, not for clinical use" if limit else text[:64]
 
 
 def software_versions(model: ModelIdentity) -> list[str]:

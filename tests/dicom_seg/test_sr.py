@@ -142,7 +142,7 @@ def test_report_says_who_measured_what_with_what(make_result, written, started):
     assert device.uid == report.ContributingEquipmentSequence[1].DeviceUID
     assert (device.name, device.model_name) == ("glionode", "phantom-demo 0.1.0")
     texts = Counter(item.value for item in _items(report) if item.ValueType == "TEXT")
-    assert texts["demonstration, not for clinical use"] == 3
+    assert texts["Demonstration only, not for clinical use"] == 3
     assert texts[f"weights_sha256={result.model.sha256}"] == 3
     assert (report.ContentDate, report.ContentTime) == (f"{started:%Y%m%d}", f"{started:%H%M%S.%f}")
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
@@ -181,7 +181,7 @@ def test_evidence_is_the_seg_and_every_image_that_took_part(make_result, written
 )
 def test_demonstration_is_called_one(use, said, make_result, written):
     report = dcmread(written(make_result(intended_use=use))[1])
-    assert ("demonstration" in report.SeriesDescription) is said
+    assert report.SeriesDescription.startswith("Demonstration only") is said
 
 
 def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(make_result, written, started):
