@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from models.labels import Role
 from pipeline.classify import Classification, classify
+from pipeline.diffusion import is_derivable
 from pipeline.rules import Effect, HeaderFields, Rules, load_rules
 from pipeline.study import Instance, Series, Study
 
@@ -94,14 +95,22 @@ class _Candidate:
     """Whether all pixels are there"""
 
 
-def choose(study: Study, wanted: tuple[Role, ...], rules: Rules) -> Selected | NotEligible:
-    """The series of a study for the wanted roles, or why there are none. Deterministic, whatever the files' order."""
+def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: bool = True) -> Selected | NotEligible:
+    """The series of a study for the wanted roles, or why there are none. Deterministic, whatever the files' order.
+
+    Where there is no ADC map and `derive_adc` allows it, a diffusion series with b = 0 and b around 1000 takes its
+    place; `pipeline.read` computes the map.
+    """
     candidates = _candidates(study, rules)
     choices: list[Choice] = []
     missing: list[Role] = []
     for role in wanted:
         ranked = _ranked(candidates, role)
-        if ranked:
+        sources = _diffusion(candidates) if role is Role.ADC and not ranked and derive_adc else []
+        if sources:
+            why = "there is no ADC map; it is computed from this diffusion series"
+            choices.append(Choice(role, sources[0].series, (why, *_reasons(sources, Role.DWI))))
+        elif ranked:
             choices.append(Choice(role, ranked[0].series, _reasons(ranked, role)))
         else:
             missing.append(role)
@@ -222,6 +231,11 @@ def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
     ]
     most = {one.volumetric: max(other.images for other in able if other.volumetric == one.volumetric) for one in able}
     return sorted(able, key=lambda one: tuple(value for _, value in _merits(one, role, most[one.volumetric])))
+
+
+def _diffusion(candidates: tuple[_Candidate, ...]) -> list[_Candidate]:
+    """Diffusion series from which an ADC map can be computed, best first."""
+    return [one for one in _ranked(candidates, Role.DWI) if is_derivable(one.series)]
 
 
 def _merits(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:

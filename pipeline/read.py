@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from pipeline import adc_units
+from pipeline.derive_adc import fit_adc, weighted_frames
+from pipeline.diffusion import B_NONE
 from pipeline.errors import (
     IrregularSlices,
     MixedOrientations,
@@ -17,7 +19,7 @@ from pipeline.frames import PlacedFrame, frames_of
 from pipeline.pixels import check_complete, decode
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry, Volume
-from pipeline.volumes_in_series import one_volume
+from pipeline.volumes_in_series import by_place, one_volume
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", ""})
 """An absent interpretation of one sample a pixel is grey; a damaged header has none."""
@@ -36,7 +38,8 @@ def read_volume(series: Series, role: Role) -> Volume:
 
     Pixels are (slice, row, column), float32, rescaled; ADC in 10^-6 mm2/s with NaN where a fit failed. The spacing of
     slices comes from their positions alone. Where a series holds several volumes that headers tell apart, the one
-    that suits the role is taken and a note says so. `frames` has one entry per slice.
+    that suits the role is taken and a note says so. A diffusion series read as ADC becomes a map that is computed from
+    its images with b = 0 and b around 1000. `frames` has one entry per slice.
 
     Raises a SeriesUnreadable: PixelsUnreadable, NotGreyscale, StrayImage, TooFewSlices, MixedOrientations,
     IrregularSlices, RepeatedPositions or UnitsUnknown. The message names the series UID and a remedy.
@@ -51,20 +54,47 @@ def read_volume(series: Series, role: Role) -> Volume:
     check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
     _check_sizes(uid, frames)
     normal = _check_directions(uid, frames)
+    weighted = weighted_frames(frames) if role is Role.ADC and not _is_map(frames) else ()
+    if weighted:
+        return _derived_adc(uid, weighted, normal)
     chosen, notes = one_volume(uid, frames, normal, role)
     geometry = _geometry(uid, chosen, normal)
     pixels = decode(chosen, uid)
     if role is Role.ADC:
         pixels, note = _in_adc_units(uid, chosen, pixels)
         notes = (*notes, note)
-    return Volume(
-        pixels=pixels,
-        geometry=geometry,
-        frames=tuple(
-            Frame(frame.instance.sop_class_uid, frame.instance.sop_instance_uid, frame.index + 1) for frame in chosen
-        ),
-        notes=notes,
-    )
+    return Volume(pixels, geometry, _sources(chosen), notes)
+
+
+def _sources(frames: tuple[PlacedFrame, ...]) -> tuple[Frame, ...]:
+    return tuple(Frame(one.instance.sop_class_uid, one.instance.sop_instance_uid, one.index + 1) for one in frames)
+
+
+def _is_map(frames: tuple[PlacedFrame, ...]) -> bool:
+    return any("ADC" in frame.image_type or "ADC" in frame.instance.image_type for frame in frames)
+
+
+def _derived_adc(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Volume:
+    """ADC computed from images with b = 0 and b around 1000; `frames` are the weighted ones."""
+    ordered, places = by_place(frames, normal)
+    b_values = np.array([frame.b_value or 0.0 for frame in ordered])
+    heavy = b_values > B_NONE[1]
+    behind = tuple(ordered[int(np.flatnonzero((places == place) & heavy)[0])] for place in _slices(uid, places, heavy))
+    adc = fit_adc(decode(ordered, uid), b_values, places)
+    b_note = ", ".join(f"{value:g}" for value in sorted(set(b_values.tolist())))
+    note = f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)"
+    return Volume(adc, _geometry(uid, behind, normal), _sources(behind), (note,))
+
+
+def _slices(uid: str, places: NDArray[np.int64], heavy: NDArray[np.bool_]) -> range:
+    """Every slice's number. Raises IrregularSlices where a slice lacks one of the two weightings."""
+    count = int(places.max()) + 1
+    if len(set(places[heavy].tolist())) < count or len(set(places[~heavy].tolist())) < count:
+        raise IrregularSlices(
+            f"Series {uid}: some slices lack an image with b = 0 or b around 1000, so no ADC can be computed. "
+            "Send the whole series, or the ADC map."
+        )
+    return range(count)
 
 
 def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:

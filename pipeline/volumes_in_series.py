@@ -43,10 +43,7 @@ def one_volume(
     uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64], role: Role
 ) -> tuple[tuple[PlacedFrame, ...], tuple[str, ...]]:
     """The frames of the volume that suits the role, sorted along the normal, and notes. Raises RepeatedPositions."""
-    distances = np.array([np.dot(frame.position_mm or (0.0, 0.0, 0.0), normal) for frame in frames])
-    order = np.argsort(distances, kind="stable")
-    ordered = tuple(frames[number] for number in order)
-    places = np.concatenate([[0], np.cumsum(np.diff(distances[order]) > SAME_PLACE_MM)])
+    ordered, places = by_place(frames, normal)
     if places[-1] + 1 == len(ordered):
         return ordered, ()
     volumes, names = _split(ordered, places)
@@ -58,6 +55,16 @@ def one_volume(
     full = [volume for volume in volumes if len(volume) == places[-1] + 1]
     best = min(full, key=lambda volume: _preference(volume[0], role))
     return best, (f"the series holds {len(volumes)} volumes that differ in {' and '.join(names)}; one was taken",)
+
+
+def by_place(
+    frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]
+) -> tuple[tuple[PlacedFrame, ...], NDArray[np.int64]]:
+    """The frames sorted along the normal, and for each the number of its position, from 0."""
+    distances = np.array([np.dot(frame.position_mm or (0.0, 0.0, 0.0), normal) for frame in frames])
+    order = np.argsort(distances, kind="stable")
+    places = np.concatenate([[0], np.cumsum(np.diff(distances[order]) > SAME_PLACE_MM)])
+    return tuple(frames[number] for number in order), places
 
 
 def _split(

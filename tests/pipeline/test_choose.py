@@ -239,6 +239,34 @@ class TestHeaders:
         assert taken(rules, Role.T1CE, replace(T1CE, description=" ", protocol_name="t1_mprage_KM")) == 7
 
 
+class TestWithoutAnAdcMap:
+    def diffusion(self, *b_values: float) -> Series:
+        made = make_series(5, "ep2d_diff_TRACEW", "DIFF", slices=20 * len(b_values))
+        images = tuple(
+            replace(
+                one, b_value=b_values[index % len(b_values)], position_mm=(0.0, 0.0, 5.0 * (index // len(b_values)))
+            )
+            for index, one in enumerate(made.instances)
+        )
+        return replace(made, instances=images)
+
+    def test_a_diffusion_series_takes_its_place(self, rules):
+        chosen = choose(study(self.diffusion(0.0, 1000.0), FLAIR), (Role.ADC,), rules)
+        assert isinstance(chosen, Selected)
+        assert chosen.series(Role.ADC).series_number == 5
+        assert "computed" in chosen.why(Role.ADC)[0]
+
+    def test_a_map_goes_first(self, rules):
+        assert taken(rules, Role.ADC, self.diffusion(0.0, 1000.0), ADC) == 6
+
+    @pytest.mark.parametrize("b_values", [(0.0,), (1000.0,), (0.0, 500.0), (0.0, 3000.0)])
+    def test_not_without_both_weightings(self, rules, b_values):
+        assert taken(rules, Role.ADC, self.diffusion(*b_values)) is None
+
+    def test_a_setting_switches_it_off(self, rules):
+        assert isinstance(choose(study(self.diffusion(0.0, 1000.0)), (Role.ADC,), rules, derive_adc=False), NotEligible)
+
+
 class TestExplained:
     def test_every_series_with_its_fate(self, rules):
         thick = make_series(9, "t1_se_tra_KM", "T1")
