@@ -7,7 +7,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, MRImageStorage
+from pydicom.uid import MRImageStorage
 
 from dicom_seg.uids import derive_uid
 from pipeline.errors import OutputRefused
@@ -152,9 +152,10 @@ def _read(path: Path, uid: str, keywords: list[str] | None) -> Dataset:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=keywords, force=True)
     except (OSError, InvalidDicomError, ValueError) as exc:
-        raise OutputRefused(f"Image {uid} cannot be read again from {path}; results need its header.") from exc
+        # Not the path: folders are named after patients.
+        raise OutputRefused(f"Image {uid} cannot be read again, and results need its header. Send it again.") from exc
     if header.get("SOPInstanceUID") != uid:
-        raise OutputRefused(f"{path} no longer holds image {uid}; process the study again.")
+        raise OutputRefused(f"The file of image {uid} holds another image now. Process the study again.")
     return header
 
 
@@ -163,7 +164,7 @@ def _plane(frame: Frame, header: Dataset) -> SourcePlane:
     if position is None:
         raise OutputRefused(f"Image {frame.sop_instance_uid}: frame {frame.number} lost its position.")
     return SourcePlane(
-        frame=Frame(str(UID(frame.sop_class_uid)), frame.sop_instance_uid, frame.number),
+        frame=frame,
         multi_frame="PerFrameFunctionalGroupsSequence" in header or int(header.get("NumberOfFrames") or 1) > 1,
         position_mm=(float(position[0]), float(position[1]), float(position[2])),
     )

@@ -423,5 +423,14 @@ def test_vanished_source_file_is_a_refusal_that_names_the_image(make_result, wri
     result = make_result()
     gone = result.source(Role.T1CE).series.instances[3]
     gone.path.unlink()
-    with pytest.raises(OutputRefused, match=gone.sop_instance_uid):
+    with pytest.raises(OutputRefused, match=gone.sop_instance_uid) as caught:
+        written(result)
+    assert str(gone.path.parent) not in str(caught.value)
+
+
+def test_replaced_source_file_is_noticed(make_result, written):
+    result = make_result()
+    first, second, *_ = result.source(Role.T1CE).series.instances
+    first.path.write_bytes(second.path.read_bytes())
+    with pytest.raises(OutputRefused, match=f"{first.sop_instance_uid} holds another image"):
         written(result)
