@@ -1,5 +1,7 @@
 """A chosen series to a volume. Refuses by name what is no regular stack; guesses nothing."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,18 @@ SHEAR_TOLERANCE_MM = 0.25
 """How far the last slice may be pushed sideways in relation to the first, beyond what directions explain."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The images of a series that make one volume, before any pixel is decoded."""
+
+    frames: tuple[PlacedFrame, ...]
+    """One per slice, in slice order"""
+    geometry: Geometry
+    notes: tuple[str, ...]
+    diffusion: tuple[PlacedFrame, ...] = ()
+    """The weighted images, sorted by place, where ADC has to be computed from them; else empty"""
+
+
 def read_volume(series: Series, role: Role) -> Volume:
     """The volume of a series, its slices ordered along the normal (row direction x column direction).
 
@@ -45,25 +59,38 @@ def read_volume(series: Series, role: Role) -> Volume:
     IrregularSlices, RepeatedPositions or UnitsUnknown. The message names the series UID and a remedy.
     """
     uid = series.series_instance_uid
+    stack = stack_of(series, role)
+    if stack.diffusion:
+        pixels = _computed_adc(uid, stack)
+        return Volume(pixels, stack.geometry, _sources(stack.frames), stack.notes)
+    pixels = decode(stack.frames, uid)
+    notes = stack.notes
+    if role is Role.ADC:
+        pixels, note = _in_adc_units(uid, stack.frames, pixels)
+        notes = (*notes, note)
+    return Volume(pixels, stack.geometry, _sources(stack.frames), notes)
+
+
+def stack_of(series: Series, role: Role) -> Stack:
+    """Which images make the volume and where it stands, from headers alone. Raises like `read_volume`."""
+    uid = series.series_instance_uid
     frames = frames_of(series)
     if not frames:
-        raise TooFewSlices(
-            f"Series {uid}: none of its {len(series.instances)} objects is an image. Choose another series."
-        )
+        count = len(series.instances)
+        raise TooFewSlices(f"Series {uid}: none of its {count} objects is an image. Choose another series.")
     _check_grey(uid, frames)
     check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
     _check_sizes(uid, frames)
     normal = _check_directions(uid, frames)
     weighted = weighted_frames(frames) if role is Role.ADC and not _is_map(frames) else ()
     if weighted:
-        return _derived_adc(uid, weighted, normal)
+        ordered, places = by_place(weighted, normal)
+        behind = _weighted_slices(uid, ordered, places)
+        b_note = ", ".join(f"{value:g}" for value in sorted({frame.b_value or 0.0 for frame in ordered}))
+        note = f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)"
+        return Stack(behind, _geometry(uid, behind, normal), (note,), ordered)
     chosen, notes = one_volume(uid, frames, normal, role)
-    geometry = _geometry(uid, chosen, normal)
-    pixels = decode(chosen, uid)
-    if role is Role.ADC:
-        pixels, note = _in_adc_units(uid, chosen, pixels)
-        notes = (*notes, note)
-    return Volume(pixels, geometry, _sources(chosen), notes)
+    return Stack(chosen, _geometry(uid, chosen, normal), notes)
 
 
 def _sources(frames: tuple[PlacedFrame, ...]) -> tuple[Frame, ...]:
@@ -74,27 +101,24 @@ def _is_map(frames: tuple[PlacedFrame, ...]) -> bool:
     return any("ADC" in frame.image_type or "ADC" in frame.instance.image_type for frame in frames)
 
 
-def _derived_adc(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Volume:
-    """ADC computed from images with b = 0 and b around 1000; `frames` are the weighted ones."""
-    ordered, places = by_place(frames, normal)
-    b_values = np.array([frame.b_value or 0.0 for frame in ordered])
-    heavy = b_values > B_NONE[1]
-    behind = tuple(ordered[int(np.flatnonzero((places == place) & heavy)[0])] for place in _slices(uid, places, heavy))
-    adc = fit_adc(decode(ordered, uid), b_values, places)
-    b_note = ", ".join(f"{value:g}" for value in sorted(set(b_values.tolist())))
-    note = f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)"
-    return Volume(adc, _geometry(uid, behind, normal), _sources(behind), (note,))
-
-
-def _slices(uid: str, places: NDArray[np.int64], heavy: NDArray[np.bool_]) -> range:
-    """Every slice's number. Raises IrregularSlices where a slice lacks one of the two weightings."""
+def _weighted_slices(uid: str, frames: tuple[PlacedFrame, ...], places: NDArray[np.int64]) -> tuple[PlacedFrame, ...]:
+    """The first diffusion-weighted image of every slice. Raises IrregularSlices where one of two weightings lacks."""
+    heavy = np.array([(frame.b_value or 0.0) > B_NONE[1] for frame in frames])
     count = int(places.max()) + 1
     if len(set(places[heavy].tolist())) < count or len(set(places[~heavy].tolist())) < count:
         raise IrregularSlices(
             f"Series {uid}: some slices lack an image with b = 0 or b around 1000, so no ADC can be computed. "
             "Send the whole series, or the ADC map."
         )
-    return range(count)
+    return tuple(frames[int(np.flatnonzero((places == place) & heavy)[0])] for place in range(count))
+
+
+def _computed_adc(uid: str, stack: Stack) -> NDArray[np.float32]:
+    b_values = np.array([frame.b_value or 0.0 for frame in stack.diffusion])
+    normal = np.array(stack.geometry.slice_step_mm) / stack.geometry.spacing_mm[0]
+    ordered, places = by_place(stack.diffusion, normal)
+    assert ordered == stack.diffusion
+    return fit_adc(decode(stack.diffusion, uid), b_values, places)
 
 
 def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
