@@ -182,14 +182,15 @@ def _associated(
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     for sop_class, transfer_syntax in contexts:
         ae.add_requested_context(UID(sop_class), UID(transfer_syntax))
+    connected = threading.Event()
     association = ae.associate(
         destination.host,
         destination.port,
         ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected])],
     )
     if not association.is_established:
-        raise PeerFailed(_why_not(association, destination))
+        raise PeerFailed(_why_not(association, connected.is_set(), destination))
     try:
         yield association
     finally:
@@ -199,16 +200,17 @@ def _associated(
             association.abort()
 
 
-def _why_not(association: Association, destination: DestinationSettings) -> str:
+def _why_not(association: Association, connected: bool, destination: DestinationSettings) -> str:
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    if not connected:
+        return f"{where} cannot be reached"
     if association.is_rejected:
-        return f"{where} refuses the association; look at the AE titles it knows"
-    if association.is_aborted:
-        return f"{where} breaks off the negotiation or accepts none of its presentation contexts"
-    return f"{where} cannot be reached"
+        return f"{where} refuses the association; look at the AE titles that it knows"
+    return f"{where} breaks off the negotiation, or accepts no presentation context for these objects"
 
 
-def _send_at_once(event: Any) -> None:
+def _on_connection(event: Any, connected: threading.Event) -> None:
+    connected.set()
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,5 +1,6 @@
 """Fixtures of the node's tests."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -13,13 +14,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from node_trial import NodeInThread, write_model
 
+from plugin.database import Database, running_database
 from plugin.settings import Settings
+
+
+def _memory() -> Path | None:
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else None
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A folder with a short name: the database's socket lies in it."""
-    folder = Path(tempfile.mkdtemp(prefix="gn-"))
+    """A folder with a short name, as the database's socket lies in it; in memory where that can be had."""
+    folder = Path(tempfile.mkdtemp(prefix="gn-", dir=_memory()))
     yield folder
     shutil.rmtree(folder)
 
@@ -48,3 +55,13 @@ def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
     yield make
     for node in nodes:
         node.end()
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A PostgreSQL for the tests of a session that need no whole node; each clears what it uses."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gn-", dir=_memory()) as folder,
+        running_database(Settings(storage={"data_dir": folder})) as running,
+    ):
+        yield running

@@ -110,7 +110,8 @@ class NodeInThread:
         self.thread.start()
         wait_until(ready.is_set, "the node listens")
         if self.failure is not None:
-            raise self.failure
+            failure, self.failure = self.failure, None
+            raise failure
         return self
 
     def end(self) -> None:

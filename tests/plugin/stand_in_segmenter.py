@@ -36,9 +36,10 @@ class StandIn:
         deadline = time.monotonic() + 60
         while (self.orders / "hold").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        study = str(dcmread(paths[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
+        first = dcmread(paths[0], stop_before_pixels=True)
+        study = str(first.StudyInstanceUID)
         if (self.orders / "fail").exists():
-            raise ValueError("MARKERxPHI in somebody's message")
+            raise ValueError(f"{first.PatientName} is no number")
         if len(paths) == 1:
             return StandInOutcome("not_eligible", "There is no ADC map.", ())
         out.mkdir(parents=True)

@@ -1,9 +1,11 @@
 """The whole node with a stand-in segmenter: what is received is segmented once and delivered, whatever dies between."""
 
+import json
 import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from stand_in_segmenter import OUTPUT_CLASSES
 
-from pipeline.errors import SettingsWrong
+from pipeline.errors import ModelUnusable, SettingsWrong
 from plugin.database import database_url
-from plugin.settings import Settings
+from plugin.node_lock import running_node
 
 MakeNode = Callable[..., NodeInThread]
 
@@ -186,6 +188,8 @@ def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: Mak
     assert node.status().troubles == ()
 
 
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
     other = Pacs()
     try:
@@ -259,16 +263,14 @@ def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pac
 
 
 def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: MakeNode) -> None:
-    node = make_node(study={"stable_after_s": 2})
+    node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2})
     (node.orders / "hold").touch()
     node.start()
     first, second = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(first))
     wait_until(lambda: runs(node) == 1, "the first study is in hand")
     send(node.port, *instances_of(second))  # it has no job yet when the node ends
-    impatient = Settings(**{**node.settings.model_dump(), "shutdown": {"drain_s": 0.1}})
     assert node.status().jobs == {"running": 1}
-    node.settings = impatient
     node.end()
     (node.orders / "hold").unlink()
     again = make_node()
@@ -287,7 +289,112 @@ def test_below_the_floor_it_refuses_and_says_so(make_node: MakeNode, data_dir: P
     assert status.studies_received == 0
 
 
+SERVE = """
+import sys, logging
+from functools import partial
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from stand_in_segmenter import make_stand_in
+from plugin.node import serve
+from plugin.settings import load_settings
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    serve(load_settings(Path(sys.argv[1])), partial(make_stand_in, Path(sys.argv[2])))
+"""
+
+
+class NodeInProcess:
+    """The same node in a process of its own, which can be killed."""
+
+    def __init__(self, node: NodeInThread, folder: Path) -> None:
+        script, config = folder / "serve.py", folder / "glionode.toml"
+        script.write_text(SERVE)
+        config.write_text("".join(_toml(name, node.settings.model_dump()[name]) for name in SECTIONS))
+        self.log = folder / "serve.log"
+        command = [sys.executable, str(script), str(config), str(node.orders), str(Path(__file__).parent)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.data_dir = node.settings.data_dir
+        wait_until(lambda: running_node(self.data_dir) or self.process.poll() is not None, "the process listens")
+        running = running_node(self.data_dir)
+        assert running is not None, self.log.read_text()
+        self.port = running.port
+
+    def descendants(self) -> dict[int, str]:
+        """Processes below this one, with the names of their programs."""
+        found: dict[int, str] = {}
+        parents = {self.process.pid}
+        while parents:
+            below = {pid: name for pid, (name, parent) in _processes().items() if parent in parents}
+            found |= below
+            parents = set(below)
+        return found
+
+
+def _processes() -> dict[int, tuple[str, int]]:
+    """Name and parent of each running process; the dead that nobody has buried are left out."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, rest = entry.read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if state != "Z":
+            found[int(entry.parent.name)] = (name, int(parent))
+    return found
+
+
+SECTIONS = ("listener", "storage", "study", "model", "delivery", "shutdown")
+
+
+def _toml(name: str, section: dict[str, Any]) -> str:
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+
+
+def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node()
+    (node.orders / "hold").touch()
+    first = NodeInProcess(node, data_dir)
+    study, other = new_study_uid(), new_study_uid()
+    send(first.port, *instances_of(study), *instances_of(other))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    family = first.descendants()
+    assert {"postgres"} < set(family.values())
+    first.process.kill()
+    first.process.wait()
+    wait_until(lambda: not family.keys() & _processes().keys(), "worker and database have ended", 20)
+    assert running_node(first.data_dir) is None
+    (node.orders / "hold").unlink()
+    node.start()
+    wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
+    assert runs(node) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: signal.Signals) -> None:
+    node = make_node()
+    process = NodeInProcess(node, data_dir)
+    family = process.descendants()
+    process.process.send_signal(number)
+    assert process.process.wait(30) == 0
+    assert not family.keys() & _processes().keys()
+    assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_starts(make_node: MakeNode) -> None:
+    node = make_node(model={"name": "absent"})
+    with pytest.raises(ModelUnusable, match="absent"):
+        node.start()
+
+
+def test_a_port_that_is_taken_is_said(make_node: MakeNode, pacs: Pacs) -> None:
+    with pytest.raises(SettingsWrong, match=f"127.0.0.1:{pacs.port}"):
+        make_node(listener={"port": pacs.port}).start()
+
+
 def test_a_second_node_on_the_same_folder_is_refused(make_node: MakeNode) -> None:
     make_node().start()
-    with pytest.raises(SettingsWrong, match="runs on .* already"):
+    with pytest.raises(SettingsWrong, match=r"runs on .* already"):
         make_node().start()

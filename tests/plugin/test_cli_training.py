@@ -1,0 +1,104 @@
+"""The training commands pass on what was asked, and refuse with one sentence."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from plugin.cli_training import add_training_commands
+from plugin.terminal import FAILED, WRONG_USAGE
+
+app = typer.Typer()
+add_training_commands(app)
+runner = CliRunner()
+
+
+def sentence(text: str) -> str:
+    """What was said on standard error, which must be one line and no traceback."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def test_pretrain_wants_to_know_on_what(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["pretrain", str(tmp_path / "out")])
+    assert result.exit_code == WRONG_USAGE
+    assert sentence(result.stderr) == "Say what to train on: at present only --synthetic."
+
+
+def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else real(name))
+    result = runner.invoke(app, ["pretrain", "--synthetic", str(tmp_path / "out")])
+    assert result.exit_code == WRONG_USAGE
+    assert "install glionode[train]" in sentence(result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = pytest.importorskip("models.training.pretrain", reason="training needs the extra glionode[train]")
+    asked = []
+
+    def train(package, settings, command, work, report, resume):  # type: ignore[no-untyped-def]
+        asked.append((package, settings, work, resume))
+        report(training.Progress(step=10, steps=20, loss=0.5, dice=(0.1, 0.2, 0.3), seconds=60))
+        return SimpleNamespace(name=package.name, version=package.version, weights_sha256="f" * 64)
+
+    monkeypatch.setattr(training, "pretrain", train)
+    options = ["--steps", "20", "--minutes", "2.5", "--seed", "3", "--patch", "64", "--init-filters", "16"]
+    result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--name", "mine", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    package, settings, work, resume = asked[0]
+    assert (package.name, package.folder) == ("mine", tmp_path / "out")
+    assert (settings.steps, settings.minutes, settings.seed) == (20, 2.5, 3)
+    assert (settings.samples.patch, settings.network.init_filters) == (64, 16)
+    assert (work, resume) == (Path("runs/mine"), None)
+    assert "step 10 of 20: loss 0.500, soft Dice 0.10 0.20 0.30 (1.0 min)" in result.stderr
+    assert "Wrote model mine 1.0.0" in result.stdout
+
+
+def test_contradictory_options_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="training needs the extra glionode[train]")
+    result = runner.invoke(app, ["pretrain", "--synthetic", "--init-filters", "9", str(tmp_path / "out")])
+    assert result.exit_code == WRONG_USAGE
+    assert "init_filters is 9" in sentence(result.stderr)
+
+
+def test_evaluate_wants_to_know_on_what() -> None:
+    result = runner.invoke(app, ["evaluate", "phantom-demo"])
+    assert result.exit_code == WRONG_USAGE
+    assert "--synthetic" in sentence(result.stderr)
+
+
+def test_evaluate_of_an_unknown_model_says_how_to_list(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["evaluate", "--synthetic", "absent"])
+    assert result.exit_code == FAILED
+    assert "glionode models list" in sentence(result.stderr)
+    result = runner.invoke(app, ["evaluate", "--synthetic", str(tmp_path)])
+    assert result.exit_code == FAILED
+    assert "has no model.toml" in sentence(result.stderr)
+
+
+def test_evaluate_refuses_heads_that_training_may_have_seen() -> None:
+    result = runner.invoke(app, ["evaluate", "--synthetic", "--seed0", "5", "phantom-demo"])
+    assert result.exit_code == WRONG_USAGE
+    assert "seeds below 1000000 are for training" in sentence(result.stderr)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "evaluate"])
+def test_help_has_an_example_and_needs_no_torch(command: str) -> None:
+    check = (
+        "import sys, typer; from plugin.cli_training import add_training_commands;"
+        "app = typer.Typer(); add_training_commands(app);"
+        f"sys.argv = ['glionode', {command!r}, '--help'];"
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules)); app()"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert f"glionode {command}" in result.stdout
+    assert "Example:" in result.stdout
+    assert result.stdout.strip().endswith("False")

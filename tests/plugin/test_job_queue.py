@@ -1,0 +1,209 @@
+"""The queue on a real PostgreSQL, one for all tests here; each test has studies of its own."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from node_trial import new_study_uid
+from procrastinate import PsycopgConnector
+from procrastinate.manager import JobManager
+
+from plugin.database import SCHEMA_VERSION, Database, connected, set_up
+from plugin.embedded_postgres import DatabaseUnavailable
+from plugin.job_queue import QUEUE, JobQueue
+from plugin.jobs import Finished, Job, new_job
+
+
+@pytest.fixture
+def queue(database: Database) -> JobQueue:
+    with database.pool.connection() as connection:
+        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
+    return JobQueue(database)
+
+
+def job_of(study: str, *instances: str, model: str = "m") -> Job:
+    return new_job(study, instances, model)
+
+
+def states(database: Database) -> list[str]:
+    with database.pool.connection() as connection:
+        rows = connection.execute("SELECT state FROM glionode_jobs ORDER BY created_at, key").fetchall()
+    return [state for (state,) in rows]
+
+
+def nothing(_: psycopg.Connection[Any]) -> None:
+    return None
+
+
+def fetch(database: Database) -> tuple[str, int] | None:
+    """What a worker gets that is then killed: the key of its job, and the worker's number."""
+
+    async def ask() -> tuple[str, int] | None:
+        connector = PsycopgConnector(conninfo=database.url, min_size=1, max_size=1)
+        await connector.open_async()
+        try:
+            manager = JobManager(connector)
+            worker = await manager.register_worker()
+            job = await manager.fetch_job(queues=[QUEUE], worker_id=worker)
+            return (str(job.task_kwargs["key"]), worker) if job else None
+        finally:
+            await connector.close_async()
+
+    return asyncio.run(ask())
+
+
+def test_a_study_is_queued_once_whatever_the_model(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    assert queue.add(job_of(study, "1", "2"))
+    assert not queue.add(job_of(study, "2", "1"))
+    assert not queue.add(job_of(study, "1", "2", model="another"))
+    assert states(database) == ["queued"]
+    found = fetch(database)
+    assert found is not None
+    assert found[0] == job_of(study, "1", "2").key
+    assert fetch(database) is None
+
+
+def test_more_instances_supersede_a_waiting_job(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    old, new = job_of(study, "1"), job_of(study, "1", "2")
+    queue.add(old)
+    queue.add(new)
+    assert states(database) == ["superseded", "queued"]
+    assert queue.take(old.key) is None
+    assert queue.take(new.key) is not None
+
+
+def test_a_finished_job_stays_and_says_what_superseded_it(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    old, new = job_of(study, "1"), job_of(study, "1", "2")
+    queue.add(old)
+    taken = queue.take(old.key)
+    assert taken is not None
+    queue.finish(taken, Finished("segmented", None), "/results", nothing)
+    queue.add(new)
+    assert states(database) == ["segmented", "queued"]
+    with database.pool.connection() as connection:
+        row = connection.execute("SELECT superseded_by FROM glionode_jobs WHERE key = %s", (old.key,)).fetchone()
+    assert row == (new.key,)
+
+
+def test_what_is_finished_is_not_run_again(queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    taken = queue.take(job.key)
+    assert taken is not None
+    queue.finish(taken, Finished("not_eligible", "no ADC"), None, nothing)
+    assert queue.take(job.key) is None
+    assert queue.take("unknown") is None
+
+
+def test_outcome_and_outbox_are_one_transaction(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    taken = queue.take(job.key)
+    assert taken is not None
+
+    def fail(_: psycopg.Connection[Any]) -> None:
+        raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError):
+        queue.finish(taken, Finished("segmented", None), "/results", fail)
+    assert states(database) == ["running"]
+
+
+def test_the_job_of_a_dead_worker_is_taken_over_after_its_heartbeat(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    found = fetch(database)
+    assert found is not None
+    queue.take(job.key)
+    assert queue.take_over(20) == 0
+    assert fetch(database) is None
+    with database.pool.connection() as connection:
+        connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '21 s'")
+    assert queue.take_over(20) == 1
+    assert states(database) == ["queued"]
+    assert fetch(database) is not None
+
+
+def test_the_job_of_a_worker_without_a_row_is_taken_over(database: Database, queue: JobQueue) -> None:
+    queue.add(job_of(new_study_uid(), "1"))
+    assert fetch(database) is not None
+    with database.pool.connection() as connection:
+        connection.execute("DELETE FROM procrastinate_workers")
+    assert queue.take_over(20) == 1
+    assert fetch(database) is not None
+
+
+def test_a_job_that_the_queue_lost_is_queued_again(database: Database, queue: JobQueue) -> None:
+    queue.add(job_of(new_study_uid(), "1"))
+    with database.pool.connection() as connection:
+        connection.execute("DELETE FROM procrastinate_jobs")
+    assert queue.take_over(20) == 1
+    assert queue.take_over(20) == 0
+    assert fetch(database) is not None
+
+
+def test_a_worker_that_died_after_writing_down_the_outcome_costs_nothing(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    fetch(database)
+    taken = queue.take(job.key)
+    assert taken is not None
+    queue.finish(taken, Finished("segmented", None), "/results", nothing)
+    assert queue.take_over(0) == 0
+    assert states(database) == ["segmented"]
+    assert fetch(database) is None
+
+
+def test_after_three_lost_workers_a_job_is_parked(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    for _ in range(3):
+        assert fetch(database) is not None
+        assert queue.take(job.key) is not None
+        queue.take_over(0)
+    assert states(database) == ["failed"]
+    assert fetch(database) is None
+
+
+def test_an_orderly_stop_does_not_count(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    for _ in range(5):
+        assert fetch(database) is not None
+        assert queue.take(job.key) is not None
+        assert queue.release() == 1
+    assert states(database) == ["queued"]
+
+
+def test_two_jobs_of_one_study_do_not_run_at_a_time(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    queue.add(job_of(study, "1"))
+    assert fetch(database) is not None
+    assert queue.take(job_of(study, "1").key) is not None
+    queue.add(job_of(study, "1", "2"))
+    assert fetch(database) is None
+    assert states(database) == ["running", "queued"]
+
+
+def test_the_tables_are_set_up_once_and_newer_ones_are_left_alone(database: Database) -> None:
+    set_up(database.pool)
+    with database.pool.connection() as connection:
+        rows = connection.execute("SELECT version FROM glionode_schema").fetchall()
+        connection.execute("INSERT INTO glionode_schema VALUES (%s)", (SCHEMA_VERSION + 1,))
+    try:
+        assert rows == [(SCHEMA_VERSION,)]
+        with pytest.raises(DatabaseUnavailable, match="newer glionode"):
+            set_up(database.pool)
+    finally:
+        with database.pool.connection() as connection:
+            connection.execute("DELETE FROM glionode_schema WHERE version > %s", (SCHEMA_VERSION,))
+
+
+def test_a_database_that_is_not_there_is_said(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.database._CONNECT_S", 0.2)
+    with pytest.raises(DatabaseUnavailable, match="does not answer"), connected(f"postgresql:///x?host={data_dir}"):
+        pass
