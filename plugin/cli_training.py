@@ -17,7 +17,7 @@ from plugin.terminal import FAILED, complain, refuse
 if TYPE_CHECKING:
     from models.package import ModelPackage
     from models.training.evaluate import HeadScore
-    from models.training.pretrain import PretrainSettings
+    from models.training.learner import PretrainSettings
     from models.training.pretrain import Progress as Trained
 
 
@@ -68,7 +68,8 @@ def pretrain(
     if importlib.util.find_spec("lightning") is None:
         raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
     from models.network import NetworkSettings
-    from models.training.pretrain import PretrainSettings, describe_package
+    from models.training.learner import PretrainSettings
+    from models.training.pretrain import describe_package
     from models.training.pretrain import pretrain as train
     from models.training.samples import SampleSettings
 
@@ -129,8 +130,10 @@ def evaluate(
     try:
         evaluation = measure(package, heads, seed0, _print_head)
         write_results(evaluation, _this_command())
+    except PackageBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
-        raise refuse(f"{exc}.", FAILED if isinstance(exc, PackageBroken) else 64) from exc
+        raise refuse(f"These settings cannot be used: {exc}.") from exc
     except OSError as exc:
         raise refuse(f"{package.folder} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     for summary in evaluation.labels:

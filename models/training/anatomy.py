@@ -4,11 +4,7 @@ Every organ is a distance field on a coarse grid (see `fields`), refined and thr
 are those of an adult head (brain about 132 x 168 x 130 mm); each head is scaled, turned and bent at random.
 """
 
-from dataclasses import dataclass
-from enum import IntEnum
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
@@ -23,71 +19,15 @@ from models.training.fields import (
     refine,
     smooth_union,
 )
+from models.training.head_shell import Build, draw_build, paint_shell
+from models.training.tissue import Tissue, TissueMap
 from models.training.tumour import Focus, TumourFields, Variant, draw_foci, push_aside, tumour_fields
-
-TissueMap = NDArray[np.uint8]
-"""A `Tissue` per voxel, (slices, rows, columns)."""
+from models.training.vessels import paint_vessels
 
 HEAD_EXTENT_MM = (200, 256, 204)
 """Extent of the grid along S, P, L: from the upper lip's height to above the vertex, air around the biggest heads."""
 HEAD_CENTRE_MM = (0.0, -6.0, 4.0)
 """Middle of that extent (x, y, z), seen from the middle of the brain."""
-
-
-class Tissue(IntEnum):
-    """What a voxel is made of."""
-
-    AIR = 0
-    MUSCLE = 1
-    FAT = 2
-    BONE = 3
-    MARROW = 4
-    CSF = 5
-    GREY = 6
-    WHITE = 7
-    DEEP_GREY = 8
-    VESSEL = 9
-    DURA = 10
-    CHOROID = 11
-    MUCOSA = 12
-    VITREOUS = 13
-    SPOT = 14
-    """Age change of white matter: bright on FLAIR, no tumour."""
-    ENHANCING = 15
-    NECROSIS = 16
-    NON_ENHANCING = 17
-    OEDEMA = 18
-
-
-@dataclass(frozen=True, slots=True)
-class _Build:
-    """The random proportions of one head."""
-
-    sulcus_half_width_mm: float
-    cortex_mm: float
-    gap_mm: float
-    """CSF between brain and dura."""
-    skull_mm: float
-    fat_mm: float
-    ventricle_scale: float
-    spot_level: float
-    """White matter whose noise exceeds this many standard deviations is a spot."""
-    cap_mm: float
-    """Thickness of the bright caps around the ventricles."""
-
-
-def _draw_build(generator: np.random.Generator) -> _Build:
-    atrophy = float(generator.uniform(0, 1))
-    return _Build(
-        sulcus_half_width_mm=0.35 + 0.75 * atrophy,
-        cortex_mm=float(generator.uniform(2.3, 3.0)),
-        gap_mm=1.5 + 3.0 * atrophy,
-        skull_mm=float(generator.uniform(4.5, 8)),
-        fat_mm=float(generator.uniform(2, 6)),
-        ventricle_scale=float(generator.uniform(0.75, 1.1)) + 0.25 * atrophy,
-        spot_level=float(generator.uniform(1.9, 4.0)),
-        cap_mm=float(generator.uniform(0, 2.5)) * float(generator.random() < 0.6),
-    )
 
 
 def paint_head(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> TissueMap:
@@ -97,7 +37,7 @@ def paint_head(generator: np.random.Generator, variant: Variant, spacing_mm: flo
         round(HEAD_EXTENT_MM[1] / spacing_mm / REFINEMENT) * REFINEMENT,
         round(HEAD_EXTENT_MM[2] / spacing_mm / REFINEMENT) * REFINEMENT,
     )
-    build = _draw_build(generator)
+    build = draw_build(generator)
     place = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
     place = _turn_and_bend(generator, place, spacing_mm * REFINEMENT)
     foci = draw_foci(generator, variant)
@@ -105,7 +45,7 @@ def paint_head(generator: np.random.Generator, variant: Variant, spacing_mm: flo
     tissue = _paint(generator, place, displaced, build, spacing_mm)
     if foci:
         fields = tumour_fields(generator, place, foci, spacing_mm * REFINEMENT)
-        _paint_tumour(tissue, refine(place.x), refine(_callosum(place)), fields, foci)
+        _paint_tumour(tissue, refine(place.x), refine(callosum(place)), fields, foci)
     return tissue
 
 
@@ -141,7 +81,7 @@ def _ventricles(at: Coordinates, scale: float) -> Field:
     return np.asarray(np.minimum(lateral, np.minimum(third, fourth)), dtype=np.float32)
 
 
-def _callosum(at: Coordinates) -> Field:
+def callosum(at: Coordinates) -> Field:
     """Depth in the block where white matter joins the hemispheres; positive inside, millimetres."""
     return np.asarray(np.minimum(25 - at.z, 43 - np.abs(at.y + 2)), dtype=np.float32)
 
@@ -163,7 +103,7 @@ def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacin
 
 
 def _paint(
-    generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: _Build, spacing_mm: float
+    generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: Build, spacing_mm: float
 ) -> TissueMap:
     """All tissues but the tumour. `outer` places skull and skin, `at` the brain that a tumour has pushed aside."""
     coarse_mm = spacing_mm * REFINEMENT
@@ -176,13 +116,13 @@ def _paint(
         ellipsoid(outer, (0, 17, -45), (12, 13, 42)),
         10,
     )
-    tissue = _paint_shell(generator, outer, refine(outer_brain) - build.gap_mm, build, coarse_mm)
+    tissue = paint_shell(generator, outer, refine(outer_brain) - build.gap_mm, build, coarse_mm)
     hull = refine(outer_brain) - build.gap_mm
     inside = hull < -0.8
 
     sulci = refine(_sulci(generator, at, cerebrum, coarse_mm))
     surface = -refine(cerebrum)
-    fissure = refine(np.hypot(at.x, np.maximum(0, _callosum(at))).astype(np.float32))
+    fissure = refine(np.hypot(at.x, np.maximum(0, callosum(at))).astype(np.float32))
     to_csf = np.minimum(surface, np.minimum(sulci, fissure)) - build.sulcus_half_width_mm
     parenchyma = (surface > 0) & inside
 
@@ -196,12 +136,12 @@ def _paint(
     tissue[parenchyma & (to_csf < build.cortex_mm)] = Tissue.GREY
     tissue[parenchyma & (to_csf < 0)] = Tissue.CSF
     _paint_deep(generator, tissue, at, build, coarse_mm)
-    _paint_vessels(generator, tissue, outer, hull, coarse_mm)
+    paint_vessels(generator, tissue, outer, refine(callosum(outer)), hull, coarse_mm)
     return tissue
 
 
 def _paint_deep(
-    generator: np.random.Generator, tissue: TissueMap, at: Coordinates, build: _Build, coarse_mm: float
+    generator: np.random.Generator, tissue: TissueMap, at: Coordinates, build: Build, coarse_mm: float
 ) -> None:
     """Deep grey matter, ventricles with plexus, and age changes of the white matter, in place."""
     fold = at.mirrored()
@@ -222,75 +162,10 @@ def _paint_deep(
     tissue[wet & (refine(ellipsoid(fold, (20, 24, 5), (2.5, 9, 3))) < 0)] = Tissue.CHOROID
 
 
-def _paint_vessels(
-    generator: np.random.Generator, tissue: TissueMap, at: Coordinates, hull: Field, coarse_mm: float
-) -> None:
-    """What takes up contrast without being tumour: vessels, sinuses, dura, falx, pituitary; in place."""
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
-    wet = (tissue == Tissue.CSF) & (hull < -0.8)
-    radius = float(generator.uniform(0.6, 1.3))
-    for wavelength, where in ((26, wet), (34, wet), (40, tissue == Tissue.WHITE)):
-        pair = [level_distance(noise(generator, shape, coarse_mm, wavelength), coarse_mm) for _ in range(2)]
-        tube = refine(np.hypot(pair[0], pair[1]).astype(np.float32))
-        # Perforating veins in the white matter are thinner than the vessels of the surface.
-        tissue[where & (tube < (radius if where is wet else 0.35 * radius))] = Tissue.VESSEL
-    x, y, z = refine(at.x), refine(at.y), refine(at.z)
-    dura_mm = 0.9 + 0.5 * refine(noise(generator, shape, coarse_mm, 50))
-    tissue[(hull < 0) & (hull > -dura_mm) & (tissue != Tissue.VESSEL)] = Tissue.DURA
-    midline = wet & (np.abs(x) < 0.7) & (refine(_callosum(at)) < -6) & (z > 0)
-    tissue[midline & (tissue == Tissue.CSF)] = Tissue.DURA
-    near_dura = (hull < -0.5) & (hull > -5.5) & (tissue != Tissue.AIR)
-    tissue[near_dura & (np.abs(x) < 3.5) & (z > -10) & (y > -75)] = Tissue.VESSEL
-    tissue[near_dura & (np.abs(z + 22) < 3) & (y > 35)] = Tissue.VESSEL
-    tissue[refine(ellipsoid(at, (0, -16, -33), (6, 5, 4))) < 0] = Tissue.MUCOSA
-
-
-def _paint_shell(
-    generator: np.random.Generator, at: Coordinates, hull: Field, build: _Build, coarse_mm: float
-) -> TissueMap:
-    """Everything outside the dura, and CSF inside it."""
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
-    fold = at.mirrored()
-    patchy = refine(noise(generator, shape, coarse_mm, 28))
-    scalp = hull - build.skull_mm - build.fat_mm * np.clip(1 + 0.25 * patchy, 0.5, 1.6) - 4
-    face = ellipsoid(at, (0, -52, -58), (62, 52, 72))
-    nose = ellipsoid(at, (0, -104, -52), (12, 14, 20))
-    neck = np.hypot(at.x / 1.1, at.y - 18) - 52 + 8 * (at.z > -45)
-    body = smooth_union(face, nose, 8)
-    below = smooth_union(body, np.maximum(neck, at.z + 42).astype(np.float32), 14)
-    skin = np.minimum(scalp, refine(below))
-    tissue = np.full(hull.shape, Tissue.AIR, dtype=np.uint8)
-    flesh = skin < 0
-    tissue[flesh] = Tissue.MUSCLE
-    tissue[flesh & (skin < -1.8) & ((skin > -1.8 - build.fat_mm) | (patchy > 0.8))] = Tissue.FAT
-    tissue[flesh & (skin < -10) & (patchy < -1.1) & (refine(at.y) < 0)] = Tissue.BONE
-    cord = np.hypot(at.x, at.y - 22)
-    spine = refine(np.where(at.z < -62, cord, 99).astype(np.float32))
-    for outer_mm, kind in ((20, Tissue.MARROW), (12, Tissue.BONE), (9, Tissue.CSF), (5, Tissue.WHITE)):
-        tissue[flesh & (spine < outer_mm)] = kind
-    eyes = refine(ellipsoid(fold, (32, -78, -30), (12, 12, 12)))
-    tissue[flesh & (eyes < 8)] = Tissue.FAT
-    tissue[eyes < 0] = Tissue.VITREOUS
-    cavities = np.minimum(ellipsoid(fold, (8, -72, -54), (7, 26, 15)), ellipsoid(fold, (30, -72, -60), (11, 14, 13)))
-    cavities = np.minimum(cavities, ellipsoid(at, (0, -20, -88), (11, 9, 24)))
-    cavities = np.minimum(cavities, ellipsoid(fold, (13, -86, -8), (10, 6, 10)))
-    hollow = refine(cavities)
-    tissue[flesh & (hollow < 2)] = Tissue.MUCOSA
-    tissue[hollow < 0] = Tissue.AIR
-    shell = (hull >= 0) & (hull < build.skull_mm)
-    tissue[shell] = Tissue.BONE
-    middle = np.abs(hull - build.skull_mm / 2)
-    tissue[shell & (middle < 0.22 * build.skull_mm * np.clip(1 + patchy, 0, 2))] = Tissue.MARROW
-    tissue[shell & (hollow < 0) & (hull > 2)] = Tissue.AIR
-    tissue[hull < 0] = Tissue.CSF
-    return tissue
-
-
 def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFields, foci: tuple[Focus, ...]) -> None:
     """The tumour over the brain, in place: oedema in white matter, then infiltration, rim and necrosis."""
     brain = np.isin(tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.SPOT))
-    # Tumour fills the sulci that it grows over, but neither ventricles nor the space outside the brain: what CSF has
-    # brain within about a sulcus' width counts as overgrown only inside the core.
+    # Tumour stays in brain tissue: sulci, ventricles and vessels keep what they hold.
     sides = {np.sign(focus.centre[0]) for focus in foci}
     reachable = np.ones(tissue.shape, dtype=bool)
     if len(sides) == 1:

@@ -31,6 +31,9 @@ from pipeline.volume import Geometry, Matrix, Volume
 Masks = NDArray[np.bool_]
 """(labels, slices, rows, columns)"""
 
+REGISTERED = AlignSettings()
+"""The node's own way of aligning."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
@@ -131,7 +134,7 @@ def evaluate(
     first_seed: int,
     report: Callable[[HeadScore], None],
     spacing_mm: float = 1.0,
-    alignment: AlignSettings = AlignSettings(),
+    alignment: AlignSettings = REGISTERED,
 ) -> Evaluation:
     """Scores of `heads` heads from `first_seed` on, the variants of heads taking turns.
 
@@ -152,7 +155,7 @@ def evaluate(
 
 
 def segment_head(
-    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = AlignSettings()
+    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Masks, Masks, Geometry]:
     """Scan a head, walk it through align, normalise, segment and restore; truth and found on the T1CE grid."""
     device = torch.device("cpu")

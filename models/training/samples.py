@@ -16,9 +16,9 @@ from torch.nn import functional
 from torch.utils.data import IterableDataset, get_worker_info
 
 from models.labels import Role
-from models.training.anatomy import Tissue
 from models.training.signal import Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.synthesis import LABEL_TISSUES, SyntheticHead, synthesise
+from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.normalise import normalise
 from pipeline.volume import Geometry

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import Role
-from models.training.anatomy import Tissue
+from models.training.tissue import Tissue
 
 Levels = NDArray[np.float32]
 """One value per `Tissue`, in its order."""

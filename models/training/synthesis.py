@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.labels import LABELS, Role
-from models.training.anatomy import HEAD_CENTRE_MM, Tissue, TissueMap, paint_head
+from models.training.anatomy import HEAD_CENTRE_MM, paint_head
 from models.training.fields import noise
 from models.training.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
+from models.training.tissue import Tissue, TissueMap
 from models.training.tumour import Variant
 from pipeline.volume import Geometry, Matrix, Volume
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.training.anatomy import HEAD_EXTENT_MM, Tissue, TissueMap, paint_head
+from models.training.anatomy import HEAD_EXTENT_MM, paint_head
+from models.training.tissue import Tissue, TissueMap
 from models.training.tumour import Variant
 
 SPACING = 3.0

@@ -14,14 +14,12 @@ pytest.importorskip("lightning", reason="training needs the extra: pip install '
 from models.network import NetworkSettings
 from models.package import IntendedUse, read_package, verify_package
 from models.training.export import LOG_FILE
+from models.training.learner import PretrainSettings
 from models.training.pretrain import (
     CHECKPOINT,
-    Pretraining,
-    PretrainSettings,
     Progress,
     describe_package,
     pretrain,
-    segmentation_loss,
 )
 from models.training.samples import CHANNELS, SampleSettings
 from models.weights import load_network
@@ -100,38 +98,3 @@ def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
     reports: list[Progress] = []
     run(tmp_path, dataclasses.replace(TOY, steps=100_000, minutes=0.02), reports)
     assert reports[-1].seconds < 60
-
-
-def test_the_learning_rate_warms_up_and_ends_small() -> None:
-    settings = dataclasses.replace(TOY, steps=100, warm_up_steps=10, learning_rate=1e-2)
-    module = Pretraining(settings)
-    configured = module.configure_optimizers()
-    schedule = configured["lr_scheduler"]["scheduler"]
-    rates = []
-    for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
-        configured["optimizer"].step()
-        schedule.step()
-    assert rates[0] == pytest.approx(1e-3, rel=0.01)
-    assert max(rates) == pytest.approx(1e-2, rel=0.05)
-    assert rates.index(max(rates)) == pytest.approx(9, abs=1)
-    assert rates[-1] < 2.5e-4
-
-
-def test_the_loss_is_small_where_the_answer_is_right_and_large_where_it_is_not() -> None:
-    truth = torch.zeros(1, 3, 8, 8, 8)
-    truth[:, 0, :4] = 1
-    right, dice = segmentation_loss(20 * (truth - 0.5), truth)
-    assert float(right) < 1e-3
-    assert dice == pytest.approx(torch.ones(3), abs=1e-3)
-    wrong, dice = segmentation_loss(20 * (0.5 - truth), truth)
-    assert float(wrong) > 5
-    # Nothing found of 256 voxels and 256 false ones: (0 + 100) / (256 + 256 + 100).
-    assert float(dice[0]) == pytest.approx(100 / 612, rel=1e-3)
-
-
-def test_contradictory_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit stride 8"):
-        PretrainSettings(samples=SampleSettings(stride=4))
-    with pytest.raises(ValueError, match="steps is 0"):
-        PretrainSettings(steps=0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from models.labels import Role
-from models.training.anatomy import Tissue
 from models.training.signal import B_VALUE_S_MM2, Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.synthesis import LABEL_TISSUES
+from models.training.tissue import Tissue
 
 SPREAD = 0.06
 

@@ -8,9 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from models.labels import Role
-from models.training.anatomy import Tissue
 from models.training.signal import draw_contrast, signal_levels
 from models.training.synthesis import LABEL_TISSUES, SyntheticHead, synthesise
+from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.volume import Geometry, Matrix
 

@@ -1,0 +1,116 @@
+"""One step of training: loss, optimiser, running mean of the weights. Knows no files and no packages."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from models.labels import LABELS
+from models.network import NetworkSettings, build_network
+from models.training.samples import CHANNELS, SampleSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainSettings:
+    """One run of pretraining."""
+
+    steps: int = 4000
+    """Optimiser steps at most."""
+    minutes: float | None = None
+    """Wall-clock limit of this call; the learning rate reaches its end by then. None: steps alone decide."""
+    seed: int = 1
+    learning_rate: float = 1e-3
+    """Peak of Adam's learning rate, after the warm-up."""
+    warm_up_steps: int = 100
+    threads: int = 1
+    """CPU threads of the network; the samples come from one more process."""
+    precision: str = "bf16-mixed"
+    """As Lightning names it; weights and their mean stay float32."""
+    workers: int = 1
+    """Processes that make samples; 0 makes them in the training process."""
+    log_every: int = 10
+    """Steps between lines of the training log."""
+    network: NetworkSettings = field(default_factory=lambda: NetworkSettings(init_filters=8))
+    samples: SampleSettings = field(default_factory=SampleSettings)
+
+    def __post_init__(self) -> None:
+        if self.samples.stride % self.network.stride:
+            raise ValueError(f"crops of multiples of {self.samples.stride} do not fit stride {self.network.stride}")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: at least 1")
+
+
+def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice loss plus binary cross-entropy (Wan et al. 2024 combine the two), and the soft Dice per label.
+
+    Both arguments are (batch, labels, slices, rows, columns). Overlap is summed over the whole batch, so that a crop
+    without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where
+    nothing is counts as 1.
+    """
+    probability = logits.sigmoid()
+    axes = (0, 2, 3, 4)
+    overlap = 2 * (probability * truth).sum(axes) + 100
+    dice = overlap / (probability.sum(axes) + truth.sum(axes) + 100)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth)
+    return (1 - dice).mean() + entropy, dice.detach()
+
+
+def _running_mean(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential mean whose memory grows from none to 300 steps, so that the first steps are soon forgotten."""
+    decay = min(0.997, (1 + float(count)) / (10 + float(count)))
+    return average.lerp(current, 1 - decay)
+
+
+class Pretraining(LightningModule):  # type: ignore[misc]
+    """The network, the running mean of its weights, and one step of its training."""
+
+    def __init__(self, settings: PretrainSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = build_network(settings.network, len(CHANNELS), len(LABELS))
+        # Lesions are rare: the first guess for a voxel is "not lesion", or the first steps only learn that.
+        nn.init.constant_(self.network.get_parameter("conv_final.2.conv.bias"), -3.0)
+        self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
+        self._started = time.monotonic()
+
+    def on_fit_start(self) -> None:
+        """Start the clock of `minutes`."""
+        self._started = time.monotonic()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Loss of one batch."""
+        channels, truth = batch
+        loss, dice = segmentation_loss(self.network(channels).float(), truth)
+        self.log("loss", loss.detach())
+        for label, value in zip(LABELS, dice, strict=True):
+            self.log(f"soft_dice_{label.name}", value)
+        self.log("learning_rate", self.optimizers().param_groups[0]["lr"])
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Fold the new weights into their mean."""
+        self.mean_network.update_parameters(self.network)
+
+    def share_done(self, step: int) -> float:
+        """How much of the run is over, 0 to 1: by steps or by the clock, whichever is further."""
+        by_steps = step / self.settings.steps
+        if not self.settings.minutes:
+            return min(1.0, by_steps)
+        return min(1.0, max(by_steps, (time.monotonic() - self._started) / 60 / self.settings.minutes))
+
+    def configure_optimizers(self) -> Any:
+        """Adam; linear warm-up, then half a cosine down to a hundredth."""
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / self.settings.warm_up_steps)
+            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.share_done(step))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,34 @@
+"""What a voxel of a synthetic head can be made of. Knows no shapes and no signals."""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+TissueMap = NDArray[np.uint8]
+"""A `Tissue` per voxel, (slices, rows, columns)."""
+
+
+class Tissue(IntEnum):
+    """What a voxel is made of."""
+
+    AIR = 0
+    MUSCLE = 1
+    FAT = 2
+    BONE = 3
+    MARROW = 4
+    CSF = 5
+    GREY = 6
+    WHITE = 7
+    DEEP_GREY = 8
+    VESSEL = 9
+    DURA = 10
+    CHOROID = 11
+    MUCOSA = 12
+    VITREOUS = 13
+    SPOT = 14
+    """Age change of white matter: bright on FLAIR, no tumour."""
+    ENHANCING = 15
+    NECROSIS = 16
+    NON_ENHANCING = 17
+    OEDEMA = 18
