@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmwrite
@@ -16,11 +17,14 @@ def write_dicom(dataset: Dataset, path: Path) -> None:
     Nothing half-written is ever seen under `path`. Raises OutputRefused where the disk is full or the folder is not
     writable; the hidden file is gone then.
     """
+    # Encoded in memory first: pydicom wraps an OSError of the disk in a text with a traceback.
+    content = BytesIO()
+    dcmwrite(content, dataset, enforce_file_format=True)
     hidden: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             hidden = Path(file.name)
-            dcmwrite(file, dataset, enforce_file_format=True)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         hidden.chmod(0o644)
