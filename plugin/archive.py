@@ -97,6 +97,7 @@ class EmbeddedArchive:
         """Make the folders and remove what an earlier run left unfinished; returns how many files that were."""
         for folder in (self._root, self._incoming):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
         leftovers = list(self._incoming.glob("*.part"))
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
@@ -169,9 +170,14 @@ class EmbeddedArchive:
         _sync_folder(self._root)
 
 
+def results_root(data_dir: Path) -> Path:
+    """The folder of all results."""
+    return data_dir / "results"
+
+
 def results_folder(data_dir: Path, study_instance_uid: str, job_key: str) -> Path:
     """Where the results of a job lie: a folder of its own, named by a hash so that its length is bounded."""
-    return data_dir / "results" / study_instance_uid / hashlib.sha256(job_key.encode()).hexdigest()[:16]
+    return results_root(data_dir) / study_instance_uid / hashlib.sha256(job_key.encode()).hexdigest()[:16]
 
 
 def _write_synced(path: Path, content: Iterable[bytes | memoryview]) -> None:

@@ -2,7 +2,11 @@
 
 Only the wheel's programs are used, not its Python: that one makes /root readable for all, leaves the server running
 after a kill -9, and then never stops it. Here the kernel ends the server with the process that started it
-(PR_SET_PDEATHSIG), it has no TCP port, and its socket lies in a folder that only its owner may enter.
+(PR_SET_PDEATHSIG), it has no TCP port, and nobody but the node's own user may enter the folder with its files:
+
+    <data folder>/postgres/            of the node's user, closed to all others; the socket lies here
+    <data folder>/postgres/cluster/    of the user that PostgreSQL runs as
+    <data folder>/postgres/log
 """
 
 import hashlib
@@ -11,6 +15,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -65,19 +70,19 @@ def embedded_url(data_dir: Path) -> str:
 
 
 def start_postgres(data_dir: Path) -> EmbeddedPostgres:
-    """Start the server whose files lie in `data_dir`/postgres, making them at the first time.
+    """Start the server whose files lie under `data_dir`, making them at the first time.
 
     The server lives no longer than the calling thread. Only one caller at a time may do this for a folder (the node
     holds a lock on it). Raises DatabaseUnavailable.
     """
-    cluster, log = data_dir / "postgres", data_dir / "postgres.log"
+    home = data_dir / "postgres"
+    cluster, log, sockets = home / "cluster", home / "log", _socket_folder(data_dir)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close_to_others(home)
+    _close_to_others(sockets)
     programs = _programs(cluster)
     run_as = _run_as(cluster)
     _end_orphan(cluster)
-    sockets = _socket_folder(data_dir)
-    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sockets.stat().st_uid not in (os.geteuid(), cluster.stat().st_uid):
-        raise DatabaseUnavailable(f"{sockets} belongs to another user; remove it or choose a shorter storage.data_dir.")
     if not (cluster / "PG_VERSION").is_file():
         _initialise(cluster, programs, run_as)
     options = [part for option in _SMALL for part in ("-c", option)]
@@ -113,6 +118,15 @@ def _wait_until_it_answers(server: EmbeddedPostgres, log: Path) -> None:
         time.sleep(0.02)
 
 
+def _close_to_others(folder: Path) -> None:
+    """Make a folder that only this process's user may enter; one that another user made is refused."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise DatabaseUnavailable(f"{folder} is not a folder of this user; remove it, or choose another data folder.")
+    folder.chmod(0o700)
+
+
 def _programs(cluster: Path) -> Path:
     """The folder of the programs that fit the files in `cluster`."""
     version = _VERSION
@@ -138,10 +152,11 @@ def _run_as(cluster: Path) -> list[str]:
     """What to put before a command so that it ends with the node and, where that is root's, runs as somebody else.
 
     PostgreSQL refuses to run as root. As `nobody` it could not enter a data folder or a virtual environment below
-    /root, so it keeps the one capability that lets it pass; nothing's permissions are changed.
+    /root, so it keeps the one capability that lets it pass; nothing's permissions are changed. That others who run as
+    `nobody` get at neither socket nor files is what the closed folder around them is for.
     """
     setpriv = shutil.which("setpriv")
-    cluster.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cluster.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() != 0:
         return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
     if setpriv is None:
@@ -181,26 +196,30 @@ def _end_orphan(cluster: Path) -> None:
     """End a server that outlived its node: one that is still shutting down, or where there was no setpriv."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
-        if Path(f"/proc/{pid}/cwd").resolve(strict=True) != cluster.resolve():
-            return
     except (OSError, ValueError, IndexError):
         return
-    _LOG.warning("a database server of an earlier run is still there; ending it")
     for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        try:
-            os.kill(pid, way)
-            deadline = time.monotonic() + _STOP_S
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                time.sleep(0.02)
-        except ProcessLookupError:
+        if not _works_in(pid, cluster):
             return
+        _LOG.warning("a database server of an earlier run is still there; ending it")
+        os.kill(pid, way)
+        deadline = time.monotonic() + _STOP_S
+        while _works_in(pid, cluster) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Whether a process lives and has this working folder; a number that another process got since has another one."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
+    except OSError:
+        return False
 
 
 def _socket_folder(data_dir: Path) -> Path:
     """Where the server's socket lies: with its files, or in a short place of our own where that path is too long."""
-    cluster = data_dir / "postgres"
-    if len(os.fsencode(cluster / _SOCKET_NAME)) <= _LONGEST_SOCKET:
-        return cluster
-    name = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
+    home = data_dir / "postgres"
+    if len(os.fsencode(home / _SOCKET_NAME)) <= _LONGEST_SOCKET:
+        return home
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"glionode-{os.geteuid()}-{name}"

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import psycopg
 
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
-from plugin.archive import EmbeddedArchive
+from plugin.archive import EmbeddedArchive, results_root
 from plugin.database import Database, running_database
 from plugin.delivery import Deliverer
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
@@ -52,6 +53,7 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(_stopped_by_signals(stop))
         stack.enter_context(node_lock(settings.data_dir))
+        _make_closed(results_root(settings.data_dir))
         leftovers = archive.open()
         if leftovers:
             _LOG.info("removed %d files that were never acknowledged", leftovers)
@@ -71,6 +73,11 @@ def serve(
         _watch(database, queue, keeper, stop)
         _LOG.info("stopping")
     _LOG.info("stopped")
+
+
+def _make_closed(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
 
 
 def _model(settings: Settings) -> ModelPackage:

@@ -63,7 +63,7 @@ class Reconciler:
                 self.touch(study)
             self._next_scan = monotonic + self._settings.rescan_every_s
         with self._lock:
-            touched = tuple(self._touched)
+            touched = sorted(self._touched)
         for study in touched:
             # Taken off before it is looked at: an instance that comes meanwhile puts it on again.
             with self._lock:
