@@ -1,0 +1,88 @@
+"""A model serves only with the node's labels, whatever their order in the network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.labels import LABELS
+from models.network import NetworkSettings, build_network
+from models.package import OutputLabel, read_package
+from models.weights import pack_weights
+from pipeline.errors import ModelUnusable
+from plugin.warm_model import WarmModel, warm_model
+
+MODEL_TOML = """
+format = 1
+name = "tiny"
+version = "1"
+intended_use = "research"
+[input]
+channels = ["ADC", "FLAIR", "T1CE"]
+spacing_mm = 2.0
+normalisation = "robust-head-1"
+[[output]]
+label = "flair_hyperintensity"
+threshold = 0.3
+[[output]]
+label = "enhancing_tumour"
+threshold = 0.6
+[[output]]
+label = "adc_abnormality"
+threshold = 0.5
+[network]
+init_filters = 8
+blocks_down = [1, 1]
+blocks_up = [1]
+upsample_mode = "nontrainable"
+[weights]
+sha256 = "SHA"
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder of installed packages with one, called tiny, whose output channels stand in another order."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    torch.manual_seed(0)
+    settings = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
+    weights, sha256 = pack_weights(build_network(settings, 3, 3))
+    (folder / "weights.safetensors").write_bytes(weights)
+    (folder / "model.toml").write_text(MODEL_TOML.replace("SHA", sha256))
+    return tmp_path
+
+
+def test_thresholds_and_channels_follow_the_labels_by_name(installed: Path) -> None:
+    model = warm_model("tiny", installed)
+    assert [label.name for label in LABELS] == ["enhancing_tumour", "adc_abnormality", "flair_hyperintensity"]
+    assert model.label_order == (1, 2, 0)
+    assert model.thresholds == (0.6, 0.5, 0.3)
+    assert model.identity.name == "tiny"
+
+
+def test_the_network_is_kept_for_each_device(installed: Path) -> None:
+    model = warm_model("tiny", installed)
+    cpu = torch.device("cpu")
+    assert model.on(cpu) is model.on(cpu)
+    assert model.on(cpu)(torch.zeros(1, 3, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+
+
+def test_other_labels_are_refused_with_a_remedy(installed: Path) -> None:
+    package = read_package(installed / "tiny")
+    brats = replace(package, labels=tuple(OutputLabel(name, 0.5) for name in ("TC", "WT", "ET")))
+    with pytest.raises(ModelUnusable, match=r"ET, TC, WT.*Fine-tune it"):
+        WarmModel(brats)
+
+
+def test_damaged_weights_are_refused(installed: Path) -> None:
+    weights = installed / "tiny" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelUnusable, match="sha256"):
+        warm_model("tiny", installed)
+
+
+def test_an_unknown_name_is_refused(installed: Path) -> None:
+    with pytest.raises(ModelUnusable, match="models list"):
+        warm_model("nobody", installed)
