@@ -1,17 +1,26 @@
 """One DICOM file's header, read once and without its pixels. Knows no series and no roles."""
 
 import io
+import mmap
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from pipeline.elements import ITEM, SEQUENCE_END, UNDEFINED, Buffer, Elements, Encoding, Irregular, walk
 
 PARSER_FAILURES = (
     ArithmeticError,
@@ -32,12 +41,22 @@ PARSER_FAILURES = (
 )
 """What a damaged header makes pydicom raise."""
 
-_PIXEL_TAGS = {(0x7FE0, 0x0010): False, (0x7FE0, 0x0008): True, (0x7FE0, 0x0009): True}
-"""Tags of pixels, and whether they are floating point."""
 _MAX_INFLATED = 2**30
 """Bytes that a deflated file may grow to: a guard against files made to exhaust memory."""
-_UNDEFINED = 0xFFFFFFFF
+_SMALL_FILE = 2**22
+"""Bytes up to which a file is read whole; of a larger one only the pages are read that the header takes."""
 _LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
+_NUMBER_CODES = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
+_PRIVATE_NUMBER_VRS = {
+    0x0019100C: "IS",  # Siemens b-value
+    0x0019100E: "FD",  # Siemens gradient direction
+    0x00431039: "IS",  # GE b-value, first of four
+    0x20011003: "FL",  # Philips b-value
+    0x00651009: "FD",  # United Imaging b-value
+    **dict.fromkeys((0x001910BB, 0x001910BC, 0x001910BD), "DS"),  # GE gradient direction
+    **dict.fromkeys((0x200510B0, 0x200510B1, 0x200510B2), "FL"),  # Philips gradient direction
+}
+_CHARACTER_SET, _TRANSFER_SYNTAX, _FLOAT_PIXELS = 0x00080005, 0x00020010, (0x7FE00008, 0x7FE00009)
 
 
 class NotDicom(ValueError):
@@ -62,51 +81,55 @@ class PixelPlace:
     is_float: bool
 
 
-class _BoundedReader(io.BufferedReader):
-    """A file that never reads past its end, so that a damaged length allocates nothing."""
-
-    def __init__(self, raw: io.FileIO, size: int) -> None:
-        super().__init__(raw)
-        self._size = size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self._size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
-
-
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Raw elements of one file, with forgiving access: what is absent or malformed reads as None, "" or ()."""
+    """Elements of one data set, with forgiving access: what is absent or malformed reads as None, "" or ()."""
 
-    dataset: Dataset
+    elements: Elements
+    little_endian: bool
     transfer_syntax_uid: str
     pixels: PixelPlace | None
 
     def text(self, tag: int) -> str:
         """A short string without its padding, in the default repertoire."""
-        return _as_text(_raw(self.dataset, tag)).strip(" \0")
+        return self._bytes(tag).decode("latin-1").strip(" \0")
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """A multi-valued string."""
-        text = _as_text(_raw(self.dataset, tag))
-        return tuple(part.strip(" \0") for part in text.split("\\")) if text.strip(" \0") else ()
+        text = self.text(tag)
+        return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
 
     def free_text(self, tag: int) -> str:
         """A string in the file's character set, blanks kept."""
-        value = _raw(self.dataset, tag)
-        if not isinstance(value, bytes):
-            return _as_text(value)
+        value = self._bytes(tag)
+        if value.isascii() and b"\x1b" not in value:
+            return value.decode("ascii").rstrip("\0")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an unknown character set must not stop a study
             try:
-                encodings = convert_encodings(list(self.texts(0x00080005)) or None)
+                encodings = convert_encodings(list(self.texts(_CHARACTER_SET)) or None)
                 return decode_bytes(value, encodings, {ord(char) for char in "\\\r\n\t\f"}).rstrip("\0")
             except PARSER_FAILURES:
                 return value.decode("latin-1").rstrip("\0")
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """Finite numbers, written as text or binary; () where one of them is none."""
-        return _as_numbers(self.dataset, tag)
+        value = self._bytes(tag)
+        if not value:
+            return ()
+        try:
+            code = _NUMBER_CODES.get(self._number_vr(tag))
+            if code is None:
+                numbers = tuple(
+                    float(part) for part in value.decode("latin-1").strip(" \0").split("\\") if part.strip()
+                )
+            else:
+                layout = struct.Struct(("<" if self.little_endian else ">") + code)
+                whole = len(value) // layout.size * layout.size
+                numbers = tuple(float(one) for (one,) in layout.iter_unpack(value[:whole]))
+        except (ValueError, KeyError, struct.error):
+            return ()
+        return numbers if all(-1e300 < number < 1e300 for number in numbers) else ()
 
     def number(self, tag: int) -> float | None:
         """The first of `numbers`."""
@@ -120,89 +143,33 @@ class Header:
 
     def items(self, tag: int) -> tuple["Header", ...]:
         """The items of a sequence."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                element = self.dataset.get(tag, None)
-                value = None if element is None else element.value
-                found = list(value) if isinstance(value, Sequence) else []
-        except PARSER_FAILURES:
-            found = []
-        return tuple(Header(item, self.transfer_syntax_uid, None) for item in found)
-
-
-def _raw(dataset: Dataset, tag: int) -> object:
-    try:
-        element = dataset.get_item(tag)
-    except PARSER_FAILURES:
-        return None
-    return None if element is None else element.value
-
-
-def _as_text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)) or hasattr(value, "__iter__"):
-        return "\\".join(str(part) for part in value)
-    return str(value)
-
-
-_BINARY_NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
-
-
-def _as_numbers(dataset: Dataset, tag: int) -> tuple[float, ...]:
-    try:
-        element = dataset.get_item(tag)
-        if element is None or element.value is None:
+        value = self.elements.get(tag, ("", b""))[1]
+        if not isinstance(value, list):
             return ()
-        value: object = element.value
-        if isinstance(value, bytes):
-            vr = element.VR
-            if vr is None or vr in ("UN", "US or SS"):
-                vr = _PRIVATE_NUMBER_VRS.get(tag) or pydicom.datadict.dictionary_VR(tag)
-            code = _BINARY_NUMBERS.get("US" if vr == "US or SS" else str(vr))
-            if code is not None:
-                order = "<" if getattr(element, "is_little_endian", True) else ">"
-                size = struct.calcsize(order + code)
-                value = struct.unpack(f"{order}{len(value) // size}{code}", value[: len(value) // size * size])
-            else:
-                value = [part for part in value.decode("latin-1").strip(" \0").split("\\") if part.strip()]
-        parts = value if isinstance(value, (list, tuple)) or hasattr(value, "__iter__") else [value]
-        numbers = tuple(float(part) for part in parts)
-    except PARSER_FAILURES:
-        return ()
-    return numbers if all(-1e300 < number < 1e300 for number in numbers) else ()
+        return tuple(Header(item, self.little_endian, self.transfer_syntax_uid, None) for item in value)
+
+    def _bytes(self, tag: int) -> bytes:
+        value = self.elements.get(tag, ("", b""))[1]
+        return value if isinstance(value, bytes) else b""
+
+    def _number_vr(self, tag: int) -> str:
+        vr = self.elements[tag][0]
+        if vr in ("", "UN"):
+            vr = _PRIVATE_NUMBER_VRS.get(tag) or pydicom.datadict.dictionary_VR(tag)
+        return "US" if vr == "US or SS" else vr
 
 
-_PRIVATE_NUMBER_VRS = {
-    0x0019100C: "IS",  # Siemens b-value
-    0x0019100E: "FD",  # Siemens gradient direction
-    0x00431039: "IS",  # GE b-value, first of four
-    0x20011003: "FL",  # Philips b-value
-    0x00651009: "FD",  # United Imaging b-value
-    **dict.fromkeys((0x001910BB, 0x001910BC, 0x001910BD), "DS"),  # GE gradient direction
-    **dict.fromkeys((0x200510B0, 0x200510B1, 0x200510B2), "FL"),  # Philips gradient direction
-}
-
-
-def read_header(path: Path, tags: list[int]) -> Header:
+def read_header(path: Path, tags: Iterable[int]) -> Header:
     """The elements `tags` of a file, and where its pixels lie. Raises NotDicom."""
+    wanted = frozenset(tags) | {_CHARACTER_SET}
     try:
-        size = path.stat().st_size
-        with io.FileIO(path) as raw, _BoundedReader(raw, size) as stream:
-            syntax_known = _looks_like_dicom(stream)
+        with path.open("rb") as stream:
+            size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom warns of what we read forgivingly
-                dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=not syntax_known, specific_tags=tags)
-            syntax = _transfer_syntax(dataset)
-            if syntax == DeflatedExplicitVRLittleEndian:
-                return _deflated(inflate(path), tags)
-            return Header(dataset, syntax, _find_pixels(stream, size, dataset))
+            if size <= _SMALL_FILE:
+                return _read(stream.read(), wanted)
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+                return _read(pages, wanted)
     except NotDicom:
         raise
     except OSError as exc:
@@ -211,17 +178,24 @@ def read_header(path: Path, tags: list[int]) -> Header:
         raise NotDicom("DICOM, but cut short or damaged inside its header", damaged=True) from exc
 
 
-def _deflated(inflated: bytes, tags: list[int]) -> Header:
-    stream = io.BytesIO(inflated)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
-    return Header(dataset, str(DeflatedExplicitVRLittleEndian), _find_pixels(stream, len(inflated), dataset))
+def inflate(path: Path) -> bytes:
+    """The data set of a deflated file, without preamble and file meta information. Raises NotDicom."""
+    return _inflated(path.read_bytes())
 
 
-def _looks_like_dicom(stream: io.BufferedReader) -> bool:
+def _read(buffer: Buffer, wanted: frozenset[int]) -> Header:
+    has_preamble = _looks_like_dicom(buffer)
+    if has_preamble:
+        try:
+            return _walked(buffer, wanted)
+        except Irregular:
+            pass
+    return _parsed(buffer, wanted, has_preamble)
+
+
+def _looks_like_dicom(buffer: Buffer) -> bool:
     """True with a preamble, False for plain elements without one. Raises NotDicom for anything else."""
-    start = stream.read(132)
+    start = buffer[:132]
     if not start:
         raise NotDicom("an empty file")
     if start[128:132] == b"DICM":
@@ -234,62 +208,113 @@ def _looks_like_dicom(stream: io.BufferedReader) -> bool:
     raise NotDicom("not a DICOM file")
 
 
-def _transfer_syntax(dataset: FileDataset) -> str:
-    named = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
-    if named:
-        return named
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return str(ImplicitVRLittleEndian)
-    return str(pydicom.uid.ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+def _meta_end(buffer: Buffer) -> int:
+    """Where the file meta information ends. Raises Irregular."""
+    # PS3.10 7.1: it starts with its own length in (0002,0000), a UL.
+    if buffer[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        raise Irregular("no length of the file meta information")
+    return 144 + int.from_bytes(buffer[140:144], "little")
 
 
-def _find_pixels(stream: io.BufferedIOBase, size: int, dataset: FileDataset) -> PixelPlace | None:
-    """pydicom stops at the tag of the pixels; their length tells whether all of them are there."""
-    implicit, little = dataset.original_encoding
-    order = "<" if little else ">"
-    start = stream.read(12)
+def _walked(buffer: Buffer, wanted: frozenset[int]) -> Header:
+    """The header by the quick way. Raises Irregular."""
+    start = _meta_end(buffer)
+    meta, _ = walk(buffer[:start], 132, Encoding(implicit=False, little_endian=True), frozenset({_TRANSFER_SYNTAX}))
+    value = meta.get(_TRANSFER_SYNTAX, ("", b""))[1]
+    syntax = value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
+    if not syntax:
+        raise Irregular("no transfer syntax")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        buffer, start = _inflated(buffer), 0
+    encoding = Encoding(syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
+    elements, end = walk(buffer, start, encoding, wanted)
+    return Header(elements, encoding.little_endian, syntax, _find_pixels(buffer, end, encoding))
+
+
+def _parsed(buffer: Buffer, wanted: frozenset[int], has_preamble: bool) -> Header:
+    """The header by pydicom, which copes with much that is not well formed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what we read forgivingly
+        stream = io.BytesIO(buffer) if isinstance(buffer, bytes) else buffer
+        options = {"stop_before_pixels": True, "specific_tags": list(wanted)}
+        dataset = pydicom.dcmread(stream, force=not has_preamble, **options)  # type: ignore[arg-type]
+        implicit, little = dataset.original_encoding
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
+        if syntax == DeflatedExplicitVRLittleEndian:
+            buffer = _inflated(buffer)
+            stream = io.BytesIO(buffer)
+            dataset = pydicom.dcmread(stream, force=True, **options)  # type: ignore[arg-type]
+        encoding = Encoding(bool(implicit), bool(little))
+        elements = _elements(dataset)
+    if not syntax:
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        syntax = str(ImplicitVRLittleEndian if implicit else explicit)
+    return Header(elements, encoding.little_endian, syntax, _find_pixels(buffer, stream.tell(), encoding))
+
+
+def _elements(dataset: Dataset) -> Elements:
+    """What pydicom read, as bytes; whatever cannot be had is left out."""
+    found: Elements = {}
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset.get_item(tag)
+            assert element is not None
+            value = element.value
+            vr = str(element.VR or "") or (pydicom.datadict.dictionary_VR(tag) if not tag.is_private else "")
+            if vr == "SQ" or isinstance(value, Sequence):
+                found[int(tag)] = ("SQ", [_elements(item) for item in dataset[tag].value])
+            elif isinstance(value, bytes):
+                found[int(tag)] = (vr, value)
+            elif int(tag) == _CHARACTER_SET and value:  # the one element that pydicom converts at once
+                found[int(tag)] = ("CS", "\\".join([value] if isinstance(value, str) else value).encode("latin-1"))
+        except PARSER_FAILURES:
+            continue
+    return found
+
+
+def _find_pixels(buffer: Buffer, place: int, encoding: Encoding) -> PixelPlace | None:
+    """The walk stops at the element of the pixels; its length tells whether all of them are there."""
+    start, order = buffer[place : place + 12], encoding.order
     if len(start) < 12:
         return None
     group, element = struct.unpack(order + "HH", start[:4])
-    if (group, element) not in _PIXEL_TAGS:
+    tag = group << 16 | element
+    if tag >> 16 != 0x7FE0:
         return None
-    is_float = _PIXEL_TAGS[group, element]
-    if implicit or start[4:6] not in _LONG_VRS:
-        length, offset = struct.unpack(order + "L", start[4:8])[0], stream.tell() - 4
+    if encoding.implicit or start[4:6] not in _LONG_VRS:
+        length, offset = struct.unpack(order + "L", start[4:8])[0], place + 8
     else:
-        length, offset = struct.unpack(order + "L", start[8:12])[0], stream.tell()
-    there = size - offset
-    if length != _UNDEFINED:
-        return PixelPlace(offset, min(length, there), length <= there and length > 0, False, is_float)
-    return PixelPlace(offset, there, _items_complete(stream, offset, size), True, is_float)
+        length, offset = struct.unpack(order + "L", start[8:12])[0], place + 12
+    there = len(buffer) - offset
+    is_float = tag in _FLOAT_PIXELS
+    if length != UNDEFINED:
+        return PixelPlace(offset, min(length, there), 0 < length <= there, False, is_float)
+    return PixelPlace(offset, there, _fragments_complete(buffer, offset), True, is_float)
 
 
-def _items_complete(stream: io.BufferedIOBase, offset: int, size: int) -> bool:
+def _fragments_complete(buffer: Buffer, place: int) -> bool:
     """Whether encapsulated pixels (PS3.5 A.4) run to their sequence delimiter."""
     items = 0
-    while offset + 8 <= size:
-        stream.seek(offset)
-        group, element, length = struct.unpack("<HHL", stream.read(8))
-        if (group, element) == (0xFFFE, 0xE0DD):
+    while place + 8 <= len(buffer):
+        group, element, length = struct.unpack("<HHL", buffer[place : place + 8])
+        tag = group << 16 | element
+        if tag == SEQUENCE_END:
             return items > 1  # the first item is the offset table
-        if (group, element) != (0xFFFE, 0xE000):
+        if tag != ITEM:
             return False
         items += 1
-        offset += 8 + length
+        place += 8 + length
     # Some archives drop the delimiter; the last item is whole where it ends with the file.
-    return items > 1 and offset == size
+    return items > 1 and place == len(buffer)
 
 
-def inflate(path: Path) -> bytes:
-    """The data set of a deflated file (PS3.5 A.5), without preamble and file meta information. Raises NotDicom."""
-    with path.open("rb") as stream:
-        start = stream.read(144)
-        # PS3.10 7.1: the meta information starts with its own length in (0002,0000), a UL.
-        length = int.from_bytes(start[140:144], "little")
-        stream.seek(144 + length)
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        inflated = inflater.decompress(stream.read(_MAX_INFLATED), _MAX_INFLATED)
+def _inflated(buffer: Buffer) -> bytes:
+    """PS3.5 A.5: what follows the file meta information is one raw deflate stream."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(buffer[_meta_end(buffer) :], _MAX_INFLATED)
+    except Irregular as exc:
+        raise NotDicom("a deflated file without the length of its meta information", damaged=True) from exc
     if inflater.unconsumed_tail:
         raise NotDicom(f"a deflated file of more than {_MAX_INFLATED // 2**20} MiB", damaged=True)
     return inflated

@@ -35,7 +35,7 @@ RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
 REAL_WORLD_MAPPING, SHARED_GROUPS = 0x00409096, 0x52009229
 CHARACTER_SET, TRANSFER_SYNTAX = 0x00080005, 0x00020010
 
-_TAGS = [
+HEADER_TAGS = [
     *(STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, MANUFACTURER),
     *(SERIES_DESCRIPTION, PROTOCOL_NAME, SERIES_NUMBER, ACQUISITION_NUMBER, INSTANCE_NUMBER, IMAGE_TYPE),
     *(ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME, CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART),
@@ -72,7 +72,7 @@ def scan(paths: Iterable[Path]) -> Scan:
     ignored: list[Ignored] = []
     for path in _files(paths):
         try:
-            header = read_header(path, _TAGS)
+            header = read_header(path, HEADER_TAGS)
             study_uid, series_uid, instance = _instance(path, header)
         except NotDicom as exc:
             ignored.append(Ignored(path, str(exc), exc.damaged))
