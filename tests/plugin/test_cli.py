@@ -1,0 +1,132 @@
+"""The command line: what it says, and its exit statuses. Whole studies are walked in tests/end_to_end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from models.package import BUNDLED
+from plugin.cli import app
+
+COMMANDS = ("segment", "explain", "phantom", "demo", "serve", "status", "check-config", "echo", "models", "pretrain")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("GLIONODE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GLIONODE_STORAGE__DATA_DIR", str(tmp_path / "data"))
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    """Exit status and all that was said."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], prog_name="glionode")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_worth_reading(command: str) -> None:
+    status, text = run(command, "--help")
+    assert status == 0
+    assert f"glionode {command}" in text
+    assert len(text.split()) > 30
+
+
+def test_wrong_usage_ends_with_64() -> None:
+    code = "from plugin.cli import main; main()"
+    for arguments in (["nonsense"], ["segment"], ["segment", "--nonsense", "a", "b"], ["phantom", "x", "--seed", "-1"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert result.returncode == 64, result.stderr
+        assert "Usage: glionode" in result.stderr
+
+
+def test_the_bundled_model_is_listed_shown_and_verified() -> None:
+    status, text = run("models", "list", "--json")
+    assert status == 0
+    (package,) = (each for each in json.loads(text) if each["name"] == "phantom-demo")
+    assert package["intended_use"] == "demonstration"
+    assert package["channels"] == ["ADC", "FLAIR", "T1CE"]
+    assert (BUNDLED / "phantom-demo" / "weights.safetensors").stat().st_size < 12e6
+    status, text = run("models", "show", "phantom-demo")
+    assert status == 0
+    assert "demonstration" in text.splitlines()[0].lower() or "demonstration" in text.splitlines()[2].lower()
+    status, text = run("models", "verify", "phantom-demo")
+    assert (status, package["sha256"] in text) == (0, True)
+
+
+def test_a_package_is_installed_and_goes_before_the_bundled_one(tmp_path: Path) -> None:
+    status, text = run("models", "install", BUNDLED / "phantom-demo")
+    assert status == 0, text
+    assert (tmp_path / "data" / "models" / "phantom-demo" / "model.toml").is_file()
+    _, listed = run("models", "list", "--json")
+    assert [each["name"] for each in json.loads(listed)].count("phantom-demo") == 2
+    assert json.loads(listed)[0]["folder"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_an_unknown_model(command: str) -> None:
+    status, text = run("models", command, "nobody")
+    assert status == 1
+    assert "no model package called 'nobody'" in text
+
+
+def test_a_folder_that_is_no_package_is_not_installed(tmp_path: Path) -> None:
+    status, text = run("models", "install", tmp_path)
+    assert status == 1
+    assert "no model.toml" in text
+
+
+def test_check_config_names_file_line_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "glionode.toml"
+    file.write_text("[listener]\nae_title = 'GLIONODE'\nprot = 104\n")
+    status, text = run("check-config", "--config", file)
+    assert status == 64
+    assert str(file) in text
+    assert "prot" in text
+    assert "3" in text
+
+
+def test_check_config_refuses_an_open_door(tmp_path: Path) -> None:
+    file = tmp_path / "glionode.toml"
+    file.write_text("[listener]\nhost = '0.0.0.0'\n")
+    status, text = run("check-config", "--config", file)
+    assert status == 64
+    assert "calling_ae_titles" in text
+
+
+def test_check_config_accepts_the_defaults_and_names_a_missing_model(tmp_path: Path) -> None:
+    assert run("check-config")[0] == 0
+    file = tmp_path / "glionode.toml"
+    file.write_text("[model]\nname = 'nobody'\n")
+    status, text = run("check-config", "--config", file)
+    assert status == 64
+    assert "nobody" in text
+
+
+def test_echo_knows_only_destinations_of_the_settings(tmp_path: Path) -> None:
+    status, text = run("echo", "pacs")
+    assert status == 64
+    assert "'pacs'" in text
+
+
+def test_status_of_a_node_that_does_not_run() -> None:
+    status, text = run("status")
+    assert status == 1
+    assert "not running" in text
+    status, text = run("status", "--json")
+    assert status == 1
+    assert json.loads(text)["running"] is None
+
+
+def test_a_phantom_of_an_unknown_kind(tmp_path: Path) -> None:
+    status, text = run("phantom", tmp_path / "out", "--variant", "imaginary")
+    assert status == 64
+    assert "unifocal" in text
+    assert not (tmp_path / "out").exists()
