@@ -9,7 +9,7 @@ import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.embedded_postgres import DatabaseUnavailable, embedded_url, start_postgres
+from plugin.embedded_postgres import DatabaseUnavailable, EmbeddedPostgres, embedded_url, start_postgres
 from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -69,6 +69,13 @@ class Database:
     pool: ConnectionPool
     embedded: bool
     """Whether nobody but this node uses it."""
+    server: EmbeddedPostgres | None = None
+    """The embedded server, in the process that runs it."""
+
+    def revive(self) -> None:
+        """See to it that the embedded server runs, in the thread that started it. Raises DatabaseUnavailable."""
+        if self.server is not None:
+            self.server.revive()
 
 
 def database_url(settings: Settings) -> str:
@@ -86,7 +93,7 @@ def running_database(settings: Settings) -> Iterator[Database]:
     try:
         with connected(database_url(settings)) as pool:
             set_up(pool)
-            yield Database(database_url(settings), pool, embedded=server is not None)
+            yield Database(database_url(settings), pool, server is not None, server)
     finally:
         if server is not None:
             server.stop()

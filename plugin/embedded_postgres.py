@@ -19,7 +19,6 @@ import stat
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _VERSION = "18"
 """The major version that the pinned wheel brings and that makes new clusters."""
 _SUPERUSER = "postgres"
+_ROOTS_OTHER_USER = "nobody"
 _LONGEST_SOCKET = 107
 """sun_path has 108 bytes with its final zero (unix(7))."""
 _SOCKET_NAME = ".s.PGSQL.5432"
@@ -39,29 +39,71 @@ _SMALL = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "tim
 _START_S = 120.0
 """After a crash the server replays its log first."""
 _STOP_S = 30.0
+_ORPHANS_S = 10.0
 
 
 class DatabaseUnavailable(GlionodeError):
     """The database does not start or does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
-    """A running server."""
+    """The running server; made by `start_postgres`. For the thread that made it."""
 
-    process: subprocess.Popen[bytes]
-    url: str
+    def __init__(self, command: list[str], log: Path, url: str) -> None:
+        self._command = command
+        self._log = log
+        self.url = url
+        self.process = self._launch()
+
+    def revive(self) -> bool:
+        """Start it again if it ended by itself. Returns whether it had. Raises DatabaseUnavailable."""
+        if self.process.poll() is None:
+            return False
+        _LOG.error("the database ended with exit code %s; starting it again", self.process.returncode)
+        deadline = time.monotonic() + _ORPHANS_S
+        while True:
+            try:
+                self.process = self._launch()
+                return True
+            except DatabaseUnavailable:
+                # Its own children notice its death a moment later, and until then it does not start.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def stop(self) -> None:
         """End it cleanly, whatever is still connected; by force after half a minute."""
-        for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, by force
-            if self.process.poll() is None:
-                self.process.send_signal(way)
-                try:
-                    self.process.wait(_STOP_S)
-                except subprocess.TimeoutExpired:
-                    continue
-            return
+        _end(self.process)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as output:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C in a terminal is for the node, which ends the database last
+            )
+        try:
+            self._wait_until_it_answers(process)
+        except BaseException:
+            _end(process)
+            raise
+        return process
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                psycopg.connect(self.url, connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as exc:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise DatabaseUnavailable(
+                        f"The embedded database does not start; {self._log} says why. Mend that, or use a server of "
+                        "your own with database.url."
+                    ) from exc
+            time.sleep(0.02)
 
 
 def embedded_url(data_dir: Path) -> str:
@@ -75,47 +117,30 @@ def start_postgres(data_dir: Path) -> EmbeddedPostgres:
     The server lives no longer than the calling thread. Only one caller at a time may do this for a folder (the node
     holds a lock on it). Raises DatabaseUnavailable.
     """
-    home = data_dir / "postgres"
-    cluster, log, sockets = home / "cluster", home / "log", _socket_folder(data_dir)
+    home, sockets = data_dir / "postgres", _socket_folder(data_dir)
+    cluster = home / "cluster"
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close_to_others(home)
     _close_to_others(sockets)
     programs = _programs(cluster)
-    run_as = _run_as(cluster)
+    run_as = _run_as()
     _end_orphan(cluster)
-    if not (cluster / "PG_VERSION").is_file():
-        _initialise(cluster, programs, run_as)
+    if not cluster.is_dir():
+        _make_cluster(cluster, programs, run_as)
     options = [part for option in _SMALL for part in ("-c", option)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*run_as, str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C in a terminal is for the node, which ends the database last
-        )
-    server = EmbeddedPostgres(process, embedded_url(data_dir))
-    try:
-        _wait_until_it_answers(server, log)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    command = [*run_as, str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets), *options]
+    return EmbeddedPostgres(command, home / "log", embedded_url(data_dir))
 
 
-def _wait_until_it_answers(server: EmbeddedPostgres, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            psycopg.connect(server.url, connect_timeout=5).close()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, by force
+        if process.poll() is not None:
             return
-        except psycopg.OperationalError as exc:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                raise DatabaseUnavailable(
-                    f"The embedded database does not start; {log} says why. It can be started again after that, or "
-                    "replaced by a server of your own with database.url."
-                ) from exc
-        time.sleep(0.02)
+        process.send_signal(way)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _close_to_others(folder: Path) -> None:
@@ -148,7 +173,7 @@ def _programs(cluster: Path) -> Path:
     return programs
 
 
-def _run_as(cluster: Path) -> list[str]:
+def _run_as() -> list[str]:
     """What to put before a command so that it ends with the node and, where that is root's, runs as somebody else.
 
     PostgreSQL refuses to run as root. As `nobody` it could not enter a data folder or a virtual environment below
@@ -156,7 +181,6 @@ def _run_as(cluster: Path) -> list[str]:
     `nobody` get at neither socket nor files is what the closed folder around them is for.
     """
     setpriv = shutil.which("setpriv")
-    cluster.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() != 0:
         return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
     if setpriv is None:
@@ -164,32 +188,28 @@ def _run_as(cluster: Path) -> list[str]:
             "PostgreSQL does not run as root, and setpriv (package util-linux) is missing to run it as another user. "
             "Run glionode as an ordinary user, or set database.url."
         )
-    nobody = pwd.getpwnam("nobody")
-    os.chown(cluster, nobody.pw_uid, nobody.pw_gid)
-    return [
-        setpriv,
-        f"--reuid={nobody.pw_uid}",
-        f"--regid={nobody.pw_gid}",
-        "--clear-groups",
-        "--inh-caps=+dac_override",
-        "--ambient-caps=+dac_override",
-        "--pdeathsig",
-        "INT",
-        "--",
-    ]
+    nobody = pwd.getpwnam(_ROOTS_OTHER_USER)
+    who = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return [setpriv, *who, *capability, "--pdeathsig", "INT", "--"]
 
 
-def _initialise(cluster: Path, programs: Path, run_as: list[str]) -> None:
-    # An attempt that was cut off left files without PG_VERSION's companions; initdb wants an empty folder.
-    for leftover in cluster.iterdir():
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+def _make_cluster(cluster: Path, programs: Path, run_as: list[str]) -> None:
+    """Make the server's files beside their place and rename them into it: a cluster is there whole or not at all."""
+    part = cluster.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam(_ROOTS_OTHER_USER)
+        os.chown(part, nobody.pw_uid, nobody.pw_gid)
     command = [str(programs / "initdb"), "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", _SUPERUSER]
-    done = subprocess.run([*run_as, *command, "-D", str(cluster)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*run_as, *command, "-D", str(part)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DatabaseUnavailable(
             f"The embedded database cannot be made in {cluster}: {done.stderr.strip()[-300:]} "
             "Choose another storage.data_dir or set database.url."
         )
+    part.rename(cluster)
 
 
 def _end_orphan(cluster: Path) -> None:

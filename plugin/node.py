@@ -18,7 +18,7 @@ from plugin.archive import EmbeddedArchive, results_root
 from plugin.database import Database, running_database
 from plugin.delivery import Deliverer
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
-from plugin.listener import Address, start_listener
+from plugin.listener import Address, Listener, start_listener
 from plugin.node_lock import RunningNode, announce, node_lock
 from plugin.reconcile import Reconciler
 from plugin.settings import Settings, Severity, check_settings, may_receive
@@ -41,7 +41,7 @@ def serve(
 ) -> None:
     """Run a node until `stop` is set or, on the main thread, SIGTERM or SIGINT comes.
 
-    It ends within about twice `shutdown.drain_s`. A kill -9 ends worker and database too. Raises SettingsWrong,
+    It drains for `shutdown.drain_s` and ends soon after. A kill -9 ends worker and database too. Raises SettingsWrong,
     ModelUnusable and DatabaseUnavailable before anything listens.
     """
     stop = stop or threading.Event()
@@ -60,18 +60,22 @@ def serve(
         database = stack.enter_context(running_database(settings))
         queue = JobQueue(database)
         queue.take_over(0.0 if database.embedded else STALLED_AFTER_S)
+        drain = _Drain(settings.shutdown.drain_s)
         keeper = WorkerKeeper(settings, database, queue, model.intended_use, make_segment)
-        stack.callback(keeper.stop, settings.shutdown.drain_s)
+        stack.callback(lambda: keeper.stop(drain.left_s()))
         keeper.check()
         reconciler = Reconciler(archive, queue, settings.study, model.weights_sha256)
-        stack.enter_context(_threads(_loops(settings, model, database, reconciler), settings.shutdown.drain_s))
-        address = _listen(settings, archive, reconciler, stack)
+        stack.enter_context(_threads(_loops(settings, model, database, reconciler), drain))
+        listener = _listen(settings, archive, reconciler)
+        stack.callback(lambda: listener.stop(drain.left_s()))
+        address = listener.address
         announce(settings.data_dir, RunningNode(os.getpid(), address.ae_title, address.host, address.port, time.time()))
         _LOG.info("listening as %s on %s:%d", address.ae_title, address.host, address.port)
         if on_ready is not None:
             on_ready(address)
         _watch(database, queue, keeper, stop)
         _LOG.info("stopping")
+        keeper.ask_to_end()
     _LOG.info("stopped")
 
 
@@ -98,16 +102,28 @@ def _loops(
     return loops
 
 
-def _listen(settings: Settings, archive: EmbeddedArchive, reconciler: Reconciler, stack: ExitStack) -> Address:
+class _Drain:
+    """The time that everything which ends has together, counted from the first that asks for it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+
+    def left_s(self) -> float:
+        """Seconds that are left, 0 at least."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        return max(0.0, self._deadline - time.monotonic())
+
+
+def _listen(settings: Settings, archive: EmbeddedArchive, reconciler: Reconciler) -> Listener:
     try:
-        listener = start_listener(settings.listener, archive, reconciler.touch)
+        return start_listener(settings.listener, archive, reconciler.touch)
     except OSError as exc:
         where = f"{settings.listener.host}:{settings.listener.port}"
         raise SettingsWrong(
             f"listener: nothing can listen on {where} ({exc.strerror}). Choose another listener.port, 0 for a free one."
         ) from exc
-    stack.callback(listener.stop, settings.shutdown.drain_s)
-    return listener.address
 
 
 def _watch(database: Database, queue: JobQueue, keeper: WorkerKeeper, stop: threading.Event) -> None:
@@ -115,6 +131,7 @@ def _watch(database: Database, queue: JobQueue, keeper: WorkerKeeper, stop: thre
     next_sweep = time.monotonic() + _SWEEP_EVERY_S
     while not stop.wait(_LOOK_EVERY_S):
         try:
+            database.revive()
             keeper.check()
             if time.monotonic() >= next_sweep:
                 queue.take_over(STALLED_AFTER_S)
@@ -125,7 +142,7 @@ def _watch(database: Database, queue: JobQueue, keeper: WorkerKeeper, stop: thre
 
 
 @contextmanager
-def _threads(loops: list[Callable[[threading.Event], None]], drain_s: float) -> Iterator[None]:
+def _threads(loops: list[Callable[[threading.Event], None]], drain: _Drain) -> Iterator[None]:
     """Run loops in threads of their own, and end them together."""
     stop = threading.Event()
     threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
@@ -135,9 +152,8 @@ def _threads(loops: list[Callable[[threading.Event], None]], drain_s: float) -> 
         yield
     finally:
         stop.set()
-        deadline = time.monotonic() + drain_s
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(drain.left_s())
 
 
 @contextmanager

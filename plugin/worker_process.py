@@ -183,15 +183,20 @@ class WorkerKeeper:
         if now >= self._not_before:
             self._start()
 
+    def ask_to_end(self) -> None:
+        """Let the worker end after its running job. Does not wait."""
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self, drain_s: float) -> None:
-        """Let the running job end for `drain_s` seconds, then end the worker; its job waits for the next start."""
+        """Wait `drain_s` seconds for the running job, then end the worker; its job waits for the next start."""
         process = self._process
         if process is None:
             return
-        process.terminate()
+        self.ask_to_end()
         process.join(drain_s)
         if process.is_alive():
-            _LOG.warning("the running job is not done after %g s; it will be run again at the next start", drain_s)
+            _LOG.warning("the running job is not done in time; it will be run again at the next start")
             process.kill()
             process.join()
         process.close()

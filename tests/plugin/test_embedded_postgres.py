@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,16 +94,15 @@ def test_a_folder_too_long_for_a_socket(data_dir: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run it as an ordinary user here")
-def test_an_ordinary_user_runs_it(program: Callable[[str], str]) -> None:
+def test_an_ordinary_user_runs_it(data_dir: Path, program: Callable[[str], str]) -> None:
     nobody = pwd.getpwnam("nobody")
-    with tempfile.TemporaryDirectory(prefix="gn-") as folder:
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        # The capability is for Python alone, which may lie below /root.
-        way = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-        capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-        command = [program("setpriv"), *way, *capability, sys.executable, "-c", USE, f"{folder}/data"]
-        root = str(Path(__file__).parents[2])
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    os.chown(data_dir, nobody.pw_uid, nobody.pw_gid)
+    # The capability is for Python alone, which may lie below /root.
+    way = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    command = [program("setpriv"), *way, *capability, sys.executable, "-c", USE, str(data_dir / "data")]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.stdout.split() == ["42", "0"], done.stderr
 
 
@@ -114,6 +112,17 @@ def test_files_of_another_version_are_refused(data_dir: Path) -> None:
     (cluster / "PG_VERSION").write_text("9\n")
     with pytest.raises(DatabaseUnavailable, match="PostgreSQL 9 made"):
         start_postgres(data_dir)
+
+
+def test_a_first_start_that_was_cut_off_is_begun_again(data_dir: Path) -> None:
+    part = data_dir / "postgres" / "cluster.part"
+    part.mkdir(parents=True)
+    (part / "PG_VERSION").write_text("18\n")
+    server = start_postgres(data_dir)
+    try:
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        server.stop()
 
 
 def test_files_that_are_broken_are_said_with_the_log(data_dir: Path) -> None:

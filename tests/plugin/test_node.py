@@ -371,6 +371,22 @@ def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: Mak
     assert runs(node) == 3
 
 
+def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node()
+    (node.orders / "hold").touch()
+    process = NodeInProcess(node, data_dir)
+    send(process.port, *instances_of(new_study_uid()))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    for pid, name in process.descendants().items():
+        if name == "postgres":
+            os.kill(pid, signal.SIGKILL)
+    assert send(process.port, *instances_of(new_study_uid())) == [0x0000] * 3
+    (node.orders / "hold").unlink()
+    wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
+    process.process.terminate()
+    assert process.process.wait(30) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: signal.Signals) -> None:
     node = make_node()
