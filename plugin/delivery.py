@@ -81,6 +81,7 @@ class Deliverer:
         self._destination = destination
         self._calling_ae_title = calling_ae_title
         self._settings = settings
+        self._away = False
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop`. What goes wrong is recorded in the outbox or logged, and tried again."""
@@ -124,11 +125,14 @@ class Deliverer:
         contexts = tuple(sorted({context for _, context in sendable}))
         try:
             with self._associate(contexts) as peer:
-                outbox.make_due(connection, self._destination.name)
+                if self._away:  # what waits because of that need wait no longer
+                    outbox.make_due(connection, self._destination.name)
+                    self._away = False
                 while left and not stop.is_set():
                     self._send_one(connection, peer, left[0])
                     left.pop(0)
         except PeerFailed as exc:
+            self._away = True
             for entry in left:
                 self._failed(connection, entry, str(exc))
 

@@ -58,12 +58,17 @@ def announce(data_dir: Path, node: RunningNode) -> None:
 
 
 def running_node(data_dir: Path) -> RunningNode | None:
-    """The node that serves this data folder and is ready; None where there is none."""
+    """The node that serves this data folder and is ready; None where there is none.
+
+    Raises SettingsWrong where the folder is another user's, so that nothing can be said.
+    """
     try:
         with (data_dir / _LOCK).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pass
+    except PermissionError as exc:
+        raise SettingsWrong(f"{data_dir} belongs to another user; ask as the user that the node runs as.") from exc
     except OSError:
         return None
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from models.package import PackageBroken, find_package
+from models.package import IntendedUse, PackageBroken, find_package
 from plugin.archive import is_uid
 from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
@@ -62,7 +62,7 @@ class Status:
 
 
 def read_status(settings: Settings) -> Status:
-    """How the node of these settings is doing, whether it runs or not."""
+    """How the node of these settings is doing, whether it runs or not. Raises SettingsWrong for another user's node."""
     node = running_node(settings.data_dir)
     free_mb = _free_mb(settings.data_dir)
     try:
@@ -92,17 +92,25 @@ def read_status(settings: Settings) -> Status:
         studies_received=_studies_received(settings.data_dir),
         database_answers=answers,
         jobs=jobs,
-        destinations=tuple(
-            DestinationStatus(
-                destination.name,
-                outbox.get(destination.name, {}),
-                errors.get(destination.name),
-                None if may_receive(destination, intended_use) else refusal(destination),
-            )
-            for destination in settings.destinations
-        ),
+        destinations=_destinations(settings, intended_use, outbox, errors),
         troubles=troubles,
     )
+
+
+def _destinations(
+    settings: Settings,
+    intended_use: IntendedUse | None,
+    objects: dict[str, dict[str, int]],
+    errors: dict[str, str],
+) -> tuple[DestinationStatus, ...]:
+    known = {destination.name: destination for destination in settings.destinations}
+    found = []
+    for name in [*known, *sorted(objects.keys() - known.keys())]:
+        refused = "it is no destination of the settings any more; its objects wait"
+        if name in known:
+            refused = "" if may_receive(known[name], intended_use) else refusal(known[name])
+        found.append(DestinationStatus(name, objects.get(name, {}), errors.get(name), refused or None))
+    return tuple(found)
 
 
 def _read(

@@ -19,7 +19,8 @@ from typing import Protocol
 
 from procrastinate import App, PsycopgConnector
 
-from models.package import IntendedUse
+from models.package import IntendedUse, PackageBroken
+from pipeline.errors import GlionodeError
 from plugin import outbox
 from plugin.archive import Archive, EmbeddedArchive, results_folder
 from plugin.database import Database, clear_trouble, connected, note_trouble
@@ -77,7 +78,7 @@ def run_worker(
         try:
             segment = make_segment()
         except Exception as exc:
-            note_trouble(pool, _PLACE, f"The model does not load: {_describe(exc)}")
+            note_trouble(pool, _PLACE, f"The model does not load. {_describe(exc)}")
             raise SystemExit(3) from exc
         clear_trouble(pool, _PLACE)
         archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
@@ -135,9 +136,8 @@ class _Work:
             outcome = self._segment(paths, folder)
             objects = tuple(outbox.OutgoingObject(_sop_instance_uid(path), path) for path in outcome.output_paths)
         except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
-            # Messages of strangers' exceptions may quote a header, so only kind and place are kept.
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
-            return Finished("failed", f"{_describe(exc)}. This is a fault of glionode; please report it."), ()
+            return Finished("failed", _describe(exc)), ()
         return Finished(outcome.status, outcome.reason), objects
 
 
@@ -229,9 +229,12 @@ def _sop_instance_uid(path: Path) -> str:
 
 
 def _describe(exc: BaseException) -> str:
+    """A sentence about an exception. Messages that are not ours may quote a header, so only kind and place are said."""
+    if isinstance(exc, GlionodeError | PackageBroken):
+        return str(exc)
     frames = traceback.extract_tb(exc.__traceback__)
     place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
-    return f"an unexpected {type(exc).__name__}{place}"
+    return f"An unexpected {type(exc).__name__}{place}: a fault of glionode; please report it."
 
 
 def _because(reason: str | None) -> str:

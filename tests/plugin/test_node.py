@@ -171,7 +171,7 @@ def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, ca
     wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
     assert runs(node) == 1
     (trouble,) = node.status().troubles
-    assert "an unexpected ValueError in stand_in_segmenter.py line" in trouble.message
+    assert "An unexpected ValueError in stand_in_segmenter.py line" in trouble.message
     node.end()
     output = capfd.readouterr()
     assert MARKER not in trouble.message + caplog.text + output.out + output.err
