@@ -152,12 +152,13 @@ def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
     """The fields of a series that rules ask for. `agents` counts the study's MR series with and without an agent."""
     images = series.instances
     first = images[len(images) // 2]
+    frames = [image for one in images for image in (one.frames or (one,))]
     in_all = set(first.image_type).intersection(*(set(one.image_type) for one in images))
     numbers: dict[str, float | None] = {
         "echo_time_ms": first.echo_time_ms,
         "repetition_time_ms": first.repetition_time_ms,
         "inversion_time_ms": first.inversion_time_ms,
-        "b_value": max((one.b_value for one in images if one.b_value is not None), default=None),
+        "b_value": max((one.b_value for one in frames if one.b_value is not None), default=None),
         "images": float(_image_count(series)),
         "orientations": float(_orientation_count(images)),
         "colour": float(first.samples_per_pixel != 1 or first.photometric_interpretation in ("RGB", "PALETTE COLOR")),
@@ -289,22 +290,16 @@ def _close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
 
 
 def _stack(series: Series) -> tuple[float, float]:
-    """Extent along the slice normal and typical spacing, mm; for multi-frame images from the slice thickness."""
+    """Extent along the slice normal and typical spacing, mm; from the slice thickness where there are no positions."""
     first = series.instances[0]
-    places: list[float] = []
-    if first.orientation is not None and all(one.number_of_frames == 1 for one in series.instances):
+    positions = [image.position_mm for one in series.instances for image in (one.frames or (one,)) if image.position_mm]
+    if first.orientation is not None and len(positions) > 1:
         a, b, c, d, e, f = first.orientation
         normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-        places = sorted(
-            {
-                round(sum(p * n for p, n in zip(one.position_mm, normal, strict=True)), 2)
-                for one in series.instances
-                if one.position_mm
-            }
-        )
-    if len(places) > 1:
-        gaps = sorted(right - left for left, right in pairwise(places))
-        return places[-1] - places[0], gaps[len(gaps) // 2]
+        places = sorted({round(sum(p * n for p, n in zip(one, normal, strict=True)), 2) for one in positions})
+        if len(places) > 1:
+            gaps = sorted(right - left for left, right in pairwise(places))
+            return places[-1] - places[0], gaps[len(gaps) // 2]
     thickness = first.slice_thickness_mm
     if thickness and math.isfinite(thickness):
         return thickness * _image_count(series), thickness

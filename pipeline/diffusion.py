@@ -11,8 +11,9 @@ MAPS = frozenset({"ADC", "EADC", "FA", "EXP", "TENSOR", "COLFA"})
 
 
 def is_derivable(series: Series) -> bool:
-    """Whether single-frame headers show images with b = 0 and b around 1000."""
-    values = [one.b_value for one in series.instances if one.b_value is not None and not MAPS & set(one.image_type)]
+    """Whether headers show images with b = 0 and b around 1000."""
+    images = [image for one in series.instances for image in (one.frames or (one,))]
+    values = [one.b_value for one in images if one.b_value is not None and not MAPS & set(one.image_type)]
     return any(within(value, B_NONE) for value in values) and any(within(value, B_WEIGHTED) for value in values)
 
 

@@ -155,6 +155,10 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
 
 def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.float64]:
     """The common normal of all slices, a unit vector."""
+    if any(frame.instance.number_of_frames > 1 and not frame.instance.frames for frame in frames):
+        raise IrregularSlices(
+            f"Series {uid}: multi-frame images that do not say where each frame stands. Send it as single slices."
+        )
     if any(frame.orientation is None or frame.position_mm is None for frame in frames):
         raise IrregularSlices(f"Series {uid}: images without position or orientation. Choose another series.")
     directions = np.array([frame.orientation for frame in frames], np.float64)

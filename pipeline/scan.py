@@ -9,8 +9,18 @@ from pathlib import Path
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
 
 from pipeline.errors import StudyUnreadable
+from pipeline.functional_groups import (
+    FRAME_GROUPS,
+    REAL_WORLD_MAPPING,
+    SHARED_GROUPS,
+    as_six,
+    as_spacing,
+    as_vector,
+    frame_headers,
+    real_world_scale,
+)
 from pipeline.header import Header, NotDicom, PixelPlace, read_header
-from pipeline.study import Ignored, Instance, RealWorldScale, Scan, Series, StoredPixels, Study
+from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 from pipeline.volume import Vector
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -32,7 +42,6 @@ POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
 BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION = 0x00280100, 0x00280101, 0x00280103
 RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
-REAL_WORLD_MAPPING, SHARED_GROUPS = 0x00409096, 0x52009229
 CHARACTER_SET, TRANSFER_SYNTAX = 0x00080005, 0x00020010
 
 HEADER_TAGS = [
@@ -44,7 +53,15 @@ HEADER_TAGS = [
     *(SIEMENS_GRADIENT, GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
     *(*GE_GRADIENT, *PHILIPS_GRADIENT),
-    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, CHARACTER_SET, TRANSFER_SYNTAX),
+    *(
+        RESCALE_INTERCEPT,
+        RESCALE_SLOPE,
+        REAL_WORLD_MAPPING,
+        SHARED_GROUPS,
+        FRAME_GROUPS,
+        CHARACTER_SET,
+        TRANSFER_SYNTAX,
+    ),
 ]
 
 
@@ -142,10 +159,11 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
     if not all(_UID.fullmatch(uid) for uid in uids):
         raise NotDicom("DICOM, but without its study, series or instance UID", damaged=header.pixels is None)
     study_uid, series_uid, sop_instance_uid, sop_class_uid = uids
-    groups = header.items(SHARED_GROUPS)
-    shared = _SharedGroups(header, groups[0] if groups else None)
     rows, columns = header.integer(ROWS) or 0, header.integer(COLUMNS) or 0
     frames = max(1, header.integer(NUMBER_OF_FRAMES) or 1)
+    per_frame = frame_headers(header, frames)
+    # An enhanced image stands for its first frame where its own header is silent.
+    first = per_frame[0] if per_frame else None
     return (
         study_uid,
         series_uid,
@@ -162,14 +180,14 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             has_pixels=_pixels_complete(header, rows * columns * frames),
             instance_number=header.integer(INSTANCE_NUMBER),
             image_type=tuple(part.upper() for part in header.texts(IMAGE_TYPE)),
-            position_mm=_vector(shared.numbers(POSITION, 0x00209113)),
-            orientation=_six(shared.numbers(ORIENTATION, 0x00209116)),
-            pixel_spacing_mm=_two(shared.numbers(PIXEL_SPACING, 0x00289110)),
+            position_mm=as_vector(header.numbers(POSITION)),
+            orientation=as_six(header.numbers(ORIENTATION)) or (first.orientation if first else None),
+            pixel_spacing_mm=as_spacing(header.numbers(PIXEL_SPACING)) or (first.pixel_spacing_mm if first else None),
             frame_of_reference_uid=header.text(FRAME_OF_REFERENCE_UID),
-            echo_time_ms=shared.number(ECHO_TIME, 0x00189114, 0x00189082),
-            repetition_time_ms=shared.number(REPETITION_TIME, 0x00189112),
-            inversion_time_ms=shared.number(INVERSION_TIME, 0x00189115, 0x00189079),
-            b_value=_b_value(header, shared),
+            echo_time_ms=_or(header.number(ECHO_TIME), first.echo_time_ms if first else None),
+            repetition_time_ms=_or(header.number(REPETITION_TIME), first.repetition_time_ms if first else None),
+            inversion_time_ms=_or(header.number(INVERSION_TIME), first.inversion_time_ms if first else None),
+            b_value=_b_value(header),
             temporal_position=header.integer(TEMPORAL_POSITION),
             acquisition_number=header.integer(ACQUISITION_NUMBER),
             contrast_agent=header.text(CONTRAST_AGENT) or ("named" if header.items(CONTRAST_AGENT_SEQUENCE) else None),
@@ -177,38 +195,18 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             sequence_variant=header.texts(SEQUENCE_VARIANT),
             body_part=header.text(BODY_PART),
             acquisition_type=header.text(ACQUISITION_TYPE),
-            slice_thickness_mm=shared.number(SLICE_THICKNESS, 0x00289110),
+            slice_thickness_mm=_slice_thickness(header),
             acquired_at=_acquired_at(header),
             echo_number=header.integer(ECHO_NUMBER),
             trigger_time_ms=header.number(TRIGGER_TIME),
             gradient=_gradient(header),
-            rescale_slope=_or(shared.number(RESCALE_SLOPE, 0x00289145), 1.0),
-            rescale_intercept=_or(shared.number(RESCALE_INTERCEPT, 0x00289145), 0.0),
-            real_world=real_world_scale(header) or (real_world_scale(groups[0]) if groups else None),
+            rescale_slope=_number(header, RESCALE_SLOPE, 1.0),
+            rescale_intercept=_number(header, RESCALE_INTERCEPT, 0.0),
+            real_world=real_world_scale(header),
             stored=_stored(header),
+            frames=per_frame,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _SharedGroups:
-    """A value of the header itself or, in a multi-frame image, of the functional groups that all its frames share."""
-
-    header: Header
-    groups: Header | None
-
-    def numbers(self, tag: int, group: int, inner_tag: int | None = None) -> tuple[float, ...]:
-        """`tag` of the header, else `inner_tag` (or the same tag) in the macro `group`."""
-        found = self.header.numbers(tag)
-        if found or self.groups is None:
-            return found
-        macro = self.groups.items(group)
-        return macro[0].numbers(inner_tag or tag) if macro else ()
-
-    def number(self, tag: int, group: int, inner_tag: int | None = None) -> float | None:
-        """The first of `numbers`."""
-        values = self.numbers(tag, group, inner_tag)
-        return values[0] if values else None
 
 
 def _pixels_complete(header: Header, values: int) -> bool:
@@ -237,19 +235,9 @@ def _stored(header: Header) -> StoredPixels | None:
     )
 
 
-def real_world_scale(header: Header) -> RealWorldScale | None:
-    """The first linear item of a RealWorldValueMappingSequence."""
-    for item in header.items(REAL_WORLD_MAPPING):
-        slope, intercept = item.number(0x00409225), item.number(0x00409224)
-        unit = next((one.text(0x00080100) for one in item.items(0x004008EA)), "")
-        if slope and intercept is not None:
-            return RealWorldScale(slope, intercept, unit)
-    return None
-
-
-def _b_value(header: Header, shared: _SharedGroups) -> float | None:
+def _b_value(header: Header) -> float | None:
     for tag in (B_VALUE, SIEMENS_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE):
-        value = shared.number(tag, 0x00189117, B_VALUE) if tag == B_VALUE else header.number(tag)
+        value = header.number(tag)
         if value is not None and 0 <= value < 1e5:
             return value
     value = header.number(GE_B_VALUE)
@@ -258,13 +246,13 @@ def _b_value(header: Header, shared: _SharedGroups) -> float | None:
 
 
 def _gradient(header: Header) -> Vector | None:
-    whole = _vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT))
+    whole = as_vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT))
     if whole is not None:
         return whole
     for tags in (GE_GRADIENT, PHILIPS_GRADIENT):
         parts = tuple(value for tag in tags if (value := header.number(tag)) is not None)
         if len(parts) == 3:
-            return _vector(parts)
+            return as_vector(parts)
     return None
 
 
@@ -273,17 +261,17 @@ def _acquired_at(header: Header) -> str:
     return "".join(char for char in joined.split("+")[0] if char.isdigit())
 
 
-def _or(value: float | None, default: float) -> float:
+def _slice_thickness(header: Header) -> float | None:
+    for groups in header.items(SHARED_GROUPS):
+        for measures in groups.items(0x00289110):
+            return measures.number(SLICE_THICKNESS)
+    return header.number(SLICE_THICKNESS)
+
+
+def _number(header: Header, tag: int, default: float) -> float:
+    value = header.number(tag)
     return default if value is None else value
 
 
-def _vector(values: tuple[float, ...]) -> Vector | None:
-    return (values[0], values[1], values[2]) if len(values) == 3 else None
-
-
-def _two(values: tuple[float, ...]) -> tuple[float, float] | None:
-    return (values[0], values[1]) if len(values) == 2 and min(values) > 0 else None
-
-
-def _six(values: tuple[float, ...]) -> tuple[float, float, float, float, float, float] | None:
-    return (values[0], values[1], values[2], values[3], values[4], values[5]) if len(values) == 6 else None
+def _or(value: float | None, other: float | None) -> float | None:
+    return other if value is None else value

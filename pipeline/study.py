@@ -32,6 +32,28 @@ class RealWorldScale:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """What the functional groups of a multi-frame image say of one frame (PS3.3 C.7.6.16). Absent values are None."""
+
+    position_mm: Vector | None
+    orientation: tuple[float, float, float, float, float, float] | None
+    pixel_spacing_mm: tuple[float, float] | None
+    image_type: tuple[str, ...]
+    echo_time_ms: float | None
+    repetition_time_ms: float | None
+    inversion_time_ms: float | None
+    b_value: float | None
+    gradient: Vector | None
+    temporal_position: int | None
+    acquisition_number: int | None
+    trigger_time_ms: float | None
+    stack: str
+    rescale_slope: float
+    rescale_intercept: float
+    real_world: RealWorldScale | None
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """The header fields of one SOP instance that choosing and reading need; absent ones are None or ()."""
 
@@ -80,6 +102,8 @@ class Instance:
     real_world: RealWorldScale | None = None
     stored: StoredPixels | None = None
     """None where the pixels are compressed or missing"""
+    frames: tuple[FrameHeader, ...] = ()
+    """One per frame of an enhanced image; empty where an image has no functional groups"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,10 @@ from pydicom.uid import (
 
 from pipeline import header as module
 from pipeline.elements import Elements, Encoding, Irregular, walk
-from pipeline.frames import FRAME_GROUPS
 from pipeline.header import Header, NotDicom, read_header
 from pipeline.scan import HEADER_TAGS
 
-TAGS = frozenset({*HEADER_TAGS, FRAME_GROUPS, 0x00080005})
+TAGS = frozenset(HEADER_TAGS)
 
 
 def comparable(elements: Elements) -> dict[int, object]:

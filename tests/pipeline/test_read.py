@@ -343,6 +343,15 @@ class TestRefused:
         with pytest.raises(IrregularSlices):
             read(make)
 
+    def test_multi_frame_images_without_places(self, make, box):
+        def as_multi_frame(dataset: Dataset, number: int) -> None:
+            dataset.NumberOfFrames = 2
+            dataset.PixelData = dataset.PixelData * 2
+
+        make.classic(box, change=as_multi_frame)
+        with pytest.raises(IrregularSlices, match="where each frame stands"):
+            read(make)
+
     def test_directions_that_are_none(self, make, box):
         def squash(dataset: Dataset, number: int) -> None:
             dataset.ImageOrientationPatient = ["1", "0", "0", "1", "0", "0"]

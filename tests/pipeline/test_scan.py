@@ -193,6 +193,15 @@ def test_a_leading_blank_of_a_description_is_kept(make, box):
     assert only_series(make.folder).description == " SAG T2"
 
 
+def test_an_enhanced_image_stands_for_its_first_frame(make, box):
+    make.enhanced(box)
+    (image,) = only_series(make.folder).instances
+    assert image.number_of_frames == len(image.frames) == 6
+    assert image.pixel_spacing_mm == (1.5, 1.25)
+    assert image.orientation == pytest.approx((1, 0, 0, 0, 1, 0))
+    assert image.frames[0].position_mm == pytest.approx(box.origin_mm)
+
+
 def test_a_media_directory_is_no_image(make, box):
     def as_directory(dataset: Dataset, number: int) -> None:
         dataset.SOPClassUID = MediaStorageDirectoryStorage

@@ -1,0 +1,102 @@
+"""What an enhanced multi-frame header says of each frame (PS3.3 C.7.6.16). Knows no series and no pixels."""
+
+from dataclasses import dataclass
+
+from pipeline.header import Header
+from pipeline.study import FrameHeader, RealWorldScale
+from pipeline.volume import Vector
+
+SHARED_GROUPS, FRAME_GROUPS, REAL_WORLD_MAPPING = 0x52009229, 0x52009230, 0x00409096
+_PLANE_POSITION, _PLANE_ORIENTATION, _PIXEL_MEASURES = 0x00209113, 0x00209116, 0x00289110
+_VALUE_TRANSFORMATION, _FRAME_CONTENT, _ECHO, _DIFFUSION = 0x00289145, 0x00209111, 0x00189114, 0x00189117
+_FRAME_TYPE, _CARDIAC, _TIMING, _MODIFIER, _DIRECTION = 0x00189226, 0x00189118, 0x00189112, 0x00189115, 0x00189076
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Functional groups of one frame: its own macro, else the shared one."""
+
+    own: Header
+    shared: Header | None
+
+    def macro(self, tag: int) -> Header | None:
+        for groups in (self.own, self.shared):
+            items = groups.items(tag) if groups is not None else ()
+            if items:
+                return items[0]
+        return None
+
+    def numbers(self, macro: int, tag: int) -> tuple[float, ...]:
+        item = self.macro(macro)
+        return item.numbers(tag) if item is not None else ()
+
+    def number(self, macro: int, tag: int) -> float | None:
+        values = self.numbers(macro, tag)
+        return values[0] if values else None
+
+    def integer(self, macro: int, tag: int) -> int | None:
+        item = self.macro(macro)
+        return item.integer(tag) if item is not None else None
+
+
+def frame_headers(header: Header, frame_count: int) -> tuple[FrameHeader, ...]:
+    """One per frame; empty where the header has not as many per-frame groups as frames."""
+    own = header.items(FRAME_GROUPS)
+    if len(own) != frame_count:
+        return ()
+    shared = next(iter(header.items(SHARED_GROUPS)), None)
+    return tuple(_frame_header(_Groups(item, shared)) for item in own)
+
+
+def real_world_scale(header: Header) -> RealWorldScale | None:
+    """The first linear item of a RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11)."""
+    for item in header.items(REAL_WORLD_MAPPING):
+        slope, intercept = item.number(0x00409225), item.number(0x00409224)
+        unit = next((one.text(0x00080100) for one in item.items(0x004008EA)), "")
+        if slope and intercept is not None:
+            return RealWorldScale(slope, intercept, unit)
+    return None
+
+
+def _frame_header(groups: _Groups) -> FrameHeader:
+    frame_type, content = groups.macro(_FRAME_TYPE), groups.macro(_FRAME_CONTENT)
+    slope, intercept = (groups.number(_VALUE_TRANSFORMATION, tag) for tag in (0x00281053, 0x00281052))
+    return FrameHeader(
+        position_mm=as_vector(groups.numbers(_PLANE_POSITION, 0x00200032)),
+        orientation=as_six(groups.numbers(_PLANE_ORIENTATION, 0x00200037)),
+        pixel_spacing_mm=as_spacing(groups.numbers(_PIXEL_MEASURES, 0x00280030)),
+        image_type=frame_type.texts(0x00089007) if frame_type is not None else (),
+        echo_time_ms=groups.number(_ECHO, 0x00189082),
+        repetition_time_ms=groups.number(_TIMING, 0x00180080),
+        inversion_time_ms=groups.number(_MODIFIER, 0x00189079),
+        b_value=groups.number(_DIFFUSION, 0x00189087),
+        gradient=_gradient(groups),
+        temporal_position=groups.integer(_FRAME_CONTENT, 0x00209128),
+        acquisition_number=groups.integer(_FRAME_CONTENT, 0x00209156),
+        trigger_time_ms=groups.number(_CARDIAC, 0x00209153),
+        stack=content.text(0x00209056) if content is not None else "",
+        rescale_slope=1.0 if slope is None else slope,
+        rescale_intercept=0.0 if intercept is None else intercept,
+        real_world=real_world_scale(groups.own) or (real_world_scale(groups.shared) if groups.shared else None),
+    )
+
+
+def _gradient(groups: _Groups) -> Vector | None:
+    diffusion = groups.macro(_DIFFUSION)
+    items = diffusion.items(_DIRECTION) if diffusion is not None else ()
+    return as_vector(items[0].numbers(0x00189089)) if items else None
+
+
+def as_vector(values: tuple[float, ...]) -> Vector | None:
+    """Three numbers, or None."""
+    return (values[0], values[1], values[2]) if len(values) == 3 else None
+
+
+def as_spacing(values: tuple[float, ...]) -> tuple[float, float] | None:
+    """Two positive numbers, or None."""
+    return (values[0], values[1]) if len(values) == 2 and min(values) > 0 else None
+
+
+def as_six(values: tuple[float, ...]) -> tuple[float, float, float, float, float, float] | None:
+    """Six numbers, or None."""
+    return (values[0], values[1], values[2], values[3], values[4], values[5]) if len(values) == 6 else None
