@@ -31,7 +31,9 @@ SPOKEN = {
         T1 tra na contrast | T1 efter kontrast | T1 med KM | T1 po KM | T1 kontrastli | GdT1WI | T1WI CE | CE T1
         T1 AX +PC | T1 MTC GD AX | AX T1 MT POST | COR POST GAD FS | SAG +C | T1 GADO SANS FS
         AX T1 DE CRANEO GADOLINIO | DOUBLE DOSE GAD AX T1 | T1 3D C/C | T1 CIV | T1 MPR + | AX T1 POST HEAD AND NECK
-        t1_mpr_tra_iso_gd | T1W post FS
+        t1_mpr_tra_iso_gd | T1W post FS | T1POST | AXT1POST | T1FS+C | AX T1 PG | AX GD T1 | T1_3D_GAD
+        T1 TSE + CONTRASTE | C+ SAG FSPGR BRAVO | T1 W/CON | CET1 | POST T1FS AX | T1 POST GAD PRE XRT | LAVA +C
+        T1SAG GD | STARVIBE POST | T1 SPIR GD | 3D_T1_CE | T1GADO | AX T1 PRE-OP POST GAD
     """,
     Role.T1: """
         t1_mprage_sag_p2_iso | AX T1 | SAG T1 FLAIR | T1 FLAIR AX | T1W_3D_TFE | 3D BRAVO | SAG MPRAGE PRE
@@ -39,7 +41,8 @@ SPOKEN = {
         T1 AX SEM CONTRASTE | T1 3D senza mdc | T1 SE AX PRE CONTRAST | AX T1 W/O CONTRAST | AX T1 WO
         T1 NON CONTRAST | T1 (Gray/White Contrast) | AX T1 pre-op | T1 vor KM | t1_tirm_tra_dark-fluid | T1 C-
         3DT1 | sT1W_3D_TFE | T1 precontrast | AX T1 POST OP | FSPGR SAG | IR-FSPGR | T1 S/C | AX T1 SPACE POST FOSSA
-        PRE AX T1 | T1 uten kontrast | T1 AX basal | T1 w/wo | T1 MTC | T1 POST RT
+        PRE AX T1 | T1 uten kontrast | T1 AX basal | T1 w/wo | T1 MTC | T1 POST RT | T1FLAIR | AXT1 | T1AX | T1FS
+        T1W FLAIR | FLAIR T1 | T1 NO GAD
     """,
     Role.FLAIR: """
         t2_tirm_tra_dark-fluid | t2_tirm_tra_dark-fluid_KM | AX T2 FLAIR | AX FLAIR POST | SAG CUBE T2 FLAIR
@@ -48,7 +51,8 @@ SPOKEN = {
         FLAIR cor | T2W_FLAIR_SENSE | t2_blade_tra_dark-fluid | AX T2 FLAIR GAD | T2 FLAIR (NO ANGLE)
         SAG T2 FLAIR CUBE POST | FLAIR (Gray/White Contrast) | T2_FLAIR_TRA | 3D T2 SPACE FLAIR
         FLAIR 3D SAG sans injection | t2_tirm_tra | T2FLAIR Ax | eFLAIR | AX FSE T2-FLAIR | t2_spc_ir_sag_p2_iso
-        Turbo FLAIR | tse_dark_fluid | T2 IR FLAIR | WIP FLAIR_longTR | AX IR FLAIR
+        Turbo FLAIR | tse_dark_fluid | T2 IR FLAIR | WIP FLAIR_longTR | AX IR FLAIR | T2AX FLAIR | T2FLAIRFS
+        AXFLAIR | flair3d | EPI FLAIR
     """,
     Role.ADC: """
         ADC | ADC map | ep2d_diff_b1000_ADC | dADC | Apparent Diffusion Coefficient (mm²/s)
@@ -56,7 +60,8 @@ SPOKEN = {
         resolve_3scan_trace_tra_ADC | ADC (10^-6 mm²/s) | Ax ADC | ADC-Karte | Carte ADC | Mapa ADC | Mappa ADC
         cartographie ADC | IsoADC | DWI b1000 ADC | ADC_DWI_b0_1000 | ep2d_diff_mddw_ADC | Reg DWI ADC | ADC SENSE
         Diffusion Coefficient Map | Coeficiente de difusión aparente | ADC (mm2/s) | ep2d_diff_tra_ADC_DFC_MIX
-        DWI: ADC | WIP ADC | ADCmap | MEAN ADC | Diff ADC | DWI_dADC | ADC_AX | DWI b0-1000 ADC
+        DWI: ADC | WIP ADC | ADCmap | MEAN ADC | Diff ADC | DWI_dADC | ADC_AX | DWI b0-1000 ADC | b1000ADC | DWIADC
+        ADCtra | APPARENT DIFFUSION
     """,
     Role.DWI: """
         ep2d_diff_3scan_trace_p2_TRACEW | Ax DWI | DWI b1000 | DTI 30 dir | DWI_TRACE | ep2d_diff_b0_b1000 | AX DTI
@@ -65,7 +70,7 @@ SPOKEN = {
     """,
     Role.T2: """
         AX T2 FSE | t2_tse_tra | T2W_TSE | AX T2 PROPELLER | T2 POST | T2 FRFSE | SAG T2 CUBE | t2_space_sag
-        T2 AX BLADE | T2_TSE_TRA_KM
+        T2 AX BLADE | T2_TSE_TRA_KM | T2AX | T2FS | AXT2
     """,
     None: """
         eADC | Exponential Apparent Diffusion Coefficient | ep2d_diff_eADC | Exp ADC | ADC_exp | T2* | T2_star
@@ -74,7 +79,8 @@ SPOKEN = {
         svs_se_30 | FA | ColFA | DTI_FA | tof_fl3d_tra | CE MRA | MRV | T1 map | gre_field_mapping | PD AX
         DUAL ECHO | MIP | Screen Save | FLAIR Segmentation | colour ADC fusion | B1 map | Calibration
         Phoenix Zip Report | QSM | MTT | T1 W WO SUBTRACTION | COR POST | FILT_PHA: AX SWAN | relCBV | Ax SWAN
-        AX MPGR T2* | DTI_TENSOR | SAG
+        AX MPGR T2* | DTI_TENSOR | SAG | AX GRE POST | CISS +C | MRV POST | DCE T1 POST | SWI POST GAD
+        AX EPI POST GAD
     """,
 }
 
