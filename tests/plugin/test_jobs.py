@@ -56,14 +56,14 @@ def test_a_lost_worker_puts_its_job_back() -> None:
 
 
 def test_a_job_that_keeps_ending_its_worker_is_left_alone() -> None:
-    job, runs = JOB, 0
-    while isinstance(action := next_action(job, Taken()), Run):
+    job, runs, action = JOB, 0, next_action(JOB, Taken())
+    while isinstance(action, Run) and runs < 10:
         runs += 1
-        job = replace(job, state=JobState.RUNNING, attempts=action.attempt)
-        if isinstance(lost := next_action(job, WorkerLost()), Record):
-            action = lost
-            break
-        job = replace(job, state=JobState.QUEUED)
+        running = replace(job, state=JobState.RUNNING, attempts=action.attempt)
+        action = next_action(running, WorkerLost())
+        if isinstance(action, Requeue):
+            job = replace(running, state=JobState.QUEUED)
+            action = next_action(job, Taken())
     assert runs == MAX_ATTEMPTS
     assert isinstance(action, Record)
     assert action.state is JobState.FAILED
