@@ -91,9 +91,16 @@ class SeriesMaker:
         return paths
 
     def enhanced(
-        self, geometry: Geometry, series: str = "enhanced", *, shuffle: int | None = None, **attributes: Any
+        self,
+        geometry: Geometry,
+        series: str = "enhanced",
+        *,
+        shuffle: int | None = None,
+        shared_slope: float | None = None,
+        frame_slope: float | None = None,
+        **attributes: Any,
     ) -> Path:
-        """One multi-frame file, its frames in any order; places in functional groups alone."""
+        """One multi-frame file, its frames in any order; places and rescale in functional groups alone."""
         dataset = self.header(series, **{"SOPClassUID": EnhancedMRImageStorage} | attributes)
         dataset.SOPInstanceUID = _uid(self.study, series, 1)
         dataset.InstanceNumber = 1
@@ -106,8 +113,18 @@ class SeriesMaker:
         measures.PixelSpacing = _decimals(geometry.spacing_mm[1:])
         orientation.ImageOrientationPatient = _orientation(geometry)
         shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+        frames = [_frame_groups(geometry, int(number)) for number in order]
+        for groups, slope in ((shared, shared_slope), *((frame, frame_slope) for frame in frames)):
+            if slope is not None:
+                transformation = Dataset()
+                transformation.RescaleSlope, transformation.RescaleIntercept, transformation.RescaleType = (
+                    slope,
+                    0,
+                    "US",
+                )
+                groups.PixelValueTransformationSequence = [transformation]
         dataset.SharedFunctionalGroupsSequence = [shared]
-        dataset.PerFrameFunctionalGroupsSequence = [_frame_groups(geometry, int(number)) for number in order]
+        dataset.PerFrameFunctionalGroupsSequence = frames
         dataset.PixelData = np.rint(landscape(geometry))[order].astype("<u2").tobytes()
         return self.write(dataset, f"{series}.dcm")
 

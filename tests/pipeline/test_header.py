@@ -74,6 +74,17 @@ def test_both_ways_agree_on_real_files(shared_data):
             assert_both_ways_agree(path)
 
 
+def test_pixels_are_complete_where_the_file_keeps_its_promise(make, box):
+    path = make.classic(box)[0]
+    whole = read_header(path, TAGS).pixels
+    assert whole is not None
+    assert (whole.complete, whole.length, whole.offset + whole.length) == (True, 36 * 40 * 2, path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    cut = read_header(path, TAGS).pixels
+    assert cut is not None
+    assert (cut.complete, cut.length) == (False, 36 * 40 * 2 - 1)
+
+
 def test_a_large_file_is_read_alike(make, box, monkeypatch):
     path = make.enhanced(box)
     small = read_header(path, TAGS)

@@ -184,6 +184,12 @@ class TestValues:
         make.classic(box, pixels=stored, change=rescale)
         assert read(make).pixels[:, 0, 0].tolist() == [10 * (1 + number) - 3 for number in range(6)]
 
+    @pytest.mark.parametrize(("slopes", "expected"), [((None, None), 1), ((2, None), 2), ((None, 3), 3), ((2, 3), 3)])
+    def test_rescale_of_enhanced_frames(self, make, box, slopes, expected):
+        make.enhanced(box, shared_slope=slopes[0], frame_slope=slopes[1])
+        volume = read(make)
+        np.testing.assert_allclose(volume.pixels, expected * np.rint(shown_there(volume)), rtol=1e-6)
+
     def test_signed_values_of_twelve_bits(self, make, box):
         stored = np.full(box.shape, -5)
         make.classic(box, pixels=stored & 0x0FFF, PixelRepresentation=1, BitsStored=12, HighBit=11)
