@@ -32,6 +32,8 @@ from plugin.study_inputs import read_inputs
 _LOG = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_TALKATIVE = ("highdicom", "procrastinate")
+"""Libraries that log a line a step; of a study they shall say nothing at all."""
 _PLACE = "worker"
 _LONGEST_PAUSE_S = 60.0
 _WELL_AFTER_S = 60.0
@@ -73,6 +75,8 @@ def run_worker(
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for `serve`, which ends us in its own time
     logging.basicConfig(level=log_level, format=LOG_FORMAT, stream=sys.stderr)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(max(log_level, logging.WARNING))
     with connected(url) as pool:
         database = Database(url, pool, embedded)
         try:
