@@ -79,6 +79,8 @@ class Explained:
     """The role that it would be taken for, if a model asks."""
     ruled_out: tuple[str, ...]
     """Why it is not taken for its role; empty where it is."""
+    note: str = ""
+    """What else it may serve for"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,9 @@ def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
         role = candidate.classification.role
         best = ranked[role][0] if role is not None and ranked[role] else None
         if best is candidate:
-            explained.append(Explained(candidate.series, candidate.classification, role, ()))
+            serves = not ranked[Role.ADC] and candidate in _diffusion(candidates)[:1]
+            note = "there is no ADC map; one can be computed from this series" if serves else ""
+            explained.append(Explained(candidate.series, candidate.classification, role, (), note))
             continue
         ruled_out = _ruled_out(candidate, best)
         explained.append(Explained(candidate.series, candidate.classification, None, ruled_out))
@@ -243,10 +247,11 @@ def _merits(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | 
     """What speaks for a candidate, the weightiest first; smaller is better. The words say why the smaller one wins."""
     later = tuple(-int(char) for char in one.acquired_at.ljust(20, "0")[:20])
     return (
-        ("its pixels are complete", float(not one.complete)),
         ("it is no reformat or processed copy", float(len(one.classification.bears(Effect.RANK)) > 0)),
         ("it covers the head", float(0 < one.extent_mm < HEAD_MM)),
         ("it is 3D or thin", float(not one.volumetric) if role not in (Role.ADC, Role.DWI) else 0.0),
+        # After what makes a series the right one: a damaged original is to be sent again, not replaced by second best.
+        ("its pixels are complete", float(not one.complete)),
         ("it was not broken off", float(one.images < COMPLETE * most)),
         ("it was acquired last", later),
         ("its series number is higher", -float(one.series.series_number or 0)),

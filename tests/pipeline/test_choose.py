@@ -151,8 +151,13 @@ class TestAmongCandidates:
 
     def test_one_whose_pixels_are_all_there(self, rules):
         cut = replace(T1CE, instances=(replace(T1CE.instances[0], has_pixels=False), *T1CE.instances[1:]))
-        assert taken(rules, Role.T1CE, cut, make_series(8, "t1_se_tra_KM", "T1")) == 8
-        assert taken(rules, Role.T1CE, cut) == 7
+        again = make_series(6, "t1_mprage_KM", "T1", slices=176, step_mm=1.0, acquisition_type="3D")
+        assert taken(rules, Role.T1CE, cut, again) == 6
+
+    def test_but_no_second_best_for_a_damaged_original(self, rules):
+        # Reading it fails by name, and the user sends it again; a thick series in its place would go unnoticed.
+        cut = replace(T1CE, instances=(replace(T1CE.instances[0], has_pixels=False), *T1CE.instances[1:]))
+        assert taken(rules, Role.T1CE, cut, make_series(8, "t1_se_tra_KM", "T1")) == 7
 
     def test_the_whole_head_before_orbits(self, rules):
         orbits = make_series(9, "t1 orbits KM", "T1", slices=160, step_mm=1.0)
@@ -262,6 +267,12 @@ class TestWithoutAnAdcMap:
     @pytest.mark.parametrize("b_values", [(0.0,), (1000.0,), (0.0, 500.0), (0.0, 3000.0)])
     def test_not_without_both_weightings(self, rules, b_values):
         assert taken(rules, Role.ADC, self.diffusion(*b_values)) is None
+
+    def test_it_is_explained(self, rules):
+        (told,) = explain(study(self.diffusion(0.0, 1000.0)), rules)
+        assert (told.taken_for, "computed" in told.note) == (Role.DWI, True)
+        told, _ = explain(study(self.diffusion(0.0, 1000.0), ADC), rules)
+        assert told.note == ""
 
     def test_a_setting_switches_it_off(self, rules):
         assert isinstance(choose(study(self.diffusion(0.0, 1000.0)), (Role.ADC,), rules, derive_adc=False), NotEligible)

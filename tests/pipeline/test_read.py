@@ -250,7 +250,7 @@ class TestSeveralVolumes:
 class TestRefused:
     def test_a_missing_slice(self, make, box):
         make.classic(box)[2].unlink()
-        with pytest.raises(IrregularSlices, match="1 of its slices"):
+        with pytest.raises(IrregularSlices, match="1 slice is missing"):
             read(make)
 
     def test_uneven_spacing(self, make, box):

@@ -22,7 +22,7 @@ from plugin.phantom import PhantomStudy, write_phantom
 from plugin.phantom_protocols import motion_parameters
 
 TUMOUR_MM = {"enhancing_tumour": 12.0, "adc_abnormality": 25.0, "flair_hyperintensity": 22.0}
-CENTRE_MM = np.array([20.0, -10.0, 15.0])
+CENTRE_MM = (20.0, -10.0, 15.0)
 LEVELS = {Role.T1: 300.0, Role.T1CE: 400.0, Role.T2: 500.0, Role.FLAIR: 350.0, Role.ADC: 800.0}
 
 
@@ -33,22 +33,26 @@ class BallHead:
     seed: int = 5
 
     def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
-        points = head_points(geometry, motion)
-        slope = points @ np.array([0.5, 0.0, 0.9])
-        inside = (points**2).sum(axis=-1) < 80**2
-        lesion = ((points - CENTRE_MM) ** 2).sum(axis=-1) < TUMOUR_MM["flair_hyperintensity"] ** 2
-        pixels = np.where(inside, LEVELS[role] + slope + 150 * lesion, 0)
-        return Volume(pixels.astype(np.float32), geometry)
+        x, y, z = head_points(geometry, motion)
+        lesion = ball(x, y, z, TUMOUR_MM["flair_hyperintensity"], CENTRE_MM)
+        values = LEVELS[role] + 0.5 * x + 0.9 * z + 150 * lesion
+        return Volume(np.where(ball(x, y, z, 80, (0, 0, 0)), values, 0).astype(np.float32), geometry)
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
-        distance = np.sqrt(((head_points(geometry, motion) - CENTRE_MM) ** 2).sum(axis=-1))
-        return np.stack([distance < TUMOUR_MM[label.name] for label in LABELS])
+        x, y, z = head_points(geometry, motion)
+        return np.stack([ball(x, y, z, TUMOUR_MM[label.name], CENTRE_MM) for label in LABELS])
 
 
-def head_points(geometry: Geometry, motion: Matrix | None) -> NDArray[np.float32]:
-    index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in geometry.shape), indexing="ij"), axis=-1)
+def ball(x, y, z, radius_mm, centre_mm):
+    return (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2 < radius_mm**2
+
+
+def head_points(geometry: Geometry, motion: Matrix | None) -> list[NDArray[np.float32]]:
+    """x, y and z in the head, each over (slices, rows, columns)."""
     to_head = np.linalg.inv(np.array(motion)) @ geometry.affine if motion is not None else geometry.affine
-    return index @ to_head[:3, :3].T.astype(np.float32) + to_head[:3, 3].astype(np.float32)
+    steps = np.ogrid[tuple(slice(size) for size in geometry.shape)]
+    rows = to_head.astype(np.float32)
+    return [sum(row[axis] * steps[axis].astype(np.float32) for axis in range(3)) + row[3] for row in rows[:3]]
 
 
 @pytest.fixture(scope="module")
