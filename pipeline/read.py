@@ -191,9 +191,9 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     tolerance = max(ROUNDING_MM, SPACING_TOLERANCE * typical)
     missing = int(np.rint(gaps[gaps > 1.5 * typical] / typical).sum() - (gaps > 1.5 * typical).sum())
     if missing:
+        lack = f"{missing} slices are" if missing > 1 else "1 slice is"
         raise IrregularSlices(
-            f"Series {uid}: about {missing} {'slices are' if missing > 1 else 'slice is'} missing ({len(frames)} are here, "
-            f"{typical:.2f} mm apart). Send the whole series."
+            f"Series {uid}: about {lack} missing ({len(frames)} here, {typical:.2f} mm apart). Send the whole series."
         )
     uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()
     if np.abs(gaps - typical).max() > tolerance or uneven > 2 * tolerance:

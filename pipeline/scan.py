@@ -157,7 +157,9 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
         raise NotDicom("a DICOMDIR; the files that it lists are read themselves")
     uids = [header.text(tag) for tag in (STUDY_UID, SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID)]
     if not all(_UID.fullmatch(uid) for uid in uids):
-        raise NotDicom("DICOM, but without its study, series or instance UID", damaged=header.pixels is None)
+        cut = header.pixels is None
+        why = "cut short or damaged before" if cut else "without"
+        raise NotDicom(f"DICOM, but {why} its study, series and instance UIDs", damaged=cut)
     study_uid, series_uid, sop_instance_uid, sop_class_uid = uids
     rows, columns = header.integer(ROWS) or 0, header.integer(COLUMNS) or 0
     frames = max(1, header.integer(NUMBER_OF_FRAMES) or 1)
