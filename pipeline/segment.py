@@ -1,5 +1,6 @@
 """Run the network over normalised channels. Knows no roles, no geometry and no files."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,12 +93,15 @@ def _sliding_window(channels: Tensor, network: Network, settings: SegmentSetting
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called "auto", "cuda" or "cpu"; "auto" is the GPU where there is one.
+    """The device called "auto", "cuda", "cuda:1" or "cpu"; "auto" is the GPU where there is one.
 
-    Raises ValueError for another name, and for "cuda" where torch finds no GPU.
+    Raises ValueError for another name, and for a GPU that torch does not find.
     """
-    if name not in ("auto", "cuda", "cpu"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ValueError(f"device {name!r} is unknown; choose auto, cuda or cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch finds no usable GPU; choose auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name} was asked for, but torch finds no such GPU; choose auto or cpu")
+    return device

@@ -1,7 +1,6 @@
 """The command `glionode`. Each command's own module is imported as it is registered; none imports torch for that."""
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from plugin.cli_node import add_node_commands
 from plugin.cli_phantom import add_phantom_commands
 from plugin.cli_segment import segment
 from plugin.cli_training import add_training_commands
+from plugin.logs import set_up_logging
 from plugin.terminal import WRONG_USAGE
 
 app = typer.Typer(
@@ -40,8 +40,7 @@ def options(
     ] = False,
 ) -> None:
     """Options of every command."""
-    level = logging.INFO if verbose else logging.ERROR
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(logging.INFO if verbose else logging.ERROR)
 
 
 app.command()(segment)

@@ -12,6 +12,7 @@ from rich.table import Table
 from models.package import IntendedUse, PackageBroken, find_package
 from pipeline.errors import GlionodeError
 from plugin.cli_segment import ConfigOption
+from plugin.logs import set_up_logging
 from plugin.terminal import FAILED, WRONG_USAGE, refuse
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def serve(config: ConfigOption = None) -> None:
     from plugin.workshop import StudySegmenter
 
     settings = _load(config)
-    logging.getLogger().setLevel(min(logging.getLogger().level, logging.INFO))
+    set_up_logging(logging.INFO)
     try:
         serve_node(settings, StudySegmenter(settings))
     except GlionodeError as exc:
@@ -54,7 +55,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from plugin.status import read_status
 
-    found = read_status(_load(config))
+    try:
+        found = read_status(_load(config))
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
     if as_json:
         print(json.dumps(found.as_json(), indent=1))
     else:

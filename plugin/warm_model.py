@@ -4,9 +4,9 @@ import copy
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from models.labels import LABELS
+from models.openvino_network import OpenVinoMissing, openvino_network
 from models.package import ModelPackage, PackageBroken, find_package
 from models.weights import load_network
 from pipeline.errors import ModelUnusable
@@ -17,8 +17,8 @@ from pipeline.segment import Network
 class WarmModel:
     """A verified package and its network, moved to a device at most once each."""
 
-    def __init__(self, package: ModelPackage) -> None:
-        """Load and check the weights. Raises ModelUnusable."""
+    def __init__(self, package: ModelPackage, cpu_engine: str = "torch") -> None:
+        """Load and check the weights; `cpu_engine` is "torch" or "openvino". Raises ModelUnusable."""
         names = {label.name for label in LABELS}
         given = {label.name for label in package.labels}
         if given != names:
@@ -27,10 +27,14 @@ class WarmModel:
                 f"{', '.join(sorted(names))}. Fine-tune it first."
             )
         try:
-            self._networks: dict[torch.device, nn.Module] = {torch.device("cpu"): load_network(package)}
+            self._module = load_network(package)
         except PackageBroken as exc:
             raise ModelUnusable(str(exc)) from exc
         self.package = package
+        self.cpu_engine = cpu_engine
+        self._networks: dict[torch.device, Network] = {}
+        if cpu_engine == "openvino":
+            self._networks[torch.device("cpu")] = self._by_openvino()
 
     @property
     def identity(self) -> ModelIdentity:
@@ -52,13 +56,19 @@ class WarmModel:
     def on(self, device: torch.device) -> Network:
         """The network on `device`."""
         if device not in self._networks:
-            self._networks[device] = copy.deepcopy(self._networks[torch.device("cpu")]).to(device)
+            self._networks[device] = copy.deepcopy(self._module).to(device)
         return self._networks[device]
 
+    def _by_openvino(self) -> Network:
+        try:
+            return openvino_network(self._module, len(self.package.channels), self.package.network.stride)
+        except OpenVinoMissing as exc:
+            raise ModelUnusable(str(exc)) from exc
 
-def warm_model(name: str, installed: Path | None) -> WarmModel:
+
+def warm_model(name: str, installed: Path | None, cpu_engine: str = "torch") -> WarmModel:
     """The package called `name`, ready to run. Raises ModelUnusable."""
     try:
-        return WarmModel(find_package(name, installed))
+        return WarmModel(find_package(name, installed), cpu_engine)
     except PackageBroken as exc:
         raise ModelUnusable(str(exc)) from exc

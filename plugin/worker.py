@@ -64,6 +64,7 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
     with watch("segment"):
         segmented = segment(channels, model.on, workshop.device, package.network.stride, workshop.segment)
         probabilities = segmented.probabilities[list(model.label_order)]
+        by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with watch("restore"):
         masks = restore(probabilities, aligned.grid, volumes[Role.T1CE].geometry, model.thresholds)
         adc, to_adc = volumes[Role.ADC], next(each for each in aligned.alignments if each.role is Role.ADC)
@@ -77,7 +78,7 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
         masks=masks,
         measurements=measurements,
         model=model.identity,
-        device=segmented.device,
+        device=segmented.device + (", OpenVINO" if by_openvino else ""),
     )
 
 

@@ -26,14 +26,12 @@ from plugin.archive import Archive, EmbeddedArchive, results_folder
 from plugin.database import Database, clear_trouble, connected, note_trouble
 from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
 from plugin.jobs import Finished, new_job
+from plugin.logs import set_up_logging
 from plugin.settings import Settings
 from plugin.study_inputs import read_inputs
 
 _LOG = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_TALKATIVE = ("highdicom", "procrastinate")
-"""Libraries that log a line a step; of a study they shall say nothing at all."""
 _PLACE = "worker"
 _LONGEST_PAUSE_S = 60.0
 _WELL_AFTER_S = 60.0
@@ -74,9 +72,7 @@ def run_worker(
     """The worker process's whole life: until SIGTERM, which lets a running job end, or until `serve` is gone."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for `serve`, which ends us in its own time
-    logging.basicConfig(level=log_level, format=LOG_FORMAT, stream=sys.stderr)
-    for library in _TALKATIVE:
-        logging.getLogger(library).setLevel(max(log_level, logging.WARNING))
+    set_up_logging(log_level)
     with connected(url) as pool:
         database = Database(url, pool, embedded)
         try:

@@ -36,7 +36,7 @@ def open_workshop(settings: Settings, model: str = "", device: str = "") -> Work
     Raises ModelUnusable, SettingsWrong, and ValueError for a device that is not there.
     """
     return Workshop(
-        model=warm_model(model or settings.model.name, settings.installed_models_dir),
+        model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.cpu_engine),
         rules=load_rules(),
         device=pick_device(device or settings.compute.device),
     )
