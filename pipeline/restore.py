@@ -8,6 +8,8 @@ from torch import Tensor
 from pipeline.resample import resample
 from pipeline.volume import IDENTITY, Geometry, Matrix
 
+Box = tuple[slice, slice, slice]
+
 
 def restore(
     probabilities: Tensor,
@@ -23,8 +25,33 @@ def restore(
     each label's threshold, so that an edge lies between voxels and
     not on the model's coarser grid. Outside of `grid` is no label.
     """
-    masks = np.empty((len(thresholds), *target.shape), bool)
+    masks = np.zeros((len(thresholds), *target.shape), bool)
     for label, threshold in enumerate(thresholds):
-        values = resample(probabilities[label : label + 1], grid, target, target_to_grid)[0]
-        masks[label] = (torch.nan_to_num(values, nan=0.0) >= threshold).cpu().numpy()
+        box = _reach(probabilities[label] >= threshold, grid, target, target_to_grid)
+        if box is not None:
+            values = resample(probabilities[label : label + 1], grid, target.cropped(box), target_to_grid)[0]
+            masks[label][box] = (torch.nan_to_num(values, nan=0.0) >= threshold).cpu().numpy()
     return masks
+
+
+def _reach(mask: Tensor, grid: Geometry, target: Geometry, target_to_grid: Matrix) -> Box | None:
+    """The part of `target` outside of which no mean of voxels around can reach the threshold; None for nothing.
+
+    A mean is never above its largest voxel, so a point needs a voxel of `mask` within the reach of interpolation
+    (one voxel) and of smoothing (about one voxel of the target).
+    """
+    extents = []
+    margin = 2 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm)))
+    for axis in range(3):
+        planes = torch.nonzero(mask.any(dim=[other for other in range(3) if other != axis])).flatten()
+        if planes.numel() == 0:
+            return None
+        extents.append((int(planes[0]) - margin, int(planes[-1]) + margin))
+    corners = np.array([[s, r, c, 1.0] for s in extents[0] for r in extents[1] for c in extents[2]])
+    index = (np.linalg.inv(target.affine) @ np.linalg.inv(np.array(target_to_grid)) @ grid.affine @ corners.T)[:3]
+    low = np.clip(np.floor(index.min(axis=1)).astype(int), 0, target.shape)
+    high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1, 0, target.shape)
+    if (low >= high).any():
+        return None
+    slices, rows, columns = (slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+    return slices, rows, columns

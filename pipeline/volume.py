@@ -1,6 +1,6 @@
 """Geometry and the voxels that stand in it. LPS, millimetres, arrays (slice, row, column). Knows no DICOM."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -62,6 +62,12 @@ class Geometry:
         """World coordinates of the middle of the grid."""
         middle = (np.array(self.shape, float) - 1) / 2
         return _vector(self.affine[:3, :3] @ middle + self.affine[:3, 3])
+
+    def cropped(self, box: tuple[slice, slice, slice]) -> Self:
+        """The geometry of `array[box]`; slices with a step or open ends are not taken."""
+        first = np.array([part.start for part in box], float)
+        corner = self.affine[:3, :3] @ first + self.affine[:3, 3]
+        return replace(self, shape=tuple(part.stop - part.start for part in box), origin_mm=_vector(corner))
 
     @classmethod
     def from_affine(cls, affine: NDArray[np.float64], shape: tuple[int, int, int], frame_of_reference_uid: str) -> Self:
