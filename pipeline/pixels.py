@@ -3,7 +3,6 @@
 import warnings
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pydicom
@@ -37,20 +36,13 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
     for number, frame in enumerate(frames):
         by_instance.setdefault(frame.instance.sop_instance_uid, []).append(number)
 
-    def fill(numbers: list[int]) -> None:
+    for numbers in by_instance.values():  # one after the other: the decoders hold the interpreter's lock
         stored = _stored_frames(frames[numbers[0]].instance, [frames[number].index for number in numbers], series_uid)
         for number, values in zip(numbers, stored, strict=True):
             frame = frames[number]
             np.multiply(values, np.float32(frame.rescale_slope), out=out[number], casting="unsafe")
             if frame.rescale_intercept:
                 out[number] += np.float32(frame.rescale_intercept)
-
-    if first.stored is not None:
-        for numbers in by_instance.values():
-            fill(numbers)
-    else:
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(fill, by_instance.values()))
     return out
 
 
