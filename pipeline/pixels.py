@@ -108,8 +108,9 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
         # The RLE decoder is written in Rust, whose panics are no Exception.
         if not isinstance(exc, (*PARSER_FAILURES, RuntimeError)) and type(exc).__name__ != "PanicException":
             raise
-        syntax = pydicom.uid.UID(instance.transfer_syntax_uid)
-        name = syntax.name if syntax.is_transfer_syntax else instance.transfer_syntax_uid
+        # A UID out of a damaged header must not warn once more.
+        syntax = pydicom.uid.UID(instance.transfer_syntax_uid, validation_mode=pydicom.config.IGNORE)
+        name = syntax.name if syntax.is_transfer_syntax else str(syntax) if syntax.is_valid else "unknown"
         raise PixelsUnreadable(
             f"Series {series_uid}: image {instance.sop_instance_uid} in transfer syntax {name} cannot be decoded. "
             "Send the series again, uncompressed (Explicit VR Little Endian)."
