@@ -117,6 +117,7 @@ def _group(
 def _algorithm(result: SegmentationResult) -> AlgorithmIdentification:
     identification = equipment.algorithm(result.model)[0]
     parameters = [f"{key}={value}" for key, value in equipment.algorithm_parameters(result.model).items()]
+    parameters += [f"{source.role}: {note}" for source in result.sources for note in source.notes]
     warning = equipment.use_warning(result.model)
     return AlgorithmIdentification(
         name=identification.AlgorithmName,

@@ -33,7 +33,9 @@ class SourceSeries:
     frames: tuple[Frame, ...]
     """One per slice of `geometry`, in slice order."""
     why: tuple[str, ...]
-    """Why this series was chosen for the role, and what was noticed in reading it."""
+    """Why this series was chosen for the role."""
+    notes: tuple[str, ...] = ()
+    """What was noticed in reading it, such as the factor of ADC units, or that the ADC map was computed here."""
 
 
 @dataclass(frozen=True, slots=True)

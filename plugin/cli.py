@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from plugin.cli_classify import classify, inspect
 from plugin.cli_explain import explain
 from plugin.cli_models import models_app
 from plugin.cli_node import add_node_commands
@@ -45,6 +46,8 @@ def options(
 
 app.command()(segment)
 app.command()(explain)
+app.command()(inspect)
+app.command()(classify)
 add_phantom_commands(app)
 add_node_commands(app)
 app.add_typer(models_app, name="models")

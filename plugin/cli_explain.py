@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.cli_segment import find_studies
+from plugin.cli_segment import ConfigOption, find_studies, site_rules
 from plugin.terminal import FAILED, refuse
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 def explain(
     source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder with DICOM; other files are ignored.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of studies.")] = False,
+    config: ConfigOption = None,
 ) -> None:
     """Say which series of each study would be taken for which role, with the evidence and what ruled the others out.
 
     Only headers are read. Descriptions are shown as they are in the files; nothing else of a header is.
     """
     from pipeline.choose import explain as explain_study
-    from pipeline.rules import load_rules
 
+    rules = site_rules(config)
     try:
         found = find_studies(source)
-        rules = load_rules()
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     explained = [(study, explain_study(study, rules)) for study in found.studies]

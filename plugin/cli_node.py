@@ -72,15 +72,20 @@ def check_config(config: ConfigOption = None) -> None:
 
     Exit status: 0 usable, 64 not usable. Warnings do not change it.
     """
+    from pipeline.rules import load_rules
     from plugin.settings import Severity, check_settings
 
     settings = _load(config)
     use, trouble = _intended_use(settings)
     findings = check_settings(settings, use)
+    try:
+        load_rules(settings.rules_path)
+    except GlionodeError as exc:
+        trouble = f"{trouble} {exc}".strip()
     for finding in findings:
         print(f"{finding.severity.value}: {finding.key}: {finding.text}")
     if trouble:
-        print(f"error: model.name: {trouble}")
+        print(f"error: {trouble}")
     if trouble or any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(WRONG_USAGE)
     print("The settings are usable.")

@@ -9,6 +9,7 @@ from pipeline.errors import GlionodeError
 from plugin.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, step_display
 
 if TYPE_CHECKING:
+    from pipeline.rules import Rules
     from pipeline.study import Scan
     from plugin.report import Report
     from plugin.workshop import Workshop
@@ -70,6 +71,17 @@ def find_studies(source: Path) -> "Scan":
             f"{source} holds no DICOM study ({len(found.ignored)} other files). Give the folder that holds the images."
         )
     return found
+
+
+def site_rules(config: Path | None) -> "Rules":
+    """The rules for choosing, with those of the site's settings; refuses with a sentence that names file and line."""
+    from pipeline.rules import load_rules
+    from plugin.settings import load_settings
+
+    try:
+        return load_rules(load_settings(config).rules_path)
+    except GlionodeError as exc:
+        raise refuse(str(exc)) from exc
 
 
 def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":

@@ -90,6 +90,15 @@ class StudySettings(_Section):
     """How often all studies are compared with their jobs; new arrivals are looked at without waiting for it."""
 
 
+class ChooseSettings(_Section):
+    """How the series of a study are chosen."""
+
+    rules_file: str = ""
+    """A site's own rules, in the form of pipeline/rules.toml; they extend and override the bundled ones."""
+    derive_adc: bool = True
+    """Without an ADC map, compute one from a diffusion series with b = 0 and b around 1000."""
+
+
 class ModelSettings(_Section):
     """Which model segments."""
 
@@ -153,6 +162,7 @@ class Settings(BaseSettings):
     listener: ListenerSettings = ListenerSettings()
     storage: StorageSettings = StorageSettings()
     study: StudySettings = StudySettings()
+    choose: ChooseSettings = ChooseSettings()
     model: ModelSettings = ModelSettings()
     compute: ComputeSettings = ComputeSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -181,6 +191,11 @@ class Settings(BaseSettings):
             return Path("/var/lib/glionode")
         state = os.environ.get("XDG_STATE_HOME", "")
         return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "glionode"
+
+    @property
+    def rules_path(self) -> Path | None:
+        """The site's own rules for choosing series, if there are any."""
+        return Path(self.choose.rules_file).expanduser() if self.choose.rules_file else None
 
     @property
     def installed_models_dir(self) -> Path:

@@ -36,7 +36,7 @@ def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch)
     started = datetime.now().astimezone()
     try:
         with watch("choose"):
-            selected = choose(study, workshop.wanted, workshop.rules)
+            selected = choose(study, workshop.wanted, workshop.rules, workshop.derive_adc)
         if isinstance(selected, NotEligible):
             return _leave(_ended(study, workshop, watch, Status.NOT_ELIGIBLE, selected.reason), (), out)
         result = _segment_volumes(study, selected, workshop, watch)
@@ -89,7 +89,8 @@ def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[Source
             series=choice.series,
             geometry=volumes[choice.role].geometry,
             frames=volumes[choice.role].frames,
-            why=(*choice.why, *volumes[choice.role].notes),
+            why=choice.why,
+            notes=volumes[choice.role].notes,
         )
         for choice in selected.choices
     )
@@ -103,7 +104,12 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], w
         model=result.model,
         device=result.device,
         roles=tuple(
-            RoleReport(source.role, source.series.series_instance_uid, source.series.description, source.why)
+            RoleReport(
+                source.role,
+                source.series.series_instance_uid,
+                source.series.description,
+                (*source.why, *source.notes),
+            )
             for source in result.sources
         ),
         alignment=result.alignments,

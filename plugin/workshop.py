@@ -1,16 +1,17 @@
 """What every study of a process is done with: model, rules, device. Opened once, then kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from models.labels import LABELS, Role
 from pipeline.align import AlignSettings
-from pipeline.rules import Rules, load_rules
+from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
 from plugin.settings import Settings
+from plugin.site_rules import SiteRules
 from plugin.warm_model import WarmModel, warm_model
 
 
@@ -21,6 +22,8 @@ class Workshop:
     model: WarmModel
     rules: Rules
     device: torch.device
+    derive_adc: bool = True
+    """Whether an ADC map may be computed from diffusion images where none was sent."""
     align: AlignSettings = field(default_factory=AlignSettings)
     segment: SegmentSettings = field(default_factory=SegmentSettings)
 
@@ -37,8 +40,9 @@ def open_workshop(settings: Settings, model: str = "", device: str = "") -> Work
     """
     return Workshop(
         model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.cpu_engine),
-        rules=load_rules(),
+        rules=SiteRules(settings.rules_path).current(),
         device=pick_device(device or settings.compute.device),
+        derive_adc=settings.choose.derive_adc,
     )
 
 
@@ -60,7 +64,8 @@ class StudySegmenter:
     def __call__(self) -> Callable[[Sequence[Path], Path], StudyOutcome]:
         """Load the model; the returned function takes a study's files and the folder for its results."""
         workshop = open_workshop(self.settings)
-        return lambda files, out: _segment_files(files, out, workshop)
+        rules = SiteRules(self.settings.rules_path)
+        return lambda files, out: _segment_files(files, out, replace(workshop, rules=rules.current()))
 
 
 def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop) -> StudyOutcome:

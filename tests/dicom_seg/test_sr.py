@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import highdicom as hd
@@ -154,6 +155,18 @@ def _items(report):
         item = waiting.pop()
         yield item
         waiting += item.get("ContentSequence", [])
+
+
+def test_what_was_noticed_in_reading_a_series_is_said(make_result, written):
+    result = make_result()
+    noted = "ADC computed here from 64 images with b = 0, 1000 s/mm2"
+    sources = tuple(replace(each, notes=(noted,)) if each.role is Role.ADC else each for each in result.sources)
+    said = [
+        item.value for item in _items(hd.sr.srread(written(replace(result, sources=sources))[1])) if "TextValue" in item
+    ]
+    assert said.count(f"ADC: {noted}") == len(LABELS)
+    unnoted = [item.value for item in _items(hd.sr.srread(written(result)[1])) if "TextValue" in item]
+    assert f"ADC: {noted}" not in unnoted
 
 
 def test_evidence_is_the_seg_and_every_image_that_took_part(make_result, written):

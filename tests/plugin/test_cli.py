@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from models.package import BUNDLED
 from plugin.cli import app
 
-COMMANDS = ("segment", "explain", "phantom", "demo", "serve", "status", "check-config", "echo", "models", "pretrain")
+COMMANDS = (
+    *("segment", "explain", "inspect", "classify", "phantom", "demo"),
+    *("serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +133,40 @@ def test_a_phantom_of_an_unknown_kind(tmp_path: Path) -> None:
     assert status == 64
     assert "unifocal" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_classify_answers_in_tsv_and_keeps_blanks(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(" t2_tirm_tra_dark-fluid \neADC\n")
+    status, text = run("classify", file)
+    assert status == 0
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert rows[0] == ["description", "role", "confidence", "why"]
+    assert [row[:2] for row in rows[1:]] == [[" t2_tirm_tra_dark-fluid ", "FLAIR"], ["eADC", "none"]]
+    assert 0 < float(rows[1][2]) <= 1
+
+
+def test_classify_takes_a_sites_own_rules_from_the_settings(tmp_path: Path) -> None:
+    rules, file, settings = tmp_path / "rules.toml", tmp_path / "list.txt", tmp_path / "glionode.toml"
+    rules.write_text('format = 1\n[[term]]\nname = "ours"\npattern = "zirkon"\nweights = { T1CE = 20 }\n')
+    settings.write_text(f"[choose]\nrules_file = {json.dumps(str(rules))}\n")
+    file.write_text("zirkon\n")
+    assert "zirkon\tnone" in run("classify", file)[1]
+    assert "zirkon\tT1CE" in run("classify", file, "--config", settings)[1]
+    rules.write_text(rules.read_text().replace("T1CE", "T9"))
+    status, text = run("check-config", "--config", settings)
+    assert status == 64
+    assert str(rules) in text
+    assert "line 3" in text  # where the rule has its name
+
+
+def test_classify_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    status, text = run("classify", tmp_path / "nothing.txt")
+    assert status == 64
+    assert "nothing.txt" in text
+
+
+def test_inspect_of_an_empty_folder(tmp_path: Path) -> None:
+    status, text = run("inspect", tmp_path)
+    assert status == 1
+    assert "no DICOM study" in text
