@@ -112,6 +112,7 @@ def pretrain(
         ("command", command),
         ("trained_on", "synthetic heads only"),
         ("steps", steps),
+        ("resumed_at_step", _steps_in(resume) if resume is not None else 0),
         ("seed", settings.seed),
         ("crop_edge", settings.samples.patch),
         ("batch", settings.samples.batch),

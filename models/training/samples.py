@@ -35,6 +35,16 @@ _VARIANTS = {
     Variant.NON_ENHANCING: 0.12,
     Variant.LESION_FREE: 0.12,
 }
+_FREE_SPREAD = np.full(len(Tissue), 0.12, np.float32)
+"""Spread of the logarithm of a tissue's brightness where contrast is drawn freely: little inside the brain, so that
+white and grey matter stay themselves; much outside, where fat suppression and coils do what they like."""
+_FREE_SPREAD[[Tissue.FAT, Tissue.MARROW, Tissue.MUSCLE, Tissue.BONE, Tissue.MUCOSA, Tissue.DURA, Tissue.VESSEL]] = 0.5
+_FREE_SPREAD[[Tissue.CSF, Tissue.VITREOUS]] = 0.35
+_BRIGHTER = {
+    Role.FLAIR: ([Tissue.OEDEMA, Tissue.NON_ENHANCING, Tissue.ENHANCING], 0.8),
+    Role.T1CE: ([Tissue.ENHANCING], 0.5),
+}
+"""Tissues of a lesion that may shine more than physics says, and by how much at most (logarithm)."""
 _POOL_CAPACITY = 240
 _RECENT = 12
 _NEW_HEAD_EVERY = 7
@@ -117,8 +127,7 @@ def _scan(
 ) -> Tensor:
     """(1, slices, rows, columns) of one sequence on the grid, with its own resolution, noise, bias and displacement."""
     voxel = _draw_voxel(generator, role, head.geometry.spacing_mm[0])
-    jitter = np.exp(0.05 * generator.standard_normal(len(Tissue))).astype(np.float32)
-    levels = torch.from_numpy(signal_levels(role, contrast) * jitter)[tissue] * uneven
+    levels = torch.from_numpy(signal_levels(role, contrast) * _draw_factors(role, generator))[tissue] * uneven
     if role is Role.ADC:
         weight = torch.from_numpy(echo_planar_levels(contrast))[tissue]
         native = functional.avg_pool3d(torch.stack((levels * weight, weight)), voxel)
@@ -128,6 +137,20 @@ def _scan(
         native = _weighted_image(native, generator)
     displacement = _draw_displacement(generator) if role is not Role.T1CE else np.eye(4)
     return resample_to(native, pooled(head.geometry, voxel), grid, displacement)
+
+
+def _draw_factors(role: Role, generator: np.random.Generator) -> NDArray[np.float32]:
+    """A factor for the brightness of each tissue: near 1 for half of the scans, drawn freely for the other half.
+
+    A network that met only what the signal equations say takes the grey matter of a real FLAIR for oedema.
+    """
+    spread = np.full(len(Tissue), 0.05, np.float32)
+    factors = np.ones(len(Tissue), np.float32)
+    if role is not Role.ADC and generator.random() < 0.5:
+        spread = _FREE_SPREAD
+        tissues, most = _BRIGHTER[role]
+        factors[tissues] = np.exp(generator.uniform(0, most))
+    return np.asarray(factors * np.exp(spread * generator.standard_normal(len(Tissue))), np.float32)
 
 
 def _weighted_image(native: Tensor, generator: np.random.Generator) -> Tensor:
