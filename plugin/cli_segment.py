@@ -1,5 +1,6 @@
 """The command `glionode segment`: a folder of DICOM to SEG, SR and report, with no server and no database."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pipeline.study import Scan
     from plugin.report import Report
     from plugin.workshop import Workshop
+
+logger = logging.getLogger(__name__)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file (glionode.toml).", show_default="$GLIONODE_CONFIG")
@@ -86,14 +89,19 @@ def site_rules(config: Path | None) -> "Rules":
 
 def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
     from plugin.stopwatch import STEPS, Stopwatch
-    from plugin.worker import process_study
+    from plugin.worker import defect_report, leave_failure, process_study
 
     reports = []
     with step_display(STEPS) as display:
         for number, study in enumerate(found.studies, start=1):
             display.begin(f"study {number} of {len(found.studies)}")
             folder = out if len(found.studies) == 1 else out / study.study_instance_uid
-            reports.append(process_study(study, workshop, folder, Stopwatch(display.step)))
+            watch = Stopwatch(display.step)
+            try:
+                reports.append(process_study(study, workshop, folder, watch))
+            except Exception as exc:
+                logger.info("study %s", study.study_instance_uid, exc_info=exc)
+                reports.append(leave_failure(defect_report(study, workshop, watch, exc), folder))
     for report in reports:
         _tell(report)
     return reports

@@ -1,7 +1,9 @@
 """One study from headers to SEG, SR and report. The only place that knows the whole way."""
 
 import logging
+import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from pipeline.read import read_volume
 from pipeline.restore import restore
 from pipeline.result import SegmentationResult, SourceSeries
 from pipeline.segment import segment
-from pipeline.study import Study
+from pipeline.study import Series, Study
 from pipeline.volume import Volume
 from plugin.out_folder import write_out
 from plugin.report import OutputReport, Report, RoleReport, Status
@@ -34,11 +36,13 @@ def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch)
     else is a defect of ours and is raised.
     """
     started = datetime.now().astimezone()
+    roles: tuple[RoleReport, ...] = ()
     try:
         with watch("choose"):
             selected = choose(study, workshop.wanted, workshop.rules, workshop.derive_adc)
         if isinstance(selected, NotEligible):
             return _leave(_ended(study, workshop, watch, Status.NOT_ELIGIBLE, selected.reason), (), out)
+        roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
         result = _segment_volumes(study, selected, workshop, watch)
         with watch("encode"):
             objects = encode(result, started)
@@ -47,7 +51,17 @@ def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch)
         return _leave(_segmented(result, objects, watch), objects, out)
     except GlionodeError as exc:
         logger.warning("study %s failed: %s", study.study_instance_uid, exc)
-        return _leave_failure(_ended(study, workshop, watch, Status.FAILED, str(exc)), out)
+        return leave_failure(replace(_ended(study, workshop, watch, Status.FAILED, str(exc)), roles=roles), out)
+
+
+def defect_report(study: Study, workshop: Workshop, watch: Stopwatch, exc: Exception) -> Report:
+    """The report of a study on which we failed for no reason that we know: kind and place, never a header's text."""
+    place = traceback.extract_tb(exc.__traceback__)[-1]
+    reason = (
+        f"A defect of glionode or of a library: {type(exc).__name__} in {Path(place.filename).name}, line "
+        f"{place.lineno}. Please report it with this line; other studies are not concerned."
+    )
+    return _ended(study, workshop, watch, Status.FAILED, reason)
 
 
 def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch: Stopwatch) -> SegmentationResult:
@@ -103,20 +117,16 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], w
         reason=None,
         model=result.model,
         device=result.device,
-        roles=tuple(
-            RoleReport(
-                source.role,
-                source.series.series_instance_uid,
-                source.series.description,
-                (*source.why, *source.notes),
-            )
-            for source in result.sources
-        ),
+        roles=tuple(_role(each.role, each.series, (*each.why, *each.notes)) for each in result.sources),
         alignment=result.alignments,
         labels=result.measurements,
         timings=watch.times,
         outputs=tuple(OutputReport(each.file_name, each.sop_class_uid, each.series_description) for each in objects),
     )
+
+
+def _role(role: Role, series: Series, why: tuple[str, ...]) -> RoleReport:
+    return RoleReport(role, series.series_instance_uid, series.description, why)
 
 
 def _ended(study: Study, workshop: Workshop, watch: Stopwatch, status: Status, reason: str) -> Report:
@@ -135,7 +145,8 @@ def _leave(report: Report, objects: tuple[EncodedObject, ...], out: Path) -> Rep
     return report
 
 
-def _leave_failure(report: Report, out: Path) -> Report:
+def leave_failure(report: Report, out: Path) -> Report:
+    """Write the report of a failed study if that is possible; it is given back in any case."""
     try:
         return _leave(report, (), out)
     except OutputRefused as exc:  # such as a full disk: the report goes to the caller alone
