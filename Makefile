@@ -35,5 +35,5 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,cpu,test]'
 	touch $@ $(VENV)/.installed
