@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from torch import nn
+from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
@@ -158,17 +158,24 @@ def segment_head(
     head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Masks, Masks, Geometry]:
     """Scan a head, walk it through align, normalise, segment and restore; truth and found on the T1CE grid."""
+    probabilities, grid, target = head_probabilities(head, package, network, alignment)
+    thresholds = {label.name: label.threshold for label in package.labels}
+    found = restore(probabilities, grid, target, tuple(thresholds[label.name] for label in LABELS))
+    return head.truth(target), found, target
+
+
+def head_probabilities(
+    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
+) -> tuple[Tensor, Geometry, Geometry]:
+    """Probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and the T1CE grid."""
     device = torch.device("cpu")
     volumes = scan_head(head, package.channels)
     aligned = align(volumes, package.channels, package.spacing_mm, package.network.stride, device, alignment)
     channels = normalise(aligned.channels, aligned.roles)
     segmented = segment(channels, lambda _: network, device, package.network.stride)
-    target = volumes[Role.T1CE].geometry
     by_name = {label.name: number for number, label in enumerate(package.labels)}
     order = [by_name[label.name] for label in LABELS]
-    thresholds = tuple(package.labels[number].threshold for number in order)
-    found = restore(segmented.probabilities[order], aligned.grid, target, thresholds)
-    return head.truth(target), found, target
+    return segmented.probabilities[order], aligned.grid, volumes[Role.T1CE].geometry
 
 
 def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> dict[Role, Volume]:

@@ -34,6 +34,8 @@ class PretrainSettings:
     """As Lightning names it; weights and their mean stay float32."""
     workers: int = 1
     """Processes that make samples; 0 makes them in the training process."""
+    tune_heads: int = 0
+    """Heads on which the labels' thresholds are chosen at the end; 0 leaves them at 0.5."""
     log_every: int = 10
     """Steps between lines of the training log."""
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(init_filters=8))
@@ -78,6 +80,12 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         nn.init.constant_(self.network.get_parameter("conv_final.2.conv.bias"), -3.0)
         self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
         self._started = time.monotonic()
+        self.commands: tuple[str, ...] = ()
+        """The command lines of this run and of those that it goes on from."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the commands with the weights."""
+        checkpoint["commands"] = list(self.commands)
 
     def on_fit_start(self) -> None:
         """Start the clock of `minutes`."""

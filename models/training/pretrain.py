@@ -25,6 +25,7 @@ from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
 from models.training.samples import CHANNELS, HeadSamples
+from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 
 CHECKPOINT = "last.ckpt"
 
@@ -91,6 +92,7 @@ def pretrain(
     seed_everything(settings.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module = Pretraining(settings)
+    module.commands = (*(_commands_in(resume) if resume is not None else ()), command)
     watch = _Watch(settings, report)
     if resume is not None and settings.minutes == 0:
         checkpoint = torch.load(resume, map_location="cpu", weights_only=True)
@@ -109,7 +111,7 @@ def pretrain(
             signal.signal(signal.SIGINT, previous)
         steps = trainer.global_step
     facts = (
-        ("command", command),
+        ("command", "; ".join(module.commands)),
         ("trained_on", "synthetic heads only"),
         ("steps", steps),
         ("resumed_at_step", _steps_in(resume) if resume is not None else 0),
@@ -119,11 +121,14 @@ def pretrain(
         ("learning_rate", settings.learning_rate),
         ("precision", settings.precision),
         ("parameters", count_parameters(module.network)),
+        ("thresholds_tuned_on", f"{settings.tune_heads} heads from seed {FIRST_TUNING_SEED}"),
         ("torch", torch.__version__),
         ("lightning", lightning.__version__),
     )
     logs = sorted((work / "log").glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     network = module.mean_network.module
+    if settings.tune_heads:
+        package = tune_thresholds(package, network.eval(), settings.tune_heads)
     return write_package(package, network, Provenance(facts), logs[-1] if logs else None)
 
 
@@ -163,6 +168,12 @@ def _without_advice() -> Iterator[None]:
             yield
         finally:
             talker.setLevel(level)
+
+
+def _commands_in(checkpoint: Path) -> tuple[str, ...]:
+    return tuple(
+        str(line) for line in torch.load(checkpoint, map_location="cpu", weights_only=True).get("commands", ())
+    )
 
 
 def _steps_in(checkpoint: Path) -> int:

@@ -20,7 +20,7 @@ from models.training.signal import Contrast, draw_contrast, echo_planar_levels, 
 from models.training.synthesis import LABEL_TISSUES, SyntheticHead, synthesise
 from models.training.tissue import Tissue
 from models.training.tumour import Variant
-from pipeline.normalise import normalise
+from pipeline.normalise import head_mask, normalise
 from pipeline.volume import Geometry
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -61,6 +61,9 @@ class SampleSettings:
     """Mean edge of a crop in voxels; edges vary by a third so that the network meets many fields of view."""
     batch: int = 1
     """Crops in a step."""
+    whole: float = 0.6
+    """Share of the steps that see whole heads, as inference does. Group norm's statistics are those of all that is in
+    sight: a network that met crops alone finds lesions all over a whole head."""
     stride: int = 8
     """Crop edges are multiples of this."""
     head_spacing_mm: float = 1.0
@@ -90,7 +93,20 @@ def dress(head: SyntheticHead, generator: np.random.Generator, settings: SampleS
     for number, tissues in enumerate(LABEL_TISSUES):
         codes[number, list(tissues)] = 1
     share = resample_to(codes[:, tissue], head.geometry, grid, np.eye(4))
-    return Sample(channels=normalise(raw, CHANNELS), masks=share >= 0.5)
+    box = _head_box(raw[CHANNELS.index(Role.T1CE)], generator, settings.spacing_mm)
+    return Sample(channels=normalise(raw[box], CHANNELS), masks=share[box] >= 0.5)
+
+
+def _head_box(t1ce: Tensor, generator: np.random.Generator, spacing_mm: float) -> tuple[slice, slice, slice, slice]:
+    """The part of a (roles, slices, rows, columns) stack around the head, cut as `pipeline.align` cuts it."""
+    mask = head_mask(t1ce)
+    box = [slice(None)]
+    for axis in range(3):
+        counts = mask.sum(dim=[other for other in range(3) if other != axis])
+        planes = torch.nonzero(counts > 0.01 * counts.max()).flatten()
+        margin = round(float(generator.uniform(1, 9)) / spacing_mm)
+        box.append(slice(max(0, int(planes[0]) - margin), int(planes[-1]) + 1 + margin))
+    return (box[0], box[1], box[2], box[3])
 
 
 def _draw_grid(generator: np.random.Generator, spacing_mm: float) -> Geometry:
@@ -289,10 +305,18 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
 
     def _batch(self, recent: list[Sample], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         settings = self._settings
+        chosen = [recent[-1], *(recent[int(generator.integers(len(recent)))] for _ in range(settings.batch - 1))]
+        shape = self._draw_shape(chosen, generator)
+        crops = [crop(sample, shape, generator) for sample in chosen]
+        return torch.stack([c.channels for c in crops]), torch.stack([c.masks for c in crops]).float()
+
+    def _draw_shape(self, chosen: list[Sample], generator: np.random.Generator) -> tuple[int, int, int]:
+        settings = self._settings
+        if generator.random() < settings.whole:
+            largest = np.max([sample.masks.shape[1:] for sample in chosen], axis=0)
+            edges = -(-largest // settings.stride)
+            return (int(edges[0]) * settings.stride, int(edges[1]) * settings.stride, int(edges[2]) * settings.stride)
         edges = settings.patch * generator.uniform(0.75, 1.3, size=3)
         # Equal volume whatever the shape: steps take equal time.
         edges = np.maximum(1, np.round(edges * (settings.patch / np.prod(edges) ** (1 / 3)) / settings.stride))
-        shape = tuple(int(edge) * settings.stride for edge in edges)
-        chosen = [recent[-1], *(recent[int(generator.integers(len(recent)))] for _ in range(settings.batch - 1))]
-        crops = [crop(sample, shape, generator) for sample in chosen]  # type: ignore[arg-type]
-        return torch.stack([c.channels for c in crops]), torch.stack([c.masks for c in crops]).float()
+        return (int(edges[0]) * settings.stride, int(edges[1]) * settings.stride, int(edges[2]) * settings.stride)

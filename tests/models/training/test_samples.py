@@ -1,5 +1,6 @@
 """Training samples: truth and channels on one grid, the stream reproducible, crops whole."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -101,6 +102,25 @@ def test_the_stream_follows_from_the_seed() -> None:
         assert torch.equal(channels, channels_again)
         assert torch.equal(masks, masks_again)
     assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other, strict=True) if a[0].shape == b[0].shape)
+
+
+def test_heads_are_seen_whole_as_often_as_asked() -> None:
+    # A toy head has about 30 x 36 x 28 voxels of 6 mm; crops of 16 cubed are far smaller than it.
+    sizes = {}
+    for whole in (0.0, 1.0):
+        stream = HeadSamples(2, dataclasses.replace(TOY, whole=whole))
+        sizes[whole] = [channels[0, 0].numel() for channels, _ in itertools.islice(stream, 5)]
+    assert max(sizes[0.0]) < 2 * 16**3
+    assert min(sizes[1.0]) > 4 * 16**3
+
+
+def test_a_dressed_head_is_cut_to_the_head() -> None:
+    head = synthesise(33, Variant.LESION_FREE, TOY.head_spacing_mm)
+    for seed in range(5):
+        sample = dress(head, np.random.default_rng(seed), TOY)
+        # At most 9 mm of air, 2 voxels of 6 mm, and what noise adds; a head is 150 to 250 mm each way.
+        for edge, (low, high) in zip(sample.masks.shape[1:], ((130, 250), (160, 260), (140, 250)), strict=True):
+            assert low < edge * TOY.spacing_mm < high
 
 
 def test_batches_fit_the_network() -> None:

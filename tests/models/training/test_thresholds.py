@@ -1,0 +1,43 @@
+"""The threshold chosen is the one that fits, on heads that nothing else uses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.labels import LABELS
+from models.package import OutputLabel, find_package
+from models.training import thresholds
+from models.training.samples import FIRST_HELD_OUT_SEED
+from pipeline.volume import Geometry
+
+GRID = Geometry.axial((8, 8, 8), (1, 1, 1), (0, 0, 0), "1.2")
+
+
+class FakeHead:
+    """Truth: the middle cube for the first label, nothing for the second, one half for the third."""
+
+    def truth(self, grid: Geometry) -> np.ndarray:
+        masks = np.zeros((3, *grid.shape), bool)
+        masks[0, 2:6, 2:6, 2:6] = True
+        masks[2, :4] = True
+        return masks
+
+
+def test_each_label_gets_the_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities = torch.zeros(3, 8, 8, 8)
+    probabilities[0] = 0.72  # too much everywhere ...
+    probabilities[0, 2:6, 2:6, 2:6] = 0.9  # ... and more in the middle: 0.75 is right and nearest 0.5
+    probabilities[2, :4] = 0.32  # shy, but right: 0.3 at most
+    seeds = []
+    monkeypatch.setattr(thresholds, "synthesise", lambda seed, variant: seeds.append(seed) or FakeHead())
+    monkeypatch.setattr(thresholds, "head_probabilities", lambda *_: (probabilities, GRID, GRID))
+    labels = tuple(OutputLabel(label.name, 0.55) for label in reversed(LABELS))
+    tuned = thresholds.tune_thresholds(
+        replace(find_package("phantom-demo", None), labels=labels), torch.nn.Identity(), 3
+    )
+    found = {label.name: label.threshold for label in tuned.labels}
+    assert [label.name for label in tuned.labels] == [label.name for label in labels]
+    assert found == {"enhancing_tumour": 0.75, "adc_abnormality": 0.55, "flair_hyperintensity": 0.3}
+    assert min(seeds) >= FIRST_HELD_OUT_SEED + 1_000_000
