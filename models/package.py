@@ -58,6 +58,11 @@ class ModelPackage:
     spacing_mm: float
     """Edge of the isotropic voxels that the network sees."""
     normalisation: str
+    window: int | None
+    """Edge of the windows, in voxels, through which the network must look; None where it takes whole heads.
+
+    Group norm's statistics are those of all that is in view: a network that learned on crops is lost on a whole head.
+    """
     labels: tuple[OutputLabel, ...]
     """Output channels in the order of the network's."""
     network: NetworkSettings
@@ -116,6 +121,7 @@ def read_package(folder: Path) -> ModelPackage:
             channels=tuple(Role(name) for name in source["channels"]),
             spacing_mm=float(source["spacing_mm"]),
             normalisation=str(source["normalisation"]),
+            window=int(source["window"]) if "window" in source else None,
             labels=tuple(OutputLabel(str(output["label"]), float(output["threshold"])) for output in outputs),
             network=NetworkSettings(
                 init_filters=int(network["init_filters"]),
@@ -147,6 +153,8 @@ def _check_values(package: ModelPackage, where: Path) -> None:
         raise PackageBroken(f"{where}: spacing_mm must lie between 0.2 and 5.")
     if package.normalisation != NORMALISATION:
         raise PackageBroken(f"{where}: normalisation {package.normalisation!r} is unknown; this is {NORMALISATION!r}.")
+    if package.window is not None and (package.window < 32 or package.window % package.network.stride):
+        raise PackageBroken(f"{where}: window must be a multiple of {package.network.stride} and at least 32.")
     if package.network.upsample_mode not in ("deconv", "pixelshuffle", "nontrainable"):
         raise PackageBroken(f"{where}: upsample_mode {package.network.upsample_mode!r} is unknown.")
 

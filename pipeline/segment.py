@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,13 +40,16 @@ def segment(
     device: torch.device,
     stride: int,
     settings: SegmentSettings = SegmentSettings(),
+    window: int | None = None,
 ) -> Segmented:
     """Label probabilities of `channels` (channels, slices, rows, columns; normalised float32).
 
     `network_on` gives the network on a device. The whole volume is tried first where it is small enough, then a sliding
     window with Gaussian weights; where a GPU runs out of memory the window moves to the CPU. Probabilities come back
-    on the CPU or, where the GPU managed, on it.
+    on the CPU or, where the GPU managed, on it. `window` is the edge that a model asks for instead of the whole.
     """
+    if window is not None:
+        settings = replace(settings, whole_volume_voxels=0, window=window)
     whole = channels[0].numel() <= settings.whole_volume_voxels
     attempts = [(device, True)] if whole else []
     attempts.append((device, False))
@@ -61,9 +64,9 @@ def segment(
             if where.type == "cuda":
                 torch.cuda.empty_cache()
             continue
-        window = "" if at_once else ", sliding window"
+        way = "" if at_once else ", sliding window"
         reason = " (GPU memory ran out)" if (number and whole) or where.type != device.type else ""
-        return Segmented(probabilities, f"{where.type}{window}{reason}")
+        return Segmented(probabilities, f"{where.type}{way}{reason}")
     raise AssertionError("the last attempt either returns or raises")
 
 

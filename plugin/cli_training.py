@@ -43,6 +43,7 @@ def pretrain(
     init_filters: Annotated[int, typer.Option(min=8, help="Feature maps at full resolution, a multiple of 8.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads for the network.")] = 1,
+    tune_heads: Annotated[int, typer.Option(min=0, help="Heads for choosing thresholds at the end; 0: all 0.5.")] = 10,
     precision: Annotated[
         str, typer.Option(help="bf16-mixed, 32-true, or another that Lightning knows.")
     ] = "bf16-mixed",
@@ -81,6 +82,7 @@ def pretrain(
             learning_rate=learning_rate,
             threads=threads,
             precision=precision,
+            tune_heads=tune_heads,
             network=NetworkSettings(init_filters=init_filters),
             samples=SampleSettings(patch=patch, batch=batch),
         )

@@ -76,7 +76,8 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
     with watch("normalise"):
         channels = normalise(aligned.channels, aligned.roles)
     with watch("segment"):
-        segmented = segment(channels, model.on, workshop.device, package.network.stride, workshop.segment)
+        stride, window = package.network.stride, package.window
+        segmented = segment(channels, model.on, workshop.device, stride, workshop.segment, window)
         probabilities = segmented.probabilities[list(model.label_order)]
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with watch("restore"):

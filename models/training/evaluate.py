@@ -172,7 +172,7 @@ def head_probabilities(
     volumes = scan_head(head, package.channels)
     aligned = align(volumes, package.channels, package.spacing_mm, package.network.stride, device, alignment)
     channels = normalise(aligned.channels, aligned.roles)
-    segmented = segment(channels, lambda _: network, device, package.network.stride)
+    segmented = segment(channels, lambda _: network, device, package.network.stride, window=package.window)
     by_name = {label.name: number for number, label in enumerate(package.labels)}
     order = [by_name[label.name] for label in LABELS]
     return segmented.probabilities[order], aligned.grid, volumes[Role.T1CE].geometry

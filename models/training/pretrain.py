@@ -142,6 +142,7 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
         channels=CHANNELS,
         spacing_mm=settings.samples.spacing_mm,
         normalisation=NORMALISATION,
+        window=None,
         labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
         network=settings.network,
         weights_sha256="",

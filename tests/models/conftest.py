@@ -29,6 +29,7 @@ def make_package(tmp_path: Path) -> Callable[..., ModelPackage]:
             channels=(Role.ADC, Role.FLAIR, Role.T1CE),
             spacing_mm=3.0,
             normalisation=NORMALISATION,
+            window=None,
             labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
             network=TINY,
             weights_sha256="",

@@ -49,6 +49,7 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ('"ADC", "FLAIR"', '"FLAIR", "FLAIR"', "input channels must be named once each"),
         ('"adc_abnormality"', '"enhancing_tumour"', "output labels must be named once each"),
         ("threshold = 0.5", "threshold = 1.5", "a threshold must lie between 0 and 1"),
+        ("spacing_mm = 3.0", "spacing_mm = 3.0\nwindow = 33", "window must be a multiple of"),
         ("spacing_mm = 3.0", "spacing_mm = 30.0", "spacing_mm must lie between 0.2 and 5"),
         ("robust-head-1", "z-score", "normalisation 'z-score' is unknown"),
         ('"nontrainable"', '"magic"', "upsample_mode 'magic' is unknown"),
@@ -65,6 +66,13 @@ def test_each_mistake_in_model_toml_has_its_sentence(
     edit(folder, old, new)
     with pytest.raises(PackageBroken, match=sentence):
         read_package(folder)
+
+
+def test_a_window_is_read(make_package: Make, edit: Edit) -> None:
+    folder = make_package().folder
+    assert read_package(folder).window is None
+    edit(folder, "spacing_mm = 3.0", "spacing_mm = 3.0\nwindow = 96")
+    assert read_package(folder).window == 96
 
 
 def test_tampered_weights_are_refused(make_package: Make) -> None:

@@ -75,3 +75,17 @@ def test_devices_by_name() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no such GPU"):
             pick_device("cuda")
+
+
+def test_a_model_that_asks_for_windows_never_sees_the_whole() -> None:
+    seen = []
+
+    def watching(batch: Tensor) -> Tensor:
+        seen.append(tuple(batch.shape[2:]))
+        return logit_of_first_channel(batch)
+
+    channels = torch.randn(3, 24, 40, 32, generator=torch.Generator().manual_seed(0))
+    found = segment(channels, lambda device: watching, CPU, 8, window=16)
+    assert set(seen) == {(16, 16, 16)}
+    assert found.device == "cpu, sliding window"
+    torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)

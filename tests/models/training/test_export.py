@@ -33,6 +33,7 @@ def described(folder: Path) -> ModelPackage:
         channels=(Role.T2, Role.FLAIR, Role.T1CE),
         spacing_mm=2.0,
         normalisation=NORMALISATION,
+        window=None,
         labels=tuple(OutputLabel(label.name, 0.4) for label in LABELS),
         network=TINY,
         weights_sha256="",
