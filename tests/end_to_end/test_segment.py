@@ -92,7 +92,9 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
         on_grid = sitk.GetArrayFromImage(sitk.Resample(cropped, truth, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
         volume_ml = on_grid.sum() * np.prod(truth.GetSpacing()) / 1000
         assert volume_ml == pytest.approx(report["labels"][label.name]["volume_ml"], abs=0.002)
-        assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > 0.5
+        # A shifted or flipped mask falls far below; the model card has the model's own numbers.
+        least = 0.2 if label.name == "enhancing_tumour" else 0.5
+        assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > least
 
 
 def test_the_same_study_gives_the_same_voxels_and_uids_by_every_way(
