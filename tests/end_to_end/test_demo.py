@@ -10,7 +10,6 @@ from PIL import Image
 
 from models.labels import LABELS
 
-
 LEAST_DICE = {"enhancing_tumour": 0.2, "adc_abnormality": 0.5, "flair_hyperintensity": 0.5}
 
 
