@@ -59,8 +59,3 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
 def count_parameters(network: "nn.Module") -> int:
     """Number of learned values."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def pad_to_stride(size: int, stride: int) -> int:
-    """The smallest multiple of `stride` that is at least `size`."""
-    return -(-size // stride) * stride

@@ -23,6 +23,7 @@ from models.training.tumour import Variant
 from models.weights import load_network
 from pipeline.align import AlignSettings, align
 from pipeline.alignment import as_matrix
+from pipeline.measure import dice as overlap
 from pipeline.normalise import normalise
 from pipeline.restore import restore
 from pipeline.segment import segment
@@ -89,10 +90,7 @@ class Evaluation:
 
 def dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float | None:
     """Dice of two masks of one shape; None where the truth is empty."""
-    size = int(np.count_nonzero(truth))
-    if not size:
-        return None
-    return 2 * int(np.count_nonzero(truth & found)) / (size + int(np.count_nonzero(found)))
+    return overlap(found, truth) if truth.any() else None
 
 
 def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, voxel_mm3: float) -> HeadScore:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.network import NetworkSettings, build_network, count_parameters, pad_to_stride
+from models.network import NetworkSettings, build_network, count_parameters
 
 
 def test_logits_have_the_input_size_and_one_channel_a_label() -> None:
@@ -24,11 +24,6 @@ def test_wider_network_has_more_parameters() -> None:
     small, large = (build_network(NetworkSettings(init_filters=filters), 3, 3) for filters in (8, 16))
     # Nearly all weights are convolutions between channels, whose number goes with the square.
     assert 3.5 < count_parameters(large) / count_parameters(small) < 4
-
-
-@pytest.mark.parametrize(("size", "padded"), [(1, 8), (8, 8), (9, 16), (128, 128)])
-def test_padding_goes_up_to_the_next_multiple(size: int, padded: int) -> None:
-    assert pad_to_stride(size, 8) == padded
 
 
 def test_contradictory_settings_are_refused() -> None:
