@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -70,20 +70,7 @@ def write_package(package: ModelPackage, network: nn.Module, provenance: Provena
     replaced. Returns the package as read back and verified.
     """
     content, sha256 = pack_weights(network)
-    packed = ModelPackage(
-        name=package.name,
-        version=package.version,
-        intended_use=package.intended_use,
-        summary=package.summary,
-        channels=package.channels,
-        spacing_mm=package.spacing_mm,
-        normalisation=package.normalisation,
-        window=package.window,
-        labels=package.labels,
-        network=package.network,
-        weights_sha256=sha256,
-        folder=package.folder,
-    )
+    packed = replace(package, weights_sha256=sha256)
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.folder.parent))
     try:
