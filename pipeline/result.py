@@ -76,6 +76,39 @@ class MasksOnSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class Diameter:
+    """A straight line across a lesion in one slice."""
+
+    start: tuple[float, float]
+    """(row, column) in voxels of the slice; whole numbers are centres of voxels, the first being (0, 0)."""
+    end: tuple[float, float]
+    length_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class LesionDiameters:
+    """The two diameters of one measurable enhancing lesion (RANO: both at least 10 mm), in one slice of T1CE."""
+
+    lesion: int
+    """From 1, in the order of the product of the diameters, largest first."""
+    slice_index: int
+    long: Diameter
+    short: Diameter
+    """Perpendicular to `long`, within the lesion as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Pictures for a person: some slices of T1CE, and FLAIR and ADC as they lie on these slices."""
+
+    slice_indices: tuple[int, ...]
+    """Slices of the T1CE series, ascending."""
+    roles: tuple[Role, ...]
+    pixels: NDArray[np.float32]
+    """(roles, slice indices, rows, columns), the rows and columns of T1CE; NaN where a series does not reach."""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentationResult:
     """A segmented study."""
 
@@ -92,6 +125,10 @@ class SegmentationResult:
     """Where the network ran, e.g. "cuda", "cpu", "cpu (GPU memory ran out)"."""
     native: tuple[MasksOnSeries, ...] = ()
     """Labels that are wanted on other series than T1CE as well, at most one entry per role."""
+    diameters: tuple[LesionDiameters, ...] = ()
+    """Of the enhancing tumour; empty where no lesion is measurable."""
+    panels: Panels | None = None
+    """None where no pictures are wanted."""
 
     def on_t1ce(self) -> MasksOnSeries:
         """All labels on the T1CE series."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from models.labels import LABELS
+from models.labels import ENHANCING_TUMOUR, LABELS
 from models.network import NetworkSettings, build_network
 from models.training.samples import CHANNELS, SampleSettings
 
@@ -48,19 +48,24 @@ class PretrainSettings:
             raise ValueError(f"steps is {self.steps}: at least 1")
 
 
+_DICE_WEIGHTS = tuple(2.0 if label is ENHANCING_TUMOUR else 1.0 for label in LABELS)
+"""What each label's Dice counts for in the loss. A rim is a few voxels thin: unweighted, it learns last."""
+
+
 def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Dice loss plus binary cross-entropy (Wan et al. 2024 combine the two), and the soft Dice per label.
 
     Both arguments are (batch, labels, slices, rows, columns). Overlap is summed over the whole batch, so that a crop
     without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where
-    nothing is counts as 1.
+    nothing is counts as 1. The mean over labels is weighted: enhancing tumour counts twice.
     """
     probability = logits.sigmoid()
     axes = (0, 2, 3, 4)
     overlap = 2 * (probability * truth).sum(axes) + 100
     dice = overlap / (probability.sum(axes) + truth.sum(axes) + 100)
     entropy = functional.binary_cross_entropy_with_logits(logits, truth)
-    return (1 - dice).mean() + entropy, dice.detach()
+    weights = dice.new_tensor(_DICE_WEIGHTS)
+    return ((1 - dice) * weights).sum() / weights.sum() + entropy, dice.detach()
 
 
 def _running_mean(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:

@@ -29,11 +29,11 @@ FIRST_HELD_OUT_SEED = 1_000_000
 """Heads of this seed and above are never trained on."""
 
 _VARIANTS = {
-    Variant.UNIFOCAL: 0.42,
-    Variant.MULTIFOCAL: 0.2,
-    Variant.SMALL: 0.14,
-    Variant.NON_ENHANCING: 0.12,
-    Variant.LESION_FREE: 0.12,
+    Variant.UNIFOCAL: 0.36,
+    Variant.MULTIFOCAL: 0.22,
+    Variant.SMALL: 0.24,
+    Variant.NON_ENHANCING: 0.1,
+    Variant.LESION_FREE: 0.08,
 }
 _FREE_SPREAD = np.full(len(Tissue), 0.12, np.float32)
 """Spread of the logarithm of a tissue's brightness where contrast is drawn freely: little inside the brain, so that
