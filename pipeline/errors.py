@@ -3,13 +3,18 @@
 GlionodeError                 everything the node itself raises; its text is a sentence for a person
 ├── StudyUnreadable           nothing in this place is a study that can be read
 ├── SeriesUnreadable          a chosen series does not become a volume (every message names the series UID)
-│   ├── IrregularSlices       slices missing, unevenly spaced, or a gantry tilt's shear
+│   ├── IrregularSlices       slices unevenly spaced
+│   │   ├── SlicesMissing     a gap where slices were left out
+│   │   └── GantryShear       slices shifted against each other by a tilted gantry
+│   ├── PlaceUnknown          no position, orientation or pixel spacing, or none that makes sense
 │   ├── RepeatedPositions     several images at one position and no header that tells them apart
 │   ├── MixedOrientations     two orientations in one series
 │   ├── StrayImage            an image whose size or kind differs from its series
 │   ├── TooFewSlices          one lonely slice is no volume
-│   ├── NotGreyscale          colour, or a mosaic of many slices in one image
-│   ├── PixelsUnreadable      truncated or missing pixels, or no decoder for the transfer syntax
+│   ├── ColourImages          colour has no intensity to measure
+│   ├── MosaicImages          many slices in one image
+│   ├── PixelsMissing         no pixel data, or fewer than the header says
+│   ├── PixelsUndecodable     no decoder for the transfer syntax, or a stream that does not decode
 │   └── UnitsUnknown          an ADC map whose values fit no known unit
 ├── ModelUnusable             a model package that is broken, does not verify, or asks for what the node has not
 ├── OutputRefused             a result that fails our own last look, or cannot be written
@@ -33,7 +38,19 @@ class SeriesUnreadable(GlionodeError):
 
 
 class IrregularSlices(SeriesUnreadable):
-    """Slices are missing, unevenly spaced or sheared."""
+    """Slices are unevenly spaced."""
+
+
+class SlicesMissing(IrregularSlices):
+    """A gap where slices were left out."""
+
+
+class GantryShear(IrregularSlices):
+    """Slices are shifted against each other: the gantry was tilted."""
+
+
+class PlaceUnknown(SeriesUnreadable):
+    """Images lack position, orientation or pixel spacing, or have none that makes sense."""
 
 
 class RepeatedPositions(SeriesUnreadable):
@@ -52,12 +69,20 @@ class TooFewSlices(SeriesUnreadable):
     """One lonely slice is no volume."""
 
 
-class NotGreyscale(SeriesUnreadable):
-    """Colour images, or a mosaic of many slices in one image."""
+class ColourImages(SeriesUnreadable):
+    """Images are in colour, which has no intensity to measure."""
 
 
-class PixelsUnreadable(SeriesUnreadable):
-    """Pixels are missing, truncated or in a transfer syntax without a decoder."""
+class MosaicImages(SeriesUnreadable):
+    """Many slices in one image."""
+
+
+class PixelsMissing(SeriesUnreadable):
+    """No pixel data, or fewer than the header says."""
+
+
+class PixelsUndecodable(SeriesUnreadable):
+    """No decoder for the transfer syntax, or a stream that does not decode."""
 
 
 class UnitsUnknown(SeriesUnreadable):

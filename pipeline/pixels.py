@@ -9,7 +9,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
-from pipeline.errors import PixelsUnreadable
+from pipeline.errors import PixelsMissing, PixelsUndecodable
 from pipeline.frames import PlacedFrame
 from pipeline.header import PARSER_FAILURES, NotDicom, inflate
 from pipeline.study import Instance, StoredPixels
@@ -24,11 +24,11 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
     """The stored values of frames with each one's rescale applied: (frames, rows, columns).
 
     Uncompressed pixels are read from the place that the scan noted; others go through pydicom and its plug-ins (JPEG,
-    JPEG 2000, JPEG-LS, RLE, deflate). Raises PixelsUnreadable.
+    JPEG 2000, JPEG-LS, RLE, deflate). Raises PixelsMissing or PixelsUndecodable.
     """
     first = frames[0].instance
     if len(frames) * first.rows * first.columns > _MAX_VALUES:
-        raise PixelsUnreadable(
+        raise PixelsUndecodable(
             f"Series {series_uid}: {len(frames)} images of {first.rows} x {first.columns} are too many."
         )
     out = np.empty((len(frames), first.rows, first.columns), np.float32)
@@ -53,7 +53,7 @@ def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> l
         return _native_frames(instance, instance.stored, indices, series_uid)
     except (OSError, NotDicom, zlib.error) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it does not inflate"
-        raise PixelsUnreadable(
+        raise PixelsMissing(
             f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({why}). "
             "Send the series again."
         ) from exc
@@ -64,7 +64,7 @@ def _native_frames(
 ) -> list[NDArray[np.generic]]:
     kind = (_FLOAT_TYPES if stored.is_float else _INTEGER_TYPES).get(stored.bits_allocated)
     if kind is None:
-        raise PixelsUnreadable(
+        raise PixelsUndecodable(
             f"Series {series_uid}: image {instance.sop_instance_uid} has {stored.bits_allocated} bits a pixel; "
             "8, 16 and 32 can be read. Send it with 16."
         )
@@ -111,28 +111,28 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
         # A UID out of a damaged header must not warn once more.
         syntax = pydicom.uid.UID(instance.transfer_syntax_uid, validation_mode=pydicom.config.IGNORE)
         name = syntax.name if syntax.is_transfer_syntax else str(syntax) if syntax.is_valid else "unknown"
-        raise PixelsUnreadable(
+        raise PixelsUndecodable(
             f"Series {series_uid}: image {instance.sop_instance_uid} in transfer syntax {name} cannot be decoded. "
             "Send the series again, uncompressed (Explicit VR Little Endian)."
         ) from exc
     for values in found:
         if values.shape != (instance.rows, instance.columns):
-            raise PixelsUnreadable(
+            raise PixelsUndecodable(
                 f"Series {series_uid}: image {instance.sop_instance_uid} decodes to another size than its header says. "
                 "Send the series again."
             )
     return found
 
 
-def _cut_short(series_uid: str, count: int) -> PixelsUnreadable:
-    return PixelsUnreadable(
+def _cut_short(series_uid: str, count: int) -> PixelsMissing:
+    return PixelsMissing(
         f"Series {series_uid}: the pixels of {count} image{'s' if count > 1 else ''} are missing or cut short. "
         "Send the series again."
     )
 
 
 def check_complete(series_uid: str, instances: Iterable[Instance]) -> None:
-    """Raises PixelsUnreadable where an image has not all of its pixels."""
+    """Raises PixelsMissing where an image has not all of its pixels."""
     count = sum(not instance.has_pixels for instance in instances)
     if count:
         raise _cut_short(series_uid, count)

@@ -10,9 +10,13 @@ from pipeline import adc_units
 from pipeline.derive_adc import fit_adc, weighted_frames
 from pipeline.diffusion import B_NONE
 from pipeline.errors import (
+    ColourImages,
+    GantryShear,
     IrregularSlices,
     MixedOrientations,
-    NotGreyscale,
+    MosaicImages,
+    PlaceUnknown,
+    SlicesMissing,
     StrayImage,
     TooFewSlices,
     UnitsUnknown,
@@ -55,8 +59,7 @@ def read_volume(series: Series, role: Role) -> Volume:
     that suits the role is taken and a note says so. A diffusion series read as ADC becomes a map that is computed from
     its images with b = 0 and b around 1000. `frames` has one entry per slice.
 
-    Raises a SeriesUnreadable: PixelsUnreadable, NotGreyscale, StrayImage, TooFewSlices, MixedOrientations,
-    IrregularSlices, RepeatedPositions or UnitsUnknown. The message names the series UID and a remedy.
+    Raises a SeriesUnreadable of the kind that `pipeline.errors` draws; its message names the series UID and a remedy.
     """
     uid = series.series_instance_uid
     stack = stack_of(series, role)
@@ -102,11 +105,11 @@ def _is_map(frames: tuple[PlacedFrame, ...]) -> bool:
 
 
 def _weighted_slices(uid: str, frames: tuple[PlacedFrame, ...], places: NDArray[np.int64]) -> tuple[PlacedFrame, ...]:
-    """The first diffusion-weighted image of every slice. Raises IrregularSlices where one of two weightings lacks."""
+    """The first diffusion-weighted image of every slice. Raises SlicesMissing where one of two weightings lacks."""
     heavy = np.array([(frame.b_value or 0.0) > B_NONE[1] for frame in frames])
     count = int(places.max()) + 1
     if len(set(places[heavy].tolist())) < count or len(set(places[~heavy].tolist())) < count:
-        raise IrregularSlices(
+        raise SlicesMissing(
             f"Series {uid}: some slices lack an image with b = 0 or b around 1000, so no ADC can be computed. "
             "Send the whole series, or the ADC map."
         )
@@ -126,9 +129,9 @@ def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
     for frame in frames:
         instance = frame.instance
         if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in GREY:
-            raise NotGreyscale(f"Series {uid}: its images are in colour. Send the original grey images.")
+            raise ColourImages(f"Series {uid}: its images are in colour. Send the original grey images.")
         if "MOSAIC" in frame.image_type or "MOSAIC" in instance.image_type:
-            raise NotGreyscale(
+            raise MosaicImages(
                 f"Series {uid}: its images are mosaics of many slices. Send them as single slices or enhanced MR."
             )
 
@@ -146,9 +149,7 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
         )
     spacings = np.array([frame.pixel_spacing_mm or (np.nan, np.nan) for frame in frames])
     if not np.isfinite(spacings).all():
-        raise IrregularSlices(
-            f"Series {uid}: images without pixel spacing have no place in space. Choose another series."
-        )
+        raise PlaceUnknown(f"Series {uid}: images without pixel spacing have no place in space. Choose another series.")
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         raise StrayImage(f"Series {uid}: images of different pixel spacings. Send the series without the stray images.")
 
@@ -156,18 +157,16 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
 def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.float64]:
     """The common normal of all slices, a unit vector."""
     if any(frame.instance.number_of_frames > 1 and not frame.instance.frames for frame in frames):
-        raise IrregularSlices(
+        raise PlaceUnknown(
             f"Series {uid}: multi-frame images that do not say where each frame stands. Send it as single slices."
         )
     if any(frame.orientation is None or frame.position_mm is None for frame in frames):
-        raise IrregularSlices(f"Series {uid}: images without position or orientation. Choose another series.")
+        raise PlaceUnknown(f"Series {uid}: images without position or orientation. Choose another series.")
     directions = np.array([frame.orientation for frame in frames], np.float64)
     lengths = np.linalg.norm(directions.reshape(-1, 2, 3), axis=2)
     across = np.abs((directions[:, :3] * directions[:, 3:]).sum(axis=1))
     if not np.isfinite(directions).all() or np.abs(lengths - 1).max() > 0.01 or across.max() > 0.01:
-        raise IrregularSlices(
-            f"Series {uid}: its row and column directions are not perpendicular. Choose another series."
-        )
+        raise PlaceUnknown(f"Series {uid}: its row and column directions are not perpendicular. Choose another series.")
     spread = np.abs(directions - directions[0]).max()
     if spread > DIRECTION_TOLERANCE:
         raise MixedOrientations(
@@ -179,7 +178,7 @@ def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.f
 
 
 def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Geometry:
-    """The geometry of frames that are sorted along the normal. Raises TooFewSlices or IrregularSlices."""
+    """The geometry of frames sorted along the normal. Raises TooFewSlices, IrregularSlices and its kinds."""
     if len(frames) < 2:
         raise TooFewSlices(f"Series {uid}: one slice is no volume. Choose another series.")
     positions = np.array([frame.position_mm for frame in frames], np.float64)
@@ -192,7 +191,7 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     missing = int(np.rint(gaps[gaps > 1.5 * typical] / typical).sum() - (gaps > 1.5 * typical).sum())
     if missing:
         lack = f"{missing} slices are" if missing > 1 else "1 slice is"
-        raise IrregularSlices(
+        raise SlicesMissing(
             f"Series {uid}: about {lack} missing ({len(frames)} here, {typical:.2f} mm apart). Send the whole series."
         )
     uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()
@@ -204,7 +203,7 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     sideways = positions - positions[0] - np.outer(distances - distances[0], normal)
     drift = float(np.linalg.norm(sideways, axis=1).max())
     if drift > SHEAR_TOLERANCE_MM + DIRECTION_TOLERANCE * (distances[-1] - distances[0]):
-        raise IrregularSlices(
+        raise GantryShear(
             f"Series {uid}: its slices are shifted against each other by {drift:.1f} mm (a tilted gantry). "
             "Send a series without tilt."
         )

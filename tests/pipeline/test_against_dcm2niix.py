@@ -20,9 +20,9 @@ TABLE: dict[str, tuple[tuple[int, int, int] | str, ...]] = {
     "QIICR_dcmqi/GE_ADC_one_slice": ("TooFewSlices",),
     "QIICR_dcmqi/seg": ("TooFewSlices", "TooFewSlices", (3, 38, 24), (3, 38, 24)),
     "QIICR_dcmqi/sr_tid1500": ("TooFewSlices", "TooFewSlices", "TooFewSlices"),
-    "icometrix_dicom2nifti/failing_gantrytilting_001": ("IrregularSlices",),
+    "icometrix_dicom2nifti/failing_gantrytilting_001": ("GantryShear",),
     "icometrix_dicom2nifti/failing_slicecount_001": ((2, 256, 256),),
-    "icometrix_dicom2nifti/failing_sliceincrement_001": ("IrregularSlices",),
+    "icometrix_dicom2nifti/failing_sliceincrement_001": ("SlicesMissing",),
     "icometrix_dicom2nifti/ge_anatomical_001": ((4, 256, 256),),
     "icometrix_dicom2nifti/ge_dti_001": ((4, 128, 128),),
     "icometrix_dicom2nifti/generic_compressed_001": ((4, 256, 256),),
@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[tuple[int, int, int] | str, ...]] = {
     "neurolabusc_dcm_qa_cs_dl/401_T1W_FFE_enhanced": ((24, 256, 256),),
     "neurolabusc_dcm_qa_cs_dl/501_T1W_FFE_classic": ((24, 256, 256),),
     "neurolabusc_dcm_qa_ge/01_Ax_DWI_TENSOR_R2": ((2, 256, 256),),
-    "neurolabusc_dcm_qa_nih/Siemens_mr_0003_mosaic": ("NotGreyscale",),
+    "neurolabusc_dcm_qa_nih/Siemens_mr_0003_mosaic": ("MosaicImages",),
     "neurolabusc_dcm_qa_philips_dwi/DTI_b0_volume": ((32, 112, 112),),
     "neurolabusc_dcm_qa_philips_dwi/DTI_b1000_volume": ((32, 112, 112),),
     "neurolabusc_dcm_qa_philips_dwi/private_sop_classes": ("TooFewSlices",) * 3,
@@ -48,7 +48,7 @@ TABLE: dict[str, tuple[tuple[int, int, int] | str, ...]] = {
     "nipy_heudiconv/01-anat-scout": ("TooFewSlices",),
     "nipy_heudiconv/Phoenix": ("TooFewSlices", "TooFewSlices"),
     "nipy_heudiconv/fmap": ("TooFewSlices",),
-    "pydicom_pydicom-data/enhanced_mr": ("IrregularSlices",),  # its header has no pixel spacing
+    "pydicom_pydicom-data/enhanced_mr": ("PlaceUnknown",),  # its header has no pixel spacing
     "pydicom_pydicom-data/seg_liver": ("TooFewSlices",) * 3,
     "pydicom_pydicom-data/siemens_mpr": ("TooFewSlices",),
 }

@@ -5,7 +5,7 @@ import pytest
 
 from models.labels import Role
 from pipeline.derive_adc import fit_adc
-from pipeline.errors import IrregularSlices
+from pipeline.errors import SlicesMissing
 from pipeline.read import read_volume
 from pipeline.scan import scan
 
@@ -53,7 +53,7 @@ def test_the_frames_are_the_weighted_images(make, box):
 def test_a_slice_without_one_weighting_is_refused(make, box):
     write_diffusion(make, box, 0.0, 1000.0)
     (make.folder / "dwi_0103.dcm").unlink()
-    with pytest.raises(IrregularSlices, match="no ADC can be computed"):
+    with pytest.raises(SlicesMissing, match="no ADC can be computed"):
         read(make)
 
 

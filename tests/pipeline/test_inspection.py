@@ -18,7 +18,7 @@ def test_every_series_is_told(make, box):
     assert (flair.role, flair.plane, flair.refusal, flair.image_count) == (Role.FLAIR, "axial", "", 6)
     np.testing.assert_allclose(flair.geometry.affine, box.affine, atol=1e-9)
     assert (gap.geometry, gap.plane) == (None, "")
-    assert gap.refusal.startswith("IrregularSlices: Series 1.2.826")
+    assert gap.refusal.startswith("SlicesMissing: Series 1.2.826")
     assert report.refusal.startswith("TooFewSlices")
 
 
