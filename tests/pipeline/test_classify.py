@@ -33,6 +33,7 @@ SPOKEN = {
         AX T1 DE CRANEO GADOLINIO | DOUBLE DOSE GAD AX T1 | T1 3D C/C | T1 CIV | T1 MPR + | AX T1 POST HEAD AND NECK
         t1_mpr_tra_iso_gd | T1W post FS | T1POST | AXT1POST | T1FS+C | AX T1 PG | AX GD T1 | T1_3D_GAD
         T1 TSE + CONTRASTE | C+ SAG FSPGR BRAVO | T1 W/CON | CET1 | POST T1FS AX | T1 POST GAD PRE XRT | LAVA +C
+        SAG 3D T1 POS | T1 SAG WITH | T1 AX CG | T1 black blood post | T1 AX C/ GD
         T1SAG GD | STARVIBE POST | T1 SPIR GD | 3D_T1_CE | T1GADO | AX T1 PRE-OP POST GAD
     """,
     Role.T1: """
@@ -61,7 +62,7 @@ SPOKEN = {
         cartographie ADC | IsoADC | DWI b1000 ADC | ADC_DWI_b0_1000 | ep2d_diff_mddw_ADC | Reg DWI ADC | ADC SENSE
         Diffusion Coefficient Map | Coeficiente de difusión aparente | ADC (mm2/s) | ep2d_diff_tra_ADC_DFC_MIX
         DWI: ADC | WIP ADC | ADCmap | MEAN ADC | Diff ADC | DWI_dADC | ADC_AX | DWI b0-1000 ADC | b1000ADC | DWIADC
-        ADCtra | APPARENT DIFFUSION
+        ADCtra | APPARENT DIFFUSION | Ap. Diff. Coeff. | AvDC | Coef. Difusion Aparente | Average Diffusion Coefficient
     """,
     Role.DWI: """
         ep2d_diff_3scan_trace_p2_TRACEW | Ax DWI | DWI b1000 | DTI 30 dir | DWI_TRACE | ep2d_diff_b0_b1000 | AX DTI
@@ -77,9 +78,9 @@ SPOKEN = {
         AX T2* GRE | t2_fl2d_tra_hemo | SWI | t1_se_tra_KM_SUB | SUBTRACTION T1 | T1 post - pre | Subtraktion KM
         localizer | 3 Plane Loc | SURVEY | AAHead_Scout | perf_DSC | ep2d_perf | CBV | ASL | rCBF | BOLD_rest | fMRI
         svs_se_30 | FA | ColFA | DTI_FA | tof_fl3d_tra | CE MRA | MRV | T1 map | gre_field_mapping | PD AX
-        DUAL ECHO | MIP | Screen Save | FLAIR Segmentation | colour ADC fusion | B1 map | Calibration
-        Phoenix Zip Report | QSM | MTT | T1 W WO SUBTRACTION | COR POST | FILT_PHA: AX SWAN | relCBV | Ax SWAN
-        AX MPGR T2* | DTI_TENSOR | SAG | AX GRE POST | CISS +C | MRV POST | DCE T1 POST | SWI POST GAD
+        black blood carotid | DUAL ECHO | MIP | Screen Save | FLAIR Segmentation | colour ADC fusion | B1 map
+        Calibration | Phoenix Zip Report | QSM | MTT | T1 W WO SUBTRACTION | COR POST | FILT_PHA: AX SWAN | relCBV
+        Ax SWAN | AX MPGR T2* | DTI_TENSOR | SAG | AX GRE POST | CISS +C | MRV POST | DCE T1 POST | SWI POST GAD
         AX EPI POST GAD
     """,
 }
