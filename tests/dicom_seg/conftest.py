@@ -23,7 +23,7 @@ from pipeline.result import (
     SegmentationResult,
     SourceSeries,
 )
-from pipeline.study import Instance, Series
+from pipeline.scan import scan
 from pipeline.volume import IDENTITY, Frame, Geometry
 
 # Columns of (slice, row, column) steps' directions; PS3.3 C.7.6.2.1.1, LPS.
@@ -38,8 +38,17 @@ def _rotation(axis: tuple[float, float, float], degrees: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
+CORONAL = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], float)
 OBLIQUE = _rotation((1, 2, 3), 23.0) @ AXIAL
-ORIENTATIONS = {"axial": AXIAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
+ORIENTATIONS = {
+    "axial": AXIAL,
+    "sagittal": SAGITTAL,
+    "coronal": CORONAL,
+    # Tilted about one axis of the patient, as brains are scanned along the corpus callosum, and about two.
+    "tilted": _rotation((1, 0, 0), -17.0) @ AXIAL,
+    "double oblique": _rotation((0, 1, 0), 11.0) @ _rotation((1, 0, 0), -17.0) @ AXIAL,
+    "oblique": OBLIQUE,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Grid:
     spacing_mm: tuple[float, float, float] = (2.5, 1.25, 0.9)
     origin_mm: tuple[float, float, float] = (-20.5, 33.25, -7.125)
     enhanced: bool = False
+    descending: bool = False
+    """Whether the files count from the last slice to the first; else in no order."""
 
     def geometry(self, frame_of_reference_uid: str) -> Geometry:
         affine = np.eye(4)
@@ -117,38 +128,6 @@ def _save(header: Dataset, path: Path) -> None:
     dcmwrite(path, header, enforce_file_format=True)
 
 
-def _instance(header: Dataset, path: Path, frames: int) -> Instance:
-    position = header.get("ImagePositionPatient")
-    return Instance(
-        path=path,
-        sop_class_uid=header.SOPClassUID,
-        sop_instance_uid=header.SOPInstanceUID,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        number_of_frames=frames,
-        rows=header.Rows,
-        columns=header.Columns,
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        has_pixels=True,
-        instance_number=1,
-        image_type=("ORIGINAL", "PRIMARY"),
-        position_mm=None if position is None else tuple(float(value) for value in position),
-        orientation=None,
-        pixel_spacing_mm=None,
-        frame_of_reference_uid=header.FrameOfReferenceUID,
-        echo_time_ms=None,
-        repetition_time_ms=None,
-        inversion_time_ms=None,
-        b_value=None,
-        temporal_position=None,
-        acquisition_number=None,
-        contrast_agent=None,
-        scanning_sequence=(),
-        sequence_variant=(),
-        body_part="",
-    )
-
-
 def _write_series(
     folder: Path, role: Role, grid: Grid, patient: Patient, study: str, frame_of_reference: str
 ) -> SourceSeries:
@@ -160,25 +139,18 @@ def _write_series(
     positions = [geometry.affine[:3, 3] + index * geometry.affine[:3, 0] for index in range(slices)]
     orientation = _ds(np.concatenate([grid.directions[:, 2], grid.directions[:, 1]]))
     pixel_bytes = bytes(header.Rows * header.Columns * 2)
-    shuffled = list(range(slices))
-    random.Random(7).shuffle(shuffled)
+    order = list(range(slices))[::-1]
+    if not grid.descending:
+        random.Random(7).shuffle(order)
     write = _write_enhanced if grid.enhanced else _write_classic
-    instances, frames = write(folder, header, positions, orientation, pixel_bytes, shuffled, grid)
-    series = Series(
-        series_instance_uid=series_uid,
-        series_number=3,
-        description=f"series {role}",
-        protocol_name="",
-        modality="MR",
-        manufacturer="SIEMENS",
-        instances=tuple(instances),
-    )
+    frames = write(folder, header, positions, orientation, pixel_bytes, order, grid)
+    ((series,),) = (study.series for study in scan([folder]).studies)
     return SourceSeries(role=role, series=series, geometry=geometry, frames=tuple(frames), why=())
 
 
-def _write_classic(folder, header, positions, orientation, pixel_bytes, shuffled, grid):  # type: ignore[no-untyped-def]
-    instances, frames = [], {}
-    for number, index in enumerate(shuffled, 1):
+def _write_classic(folder, header, positions, orientation, pixel_bytes, order, grid):  # type: ignore[no-untyped-def]
+    frames = {}
+    for number, index in enumerate(order, 1):
         image = Dataset(header)
         image._dict = dict(header._dict)
         image.SOPClassUID = MRImageStorage
@@ -192,15 +164,13 @@ def _write_classic(folder, header, positions, orientation, pixel_bytes, shuffled
         image.PixelSpacing = _ds(np.array(grid.spacing_mm[1:]))
         image.SliceThickness = str(grid.spacing_mm[0])
         image.PixelData = pixel_bytes
-        path = folder / f"IM{number:04d}.dcm"
-        _save(image, path)
-        instances.append(_instance(image, path, 1))
+        _save(image, folder / f"IM{number:04d}.dcm")
         frames[index] = Frame(MRImageStorage, image.SOPInstanceUID, 1)
-    return instances, [frames[index] for index in range(len(positions))]
+    return [frames[index] for index in range(len(positions))]
 
 
-def _write_enhanced(folder, header, positions, orientation, pixel_bytes, shuffled, grid):  # type: ignore[no-untyped-def]
-    """One enhanced image whose frames stand in shuffled order, preceded by as many frames of another stack."""
+def _write_enhanced(folder, header, positions, orientation, pixel_bytes, order, grid):  # type: ignore[no-untyped-def]
+    """One enhanced image whose frames stand in the given order, preceded by as many frames of another stack."""
     header.SOPClassUID = EnhancedMRImageStorage
     header.SOPInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "enhanced"])
     header.InstanceNumber = 1
@@ -213,7 +183,7 @@ def _write_enhanced(folder, header, positions, orientation, pixel_bytes, shuffle
     header.SharedFunctionalGroupsSequence = Sequence([shared])
     groups, frames = [], {}
     for repeat in (False, True):
-        for index in shuffled:
+        for index in order:
             position, item = Dataset(), Dataset()
             position.ImagePositionPatient = _ds(positions[index])
             item.PlanePositionSequence = Sequence([position])
@@ -224,9 +194,8 @@ def _write_enhanced(folder, header, positions, orientation, pixel_bytes, shuffle
     header.PerFrameFunctionalGroupsSequence = Sequence(groups)
     header.NumberOfFrames = len(groups)
     header.PixelData = pixel_bytes * len(groups)
-    path = folder / "enhanced.dcm"
-    _save(header, path)
-    return [_instance(header, path, len(groups))], [frames[index] for index in range(len(positions))]
+    _save(header, folder / "enhanced.dcm")
+    return [frames[index] for index in range(len(positions))]
 
 
 ADC_EXAMPLE = AdcStatistics(
@@ -272,22 +241,28 @@ def make_result(tmp_path: Path) -> MakeResult:
         *,
         orientation: str | np.ndarray = "axial",
         shape: tuple[int, int, int] = (7, 13, 11),
+        spacing_mm: tuple[float, float, float] = (2.5, 1.25, 0.9),
+        origin_mm: tuple[float, float, float] = (-20.5, 33.25, -7.125),
         enhanced: bool = False,
+        descending: bool = False,
+        one_frame_of_reference: bool = True,
         patient_name: str = "Doe^Jane",
         character_set: str | list[str] | None = "ISO_IR 100",
         intended_use: IntendedUse = IntendedUse.DEMONSTRATION,
     ) -> SegmentationResult:
         directions = ORIENTATIONS[orientation] if isinstance(orientation, str) else orientation
-        grid = Grid(directions, shape, enhanced=enhanced)
+        grid = Grid(directions, shape, spacing_mm, origin_mm, enhanced, descending)
         patient = Patient(patient_name, character_set)
         masks = asymmetric_masks(grid.shape) if masks is None else masks
         number = next(counter)
         folder = tmp_path / f"study{number}"
         study = generate_uid(entropy_srcs=["study", str(number), patient.name])
-        place = generate_uid(entropy_srcs=[study, "place"])
+        places = {
+            role: generate_uid(entropy_srcs=[study, "place", "" if one_frame_of_reference else role]) for role in Role
+        }
         flat = replace(grid, shape=(4, 9, 8), spacing_mm=(5.0, 2.0, 2.0), enhanced=False)
         sources = tuple(
-            _write_series(folder / role, role, grid if role is Role.T1CE else flat, patient, study, place)
+            _write_series(folder / role, role, grid if role is Role.T1CE else flat, patient, study, places[role])
             for role in (Role.ADC, Role.FLAIR, Role.T1CE)
         )
         voxel_ml = sources[2].geometry.voxel_volume_mm3 / 1000
