@@ -31,6 +31,13 @@ CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 NO_UNITS = Code("1", "UCUM", "no units")
 ADC_UNIT = Code("10-6.mm2/s", "UCUM", "10-6.mm2/s")
 
+# Diameters (CID 7470), their unit (CID 7181), and by which criteria (CID 6147). Viewers built on dcmjs look for the
+# meanings of both axes in this very spelling.
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+MILLIMETRE = Code("mm", "UCUM", "mm")
+RANO = Code("C114879", "NCIt", "RANO")
+
 # What was judged: names from CID 6333, values from CID 6335
 ABNORMALITY = Code("C9440", "NCIt", "Abnormality")
 FOCAL = Code("87017008", "SCT", "Focal")

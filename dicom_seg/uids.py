@@ -32,6 +32,11 @@ def tracking_uid(result: SegmentationResult, label: Label) -> str:
     return derive_uid("tracking", result.study_instance_uid, result.model.sha256, label.name)
 
 
+def lesion_tracking_uid(result: SegmentationResult, label: Label, lesion: int) -> str:
+    """112040 DCM of one lesion of a label, by its number from 1: the same for every object of one study and model."""
+    return derive_uid("tracking lesion", result.study_instance_uid, result.model.sha256, label.name, str(lesion))
+
+
 def device_uid(model: ModelIdentity) -> str:
     """(0018,1002) of the algorithm: another model is another device (IHE RAD AIR)."""
     return derive_uid("device", model.sha256)

@@ -1,0 +1,117 @@
+"""Diameters to a structured report: TID 1500, one TID 1501 group per lesion, each line drawn on its slice.
+
+Measures nothing. A report of its own (SR-B) beside that of volumes (SR-A, `sr`): OHIF 3.13 blanks its report view where
+one object has both. Of each measurement it takes the first content item for the line, so nothing else stands there;
+what holds for both diameters stands in their group. It draws them as they are and does not make them its own editable
+measurements, for which the tracking identifier would have to be the name of one of its tools.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from highdicom.sr import (
+    CoordinatesForMeasurement,
+    FindingSite,
+    GraphicTypeValues,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    SourceImageForRegion,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_seg import codes
+from dicom_seg.source import SourceHeaders, SourcePlane
+from dicom_seg.sr_document import (
+    ReportContent,
+    ReportSeries,
+    algorithm,
+    encode_report,
+    evidence_first,
+    evidence_of,
+    short,
+)
+from dicom_seg.uids import lesion_tracking_uid
+from models.labels import ENHANCING_TUMOUR, Role
+from pipeline.diameters import MEASURABLE_MM, MEASURED_AT_MOST
+from pipeline.result import Diameter, LesionDiameters, SegmentationResult
+from pipeline.volume import Geometry
+
+SERIES = ReportSeries(8005, "diameters", "Glioma diameters")
+
+
+def encode_diameters(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Dataset:
+    """The diameters of a result's measurable enhancing lesions as SR-B. `source` is the headers of the T1CE series.
+
+    Only for results that have any. Where no lesion is measurable there is no SR-B: TID 1500 has no way to say so in a
+    report of measurements, viewers open one without groups as an empty page, and SR-A has the lesion count and volume.
+    """
+    assert result.diameters, "a report of diameters needs one"
+    first, *others = source.instances
+    content = ReportContent(
+        groups=[_group(lesion, result, source) for lesion in result.diameters],
+        library=[source],
+        evidence=[
+            evidence_first(source, source.series_instance_uid, *first),
+            *evidence_of(source, source.series_instance_uid, others),
+        ],
+    )
+    return encode_report(content, SERIES, result, source, started)
+
+
+def _group(
+    lesion: LesionDiameters, result: SegmentationResult, source: SourceHeaders
+) -> MeasurementsAndQualitativeEvaluations:
+    plane = source.planes[lesion.slice_index]
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=lesion_tracking_uid(result, ENHANCING_TUMOUR, lesion.lesion),
+            identifier=f"{ENHANCING_TUMOUR.title}, lesion {lesion.lesion}",
+        ),
+        finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+        finding_type=codes.property_type(ENHANCING_TUMOUR),
+        finding_sites=[FindingSite(anatomic_location=codes.BRAIN)],
+        method=codes.RANO,
+        algorithm_id=algorithm(result, _how_measured(result)),
+        measurements=[
+            _measurement(codes.LONG_AXIS, lesion.long, plane),
+            _measurement(codes.SHORT_AXIS, lesion.short, plane),
+        ],
+    )
+
+
+def _measurement(name: Code, line: Diameter, plane: SourcePlane) -> Measurement:
+    image = SourceImageForRegion(
+        referenced_sop_class_uid=plane.frame.sop_class_uid,
+        referenced_sop_instance_uid=plane.frame.sop_instance_uid,
+        referenced_frame_numbers=[plane.frame.number] if plane.multi_frame else None,
+    )
+    # PS3.3 C.18.6.1.2: (column, row), counted from the corner of the first voxel, whose centre is (0.5, 0.5).
+    ends = np.array([(column + 0.5, row + 0.5) for row, column in (line.start, line.end)])
+    return Measurement(
+        name=name,
+        value=short(line.length_mm),
+        unit=codes.MILLIMETRE,
+        referenced_coordinates=[CoordinatesForMeasurement(GraphicTypeValues.POLYLINE, ends, image)],
+    )
+
+
+def _how_measured(result: SegmentationResult) -> Sequence[str]:
+    (lesions,) = (each.lesion_count for each in result.measurements if each.label is ENHANCING_TUMOUR)
+    return (
+        f"plane=slices of T1CE, {_nearest_plane(result.source(Role.T1CE).geometry)}; RANO measures axial slices",
+        f"measurable=on two or more slices, both diameters at least {MEASURABLE_MM:g} mm (RANO)",
+        f"measured={len(result.diameters)} of {lesions} lesions, largest first, at most {MEASURED_AT_MOST}",
+        "outline=enhancing tumour with the necrosis that it encloses in its slice, lines from edge to edge within it",
+    )
+
+
+def _nearest_plane(geometry: Geometry) -> str:
+    """The anatomical plane that the slices are nearest to, and the angle between the two."""
+    normal = np.abs(np.cross(geometry.row_step_mm, geometry.column_step_mm))
+    normal /= np.linalg.norm(normal)
+    nearest = int(normal.argmax())
+    angle = np.degrees(np.arccos(min(1.0, float(normal[nearest]))))
+    return f"{angle:.0f} degrees from {('sagittal', 'coronal', 'axial')[nearest]}"

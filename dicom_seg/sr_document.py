@@ -1,0 +1,159 @@
+"""What both reports share: the TID 1500 document around their measurement groups, and who made it. Measures nothing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_seg import codes, equipment
+from dicom_seg.finish import finish
+from dicom_seg.source import SourceHeaders
+from dicom_seg.uids import device_uid, result_uid
+from pipeline.result import SegmentationResult
+
+Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSeries:
+    """The series that a report is alone in."""
+
+    number: int
+    purpose: str
+    """Part of its UIDs."""
+    description: str
+    """Cut after 22 characters where the model's limits must be said as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContent:
+    """What a report says and what it rests on."""
+
+    groups: Sequence[Group]
+    library: Sequence[SourceHeaders]
+    """Of each the first image enters the image library, kept that small because viewers walk through all of it."""
+    evidence: Sequence[Dataset]
+    """Every object that took part, made by `evidence_first` and `evidence_of`."""
+
+
+def encode_report(
+    content: ReportContent, series: ReportSeries, result: SegmentationResult, source: SourceHeaders, started: datetime
+) -> Dataset:
+    """A Comprehensive 3D SR document by TID 1500 with the patient and study of `source`."""
+    report = MeasurementReport(
+        observation_context=_observation_context(result),
+        procedure_reported=codes.IMAGING_PROCEDURE,
+        imaging_measurements=content.groups,
+        referenced_images=[_library_image(headers) for headers in content.library],
+    )
+    dataset = Comprehensive3DSR(
+        evidence=content.evidence,
+        content=report,
+        series_instance_uid=result_uid(result, f"SR series {series.purpose}"),
+        series_number=series.number,
+        sop_instance_uid=result_uid(result, f"SR {series.purpose}"),
+        instance_number=1,
+        manufacturer=equipment.MANUFACTURER,
+        manufacturer_model_name=equipment.DEVICE_NAME,
+        software_versions=equipment.software_versions(result.model),
+        device_serial_number=equipment.serial_number(result.model),
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        series_description=equipment.described(series.description, result.model),
+        contributing_equipment=[equipment.contributing_equipment(result.model)],
+        content_date=started.date(),
+        content_time=started.time(),
+        series_date=started.date(),
+        series_time=started.time(),
+    )
+    _restore_storage_classes(dataset, content.library)
+    return finish(dataset, source.first)
+
+
+def algorithm(result: SegmentationResult, said: Iterable[str] = ()) -> AlgorithmIdentification:
+    """The model by TID 4019.
+
+    Its parameters are sentences for a reader: what the model may be used for, what identifies the run, what was noticed
+    in reading the series, and what else is `said`.
+    """
+    identification = equipment.algorithm(result.model)[0]
+    warning = equipment.use_warning(result.model)
+    parameters = [f"{key}={value}" for key, value in equipment.algorithm_parameters(result.model).items()]
+    noticed = [f"{source.role}: {note}" for source in result.sources for note in source.notes]
+    return AlgorithmIdentification(
+        name=identification.AlgorithmName,
+        version=identification.AlgorithmVersion,
+        parameters=[*([warning] if warning else ()), *parameters, *noticed, *said],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        manufacturer=equipment.MANUFACTURER,
+    )
+
+
+def short(value: float) -> float:
+    """Six digits: more than was measured, and the same in the decimal string as in the floating point value."""
+    return float(f"{value:.6g}")
+
+
+def evidence_first(source: SourceHeaders, series: str, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """The first item of evidence: it has what highdicom wants of patient and study, emptied."""
+    item = source.stand_in(0)
+    item.SeriesInstanceUID, item.SOPClassUID, item.SOPInstanceUID = series, sop_class_uid, sop_instance_uid
+    return item
+
+
+def evidence_of(source: SourceHeaders, series: str, instances: Iterable[tuple[str, str]]) -> list[Dataset]:
+    """Further items of evidence: the (SOP class UID, SOP instance UID) `instances` of a series of the same study."""
+    items = []
+    for sop_class_uid, sop_instance_uid in dict.fromkeys(instances):
+        item = Dataset()
+        item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, series
+        item.SOPClassUID, item.SOPInstanceUID = sop_class_uid, sop_instance_uid
+        items.append(item)
+    return items
+
+
+def _observation_context(result: SegmentationResult) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=device_uid(result.model),
+        name=equipment.DEVICE_NAME,
+        manufacturer_name=equipment.MANUFACTURER,
+        model_name=equipment.software_versions(result.model)[1],
+        serial_number=equipment.serial_number(result.model),
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=device
+        )
+    )
+
+
+def _library_image(headers: SourceHeaders) -> Dataset:
+    image = headers.stand_in(0)
+    image.SOPInstanceUID = headers.planes[0].frame.sop_instance_uid
+    return image
+
+
+def _restore_storage_classes(dataset: Dataset, library: Sequence[SourceHeaders]) -> None:
+    """highdicom describes only images whose storage class it knows, so all were shown to it as plain MR."""
+    classes = {uid: sop_class_uid for headers in library for sop_class_uid, uid in headers.instances}
+    for container in dataset.ContentSequence:
+        if container.ConceptNameCodeSequence[0].CodeValue == "111028":  # Image Library
+            for item in (item for group in container.ContentSequence for item in group.ContentSequence):
+                if "ReferencedSOPSequence" in item:
+                    reference = item.ReferencedSOPSequence[0]
+                    reference.ReferencedSOPClassUID = classes[reference.ReferencedSOPInstanceUID]

@@ -1,0 +1,208 @@
+"""Measure the enhancing lesions across: the longest diameter and its perpendicular. Knows no tensors and no DICOM.
+
+RANO (Wen et al. 2010, updated 2023) calls an enhancing lesion measurable where two perpendicular diameters in one plane
+are at least 10 mm and it is seen on two or more slices; up to five lesions are followed. The choices made here:
+
+- The plane is that of the T1CE slices, because coordinates in DICOM SR lie on slices. RANO says axial: of a series
+  acquired in the sagittal or coronal plane the diameters are sagittal or coronal ones, and a reader must be told so.
+- A slice's outline includes necrosis: holes are filled, as RANO measures across the rim. An open rim, such as around a
+  resection cavity, encloses nothing and is measured along its wall.
+- Lines stay in the lesion: of a crescent the longest line is that within it, not the one across its opening. In-slice
+  parts that join only on other slices are measured each by itself. Notches up to two voxels wide end no line.
+- Lines run from outline to outline, half-way between the last voxel inside and the first outside. Ten voxels of 1 mm
+  are 10 mm; between centres they would be 9, and a lesion of just 10 mm would never count.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+
+from pipeline.result import Diameter, LesionDiameters
+from pipeline.volume import Geometry
+
+MEASURABLE_MM = 10.0
+"""RANO: what both diameters must reach."""
+MEASURED_AT_MOST = 5
+"""RANO: how many target lesions are followed."""
+
+_MARGIN = 2
+"""Voxels of nothing around a lesion in its slice, so that closing and outlines do not meet the border."""
+_CHUNK = 4096
+"""Lines looked at together, longest first."""
+_Points = NDArray[np.float64]
+
+
+def lesion_diameters(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[LesionDiameters, ...]:
+    """Both diameters of each measurable lesion, largest product first, five at most; () where none is measurable.
+
+    `mask` is the enhancing tumour, (slices, rows, columns) on `geometry`, the T1CE series' own grid. A lesion is a
+    connected component, voxels that share a corner being connected (26), as in `measure.count_lesions`. Lengths are
+    exact to a voxel or so. The same mask gives the same lines, also where several are equally long.
+    """
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found or found[0] is None:
+        return ()
+    box = found[0]
+    spacing = np.array(geometry.spacing_mm[1:])
+    numbered = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))[0]
+    measured = []
+    for number, extent in enumerate(ndimage.find_objects(numbered), 1):
+        rows_and_columns = np.array([part.stop - part.start for part in extent[1:]])
+        if extent[0].stop - extent[0].start < 2 or np.hypot(*(rows_and_columns * spacing)) < MEASURABLE_MM:
+            continue
+        lesion = np.pad(numbered[extent] == number, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
+        diameters = _measured(lesion, spacing)
+        if diameters is not None:
+            corner = [outer.start + inner.start for outer, inner in zip(box, extent, strict=True)]
+            measured.append(_moved(diameters, corner[0], (corner[1] - _MARGIN, corner[2] - _MARGIN)))
+    measured.sort(key=lambda each: (-each.long.length_mm * each.short.length_mm, each.slice_index, each.long.start))
+    return tuple(replace(each, lesion=number) for number, each in enumerate(measured[:MEASURED_AT_MOST], 1))
+
+
+def _moved(diameters: LesionDiameters, slices: int, corner: tuple[int, int]) -> LesionDiameters:
+    """The same on a grid whose first voxel stands `slices` slices and `corner` (rows, columns) before."""
+
+    def move(line: Diameter) -> Diameter:
+        start, end = ((row + corner[0], column + corner[1]) for row, column in (line.start, line.end))
+        return replace(line, start=start, end=end)
+
+    return replace(
+        diameters,
+        slice_index=diameters.slice_index + slices,
+        long=move(diameters.long),
+        short=move(diameters.short),
+    )
+
+
+def _measured(lesion: NDArray[np.bool_], spacing: _Points) -> LesionDiameters | None:
+    """The diameters of one lesion, (slices, rows, columns) with a margin in its slices; None below RANO's limit."""
+    longest: tuple[int, NDArray[np.bool_], Diameter] | None = None
+    beyond_mm = 0.0
+    reaches = np.array([_reach_mm(plane, spacing) for plane in lesion])
+    for index in np.argsort(-reaches, kind="stable"):
+        if reaches[index] <= max(beyond_mm, MEASURABLE_MM):
+            break
+        for region in _regions(lesion[index]):
+            line = _longest_line(region, spacing, beyond_mm)
+            if line is not None:
+                longest, beyond_mm = (int(index), region, line), line.length_mm
+    if longest is None or beyond_mm < MEASURABLE_MM:
+        return None
+    slice_index, region, long = longest
+    short = _longest_across(region, long, spacing)
+    if short.length_mm < MEASURABLE_MM:
+        return None
+    return LesionDiameters(lesion=1, slice_index=slice_index, long=long, short=short)
+
+
+def _reach_mm(plane: NDArray[np.bool_], spacing: _Points) -> float:
+    """A length that no line in this slice exceeds; quick, so that most slices are never looked at closely."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    if rows.size == 0:
+        return 0.0
+    first = plane[rows].argmax(axis=1)
+    last = plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
+    ends = np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)
+    return float(pdist(ends * spacing).max() + np.hypot(*spacing))
+
+
+def _regions(plane: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """Each connected part of a slice, its notches closed and its holes filled."""
+    neighbours = np.ones((3, 3), bool)
+    parts, count = ndimage.label(plane, structure=neighbours)
+    for number in range(1, count + 1):
+        yield ndimage.binary_fill_holes(ndimage.binary_closing(parts == number, structure=neighbours))
+
+
+def _outline(region: NDArray[np.bool_]) -> _Points:
+    """Middles of the voxel edges between inside and outside, (points, 2) as (row, column), in order of rows."""
+    sides = []
+    for axis, step in ((0, -1), (0, 1), (1, -1), (1, 1)):
+        edge = np.argwhere(region & ~np.roll(region, -step, axis)).astype(float)
+        edge[:, axis] += step / 2
+        sides.append(edge)
+    return np.unique(np.concatenate(sides), axis=0)
+
+
+def _longest_line(region: NDArray[np.bool_], spacing: _Points, beyond_mm: float) -> Diameter | None:
+    """The longest line between two points of the outline that stays inside; None where none is beyond a length.
+
+    That of the convex hull nearly always stays inside, and then nothing else needs a look.
+    """
+    points = _outline(region)
+    # Rounded edges of voxels may lie up to one voxel outside of a straight line along them.
+    allowed = ndimage.binary_dilation(region)
+    hull = points[np.sort(ConvexHull(points * spacing).vertices)]
+    for candidates, most in ((hull, 1), (points, None)):
+        lengths = np.round(pdist(candidates * spacing), 6)
+        if lengths.max() <= beyond_mm:
+            return None
+        long_enough = np.flatnonzero(lengths > beyond_mm)
+        order = long_enough[np.argsort(-lengths[long_enough], kind="stable")][:most]
+        first, second = np.triu_indices(len(candidates), 1)
+        for begin in range(0, len(order), _CHUNK):
+            pairs = order[begin : begin + _CHUNK]
+            inside = _first_inside(candidates[first[pairs]], candidates[second[pairs]], allowed)
+            if inside is not None:
+                pair = pairs[inside]
+                return _diameter(candidates[first[pair]], candidates[second[pair]], float(lengths[pair]))
+    return None
+
+
+def _first_inside(starts: _Points, ends: _Points, allowed: NDArray[np.bool_]) -> int | None:
+    """Index of the first line that runs through allowed voxels alone.
+
+    Middles are looked at first, then the middles between these and so on down to half a voxel, because most lines that
+    leave a lesion are far outside of it at once.
+    """
+    alive = np.arange(len(starts))
+    longest = float(np.linalg.norm(ends - starts, axis=1).max())
+    for halving in range(1, int(np.ceil(np.log2(2 * longest))) + 1):
+        fractions = np.arange(1, 2**halving, 2)[:, None] / 2**halving
+        places = starts[alive, None] + fractions * (ends - starts)[alive, None]
+        nearest = np.rint(places).astype(np.intp)
+        alive = alive[allowed[nearest[..., 0], nearest[..., 1]].all(axis=1)]
+        if alive.size == 0:
+            return None
+    return int(alive[0])
+
+
+def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points) -> Diameter:
+    """The longest line in `region` perpendicular to `long` (in millimetres, not voxels), never longer than it.
+
+    Of equally long ones the one nearest to the middle of `long`. Lines half a voxel apart are followed through the
+    region, whose edge is where the interpolated mask is one half.
+    """
+    ends = np.array([long.start, long.end]) * spacing
+    along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+    across = np.array([-along[1], along[0]])
+    voxels = np.argwhere(region) * spacing
+    step = float(spacing.min()) / 4
+    offsets = np.arange((voxels @ along).min(), (voxels @ along).max() + step, 2 * step)
+    heights = np.arange((voxels @ across).min() - spacing.max(), (voxels @ across).max() + spacing.max() + step, step)
+    places = offsets[:, None, None] * along + heights[:, None] * across
+    inside = ndimage.map_coordinates(region.astype(np.float64), np.moveaxis(places / spacing, -1, 0), order=1)
+
+    changes = np.diff((inside >= 0.5).astype(np.int8), axis=1)
+    rows, before = np.nonzero(changes == 1)
+    last = np.nonzero(changes == -1)[1]
+    best = np.lexsort((np.abs(offsets[rows] - ends.mean(axis=0) @ along), before - last))[0]
+    row = rows[best]
+    # Where the value passes through one half, between the samples on either side.
+    low, high = (
+        heights[at] + step * (0.5 - inside[row, at]) / (inside[row, at + 1] - inside[row, at])
+        for at in (before[best], last[best])
+    )
+    surplus = max(0.0, float(high - low) - long.length_mm) / 2
+    edges = [(offsets[row] * along + height * across) / spacing for height in (low + surplus, high - surplus)]
+    return _diameter(edges[0], edges[1], round(float(high - low) - 2 * surplus, 6))
+
+
+def _diameter(one: _Points, other: _Points, length_mm: float) -> Diameter:
+    start, end = sorted((float(point[0]), float(point[1])) for point in (one, other))
+    return Diameter(start=start, end=end, length_mm=length_mm)
