@@ -82,7 +82,7 @@ def install(
 
 
 def _installed(config: Path | None) -> Path:
-    from plugin.settings import load_settings
+    from plugin.settings_file import load_settings
 
     try:
         return load_settings(config).installed_models_dir

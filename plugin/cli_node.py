@@ -73,7 +73,7 @@ def check_config(config: ConfigOption = None) -> None:
     Exit status: 0 usable, 64 not usable. Warnings do not change it.
     """
     from pipeline.rules import load_rules
-    from plugin.settings import Severity, check_settings
+    from plugin.settings_check import Severity, check_settings
 
     settings = _load(config)
     use, trouble = _intended_use(settings)
@@ -114,7 +114,7 @@ def _address(destination: "DestinationSettings") -> str:
 
 
 def _load(config: Path | None) -> "Settings":
-    from plugin.settings import load_settings
+    from plugin.settings_file import load_settings
 
     try:
         return load_settings(config)

@@ -40,7 +40,7 @@ def segment(
 
     Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
     """
-    from plugin.settings import load_settings
+    from plugin.settings_file import load_settings
     from plugin.workshop import open_workshop
 
     try:
@@ -79,7 +79,7 @@ def find_studies(source: Path) -> "Scan":
 def site_rules(config: Path | None) -> "Rules":
     """The rules for choosing, with those of the site's settings; refuses with a sentence that names file and line."""
     from pipeline.rules import load_rules
-    from plugin.settings import load_settings
+    from plugin.settings_file import load_settings
 
     try:
         return load_rules(load_settings(config).rules_path)

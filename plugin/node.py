@@ -21,7 +21,8 @@ from plugin.job_queue import STALLED_AFTER_S, JobQueue
 from plugin.listener import Address, Listener, start_listener
 from plugin.node_lock import RunningNode, announce, node_lock
 from plugin.reconcile import Reconciler
-from plugin.settings import Settings, Severity, check_settings, may_receive
+from plugin.settings import Settings
+from plugin.settings_check import Severity, check_settings, may_receive
 from plugin.worker_process import SegmentFactory, WorkerKeeper
 
 _LOG = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from models.package import IntendedUse
-from plugin.settings import DestinationSettings, may_receive, refusal
+from plugin.settings import DestinationSettings
+from plugin.settings_check import may_receive, refusal
 
 
 class OutboxState(StrEnum):

@@ -1,22 +1,15 @@
-"""What a site may set. The only reader of the settings file and of the environment; opens no port and no database.
+"""What a site may set, and each default. Opens no file, no port and no database.
 
 The models stand here and not beside their stages so that `glionode check-config` need not load a DICOM stack.
 """
 
-import ipaddress
 import os
 import re
-import tomllib
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-
-from models.package import IntendedUse
-from pipeline.errors import SettingsWrong
 
 ENVIRONMENT_PREFIX = "GLIONODE_"
 CONFIG_VARIABLE = "GLIONODE_CONFIG"
@@ -115,6 +108,19 @@ class ComputeSettings(_Section):
     """What runs the network on a CPU; OpenVINO needs the extra `cpu` and is about twice as fast."""
 
 
+class OutputsSettings(_Section):
+    """Which objects are made of a study."""
+
+    seg_on: tuple[Literal["T1CE", "FLAIR", "ADC"], ...] = ("T1CE", "FLAIR", "ADC")
+    """SEG on the slices of these series: all labels on T1CE, on FLAIR and ADC the label that is defined there."""
+    measurements: bool = True
+    """SR with volumes, lesions and ADC; it refers to the SEG on T1CE."""
+    diameters: bool = True
+    """SR with the two diameters of each measurable enhancing lesion."""
+    capture: bool = True
+    """Pictures with contours and a table, for viewers that show no SEG."""
+
+
 class DatabaseSettings(_Section):
     """Where jobs are kept."""
 
@@ -165,6 +171,7 @@ class Settings(BaseSettings):
     choose: ChooseSettings = ChooseSettings()
     model: ModelSettings = ModelSettings()
     compute: ComputeSettings = ComputeSettings()
+    outputs: OutputsSettings = OutputsSettings()
     database: DatabaseSettings = DatabaseSettings()
     delivery: DeliverySettings = DeliverySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
@@ -201,171 +208,3 @@ class Settings(BaseSettings):
     def installed_models_dir(self) -> Path:
         """The folder of installed model packages."""
         return Path(self.model.installed_dir).expanduser() if self.model.installed_dir else self.data_dir / "models"
-
-
-class Severity(StrEnum):
-    """How bad a finding about the settings is."""
-
-    ERROR = "error"
-    """The node refuses to start."""
-    WARNING = "warning"
-    """The node starts, and does less than one might think."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about the settings that a person should know."""
-
-    severity: Severity
-    key: str
-    text: str
-
-
-def load_settings(path: Path | None = None) -> Settings:
-    """The settings of the file `path` (None: $GLIONODE_CONFIG, else no file) and the environment.
-
-    Raises SettingsWrong, naming file, line, key and remedy.
-    """
-    if path is None and os.environ.get(CONFIG_VARIABLE):
-        path = Path(os.environ[CONFIG_VARIABLE])
-    text = ""
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-            raise SettingsWrong(f"The settings file {path} cannot be read: {why}.") from exc
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise SettingsWrong(f"{path} is not valid TOML: {exc}.") from exc
-    _refuse_unknown_variables()
-    try:
-        settings = Settings(**document)
-    except ValidationError as exc:
-        raise SettingsWrong("\n".join(_explain(error, path, text) for error in exc.errors())) from exc
-    except ValueError as exc:  # pydantic-settings: a variable that should hold JSON does not
-        raise SettingsWrong(f"The environment cannot be read: {exc}. Lists are written as JSON.") from exc
-    _refuse_repeated_destinations(settings)
-    return settings
-
-
-def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tuple[Finding, ...]:
-    """What is unsafe or surprising, errors first. `intended_use` is the model's, None where it is not known."""
-    findings: list[Finding] = []
-    listener = settings.listener
-    if not is_loopback(listener.host) and not listener.insecure and not listener.calling_ae_titles:
-        findings.append(
-            Finding(
-                Severity.ERROR,
-                "listener.host",
-                f"{listener.host} opens the node to the network and any AE title may send. List the senders in "
-                "listener.calling_ae_titles, or say listener.insecure = true.",
-            )
-        )
-    if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:
-        findings.append(
-            Finding(Severity.ERROR, "delivery.retry_longest_s", "It is shorter than delivery.retry_first_s.")
-        )
-    for destination in settings.destinations:
-        if destination.port == 0:
-            findings.append(
-                Finding(Severity.ERROR, f"destinations.{destination.name}.port", "Port 0 is no port to send to.")
-            )
-        if not may_receive(destination, intended_use):
-            findings.append(
-                Finding(
-                    Severity.WARNING,
-                    f"destinations.{destination.name}",
-                    f"Nothing will be sent there: {refusal(destination)}",
-                )
-            )
-    if not settings.destinations:
-        findings.append(Finding(Severity.WARNING, "destinations", "There is none: results stay on this machine."))
-    return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
-
-
-def may_receive(destination: DestinationSettings, intended_use: IntendedUse | None) -> bool:
-    """Whether results of a model for this use may go there; an unknown model counts as a demonstration."""
-    trusted = intended_use in (IntendedUse.RESEARCH, IntendedUse.CLINICAL)
-    return trusted or destination.accepts_demonstration
-
-
-def refusal(destination: DestinationSettings) -> str:
-    """Why a demonstration model's results do not go to a destination, and what to do."""
-    return (
-        f"the model is a demonstration and destination {destination.name} does not accept its results; install a model "
-        "for research or clinical use, or set accepts_demonstration = true there if no patient's images are in it."
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nothing outside this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refuse_unknown_variables() -> None:
-    # pydantic-settings ignores a variable with the prefix whose first part is no field; a typing mistake would pass.
-    sections = {name.upper() for name in Settings.model_fields}
-    for variable in sorted(os.environ):
-        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
-            continue
-        section = variable.upper().removeprefix(ENVIRONMENT_PREFIX).split("__")[0]
-        if section not in sections:
-            raise SettingsWrong(
-                f"The environment variable {variable} is no setting; sections are {', '.join(sorted(sections))}, and "
-                "a key follows after two underscores, as in GLIONODE_LISTENER__PORT."
-            )
-
-
-def _refuse_repeated_destinations(settings: Settings) -> None:
-    names = [destination.name for destination in settings.destinations]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise SettingsWrong(f"destinations: the name {repeated[0]} stands twice; give each destination its own.")
-
-
-def _explain(error: Any, path: Path | None, text: str) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    where = "The environment"
-    if path is not None:
-        # What is missing has no line of its own; its table has.
-        line = _line_of(text, error["loc"][:-1] if error["type"] == "missing" else error["loc"])
-        where = f"{path}, line {line}" if line else f"{path} or the environment"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: {key} is no setting of this version; see orthanc-config/glionode.toml for those there are."
-    if error["type"] == "missing":
-        return f"{where}: {key} is missing."
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {key}: {message}."
-
-
-def _line_of(text: str, location: tuple[str | int, ...]) -> int | None:
-    """The line of a key in TOML text, from 1, found by its table and name; None where it is not there."""
-    names = [part for part in location if isinstance(part, str)]
-    wanted_index = next((part for part in location if isinstance(part, int)), None)
-    table, index = "", -1
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*(\[\[?)\s*([\w.-]+)\s*\]\]?", line)
-        if header:
-            table = header[2]
-            index = index + 1 if header[1] == "[[" else -1
-            if names == [table] and wanted_index in (None, index):
-                return number
-            continue
-        key = re.match(r"\s*\"?([\w-]+)\"?\s*=", line)
-        if (
-            key
-            and names == ([*table.split("."), key[1]] if table else [key[1]])
-            and wanted_index
-            in (
-                None,
-                index,
-            )
-        ):
-            return number
-    return None

@@ -13,7 +13,8 @@ from plugin.archive import is_uid
 from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
 from plugin.node_lock import RunningNode, running_node
-from plugin.settings import Settings, may_receive, refusal
+from plugin.settings import Settings
+from plugin.settings_check import may_receive, refusal
 
 
 @dataclass(frozen=True, slots=True)

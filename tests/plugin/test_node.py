@@ -296,7 +296,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from stand_in_segmenter import make_stand_in
 from plugin.node import serve
-from plugin.settings import load_settings
+from plugin.settings_file import load_settings
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     serve(load_settings(Path(sys.argv[1])), partial(make_stand_in, Path(sys.argv[2])))

@@ -8,7 +8,9 @@ import pytest
 
 from models.package import IntendedUse
 from pipeline.errors import SettingsWrong
-from plugin.settings import DestinationSettings, Settings, Severity, check_settings, load_settings
+from plugin.settings import DestinationSettings, Settings
+from plugin.settings_check import Severity, check_settings
+from plugin.settings_file import load_settings
 
 EXAMPLE = Path(__file__).parents[2] / "orthanc-config" / "glionode.toml"
 
@@ -122,3 +124,16 @@ def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
     code = "import sys, plugin.settings; print(sorted({'pynetdicom', 'pydicom', 'psycopg'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "refused"),
+    [
+        ({}, []),
+        ({"seg_on": ["FLAIR"]}, ["outputs.measurements"]),
+        ({"seg_on": ["FLAIR"], "measurements": False}, []),
+        ({"seg_on": [], "measurements": False, "diameters": False, "capture": False}, ["outputs"]),
+    ],
+)
+def test_outputs_that_contradict_each_other(outputs: dict[str, object], refused: list[str]) -> None:
+    assert errors(Settings.model_validate({"outputs": outputs})) == refused
