@@ -1,0 +1,114 @@
+"""A result to secondary captures (PS3.3 A.8.1): RGB pictures for a PACS that shows no SEG. Draws nothing itself.
+
+Not a series to measure on: it has no pixel spacing and no place in the patient, so that nobody takes a resampled
+picture for an image. Sources and SEG are for that.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as dictionary
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_seg import equipment
+from dicom_seg.directions import direction_letters
+from dicom_seg.finish import finish
+from dicom_seg.picture import Picture, draw_pictures
+from dicom_seg.source import SourceHeaders, SourcePlane
+from dicom_seg.uids import result_uid
+from models.labels import Role
+from pipeline.result import SegmentationResult
+
+SERIES_NUMBER = 8006
+
+
+def encode_capture(result: SegmentationResult, source: SourceHeaders, started: datetime) -> tuple[Dataset, ...]:
+    """One single-frame image for each slice of the result's panels, in their order; none where it has no panels.
+
+    `source` is the headers of the T1CE series; each image names the slice that it shows. `started` is when the analysis
+    began, in the time zone of the study's own times.
+    """
+    return tuple(_encode_all(result, source, started))
+
+
+def _encode_all(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Iterator[Dataset]:
+    if result.panels is None:
+        return
+    series_uid = result_uid(result, "capture series")
+    pictures = draw_pictures(result, result.panels)
+    for number, (index, picture) in enumerate(zip(result.panels.slice_indices, pictures, strict=True), 1):
+        dataset = _image(result, source.stand_in(index), picture, series_uid, number, started)
+        dataset.SourceImageSequence = [_source_image(source.planes[index])]
+        _describe(dataset, result, source.first, started)
+        yield finish(dataset, source.first)
+
+
+def _image(
+    result: SegmentationResult, stand_in: Dataset, picture: Picture, series_uid: str, number: int, started: datetime
+) -> SCImage:
+    geometry = result.source(Role.T1CE).geometry
+    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    dataset = SCImage.from_ref_dataset(
+        stand_in,
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        # highdicom knows single letters only; the others of an oblique direction follow.
+        patient_orientation=(right[0], down[0]),
+        series_instance_uid=series_uid,
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=result_uid(result, f"capture {number}"),
+        instance_number=number,
+        manufacturer=equipment.MANUFACTURER,
+        manufacturer_model_name=equipment.DEVICE_NAME,
+        software_versions=equipment.software_versions(result.model),
+        device_serial_number=equipment.serial_number(result.model),
+        series_description=equipment.described("Glioma capture", result.model),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        contributing_equipment=[equipment.contributing_equipment(result.model)],
+        content_date=started.date(),
+        content_time=started.time(),
+        series_date=started.date(),
+        series_time=started.time(),
+    )
+    dataset.PatientOrientation = [right, down]
+    return dataset
+
+
+def _describe(dataset: Dataset, result: SegmentationResult, header: Dataset, started: datetime) -> None:
+    """What highdicom leaves open or decides otherwise.
+
+    The modality stays OT, as highdicom has it, and not the MR of the source equipment that PS3.3 C.8.6.1 allows: routes
+    and hanging protocols that ask for MR would pick the pictures up, and a chooser would count them as MR without
+    contrast agent.
+    """
+    dataset.ConversionType = "WSD"
+    dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{started:%Y%m%d}", f"{started:%H%M%S.%f}"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    warning = equipment.use_warning(result.model)
+    dataset.DerivationDescription = "T1CE, FLAIR and ADC with contours and volumes" + (
+        f". {warning}" if warning else ""
+    )
+    # PS3.3 C.7.6.1.1.4 asks for text that identifies the patient and the date; ours is about the result alone.
+    dataset.BurnedInAnnotation = "NO"
+    # Once lossy, always lossy (PS3.3 C.7.6.1.1.5).
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if keyword in header:
+            setattr(dataset, keyword, header.get(keyword))
+
+
+def _source_image(plane: SourcePlane) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = plane.frame.sop_class_uid
+    item.ReferencedSOPInstanceUID = plane.frame.sop_instance_uid
+    if plane.multi_frame:
+        item.ReferencedFrameNumber = plane.frame.number
+    item.SpatialLocationsPreserved = "NO"
+    item.PurposeOfReferenceCodeSequence = [
+        CodedConcept.from_code(dictionary.DCM.SourceImageForImageProcessingOperation)
+    ]
+    return item

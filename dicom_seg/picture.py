@@ -1,0 +1,177 @@
+"""Pictures for a PACS that shows no SEG: T1CE, FLAIR and ADC side by side with contours, over a table. Knows no DICOM.
+
+Nothing about the patient is in a picture.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_seg import equipment
+from dicom_seg.contours import contour_map
+from dicom_seg.directions import direction_letters, opposite, slice_place
+from models.labels import LABELS, Role
+from pipeline.result import LabelMeasurement, Panels, SegmentationResult
+from pipeline.volume import Geometry
+
+Picture = NDArray[np.uint8]
+"""(rows, columns, 3), RGB."""
+Window = tuple[float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+"""Pillow's own, which needs no file: scalable where Pillow was built with FreeType, as its wheels are."""
+
+LONG_SIDE_PX = (384, 512)
+"""Least and most pixels for the longer side of a slice; between them a slice of square voxels keeps its size."""
+NARROWEST_PX = 256
+"""A narrower slice gets black beside it, so that text has room."""
+HEADER_PX, FOOTER_PX, GAP_PX = 24, 102, 4
+ADC_WINDOW: Window = (0.0, 3000.0)
+"""10^-6 mm2/s: from none to free water at body temperature; fixed, so that studies compare."""
+_PERCENTILES = (1.0, 99.5)
+_FONT_PX, _LINE_PX = 16, 23
+_WHITE, _GREY, _WARNING = (255, 255, 255), (160, 160, 160), (255, 190, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes in pixels, (width, height)."""
+
+    image: tuple[int, int]
+    """A slice, enlarged to square pixels."""
+    panel: tuple[int, int]
+    """The room of a slice."""
+
+    def corner(self, number: int) -> tuple[int, int]:
+        """(x, y) of the upper left pixel of the slice in panel `number`, from 0."""
+        return (
+            number * (self.panel[0] + GAP_PX) + (self.panel[0] - self.image[0]) // 2,
+            HEADER_PX + (self.panel[1] - self.image[1]) // 2,
+        )
+
+    def size(self, panels: int) -> tuple[int, int]:
+        """The whole picture."""
+        return panels * (self.panel[0] + GAP_PX) - GAP_PX, HEADER_PX + self.panel[1] + FOOTER_PX
+
+
+def layout(geometry: Geometry) -> Layout:
+    """Sizes for the slices of a geometry: true proportions whatever the spacing of rows and columns."""
+    _, rows, columns = geometry.shape
+    _, between_rows, between_columns = geometry.spacing_mm
+    width_mm, height_mm = columns * between_columns, rows * between_rows
+    longer_mm = max(width_mm, height_mm)
+    longer_px = np.clip(longer_mm / min(between_rows, between_columns), *LONG_SIDE_PX)
+    width, height = (max(1, round(float(length / longer_mm * longer_px))) for length in (width_mm, height_mm))
+    return Layout((width, height), (max(width, NARROWEST_PX), height))
+
+
+def draw_pictures(result: SegmentationResult, panels: Panels) -> Iterator[Picture]:
+    """One picture for each slice of `panels`, in their order."""
+    geometry = result.source(Role.T1CE).geometry
+    places = layout(geometry)
+    font = ImageFont.load_default(_FONT_PX)
+    windows = _windows(panels)
+    empty = _frame(result, panels.roles, places, font)
+    for number, index in enumerate(panels.slice_indices):
+        picture = empty.copy()
+        contours = contour_map(result.masks[:, index], places.image)
+        for place, window in enumerate(windows):
+            slice_image = _slice_image(panels.pixels[place, number], window, contours, places.image)
+            picture.paste(slice_image, places.corner(place))
+        draw = ImageDraw.Draw(picture)
+        for place in range(len(windows)):
+            _write_directions(draw, geometry, places, place, font)
+        where = f"Slice {index + 1} of {geometry.shape[0]}, {slice_place(geometry, index)}"
+        draw.text((picture.width - 8, picture.height - 8), where, fill=_WHITE, font=font, anchor="rs")
+        yield np.asarray(picture)
+
+
+def _windows(panels: Panels) -> list[Window]:
+    """Black and white of each role, the same for all slices: percentiles over the head, or a fixed scale."""
+    # Every second row and column is enough for a percentile.
+    sample = panels.pixels[:, :, ::2, ::2]
+    t1ce = sample[panels.roles.index(Role.T1CE)]
+    known = t1ce[np.isfinite(t1ce)]
+    head = t1ce > (0.1 * np.percentile(known, 99) if known.size else np.inf)
+    return [
+        _window(role, values[head & np.isfinite(values)]) for role, values in zip(panels.roles, sample, strict=True)
+    ]
+
+
+def _window(role: Role, inside: NDArray[np.float32]) -> Window:
+    if role is Role.ADC:
+        return ADC_WINDOW
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(inside, _PERCENTILES))
+    return low, max(high, low + 1e-6)
+
+
+def _slice_image(
+    pixels: NDArray[np.float32], window: Window, contours: NDArray[np.uint8], size: tuple[int, int]
+) -> Image.Image:
+    low, high = window
+    grey = (np.nan_to_num((pixels - low) / (high - low), nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
+    enlarged = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
+    drawn = contours > 0
+    enlarged[drawn] = np.array([label.colour_rgb for label in LABELS], np.uint8)[contours[drawn] - 1]
+    return Image.fromarray(enlarged)
+
+
+def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, places: Layout, place: int, font: Font) -> None:
+    """Which way the four edges of a slice look, e.g. the patient's right at the left edge of an axial slice."""
+    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    (x, y), (width, height) = places.corner(place), places.image
+    for letters, point, anchor in (
+        (opposite(right), (x + 4, y + height // 2), "lm"),
+        (right, (x + width - 4, y + height // 2), "rm"),
+        (opposite(down), (x + width // 2, y + 4), "ma"),
+        (down, (x + width // 2, y + height - 4), "md"),
+    ):
+        draw.text(point, letters, fill=_WHITE, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+
+
+def _frame(result: SegmentationResult, roles: tuple[Role, ...], places: Layout, font: Font) -> Image.Image:
+    """What all pictures of a result share: the roles above, the table and the model below."""
+    picture = Image.new("RGB", places.size(len(roles)))
+    draw = ImageDraw.Draw(picture)
+    for place, role in enumerate(roles):
+        scale = f", {ADC_WINDOW[0]:.0f}-{ADC_WINDOW[1]:.0f} x 10-6 mm2/s" if role is Role.ADC else ""
+        draw.text((place * (places.panel[0] + GAP_PX) + 4, 3), f"{role}{scale}", fill=_WHITE, font=font)
+    top = HEADER_PX + places.panel[1] + 6
+    for row, measurement in enumerate(result.measurements):
+        _write_row(draw, measurement, top + row * _LINE_PX, font)
+    found = any(measurement.volume_ml for measurement in result.measurements)
+    note = "Contours that run together are dashed." if found else "Nothing was found: no label has a voxel."
+    draw.text((8, picture.height - 8), note, fill=_GREY if found else _WHITE, font=font, anchor="ls")
+    node, model = equipment.software_versions(result.model)
+    use = equipment.use_warning(result.model) or f"Intended use: {result.model.intended_use}"
+    for row, (text, colour) in enumerate(((use, _WARNING), (f"Model: {model}", _WHITE), (f"Node: {node}", _GREY))):
+        fitting = _fitting(text, picture.width - _TABLE_PX - 16, font)
+        draw.text((picture.width - 8, top + row * _LINE_PX), fitting, fill=colour, font=font, anchor="ra")
+    return picture
+
+
+_TABLE_PX = 400
+"""Width of the table; the narrowest picture is 776 wide."""
+
+
+def _write_row(draw: ImageDraw.ImageDraw, measurement: LabelMeasurement, y: int, font: Font) -> None:
+    label, count = measurement.label, measurement.lesion_count
+    draw.rectangle((8, y + 3, 20, y + 15), fill=label.colour_rgb)
+    draw.text((28, y), label.title, fill=_WHITE, font=font)
+    draw.text((290, y), _millilitres(measurement.volume_ml), fill=_WHITE, font=font, anchor="ra")
+    draw.text((_TABLE_PX - 16, y), f"{count} lesion{'' if count == 1 else 's'}", fill=_WHITE, font=font, anchor="ra")
+
+
+def _millilitres(volume_ml: float) -> str:
+    # A lonely voxel of 1 mm3 must not read as nothing.
+    return f"{volume_ml:.3f} ml" if 0 < volume_ml < 0.1 else f"{volume_ml:.1f} ml"
+
+
+def _fitting(text: str, width: int, font: Font) -> str:
+    while font.getlength(text) > width:
+        text = text.removesuffix("..")[:-1] + ".."
+    return text
