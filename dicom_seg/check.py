@@ -1,182 +1,132 @@
-"""Our own last look before anything is sent. Reads objects as a stranger would; shares no code with the encoders."""
+"""Our own last look before anything is sent. Reads objects as a stranger would; shares no code with the encoders.
 
-from collections.abc import Iterator, Sequence
+`check` is the strict look at what was made of a result, voxels included; `look_at` is the same look at anybody's
+objects with as much of their study as is at hand (see check_files). What is asked of every object is in check_object,
+of what it refers to in check_references, of a SEG in check_seg, of an SR in check_sr.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
-from pydicom import config, dcmread
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
+from dicom_seg.at_hand import CAPTURES, AtHand, around_result, is_report
+from dicom_seg.check_object import Identity, check_file_header, check_identity, check_uids
+from dicom_seg.check_references import check_references, references, unseen_studies
+from dicom_seg.check_seg import ExpectedVoxels, SegLook, look_at_seg
+from dicom_seg.check_sr import check_report
 from dicom_seg.encode import EncodedObject
-from models.labels import Role
-from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
+from pipeline.result import MasksOnSeries, SegmentationResult
 
-TOLERANCE_MM = 1e-3
-"""How far a frame may stand from the slice that it was made for."""
-_OWN_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationUID", "TrackingUID", "DeviceUID", "UID")
-_IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "AccessionNumber")
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at one object found."""
+
+    file_name: str
+    sop_class_uid: str
+    problems: tuple[str, ...]
+    """Sentences; empty where nothing is wrong."""
+    not_checked: tuple[str, ...] = ()
+    """Sentences: what could not be looked up. Objects with the same lack have the same sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What looks at earlier objects leave for later ones."""
+
+    segs: dict[str, SegLook] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """File names by SOP instance UID."""
+    identities: dict[Path, Identity] = field(default_factory=dict)
 
 
 def check(objects: Sequence[EncodedObject], result: SegmentationResult) -> tuple[str, ...]:
     """What is wrong with the objects made of a result, as sentences; empty where nothing is.
 
-    Every object: valid UIDs, unique, Explicit VR Little Endian, the patient and study of the source. SEG: the grid and
-    slices of its source series, one derivation image per frame that stands where the frame stands, voxels equal to the
-    masks. SR: everything that it refers to is among its evidence, and its segments are those of the SEG.
+    Every object: valid UIDs, unique, Explicit VR Little Endian, references that are found, the patient and study of its
+    source. SEG: the grid and slices of its source series, one derivation image per frame that stands where the frame
+    stands, voxels equal to the masks. SR: everything that it refers to is among its evidence, its segments and volumes
+    are those of the SEG, its numbers are sane, its regions inside of their images. Captures name their source images.
     """
-    source = result.source(Role.T1CE)
-    problems = []
-    uids = [str(encoded.dataset.get("SOPInstanceUID", "")) for encoded in objects]
-    if len(set(uids)) < len(uids):
-        problems.append("Two objects have the same SOP instance UID.")
-    segs = {uid: o.dataset for uid, o in zip(uids, objects, strict=True) if o.sop_class_uid == SegmentationStorage}
-    for encoded in objects:
-        found = [*_check_any(encoded.dataset, source)]
-        if encoded.sop_class_uid == SegmentationStorage:
-            on = _grid_of(encoded.dataset, result)
-            found += _check_grid(encoded.dataset, result.source(on.role))
-            found += _check_frames(encoded.dataset, result.source(on.role), on.masks)
-        elif "ContentSequence" in encoded.dataset:
-            found += _check_references(encoded.dataset, segs)
-        problems += [f"{encoded.file_name}: {problem}" for problem in dict.fromkeys(found)]
-    return tuple(problems)
+    at_hand = around_result(result, [encoded.dataset for encoded in objects])
+    expected = {
+        position: _expected(encoded.dataset, result)
+        for position, encoded in enumerate(objects)
+        if encoded.sop_class_uid == SegmentationStorage
+    }
+    looks = look_at(objects, at_hand, expected)
+    return tuple(f"{look.file_name}: {problem}" for look in looks for problem in look.problems)
 
 
-def _grid_of(dataset: Dataset, result: SegmentationResult) -> MasksOnSeries:
+def look_at(
+    objects: Sequence[EncodedObject], at_hand: AtHand, expected: Mapping[int, ExpectedVoxels] | None = None
+) -> tuple[Look, ...]:
+    """One look for each object. `expected` is what SEGs must hold, by position in `objects`, where that is known."""
+    seen, looks = _Seen(), dict[int, Look]()
+    # SEGs first, because reports speak of their segments.
+    order = sorted(range(len(objects)), key=lambda position: objects[position].sop_class_uid != SegmentationStorage)
+    with disable_value_validation():  # pydicom's complaints about values quote them
+        for position in order:
+            looks[position] = _look(objects[position], at_hand, (expected or {}).get(position), seen)
+    return tuple(looks[position] for position in range(len(objects)))
+
+
+def _look(encoded: EncodedObject, at_hand: AtHand, expected: ExpectedVoxels | None, seen: _Seen) -> Look:
+    problems, not_checked = list[str](), list[str]()
+    try:
+        mentioned, study = references(encoded.dataset), str(encoded.dataset.get("StudyInstanceUID", ""))
+        not_checked += [
+            f"references into study {uid} and what must be as in its images, of which none is at hand."
+            for uid in unseen_studies(mentioned, study, at_hand)
+        ]
+        problems += _same_instance(encoded, seen)
+        problems += check_uids(encoded.dataset, at_hand)
+        problems += check_file_header(encoded.dataset, at_hand.strict)
+        problems += check_identity(encoded.dataset, mentioned, at_hand, seen.identities)
+        problems += check_references(mentioned, study, at_hand)
+        problems += _look_by_kind(encoded, at_hand, expected, seen)
+    except (AttributeError, IndexError, TypeError, ValueError) as exc:
+        # Of anybody's object anything may be missing or malformed. The error's own text may quote a value.
+        lacking = f"it has no {exc.name}" if isinstance(exc, AttributeError) else "something is missing or malformed"
+        problems.append(f"{lacking}, so that the look at it ended there.")
+    return Look(encoded.file_name, encoded.sop_class_uid, tuple(dict.fromkeys(problems)), tuple(not_checked))
+
+
+def _same_instance(encoded: EncodedObject, seen: _Seen) -> list[str]:
+    first = seen.names.setdefault(str(encoded.dataset.get("SOPInstanceUID", "")), encoded.file_name)
+    return [] if first == encoded.file_name else [f"it has the same SOP instance UID as {first}."]
+
+
+def _look_by_kind(
+    encoded: EncodedObject, at_hand: AtHand, expected: ExpectedVoxels | None, seen: _Seen
+) -> Sequence[str]:
+    dataset = encoded.dataset
+    if encoded.sop_class_uid == SegmentationStorage:
+        seen.segs[str(dataset.SOPInstanceUID)] = look = look_at_seg(dataset, at_hand, expected)
+        return look.problems
+    if is_report(encoded.sop_class_uid):
+        return tuple(check_report(dataset, at_hand, seen.segs))
+    # A scanner's screen shot need not say of what it is; ours must.
+    if encoded.sop_class_uid in CAPTURES and at_hand.strict and not dataset.get("SourceImageSequence"):
+        return ("it names no source image.",)
+    return ()
+
+
+def _expected(dataset: Dataset, result: SegmentationResult) -> ExpectedVoxels:
+    on = _masks_of(dataset, result)
+    frames = result.source(on.role).frames
+    return ExpectedVoxels(on.masks, {(each.sop_instance_uid, each.number): n for n, each in enumerate(frames)})
+
+
+def _masks_of(dataset: Dataset, result: SegmentationResult) -> MasksOnSeries:
     """The masks whose series a SEG refers to; those on T1CE where it refers to none of ours."""
-    referenced = {item.SeriesInstanceUID for item in dataset.get("ReferencedSeriesSequence", ())}
+    series = dataset.get("ReferencedSeriesSequence")
+    referenced = series[0].get("SeriesInstanceUID") if series else None
     for on in result.native:
-        if result.source(on.role).series.series_instance_uid in referenced:
+        if result.source(on.role).series.series_instance_uid == referenced:
             return on
     return result.on_t1ce()
-
-
-def _check_any(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
-    for element in dataset.iterall():
-        # UIDs copied from a source are the scanner's affair; refusing them would refuse its patients.
-        if element.keyword in _OWN_UIDS and not UID(str(element.value), config.IGNORE).is_valid:
-            yield f"{element.keyword} {element.tag} holds no valid UID."
-    meta = getattr(dataset, "file_meta", Dataset())
-    if meta.get("TransferSyntaxUID") != ExplicitVRLittleEndian:
-        yield "its transfer syntax is not Explicit VR Little Endian."
-    if meta.get("MediaStorageSOPInstanceUID") != dataset.get("SOPInstanceUID"):
-        yield "its file header names another SOP instance."
-    path = {instance.sop_instance_uid: instance.path for instance in source.series.instances}.get(
-        source.frames[0].sop_instance_uid
-    )
-    # Without validation, because pydicom's complaints quote the values.
-    with disable_value_validation():
-        try:
-            header = dcmread(path, specific_tags=[*_IDENTITY], force=True) if path else Dataset()
-        except (OSError, InvalidDicomError):
-            header = Dataset()
-        differing = [name for name in _IDENTITY if str(dataset.get(name) or "") != str(header.get(name) or "")]
-    for name in differing:
-        yield f"its {name} is not that of the source series {source.series.series_instance_uid}."
-
-
-def _check_grid(dataset: Dataset, source: SourceSeries) -> Iterator[str]:
-    series = source.series.series_instance_uid
-    geometry = source.geometry
-    if (dataset.Rows, dataset.Columns) != geometry.shape[1:]:
-        yield f"its rows and columns are not those of series {series}."
-    if geometry.frame_of_reference_uid and dataset.FrameOfReferenceUID != geometry.frame_of_reference_uid:
-        yield f"its frame of reference is not that of series {series}."
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
-    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-    steps = np.array([orientation[3:] * spacing[0], orientation[:3] * spacing[1]])
-    if np.abs(steps - (geometry.row_step_mm, geometry.column_step_mm)).max() > TOLERANCE_MM:
-        yield f"its orientation or pixel spacing is not that of series {series}."
-    referenced = [item.SeriesInstanceUID for item in dataset.get("ReferencedSeriesSequence", ())]
-    if referenced != [series]:
-        yield f"it refers to {len(referenced)} series instead of {series} alone."
-    numbers = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
-    if numbers != list(range(1, len(numbers) + 1)):
-        yield "its segments are not numbered from 1 without gaps."
-
-
-def _check_frames(dataset: Dataset, source: SourceSeries, masks: NDArray[np.bool_]) -> Iterator[str]:
-    frames = dataset.PerFrameFunctionalGroupsSequence
-    number, size = int(dataset.NumberOfFrames), int(dataset.Rows) * int(dataset.Columns)
-    stored = -(-number * size // 8)
-    if len(frames) != number or len(dataset.PixelData) != stored + stored % 2:
-        yield f"its {number} frames have {len(frames)} descriptions and {len(dataset.PixelData)} bytes of pixels."
-        return
-    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little", count=number * size)
-    pixels = bits.reshape(number, int(dataset.Rows), int(dataset.Columns)).astype(bool)
-    slices = {(frame.sop_instance_uid, frame.number): index for index, frame in enumerate(source.frames)}
-    listed = {
-        item.ReferencedSOPInstanceUID
-        for series in dataset.get("ReferencedSeriesSequence", ())
-        for item in series.ReferencedInstanceSequence
-    }
-    positions = _slice_positions(source)
-    seen = np.zeros(masks.shape, bool)
-    for groups, image in zip(frames, pixels, strict=True):
-        segment = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        derivations = [item for group in groups.DerivationImageSequence for item in group.SourceImageSequence]
-        if len(derivations) != 1 or not 1 <= segment <= len(masks):
-            yield "a frame has not exactly one source image and one of our segments."
-            continue
-        uid = derivations[0].ReferencedSOPInstanceUID
-        index = slices.get((uid, int(derivations[0].get("ReferencedFrameNumber", 1))))
-        if index is None or uid not in listed:
-            yield f"a frame is derived from {uid}, which is no image of its source series."
-            continue
-        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
-        if np.linalg.norm(position - positions[index]) > TOLERANCE_MM:
-            yield f"the frame derived from {uid} does not stand where that image stands."
-        seen[segment - 1, index] |= image
-    if seen.shape != masks.shape or not np.array_equal(seen, masks):
-        yield "its voxels are not those of the masks."
-
-
-def _slice_positions(source: SourceSeries) -> list[NDArray[np.float64]]:
-    """Where each slice's image says it stands: as scanned from classic images, read from the file of enhanced ones."""
-    instances = {instance.sop_instance_uid: instance for instance in source.series.instances}
-    per_frame: dict[str, Dataset] = {}
-    positions = []
-    for frame in source.frames:
-        instance = instances[frame.sop_instance_uid]
-        position: Sequence[float] | None = instance.position_mm
-        if instance.number_of_frames > 1 or position is None:
-            if frame.sop_instance_uid not in per_frame:
-                per_frame[frame.sop_instance_uid] = dcmread(
-                    instance.path,
-                    specific_tags=["PerFrameFunctionalGroupsSequence", "ImagePositionPatient"],
-                    force=True,
-                )
-            header = per_frame[frame.sop_instance_uid]
-            groups = header.get("PerFrameFunctionalGroupsSequence")
-            place = groups[frame.number - 1].PlanePositionSequence[0] if groups else header
-            position = place.ImagePositionPatient
-        positions.append(np.array(position, float))
-    return positions
-
-
-def _check_references(dataset: Dataset, segs: dict[str, Dataset]) -> Iterator[str]:
-    evidence = {
-        item.ReferencedSOPInstanceUID
-        for study in dataset.get("CurrentRequestedProcedureEvidenceSequence", ())
-        for series in study.ReferencedSeriesSequence
-        for item in series.ReferencedSOPSequence
-    }
-    for reference in _references(dataset):
-        uid = reference.ReferencedSOPInstanceUID
-        if uid not in evidence:
-            yield f"it refers to {uid}, which is not among its evidence."
-        if reference.ReferencedSOPClassUID == SegmentationStorage:
-            seg = segs.get(uid)
-            numbers = {int(segment.SegmentNumber) for segment in seg.SegmentSequence} if seg else set()
-            if reference.get("ReferencedSegmentNumber") not in numbers:
-                yield f"it refers to a segment that SEG {uid} has not."
-
-
-def _references(item: Dataset) -> Iterator[Dataset]:
-    yield from item.get("ReferencedSOPSequence", ())
-    for child in item.get("ContentSequence", ()):
-        yield from _references(child)

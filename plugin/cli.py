@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from plugin.cli_check import check
 from plugin.cli_classify import classify, inspect
 from plugin.cli_explain import explain
 from plugin.cli_models import models_app
@@ -48,6 +49,7 @@ app.command()(segment)
 app.command()(explain)
 app.command()(inspect)
 app.command()(classify)
+app.command()(check)
 add_phantom_commands(app)
 add_node_commands(app)
 app.add_typer(models_app, name="models")

@@ -222,7 +222,7 @@ def asymmetric_masks(shape: tuple[int, int, int]) -> np.ndarray:
     return masks
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def started() -> datetime:
     """When the analysis began."""
     return datetime(2026, 3, 4, 5, 6, 7, 890123, timezone(timedelta(hours=2)))
@@ -234,6 +234,16 @@ MakeResult = Callable[..., SegmentationResult]
 @pytest.fixture
 def make_result(tmp_path: Path) -> MakeResult:
     """Write a study of three series under tmp_path and return a result on its T1CE series."""
+    return _result_maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_result(tmp_path_factory: pytest.TempPathFactory) -> MakeResult:
+    """The same, for results that the tests of a module share and leave as they are."""
+    return _result_maker(tmp_path_factory.mktemp("studies"))
+
+
+def _result_maker(parent: Path) -> MakeResult:
     counter = iter(range(1000))
 
     def make(
@@ -255,7 +265,7 @@ def make_result(tmp_path: Path) -> MakeResult:
         patient = Patient(patient_name, character_set)
         masks = asymmetric_masks(grid.shape) if masks is None else masks
         number = next(counter)
-        folder = tmp_path / f"study{number}"
+        folder = parent / f"study{number}"
         study = generate_uid(entropy_srcs=["study", str(number), patient.name])
         places = {
             role: generate_uid(entropy_srcs=[study, "place", "" if one_frame_of_reference else role]) for role in Role

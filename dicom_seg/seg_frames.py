@@ -1,0 +1,88 @@
+"""What a SEG says of its frames, and their voxels, as a stranger reads them (PS3.3 C.7.6.16, A.51). Judges nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicom_seg.check_references import whole_numbers
+
+_PLANE = (
+    ("PlanePositionSequence", "ImagePositionPatient"),
+    ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    ("PixelMeasuresSequence", "PixelSpacing"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegFrame:
+    """One frame; () and 0 for what it does not say."""
+
+    number: int
+    """From 1."""
+    segment: int
+    sources: tuple[tuple[str, int], ...]
+    """(SOP instance UID, frame number) of each image that it is derived from."""
+    position_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+
+
+def read_frames(dataset: Dataset) -> tuple[SegFrame, ...]:
+    """Every described frame: what its own functional groups say, else the shared ones."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    common = [_floats(shared, *each) for each in _PLANE]
+    frames = []
+    for number, own in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
+        plane = [_floats(own, *each) or common[index] for index, each in enumerate(_PLANE)]
+        segment = own.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        derivations = own.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or ()
+        frames.append(
+            SegFrame(
+                number=number,
+                segment=int(segment[0].ReferencedSegmentNumber) if segment else 0,
+                sources=tuple(
+                    _source(image) for each in derivations for image in each.get("SourceImageSequence") or ()
+                ),
+                position_mm=plane[0],
+                orientation=plane[1],
+                spacing_mm=plane[2],
+            )
+        )
+    return tuple(frames)
+
+
+def read_voxels(dataset: Dataset) -> Iterator[NDArray[np.bool_]]:
+    """(rows, columns) of each frame of a BINARY SEG whose pixels are not compressed.
+
+    Unpacked one by one: all frames at once would take eight times the room of the file.
+    """
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    stored = np.frombuffer(dataset.PixelData, np.uint8)
+    for number in range(int(dataset.NumberOfFrames)):
+        # PS3.5 8.1.1: frames follow each other without gaps, so that one may begin in the middle of a byte.
+        first, last = number * rows * columns, (number + 1) * rows * columns
+        bits = np.unpackbits(stored[first // 8 : -(-last // 8)], bitorder="little")
+        yield bits[first % 8 : first % 8 + rows * columns].view(bool).reshape(rows, columns)
+
+
+def voxel_mm3(dataset: Dataset) -> float | None:
+    """Volume of one voxel; None where the SEG does not say how far apart its slices are."""
+    for groups in (dataset.PerFrameFunctionalGroupsSequence[0], dataset.SharedFunctionalGroupsSequence[0]):
+        for measures in groups.get("PixelMeasuresSequence") or ():
+            if measures.get("SpacingBetweenSlices") and measures.get("PixelSpacing"):
+                rows_mm, columns_mm = (float(value) for value in measures.PixelSpacing)
+                return rows_mm * columns_mm * abs(float(measures.SpacingBetweenSlices))
+    return None
+
+
+def _source(image: Dataset) -> tuple[str, int]:
+    # Without a frame number all frames are meant, and of a single-frame image that is the first.
+    return str(image.ReferencedSOPInstanceUID), (whole_numbers(image, "ReferencedFrameNumber") or (1,))[0]
+
+
+def _floats(groups: Dataset, group: str, keyword: str) -> tuple[float, ...]:
+    items = groups.get(group)
+    return tuple(float(value) for value in items[0].get(keyword) or ()) if items else ()
