@@ -36,6 +36,7 @@ ADC_UNIT = Code("10-6.mm2/s", "UCUM", "10-6.mm2/s")
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 MILLIMETRE = Code("mm", "UCUM", "mm")
+MEASUREMENT_METHOD = Code("370129005", "SCT", "Measurement Method")
 RANO = Code("C114879", "NCIt", "RANO")
 
 # What was judged: names from CID 6333, values from CID 6335

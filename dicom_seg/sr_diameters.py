@@ -16,6 +16,7 @@ from highdicom.sr import (
     GraphicTypeValues,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
+    RelationshipTypeValues,
     SourceImageForRegion,
     TrackingIdentifier,
 )
@@ -65,7 +66,7 @@ def _group(
     lesion: LesionDiameters, result: SegmentationResult, source: SourceHeaders
 ) -> MeasurementsAndQualitativeEvaluations:
     plane = source.planes[lesion.slice_index]
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=lesion_tracking_uid(result, ENHANCING_TUMOUR, lesion.lesion),
             identifier=f"{ENHANCING_TUMOUR.title}, lesion {lesion.lesion}",
@@ -80,6 +81,11 @@ def _group(
             _measurement(codes.SHORT_AXIS, lesion.short, plane),
         ],
     )
+    for item in group[0].ContentSequence:
+        # highdicom 0.28.2 says CONTAINS, TID 1501 row 5 has it otherwise.
+        if item.name == codes.MEASUREMENT_METHOD:
+            item.RelationshipType = RelationshipTypeValues.HAS_CONCEPT_MOD.value
+    return group
 
 
 def _measurement(name: Code, line: Diameter, plane: SourcePlane) -> Measurement:

@@ -8,7 +8,8 @@ are at least 10 mm and it is seen on two or more slices; up to five lesions are 
 - A slice's outline includes necrosis: holes are filled, as RANO measures across the rim. An open rim, such as around a
   resection cavity, encloses nothing and is measured along its wall.
 - Lines stay in the lesion: of a crescent the longest line is that within it, not the one across its opening. In-slice
-  parts that join only on other slices are measured each by itself. Notches up to two voxels wide end no line.
+  parts that join only on other slices are measured each by itself. Notches up to two voxels wide end no line. The
+  perpendicular meets the longest line, as it does in viewers' tools, and is not taken from another part of a rim.
 - Lines run from outline to outline, half-way between the last voxel inside and the first outside. Ten voxels of 1 mm
   are 10 mm; between centres they would be 9, and a lesion of just 10 mm would never count.
 """
@@ -135,8 +136,8 @@ def _longest_line(region: NDArray[np.bool_], spacing: _Points, beyond_mm: float)
     That of the convex hull nearly always stays inside, and then nothing else needs a look.
     """
     points = _outline(region)
-    # Rounded edges of voxels may lie up to one voxel outside of a straight line along them.
-    allowed = ndimage.binary_dilation(region)
+    # In halves of voxels, and one half more all around, because lines along a stepped edge leave the voxels there.
+    allowed = ndimage.binary_dilation(region.repeat(2, axis=0).repeat(2, axis=1), structure=np.ones((3, 3), bool))
     hull = points[np.sort(ConvexHull(points * spacing).vertices)]
     for candidates, most in ((hull, 1), (points, None)):
         lengths = np.round(pdist(candidates * spacing), 6)
@@ -155,7 +156,7 @@ def _longest_line(region: NDArray[np.bool_], spacing: _Points, beyond_mm: float)
 
 
 def _first_inside(starts: _Points, ends: _Points, allowed: NDArray[np.bool_]) -> int | None:
-    """Index of the first line that runs through allowed voxels alone.
+    """Index of the first line that runs through allowed halves of voxels alone.
 
     Middles are looked at first, then the middles between these and so on down to half a voxel, because most lines that
     leave a lesion are far outside of it at once.
@@ -165,18 +166,18 @@ def _first_inside(starts: _Points, ends: _Points, allowed: NDArray[np.bool_]) ->
     for halving in range(1, int(np.ceil(np.log2(2 * longest))) + 1):
         fractions = np.arange(1, 2**halving, 2)[:, None] / 2**halving
         places = starts[alive, None] + fractions * (ends - starts)[alive, None]
-        nearest = np.rint(places).astype(np.intp)
-        alive = alive[allowed[nearest[..., 0], nearest[..., 1]].all(axis=1)]
+        halves = np.floor(2 * places + 1).astype(np.intp)  # a voxel's edge is half a voxel before its centre
+        alive = alive[allowed[halves[..., 0], halves[..., 1]].all(axis=1)]
         if alive.size == 0:
             return None
     return int(alive[0])
 
 
 def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points) -> Diameter:
-    """The longest line in `region` perpendicular to `long` (in millimetres, not voxels), never longer than it.
+    """The longest line in `region` perpendicular to `long` (in millimetres, not voxels) that meets it.
 
-    Of equally long ones the one nearest to the middle of `long`. Lines half a voxel apart are followed through the
-    region, whose edge is where the interpolated mask is one half.
+    Never longer than it, and of equally long ones that nearest to its middle. Lines half a voxel apart are followed
+    through the region, whose edge is where the interpolated mask is one half.
     """
     ends = np.array([long.start, long.end]) * spacing
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
@@ -191,7 +192,11 @@ def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points)
     changes = np.diff((inside >= 0.5).astype(np.int8), axis=1)
     rows, before = np.nonzero(changes == 1)
     last = np.nonzero(changes == -1)[1]
-    best = np.lexsort((np.abs(offsets[rows] - ends.mean(axis=0) @ along), before - last))[0]
+    middle = ends.mean(axis=0)
+    # `long` may run just beside the region.
+    apart = np.maximum(heights[before] - middle @ across, middle @ across - heights[last])
+    meets = np.flatnonzero(apart <= spacing.max())
+    best = meets[np.lexsort((np.abs(offsets[rows[meets]] - middle @ along), (before - last)[meets]))[0]]
     row = rows[best]
     # Where the value passes through one half, between the samples on either side.
     low, high = (
