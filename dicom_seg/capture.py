@@ -87,6 +87,8 @@ def _describe(dataset: Dataset, result: SegmentationResult, header: Dataset, sta
     contrast agent.
     """
     dataset.ConversionType = "WSD"
+    # (0018,0015), so that nobody asks for the laterality that paired body parts need.
+    dataset.BodyPartExamined = "BRAIN"
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{started:%Y%m%d}", f"{started:%H%M%S.%f}"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     warning = equipment.use_warning(result.model)

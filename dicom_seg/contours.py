@@ -39,10 +39,10 @@ def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _turns(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Numbers 0 to 4 in small squares, a knight's move apart: straight lines in all eight directions cross all five.
+    """Numbers 0 to 6 in small squares, each row three places further: lines in all eight directions cross all seven.
 
     A checkerboard would give a diagonal line to one label alone.
     """
-    columns, rows = (np.arange(length) // _DASH_PX % 5 for length in size)
-    turns: NDArray[np.uint8] = ((columns[None, :] + 2 * rows[:, None]) % 5).astype(np.uint8)
+    columns, rows = (np.arange(length) // _DASH_PX % 7 for length in size)
+    turns: NDArray[np.uint8] = ((columns[None, :] + 3 * rows[:, None]) % 7).astype(np.uint8)
     return turns

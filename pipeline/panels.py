@@ -85,7 +85,8 @@ def _around(source: Geometry, target: Geometry, target_to_source: Matrix) -> Box
     margin = 2 + np.ceil(1.1 * edge / np.array(source.spacing_mm)).astype(int)
     low = np.clip(np.floor(index.min(axis=1)).astype(int) - margin, 0, source.shape)
     high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1 + margin, 0, source.shape)
-    if (low >= high).any():
+    # The margin is two voxels and more, so a part thinner than that lies within it; torch would stretch a single plane.
+    if (high - low < 2).any():
         return None
     slices, rows_, columns_ = (slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
     return slices, rows_, columns_
