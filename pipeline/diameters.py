@@ -184,7 +184,7 @@ def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points)
     across = np.array([-along[1], along[0]])
     voxels = np.argwhere(region) * spacing
     step = float(spacing.min()) / 4
-    offsets = np.arange((voxels @ along).min(), (voxels @ along).max() + step, 2 * step)
+    offsets = np.arange(*(ends @ along), 2 * step)
     heights = np.arange((voxels @ across).min() - spacing.max(), (voxels @ across).max() + spacing.max() + step, step)
     places = offsets[:, None, None] * along + heights[:, None] * across
     inside = ndimage.map_coordinates(region.astype(np.float64), np.moveaxis(places / spacing, -1, 0), order=1)
@@ -195,7 +195,7 @@ def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points)
     middle = ends.mean(axis=0)
     # `long` may run just beside the region.
     apart = np.maximum(heights[before] - middle @ across, middle @ across - heights[last])
-    meets = np.flatnonzero(apart <= spacing.max())
+    meets = np.flatnonzero(apart <= spacing.max() / 2)
     best = meets[np.lexsort((np.abs(offsets[rows[meets]] - middle @ along), (before - last)[meets]))[0]]
     row = rows[best]
     # Where the value passes through one half, between the samples on either side.
