@@ -1,6 +1,7 @@
 """The command `glionode segment`: a folder of DICOM to SEG, SR and report, with no server and no database."""
 
 import logging
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,5 +116,7 @@ def _tell(report: "Report") -> None:
     volumes = ", ".join(f"{entry.label.title.lower()} {entry.volume_ml:.1f} ml" for entry in report.labels)
     seconds = next(entry.seconds for entry in report.timings if entry.step == "total")
     print(f"Study {uid}: {volumes} ({report.device}, {seconds:.1f} s; {report.model.intended_use.value} model)")
-    for output in report.outputs:
-        print(f"  {output.path}  {output.series_description}")
+    for description, outputs in groupby(report.outputs, key=lambda output: output.series_description):
+        first, *others = outputs
+        last = f" to {others[-1].path}" if others else ""
+        print(f"  {first.path}{last}  {description}")

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -16,10 +18,11 @@ import numpy as np
 from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
 from pynetdicom import AE
 from SimpleITK import GetArrayFromImage, ReadImage
 
+from dicom_seg.seg import SERIES_NUMBERS
+from dicom_seg.sr import SERIES
 from models.labels import LABELS, Label, Role
 from pipeline.choose import NotEligible, choose
 from pipeline.errors import GlionodeError
@@ -33,6 +36,8 @@ from plugin.overlay import draw_overlay
 from plugin.phantom import PhantomStudy
 from plugin.receiving_pacs import AE_TITLE as PACS_AE_TITLE
 from plugin.receiving_pacs import receiving_pacs
+from plugin.settings import Settings
+from plugin.status import read_status
 from plugin.terminal import complain
 
 START_LIMIT_S = 120.0
@@ -71,15 +76,15 @@ def run_demo(study: PhantomStudy, out: Path) -> DemoResult:
     with receiving_pacs(out / "pacs") as (port, arrived), _node(out, port) as node:
         complain(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
         sent = _send(study.dicom_folder, node)
-        complain(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for SEG and SR ...")
-        seg_path, sr_path = _await_results(arrived)
-    return _compare(study, seg_path, sr_path, out)
+        complain(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
+        paths = _await_results(arrived, Settings.model_validate(tomllib.loads(_settings(_data_dir(out), port))))
+    return _compare(study, _of_series(paths, SERIES_NUMBERS[Role.T1CE]), _of_series(paths, SERIES.number), out)
 
 
 @contextmanager
 def _node(out: Path, pacs_port: int) -> Iterator[RunningNode]:
     """`glionode serve` in a process of its own, with a data folder of its own, ended at the end of the block."""
-    data_dir = out.absolute() / "node"
+    data_dir = _data_dir(out)
     settings = out / "glionode.toml"
     settings.write_text(_settings(data_dir, pacs_port), encoding="utf-8")
     log = (out / "node.log").open("w", encoding="utf-8")
@@ -101,6 +106,10 @@ def _node(out: Path, pacs_port: int) -> Iterator[RunningNode]:
             process.kill()
             process.wait()
         log.close()
+
+
+def _data_dir(out: Path) -> Path:
+    return out.absolute() / "node"
 
 
 def _settings(data_dir: Path, pacs_port: int) -> str:
@@ -141,21 +150,33 @@ def _send(folder: Path, node: RunningNode) -> int:
     return len(files)
 
 
-def _await_results(arrived: "Queue[Path]") -> tuple[Path, Path]:
-    wanted: dict[str, Path] = {}
+def _await_results(arrived: "Queue[Path]", settings: Settings) -> tuple[Path, ...]:
+    """All that the node sends, once its outbox says that all is sent."""
+    paths: list[Path] = []
     deadline = time.monotonic() + RESULT_LIMIT_S
-    while len(wanted) < 2:
-        try:
-            path = arrived.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty as exc:
-            raise DemoFailed("SEG and SR did not arrive in time; node.log beside the results says why.") from exc
-        sop_class = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).SOPClassUID
-        if sop_class == SegmentationStorage:
-            wanted["seg"] = path
-        elif sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage):
-            wanted["sr"] = path
-        complain(f"The PACS received {sop_class.name}.")
-    return wanted["seg"], wanted["sr"]
+    while not (paths and _all_sent(settings)):
+        if time.monotonic() > deadline:
+            raise DemoFailed("SEG and SR did not arrive in time; node.log beside the results says why.")
+        with suppress(Empty):
+            paths.append(arrived.get(timeout=1.0))
+    with suppress(Empty):
+        while True:
+            paths.append(arrived.get_nowait())
+    kinds = Counter(dcmread(path, specific_tags=["SOPClassUID"]).SOPClassUID.name for path in paths)
+    complain(f"The PACS received {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+    return tuple(paths)
+
+
+def _all_sent(settings: Settings) -> bool:
+    # The objects of a study enter the outbox together.
+    return all(set(destination.objects) == {"sent"} for destination in read_status(settings).destinations)
+
+
+def _of_series(paths: tuple[Path, ...], number: int) -> Path:
+    for path in paths:
+        if dcmread(path, specific_tags=["SeriesNumber"], stop_before_pixels=True).SeriesNumber == number:
+            return path
+    raise DemoFailed(f"Nothing of series {number} arrived; node.log beside the results says why.")
 
 
 def _compare(study: PhantomStudy, seg_path: Path, sr_path: Path, out: Path) -> DemoResult:

@@ -7,20 +7,25 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
-from models.labels import Role
+from models.labels import ENHANCING_TUMOUR, LABELS, Role
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
+from pipeline.diameters import lesion_diameters
 from pipeline.errors import GlionodeError, OutputRefused
 from pipeline.measure import measure
 from pipeline.normalise import normalise
+from pipeline.panels import panels
 from pipeline.read import read_volume
 from pipeline.restore import restore
-from pipeline.result import SegmentationResult, SourceSeries
+from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
 from pipeline.segment import segment
 from pipeline.study import Series, Study
-from pipeline.volume import Volume
+from pipeline.volume import IDENTITY, Volume
 from plugin.out_folder import write_out
 from plugin.report import OutputReport, Report, RoleReport, Status
 from plugin.stopwatch import Stopwatch
@@ -45,7 +50,7 @@ def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
         result = _segment_volumes(study, selected, workshop, watch)
         with watch("encode"):
-            objects = encode(result, started)
+            objects = encode(result, started, workshop.outputs)
             if problems := check(objects, result):
                 raise OutputRefused(f"The result failed our own last look and was not kept: {' '.join(problems)}")
         return _leave(_segmented(result, objects, watch), objects, out)
@@ -81,11 +86,20 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
         probabilities = segmented.probabilities[list(model.label_order)]
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with watch("restore"):
-        masks = restore(probabilities, aligned.grid, volumes[Role.T1CE].geometry, model.thresholds)
-        adc, to_adc = volumes[Role.ADC], next(each for each in aligned.alignments if each.role is Role.ADC)
-        masks_on_adc = restore(probabilities, aligned.grid, adc.geometry, model.thresholds, to_adc.inverse)
+        inverse = {each.role: each.inverse for each in aligned.alignments}
+        # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.
+        on = {
+            role: restore(
+                probabilities, aligned.grid, volumes[role].geometry, model.thresholds, inverse.get(role, IDENTITY)
+            )
+            for role in {Role.T1CE, Role.ADC, *workshop.outputs.seg_on}
+        }
+        masks, geometry = on[Role.T1CE], volumes[Role.T1CE].geometry
     with watch("measure"):
-        measurements = measure(masks, volumes[Role.T1CE].geometry, masks_on_adc, adc)
+        measurements = measure(masks, geometry, on[Role.ADC], volumes[Role.ADC])
+        diameters = lesion_diameters(masks[LABELS.index(ENHANCING_TUMOUR)], geometry)
+    with watch("picture"):
+        pictures = panels(volumes, masks, aligned.alignments) if workshop.outputs.capture else None
     return SegmentationResult(
         study_instance_uid=study.study_instance_uid,
         sources=_sources(selected, volumes),
@@ -94,7 +108,16 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
         measurements=measurements,
         model=model.identity,
         device=segmented.device + (", OpenVINO" if by_openvino else ""),
+        native=tuple(_defined_on(role, on[role]) for role in workshop.outputs.seg_on if role is not Role.T1CE),
+        diameters=diameters,
+        panels=pictures,
     )
+
+
+def _defined_on(role: Role, masks: NDArray[np.bool_]) -> MasksOnSeries:
+    """Of the masks (labels, slices, rows, columns) on a series the labels that are defined there."""
+    labels = tuple(label for label in LABELS if label.defined_on is role)
+    return MasksOnSeries(role, labels, masks[[LABELS.index(label) for label in labels]])
 
 
 def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[SourceSeries, ...]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
+from dicom_seg.encode import Outputs
 from models.labels import LABELS, Role
 from pipeline.align import AlignSettings
+from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
-from plugin.settings import Settings
+from plugin.settings import OutputsSettings, Settings
 from plugin.site_rules import SiteRules
 from plugin.warm_model import WarmModel, warm_model
 
@@ -26,6 +28,7 @@ class Workshop:
     """Whether an ADC map may be computed from diffusion images where none was sent."""
     align: AlignSettings = field(default_factory=AlignSettings)
     segment: SegmentSettings = field(default_factory=SegmentSettings)
+    outputs: Outputs = field(default_factory=Outputs)
 
     @property
     def wanted(self) -> tuple[Role, ...]:
@@ -43,7 +46,21 @@ def open_workshop(settings: Settings, model: str = "", device: str = "") -> Work
         rules=SiteRules(settings.rules_path).current(),
         device=pick_device(device or settings.compute.device),
         derive_adc=settings.choose.derive_adc,
+        outputs=_outputs(settings.outputs),
     )
+
+
+def _outputs(settings: OutputsSettings) -> Outputs:
+    """Raises SettingsWrong where they contradict each other."""
+    try:
+        return Outputs(
+            seg_on=tuple(Role(name) for name in settings.seg_on),
+            measurements=settings.measurements,
+            diameters=settings.diameters,
+            capture=settings.capture,
+        )
+    except ValueError as exc:
+        raise SettingsWrong(f"outputs: {exc}; `glionode check-config` says what to do.") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ def test_a_study_comes_back_to_dcmtk_and_to_orthanc(
 ) -> None:
     peers = [program("storescu"), program("storescp"), program("Orthanc")]
     walk = Path(__file__).parent / "walk_with_peers.py"
-    command = [sys.executable, str(walk), str(demonstration.study), str(tmp_path / "walk"), *peers]
+    expected = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
+    study, work = str(demonstration.study), str(tmp_path / "walk")
+    command = [sys.executable, str(walk), study, work, str(len(expected)), *peers]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=290)
     if "no network namespace may be made here" in result.stderr:
         pytest.skip("no network namespace may be made here")
     assert result.returncode == 0, result.stderr
     walked = json.loads(result.stdout)
-    expected = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
     for folder in (walked["received"], walked["fetched"]):
         found = {dcmread(path).SOPInstanceUID: dcmread(path) for path in Path(folder).iterdir()}
         assert found.keys() == expected.keys()

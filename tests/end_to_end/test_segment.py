@@ -60,7 +60,7 @@ def test_the_report_keeps_its_contract(segmented: tuple[Finished, Path], demonst
         len(entry["rotation_deg"]) == len(entry["translation_mm"]) == 3 for entry in report["alignment"].values()
     )
     assert list(report["labels"]) == [label.name for label in LABELS]
-    steps = ["choose", "read", "align", "normalise", "segment", "restore", "measure", "encode", "total"]
+    steps = ["choose", "read", "align", "normalise", "segment", "restore", "measure", "picture", "encode", "total"]
     assert list(report["timings_s"]) == steps
     assert {entry["path"] for entry in report["outputs"]} | {"report.json"} == set(visible(out))
     for entry in report["outputs"]:
@@ -104,7 +104,6 @@ def test_the_same_study_gives_the_same_voxels_and_uids_by_every_way(
     _, out = segmented
     ours = {dcmread(path).SOPInstanceUID: dcmread(path) for path in out.glob("*.dcm")}
     theirs = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
-    assert len(ours) == 2
     assert ours.keys() == theirs.keys()
     for uid, ours_one in ours.items():
         if "PixelData" in ours_one:

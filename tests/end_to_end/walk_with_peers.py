@@ -1,7 +1,8 @@
-"""One study by DCMTK's storescu to a node; SEG and SR arrive at DCMTK's storescp and at Orthanc. Prints JSON.
+"""One study by DCMTK's storescu to a node; its results arrive at DCMTK's storescp and at Orthanc. Prints JSON.
 
-Run as a program: walk_with_peers.py STUDY_FOLDER WORK_FOLDER STORESCU STORESCP ORTHANC, the last three being paths of
-programs (pynetdicom installs a storescu and a storescp too, so names would not do).
+Run as a program: walk_with_peers.py STUDY_FOLDER WORK_FOLDER EXPECTED STORESCU STORESCP ORTHANC. EXPECTED is how many
+objects come back; the last three are paths of programs (pynetdicom installs a storescu and a storescp too, so names
+would not do).
 """
 
 import json
@@ -16,7 +17,7 @@ from peers import free_port, node, orthanc, orthanc_get, orthanc_instances, priv
 RESULT_LIMIT_S = 240
 
 
-def main(study: Path, work: Path, storescu: str, storescp_program: str, orthanc_program: str) -> None:
+def main(study: Path, work: Path, expected: int, storescu: str, storescp_program: str, orthanc_program: str) -> None:
     """Walk once and print where the results are."""
     private_network()
     work.mkdir(parents=True, exist_ok=True)
@@ -53,8 +54,8 @@ accepts_demonstration = true
     ):
         send = [storescu, "--call", "GLIONODE", "--scan-directories", "--recurse", "127.0.0.1", str(port)]
         subprocess.run([*send, str(study)], check=True, capture_output=True, timeout=120)
-        wait_for("SEG and SR at storescp", lambda: _two(list(received.iterdir())), RESULT_LIMIT_S)
-        stored = wait_for("SEG and SR at Orthanc", lambda: _two(orthanc_instances(http_port)), RESULT_LIMIT_S)
+        wait_for("results at storescp", lambda: _all(list(received.iterdir()), expected), RESULT_LIMIT_S)
+        stored = wait_for("results at Orthanc", lambda: _all(orthanc_instances(http_port), expected), RESULT_LIMIT_S)
         fetched = work / "fetched"
         fetched.mkdir()
         for instance in stored:
@@ -62,10 +63,10 @@ accepts_demonstration = true
     sys.stdout.write(json.dumps({"received": str(received), "fetched": str(fetched), "log": str(work / "node.log")}))
 
 
-def _two(found: list[object]) -> list[object] | None:
-    return found if len(found) == 2 else None
+def _all(found: list[object], expected: int) -> list[object] | None:
+    return found if len(found) >= expected else None
 
 
 if __name__ == "__main__":
     os.environ.pop("GLIONODE_CONFIG", None)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
