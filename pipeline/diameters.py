@@ -184,7 +184,7 @@ def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points)
     across = np.array([-along[1], along[0]])
     voxels = np.argwhere(region) * spacing
     step = float(spacing.min()) / 4
-    offsets = np.arange(*(ends @ along), 2 * step)
+    offsets = np.arange(ends[0] @ along, ends[1] @ along, 2 * step)
     heights = np.arange((voxels @ across).min() - spacing.max(), (voxels @ across).max() + spacing.max() + step, step)
     places = offsets[:, None, None] * along + heights[:, None] * across
     inside = ndimage.map_coordinates(region.astype(np.float64), np.moveaxis(places / spacing, -1, 0), order=1)

@@ -1,5 +1,7 @@
 """Diameters against shapes whose axes are known, and lines against the masks that they must stay in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -119,6 +121,28 @@ def test_an_open_rim_with_a_thin_wall_is_not_measurable():
     geometry = grid((3.0, 1.0, 1.0))
     # 6 mm, although two perpendicular lines of over 30 mm lie in it: they do not meet.
     assert lesion_diameters(open_rim(geometry, 30, 24), geometry) == ()
+
+
+def test_a_perpendicular_elsewhere_in_the_lesion_is_not_taken():
+    geometry = grid((3.0, 1.0, 1.0))
+    hook = np.zeros(SHAPE, bool)
+    hook[:, 70:82, 10:100] = True  # the longest line is in here,
+    hook[:, 46:82, 88:100] = True  # 36 mm meet it at its end,
+    hook[:, 46:52, 40:100] = True
+    hook[:, 2:60, 40:52] = True  # and 58 mm do not
+    lesion = only(lesion_diameters(hook, geometry))
+    down, along = np.abs(direction(lesion.long, geometry))
+    assert along > 6 * down
+    assert 36 - 12 * down / along <= lesion.short.length_mm <= 36 / along + 0.01
+    assert missed_mm(lesion, geometry) <= 0.5
+
+
+def test_a_lesion_inside_the_reach_of_another_is_measured_by_itself():
+    geometry = grid((3.0, 1.0, 1.0))
+    rim, ball = open_rim(geometry, 30, 17), ellipsoid(geometry, (9, 7, 7))
+    around, inside = lesion_diameters(rim | ball, geometry)
+    assert around == only(lesion_diameters(rim, geometry))
+    assert replace(inside, lesion=1) == only(lesion_diameters(ball, geometry))
 
 
 def outside_mm(lesion: LesionDiameters, mask: np.ndarray, geometry: Geometry) -> float:
