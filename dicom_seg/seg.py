@@ -59,7 +59,7 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
         series_date=started.date(),
         series_time=started.time(),
     )
-    _pad_with_zero(dataset)
+    _pack_as_the_standard_says(dataset)
     _say_segment_per_frame(dataset)
     _refer(dataset, source)
     _name_dimensions(dataset, result_uid(result, f"SEG dimensions {on.role}"))
@@ -84,12 +84,17 @@ def _segment(number: int, label: Label, result: SegmentationResult) -> SegmentDe
     return description
 
 
-def _pad_with_zero(dataset: Dataset) -> None:
-    """PS3.5 8.1.1: pixel data of odd length end in a zero byte; highdicom 0.28.2 writes the character "0" (0x30)."""
-    pixels = int(dataset.NumberOfFrames) * int(dataset.Rows) * int(dataset.Columns)
-    used = -(-pixels // 8)
-    if used % 2:
-        dataset.PixelData = dataset.PixelData[:used] + b"\0"
+def _pack_as_the_standard_says(dataset: Dataset) -> None:
+    """PS3.5 8.1.1: frames follow each other without gaps, and pixel data of odd length end in a zero byte.
+
+    highdicom 0.28.2 begins a new byte for each frame of fewer than 8 pixels, and pads with the character "0" (0x30).
+    """
+    number, size = int(dataset.NumberOfFrames), int(dataset.Rows) * int(dataset.Columns)
+    packed = dataset.PixelData[: -(-number * size // 8)]
+    if size < 8:
+        bits = np.unpackbits(np.frombuffer(dataset.PixelData[:number], np.uint8)[:, None], axis=1, bitorder="little")
+        packed = np.packbits(bits[:, :size], bitorder="little").tobytes()
+    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
 
 
 def _say_segment_per_frame(dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """Small synthetic MR series on disk, written by pydicom, and results that point at them."""
 
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -8,23 +9,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from models.labels import LABELS, Role
+from dicom_seg.seg import encode_seg
+from dicom_seg.source import read_headers
+from dicom_seg.write import write_dicom
+from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
 from pipeline.result import (
     AdcStatistics,
+    Diameter,
     LabelMeasurement,
+    LesionDiameters,
+    MasksOnSeries,
     ModelIdentity,
+    Panels,
     SegmentationResult,
     SourceSeries,
 )
 from pipeline.scan import scan
 from pipeline.volume import IDENTITY, Frame, Geometry
+
+# seg_readers.py is imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Columns of (slice, row, column) steps' directions; PS3.3 C.7.6.2.1.1, LPS.
 AXIAL = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float)
@@ -299,3 +311,52 @@ def _result_maker(parent: Path) -> MakeResult:
         )
 
     return make
+
+
+@pytest.fixture
+def make_altered(make_result: MakeResult) -> MakeResult:
+    """A result whose T1CE files were changed by a function (header, number)."""
+
+    def alter(change: Callable[[Dataset, int], None], **grid: object) -> SegmentationResult:
+        result = make_result(**grid)
+        with disable_value_validation():
+            for number, instance in enumerate(result.source(Role.T1CE).series.instances):
+                header = dcmread(instance.path)
+                change(header, number)
+                dcmwrite(instance.path, header)
+        return result
+
+    return alter
+
+
+@pytest.fixture(scope="session")
+def with_everything() -> Callable[[SegmentationResult], SegmentationResult]:
+    """The result with masks on the other series, a measurable lesion and two pictures: all kinds of objects."""
+
+    def add(result: SegmentationResult) -> SegmentationResult:
+        rng = np.random.default_rng(3)
+        native = tuple(
+            MasksOnSeries(role, (label,), rng.random((1, *result.source(role).geometry.shape)) < 0.3)
+            for role, label in ((Role.FLAIR, FLAIR_HYPERINTENSITY), (Role.ADC, ADC_ABNORMALITY))
+        )
+        _, rows, columns = result.source(Role.T1CE).geometry.shape
+        lesion = LesionDiameters(1, 2, Diameter((0, 1), (rows - 1, 1), 12.5), Diameter((4, 0), (4, columns - 1), 11.0))
+        roles = (Role.T1CE, Role.FLAIR, Role.ADC)
+        panels = Panels((1, 3), roles, rng.random((3, 2, rows, columns)).astype(np.float32))
+        return replace(result, native=native, diameters=(lesion,), panels=panels)
+
+    return add
+
+
+@pytest.fixture
+def write_seg(tmp_path: Path, started: datetime) -> Callable[..., Path]:
+    """Encode the SEG of a result and write it; gives the path."""
+    counter = iter(range(1000))
+
+    def write(result: SegmentationResult, when: datetime = started, on: MasksOnSeries | None = None) -> Path:
+        on = on or result.on_t1ce()
+        path = tmp_path / f"seg{next(counter)}.dcm"
+        write_dicom(encode_seg(result, on, read_headers(result.source(on.role)), when), path)
+        return path
+
+    return write

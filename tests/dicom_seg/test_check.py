@@ -14,8 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_seg.check import check
 from dicom_seg.encode import Outputs, encode
-from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, Role
-from pipeline.result import Diameter, LesionDiameters, MasksOnSeries, Panels
+from models.labels import Role
 
 FILES = (
     *("seg-t1ce.dcm", "seg-flair.dcm", "seg-adc.dcm", "sr-measurements.dcm", "sr-diameters.dcm"),
@@ -23,22 +22,8 @@ FILES = (
 )
 
 
-def with_everything(result):
-    """The result with masks on the other series, a measurable lesion, and two pictures: all kinds of objects."""
-    rng = np.random.default_rng(3)
-    native = tuple(
-        MasksOnSeries(role, (label,), rng.random((1, *result.source(role).geometry.shape)) < 0.3)
-        for role, label in ((Role.FLAIR, FLAIR_HYPERINTENSITY), (Role.ADC, ADC_ABNORMALITY))
-    )
-    _, rows, columns = result.source(Role.T1CE).geometry.shape
-    lesion = LesionDiameters(1, 2, Diameter((0, 1), (rows - 1, 1), 12.5), Diameter((4, 0), (4, columns - 1), 11.0))
-    roles = (Role.T1CE, Role.FLAIR, Role.ADC)
-    panels = Panels((1, 3), roles, rng.random((3, 2, rows, columns)).astype(np.float32))
-    return replace(result, native=native, diameters=(lesion,), panels=panels)
-
-
 @pytest.fixture(scope="module")
-def made(make_lasting_result, started):
+def made(make_lasting_result, with_everything, started):
     """A result with all kinds of objects, and what they are as bytes."""
     result = with_everything(make_lasting_result(orientation="oblique"))
     objects = encode(result, started, Outputs())
@@ -62,7 +47,7 @@ def encoded(made):
 
 @pytest.mark.parametrize("enhanced", [False, True])
 @pytest.mark.parametrize("orientation", ["axial", "sagittal", "oblique"])
-def test_what_we_encode_passes(orientation, enhanced, make_result, started):
+def test_what_we_encode_passes(orientation, enhanced, make_result, with_everything, started):
     result = with_everything(make_result(orientation=orientation, enhanced=enhanced))
     assert check(encode(result, started, Outputs()), result) == ()
 

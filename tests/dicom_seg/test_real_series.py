@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dicom_seg.check import check
-from dicom_seg.encode import encode
+from dicom_seg.encode import Outputs, encode
 from dicom_seg.write import write_dicom
 from models.labels import LABELS, Role
 from models.package import IntendedUse
@@ -39,11 +39,14 @@ def test_real_series(folder, shared_data, started, program, tmp_path):
         sources=(source,),
         alignments=(),
         masks=masks,
-        measurements=tuple(LabelMeasurement(label, 1.5, 2, None) for label in LABELS),
+        measurements=tuple(
+            LabelMeasurement(label, float(mask.sum()) * volume.geometry.voxel_volume_mm3 / 1000, 2, None)
+            for label, mask in zip(LABELS, masks, strict=True)
+        ),
         model=ModelIdentity("phantom-demo", "0.1.0", "ab" * 32, IntendedUse.RESEARCH),
         device="cpu",
     )
-    objects = encode(result, started)
+    objects = encode(result, started, Outputs())
     assert check(objects, result) == ()
     for encoded in objects:
         path = tmp_path / encoded.file_name
