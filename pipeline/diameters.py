@@ -1,7 +1,7 @@
 """Measure the enhancing lesions across: the longest diameter and its perpendicular. Knows no tensors and no DICOM.
 
-RANO (Wen et al. 2010, updated 2023) calls an enhancing lesion measurable where two perpendicular diameters in one plane
-are at least 10 mm and it is seen on two or more slices; up to five lesions are followed. The choices made here:
+RANO (Wen et al., J Clin Oncol 2010;28:1963) calls an enhancing lesion measurable where two perpendicular diameters are
+at least 10 mm and it is seen on two or more slices; up to five lesions are followed. The choices made here:
 
 - The plane is that of the T1CE slices, because coordinates in DICOM SR lie on slices. RANO says axial: of a series
   acquired in the sagittal or coronal plane the diameters are sagittal or coronal ones, and a reader must be told so.
