@@ -18,9 +18,10 @@ def contour_map(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.u
     picture is smaller than the slice.
     """
     edges = [_edge(_enlarged(mask, size)) for mask in masks]
-    count = np.add.reduce(edges, dtype=np.uint8)
+    count: NDArray[np.uint8] = np.add.reduce(edges, dtype=np.uint8)
     turn = _turns(size) % np.maximum(count, 1)
-    drawn, before = np.zeros_like(count), np.zeros_like(count)
+    drawn: NDArray[np.uint8] = np.zeros_like(count)
+    before: NDArray[np.uint8] = np.zeros_like(count)
     for number, edge in enumerate(edges, 1):
         drawn[edge & (before == turn)] = number
         before += edge
