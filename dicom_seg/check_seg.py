@@ -61,7 +61,7 @@ def look_at_seg(dataset: Dataset, at_hand: AtHand, expected: ExpectedVoxels | No
         voxels = dict.fromkeys(described, 0)
         if not _count(dataset, frames, voxels, expected):
             problems.append("its voxels are not those of the masks.")
-    return SegLook(tuple(problems), voxels, voxel_mm3(dataset) if frames else None)
+    return SegLook(tuple(problems), voxels, voxel_mm3(dataset, frames[0]) if frames else None)
 
 
 def _segments(dataset: Dataset, described: list[int], strict: bool) -> Iterator[str]:

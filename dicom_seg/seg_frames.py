@@ -68,13 +68,17 @@ def read_voxels(dataset: Dataset) -> Iterator[NDArray[np.bool_]]:
         yield bits[first % 8 : first % 8 + rows * columns].view(bool).reshape(rows, columns)
 
 
-def voxel_mm3(dataset: Dataset) -> float | None:
-    """Volume of one voxel; None where the SEG does not say how far apart its slices are."""
-    for groups in (dataset.PerFrameFunctionalGroupsSequence[0], dataset.SharedFunctionalGroupsSequence[0]):
+def voxel_mm3(dataset: Dataset, frame: SegFrame) -> float | None:
+    """Volume of one voxel of a frame; None where the SEG does not say how far apart its slices are."""
+    own = dataset.PerFrameFunctionalGroupsSequence[frame.number - 1]
+    for groups in (own, dataset.SharedFunctionalGroupsSequence[0]):
         for measures in groups.get("PixelMeasuresSequence") or ():
-            if measures.get("SpacingBetweenSlices") and measures.get("PixelSpacing"):
-                rows_mm, columns_mm = (float(value) for value in measures.PixelSpacing)
-                return rows_mm * columns_mm * abs(float(measures.SpacingBetweenSlices))
+            if measures.get("SpacingBetweenSlices") and len(frame.orientation) == 6 and len(frame.spacing_mm) == 2:
+                # Scanners round directions: their vectors need not be of length 1.
+                area = np.linalg.norm(np.cross(frame.orientation[:3], frame.orientation[3:])) * np.prod(
+                    frame.spacing_mm
+                )
+                return float(area) * abs(float(measures.SpacingBetweenSlices))
     return None
 
 
