@@ -16,6 +16,7 @@ demo: $(VENV)/.installed  ## Send a synthetic study to a node of its own, receiv
 
 test: $(VENV)/.installed-test  ## Install what the tests need, then run all of them.
 	scripts/install-programs
+	scripts/install-viewers
 	scripts/check
 
 check: $(VENV)/.installed-test  ## ruff, mypy --strict and pytest, without installing programs.

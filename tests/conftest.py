@@ -11,7 +11,7 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
     """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
 

@@ -89,8 +89,10 @@ def storescp(program: str, folder: Path, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def orthanc(program: str, folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
-    """A plain Orthanc with its storage in `folder`."""
+def orthanc(
+    program: str, folder: Path, dicom_port: int, http_port: int, plugins: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """A plain Orthanc with its storage in `folder`, and the plugins whose libraries are given."""
     folder.mkdir()
     settings = folder / "orthanc.json"
     settings.write_text(
@@ -103,6 +105,7 @@ def orthanc(program: str, folder: Path, dicom_port: int, http_port: int) -> Iter
                 "HttpPort": http_port,
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
+                "Plugins": list(plugins),
             }
         )
     )

@@ -1,0 +1,81 @@
+"""A study with its results through Orthanc into OHIF; what OHIF shows comes out. Prints JSON.
+
+Run as a program: walk_with_viewers.py PLAN WORK_FOLDER STORESCU ORTHANC DICOMWEB_PLUGIN CHROMIUM OHIF_FOLDER. The plan
+is JSON, made by test_viewers.py, and says what to send and what to look at; the walk knows no expected value.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from peers import free_port, orthanc, private_network
+from viewers.dicomweb import retrieve
+from viewers.ohif import Ohif, ohif
+from viewers.one_origin import DICOMWEB, one_origin
+
+STORE_LIMIT_S = 120
+WALK_LIMIT_S = 280
+"""Then the walk ends by itself, and Orthanc and Chromium with it."""
+
+
+def main(plan_path: str, work_folder: str, *programs: str) -> None:
+    """Walk once and print what was seen."""
+    storescu, orthanc_program, dicomweb_plugin, chromium, viewer = programs
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(WALK_LIMIT_S)
+    private_network()
+    plan, work = json.loads(Path(plan_path).read_text()), Path(work_folder)
+    dicom_port, http_port = free_port(), free_port()
+    with (
+        orthanc(orthanc_program, work / "orthanc", dicom_port, http_port, (dicomweb_plugin,)),
+        one_origin(Path(viewer), http_port) as origin,
+    ):
+        # -R: propose only what is needed; DCMTK's own list of storage classes has no SEG.
+        send = [storescu, "-R", "--call", "ORTHANC", "--scan-directories", "--recurse", "127.0.0.1", str(dicom_port)]
+        stored = subprocess.run([*send, *plan["folders"]], capture_output=True, timeout=STORE_LIMIT_S, check=False)
+        fetched = _fetch(plan, f"http://127.0.0.1:{http_port}{DICOMWEB}", work / "fetched")
+        shots = work / "shots"
+        shots.mkdir()
+        with ohif(chromium, shots) as viewer_page:
+            viewer_page.open(origin, plan["study"], plan["series_count"])
+            seen = _look(plan, viewer_page)
+            errors = viewer_page.errors
+    sys.stdout.write(json.dumps({"storescu": stored.returncode, "fetched": fetched, "errors": errors, **seen}))
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"the walk took more than {WALK_LIMIT_S} s")
+
+
+def _fetch(plan: dict[str, Any], root: str, folder: Path) -> str:
+    folder.mkdir()
+    for series, instance in plan["objects"]:
+        (folder / f"{instance}.dcm").write_bytes(retrieve(root, plan["study"], series, instance))
+    return str(folder)
+
+
+def _look(plan: dict[str, Any], viewer: Ohif) -> dict[str, Any]:
+    """Open one thing after the other."""
+    seen: dict[str, Any] = {"series": viewer.ask("allSeries"), "segs": {}}
+    diameters, report, capture = plan["diameters"], plan["report"], plan["capture"]
+    printed = viewer.open_measurements(diameters["series"], diameters["printed"])
+    measured = viewer.ask("measurements", diameters["series"])
+    seen["diameters"] = {"shot": viewer.shoot("sr-diameters"), "printed": printed, "measured": measured}
+    printed = viewer.open_text(report["series"], report["printed"])
+    seen["report"] = {"shot": viewer.shoot("sr-measurements"), "printed": printed}
+    for name, seg in plan["segs"].items():
+        voxels = viewer.ask("segments", seg["series"])
+        viewer.open_seg(seg["series"], seg["source"], seg["sop"], seg["overlays"])
+        seen["segs"][name] = {"shot": viewer.shoot(f"seg-{name}"), "in_page": viewer.ask("inPage", seg["points"])}
+        seen["segs"][name] |= voxels
+    viewer.open_images(capture["series"], capture["sop"])
+    seen["capture"] = {"shot": viewer.shoot("capture"), **viewer.ask("pixels")}
+    return seen
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
