@@ -8,6 +8,7 @@ import typer
 from plugin.cli_check import check
 from plugin.cli_classify import classify, inspect
 from plugin.cli_explain import explain
+from plugin.cli_jobs import add_job_commands
 from plugin.cli_models import models_app
 from plugin.cli_node import add_node_commands
 from plugin.cli_phantom import add_phantom_commands
@@ -52,6 +53,7 @@ app.command()(classify)
 app.command()(check)
 add_phantom_commands(app)
 add_node_commands(app)
+add_job_commands(app)
 app.add_typer(models_app, name="models")
 add_training_commands(app)
 

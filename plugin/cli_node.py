@@ -40,7 +40,7 @@ def serve(config: ConfigOption = None) -> None:
     from plugin.node import serve as serve_node
     from plugin.workshop import StudySegmenter
 
-    settings = _load(config)
+    settings = load_or_refuse(config)
     set_up_logging(logging.INFO)
     try:
         serve_node(settings, StudySegmenter(settings))
@@ -56,7 +56,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from plugin.status import read_status
 
     try:
-        found = read_status(_load(config))
+        found = read_status(load_or_refuse(config))
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     if as_json:
@@ -75,7 +75,7 @@ def check_config(config: ConfigOption = None) -> None:
     from pipeline.rules import load_rules
     from plugin.settings_check import Severity, check_settings
 
-    settings = _load(config)
+    settings = load_or_refuse(config)
     use, trouble = _intended_use(settings)
     findings = check_settings(settings, use)
     try:
@@ -98,7 +98,7 @@ def echo(
     """Ask a destination whether it answers (C-ECHO). Exit status: 0 it does, 1 it does not, 64 it is unknown."""
     from plugin.delivery import echo as echo_destination
 
-    settings = _load(config)
+    settings = load_or_refuse(config)
     found = [each for each in settings.destinations if each.name == destination]
     if not found:
         known = ", ".join(each.name for each in settings.destinations) or "none"
@@ -113,7 +113,8 @@ def _address(destination: "DestinationSettings") -> str:
     return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
 
 
-def _load(config: Path | None) -> "Settings":
+def load_or_refuse(config: Path | None) -> "Settings":
+    """The settings; ends the command with a sentence where they cannot be read."""
     from plugin.settings_file import load_settings
 
     try:

@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -57,6 +57,9 @@ _MIGRATIONS = {
         message text NOT NULL,
         at timestamptz NOT NULL DEFAULT now()
     );
+    """,
+    2: """
+    ALTER TABLE glionode_jobs ADD COLUMN image_count integer;
     """,
 }
 

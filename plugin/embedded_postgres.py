@@ -111,6 +111,11 @@ def embedded_url(data_dir: Path) -> str:
     return f"postgresql:///postgres?host={_socket_folder(data_dir)}&user={_SUPERUSER}"
 
 
+def has_cluster(data_dir: Path) -> bool:
+    """Whether a server's files lie under `data_dir` already."""
+    return (data_dir / "postgres" / "cluster").is_dir()
+
+
 def start_postgres(data_dir: Path) -> EmbeddedPostgres:
     """Start the server whose files lie under `data_dir`, making them at the first time.
 

@@ -40,7 +40,7 @@ HEARTBEAT_S = 5.0
 STALLED_AFTER_S = 20.0
 """Four missed heartbeats: a worker on another host is taken for dead."""
 
-_COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts"
+_COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count"
 
 Connection = psycopg.Connection[Any]
 AlsoWrite = Callable[[Connection], None]
@@ -144,10 +144,14 @@ class JobQueue:
                 (job.key, job.study_instance_uid),
             )
             connection.execute(
-                "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
+                "INSERT INTO glionode_jobs "
+                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, state) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
                 "superseded_by = NULL, finished_at = NULL, reason = NULL, attempts = 0",
-                (job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256, JobState.QUEUED),
+                (
+                    *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
+                    *(job.image_count, JobState.QUEUED),
+                ),
             )
             then(connection, job)
         return True
@@ -244,4 +248,7 @@ def _select(connection: Connection, where: str, values: tuple[object, ...]) -> J
 
 def _select_all(connection: Connection, where: str, values: tuple[object, ...]) -> list[Job]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM glionode_jobs {where}", values).fetchall()
-    return [Job(key, study, instances, model, JobState(state), n) for key, study, instances, model, state, n in rows]
+    return [
+        Job(key, study, instances, model, JobState(state), attempts, count)
+        for key, study, instances, model, state, attempts, count in rows
+    ]

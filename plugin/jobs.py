@@ -41,6 +41,8 @@ class Job:
     state: JobState = JobState.QUEUED
     attempts: int = 0
     """How often a worker has begun it."""
+    image_count: int | None = None
+    """How many instances those are; None for a job of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ def next_action(job: Job, event: Event) -> Action:
 
 def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str) -> Job:
     """The job of a study with these instances and this model; same inputs, same key, in whatever order they come."""
-    instances = hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
+    uids = sorted(sop_instance_uids)
+    instances = hashlib.sha256("\n".join(uids).encode()).hexdigest()
     digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
-    return Job(f"{study_instance_uid}-{digest[:16]}", study_instance_uid, instances, model_sha256)
+    key = f"{study_instance_uid}-{digest[:16]}"
+    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids))

@@ -11,8 +11,7 @@ from dicom_seg.encode import EncodedObject
 from dicom_seg.write import write_dicom
 from pipeline.errors import OutputRefused
 from plugin.report import Report
-
-REPORT_FILE = "report.json"
+from plugin.report_file import REPORT_FILE
 
 
 def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> None:

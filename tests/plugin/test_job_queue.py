@@ -8,6 +8,7 @@ import pytest
 from node_trial import new_study_uid
 from procrastinate import PsycopgConnector
 from procrastinate.manager import JobManager
+from psycopg import conninfo
 
 from plugin.database import SCHEMA_VERSION, Database, connected, set_up
 from plugin.embedded_postgres import DatabaseUnavailable
@@ -192,15 +193,36 @@ def test_two_jobs_of_one_study_do_not_run_at_a_time(database: Database, queue: J
 def test_the_tables_are_set_up_once_and_newer_ones_are_left_alone(database: Database) -> None:
     set_up(database.pool)
     with database.pool.connection() as connection:
-        rows = connection.execute("SELECT version FROM glionode_schema").fetchall()
+        row = connection.execute("SELECT max(version) FROM glionode_schema").fetchone()
         connection.execute("INSERT INTO glionode_schema VALUES (%s)", (SCHEMA_VERSION + 1,))
     try:
-        assert rows == [(SCHEMA_VERSION,)]
+        assert row == (SCHEMA_VERSION,)
         with pytest.raises(DatabaseUnavailable, match="newer glionode"):
             set_up(database.pool)
     finally:
         with database.pool.connection() as connection:
             connection.execute("DELETE FROM glionode_schema WHERE version > %s", (SCHEMA_VERSION,))
+
+
+def test_the_tables_of_the_first_version_are_brought_up_to_date(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS older")
+        connection.execute("CREATE DATABASE older")
+    with connected(conninfo.make_conninfo(database.url, dbname="older")) as pool:
+        with monkeypatch.context() as first:
+            first.setattr("plugin.database.SCHEMA_VERSION", 1)
+            set_up(pool)
+        with pool.connection() as connection:
+            connection.execute(
+                "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
+                "VALUES ('k', '1.2', 'i', 'm', 'queued')"
+            )
+        set_up(pool)
+        assert JobQueue(Database(database.url, pool, True)).peek("k") == Job("k", "1.2", "i", "m")
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE older")
 
 
 def test_a_database_that_is_not_there_is_said(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None:
