@@ -46,6 +46,10 @@ MULTIFOCAL = Code("524008", "SCT", "Multifocal")
 SIGNAL_CHARACTERISTIC = Code("RID6049", "RADLEX", "Signal characteristic")
 T2_HYPERINTENSITY = Code("RID39467", "RADLEX", "T2 Hyperintensity")
 
+# What a report is called (CID 7021)
+IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")
+
 # Who and what made it (CID 7162, 7005, 100, 7452)
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")

@@ -1,7 +1,8 @@
 """A result to a structured report: Comprehensive 3D SR, TID 1500, one TID 1411 group per label. Measures nothing.
 
-The groups refer to segments and carry no coordinates; OHIF 3.13 blanks its report view where a volumetric group without
-coordinates shares an object with one that has them, so the diameters have a report of their own (`sr_diameters`).
+The groups refer to segments and carry no coordinates. Of a report that is titled "Imaging Measurement Report" OHIF 3.13
+draws the coordinates and fails on groups without; any other title it shows as text. So this one has the title that says
+what it is about, and the diameters have a report of their own (`sr_diameters`).
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from dicom_seg.uids import tracking_uid
 from models.labels import FLAIR_HYPERINTENSITY
 from pipeline.result import AdcStatistics, LabelMeasurement, SegmentationResult
 
-SERIES = ReportSeries(8002, "measurements", "Glioma measurements")
+SERIES = ReportSeries(8002, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT)
 
 
 def encode_sr(

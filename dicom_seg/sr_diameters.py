@@ -40,7 +40,7 @@ from pipeline.diameters import MEASURABLE_MM, MEASURED_AT_MOST
 from pipeline.result import Diameter, LesionDiameters, SegmentationResult
 from pipeline.volume import Geometry
 
-SERIES = ReportSeries(8005, "diameters", "Glioma diameters")
+SERIES = ReportSeries(8005, "diameters", "Glioma diameters", codes.IMAGING_MEASUREMENT_REPORT)
 
 
 def encode_diameters(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Dataset:

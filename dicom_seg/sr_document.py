@@ -16,6 +16,7 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
@@ -36,6 +37,8 @@ class ReportSeries:
     """Part of its UIDs."""
     description: str
     """Cut after 22 characters where the model's limits must be said as well."""
+    title: Code
+    """The document's own, of CID 7021."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def encode_report(
         procedure_reported=codes.IMAGING_PROCEDURE,
         imaging_measurements=content.groups,
         referenced_images=[_library_image(headers) for headers in content.library],
+        title=series.title,
     )
     dataset = Comprehensive3DSR(
         evidence=content.evidence,

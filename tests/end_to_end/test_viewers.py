@@ -294,9 +294,6 @@ def homogeneous(points: object) -> NDArray[np.float64]:
     return np.concatenate([array, np.ones((*array.shape[:-1], 1))], axis=-1)
 
 
-@pytest.mark.xfail(
-    reason="OHIF 3.13 fails on groups without coordinates in an Imaging Measurement Report (126000 DCM)", strict=True
-)
 def test_ohif_shows_the_measurements_as_text(walked: dict[str, Any], truth: SegmentationResult) -> None:
     printed = walked["report"]["printed"]
     for measurement in truth.measurements:
