@@ -2,31 +2,25 @@
 
     archive/<study UID>/<series UID>/<SOP instance UID>.dcm
 
-An instance is there when its final name is there: it is written to `incoming/`, synced, linked to its name and the
-folders are synced. What stands in `incoming/` at a start was never acknowledged and is removed.
+An instance is there when its final name is there: it is written to `incoming/` as it comes, synced, linked to its name
+and the folders are synced. What stands in `incoming/` at a start was never acknowledged and is removed.
 """
 
-import errno
 import filecmp
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from plugin.incoming import IncomingFile, NoRoom, full_disk_is_no_room
+
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are let pass: they do no harm in a file's name.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-
-
-class NoRoom(Exception):
-    """The disk does not take another instance: full, below its floor, or failing."""
 
 
 class WrongUid(ValueError):
@@ -81,8 +75,11 @@ class Archive(Protocol):
     def first_received(self, study_instance_uid: str) -> float | None:
         """When the study got its first instance, seconds since 1970; None where the study is not there."""
 
-    def store(self, key: InstanceKey, content: Iterable[bytes | memoryview]) -> Stored:
-        """Keep an instance, durably when this returns. Raises NoRoom."""
+    def begin(self) -> IncomingFile:
+        """A new file to write an instance to. Raises NoRoom."""
+
+    def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
+        """Keep an instance, durably when this returns; `incoming` is used up. Raises NoRoom."""
 
 
 class EmbeddedArchive:
@@ -125,31 +122,33 @@ class EmbeddedArchive:
         """From the files' times."""
         return min((path.stat().st_mtime for path in self.files(study_instance_uid)), default=None)
 
-    def store(self, key: InstanceKey, content: Iterable[bytes | memoryview]) -> Stored:
-        """Keep an instance: write, sync, link, sync the folders. Raises NoRoom."""
+    def begin(self) -> IncomingFile:
+        """A new file in `incoming/`, which is on the archive's file system. Raises NoRoom."""
+        return IncomingFile(self._incoming / f"{uuid.uuid4().hex}.part", self._require_room)
+
+    def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
+        """Keep an instance: sync, link, sync the folders. `incoming` is used up. Raises NoRoom."""
+        series = self._study(key.study_instance_uid) / key.series_instance_uid
+        final = series / f"{key.sop_instance_uid}.dcm"
+        try:
+            incoming.sync()
+            with full_disk_is_no_room():
+                self._make_series(series)
+                try:
+                    os.link(incoming.path, final)  # unlike a rename, it never replaces what is there
+                    outcome = Stored.NEW
+                except FileExistsError:
+                    outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
+                # Also for a repeated instance: whoever linked it first may not have come to this line yet.
+                _sync_folder(series)
+        finally:
+            incoming.discard()
+        return outcome
+
+    def _require_room(self) -> None:
         free = self.free_bytes
         if free < self._minimum_free_bytes:
             raise NoRoom(f"{free >> 20} MiB are free, the floor is {self._minimum_free_bytes >> 20} MiB")
-        series = self._study(key.study_instance_uid) / key.series_instance_uid
-        final = series / f"{key.sop_instance_uid}.dcm"
-        part = self._incoming / f"{uuid.uuid4().hex}.part"
-        try:
-            _write_synced(part, content)
-            self._make_series(series)
-            try:
-                os.link(part, final)  # unlike a rename, it never replaces what is there
-                outcome = Stored.NEW
-            except FileExistsError:
-                outcome = Stored.SAME if filecmp.cmp(part, final, shallow=False) else Stored.DIFFERENT
-            # Also for a repeated instance: whoever linked it first may not have come to this line yet.
-            _sync_folder(series)
-        except OSError as exc:
-            if exc.errno in _NO_ROOM:
-                raise NoRoom(exc.strerror or "the disk does not take it") from exc
-            raise
-        finally:
-            part.unlink(missing_ok=True)
-        return outcome
 
     def _study(self, study_instance_uid: str) -> Path:
         if not is_uid(study_instance_uid):
@@ -178,14 +177,6 @@ def results_root(data_dir: Path) -> Path:
 def results_folder(data_dir: Path, study_instance_uid: str, job_key: str) -> Path:
     """Where the results of a job lie: a folder of its own, named by a hash so that its length is bounded."""
     return results_root(data_dir) / study_instance_uid / hashlib.sha256(job_key.encode()).hexdigest()[:16]
-
-
-def _write_synced(path: Path, content: Iterable[bytes | memoryview]) -> None:
-    with path.open("xb") as file:
-        for chunk in content:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

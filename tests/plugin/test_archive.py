@@ -1,13 +1,13 @@
 """The archive: durable, crash-safe, and never outside its folder."""
 
-import errno
 import os
-from collections.abc import Iterator
+import resource
 from pathlib import Path
 
 import pytest
 
-from plugin.archive import EmbeddedArchive, InstanceKey, NoRoom, Stored, WrongUid
+from plugin.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.incoming import NoRoom
 
 KEY = InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5")
 
@@ -19,8 +19,15 @@ def archive(tmp_path: Path) -> EmbeddedArchive:
     return made
 
 
+def store(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> Stored:
+    incoming = archive.begin()
+    for chunk in chunks:
+        incoming.write(chunk)
+    return archive.store(KEY, incoming)
+
+
 def test_what_is_stored_is_there_byte_for_byte(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    assert archive.store(KEY, (b"head", memoryview(b"body"))) is Stored.NEW
+    assert store(archive, b"head", memoryview(b"body")) is Stored.NEW
     (path,) = archive.files("1.2.3")
     assert path.read_bytes() == b"headbody"
     assert path == tmp_path / "archive/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
@@ -36,9 +43,9 @@ def test_an_unknown_study_has_nothing(archive: EmbeddedArchive) -> None:
 
 
 def test_a_duplicate_is_kept_once_and_other_bytes_never_replace(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    archive.store(KEY, (b"first",))
-    assert archive.store(KEY, (b"first",)) is Stored.SAME
-    assert archive.store(KEY, (b"other",)) is Stored.DIFFERENT
+    store(archive, b"first")
+    assert store(archive, b"first") is Stored.SAME
+    assert store(archive, b"other") is Stored.DIFFERENT
     (path,) = archive.files("1.2.3")
     assert path.read_bytes() == b"first"
     assert list((tmp_path / "incoming").iterdir()) == []
@@ -54,25 +61,26 @@ def test_what_is_no_uid_becomes_no_path(archive: EmbeddedArchive, uid: str) -> N
 
 
 def test_what_was_cut_off_is_removed_at_the_next_start(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    def cut_off() -> Iterator[bytes]:
-        yield b"half"
-        os.link(next((tmp_path / "incoming").iterdir()), tmp_path / "incoming" / "killed.part")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        archive.store(KEY, cut_off())
+    incoming = archive.begin()
+    incoming.write(b"half")
+    os.link(incoming.path, tmp_path / "incoming" / "killed.part")
+    incoming.discard()
     assert archive.files("1.2.3") == ()
     assert EmbeddedArchive(tmp_path / "archive", 0).open() == 1
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
 def test_a_full_disk_is_no_room_and_leaves_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    def full() -> Iterator[bytes]:
-        yield b"half"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(NoRoom, match="No space left"):
-        archive.store(KEY, full())
+    incoming = archive.begin()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # EFBIG, where a full disk says ENOSPC
+    try:
+        incoming.write(bytes(1 << 16))
+        with pytest.raises(NoRoom, match="File too large"):
+            incoming.write(bytes(1 << 16))
+        incoming.discard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert archive.files("1.2.3") == ()
     assert list((tmp_path / "incoming").iterdir()) == []
 
@@ -81,7 +89,7 @@ def test_below_the_floor_is_no_room(tmp_path: Path) -> None:
     archive = EmbeddedArchive(tmp_path / "archive", minimum_free_bytes=1 << 60)
     archive.open()
     with pytest.raises(NoRoom, match="MiB are free"):
-        archive.store(KEY, (b"x",))
+        store(archive, b"x")
 
 
 def test_it_is_synced_before_store_returns(archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +101,7 @@ def test_it_is_synced_before_store_returns(archive: EmbeddedArchive, monkeypatch
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    archive.store(KEY, (b"x",))
+    store(archive, b"x")
     (path,) = archive.files("1.2.3")
     assert synced[0].endswith(".part")
     assert synced[-1] == str(path.parent)

@@ -1,8 +1,11 @@
 """The listener: real associations by pynetdicom and DCMTK; what is kept is read back from the archive's bytes."""
 
 import logging
+import resource
 import struct
 import subprocess
+import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,21 +29,21 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE, AllStoragePresentationContexts
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
 
-from plugin.archive import EmbeddedArchive, InstanceKey
-from plugin.listener import (
+from plugin.archive import EmbeddedArchive, InstanceKey, Stored
+from plugin.c_store import (
     NOT_A_DATA_SET,
     OTHER_BYTES_UNDER_THIS_UID,
     OTHER_UID_IN_COMMAND,
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
-    Listener,
-    NotADataSet,
-    instance_key,
-    start_listener,
 )
+from plugin.listener import Listener, start_listener
+from plugin.received_key import NotADataSet, instance_key
 from plugin.settings import ListenerSettings
 
 
@@ -230,8 +233,6 @@ def test_what_does_not_parse_is_refused_and_the_next_is_taken(receive: Callable[
 def test_a_deflated_bomb_is_not_inflated() -> None:
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(200)) + deflate.flush()
-    import tracemalloc
-
     tracemalloc.start()
     with pytest.raises(NotADataSet):
         instance_key(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
@@ -306,26 +307,104 @@ def test_sixteen_associations_at_once(
     assert sum(len(receiving.archive.files(study)) for study in receiving.archive.studies()) == 48
 
 
-def test_an_instance_that_is_cut_off_is_not_kept(receive: Callable[..., Receiving], tmp_path: Path) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
-    ae = AE("SENDER")
-    ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
-    peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
+def fragments_of(instance: Dataset) -> list[P_DATA]:
+    """A C-STORE in fragments of 200 bytes."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = MR_IMAGE_STORAGE, instance.SOPInstanceUID
     request.DataSet = BytesIO(encode(instance, ExplicitVRLittleEndian))
-    from pynetdicom.dimse_messages import C_STORE_RQ
-
     message = C_STORE_RQ()
     message.primitive_to_message(request)
-    fragments = list(message.encode_msg(1, 200))
-    for fragment in fragments[:-2]:
-        peer.dul.send_pdu(fragment)
-    peer.abort()
-    wait_until(lambda: not receiving.listener._server.active_associations, "the association ends")
+    return list(message.encode_msg(1, 200))
+
+
+def test_an_instance_that_is_cut_off_is_not_kept(receive: Callable[..., Receiving], tmp_path: Path) -> None:
+    receiving = receive()
+    incoming = tmp_path / "incoming"
+    with association(receiving.port) as peer:
+        for fragment in fragments_of(make_instance(new_study_uid()))[:-2]:
+            peer.dul.send_pdu(fragment)
+        wait_until(lambda: list(incoming.iterdir()), "it is written while it comes")
+        peer.abort()
+    wait_until(lambda: not list(incoming.iterdir()), "what came is removed", seconds=5)
     assert receiving.archive.studies() == ()
-    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_memory_does_not_grow_with_an_object(
+    receive: Callable[..., Receiving], program: Callable[[str], str], tmp_path: Path
+) -> None:
+    receiving, instance = receive(), make_instance(new_study_uid())
+    size = 64 << 20
+    instance.NumberOfFrames = size // len(instance.PixelData)
+    instance.PixelData = bytes(size)
+    path = write_instance(instance, tmp_path / "sent")
+    del instance
+    tracemalloc.start()
+    command = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(receiving.port), str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size // 16
+    assert only_file(receiving.archive).stat().st_size > size
+
+
+def test_a_disk_that_fills_in_mid_object_answers_a700_and_it_goes_on(
+    receive: Callable[..., Receiving], tmp_path: Path
+) -> None:
+    receiving, instance = receive(), make_instance(new_study_uid())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with association(receiving.port) as peer:
+        content = encode(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # EFBIG, where a full disk says ENOSPC
+        try:
+            assert send_bytes(peer, instance.SOPInstanceUID, content).Status == OUT_OF_RESOURCES
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list((tmp_path / "incoming").iterdir()) == []
+        assert peer.send_c_store(instance).Status == 0x0000
+
+
+COMMAND, LAST_COMMAND = b"\x01", b"\x03"
+UNKNOWN_COMMAND = struct.pack("<HHLH", 0x0000, 0x0100, 2, 0x7777)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b""],
+        [LAST_COMMAND + UNKNOWN_COMMAND],
+        [LAST_COMMAND + b"\xff" * 99],
+        [COMMAND + bytes(100_000)] * 12,
+        [b"\x00" + bytes(100_000)] * 12,
+    ],
+    ids=["empty", "unknown", "garbage", "endless command", "endless data set"],
+)
+def test_a_message_that_is_none_ends_its_association_alone(
+    receive: Callable[..., Receiving], values: list[bytes]
+) -> None:
+    receiving = receive()
+    with association(receiving.port) as peer:
+        for value in values:
+            part = P_DATA()
+            part.presentation_data_value_list = [[1, value]]
+            peer.dul.send_pdu(part)
+        wait_until(lambda: not peer.is_established, "the association is aborted")
+    with association(receiving.port) as peer:
+        assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
+
+
+def test_more_requests_than_were_agreed_end_the_association(
+    receive: Callable[..., Receiving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiving = receive()
+    go_on = threading.Event()
+    monkeypatch.setattr(EmbeddedArchive, "store", lambda *_: go_on.wait(40) and Stored.SAME)
+    with association(receiving.port) as peer:
+        for _ in range(20):
+            for fragment in fragments_of(make_instance(new_study_uid())):
+                peer.dul.send_pdu(fragment)
+        wait_until(lambda: not peer.is_established, "the association is aborted")
+        go_on.set()
 
 
 def test_logs_say_no_text_of_the_instance(

@@ -1,0 +1,78 @@
+"""What becomes of an instance that came by C-STORE, and the status that says so.
+
+A data set is never decoded beyond the three UIDs that name its file, and nothing of it but UIDs is ever logged.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pydicom import Dataset
+
+from plugin.archive import Archive, Stored, WrongUid, is_uid
+from plugin.incoming import NoRoom
+from plugin.received_key import NotADataSet, instance_key
+from plugin.streaming import ReceivedDataSet
+
+_LOG = logging.getLogger(__name__)
+
+# C-STORE statuses, PS3.4 table B.2-1: A7xx out of resources, Cxxx cannot understand. The last digits are ours.
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+NOT_A_DATA_SET = 0xC001
+UNUSABLE_UID = 0xC002
+OTHER_UID_IN_COMMAND = 0xC003
+OTHER_BYTES_UNDER_THIS_UID = 0xC004
+
+OnStored = Callable[[str], None]
+"""Called with a study instance UID after an instance of it was acknowledged as new."""
+
+
+def handle_store(event: Any, archive: Archive, on_stored: OnStored) -> Dataset | int:
+    """The handler of pynetdicom's EVT_C_STORE: keep the instance, or say why not."""
+    data_set: ReceivedDataSet = event.request.DataSet
+    try:
+        return _store(event, data_set, archive, on_stored)
+    finally:
+        data_set.close()
+
+
+def _store(  # noqa: PLR0911 - one for each refusal
+    event: Any, data_set: ReceivedDataSet, archive: Archive, on_stored: OnStored
+) -> Dataset | int:
+    request = event.request
+    uid = str(request.AffectedSOPInstanceUID)
+    if data_set.no_room is not None:
+        return _refuse(OUT_OF_RESOURCES, uid, f"no room: {data_set.no_room}")
+    if not is_uid(str(request.AffectedSOPClassUID)):
+        return _refuse(UNUSABLE_UID, uid, "the command's SOP class UID is none")
+    try:
+        key = instance_key(data_set.encoded(), str(event.context.transfer_syntax))
+    except WrongUid as exc:
+        return _refuse(UNUSABLE_UID, uid, str(exc))
+    except NotADataSet as exc:
+        return _refuse(NOT_A_DATA_SET, uid, str(exc))
+    if key.sop_instance_uid != uid:
+        return _refuse(OTHER_UID_IN_COMMAND, uid, "command and data set name different instances")
+    assert data_set.file is not None  # a data set with UIDs in it has bytes
+    try:
+        stored = archive.store(key, data_set.file)
+    except NoRoom as exc:
+        return _refuse(OUT_OF_RESOURCES, uid, f"no room: {exc}")
+    if stored is Stored.DIFFERENT:
+        return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "other bytes are kept under this UID")
+    if stored is Stored.NEW:
+        on_stored(key.study_instance_uid)
+    return SUCCESS
+
+
+def _refuse(status: int, uid: str, why: str) -> Dataset:
+    _LOG.warning("refused instance %s with status 0x%04X: %s", _printable(uid), status, why)
+    answer = Dataset()
+    answer.Status = status
+    answer.ErrorComment = why[:64]  # (0000,0902) is LO
+    return answer
+
+
+def _printable(uid: str) -> str:
+    return uid if is_uid(uid) else "(no UID)"
