@@ -23,7 +23,7 @@ def panels(
     volumes: Mapping[Role, Volume],
     masks: NDArray[np.bool_],
     alignments: tuple[RoleAlignment, ...],
-    most: int = 24,
+    most: int = 16,
 ) -> Panels:
     """At most `most` slices of T1CE, ascending, with FLAIR and ADC as they lie on these slices.
 
