@@ -111,7 +111,7 @@ def _evaluations(measurement: LabelMeasurement) -> list[QualitativeEvaluation]:
         return []
     focality = codes.FOCAL if measurement.lesion_count == 1 else codes.MULTIFOCAL
     evaluations = [QualitativeEvaluation(name=codes.ABNORMALITY, value=focality)]
-    if measurement.label is FLAIR_HYPERINTENSITY:
+    if measurement.label == FLAIR_HYPERINTENSITY:
         evaluations.append(QualitativeEvaluation(name=codes.SIGNAL_CHARACTERISTIC, value=codes.T2_HYPERINTENSITY))
     return evaluations
 

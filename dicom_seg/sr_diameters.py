@@ -105,7 +105,7 @@ def _measurement(name: Code, line: Diameter, plane: SourcePlane) -> Measurement:
 
 
 def _how_measured(result: SegmentationResult) -> Sequence[str]:
-    (lesions,) = (each.lesion_count for each in result.measurements if each.label is ENHANCING_TUMOUR)
+    (lesions,) = (each.lesion_count for each in result.measurements if each.label == ENHANCING_TUMOUR)
     return (
         f"plane=slices of T1CE, {_nearest_plane(result.source(Role.T1CE).geometry)}; RANO measures axial slices",
         f"measurable=on two or more slices, both diameters at least {MEASURABLE_MM:g} mm (RANO)",
