@@ -63,6 +63,10 @@ def is_uid(text: str) -> bool:
 class Archive(Protocol):
     """Where received instances are kept."""
 
+    @property
+    def data_dir(self) -> Path:
+        """The folder around it, of everything that the node keeps."""
+
     def studies(self) -> tuple[str, ...]:
         """Study instance UIDs, sorted."""
 
@@ -99,6 +103,11 @@ class EmbeddedArchive:
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return len(leftovers)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder around it, of everything that the node keeps."""
+        return self._root.parent
 
     @property
     def free_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """What becomes of an instance that came by C-STORE, and the status that says so.
 
+What does not parse is refused, so that its sender knows, and a copy is kept, so that somebody can see why.
 A data set is never decoded beyond the three UIDs that name its file, and nothing of it but UIDs is ever logged.
 """
 
@@ -11,6 +12,7 @@ from pydicom import Dataset
 
 from plugin.archive import Archive, Stored, WrongUid, is_uid
 from plugin.incoming import NoRoom
+from plugin.quarantine import Quarantine
 from plugin.received_key import NotADataSet, instance_key
 from plugin.streaming import ReceivedDataSet
 
@@ -28,11 +30,16 @@ OnStored = Callable[[str], None]
 """Called with a study instance UID after an instance of it was acknowledged as new."""
 
 
-def handle_store(event: Any, archive: Archive, on_stored: OnStored) -> Dataset | int:
+def handle_store(event: Any, archive: Archive, quarantine: Quarantine, on_stored: OnStored) -> Dataset | int:
     """The handler of pynetdicom's EVT_C_STORE: keep the instance, or say why not."""
     data_set: ReceivedDataSet = event.request.DataSet
     try:
         return _store(event, data_set, archive, on_stored)
+    except NotADataSet as exc:
+        name = quarantine.keep(data_set.file) if data_set.file is not None else None
+        if name is not None:
+            _LOG.warning("kept what does not parse as %s", name)
+        return _refuse(NOT_A_DATA_SET, str(event.request.AffectedSOPInstanceUID), str(exc))
     finally:
         data_set.close()
 
@@ -40,6 +47,7 @@ def handle_store(event: Any, archive: Archive, on_stored: OnStored) -> Dataset |
 def _store(  # noqa: PLR0911 - one for each refusal
     event: Any, data_set: ReceivedDataSet, archive: Archive, on_stored: OnStored
 ) -> Dataset | int:
+    """Raises NotADataSet."""
     request = event.request
     uid = str(request.AffectedSOPInstanceUID)
     if data_set.no_room is not None:
@@ -50,8 +58,6 @@ def _store(  # noqa: PLR0911 - one for each refusal
         key = instance_key(data_set.encoded(), str(event.context.transfer_syntax))
     except WrongUid as exc:
         return _refuse(UNUSABLE_UID, uid, str(exc))
-    except NotADataSet as exc:
-        return _refuse(NOT_A_DATA_SET, uid, str(exc))
     if key.sop_instance_uid != uid:
         return _refuse(OTHER_UID_IN_COMMAND, uid, "command and data set name different instances")
     assert data_set.file is not None  # a data set with UIDs in it has bytes

@@ -137,6 +137,8 @@ def _print_status(found: "Status") -> None:
     print(f"Data: {found.data_dir}, {found.free_mb} MB free; {'receiving' if found.receiving else 'NOT RECEIVING'}")
     print(f"Model: {found.model}")
     print(f"Studies received: {found.studies_received}")
+    if found.quarantined:
+        print(f"Unreadable objects: {found.quarantined}, kept in {found.data_dir}/quarantine")
     if not found.database_answers:
         print("Jobs: the database does not answer")
     else:

@@ -15,6 +15,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unus
 from plugin.archive import Archive
 from plugin.association_server import AssociationServer
 from plugin.c_store import OnStored, handle_store
+from plugin.quarantine import Quarantine, quarantine_folder
 from plugin.settings import ListenerSettings
 
 _LOG = logging.getLogger(__name__)
@@ -60,9 +61,15 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
     ae.maximum_associations = settings.max_associations
     ae.maximum_pdu_size = _PDU_BYTES
     ae.network_timeout = settings.idle_timeout_s
+    quarantine = Quarantine(
+        quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
+    )
     server = ae.make_server(
         (settings.host, settings.port),
-        evt_handlers=[(evt.EVT_C_STORE, handle_store, [archive, on_stored]), (evt.EVT_REJECTED, _say_rejected)],
+        evt_handlers=[
+            (evt.EVT_C_STORE, handle_store, [archive, quarantine, on_stored]),
+            (evt.EVT_REJECTED, _say_rejected),
+        ],
         server_class=AssociationServer,
         begin_file=archive.begin,
     )

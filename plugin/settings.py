@@ -61,6 +61,10 @@ class ListenerSettings(_Section):
     max_associations: int = Field(default=20, ge=1, le=1000)
     idle_timeout_s: Seconds = 60.0
     """An association without a message for this long is ended."""
+    quarantine_files: int = Field(default=100, ge=0)
+    """Copies of what does not parse that are kept in `quarantine` in the data folder; the oldest go first."""
+    quarantine_mb: int = Field(default=256, ge=0)
+    """All of them together, MiB."""
 
 
 class StorageSettings(_Section):

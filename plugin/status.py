@@ -13,6 +13,7 @@ from plugin.archive import is_uid
 from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
 from plugin.node_lock import RunningNode, running_node
+from plugin.quarantine import count_quarantined
 from plugin.settings import Settings
 from plugin.settings_check import may_receive, refusal
 
@@ -50,6 +51,8 @@ class Status:
     """Whether instances are taken: the node runs and the disk is above its floor."""
     model: str
     studies_received: int
+    quarantined: int
+    """Copies of unreadable objects that are kept."""
     database_answers: bool
     jobs: dict[str, int]
     """Jobs by state; states without jobs are left out. Empty where the database does not answer."""
@@ -91,6 +94,7 @@ def read_status(settings: Settings) -> Status:
         receiving=node is not None and free_mb >= settings.storage.minimum_free_mb,
         model=model,
         studies_received=_studies_received(settings.data_dir),
+        quarantined=count_quarantined(settings.data_dir),
         database_answers=answers,
         jobs=jobs,
         destinations=_destinations(settings, intended_use, outbox, errors),

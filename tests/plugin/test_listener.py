@@ -43,6 +43,7 @@ from plugin.c_store import (
     UNUSABLE_UID,
 )
 from plugin.listener import Listener, start_listener
+from plugin.quarantine import count_quarantined, quarantine_folder
 from plugin.received_key import NotADataSet, instance_key
 from plugin.settings import ListenerSettings
 
@@ -228,6 +229,8 @@ def test_what_does_not_parse_is_refused_and_the_next_is_taken(receive: Callable[
         for content in (b"no data set at all" * 9, b"\xff" * 400, bytes(1 << 20), endless):
             assert send_bytes(peer, generate_uid(), content).Status == NOT_A_DATA_SET
         assert send_bytes(peer, instance.SOPInstanceUID, encode(instance, syntax)).Status == 0x0000
+    assert count_quarantined(receiving.archive.data_dir) == 4
+    assert any(data_set_bytes(path) == endless for path in quarantine_folder(receiving.archive.data_dir).iterdir())
 
 
 def test_a_deflated_bomb_is_not_inflated() -> None:
