@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -60,6 +60,9 @@ _MIGRATIONS = {
     """,
     2: """
     ALTER TABLE glionode_jobs ADD COLUMN image_count integer;
+    """,
+    3: """
+    ALTER TABLE glionode_outbox ADD COLUMN retried_at timestamptz;
     """,
 }
 

@@ -3,34 +3,37 @@
 Every change is one transaction: decide with `jobs.next_action`, write, commit. Knows no DICOM and runs no job.
 """
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
+from procrastinate import App, SyncPsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, NoResult
 from procrastinate.jobs import Status
-from procrastinate.manager import JobManager
 
 from plugin.database import Database
 from plugin.jobs import (
     OPEN,
+    Action,
+    Cancelled,
     Finished,
+    Forced,
     Job,
     JobState,
     Leave,
     Outdated,
     Record,
     Requeue,
+    Restart,
+    Retried,
     Run,
     Taken,
     WorkerLost,
     next_action,
 )
+from plugin.stalled_jobs import end_entry, stalled_jobs
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,12 +58,14 @@ class JobQueue:
         self._app = App(connector=SyncPsycopgConnector(conninfo=database.url))
         self._app.open(database.pool)
 
-    def add(self, job: Job) -> bool:
+    def add(self, job: Job, again: bool = False) -> bool:
         """Queue a job unless its study was queued or done with the same instances, whatever the model was then.
 
-        Waiting jobs with fewer instances of the study are superseded. Returns whether it was added.
+        With `again` only one that waits or runs is in its way. Waiting jobs with fewer instances of the study are
+        superseded. Returns whether it was added.
         """
-        return self._insert(job, self._defer)
+        in_its_way = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
+        return self._insert(job, in_its_way, self._defer)
 
     def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
         """Write down the outcome of a study that needs no worker. Returns whether it was added."""
@@ -68,7 +73,19 @@ class JobQueue:
         def finish(connection: Connection, job: Job) -> None:
             self._write(connection, job, Record(state, reason), None)
 
-        return self._insert(job, finish)
+        return self._insert(job, frozenset(JobState) - {JobState.SUPERSEDED}, finish)
+
+    def change(self, key: str, wish: Retried | Cancelled) -> Action:
+        """Do what a person wants of a job; returns what was done, `Leave` where its state does not allow it."""
+        with self._database.pool.connection() as connection:
+            job = _locked(connection, key)
+            if job is None:
+                return Leave()
+            action = next_action(job, wish)
+            self._write(connection, job, action, None)
+            if isinstance(action, Restart):
+                self._defer(connection, job)
+        return action
 
     def take(self, key: str) -> Job | None:
         """A worker begins: the job, or None where there is nothing left to do."""
@@ -119,7 +136,7 @@ class JobQueue:
 
         A worker is gone when its last heartbeat is older than that; 0 says that no worker is alive.
         """
-        stalled = asyncio.run(_stalled(self._database.url, seconds_since_heartbeat))
+        stalled = stalled_jobs(self._database.url, QUEUE, seconds_since_heartbeat)
         count = sum(self._lost(key, queue_id) for key, queue_id in stalled)
         with self._database.pool.connection() as connection:
             rows = connection.execute(
@@ -127,13 +144,14 @@ class JobQueue:
             ).fetchall()
         return count + sum(self._lost(key, None) for key, queue_id in rows if not self._in_queue(queue_id))
 
-    def _insert(self, job: Job, then: Callable[[Connection, Job], None]) -> bool:
+    def _insert(self, job: Job, in_its_way: frozenset[JobState], then: Callable[[Connection, Job], None]) -> bool:
         with self._database.pool.connection() as connection:
             # Two listeners may look at one study at the same time.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (job.study_instance_uid,))
             known = connection.execute(
-                "SELECT 1 FROM glionode_jobs WHERE study_instance_uid = %s AND instances_sha256 = %s AND state <> %s",
-                (job.study_instance_uid, job.instances_sha256, JobState.SUPERSEDED),
+                "SELECT 1 FROM glionode_jobs "
+                "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state = ANY(%s)",
+                (job.study_instance_uid, job.instances_sha256, list(in_its_way)),
             ).fetchone()
             if known:
                 return False
@@ -146,13 +164,15 @@ class JobQueue:
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, state) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
-                "superseded_by = NULL, finished_at = NULL, reason = NULL, attempts = 0",
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE SET superseded_by = NULL",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
                     *(job.image_count, JobState.QUEUED),
                 ),
             )
+            current = _locked(connection, job.key)
+            assert current is not None, "it was just put there"
+            self._write(connection, current, next_action(current, Forced()), None)
             then(connection, job)
         return True
 
@@ -174,6 +194,8 @@ class JobQueue:
         """Act on the loss of a job's worker; `queue_id` is the queue's entry that it had in hand, if there is one."""
         with self._database.pool.connection() as connection:
             job = _locked(connection, key)
+            if queue_id is not None and self._waits_anew(connection, key, queue_id):
+                job = None
             action = next_action(job, WorkerLost()) if job is not None else Leave()
             if job is not None:
                 self._write(connection, job, action, None)
@@ -182,12 +204,17 @@ class JobQueue:
         if queue_id is not None and isinstance(action, Requeue):
             self._app.job_manager.retry_job_by_id(queue_id, retry_at=datetime.now(UTC))
         elif queue_id is not None:
-            asyncio.run(_end_in_queue(self._database.url, queue_id))
+            end_entry(self._database.url, queue_id)
         if isinstance(action, Requeue):
             _LOG.warning("job %s lost its worker and was queued again", key)
         elif isinstance(action, Record):
             _LOG.error("job %s is left alone: %s", key, action.reason)
         return isinstance(action, Requeue)
+
+    def _waits_anew(self, connection: Connection, key: str, queue_id: int) -> bool:
+        """Whether a person cancelled and retried the job, so that it has another entry than its lost worker's."""
+        row = connection.execute("SELECT queue_id FROM glionode_jobs WHERE key = %s", (key,)).fetchone()
+        return row is not None and row[0] != queue_id and self._in_queue(row[0])
 
     def _in_queue(self, queue_id: int | None) -> bool:
         if queue_id is None:
@@ -197,7 +224,7 @@ class JobQueue:
         except NoResult:
             return False
 
-    def _write(self, connection: Connection, job: Job, action: Any, results_path: str | None) -> None:
+    def _write(self, connection: Connection, job: Job, action: Action, results_path: str | None) -> None:
         match action:
             case Run(attempt):
                 connection.execute(
@@ -206,35 +233,18 @@ class JobQueue:
                 )
             case Requeue():
                 connection.execute("UPDATE glionode_jobs SET state = %s WHERE key = %s", (JobState.QUEUED, job.key))
+            case Restart():
+                connection.execute(
+                    "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, results_path = NULL, "
+                    "started_at = NULL, finished_at = NULL WHERE key = %s",
+                    (JobState.QUEUED, job.key),
+                )
             case Record(state, reason):
                 connection.execute(
                     "UPDATE glionode_jobs SET state = %s, reason = %s, results_path = %s, finished_at = now() "
                     "WHERE key = %s",
                     (state, reason, results_path, job.key),
                 )
-
-
-@asynccontextmanager
-async def _manager(url: str) -> AsyncIterator[JobManager]:
-    """procrastinate's asynchronous side, which alone knows of stalled jobs."""
-    connector = PsycopgConnector(conninfo=url, min_size=1, max_size=1)
-    await connector.open_async()
-    try:
-        yield JobManager(connector)
-    finally:
-        await connector.close_async()
-
-
-async def _stalled(url: str, seconds_since_heartbeat: float) -> list[tuple[str, int]]:
-    """Keys and queue entries of jobs in the hands of workers that are gone."""
-    async with _manager(url) as manager:
-        stalled = await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=seconds_since_heartbeat)
-        return [(str(job.task_kwargs["key"]), job.id) for job in stalled if job.id is not None]
-
-
-async def _end_in_queue(url: str, queue_id: int) -> None:
-    async with _manager(url) as manager:
-        await manager.finish_job_by_id_async(queue_id, Status.FAILED, delete_job=True)
 
 
 def _locked(connection: Connection, key: str) -> Job | None:

@@ -2,8 +2,11 @@
 
 queued ──taken──> running ──finished──> segmented | not_eligible | failed
   ^                  │
-  └──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
+  ├──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
+  ├──retried── failed | cancelled
+  └──forced── any that is over
 queued ──newer instances──> superseded
+queued | running ──cancelled──> cancelled
 """
 
 import hashlib
@@ -25,6 +28,8 @@ class JobState(StrEnum):
     FAILED = "failed"
     SUPERSEDED = "superseded"
     """More instances of its study came before it was run; a newer job has them."""
+    CANCELLED = "cancelled"
+    """A person wanted it to end."""
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
@@ -69,7 +74,22 @@ class Outdated:
     """More instances of the study came; another job has them all."""
 
 
-Event = Taken | Finished | WorkerLost | Outdated
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A person wants it tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person wants it to end; what its worker still comes to is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Its study is to be segmented with these instances, whatever came of it before."""
+
+
+Event = Taken | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,11 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Put it into the queue as if it were new."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """It is over: write this down."""
 
@@ -97,14 +122,20 @@ class Leave:
     """Nothing is to be done."""
 
 
-Action = Run | Requeue | Record | Leave
+Action = Run | Requeue | Restart | Record | Leave
 
 
-def next_action(job: Job, event: Event) -> Action:
-    """What to do with `job` after `event`. A job that is over stays so, whatever comes twice or late."""
-    if job.state not in OPEN:
-        return Leave()
+def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for each event
+    """What to do with `job` after `event`. A job that is over stays so, whatever comes twice or late; a person may
+    take it up again.
+    """
     match event:
+        case Retried():
+            return Restart() if job.state in (JobState.FAILED, JobState.CANCELLED) else Leave()
+        case Forced():
+            return Restart() if job.state not in OPEN else Leave()
+        case _ if job.state not in OPEN:
+            return Leave()
         case Taken() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:
             return Record(JobState.FAILED, f"its worker ended {job.attempts} times while at it; it is not tried again")
         case Taken():
@@ -115,6 +146,8 @@ def next_action(job: Job, event: Event) -> Action:
             return Record(JobState(status), reason)
         case Outdated():
             return Record(JobState.SUPERSEDED, None) if job.state is JobState.QUEUED else Leave()
+        case Cancelled():
+            return Record(JobState.CANCELLED, None)
 
 
 def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str) -> Job:

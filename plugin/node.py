@@ -23,7 +23,8 @@ from plugin.node_lock import RunningNode, announce, node_lock
 from plugin.reconcile import Reconciler
 from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings, may_receive
-from plugin.worker_process import SegmentFactory, WorkerKeeper
+from plugin.worker_keeper import WorkerKeeper
+from plugin.worker_process import SegmentFactory
 
 _LOG = logging.getLogger(__name__)
 

@@ -45,6 +45,7 @@ class OutboxEntry:
     path: str
     attempts: int
     created_at: datetime
+    """When it was put there or last retried; the time to give it up counts from here."""
 
 
 def put(
@@ -76,9 +77,9 @@ def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tu
     """What is to be sent to a destination now, oldest first."""
     with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
         cursor.execute(
-            "SELECT sop_instance_uid, path, attempts, created_at FROM glionode_outbox "
-            "WHERE destination = %s AND state IN ('queued', 'failed') AND next_try <= now() "
-            "ORDER BY created_at, sop_instance_uid LIMIT %s",
+            "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at "
+            "FROM glionode_outbox WHERE destination = %s AND state IN ('queued', 'failed') AND next_try <= now() "
+            "ORDER BY glionode_outbox.created_at, sop_instance_uid LIMIT %s",
             (destination, limit),
         )
         return tuple(cursor.fetchall())
@@ -109,3 +110,13 @@ def make_due(connection: psycopg.Connection[Any], destination: str) -> None:
     connection.execute(
         "UPDATE glionode_outbox SET next_try = now() WHERE destination = %s AND state = 'failed'", (destination,)
     )
+
+
+def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], job_key: str | None) -> int:
+    """Queue what stands in one of these states anew, of one job or (None) of all. Returns how many rows."""
+    done = connection.execute(
+        "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
+        "WHERE state = ANY(%(states)s) AND (%(job)s::text IS NULL OR job_key = %(job)s)",
+        {"states": list(states), "job": job_key},
+    )
+    return done.rowcount

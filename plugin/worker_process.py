@@ -1,4 +1,4 @@
-"""The worker: a process of its own that takes jobs from the queue, the model kept warm; and its keeper in `serve`.
+"""The worker: a process of its own that takes jobs from the queue, the model kept warm.
 
 The process boundary is what keeps a crash, a leak or a stuck driver away from receiving. It imports no DICOM network.
 """
@@ -10,10 +10,9 @@ import os
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection as PipeEnd
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from pipeline.errors import GlionodeError
 from plugin import outbox
 from plugin.archive import Archive, EmbeddedArchive, results_folder
 from plugin.database import Database, clear_trouble, connected, note_trouble
+from plugin.in_hand import InHandWriter
 from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
 from plugin.jobs import Finished, new_job
 from plugin.logs import set_up_logging
@@ -33,8 +33,6 @@ from plugin.study_inputs import read_inputs
 _LOG = logging.getLogger(__name__)
 
 _PLACE = "worker"
-_LONGEST_PAUSE_S = 60.0
-_WELL_AFTER_S = 60.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -68,6 +66,7 @@ def run_worker(
     intended_use: IntendedUse,
     make_segment: SegmentFactory,
     log_level: int,
+    pipe: PipeEnd,
 ) -> None:
     """The worker process's whole life: until SIGTERM, which lets a running job end, or until `serve` is gone."""
     _end_with_parent()
@@ -82,7 +81,7 @@ def run_worker(
             raise SystemExit(3) from exc
         clear_trouble(pool, _PLACE)
         archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
-        work = _Work(settings, archive, JobQueue(database), intended_use, segment)
+        work = _Work(settings, archive, JobQueue(database), intended_use, segment, InHandWriter(pipe))
         app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
         app.task(name=TASK, queue=QUEUE)(work.do)
         app.run_worker(
@@ -100,13 +99,20 @@ class _Work:
     """What the worker does with a job."""
 
     def __init__(
-        self, settings: Settings, archive: Archive, queue: JobQueue, intended_use: IntendedUse, segment: SegmentStudy
+        self,
+        settings: Settings,
+        archive: Archive,
+        queue: JobQueue,
+        intended_use: IntendedUse,
+        segment: SegmentStudy,
+        in_hand: InHandWriter,
     ) -> None:
         self._settings = settings
         self._archive = archive
         self._queue = queue
         self._intended_use = intended_use
         self._segment = segment
+        self._in_hand = in_hand
 
     def do(self, key: str) -> None:
         """Run the job `key`, if it is still to be run, and write down its outcome and what is to be sent."""
@@ -119,11 +125,13 @@ class _Work:
         job = self._queue.take(key)
         if job is None:
             return
+        self._in_hand.step(key, "begin")
         _LOG.info("job %s: %d images", key, len(inputs.paths))
         folder = results_folder(self._settings.data_dir, job.study_instance_uid, key)
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was ended before it was written down
         finished, objects = self._run(inputs.paths, folder)
+        self._in_hand.nothing()
 
         def also(connection: Connection) -> None:
             outbox.put(connection, key, objects, self._settings.destinations, self._intended_use)
@@ -139,78 +147,6 @@ class _Work:
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
             return Finished("failed", _describe(exc)), ()
         return Finished(outcome.status, outcome.reason), objects
-
-
-class WorkerKeeper:
-    """Starts the worker, starts it again when it died, and ends it. For one thread, which must outlive the worker."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        queue: JobQueue,
-        intended_use: IntendedUse,
-        make_segment: SegmentFactory,
-    ) -> None:
-        self._queue = queue
-        self._database = database
-        self._arguments = (settings, database.url, database.embedded, intended_use, make_segment)
-        self._process: SpawnProcess | None = None
-        self._started_at = 0.0
-        self._deaths = 0
-        self._not_before = 0.0
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id; None where there is none at the moment."""
-        return self._process.pid if self._process is not None and self._process.is_alive() else None
-
-    def check(self) -> None:
-        """See to it that a worker runs. After a death its job is queued again, and the pause before a start doubles."""
-        now = time.monotonic()
-        if self._process is not None and self._process.is_alive():
-            if now - self._started_at > _WELL_AFTER_S:
-                self._deaths = 0
-            return
-        if self._process is not None:
-            _LOG.error("the worker ended with exit code %s", self._process.exitcode)
-            self._process.close()
-            self._process = None
-            self._not_before = now + min(_LONGEST_PAUSE_S, 0.25 * 2**self._deaths)
-            self._deaths += 1
-            if self._database.embedded:
-                self._queue.take_over(0.0)
-        if now >= self._not_before:
-            self._start()
-
-    def ask_to_end(self) -> None:
-        """Let the worker end after its running job. Does not wait."""
-        if self._process is not None:
-            self._process.terminate()
-
-    def stop(self, drain_s: float) -> None:
-        """Wait `drain_s` seconds for the running job, then end the worker; its job waits for the next start."""
-        process = self._process
-        if process is None:
-            return
-        self.ask_to_end()
-        process.join(drain_s)
-        if process.is_alive():
-            _LOG.warning("the running job is not done in time; it will be run again at the next start")
-            process.kill()
-            process.join()
-        process.close()
-        self._process = None
-        if self._database.embedded:
-            self._queue.release()
-
-    def _start(self) -> None:
-        level = logging.getLogger().getEffectiveLevel()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=run_worker, args=(*self._arguments, level), name="glionode-worker"
-        )
-        self._process.start()
-        self._started_at = time.monotonic()
 
 
 def _end_with_parent() -> None:

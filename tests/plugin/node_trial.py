@@ -11,6 +11,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE
 from stand_in_segmenter import make_stand_in
 
 from plugin.listener import Address
@@ -76,6 +77,18 @@ def write_instance(instance: Dataset, folder: Path) -> Path:
     dcmwrite(buffer, instance, enforce_file_format=True)
     path.write_bytes(buffer.getvalue())
     return path
+
+
+def send(port: int, *instances: Dataset) -> list[int]:
+    """Send instances over one association; returns the statuses of the answers."""
+    ae = AE("SCANNER")
+    for sop_class in {str(instance.SOPClassUID) for instance in instances}:
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    assert peer.is_established
+    statuses = [peer.send_c_store(instance).Status for instance in instances]
+    peer.release()
+    return statuses
 
 
 @dataclass

@@ -14,7 +14,8 @@ from plugin.cli import app
 
 COMMANDS = (
     *("segment", "explain", "inspect", "classify", "phantom", "demo"),
-    *("serve", "status", "check-config", "echo", "jobs", "show", "models", "pretrain", "evaluate"),
+    *("serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
+    *("jobs", "show", "retry", "cancel", "force"),
 )
 
 

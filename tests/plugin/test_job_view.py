@@ -73,7 +73,7 @@ def test_a_job_is_found_by_key_study_and_unique_beginning(database: Database, qu
         with pytest.raises(NoSuchJob, match="3 jobs begin with"):
             find_key(connection, "1.2")
         for unknown in ("9.9", "", "%", "1_2"):
-            with pytest.raises(NoSuchJob):
+            with pytest.raises(NoSuchJob, match="There is no job"):
                 find_key(connection, unknown)
 
 

@@ -6,14 +6,18 @@ import pytest
 
 from plugin.jobs import (
     MAX_ATTEMPTS,
+    Cancelled,
     Event,
     Finished,
+    Forced,
     Job,
     JobState,
     Leave,
     Outdated,
     Record,
     Requeue,
+    Restart,
+    Retried,
     Run,
     Taken,
     WorkerLost,
@@ -23,7 +27,7 @@ from plugin.jobs import (
 
 JOB = new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "a" * 64)
 RUNNING = replace(JOB, state=JobState.RUNNING, attempts=1)
-EVENTS = (Taken(), Finished("segmented", None), WorkerLost(), Outdated())
+EVENTS = (Taken(), Finished("segmented", None), WorkerLost(), Outdated(), Cancelled())
 
 
 def test_the_key_follows_from_study_instances_and_model_alone() -> None:
@@ -73,3 +77,17 @@ def test_a_job_that_keeps_ending_its_worker_is_left_alone() -> None:
 @pytest.mark.parametrize(("job", "action"), [(JOB, Record(JobState.SUPERSEDED, None)), (RUNNING, Leave())])
 def test_only_a_waiting_job_is_superseded(job: Job, action: object) -> None:
     assert next_action(job, Outdated()) == action
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_person_takes_up_again_what_failed_and_forces_what_is_over(state: JobState) -> None:
+    job = replace(JOB, state=state, attempts=MAX_ATTEMPTS)
+    is_open = state in (JobState.QUEUED, JobState.RUNNING)
+    retried = state in (JobState.FAILED, JobState.CANCELLED)
+    assert next_action(job, Retried()) == (Restart() if retried else Leave())
+    assert next_action(job, Forced()) == (Leave() if is_open else Restart())
+
+
+@pytest.mark.parametrize("job", [JOB, RUNNING])
+def test_a_job_that_waits_or_runs_is_cancelled(job: Job) -> None:
+    assert next_action(job, Cancelled()) == Record(JobState.CANCELLED, None)

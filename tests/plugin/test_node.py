@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, wait_until, write_instance
+from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, send, wait_until, write_instance
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
@@ -63,17 +63,6 @@ def pacs() -> Iterator[Pacs]:
     made = Pacs()
     yield made
     made.stop()
-
-
-def send(port: int, *instances: Dataset) -> list[int]:
-    ae = AE("SCANNER")
-    for sop_class in {str(instance.SOPClassUID) for instance in instances}:
-        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
-    assert peer.is_established
-    statuses = [peer.send_c_store(instance).Status for instance in instances]
-    peer.release()
-    return statuses
 
 
 def instances_of(study: str, count: int = 3) -> list[Dataset]:
@@ -394,7 +383,8 @@ def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: 
     family = process.descendants()
     process.process.send_signal(number)
     assert process.process.wait(30) == 0
-    assert not family.keys() & _processes().keys()
+    # multiprocessing's resource tracker notices the end of its parent a moment later.
+    wait_until(lambda: not family.keys() & _processes().keys(), "nothing of it is left", 5)
     assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
 

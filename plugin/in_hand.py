@@ -1,0 +1,52 @@
+"""What a worker process has in hand, told to its keeper through a pipe. Small messages, so none is ever cut off."""
+
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A job and the step that it is at."""
+
+    job_key: str
+    step: str
+    since: float
+    """When the step began, by the keeper's monotonic clock, seconds."""
+
+
+class InHandWriter:
+    """The worker's end."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def step(self, job_key: str, step: str) -> None:
+        """A step of a job begins."""
+        self._pipe.send((job_key, step))
+
+    def nothing(self) -> None:
+        """The job is out of our hands; said before its outcome is written down, so that nobody takes it for hung."""
+        self._pipe.send(None)
+
+
+class InHandReader:
+    """The keeper's end; for one thread."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._latest: InHand | None = None
+
+    def latest(self) -> InHand | None:
+        """What the worker has in hand; None where it waits for a job."""
+        try:
+            while self._pipe.poll():
+                told = self._pipe.recv()
+                self._latest = InHand(told[0], told[1], time.monotonic()) if told is not None else None
+        except (EOFError, OSError):  # the worker is gone; what it had last in hand stays
+            pass
+        return self._latest
+
+    def close(self) -> None:
+        """Of no more use, for the worker is gone."""
+        self._pipe.close()
