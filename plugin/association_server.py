@@ -1,24 +1,68 @@
-"""The listening socket: a thread looks after each connection and cleans up behind it. Knows no data sets."""
+"""The listening socket: a thread looks after each connection, from who it is to what it leaves. Knows no data sets."""
 
+import logging
 import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from plugin.pdu_reader import PduLimits, PduReader
+from plugin.refusals import Refusals
+from plugin.settings import ListenerSettings, is_ae_title
 from plugin.streaming import BeginFile, StreamingProvider
+from plugin.who_may_speak import CLOSED_AT_ONCE, REJECTIONS, Caller, Refusal, caller_refusal, connection_refusal
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What the server needs to receive a peer."""
+
+    settings: ListenerSettings
+    pdu_limits: PduLimits
+    refusals: Refusals
+    begin_file: BeginFile
 
 
 class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused-ignore]
-    """pynetdicom's server, with data sets that go to disk; made through `AE.make_server`."""
+    """pynetdicom's server, with limits, and with data sets that go to disk; made through `AE.make_server`."""
 
     daemon_threads = True
     block_on_close = False  # Listener.stop gives running associations a time of their own
     request_queue_size = 128
 
-    def __init__(self, *args: Any, begin_file: BeginFile, **options: Any) -> None:
-        self.begin_file = begin_file
+    def __init__(self, *args: Any, reception: Reception, **options: Any) -> None:
+        self.reception = reception
+        self._connections: Counter[str] = Counter()
+        self._counting = threading.Lock()
         super().__init__(*args, request_handler=_Connection, **options)
+
+    @contextmanager
+    def counted(self, address: str) -> Iterator[Refusal | None]:
+        """Count a connection for as long as the block runs; gives why it is one too many."""
+        with self._counting:
+            self._connections[address] += 1
+            refusal = connection_refusal(
+                self.reception.settings, address, self._connections.total(), self._connections[address]
+            )
+        try:
+            yield refusal
+        finally:
+            with self._counting:
+                self._connections[address] -= 1
+                self._connections += Counter()  # forgets addresses without connections
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say that a connection failed, where socketserver prints to standard error."""
+        _LOG.exception("a connection from %s failed", client_address[0])
 
 
 class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
@@ -28,14 +72,53 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
 
     def handle(self) -> None:
         """Run the association and return when it is over."""
-        # An answer is one small packet; with Nagle's algorithm it waits for the peer's delayed acknowledgement (40 ms).
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.server.counted(self.client_address[0]) as refusal:
+            if refusal in CLOSED_AT_ONCE:
+                self._refuse(refusal)
+                self.server.shutdown_request(self.request)
+                return
+            # With Nagle's algorithm our small answers wait for the peer's delayed acknowledgements (40 ms).
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._run_association(refusal)
+
+    def _run_association(self, surplus: Refusal | None) -> None:
+        reception, opened = self.server.reception, time.monotonic()
         association = self._create_association()
-        association.dimse = provider = StreamingProvider(association, self.server.begin_file)
+        association.dimse = provider = StreamingProvider(association, reception.begin_file)
+        reader = PduReader(association, reception.pdu_limits, self._refuse)
+        association.dul.socket.recv = reader.recv
+        association.bind(evt.EVT_REQUESTED, self._answer_request, [surplus])
+        association.bind(evt.EVT_CONN_CLOSE, _wake)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         try:
             association.start()
             association.join()
             association.dul.join()
         finally:
+            self.request.close()  # the library leaves it open where the peer was quicker
             provider.discard()
+        if association.requestor.primitive is None and not reader.has_refused:
+            if time.monotonic() - opened >= reception.pdu_limits.negotiation_timeout_s:
+                self._refuse(Refusal.TOO_SLOW)
+            elif reader.has_read:  # one that says nothing and goes is somebody's look whether the port is open
+                self._refuse(Refusal.NO_REQUEST)
+
+    def _answer_request(self, event: Any, surplus: Refusal | None) -> None:
+        request = event.assoc.requestor.primitive
+        caller = Caller(request.calling_ae_title, request.called_ae_title, self.client_address[0])
+        refusal = surplus or caller_refusal(self.server.reception.settings, caller)
+        if refusal is not None:
+            self._refuse(refusal, caller.calling_ae_title)
+            event.assoc.acse.send_reject(*REJECTIONS[refusal])
+            event.assoc.kill()
+
+    def _refuse(self, refusal: Refusal, calling_ae_title: str = "") -> None:
+        self.server.reception.refusals.count(refusal)
+        who = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
+        _LOG.warning("refused %s%s: %s", self.client_address[0], who, refusal.value)
+
+
+def _wake(event: Any) -> None:
+    """Let an association end whose peer went before it asked for one; the library waits for its timer."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)

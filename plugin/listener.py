@@ -3,24 +3,24 @@
 Knows the archive and nothing of jobs.
 """
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from plugin.archive import Archive
-from plugin.association_server import AssociationServer
+from plugin.association_server import AssociationServer, Reception
 from plugin.c_store import OnStored, handle_store
+from plugin.pdu_reader import PduLimits
 from plugin.quarantine import Quarantine, quarantine_folder
+from plugin.refusals import Refusals
 from plugin.settings import ListenerSettings
 
-_LOG = logging.getLogger(__name__)
-
 _PDU_BYTES = 131072
+_COUNTED_ELSEWHERE = 1 << 20
+"""The library's own limit, which counts connections and associations as one; plugin/who_may_speak.py has ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +56,26 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     ae = AE(ae_title=settings.ae_title)
     ae.add_supported_context(Verification)
-    ae.require_called_aet = settings.check_called_ae_title
-    ae.require_calling_aet = list(settings.calling_ae_titles)
-    ae.maximum_associations = settings.max_associations
+    ae.maximum_associations = _COUNTED_ELSEWHERE
     ae.maximum_pdu_size = _PDU_BYTES
+    ae.acse_timeout = settings.negotiation_timeout_s
     ae.network_timeout = settings.idle_timeout_s
+    reception = Reception(
+        settings,
+        PduLimits(_PDU_BYTES, settings.negotiation_timeout_s, settings.idle_timeout_s),
+        Refusals(archive.data_dir),
+        archive.begin,
+    )
     quarantine = Quarantine(
         quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
     )
     server = ae.make_server(
         (settings.host, settings.port),
-        evt_handlers=[
-            (evt.EVT_C_STORE, handle_store, [archive, quarantine, on_stored]),
-            (evt.EVT_REJECTED, _say_rejected),
-        ],
+        evt_handlers=[(evt.EVT_C_STORE, handle_store, [archive, quarantine, on_stored])],
         server_class=AssociationServer,
-        begin_file=archive.begin,
+        reception=reception,
     )
     ae._servers.append(server)  # its shutdown takes it from there
     threading.Thread(target=server.serve_forever, name="listener", daemon=True).start()
     host, port = server.server_address[:2]
     return Listener(server, Address(settings.ae_title, str(host), int(port)))
-
-
-def _say_rejected(event: Any) -> None:
-    _LOG.warning("refused an association from %s", event.assoc.requestor.address)

@@ -3,6 +3,7 @@
 The models stand here and not beside their stages so that `glionode check-config` need not load a DICOM stack.
 """
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -20,8 +21,13 @@ _AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
+def is_ae_title(text: str) -> bool:
+    """Whether a text is an AE title, and so safe to be shown and logged."""
+    return _AE_TITLE.fullmatch(text) is not None
+
+
 def _ae_title(value: str) -> str:
-    if not _AE_TITLE.fullmatch(value):
+    if not is_ae_title(value):
         raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash")
     return value.strip()
 
@@ -32,7 +38,15 @@ def _name(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as exc:
+        raise ValueError(f"{value} is no address range such as 192.0.2.0/24, 192.0.2.10 or 2001:db8::/32") from exc
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -44,23 +58,37 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SenderSettings(_Section):
+    """A peer that may send."""
+
+    ae_title: AeTitle
+    networks: tuple[Network, ...] = ()
+    """Address ranges that it may send from; empty means any."""
+
+
 class ListenerSettings(_Section):
     """Who may send, and where to."""
 
     ae_title: AeTitle = "GLIONODE"
     host: str = "127.0.0.1"
-    """The address to listen on; anything beyond loopback needs `calling_ae_titles` or `insecure`."""
+    """The address to listen on; anything beyond loopback needs `calling_ae_titles`, `senders` or `insecure`."""
     port: Port = 11112
     """0 picks a free one; the line "listening as" names it."""
     check_called_ae_title: bool = True
     """Refuse senders that call the node by another name."""
     calling_ae_titles: tuple[AeTitle, ...] = ()
-    """AE titles that may send; empty means any."""
+    """AE titles that may send, from any address; empty, with no senders either, means any."""
+    senders: tuple[SenderSettings, ...] = ()
+    """Peers that may send, with the addresses that they may send from."""
     insecure: bool = False
     """Allow any sender on an address beyond loopback."""
     max_associations: int = Field(default=20, ge=1, le=1000)
+    max_associations_per_peer: int = Field(default=16, ge=1, le=1000)
+    """From one address."""
+    negotiation_timeout_s: Seconds = 30.0
+    """A connection that has asked for no association by then is closed (the standard's ARTIM timer)."""
     idle_timeout_s: Seconds = 60.0
-    """An association without a message for this long is ended."""
+    """An association without a message for this long, or with one PDU that takes as long, is ended."""
     quarantine_files: int = Field(default=100, ge=0)
     """Copies of what does not parse that are kept in `quarantine` in the data folder; the oldest go first."""
     quarantine_mb: int = Field(default=256, ge=0)

@@ -30,13 +30,14 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     """What is unsafe or surprising, errors first. `intended_use` is the model's, None where it is not known."""
     findings: list[Finding] = []
     listener = settings.listener
-    if not is_loopback(listener.host) and not listener.insecure and not listener.calling_ae_titles:
+    known = listener.calling_ae_titles or listener.senders
+    if not is_loopback(listener.host) and not listener.insecure and not known:
         findings.append(
             Finding(
                 Severity.ERROR,
                 "listener.host",
                 f"{listener.host} opens the node to the network and any AE title may send. List the senders in "
-                "listener.calling_ae_titles, or say listener.insecure = true.",
+                "listener.calling_ae_titles or [[listener.senders]], or say listener.insecure = true.",
             )
         )
     if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:

@@ -88,7 +88,7 @@ def _line_of(text: str, location: tuple[str | int, ...]) -> int | None:
         if header:
             table = header[2]
             index = index + 1 if header[1] == "[[" else -1
-            if names == [table] and wanted_index in (None, index):
+            if names == table.split(".") and wanted_index in (None, index):
                 return number
             continue
         key = re.match(r"\s*\"?([\w-]+)\"?\s*=", line)

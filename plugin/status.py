@@ -14,6 +14,7 @@ from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
 from plugin.node_lock import RunningNode, running_node
 from plugin.quarantine import count_quarantined
+from plugin.refusals import read_refusals
 from plugin.settings import Settings
 from plugin.settings_check import may_receive, refusal
 
@@ -53,6 +54,8 @@ class Status:
     studies_received: int
     quarantined: int
     """Copies of unreadable objects that are kept."""
+    refused: dict[str, int]
+    """Peers that were refused since the node's start, by reason; reasons without any are left out."""
     database_answers: bool
     jobs: dict[str, int]
     """Jobs by state; states without jobs are left out. Empty where the database does not answer."""
@@ -95,6 +98,7 @@ def read_status(settings: Settings) -> Status:
         model=model,
         studies_received=_studies_received(settings.data_dir),
         quarantined=count_quarantined(settings.data_dir),
+        refused=read_refusals(settings.data_dir),
         database_answers=answers,
         jobs=jobs,
         destinations=_destinations(settings, intended_use, outbox, errors),

@@ -6,13 +6,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-# node_trial.py and stand_in_segmenter.py are imported by name, also in the worker process, which inherits this path.
+# node_trial.py, receiving.py and stand_in_segmenter.py are imported by name, also in the worker process, which inherits
+# this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from node_trial import NodeInThread, write_model
+from receiving import Receiving
 
 from plugin.database import Database, running_database
 from plugin.settings import Settings
@@ -55,6 +58,20 @@ def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
     yield make
     for node in nodes:
         node.end()
+
+
+@pytest.fixture
+def receive(tmp_path: Path) -> Iterator[Callable[..., Receiving]]:
+    """Make a listener with an archive in the test's folder. It is stopped at the end of the test."""
+    made: list[Receiving] = []
+
+    def make(**settings: Any) -> Receiving:
+        made.append(Receiving(tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.listener.stop(2)
 
 
 @pytest.fixture(scope="session")

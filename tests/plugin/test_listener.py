@@ -7,8 +7,7 @@ import subprocess
 import threading
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
+from receiving import Receiving, association
 
 from plugin.archive import EmbeddedArchive, InstanceKey, Stored
 from plugin.c_store import (
@@ -42,46 +42,8 @@ from plugin.c_store import (
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
-from plugin.listener import Listener, start_listener
 from plugin.quarantine import count_quarantined, quarantine_folder
 from plugin.received_key import NotADataSet, instance_key
-from plugin.settings import ListenerSettings
-
-
-class Receiving:
-    """A listener with an archive of its own."""
-
-    def __init__(self, folder: Path, minimum_free_bytes: int = 0, **settings: Any) -> None:
-        self.archive = EmbeddedArchive(folder / "archive", minimum_free_bytes)
-        self.archive.open()
-        self.touched: list[str] = []
-        self.listener: Listener = start_listener(
-            ListenerSettings(port=0, **settings), self.archive, self.touched.append
-        )
-        self.port = self.listener.address.port
-
-
-@pytest.fixture
-def receive(tmp_path: Path) -> Iterator[Callable[..., Receiving]]:
-    made: list[Receiving] = []
-
-    def make(**settings: Any) -> Receiving:
-        made.append(Receiving(tmp_path, **settings))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.listener.stop(2)
-
-
-@contextmanager
-def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = ExplicitVRLittleEndian) -> Iterator[Any]:
-    ae = AE("SENDER")
-    ae.add_requested_context(sop_class, syntax)
-    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
-    assert peer.is_established
-    yield peer
-    peer.release()
 
 
 def send_bytes(peer: Any, sop_instance_uid: str, content: bytes) -> Dataset:

@@ -8,7 +8,7 @@ import pytest
 
 from models.package import IntendedUse
 from pipeline.errors import SettingsWrong
-from plugin.settings import DestinationSettings, Settings
+from plugin.settings import DestinationSettings, SenderSettings, Settings
 from plugin.settings_check import Severity, check_settings
 from plugin.settings_file import load_settings
 
@@ -27,8 +27,8 @@ def errors(settings: Settings) -> list[str]:
 
 def test_the_example_shows_every_default() -> None:
     defaults = Settings().model_dump(mode="json")
-    assert tomllib.loads(EXAMPLE.read_text()) == {key: value for key, value in defaults.items() if value != []}
-    assert defaults["destinations"] == []
+    assert (defaults.pop("destinations"), defaults["listener"].pop("senders")) == ([], []), "tables are commented out"
+    assert tomllib.loads(EXAMPLE.read_text()) == defaults
 
 
 def test_the_example_shows_every_key_of_a_destination() -> None:
@@ -36,6 +36,12 @@ def test_the_example_shows_every_key_of_a_destination() -> None:
     shown = tomllib.loads("\n".join(line[2:] for line in commented.splitlines() if re.match(r"# \w+ = ", line)))
     assert set(shown) == set(DestinationSettings.model_fields)
     assert shown["accepts_demonstration"] is DestinationSettings.model_fields["accepts_demonstration"].default
+
+
+def test_the_example_shows_every_key_of_a_sender() -> None:
+    commented = EXAMPLE.read_text().split("# [[listener.senders]]")[1].split("\n\n")[0]
+    shown = tomllib.loads("\n".join(line[2:] for line in commented.splitlines()))
+    assert set(shown) == set(SenderSettings.model_fields)
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +65,8 @@ def test_a_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("[listener]\nport = 'x'\n", "line 2: listener.port: Input should be a valid integer"),
         ("[listener]\nae_title = 'much too long for this'\n", "line 2: listener.ae_title: an AE title has 1 to 16"),
         ("[[destinations]]\nname='a'\nae_title='A'\nhost='h'\nport=1\n[[destinations]]\nname='b'\n", "line 6"),
+        ("[[listener.senders]]\nnetworks=['10.0.0.0/8']\n", "line 1: listener.senders.0.ae_title is missing"),
+        ("[[listener.senders]]\nae_title='A'\nnetworks=['10.0.0.1/8']\n", "line 3: listener.senders.0.networks.0: 10."),
         ("[listener\n", "is not valid TOML"),
     ],
 )
@@ -96,6 +104,7 @@ def test_two_destinations_of_one_name_are_an_error(tmp_path: Path) -> None:
         ({"host": "pacs.example"}, True),
         ({"host": "0.0.0.0", "insecure": True}, False),
         ({"host": "0.0.0.0", "calling_ae_titles": ["SCANNER"]}, False),
+        ({"host": "0.0.0.0", "senders": [{"ae_title": "SCANNER"}]}, False),
     ],
 )
 def test_only_loopback_is_open_to_all(listener: dict[str, object], refused: bool) -> None:

@@ -13,8 +13,11 @@ from node_trial import write_model
 
 from plugin.database import Database
 from plugin.node_lock import RunningNode, announce, node_lock, running_node
+from plugin.quarantine import quarantine_folder
+from plugin.refusals import Refusals
 from plugin.settings import Settings
 from plugin.status import read_status
+from plugin.who_may_speak import Refusal
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:
@@ -31,6 +34,19 @@ def test_a_node_that_never_ran(data_dir: Path) -> None:
     assert "accepts_demonstration" in (status.destinations[0].refused_because or "")
     assert json.loads(json.dumps(status.as_json()))["studies_received"] == 0
     assert not (data_dir / "data").exists(), "asking changes nothing"
+
+
+def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
+    folder = settings_in(data_dir).data_dir
+    quarantine_folder(folder).mkdir(parents=True)
+    (quarantine_folder(folder) / "0.dcm").write_bytes(b"no DICOM")
+    refusals = Refusals(folder)
+    for refusal in (Refusal.TOO_SLOW, Refusal.ADDRESS, Refusal.TOO_SLOW):
+        refusals.count(refusal)
+    status = read_status(settings_in(data_dir))
+    assert (status.quarantined, status.refused) == (1, {"too slow": 2, "address not allowed": 1})
+    Refusals(folder)
+    assert read_status(settings_in(data_dir)).refused == {}, "it counts from the node's start"
 
 
 def test_a_model_that_is_not_there(data_dir: Path) -> None:

@@ -1,0 +1,74 @@
+"""What the listener's tests share: a listener with an archive of its own, and peers that speak to it."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from node_trial import MR_IMAGE_STORAGE
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+
+from plugin.archive import EmbeddedArchive
+from plugin.listener import Listener, start_listener
+from plugin.settings import ListenerSettings
+
+
+class Receiving:
+    """A listener with an archive of its own."""
+
+    def __init__(self, folder: Path, minimum_free_bytes: int = 0, **settings: Any) -> None:
+        self.archive = EmbeddedArchive(folder / "archive", minimum_free_bytes)
+        self.archive.open()
+        self.touched: list[str] = []
+        self.listener: Listener = start_listener(
+            ListenerSettings(port=0, **settings), self.archive, self.touched.append
+        )
+        self.port = self.listener.address.port
+
+
+@contextmanager
+def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = ExplicitVRLittleEndian) -> Iterator[Any]:
+    """An association with one presentation context, released at the end."""
+    ae = AE("SENDER")
+    ae.add_requested_context(sop_class, syntax)
+    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    assert peer.is_established
+    yield peer
+    peer.release()
+
+
+@contextmanager
+def raw_connection(port: int) -> Iterator[socket.socket]:
+    """A TCP connection that says what a test likes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        yield connection
+
+
+def pdu(pdu_type: int, content: bytes, announced: int | None = None) -> bytes:
+    """A PDU (PS3.8 9.3), which may announce another length than it has."""
+    return struct.pack(">BBL", pdu_type, 0, len(content) if announced is None else announced) + content
+
+
+def associate_request(calling: bytes = b"SENDER", called: bytes = b"GLIONODE") -> bytes:
+    """An A-ASSOCIATE-RQ (PS3.8 9.3.2) for C-ECHO."""
+
+    def item(item_type: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", item_type, 0, len(content)) + content
+
+    context = item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
+    fixed = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16), calling.ljust(16))
+    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3")
+    items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
+    return pdu(0x01, fixed + items)
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """The next PDU of the node; empty where it closed the connection."""
+    try:
+        head = connection.recv(6, socket.MSG_WAITALL)
+        return head + connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL) if head else b""
+    except ConnectionResetError:  # it closed with something of ours unread
+        return b""
