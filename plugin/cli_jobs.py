@@ -122,6 +122,8 @@ def _print_job(found: "JobDetail") -> None:
     print(f"Model: sha256 {found.model_sha256}")
     for series in found.chosen:
         print(f"{series.role}: series {series.series_instance_uid}")
+    if job.purged_at:
+        print(f"Purged: {job.purged_at}, images and results")
     if found.results_path:
         print(f"Results: {found.results_path}")
     if not found.outputs:

@@ -1,6 +1,8 @@
-"""The commands that change what a node does with its jobs: `glionode retry`, `cancel`, `force`."""
+"""The commands that change what a node does with its jobs: `glionode retry`, `cancel`, `force`, `purge`."""
 
 import json
+import re
+import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -17,6 +19,7 @@ def add_order_commands(app: typer.Typer) -> None:
     app.command()(retry)
     app.command()(cancel)
     app.command()(force)
+    app.command()(purge)
 
 
 def retry(
@@ -86,3 +89,58 @@ def force(
     with open_database(config) as (settings, database):
         key = force_study(settings, database, study, again)
     print(json.dumps({"job": key, "state": "queued"}) if as_json else f"Queued: {key}")
+
+
+def purge(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="[STUDY]...", help="Only these, failed and undelivered ones, too.")
+    ] = None,
+    older_than: Annotated[
+        str, typer.Option(metavar="D", help="Only what has been over for this long: 30d, 12h.", show_default="0d")
+    ] = "0d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove received images and results of studies that are over and whose every result is delivered.
+
+    What waits, runs, failed, or was sent nowhere stays, unless its study is named; a job that waits or runs is to be
+    cancelled first. `glionode show` tells of purged jobs as before. Exit status: 0 done, 1 a named study stays, 64
+    wrong usage.
+    """
+    from plugin.archive import is_uid
+    from plugin.purge import KeptStudy, PurgedStudy, Purger
+
+    older_than_s = _seconds(older_than)
+    if studies and older_than_s:
+        raise refuse("Name studies or say --older-than, not both.")
+    if wrong := [study for study in studies or () if not is_uid(study)]:
+        raise refuse(f"{wrong[0]!r} is no study UID.")
+    with open_database(config) as (settings, database):
+        purger = Purger(settings.data_dir, database.pool)
+        purger.clear_leftovers()
+        outcomes = (
+            [purger.purge_named(study, dry_run) for study in studies]
+            if studies
+            else [purger.purge(study, time.time(), older_than_s, dry_run) for study in purger.studies()]
+        )
+    purged = [each for each in outcomes if isinstance(each, PurgedStudy)]
+    kept = [each for each in outcomes if isinstance(each, KeptStudy)]
+    if as_json:
+        print(json.dumps({"purged": [asdict(e) for e in purged], "kept": [asdict(e) for e in kept]}, indent=1))
+    else:
+        for study in purged:
+            print(f"{study.study_instance_uid}: {study.files} files, {study.freed_bytes / 1e6:.1f} MB")
+        for stays in kept:
+            print(f"{stays.study_instance_uid}: stays, {stays.why}")
+        freed = sum(study.freed_bytes for study in purged) / 1e6
+        print(f"{'Would free' if dry_run else 'Freed'} {freed:.1f} MB of {len(purged)} studies; {len(kept)} stay.")
+    if studies and kept:
+        raise typer.Exit(FAILED)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([dh])", text)
+    if not match:
+        raise refuse(f"--older-than {text!r} is no time; write 30d for days or 12h for hours.")
+    return float(match[1]) * {"d": 86400.0, "h": 3600.0}[match[2]]

@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -63,6 +63,9 @@ _MIGRATIONS = {
     """,
     3: """
     ALTER TABLE glionode_outbox ADD COLUMN retried_at timestamptz;
+    """,
+    4: """
+    ALTER TABLE glionode_jobs ADD COLUMN purged_at timestamptz;
     """,
 }
 

@@ -164,7 +164,8 @@ class JobQueue:
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, state) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE SET superseded_by = NULL",
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
+                "SET superseded_by = NULL, purged_at = NULL",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
                     *(job.image_count, JobState.QUEUED),

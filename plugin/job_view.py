@@ -36,6 +36,8 @@ class JobLine:
     finished_at: str | None
     superseded_by: str | None
     """The key of the job that more instances of the study made."""
+    purged_at: str | None
+    """When its images and results were removed."""
     objects: dict[str, int]
     """Objects times destinations, by outbox state."""
 
@@ -170,6 +172,7 @@ def _line(row: dict[str, Any]) -> JobLine:
         started_at=_iso(row["started_at"]),
         finished_at=_iso(row["finished_at"]),
         superseded_by=row["superseded_by"],
+        purged_at=_iso(row["purged_at"]),
         objects=row["objects"],
     )
 

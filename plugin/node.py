@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +21,9 @@ from plugin.delivery import Deliverer
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
 from plugin.listener import Address, Listener, start_listener
 from plugin.node_lock import RunningNode, announce, node_lock
+from plugin.purge import Purger
 from plugin.reconcile import Reconciler
+from plugin.retention import Retention
 from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings, may_receive
 from plugin.worker_keeper import WorkerKeeper
@@ -97,6 +100,9 @@ def _loops(
     settings: Settings, model: ModelPackage, database: Database, reconciler: Reconciler
 ) -> list[Callable[[threading.Event], None]]:
     loops: list[Callable[[threading.Event], None]] = [reconciler.run]
+    if settings.storage.keep_days or settings.storage.purge_below_mb:
+        purger = Purger(settings.data_dir, database.pool)
+        loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
     for destination in settings.destinations:
         if may_receive(destination, model.intended_use):
             calling = settings.listener.ae_title

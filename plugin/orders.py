@@ -10,7 +10,7 @@ from plugin import outbox
 from plugin.archive import EmbeddedArchive, is_uid
 from plugin.database import Database
 from plugin.job_queue import JobQueue
-from plugin.job_view import find_key, list_jobs
+from plugin.job_view import find_key, list_jobs, show_job
 from plugin.jobs import Cancelled, JobState, Leave, Restart, Retried, new_job
 from plugin.outbox import OutboxState
 from plugin.settings import Settings
@@ -38,7 +38,10 @@ def retry_job(database: Database, name: str) -> RetryOutcome:
     """
     queue = JobQueue(database)
     with database.pool.connection() as connection:
-        key = find_key(connection, name)
+        job = show_job(connection, name).job
+        if job.purged_at:
+            raise OrderRefused(f"Images and results of job {job.key} were purged; send the study again.")
+        key = job.key
         deliveries = outbox.retry(connection, (OutboxState.DEAD, OutboxState.FAILED), key)
     restarted = isinstance(queue.change(key, Retried()), Restart)
     if not restarted and not deliveries:
@@ -56,7 +59,8 @@ def retry_all(database: Database, failed: bool, dead: bool) -> RetryOutcome:
     with database.pool.connection() as connection:
         deliveries = outbox.retry(connection, states, None)
         jobs = list_jobs(connection, JobState.FAILED, 0) if failed else ()
-    restarted = tuple(job.key for job in jobs if isinstance(queue.change(job.key, Retried()), Restart))
+    there = [job.key for job in jobs if not job.purged_at]
+    restarted = tuple(key for key in there if isinstance(queue.change(key, Retried()), Restart))
     return RetryOutcome(restarted, deliveries)
 
 

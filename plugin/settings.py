@@ -102,6 +102,10 @@ class StorageSettings(_Section):
     """Empty: /var/lib/glionode for root, $XDG_STATE_HOME/glionode (~/.local/state/glionode) for others."""
     minimum_free_mb: int = Field(default=1024, ge=0)
     """Below this much free space C-STORE is answered with 0xA700 (out of resources), MiB."""
+    keep_days: float = Field(default=0.0, ge=0)
+    """Received images and results are removed so many days after their delivery; 0: never."""
+    purge_below_mb: int = Field(default=0, ge=0)
+    """Below this much free space delivered studies are removed, the oldest first, MiB; 0: never."""
 
 
 class StudySettings(_Section):

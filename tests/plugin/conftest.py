@@ -14,7 +14,7 @@ import pytest
 # this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from node_trial import NodeInThread, write_model
+from node_trial import NodeInThread, Pacs, write_model
 from receiving import Receiving
 
 from plugin.database import Database, running_database
@@ -82,3 +82,11 @@ def database() -> Iterator[Database]:
         running_database(Settings(storage={"data_dir": folder})) as running,
     ):
         yield running
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    """A receiver of results on loopback."""
+    made = Pacs()
+    yield made
+    made.stop()

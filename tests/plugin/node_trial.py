@@ -1,5 +1,6 @@
 """What the node's tests share: small instances, a node in a thread, and waiting for a condition."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -7,13 +8,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
-from pynetdicom import AE
-from stand_in_segmenter import make_stand_in
+from pynetdicom import AE, evt
+from stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
+from typer.testing import CliRunner
 
+from plugin.cli import app
 from plugin.listener import Address
 from plugin.node import serve
 from plugin.settings import Settings
@@ -175,3 +179,55 @@ label = "enhancing_tumour"
 threshold = 0.5
 """
     )
+
+
+def run(config: Path, *arguments: str) -> tuple[int, str]:
+    """A command of the command line: its exit status and all that it said."""
+    result = CliRunner().invoke(app, [*arguments, "--config", str(config)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def config_of(node: NodeInThread, folder: Path) -> Path:
+    """A settings file by which the command line finds the node."""
+    config = folder / "glionode.toml"
+    storage, model = node.settings.storage, node.settings.model
+    config.write_text(
+        f"[storage]\ndata_dir = {json.dumps(storage.data_dir)}\n"
+        f"[model]\nname = {json.dumps(model.name)}\ninstalled_dir = {json.dumps(model.installed_dir)}\n"
+    )
+    return config
+
+
+class Pacs:
+    """A receiver that keeps what it gets in memory, and can be told to refuse or to be away."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.status = 0x0000
+        self._ae = AE("PACS")
+        for sop_class in OUTPUT_CLASSES:
+            self._ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        self._server: Any = None
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self._server = self._ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        self.port = self._server.server_address[1]
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0x0000:
+            self.received.append(str(event.request.AffectedSOPInstanceUID))
+        return self.status
+
+    def destination(self, name: str = "pacs", **more: object) -> dict[str, object]:
+        return {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": self.port, **more}

@@ -15,7 +15,7 @@ from plugin.cli import app
 COMMANDS = (
     *("segment", "explain", "inspect", "classify", "phantom", "demo"),
     *("serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
-    *("jobs", "show", "retry", "cancel", "force"),
+    *("jobs", "show", "retry", "cancel", "force", "purge"),
 )
 
 

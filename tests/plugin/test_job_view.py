@@ -6,12 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from node_trial import MARKER, new_study_uid
-from typer.testing import CliRunner
+from node_trial import MARKER, new_study_uid, run
 
 from models.package import IntendedUse
 from plugin import outbox
-from plugin.cli import app
 from plugin.database import Database, running_database
 from plugin.job_queue import JobQueue
 from plugin.job_view import NoSuchJob, find_key, list_jobs, show_job
@@ -102,13 +100,6 @@ def test_results_that_are_gone_are_no_error(database: Database, queue: JobQueue,
         found = show_job(connection, study)
     assert found.chosen == ()
     assert [each.sop_class_uid for each in found.outputs] == [None, None]
-
-
-def run(config: Path, *arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [*arguments, "--config", str(config)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 def test_the_commands_work_without_a_running_node(data_dir: Path) -> None:

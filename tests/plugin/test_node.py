@@ -6,63 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, send, wait_until, write_instance
+from node_trial import MARKER, NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_instance
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, evt
-from stand_in_segmenter import OUTPUT_CLASSES
 
 from pipeline.errors import ModelUnusable, SettingsWrong
 from plugin.database import database_url
 from plugin.node_lock import running_node
 
 MakeNode = Callable[..., NodeInThread]
-
-
-class Pacs:
-    """A receiver that keeps what it gets in memory, and can be told to refuse or to be away."""
-
-    def __init__(self) -> None:
-        self.received: list[str] = []
-        self.status = 0x0000
-        self._ae = AE("PACS")
-        for sop_class in OUTPUT_CLASSES:
-            self._ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
-        self._server: Any = None
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self._server = self._ae.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
-        self.port = self._server.server_address[1]
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
-
-    def _store(self, event: Any) -> int:
-        if self.status == 0x0000:
-            self.received.append(str(event.request.AffectedSOPInstanceUID))
-        return self.status
-
-    def destination(self, name: str = "pacs", **more: object) -> dict[str, object]:
-        return {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": self.port, **more}
-
-
-@pytest.fixture
-def pacs() -> Iterator[Pacs]:
-    made = Pacs()
-    yield made
-    made.stop()
 
 
 def instances_of(study: str, count: int = 3) -> list[Dataset]:

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from node_trial import NodeInThread, make_instance, new_study_uid, send, wait_until
-from typer.testing import CliRunner
+from node_trial import NodeInThread, config_of, make_instance, new_study_uid, run, send, wait_until
 
 from models.package import IntendedUse
 from plugin import outbox
-from plugin.cli import app
 from plugin.database import Database
 from plugin.job_queue import JobQueue
 from plugin.jobs import Finished, new_job
@@ -91,24 +89,6 @@ def test_a_waiting_job_is_cancelled_and_one_that_is_over_is_not(database: Databa
         cancel_job(database, job.key)
     assert retry_job(database, job.key).jobs == (job.key,)
     assert queue.take(job.key) is not None
-
-
-def run(config: Path, *arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [*arguments, "--config", str(config)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
-def config_of(node: NodeInThread, folder: Path) -> Path:
-    """A settings file by which the command line finds the node."""
-    config = folder / "glionode.toml"
-    storage, model = node.settings.storage, node.settings.model
-    config.write_text(
-        f"[storage]\ndata_dir = {json.dumps(storage.data_dir)}\n"
-        f"[model]\nname = {json.dumps(model.name)}\ninstalled_dir = {json.dumps(model.installed_dir)}\n"
-    )
-    return config
 
 
 def runs(node: NodeInThread) -> int:
