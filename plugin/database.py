@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -66,6 +66,9 @@ _MIGRATIONS = {
     """,
     4: """
     ALTER TABLE glionode_jobs ADD COLUMN purged_at timestamptz;
+    """,
+    5: """
+    ALTER TABLE glionode_jobs ADD COLUMN trouble text;
     """,
 }
 

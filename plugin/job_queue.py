@@ -43,7 +43,7 @@ HEARTBEAT_S = 5.0
 STALLED_AFTER_S = 20.0
 """Four missed heartbeats: a worker on another host is taken for dead."""
 
-_COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count"
+_COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble"
 
 Connection = psycopg.Connection[Any]
 AlsoWrite = Callable[[Connection], None]
@@ -119,6 +119,11 @@ class JobQueue:
         """The job as it stands; None where there is none."""
         with self._database.pool.connection() as connection:
             return _select(connection, "WHERE key = %s", (key,))
+
+    def note_trouble(self, key: str, trouble: str) -> None:
+        """Remember of a job why its worker is ended, in case that it is not tried again."""
+        with self._database.pool.connection() as connection:
+            connection.execute("UPDATE glionode_jobs SET trouble = %s WHERE key = %s", (trouble, key))
 
     def release(self) -> int:
         """Put back what an orderly stop interrupted; it does not count as an attempt. Returns how many jobs.
@@ -236,8 +241,8 @@ class JobQueue:
                 connection.execute("UPDATE glionode_jobs SET state = %s WHERE key = %s", (JobState.QUEUED, job.key))
             case Restart():
                 connection.execute(
-                    "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, results_path = NULL, "
-                    "started_at = NULL, finished_at = NULL WHERE key = %s",
+                    "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, trouble = NULL, "
+                    "results_path = NULL, started_at = NULL, finished_at = NULL WHERE key = %s",
                     (JobState.QUEUED, job.key),
                 )
             case Record(state, reason):
@@ -260,6 +265,6 @@ def _select(connection: Connection, where: str, values: tuple[object, ...]) -> J
 def _select_all(connection: Connection, where: str, values: tuple[object, ...]) -> list[Job]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM glionode_jobs {where}", values).fetchall()
     return [
-        Job(key, study, instances, model, JobState(state), attempts, count)
-        for key, study, instances, model, state, attempts, count in rows
+        Job(key, study, instances, model, JobState(state), attempts, count, trouble)
+        for key, study, instances, model, state, attempts, count, trouble in rows
     ]

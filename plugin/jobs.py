@@ -48,6 +48,8 @@ class Job:
     """How often a worker has begun it."""
     image_count: int | None = None
     """How many instances those are; None for a job of an older version."""
+    trouble: str | None = None
+    """Why its worker was ended the last time, a clause; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for ea
         case _ if job.state not in OPEN:
             return Leave()
         case Taken() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:
-            return Record(JobState.FAILED, f"its worker ended {job.attempts} times while at it; it is not tried again")
+            why = f", at last because {job.trouble}" if job.trouble else ""
+            reason = f"its worker ended {job.attempts} times while at it{why}; it is not tried again"
+            return Record(JobState.FAILED, reason)
         case Taken():
             return Run(job.attempts + 1)
         case WorkerLost():

@@ -142,6 +142,8 @@ class ComputeSettings(_Section):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     cpu_engine: Literal["torch", "openvino"] = "torch"
     """What runs the network on a CPU; OpenVINO needs the extra `cpu` and is about twice as fast."""
+    step_limit_s: Seconds = 900.0
+    """A worker that takes longer for one step of a study is ended; after three times the study's job is failed."""
 
 
 class OutputsSettings(_Section):

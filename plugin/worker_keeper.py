@@ -32,6 +32,7 @@ class WorkerKeeper:
     ) -> None:
         self._queue = queue
         self._database = database
+        self._step_limit_s = settings.compute.step_limit_s
         self._arguments = (settings, database.url, database.embedded, intended_use, make_segment)
         self._process: SpawnProcess | None = None
         self._in_hand: InHandReader | None = None
@@ -86,15 +87,19 @@ class WorkerKeeper:
             self._queue.release()
 
     def _unwanted(self) -> str | None:
-        """Why what the worker does is of no use, if that is so; other jobs wait for it."""
+        """Why what the worker does is of no use, a clause; None where it is. Other jobs wait for it."""
         in_hand = self._look()
         if in_hand is None:
             return None
         job = self._queue.peek(in_hand.job_key)
+        why = None
+        if job is not None and job.state is JobState.CANCELLED:
+            why = f"its job {job.key} was cancelled"
+        elif time.monotonic() - in_hand.since > self._step_limit_s:
+            why = f"the step {in_hand.step} took longer than {self._step_limit_s:g} s"
+            self._queue.note_trouble(in_hand.job_key, why)
         # Looked at again: the worker says that a job is out of its hands before it writes down the outcome.
-        if job is not None and job.state is JobState.CANCELLED and self._look() == in_hand:
-            return f"its job {job.key} was cancelled"
-        return None
+        return why if self._look() == in_hand else None
 
     def _look(self) -> InHand | None:
         return self._in_hand.latest() if self._in_hand is not None else None

@@ -52,7 +52,10 @@ class Outcome(Protocol):
         """The DICOM files that were written."""
 
 
-SegmentStudy = Callable[[tuple[Path, ...], Path], Outcome]
+OnStep = Callable[[str], None]
+"""Called with the name of a step as it begins."""
+
+SegmentStudy = Callable[[tuple[Path, ...], Path, OnStep], Outcome]
 """Segments the study of these files and writes its results to a folder, which it makes and completes last."""
 
 SegmentFactory = Callable[[], SegmentStudy]
@@ -130,7 +133,7 @@ class _Work:
         folder = results_folder(self._settings.data_dir, job.study_instance_uid, key)
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was ended before it was written down
-        finished, objects = self._run(inputs.paths, folder)
+        finished, objects = self._run(inputs.paths, folder, lambda step: self._in_hand.step(key, step))
         self._in_hand.nothing()
 
         def also(connection: Connection) -> None:
@@ -139,9 +142,11 @@ class _Work:
         self._queue.finish(job, finished, str(folder) if folder.is_dir() else None, also)
         _LOG.info("job %s: %s, %d objects%s", key, finished.status, len(objects), _because(finished.reason))
 
-    def _run(self, paths: tuple[Path, ...], folder: Path) -> tuple[Finished, tuple[outbox.OutgoingObject, ...]]:
+    def _run(
+        self, paths: tuple[Path, ...], folder: Path, on_step: OnStep
+    ) -> tuple[Finished, tuple[outbox.OutgoingObject, ...]]:
         try:
-            outcome = self._segment(paths, folder)
+            outcome = self._segment(paths, folder, on_step)
             objects = tuple(outbox.OutgoingObject(_sop_instance_uid(path), path) for path in outcome.output_paths)
         except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))

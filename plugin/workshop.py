@@ -78,14 +78,18 @@ class StudySegmenter:
 
     settings: Settings
 
-    def __call__(self) -> Callable[[Sequence[Path], Path], StudyOutcome]:
-        """Load the model; the returned function takes a study's files and the folder for its results."""
+    def __call__(self) -> Callable[[Sequence[Path], Path, Callable[[str], None]], StudyOutcome]:
+        """Load the model; the returned function takes a study's files, the folder for its results and who listens
+        to its steps.
+        """
         workshop = open_workshop(self.settings)
         rules = SiteRules(self.settings.rules_path)
-        return lambda files, out: _segment_files(files, out, replace(workshop, rules=rules.current()))
+        return lambda files, out, on_step: _segment_files(files, out, replace(workshop, rules=rules.current()), on_step)
 
 
-def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop) -> StudyOutcome:
+def _segment_files(
+    files: Sequence[Path], out: Path, workshop: Workshop, on_step: Callable[[str], None]
+) -> StudyOutcome:
     from pipeline.scan import scan
     from plugin.stopwatch import Stopwatch
     from plugin.worker import process_study
@@ -93,5 +97,5 @@ def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop) -> Stud
     found = scan(files)
     if not found.studies:
         return StudyOutcome("failed", f"none of {len(files)} files of the study can be read as DICOM", ())
-    report = process_study(found.studies[0], workshop, out, Stopwatch())
+    report = process_study(found.studies[0], workshop, out, Stopwatch(on_step))
     return StudyOutcome(report.status.value, report.reason, tuple(out / each.path for each in report.outputs))

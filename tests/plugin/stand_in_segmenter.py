@@ -1,12 +1,14 @@
 """A segmenter that segments nothing: two small DICOM files with UIDs that follow from the study's.
 
 Files in the folder `orders` tell it what else to do: `die` ends the worker as long as it has a line, one line a time;
-`hold` makes it wait until the file is gone; `fail` makes it raise; `broken` keeps it from loading.
+`hang` makes it hang in the same way; `hold` makes it wait until the file is gone; `fail` makes it raise; `broken` keeps
+it from loading.
 """
 
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -29,10 +31,14 @@ class StandIn:
     def __init__(self, orders: Path) -> None:
         self.orders = orders
 
-    def __call__(self, paths: tuple[Path, ...], out: Path) -> StandInOutcome:
+    def __call__(self, paths: tuple[Path, ...], out: Path, on_step: Callable[[str], None]) -> StandInOutcome:
         with (self.orders / "log").open("a") as log:
             log.write(f"{os.getpid()} {len(paths)}\n")
-        self._die()
+        if self._ordered("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        on_step("segment")
+        if self._ordered("hang"):
+            time.sleep(120)
         deadline = time.monotonic() + 60
         while (self.orders / "hold").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -48,12 +54,12 @@ class StandIn:
         )
         return StandInOutcome("segmented", None, outputs)
 
-    def _die(self) -> None:
-        order = self.orders / "die"
+    def _ordered(self, what: str) -> bool:
+        order = self.orders / what
         lines = order.read_text().splitlines() if order.exists() else []
         if lines:
             order.write_text("\n".join(lines[1:]))
-            os.kill(os.getpid(), signal.SIGKILL)
+        return bool(lines)
 
     def _write(self, study: str, number: int, sop_class: str, out: Path) -> Path:
         made = Dataset()

@@ -74,6 +74,12 @@ def test_a_job_that_keeps_ending_its_worker_is_left_alone() -> None:
     assert "3 times" in (action.reason or "")
 
 
+def test_a_job_that_is_left_alone_says_what_is_known_of_its_last_worker() -> None:
+    action = next_action(replace(RUNNING, attempts=MAX_ATTEMPTS, trouble="it took too long"), WorkerLost())
+    assert isinstance(action, Record)
+    assert "3 times while at it, at last because it took too long;" in (action.reason or "")
+
+
 @pytest.mark.parametrize(("job", "action"), [(JOB, Record(JobState.SUPERSEDED, None)), (RUNNING, Leave())])
 def test_only_a_waiting_job_is_superseded(job: Job, action: object) -> None:
     assert next_action(job, Outdated()) == action

@@ -109,6 +109,30 @@ def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(
     assert "ended 3 times" in trouble.message
 
 
+def test_a_step_that_hangs_costs_one_try(make_node: MakeNode) -> None:
+    node = make_node(compute={"step_limit_s": 0.5})
+    (node.orders / "hang").write_text("once\n")
+    node.start()
+    send(node.port, *instances_of(new_study_uid()))
+    wait_until(lambda: node.jobs_are(segmented=1), "the second try segments it")
+    assert runs(node) == 2
+    assert node.status().troubles == ()
+
+
+def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode) -> None:
+    node = make_node(compute={"step_limit_s": 0.5})
+    (node.orders / "hang").write_text("always\n" * 3)
+    node.start()
+    bad, good = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(bad))
+    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    send(node.port, *instances_of(good))
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    (trouble,) = node.status().troubles
+    assert trouble.place == f"study {bad}"
+    assert "ended 3 times while at it, at last because the step segment took longer than 0.5 s" in trouble.message
+
+
 def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
     node = make_node()
     (node.orders / "fail").touch()
