@@ -2,11 +2,12 @@
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class Reception:
     pdu_limits: PduLimits
     refusals: Refusals
     begin_file: BeginFile
+    tls: ssl.SSLContext | None
+    """None for plain TCP."""
 
 
 class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused-ignore]
@@ -69,6 +72,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
     """A connection from its acceptance to its end."""
 
     server: AssociationServer
+    request: socket.socket
 
     def handle(self) -> None:
         """Run the association and return when it is over."""
@@ -79,7 +83,23 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
                 return
             # With Nagle's algorithm our small answers wait for the peer's delayed acknowledgements (40 ms).
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._run_association(refusal)
+            if self._shakes_hands():
+                self._run_association(refusal)
+
+    def _shakes_hands(self) -> bool:
+        """Whether TLS is agreed on, or not asked for. In the accepting thread one slow peer would stop them all."""
+        reception = self.server.reception
+        if reception.tls is None:
+            return True
+        try:
+            self.request = reception.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            with _hung_up_after(self.request, reception.pdu_limits.negotiation_timeout_s):
+                self.request.do_handshake()
+        except OSError as exc:
+            self._refuse(Refusal.TLS, why=str(getattr(exc, "reason", None) or "the connection ended"))
+            self.request.close()
+            return False
+        return True
 
     def _run_association(self, surplus: Refusal | None) -> None:
         reception, opened = self.server.reception, time.monotonic()
@@ -112,10 +132,28 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
             event.assoc.acse.send_reject(*REJECTIONS[refusal])
             event.assoc.kill()
 
-    def _refuse(self, refusal: Refusal, calling_ae_title: str = "") -> None:
+    def _refuse(self, refusal: Refusal, calling_ae_title: str = "", why: str = "") -> None:
         self.server.reception.refusals.count(refusal)
         who = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
-        _LOG.warning("refused %s%s: %s", self.client_address[0], who, refusal.value)
+        reason = f"{refusal.value} ({why})" if why else refusal.value
+        _LOG.warning("refused %s%s: %s", self.client_address[0], who, reason)
+
+
+@contextmanager
+def _hung_up_after(connection: ssl.SSLSocket, seconds: float) -> Iterator[None]:
+    """End a connection that keeps the block waiting; its own timeout would start anew with each byte."""
+
+    def hang_up() -> None:
+        with suppress(OSError):  # it has ended
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own is not made for two threads
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _wake(event: Any) -> None:

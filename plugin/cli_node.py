@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,10 +75,11 @@ def check_config(config: ConfigOption = None) -> None:
     """
     from pipeline.rules import load_rules
     from plugin.settings_check import Severity, check_settings
+    from plugin.tls_check import check_certificates
 
     settings = load_or_refuse(config)
     use, trouble = _intended_use(settings)
-    findings = check_settings(settings, use)
+    findings = (*check_settings(settings, use), *check_certificates(settings, datetime.now(UTC)))
     try:
         load_rules(settings.rules_path)
     except GlionodeError as exc:

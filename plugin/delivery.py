@@ -23,9 +23,11 @@ from pydicom.uid import UID
 from pynetdicom import AE, Association, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
+from pipeline.errors import SettingsWrong
 from plugin import outbox
 from plugin.outbox import OutboxEntry
 from plugin.settings import DeliverySettings, DestinationSettings
+from plugin.tls import destination_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -181,6 +183,10 @@ def _associated(
     """An association that proposes exactly these pairs of SOP class and transfer syntax. Raises PeerFailed."""
     if not contexts:
         raise PeerFailed("there is nothing to propose")
+    try:
+        tls = destination_context(destination)
+    except SettingsWrong as exc:
+        raise PeerFailed(str(exc)) from exc
     ae = AE(ae_title=calling_ae_title)
     ae.connection_timeout = min(timeout_s, 10.0)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
@@ -192,6 +198,7 @@ def _associated(
         destination.port,
         ae_title=destination.ae_title,
         evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected])],
+        tls_args=(tls, destination.tls_server_name or destination.host) if tls is not None else None,
     )
     if not association.is_established:
         raise PeerFailed(_why_not(association, connected.is_set(), destination))
@@ -206,10 +213,13 @@ def _associated(
 
 def _why_not(association: Association, connected: bool, destination: DestinationSettings) -> str:
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    over_tls = " over TLS; look at its certificate, tls_ca and tls_server_name" if destination.tls else ""
     if not connected:
-        return f"{where} cannot be reached"
+        return f"{where} cannot be reached{over_tls}"
     if association.is_rejected:
         return f"{where} refuses the association; look at the AE titles that it knows"
+    if destination.tls:
+        return f"{where} breaks off the negotiation; it may not accept the certificate that the node shows"
     return f"{where} breaks off the negotiation, or accepts no presentation context for these objects"
 
 

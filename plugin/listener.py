@@ -17,6 +17,7 @@ from plugin.pdu_reader import PduLimits
 from plugin.quarantine import Quarantine, quarantine_folder
 from plugin.refusals import Refusals
 from plugin.settings import ListenerSettings
+from plugin.tls import listener_context
 
 _PDU_BYTES = 131072
 _COUNTED_ELSEWHERE = 1 << 20
@@ -50,7 +51,10 @@ class Listener:
 
 
 def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnStored) -> Listener:
-    """Listen in threads of its own until `stop`. Raises OSError where the port is taken."""
+    """Listen in threads of its own until `stop`.
+
+    Raises OSError where the port is taken, SettingsWrong where a certificate is unusable.
+    """
     # Every storage class means also private and future ones: without this, pynetdicom refuses what it does not know.
     # The switch is the library's only one, for the whole process.
     _config.UNRESTRICTED_STORAGE_SERVICE = True
@@ -65,6 +69,7 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
         PduLimits(_PDU_BYTES, settings.negotiation_timeout_s, settings.idle_timeout_s),
         Refusals(archive.data_dir),
         archive.begin,
+        listener_context(settings),
     )
     quarantine = Quarantine(
         quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20

@@ -71,7 +71,7 @@ class ListenerSettings(_Section):
 
     ae_title: AeTitle = "GLIONODE"
     host: str = "127.0.0.1"
-    """The address to listen on; anything beyond loopback needs `calling_ae_titles`, `senders` or `insecure`."""
+    """The address to listen on; beyond loopback needs `calling_ae_titles`, `senders`, `tls_client_ca` or `insecure`."""
     port: Port = 11112
     """0 picks a free one; the line "listening as" names it."""
     check_called_ae_title: bool = True
@@ -82,6 +82,12 @@ class ListenerSettings(_Section):
     """Peers that may send, with the addresses that they may send from."""
     insecure: bool = False
     """Allow any sender on an address beyond loopback."""
+    tls_certificate: str = ""
+    """PEM file of the node's certificate and its chain; with it the listener speaks TLS only."""
+    tls_key: str = ""
+    """PEM file of its key, without a password."""
+    tls_client_ca: str = ""
+    """PEM file of authorities; with it a sender needs a certificate of one of them."""
     max_associations: int = Field(default=20, ge=1, le=1000)
     max_associations_per_peer: int = Field(default=16, ge=1, le=1000)
     """From one address."""
@@ -192,6 +198,15 @@ class DestinationSettings(_Section):
     ae_title: AeTitle
     host: str
     port: Port
+    tls: bool = False
+    """Send over TLS; the peer's certificate is checked."""
+    tls_ca: str = ""
+    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
+    tls_server_name: str = ""
+    """The name that its certificate has; empty: `host`."""
+    tls_certificate: str = ""
+    """PEM file of the certificate that the node shows, where the peer asks for one."""
+    tls_key: str = ""
     accepts_demonstration: bool = False
     """Send results of a demonstration model here; never for a PACS with patients in it."""
 

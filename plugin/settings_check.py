@@ -30,16 +30,18 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     """What is unsafe or surprising, errors first. `intended_use` is the model's, None where it is not known."""
     findings: list[Finding] = []
     listener = settings.listener
-    known = listener.calling_ae_titles or listener.senders
+    known = listener.calling_ae_titles or listener.senders or listener.tls_client_ca
     if not is_loopback(listener.host) and not listener.insecure and not known:
         findings.append(
             Finding(
                 Severity.ERROR,
                 "listener.host",
                 f"{listener.host} opens the node to the network and any AE title may send. List the senders in "
-                "listener.calling_ae_titles or [[listener.senders]], or say listener.insecure = true.",
+                "listener.calling_ae_titles or [[listener.senders]], ask for certificates with listener.tls_client_ca, "
+                "or say listener.insecure = true.",
             )
         )
+    findings += _tls_contradictions(settings)
     if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:
         findings.append(
             Finding(Severity.ERROR, "delivery.retry_longest_s", "It is shorter than delivery.retry_first_s.")
@@ -71,6 +73,25 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     if not settings.destinations:
         findings.append(Finding(Severity.WARNING, "destinations", "There is none: results stay on this machine."))
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
+
+
+def _tls_contradictions(settings: Settings) -> list[Finding]:
+    listener = settings.listener
+    both = "A certificate and its key belong together; set both or none."
+    findings = []
+    if bool(listener.tls_certificate) != bool(listener.tls_key):
+        findings.append(Finding(Severity.ERROR, "listener.tls_key", both))
+    if listener.tls_client_ca and not listener.tls_certificate:
+        text = "Without listener.tls_certificate there is no TLS, and no sender is asked for a certificate."
+        findings.append(Finding(Severity.ERROR, "listener.tls_client_ca", text))
+    for destination in settings.destinations:
+        place = f"destinations.{destination.name}"
+        if bool(destination.tls_certificate) != bool(destination.tls_key):
+            findings.append(Finding(Severity.ERROR, f"{place}.tls_key", both))
+        if not destination.tls and (destination.tls_ca or destination.tls_server_name or destination.tls_certificate):
+            text = "The other keys say how TLS is spoken, and it is not. Set tls = true, or take them out."
+            findings.append(Finding(Severity.ERROR, f"{place}.tls", text))
+    return findings
 
 
 def may_receive(destination: DestinationSettings, intended_use: IntendedUse | None) -> bool:

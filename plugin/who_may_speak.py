@@ -16,6 +16,7 @@ class Refusal(StrEnum):
     TOO_MANY_ASSOCIATIONS = "too many associations"
     TOO_MANY_OF_PEER = "too many associations of one address"
     TOO_MANY_CONNECTIONS = "too many connections"
+    TLS = "TLS handshake failed"
     NO_REQUEST = "no association request"
     PDU_TOO_LONG = "PDU longer than agreed"
     TOO_SLOW = "too slow"

@@ -105,10 +105,39 @@ def test_two_destinations_of_one_name_are_an_error(tmp_path: Path) -> None:
         ({"host": "0.0.0.0", "insecure": True}, False),
         ({"host": "0.0.0.0", "calling_ae_titles": ["SCANNER"]}, False),
         ({"host": "0.0.0.0", "senders": [{"ae_title": "SCANNER"}]}, False),
+        ({"host": "0.0.0.0", "tls_certificate": "c", "tls_key": "k"}, True),
+        ({"host": "0.0.0.0", "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "a"}, False),
     ],
 )
 def test_only_loopback_is_open_to_all(listener: dict[str, object], refused: bool) -> None:
     assert (errors(Settings(listener=listener)) == ["listener.host"]) is refused
+
+
+@pytest.mark.parametrize(
+    ("listener", "refused"),
+    [
+        ({"tls_certificate": "c"}, ["listener.tls_key"]),
+        ({"tls_key": "k"}, ["listener.tls_key"]),
+        ({"tls_client_ca": "a"}, ["listener.tls_client_ca"]),
+        ({"tls_client_ca": "a", "tls_certificate": "c", "tls_key": "k"}, []),
+    ],
+)
+def test_tls_of_the_listener_that_contradicts_itself(listener: dict[str, object], refused: list[str]) -> None:
+    assert errors(Settings(listener=listener)) == refused
+
+
+@pytest.mark.parametrize(
+    ("tls", "refused"),
+    [
+        ({"tls": True}, []),
+        ({"tls": True, "tls_certificate": "c"}, ["destinations.pacs.tls_key"]),
+        ({"tls_ca": "a"}, ["destinations.pacs.tls"]),
+        ({"tls_server_name": "pacs.example"}, ["destinations.pacs.tls"]),
+    ],
+)
+def test_tls_of_a_destination_that_contradicts_itself(tls: dict[str, object], refused: list[str]) -> None:
+    destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, **tls}
+    assert errors(Settings(destinations=[destination])) == refused
 
 
 @pytest.mark.parametrize(
