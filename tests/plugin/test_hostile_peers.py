@@ -1,6 +1,8 @@
 """Peers that mean harm or do not know better: refused cleanly, counted, in bounded time and memory; others go on."""
 
 import logging
+import socket
+import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,6 +27,14 @@ def counted(receiving: Receiving) -> dict[str, int]:
 
 def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+def drip(connection: socket.socket, content: bytes) -> None:
+    """Send slowly, but never so slowly that one byte keeps waiting for the next."""
+    between = threading.Event()
+    for each in content:
+        connection.sendall(bytes([each]))
+        between.wait(0.05)
 
 
 def still_serves(receiving: Receiving) -> bool:
@@ -100,7 +110,7 @@ def test_what_is_just_longer_than_agreed_ends_the_association(receive: Callable[
 
 @pytest.mark.parametrize("said", [b"", b"\x01\x00\x00", associate_request()[:-1]], ids=["nothing", "half", "most"])
 def test_who_does_not_come_to_the_point_is_hung_up_on(receive: Callable[..., Receiving], said: bytes) -> None:
-    receiving = receive(negotiation_timeout_s=0.3)
+    receiving = receive(negotiation_timeout_s=1.0)
     with raw_connection(receiving.port) as connection:
         connection.sendall(said)
         assert answer_of(connection) == b""
@@ -109,7 +119,7 @@ def test_who_does_not_come_to_the_point_is_hung_up_on(receive: Callable[..., Rec
 
 
 def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(receive: Callable[..., Receiving]) -> None:
-    receiving = receive(idle_timeout_s=0.3)
+    receiving = receive(idle_timeout_s=1.0)
     with raw_connection(receiving.port) as connection:
         connection.sendall(associate_request())
         assert answer_of(connection)[0] == ACCEPTED
@@ -118,6 +128,20 @@ def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(receive: Callable[..., R
             pass
     wait_until(lambda: counted(receiving) == {"too slow": 1}, "it is counted")
     assert still_serves(receiving)
+
+
+@pytest.mark.parametrize("established", [False, True])
+def test_who_drips_is_hung_up_on(receive: Callable[..., Receiving], established: bool) -> None:
+    receiving = receive(**({"idle_timeout_s": 1.0} if established else {"negotiation_timeout_s": 1.0}))
+    with raw_connection(receiving.port) as connection:
+        content = associate_request()
+        if established:
+            connection.sendall(content)
+            assert answer_of(connection)[0] == ACCEPTED
+            content = pdu(P_DATA, bytes(1000))
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            drip(connection, content)
+    wait_until(lambda: counted(receiving) == {"too slow": 1}, "it is counted")
 
 
 def test_one_address_has_its_share_and_no_more(receive: Callable[..., Receiving]) -> None:
