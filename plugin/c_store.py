@@ -11,9 +11,11 @@ from typing import Any
 from pydicom import Dataset
 
 from plugin.archive import Archive, Stored, WrongUid, is_uid
+from plugin.audit import Peer
 from plugin.incoming import NoRoom
 from plugin.quarantine import Quarantine
 from plugin.received_key import NotADataSet, instance_key
+from plugin.settings import is_ae_title
 from plugin.streaming import ReceivedDataSet
 
 _LOG = logging.getLogger(__name__)
@@ -26,8 +28,8 @@ UNUSABLE_UID = 0xC002
 OTHER_UID_IN_COMMAND = 0xC003
 OTHER_BYTES_UNDER_THIS_UID = 0xC004
 
-OnStored = Callable[[str], None]
-"""Called with a study instance UID after an instance of it was acknowledged as new."""
+OnStored = Callable[[str, Peer], None]
+"""Called with a study instance UID and who sent it after an instance of it was kept as new."""
 
 
 def handle_store(event: Any, archive: Archive, quarantine: Quarantine, on_stored: OnStored) -> Dataset | int:
@@ -68,8 +70,13 @@ def _store(  # noqa: PLR0911 - one for each refusal
     if stored is Stored.DIFFERENT:
         return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "other bytes are kept under this UID")
     if stored is Stored.NEW:
-        on_stored(key.study_instance_uid)
+        on_stored(key.study_instance_uid, _sender(event))
     return SUCCESS
+
+
+def _sender(event: Any) -> Peer:
+    peer = event.assoc.requestor
+    return Peer(peer.ae_title if is_ae_title(peer.ae_title) else "", peer.address)
 
 
 def _refuse(status: int, uid: str, why: str) -> Dataset:

@@ -126,6 +126,9 @@ def _print_job(found: "JobDetail") -> None:
         print(f"Purged: {job.purged_at}, images and results")
     if found.results_path:
         print(f"Results: {found.results_path}")
+    for entry in found.audit:
+        peer = f" ({entry.peer_ae_title} at {entry.peer_address})" if entry.peer_address else ""
+        print(f"{entry.at} {entry.what}{peer}: {entry.detail}")
     if not found.outputs:
         return
     table = Table("Object", "SOP instance UID", "Destination", "State", "Tries", "Sent", "Last error")

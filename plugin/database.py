@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -69,6 +69,20 @@ _MIGRATIONS = {
     """,
     5: """
     ALTER TABLE glionode_jobs ADD COLUMN trouble text;
+    """,
+    6: """
+    CREATE TABLE glionode_audit (
+        id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+        at timestamptz NOT NULL DEFAULT now(),
+        what text NOT NULL,
+        study_instance_uid text NOT NULL,
+        job_key text,
+        peer_ae_title text,
+        peer_address text,
+        detail text NOT NULL
+    );
+    CREATE INDEX glionode_audit_study ON glionode_audit (study_instance_uid, at);
+    CREATE INDEX glionode_audit_job ON glionode_audit (job_key);
     """,
 }
 

@@ -25,6 +25,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unus
 
 from pipeline.errors import SettingsWrong
 from plugin import outbox
+from plugin.audit import Peer
 from plugin.outbox import OutboxEntry
 from plugin.settings import DeliverySettings, DestinationSettings
 from plugin.tls import destination_context
@@ -157,7 +158,9 @@ class Deliverer:
         name, uid = self._destination.name, entry.sop_instance_uid
         if status == _SUCCESS or status in _STORED_WITH_WARNING:
             remark = None if status == _SUCCESS else f"stored with warning 0x{status:04X}"
-            outbox.record_sent(connection, name, uid, remark)
+            receiver = Peer(self._destination.ae_title, f"{self._destination.host}:{self._destination.port}")
+            with connection.transaction():
+                outbox.record_sent(connection, name, uid, remark, receiver)
             _LOG.info("sent %s to %s", uid, name)
         else:
             self._failed(connection, entry, _status_text(status))
@@ -168,7 +171,8 @@ class Deliverer:
         pause: float | None = pause_after(entry.attempts + 1, self._settings, random.uniform(-1, 1))
         if final or age_h > self._settings.give_up_after_h:
             pause = None
-        outbox.record_failed(connection, name, uid, error, pause)
+        with connection.transaction():
+            outbox.record_failed(connection, name, uid, error, pause)
         again = "it is given up" if pause is None else f"next try in {pause:.1f} s"
         _LOG.warning("could not send %s to %s: %s; %s", uid, name, error, again)
 

@@ -13,6 +13,8 @@ from procrastinate import App, SyncPsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, NoResult
 from procrastinate.jobs import Status
 
+from plugin import audit
+from plugin.audit import About, Audited
 from plugin.database import Database
 from plugin.jobs import (
     OPEN,
@@ -104,9 +106,9 @@ class JobQueue:
             if current is None:
                 return
             action = next_action(current, outcome)
-            self._write(connection, current, action, results_path)
             if isinstance(action, Record):
                 also(connection)
+            self._write(connection, current, action, results_path)
 
     def outdate(self, job: Job) -> None:
         """More instances of the study came before its job was begun; the next look at the study adds a new one."""
@@ -251,6 +253,8 @@ class JobQueue:
                     "WHERE key = %s",
                     (state, reason, results_path, job.key),
                 )
+                detail = f"{state}: {reason}" if reason else state.value
+                audit.record(connection, Audited.ENDED, About(job.study_instance_uid, job.key), detail)
 
 
 def _locked(connection: Connection, key: str) -> Job | None:

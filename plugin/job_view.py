@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pipeline.errors import GlionodeError
+from plugin.audit import AuditEntry, entries_of
 from plugin.jobs import JobState
 from plugin.report_file import ChosenSeries, ReadReport, read_report
 
@@ -75,6 +76,8 @@ class JobDetail:
     results_path: str | None
     chosen: tuple[ChosenSeries, ...]
     outputs: tuple[Output, ...]
+    audit: tuple[AuditEntry, ...]
+    """What happened to it and to its study, oldest first."""
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -138,7 +141,8 @@ def show_job(connection: Connection, name: str) -> JobDetail:
     folder = row["results_path"]
     report = read_report(Path(folder)) if folder else ReadReport()
     classes = {each.file: each.sop_class_uid for each in report.written}
-    return JobDetail(_line(row), row["model_sha256"], folder, report.chosen, _outputs(rows, classes))
+    entries = entries_of(connection, key, row["study_instance_uid"])
+    return JobDetail(_line(row), row["model_sha256"], folder, report.chosen, _outputs(rows, classes), entries)
 
 
 def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Output, ...]:

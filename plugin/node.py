@@ -16,12 +16,15 @@ import psycopg
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
 from plugin.archive import EmbeddedArchive, results_root
+from plugin.audit import Peer
+from plugin.c_store import OnStored
 from plugin.database import Database, running_database
 from plugin.delivery import Deliverer
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
 from plugin.listener import Address, Listener, start_listener
 from plugin.node_lock import RunningNode, announce, node_lock
 from plugin.purge import Purger
+from plugin.receptions import Receptions
 from plugin.reconcile import Reconciler
 from plugin.retention import Retention
 from plugin.settings import Settings
@@ -70,8 +73,14 @@ def serve(
         stack.callback(lambda: keeper.stop(drain.left_s()))
         keeper.check()
         reconciler = Reconciler(archive, queue, settings.study, model.weights_sha256)
-        stack.enter_context(_threads(_loops(settings, model, database, reconciler), drain))
-        listener = _listen(settings, archive, reconciler)
+        receptions = Receptions(database.pool)
+        stack.enter_context(_threads([*_loops(settings, model, database, reconciler), receptions.run], drain))
+
+        def on_stored(study: str, sender: Peer) -> None:
+            reconciler.touch(study)
+            receptions.count(study, sender)
+
+        listener = _listen(settings, archive, on_stored)
         stack.callback(lambda: listener.stop(drain.left_s()))
         address = listener.address
         announce(settings.data_dir, RunningNode(os.getpid(), address.ae_title, address.host, address.port, time.time()))
@@ -124,9 +133,9 @@ class _Drain:
         return max(0.0, self._deadline - time.monotonic())
 
 
-def _listen(settings: Settings, archive: EmbeddedArchive, reconciler: Reconciler) -> Listener:
+def _listen(settings: Settings, archive: EmbeddedArchive, on_stored: OnStored) -> Listener:
     try:
-        return start_listener(settings.listener, archive, reconciler.touch)
+        return start_listener(settings.listener, archive, on_stored)
     except OSError as exc:
         where = f"{settings.listener.host}:{settings.listener.port}"
         raise SettingsWrong(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from models.package import PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable
-from plugin import outbox
+from plugin import audit, outbox
 from plugin.archive import EmbeddedArchive, is_uid
+from plugin.audit import Audited
 from plugin.database import Database
 from plugin.job_queue import JobQueue
 from plugin.job_view import find_key, list_jobs, show_job
@@ -44,6 +45,8 @@ def retry_job(database: Database, name: str) -> RetryOutcome:
         key = job.key
         deliveries = outbox.retry(connection, (OutboxState.DEAD, OutboxState.FAILED), key)
     restarted = isinstance(queue.change(key, Retried()), Restart)
+    if restarted or deliveries:
+        _write_down(database, key, f"retried, {deliveries} deliveries")
     if not restarted and not deliveries:
         raise OrderRefused(
             f"Job {key} is {_state(queue, key)} and no delivery of it failed, so there is nothing to try again. "
@@ -61,6 +64,8 @@ def retry_all(database: Database, failed: bool, dead: bool) -> RetryOutcome:
         jobs = list_jobs(connection, JobState.FAILED, 0) if failed else ()
     there = [job.key for job in jobs if not job.purged_at]
     restarted = tuple(key for key in there if isinstance(queue.change(key, Retried()), Restart))
+    for key in restarted:
+        _write_down(database, key, "retried with all that failed")
     return RetryOutcome(restarted, deliveries)
 
 
@@ -74,6 +79,7 @@ def cancel_job(database: Database, name: str) -> str:
         key = find_key(connection, name)
     if isinstance(queue.change(key, Cancelled()), Leave):
         raise OrderRefused(f"Job {key} is {_state(queue, key)}; only a job that waits or runs can be cancelled.")
+    _write_down(database, key, "cancelled")
     return key
 
 
@@ -92,12 +98,18 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
         raise ModelUnusable(str(exc)) from exc
     job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256)
     if JobQueue(database).add(job, again=again):
+        _write_down(database, job.key, "forced, once more" if again else "forced")
         return job.key
     raise OrderRefused(
         f"Study {study_instance_uid} waits or runs with these images already."
         if again
         else f"Study {study_instance_uid} was taken with these images before; say --again to segment it once more."
     )
+
+
+def _write_down(database: Database, key: str, order: str) -> None:
+    with database.pool.connection() as connection:
+        audit.record_of_job(connection, Audited.ORDERED, key, order)
 
 
 def _state(queue: JobQueue, key: str) -> str:

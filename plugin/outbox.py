@@ -11,6 +11,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from models.package import IntendedUse
+from plugin import audit
+from plugin.audit import Audited, Peer
 from plugin.settings import DestinationSettings
 from plugin.settings_check import may_receive, refusal
 
@@ -85,8 +87,12 @@ def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tu
         return tuple(cursor.fetchall())
 
 
-def record_sent(connection: psycopg.Connection[Any], destination: str, uid: str, remark: str | None) -> None:
-    """The destination has it."""
+def record_sent(
+    connection: psycopg.Connection[Any], destination: str, uid: str, remark: str | None, peer: Peer | None = None
+) -> None:
+    """The destination has it; `peer` is where that was, for the audit."""
+    detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
+    _audit(connection, Audited.SENT, destination, uid, detail, peer)
     connection.execute(
         "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %s "
         "WHERE sop_instance_uid = %s AND destination = %s",
@@ -98,6 +104,8 @@ def record_failed(
     connection: psycopg.Connection[Any], destination: str, uid: str, error: str, again_in_s: float | None
 ) -> None:
     """It did not get there; it is tried again after `again_in_s` seconds, or (None) never."""
+    if again_in_s is None:
+        _audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}", None)
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
         "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
@@ -120,3 +128,13 @@ def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], jo
         {"states": list(states), "job": job_key},
     )
     return done.rowcount
+
+
+def _audit(
+    connection: psycopg.Connection[Any], what: Audited, destination: str, uid: str, detail: str, peer: Peer | None
+) -> None:
+    row = connection.execute(
+        "SELECT job_key FROM glionode_outbox WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
+    ).fetchone()
+    if row is not None:
+        audit.record_of_job(connection, what, row[0], detail, peer)

@@ -15,7 +15,9 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from plugin import audit
 from plugin.archive import EmbeddedArchive, is_uid, results_root
+from plugin.audit import About, Audited
 from plugin.jobs import JobState, new_job
 from plugin.purge_rules import DELIVERED, JobFacts, StudyFacts, why_kept, why_kept_though_named
 from plugin.study_inputs import read_inputs
@@ -124,6 +126,7 @@ class Purger:
         connection.execute(
             "UPDATE glionode_jobs SET purged_at = now(), results_path = NULL WHERE study_instance_uid = %s", (study,)
         )
+        audit.record(connection, Audited.PURGED, About(study), f"{purged.files} files, {purged.freed_bytes} bytes")
         return purged
 
     def _take_out(self, study: str, known: frozenset[Path]) -> bool:

@@ -20,13 +20,15 @@ from procrastinate import App, PsycopgConnector
 
 from models.package import IntendedUse, PackageBroken
 from pipeline.errors import GlionodeError
-from plugin import outbox
+from plugin import audit, outbox
 from plugin.archive import Archive, EmbeddedArchive, results_folder
+from plugin.audit import Audited
 from plugin.database import Database, clear_trouble, connected, note_trouble
 from plugin.in_hand import InHandWriter
 from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
 from plugin.jobs import Finished, new_job
 from plugin.logs import set_up_logging
+from plugin.report_file import ReadReport, read_report
 from plugin.settings import Settings
 from plugin.study_inputs import read_inputs
 
@@ -138,6 +140,7 @@ class _Work:
 
         def also(connection: Connection) -> None:
             outbox.put(connection, key, objects, self._settings.destinations, self._intended_use)
+            _audit(connection, key, read_report(folder), objects)
 
         self._queue.finish(job, finished, str(folder) if folder.is_dir() else None, also)
         _LOG.info("job %s: %s, %d objects%s", key, finished.status, len(objects), _because(finished.reason))
@@ -152,6 +155,13 @@ class _Work:
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
             return Finished("failed", _describe(exc)), ()
         return Finished(outcome.status, outcome.reason), objects
+
+
+def _audit(connection: Connection, key: str, report: ReadReport, objects: Sequence[outbox.OutgoingObject]) -> None:
+    for series in report.chosen:
+        audit.record_of_job(connection, Audited.CHOSEN, key, f"{series.role}: series {series.series_instance_uid}")
+    for each in objects:
+        audit.record_of_job(connection, Audited.PRODUCED, key, f"{each.sop_instance_uid} ({each.path.name})")
 
 
 def _end_with_parent() -> None:

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from plugin.archive import EmbeddedArchive
+from plugin.audit import Peer
 from plugin.listener import Listener, start_listener
 from plugin.settings import ListenerSettings
 
@@ -23,10 +24,13 @@ class Receiving:
         self.archive = EmbeddedArchive(folder / "archive", minimum_free_bytes)
         self.archive.open()
         self.touched: list[str] = []
-        self.listener: Listener = start_listener(
-            ListenerSettings(port=0, **settings), self.archive, self.touched.append
-        )
+        self.senders: set[Peer] = set()
+        self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, self._touch)
         self.port = self.listener.address.port
+
+    def _touch(self, study: str, sender: Peer) -> None:
+        self.touched.append(study)
+        self.senders.add(sender)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Files in the folder `orders` tell it what else to do: `die` ends the worker as l
 it from loading.
 """
 
+import json
 import os
 import signal
 import time
@@ -52,6 +53,9 @@ class StandIn:
         outputs = tuple(
             self._write(study, number, sop_class, out) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
         )
+        series = {"series_instance_uid": f"{study}.1", "series_description": "MARKERxPHI series", "why": ["MARKERxPHI"]}
+        written = [{"path": path.name, "sop_class_uid": OUTPUT_CLASSES[n]} for n, path in enumerate(outputs)]
+        (out / "report.json").write_text(json.dumps({"roles": {"T1CE": series}, "outputs": written}))
         return StandInOutcome("segmented", None, outputs)
 
     def _ordered(self, what: str) -> bool:

@@ -125,7 +125,7 @@ class Site:
 @pytest.fixture
 def site(data_dir: Path, database: Database) -> Site:
     with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
+        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, glionode_audit, procrastinate_jobs CASCADE")
     return Site(data_dir / "data", database)
 
 
@@ -143,6 +143,7 @@ def test_a_delivered_study_is_removed_and_still_told_of(site: Site) -> None:
         found = show_job(connection, study)
     assert (found.job.state, found.job.objects, found.results_path) == ("segmented", {"sent": 1}, None)
     assert found.job.purged_at is not None
+    assert [entry.what for entry in found.audit] == ["ended", "sent", "purged"]
     with pytest.raises(OrderRefused, match="purged"):
         retry_job(site.database, study)
 
