@@ -21,6 +21,12 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 
 
+@pytest.fixture(autouse=True)
+def ordinary_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener of another test has switched its process to take every kind; these peers take what they list."""
+    monkeypatch.setattr("pynetdicom._config.UNRESTRICTED_STORAGE_SERVICE", False)
+
+
 @contextmanager
 def peer(handler: Callable[[Any], int] = lambda event: 0x0000, *classes: str) -> Iterator[DestinationSettings]:
     ae = AE("PACS")
