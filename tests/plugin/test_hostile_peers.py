@@ -170,6 +170,7 @@ def test_five_hundred_connections_cost_few_threads(receive: Callable[..., Receiv
 def test_an_ae_title_is_logged_only_if_it_is_one(
     receive: Callable[..., Receiving], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)  # a command line run by an earlier test sets the root's level, too
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
     quiet_libraries(logging.INFO)
