@@ -155,7 +155,13 @@ def _find_model(model: str) -> "ModelPackage":
 
 
 def _this_command() -> str:
-    return shlex.join(["glionode", *sys.argv[1:]])
+    """The command as it was given, but absolute paths by their names: the card goes to others, and folders tell tales."""
+    return shlex.join(["glionode", *(_without_folder(argument) for argument in sys.argv[1:])])
+
+
+def _without_folder(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
 def _print_head(score: "HeadScore") -> None:

@@ -46,10 +46,13 @@ def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.M
 
     def train(package, settings, command, work, report, resume):  # type: ignore[no-untyped-def]
         asked.append((package, settings, work, resume))
+        assert command == "glionode pretrain --resume last.ckpt --work=work out runs/out"
         report(training.Progress(step=10, steps=20, loss=0.5, dice=(0.1, 0.2, 0.3), seconds=60))
         return SimpleNamespace(name=package.name, version=package.version, weights_sha256="f" * 64)
 
     monkeypatch.setattr(training, "pretrain", train)
+    given = ["--resume", "/of/somebody/last.ckpt", "--work=/of/somebody/work", "/of/somebody/out", "runs/out"]
+    monkeypatch.setattr("sys.argv", ["/bin/glionode", "pretrain", *given])
     options = ["--steps", "20", "--minutes", "2.5", "--seed", "3", "--patch", "64", "--init-filters", "16"]
     result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--name", "mine", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
