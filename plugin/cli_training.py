@@ -155,7 +155,7 @@ def _find_model(model: str) -> "ModelPackage":
 
 
 def _this_command() -> str:
-    """The command as it was given, but absolute paths by their names: the card goes to others, and folders tell tales."""
+    """The command as it was given, absolute paths by their names: the card goes to others, whom they do not concern."""
     return shlex.join(["glionode", *(_without_folder(argument) for argument in sys.argv[1:])])
 
 
