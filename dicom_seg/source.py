@@ -11,10 +11,11 @@ from pydicom.uid import MRImageStorage
 
 from dicom_seg.uids import derive_uid
 from pipeline.errors import OutputRefused
+from pipeline.header import NotDicom, read_header
 from pipeline.result import SourceSeries
 from pipeline.volume import Frame
 
-_PLANE_KEYWORDS = ["SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "ImagePositionPatient"]
+_SOP_INSTANCE_UID, _NUMBER_OF_FRAMES, _POSITION = 0x00080018, 0x00280008, 0x00200032
 _EQUIPMENT_KEYWORDS = (
     "Manufacturer",
     "ManufacturerModelName",
@@ -113,14 +114,11 @@ def read_headers(source: SourceSeries) -> SourceHeaders:
         uid = frame.sop_instance_uid
         if uid not in paths:
             raise OutputRefused(f"Series {source.series.series_instance_uid}: image {uid} has no file to refer to.")
-        if not planes or uid in whole:
-            header = whole.get(uid) or _read(paths[uid], uid, None)
-            whole[uid] = header
-        else:
-            header = _read(paths[uid], uid, _PLANE_KEYWORDS)
-            if "NumberOfFrames" in header:
-                header = whole[uid] = _read(paths[uid], uid, None)
-        planes.append(_plane(frame, header))
+        plane = _single_frame_plane(frame, paths[uid]) if planes and uid not in whole else None
+        if plane is None:
+            whole[uid] = whole.get(uid) or _read(paths[uid], uid)
+            plane = _plane(frame, whole[uid])
+        planes.append(plane)
     first = whole[source.frames[0].sop_instance_uid]
     number = source.frames[0].number
     spacing = _in_frame(first, number, "PixelMeasuresSequence", "PixelSpacing")
@@ -148,15 +146,37 @@ def read_headers(source: SourceSeries) -> SourceHeaders:
     )
 
 
-def _read(path: Path, uid: str, keywords: list[str] | None) -> Dataset:
+def _read(path: Path, uid: str) -> Dataset:
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=keywords, force=True)
+        header = dcmread(path, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError, ValueError) as exc:
         # Not the path: folders are named after patients.
-        raise OutputRefused(f"Image {uid} cannot be read again, and results need its header. Send it again.") from exc
+        raise _unreadable(uid) from exc
     if header.get("SOPInstanceUID") != uid:
-        raise OutputRefused(f"The file of image {uid} holds another image now. Process the study again.")
+        raise _exchanged(uid)
     return header
+
+
+def _single_frame_plane(frame: Frame, path: Path) -> SourcePlane | None:
+    """The plane of a single-frame image, by the quick walk that reads studies; None where it needs the whole header."""
+    try:
+        header = read_header(path, (_SOP_INSTANCE_UID, _NUMBER_OF_FRAMES, _POSITION))
+    except NotDicom as exc:
+        raise _unreadable(frame.sop_instance_uid) from exc
+    if header.text(_SOP_INSTANCE_UID) != frame.sop_instance_uid:
+        raise _exchanged(frame.sop_instance_uid)
+    position = header.numbers(_POSITION)
+    if header.text(_NUMBER_OF_FRAMES) or len(position) != 3:
+        return None
+    return SourcePlane(frame, False, (position[0], position[1], position[2]))
+
+
+def _unreadable(uid: str) -> OutputRefused:
+    return OutputRefused(f"Image {uid} cannot be read again, and results need its header. Send it again.")
+
+
+def _exchanged(uid: str) -> OutputRefused:
+    return OutputRefused(f"The file of image {uid} holds another image now. Process the study again.")
 
 
 def _plane(frame: Frame, header: Dataset) -> SourcePlane:

@@ -42,7 +42,7 @@ def segment(
     Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
     """
     from plugin.settings_file import load_settings
-    from plugin.workshop import open_workshop
+    from plugin.workshop import keep_for_good, open_workshop
 
     try:
         settings = load_settings(config)
@@ -52,6 +52,7 @@ def segment(
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
+    keep_for_good()
     statuses = [report.status.value for report in _segment_all(found, workshop, out)]
     if "failed" in statuses:
         raise typer.Exit(FAILED)
