@@ -17,7 +17,7 @@ from plugin.logs import set_up_logging
 from plugin.terminal import FAILED, WRONG_USAGE, refuse
 
 if TYPE_CHECKING:
-    from plugin.settings import DestinationSettings, Settings
+    from plugin.settings import AnyDestination, Settings
     from plugin.status import Status
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -74,12 +74,17 @@ def check_config(config: ConfigOption = None) -> None:
     Exit status: 0 usable, 64 not usable. Warnings do not change it.
     """
     from pipeline.rules import load_rules
+    from plugin.credentials import check_credentials
     from plugin.settings_check import Severity, check_settings
     from plugin.tls_check import check_certificates
 
     settings = load_or_refuse(config)
     use, trouble = _intended_use(settings)
-    findings = (*check_settings(settings, use), *check_certificates(settings, datetime.now(UTC)))
+    findings = (
+        *check_settings(settings, use),
+        *check_certificates(settings, datetime.now(UTC)),
+        *check_credentials(settings),
+    )
     try:
         load_rules(settings.rules_path)
     except GlionodeError as exc:
@@ -97,7 +102,10 @@ def echo(
     destination: Annotated[str, typer.Argument(metavar="DEST", help="Name of a destination of the settings.")],
     config: ConfigOption = None,
 ) -> None:
-    """Ask a destination whether it answers (C-ECHO). Exit status: 0 it does, 1 it does not, 64 it is unknown."""
+    """Ask a destination whether it answers: by C-ECHO, or by a search that finds nothing where it has a url.
+
+    Exit status: 0 it does, 1 it does not, 64 it is unknown.
+    """
     from plugin.delivery import echo as echo_destination
 
     settings = load_or_refuse(config)
@@ -111,7 +119,11 @@ def echo(
     print(f"{_address(found[0])}: {result.message}")
 
 
-def _address(destination: "DestinationSettings") -> str:
+def _address(destination: "AnyDestination") -> str:
+    from plugin.settings import StowDestinationSettings
+
+    if isinstance(destination, StowDestinationSettings):
+        return f"{destination.name} ({destination.url})"
     return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
 
 

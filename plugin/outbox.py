@@ -1,5 +1,6 @@
 """What is to be sent where: a row per object and destination. Knows the database, not the network."""
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from psycopg.rows import class_row
 from models.package import IntendedUse
 from plugin import audit
 from plugin.audit import Audited, Peer
-from plugin.settings import DestinationSettings
+from plugin.settings import AnyDestination
 from plugin.settings_check import may_receive, refusal
 
 
@@ -22,7 +23,9 @@ class OutboxState(StrEnum):
 
     QUEUED = "queued"
     SENT = "sent"
-    """The destination answered that it stored it."""
+    """The destination answered that it stored it; where it is asked for commitment, that is not the end."""
+    COMMITTED = "committed"
+    """The destination committed to keeping it."""
     FAILED = "failed"
     """It will be tried again."""
     DEAD = "dead"
@@ -50,11 +53,29 @@ class OutboxEntry:
     """When it was put there or last retried; the time to give it up counts from here."""
 
 
+_LOOK_EVERY_S = 0.5
+
+
+def wait_for_turn(connection: psycopg.Connection[Any], what: str, destination: str, stop: threading.Event) -> bool:
+    """Wait until nobody else on whatever host does this for a destination; the turn ends with the connection.
+
+    Returns whether it came before `stop`.
+    """
+    while not stop.is_set():
+        row = connection.execute(
+            "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (what, destination)
+        ).fetchone()
+        if row and row[0]:
+            return True
+        stop.wait(_LOOK_EVERY_S)
+    return False
+
+
 def put(
     connection: psycopg.Connection[Any],
     job_key: str,
     objects: Iterable[OutgoingObject],
-    destinations: tuple[DestinationSettings, ...],
+    destinations: tuple[AnyDestination, ...],
     intended_use: IntendedUse,
 ) -> None:
     """Add an object for each destination. What is there already stays as it is: a result made twice is sent once."""
@@ -88,15 +109,24 @@ def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tu
 
 
 def record_sent(
-    connection: psycopg.Connection[Any], destination: str, uid: str, remark: str | None, peer: Peer | None = None
+    connection: psycopg.Connection[Any],
+    destination: str,
+    uid: str,
+    remark: str | None,
+    peer: Peer | None = None,
+    commitment: bool = False,
 ) -> None:
-    """The destination has it; `peer` is where that was, for the audit."""
+    """The destination has it; `peer` is where that was, for the audit. With `commitment` it is to be asked for that."""
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
     _audit(connection, Audited.SENT, destination, uid, detail, peer)
     connection.execute(
-        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %s "
-        "WHERE sop_instance_uid = %s AND destination = %s",
-        (remark, uid, destination),
+        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %s, "
+        "ask_at = CASE WHEN %s THEN now() END WHERE sop_instance_uid = %s AND destination = %s",
+        (remark, commitment, uid, destination),
+    )
+    # A report about an earlier sending says nothing about this one.
+    connection.execute(
+        "DELETE FROM glionode_commitments WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
     )
 
 

@@ -7,9 +7,10 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "GLIONODE_"
@@ -45,7 +46,19 @@ def _network(value: str) -> str:
         raise ValueError(f"{value} is no address range such as 192.0.2.0/24, 192.0.2.10 or 2001:db8::/32") from exc
 
 
+def _base_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in value or "?" in value or "#" in value:
+        raise ValueError("a URL is written https://host/dicom-web, without a user, a password or a query")
+    return value.rstrip("/")
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Network = Annotated[str, AfterValidator(_network)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -64,6 +77,13 @@ class SenderSettings(_Section):
     ae_title: AeTitle
     networks: tuple[Network, ...] = ()
     """Address ranges that it may send from; empty means any."""
+    host: str = ""
+    """Where it takes reports on storage commitment; empty: where a destination of this AE title is, else on the
+    association on which it asked."""
+    port: Port = 0
+    tls: bool = False
+    """Report over TLS, with the listener's own certificate; the peer's must be of `tls_client_ca`, or of an authority
+    that the system trusts."""
 
 
 class ListenerSettings(_Section):
@@ -191,9 +211,7 @@ class ShutdownSettings(_Section):
     """For running associations and the running job; what is not done by then is done at the next start."""
 
 
-class DestinationSettings(_Section):
-    """A DICOM peer that gets the results."""
-
+class _Destination(_Section):
     name: Name
     ae_title: AeTitle
     host: str
@@ -207,8 +225,50 @@ class DestinationSettings(_Section):
     tls_certificate: str = ""
     """PEM file of the certificate that the node shows, where the peer asks for one."""
     tls_key: str = ""
-    accepts_demonstration: bool = False
-    """Send results of a demonstration model here; never for a PACS with patients in it."""
+    storage_commitment: bool = False
+    """Ask the peer to commit to what it stored; an object is delivered when it has. Its reports come to the listener,
+    which has to let it in, or on the association on which was asked."""
+    commitment_timeout_s: Seconds = 600.0
+    """After so many seconds without a report it is asked for again."""
+
+
+class StowDestinationSettings(_Destination):
+    """A web server that gets the results by STOW-RS."""
+
+    url: BaseUrl
+    """Its DICOMweb service, the part before /studies."""
+    tls_ca: str = ""
+    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
+    tls_certificate: str = ""
+    """PEM file of the certificate that the node shows, where the server asks for one."""
+    tls_key: str = ""
+    token_file: str = ""
+    """File with a bearer token; read anew for each request."""
+    token_variable: str = ""
+    """Or the environment variable that holds it."""
+    user: str = ""
+    """For HTTP Basic authentication."""
+    password_file: str = ""
+    password_variable: str = ""
+
+
+AnyDestination = DestinationSettings | StowDestinationSettings
+
+
+def _kind_of_destination(value: Any) -> str:
+    return (
+        "stow"
+        if isinstance(value, StowDestinationSettings) or (isinstance(value, dict) and "url" in value)
+        else "dicom"
+    )
+
+
+_DestinationByKind = Annotated[
+    Annotated[DestinationSettings, Tag("dicom")] | Annotated[StowDestinationSettings, Tag("stow")],
+    Discriminator(_kind_of_destination),
+]
+KINDS_OF_DESTINATION = ("dicom", "stow")
+"""What pydantic adds to the place of an error in a destination."""
 
 
 class Settings(BaseSettings):
@@ -228,10 +288,17 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     delivery: DeliverySettings = DeliverySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
-    destinations: tuple[DestinationSettings, ...] = ()
+    destinations: tuple[_DestinationByKind, ...] = ()
 
     @classmethod
     def settings_customise_sources(
+    accepts_demonstration: bool = False
+    """Send results of a demonstration model here; never for a PACS with patients in it."""
+
+
+class DestinationSettings(_Destination):
+    """A DICOM peer that gets the results by C-STORE."""
+
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,

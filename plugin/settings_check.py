@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from models.package import IntendedUse
 from plugin.settings import DestinationSettings, Settings
@@ -42,6 +43,8 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
             )
         )
     findings += _tls_contradictions(settings)
+    findings += _http_contradictions(settings.http)
+    findings += _commitment_contradictions(settings)
     if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:
         findings.append(
             Finding(Severity.ERROR, "delivery.retry_longest_s", "It is shorter than delivery.retry_first_s.")
@@ -58,7 +61,9 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     if not (outputs.seg_on or outputs.diameters or outputs.capture):
         findings.append(Finding(Severity.ERROR, "outputs", "Nothing would be made of a study. Switch something on."))
     for destination in settings.destinations:
-        if destination.port == 0:
+        if isinstance(destination, StowDestinationSettings):
+            findings += _web_contradictions(destination)
+        elif destination.port == 0:
             findings.append(
                 Finding(Severity.ERROR, f"destinations.{destination.name}.port", "Port 0 is no port to send to.")
             )
@@ -88,7 +93,11 @@ def _tls_contradictions(settings: Settings) -> list[Finding]:
         place = f"destinations.{destination.name}"
         if bool(destination.tls_certificate) != bool(destination.tls_key):
             findings.append(Finding(Severity.ERROR, f"{place}.tls_key", both))
-        if not destination.tls and (destination.tls_ca or destination.tls_server_name or destination.tls_certificate):
+        if isinstance(destination, StowDestinationSettings):
+            if not destination.url.startswith("https:") and (destination.tls_ca or destination.tls_certificate):
+                text = "The tls keys say how TLS is spoken, and it is not. Write https://, or take them out."
+                findings.append(Finding(Severity.ERROR, f"{place}.url", text))
+        elif not destination.tls and (destination.tls_ca or destination.tls_server_name or destination.tls_certificate):
             text = "The other keys say how TLS is spoken, and it is not. Set tls = true, or take them out."
             findings.append(Finding(Severity.ERROR, f"{place}.tls", text))
     return findings
@@ -100,7 +109,7 @@ def may_receive(destination: DestinationSettings, intended_use: IntendedUse | No
     return trusted or destination.accepts_demonstration
 
 
-def refusal(destination: DestinationSettings) -> str:
+def refusal(destination: AnyDestination) -> str:
     """Why a demonstration model's results do not go to a destination, and what to do."""
     return (
         f"the model is a demonstration and destination {destination.name} does not accept its results; install a model "

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings
+from plugin.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, KINDS_OF_DESTINATION, Settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -63,12 +63,12 @@ def _refuse_repeated_destinations(settings: Settings) -> None:
 
 
 def _explain(error: Any, path: Path | None, text: str) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
+    location = tuple(part for part in error["loc"] if part not in KINDS_OF_DESTINATION)
+    key = ".".join(str(part) for part in location)
     where = "The environment"
     if path is not None:
         # What is missing has no line of its own; its table has.
-        line = _line_of(text, error["loc"][:-1] if error["type"] == "missing" else error["loc"])
+        line = _line_of(text, location[:-1] if error["type"] == "missing" else location)
         where = f"{path}, line {line}" if line else f"{path} or the environment"
     if error["type"] == "extra_forbidden":
         return f"{where}: {key} is no setting of this version; see orthanc-config/glionode.toml for those there are."

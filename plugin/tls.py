@@ -42,13 +42,30 @@ def listener_context(settings: ListenerSettings) -> ssl.SSLContext | None:
     return context
 
 
-def destination_context(destination: DestinationSettings) -> ssl.SSLContext | None:
+def destination_context(destination: AnyDestination) -> ssl.SSLContext | None:
     """What a destination is spoken to in, None for plain TCP. Its certificate and name are checked.
 
     Raises SettingsWrong.
     """
-    if not destination.tls:
+    over_tls = destination.tls if isinstance(destination, DestinationSettings) else destination.url.startswith("https:")
+    if not over_tls:
         return None
+    place = f"destinations.{destination.name}"
+    context = _client(destination.tls_ca, f"{place}.tls_ca")
+    if destination.tls_certificate:
+        _identify(context, destination.tls_certificate, destination.tls_key, place)
+    return context
+
+
+def report_context(settings: ListenerSettings) -> ssl.SSLContext:
+    """What a sender is spoken to in that takes reports over TLS: the listener's own identity. Raises SettingsWrong."""
+    context = _client(settings.tls_client_ca, "listener.tls_client_ca")
+    if settings.tls_certificate:
+        _identify(context, settings.tls_certificate, settings.tls_key, "listener")
+    return context
+
+
+def _client(authorities: str, key: str) -> ssl.SSLContext:
     context = _modern(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.sslsocket_class = _ClosedInAnyCase
     place = f"destinations.{destination.name}"
@@ -56,8 +73,6 @@ def destination_context(destination: DestinationSettings) -> ssl.SSLContext | No
         _trust(context, destination.tls_ca, f"{place}.tls_ca")
     else:
         context.load_default_certs()
-    if destination.tls_certificate:
-        _identify(context, destination.tls_certificate, destination.tls_key, place)
     return context
 
 

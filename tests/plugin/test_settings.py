@@ -5,10 +5,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from models.package import IntendedUse
 from pipeline.errors import SettingsWrong
-from plugin.settings import DestinationSettings, SenderSettings, Settings
+from plugin.settings import DestinationSettings, SenderSettings, Settings, StowDestinationSettings
 from plugin.settings_check import Severity, check_settings
 from plugin.settings_file import load_settings
 
@@ -31,17 +32,26 @@ def test_the_example_shows_every_default() -> None:
     assert tomllib.loads(EXAMPLE.read_text()) == defaults
 
 
-def test_the_example_shows_every_key_of_a_destination() -> None:
-    commented = EXAMPLE.read_text().split("# [[destinations]]")[1]
-    shown = tomllib.loads("\n".join(line[2:] for line in commented.splitlines() if re.match(r"# \w+ = ", line)))
-    assert set(shown) == set(DestinationSettings.model_fields)
-    assert shown["accepts_demonstration"] is DestinationSettings.model_fields["accepts_demonstration"].default
+def shown_in_comments(after: str) -> dict[str, object]:
+    """Keys and values of a table that the example has in its comments."""
+    commented = EXAMPLE.read_text().split(after)[1].split("\n\n")[0].split("[[")[0]
+    return tomllib.loads("\n".join(line[2:] for line in commented.splitlines() if re.match(r"# \w+ = ", line)))
 
 
-def test_the_example_shows_every_key_of_a_sender() -> None:
-    commented = EXAMPLE.read_text().split("# [[listener.senders]]")[1].split("\n\n")[0]
-    shown = tomllib.loads("\n".join(line[2:] for line in commented.splitlines()))
-    assert set(shown) == set(SenderSettings.model_fields)
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("A DICOM peer:\n# [[destinations]]", DestinationSettings),
+        ("STOW-RS):\n# [[destinations]]", StowDestinationSettings),
+        ("# [[listener.senders]]", SenderSettings),
+    ],
+)
+def test_the_example_shows_every_key_of_a_table(place: str, kind: type[BaseModel]) -> None:
+    shown = shown_in_comments(place)
+    assert set(shown) == set(kind.model_fields)
+    optional = {key: field.default for key, field in kind.model_fields.items() if not field.is_required()}
+    told = {"networks", "host", "port"} if kind is SenderSettings else set()
+    assert {key: shown[key] for key in optional.keys() - told} == {key: optional[key] for key in optional.keys() - told}
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +185,62 @@ def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
 )
 def test_outputs_that_contradict_each_other(outputs: dict[str, object], refused: list[str]) -> None:
     assert errors(Settings.model_validate({"outputs": outputs})) == refused
+
+
+WEB = {"name": "web", "url": "https://pacs.example/dicom-web"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        ({}, []),
+        ({"url": "http://127.0.0.1:8042/dicom-web", "token_file": "t"}, []),
+        ({"url": "http://pacs.example", "token_file": "t"}, ["destinations.web.url"]),
+        ({"url": "http://pacs.example", "tls_ca": "a"}, ["destinations.web.url"]),
+        ({"user": "u"}, ["destinations.web.user"]),
+        ({"password_file": "p"}, ["destinations.web.user"]),
+        ({"user": "u", "password_variable": "P"}, []),
+        ({"token_file": "t", "token_variable": "T"}, ["destinations.web"]),
+        ({"tls_certificate": "c"}, ["destinations.web.tls_key"]),
+    ],
+)
+def test_a_web_destination_that_contradicts_itself(keys: dict[str, object], refused: list[str]) -> None:
+    assert errors(Settings(destinations=[{**WEB, **keys}])) == refused
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "https://", "https://user:secret@h", "https://h/?q", "https://h:x", "h"])
+def test_a_url_that_is_none(tmp_path: Path, url: str) -> None:
+    path = write(tmp_path, f"[[destinations]]\nname = 'web'\nurl = '{url}'\n")
+    with pytest.raises(SettingsWrong, match=r"line 3.*destinations\.0\.url: a URL is written") as raised:
+        load_settings(path)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("url = 'https://h'\nport = 1", "line 4: destinations.0.port is no setting"),
+        ("ae_title = 'A'\nhost = 'h'", "line 1: destinations.0.port is missing"),
+    ],
+)
+def test_what_a_kind_of_destination_has_and_has_not(tmp_path: Path, table: str, said: str) -> None:
+    with pytest.raises(SettingsWrong) as raised:
+        load_settings(write(tmp_path, f"[[destinations]]\nname = 'd'\n{table}\n"))
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("listener", "found"),
+    [
+        ({}, []),
+        ({"calling_ae_titles": ["PACS"]}, []),
+        ({"senders": [{"ae_title": "PACS"}]}, []),
+        ({"senders": [{"ae_title": "MR"}]}, ["destinations.pacs.storage_commitment"]),
+        ({"senders": [{"ae_title": "PACS", "host": "h"}]}, ["listener.senders"]),
+        ({"senders": [{"ae_title": "PACS", "tls": True}]}, ["listener.senders"]),
+    ],
+)
+def test_reports_on_commitment_have_to_arrive(listener: dict[str, object], found: list[str]) -> None:
+    destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "storage_commitment": True}
+    settings = Settings(listener=listener, destinations=[destination])
+    assert [finding.key for finding in check_settings(settings, IntendedUse.RESEARCH)] == found
