@@ -84,6 +84,26 @@ _MIGRATIONS = {
     CREATE INDEX glionode_audit_study ON glionode_audit (study_instance_uid, at);
     CREATE INDEX glionode_audit_job ON glionode_audit (job_key);
     """,
+    7: """
+    ALTER TABLE glionode_outbox ADD COLUMN ask_at timestamptz;
+    ALTER TABLE glionode_outbox ADD COLUMN asks integer NOT NULL DEFAULT 0;
+    ALTER TABLE glionode_outbox ADD COLUMN committed_at timestamptz;
+    CREATE INDEX glionode_outbox_asks ON glionode_outbox (destination, ask_at) WHERE ask_at IS NOT NULL;
+    CREATE TABLE glionode_commitments (
+        transaction_uid text NOT NULL,
+        sop_instance_uid text NOT NULL,
+        destination text NOT NULL,
+        asked_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (transaction_uid, sop_instance_uid)
+    );
+    CREATE INDEX glionode_commitments_object ON glionode_commitments (sop_instance_uid, destination);
+    """,
+    8: """
+    ALTER TABLE glionode_jobs ADD COLUMN urgent boolean NOT NULL DEFAULT false;
+    ALTER TABLE glionode_jobs ADD COLUMN images_sha256 text;
+    ALTER TABLE glionode_jobs ADD COLUMN same_as text;
+    ALTER TABLE glionode_jobs ADD COLUMN reports jsonb;
+    """,
 }
 
 

@@ -100,6 +100,9 @@ class ListenerSettings(_Section):
     """AE titles that may send, from any address; empty, with no senders either, means any."""
     senders: tuple[SenderSettings, ...] = ()
     """Peers that may send, with the addresses that they may send from."""
+    urgent_ae_titles: tuple[AeTitle, ...] = ()
+    """AE titles whose studies go before all others, as those do whose headers say that they are urgent. It lets nobody
+    in; a list of its own, so that a node which anybody may send to can have it."""
     insecure: bool = False
     """Allow any sender on an address beyond loopback."""
     tls_certificate: str = ""
@@ -204,6 +207,40 @@ class DeliverySettings(_Section):
     """For a connection, a negotiation and each answer."""
 
 
+class HttpSettings(_Section):
+    """Health, metrics, and for hosts without a shared disk the archive: how a process serves them, how it asks."""
+
+    enabled: bool = False
+    """Serve /health and /metrics, and under /api the archive, where this process has it and there is a token."""
+    host: str = "127.0.0.1"
+    """The address to serve on; beyond loopback needs `tls_certificate` or `insecure`."""
+    port: Port = 8114
+    """0 picks a free one; the line "health and metrics on" names it."""
+    insecure: bool = False
+    """Allow token and images to cross the network in the clear."""
+    tls_certificate: str = ""
+    """PEM file of the server's certificate and its chain; with it the server speaks TLS only."""
+    tls_key: str = ""
+    """PEM file of its key, without a password."""
+    token_file: str = ""
+    """File with the token that opens /api, the same on all hosts: 16 characters at least."""
+    token_variable: str = ""
+    """Or the environment variable that holds it."""
+    archive_url: str = Field(default="", pattern=r"^(https?://[^/?#@\s]+)?$")
+    """For `work` and `deliver`: where the process that listens serves HTTP. Empty: they share its data folder."""
+    archive_tls_ca: str = ""
+    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
+    timeout_s: Seconds = 30.0
+    """For a connection, and for each part of an answer of the archive."""
+
+
+class LoggingSettings(_Section):
+    """How the log is written."""
+
+    format: Literal["text", "json"] = "text"
+    """`json`: an object a line, for programs."""
+
+
 class ShutdownSettings(_Section):
     """How long `serve` takes to end."""
 
@@ -213,6 +250,13 @@ class ShutdownSettings(_Section):
 
 class _Destination(_Section):
     name: Name
+    accepts_demonstration: bool = False
+    """Send results of a demonstration model here; never for a PACS with patients in it."""
+
+
+class DestinationSettings(_Destination):
+    """A DICOM peer that gets the results by C-STORE."""
+
     ae_title: AeTitle
     host: str
     port: Port
@@ -287,18 +331,13 @@ class Settings(BaseSettings):
     outputs: OutputsSettings = OutputsSettings()
     database: DatabaseSettings = DatabaseSettings()
     delivery: DeliverySettings = DeliverySettings()
+    http: HttpSettings = HttpSettings()
+    logging: LoggingSettings = LoggingSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     destinations: tuple[_DestinationByKind, ...] = ()
 
     @classmethod
     def settings_customise_sources(
-    accepts_demonstration: bool = False
-    """Send results of a demonstration model here; never for a PACS with patients in it."""
-
-
-class DestinationSettings(_Destination):
-    """A DICOM peer that gets the results by C-STORE."""
-
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,

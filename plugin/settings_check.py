@@ -6,7 +6,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from models.package import IntendedUse
-from plugin.settings import DestinationSettings, Settings
+from plugin.settings import AnyDestination, DestinationSettings, HttpSettings, Settings, StowDestinationSettings
 
 
 class Severity(StrEnum):
@@ -103,7 +103,69 @@ def _tls_contradictions(settings: Settings) -> list[Finding]:
     return findings
 
 
-def may_receive(destination: DestinationSettings, intended_use: IntendedUse | None) -> bool:
+def _commitment_contradictions(settings: Settings) -> list[Finding]:
+    findings = []
+    listener = settings.listener
+    for sender in listener.senders:
+        if bool(sender.host) != bool(sender.port) or (sender.tls and not sender.host):
+            text = f"Say both host and port of {sender.ae_title}, where it takes reports, or neither and no tls."
+            findings.append(Finding(Severity.ERROR, "listener.senders", text))
+    let_in = {*listener.calling_ae_titles, *(sender.ae_title for sender in listener.senders)}
+    for destination in settings.destinations:
+        asked = isinstance(destination, DestinationSettings) and destination.storage_commitment
+        if isinstance(destination, DestinationSettings) and asked and let_in and destination.ae_title not in let_in:
+            text = (
+                f"The listener does not let {destination.ae_title} in, so no report comes on an association that it "
+                "opens. List it in listener.calling_ae_titles or [[listener.senders]] if it opens one."
+            )
+            findings.append(Finding(Severity.WARNING, f"destinations.{destination.name}.storage_commitment", text))
+    return findings
+
+
+def _web_contradictions(destination: StowDestinationSettings) -> list[Finding]:
+    place = f"destinations.{destination.name}"
+    token = bool(destination.token_file) + bool(destination.token_variable)
+    password = bool(destination.password_file) + bool(destination.password_variable)
+    findings = []
+    if token + password > 1:
+        text = "Say one place of one secret: token_file, token_variable, password_file or password_variable."
+        findings.append(Finding(Severity.ERROR, place, text))
+    if bool(destination.user) != bool(password):
+        text = "A user and a password belong together; set both or none."
+        findings.append(Finding(Severity.ERROR, f"{place}.user", text))
+    parts = urlsplit(destination.url)
+    if (token or password) and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        text = "Over http everybody on the way could read the token or the password. Write https://."
+        findings.append(Finding(Severity.ERROR, f"{place}.url", text))
+    return findings
+
+
+def _http_contradictions(http: HttpSettings) -> list[Finding]:
+    findings = []
+    if http.enabled and not is_loopback(http.host) and not http.tls_certificate and not http.insecure:
+        text = (
+            f"{http.host} opens HTTP to the network in the clear. Set http.tls_certificate and http.tls_key, or say "
+            "http.insecure = true."
+        )
+        findings.append(Finding(Severity.ERROR, "http.host", text))
+    if bool(http.tls_certificate) != bool(http.tls_key):
+        text = "A certificate and its key belong together; set both or none."
+        findings.append(Finding(Severity.ERROR, "http.tls_key", text))
+    if http.token_file and http.token_variable:
+        findings.append(Finding(Severity.ERROR, "http.token_variable", "There is one token; say where it is once."))
+    if not http.archive_url:
+        return findings
+    archive = urlsplit(http.archive_url)
+    if not (http.token_file or http.token_variable):
+        text = "The archive asks for a token. Set http.token_file or http.token_variable, here as there."
+        findings.append(Finding(Severity.ERROR, "http.archive_url", text))
+    if archive.scheme == "http" and not is_loopback(archive.hostname or "") and not http.insecure:
+        text = "Token and images would cross the network in the clear. Use https://, or say http.insecure = true."
+        findings.append(Finding(Severity.ERROR, "http.archive_url", text))
+    return findings
+
+
+def may_receive(destination: AnyDestination, intended_use: IntendedUse | None) -> bool:
     """Whether results of a model for this use may go there; an unknown model counts as a demonstration."""
     trusted = intended_use in (IntendedUse.RESEARCH, IntendedUse.CLINICAL)
     return trusted or destination.accepts_demonstration

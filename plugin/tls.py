@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import DestinationSettings, ListenerSettings
+from plugin.settings import AnyDestination, DestinationSettings, HttpSettings, ListenerSettings
 
 # RFC 9325 4.2: what is recommended for TLS 1.2. OpenSSL offers the suites of TLS 1.3 beside these.
 _CIPHERS = (
@@ -68,9 +68,29 @@ def report_context(settings: ListenerSettings) -> ssl.SSLContext:
 def _client(authorities: str, key: str) -> ssl.SSLContext:
     context = _modern(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     context.sslsocket_class = _ClosedInAnyCase
-    place = f"destinations.{destination.name}"
-    if destination.tls_ca:
-        _trust(context, destination.tls_ca, f"{place}.tls_ca")
+    if authorities:
+        _trust(context, authorities, key)
+    else:
+        context.load_default_certs()
+    return context
+
+
+def http_server_context(http: HttpSettings) -> ssl.SSLContext | None:
+    """What HTTP is served in, None for plain TCP. Raises SettingsWrong."""
+    if not http.tls_certificate:
+        return None
+    context = _modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    _identify(context, http.tls_certificate, http.tls_key, "http")
+    return context
+
+
+def archive_context(http: HttpSettings) -> ssl.SSLContext | None:
+    """What the archive of another host is asked in, None for plain TCP. Raises SettingsWrong."""
+    if not http.archive_url.startswith("https:"):
+        return None
+    context = _modern(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    if http.archive_tls_ca:
+        _trust(context, http.archive_tls_ca, "http.archive_tls_ca")
     else:
         context.load_default_certs()
     return context
