@@ -1,0 +1,49 @@
+"""A folder for what a process has fetched and will remove, and what earlier processes could not remove any more.
+
+<data folder>/fetched/<random>/      locked for as long as its process lives
+"""
+
+import fcntl
+import shutil
+import uuid
+from pathlib import Path
+from typing import TextIO
+
+_LOCK = "lock"
+
+
+class Spool:
+    """This process's own folder; it goes with `close`, or when the next process opens one beside it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        root = data_dir / "fetched"
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)  # patients' images lie in it
+        self._root = root / uuid.uuid4().hex
+        self._root.mkdir(mode=0o700)
+        self._lock = (self._root / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        for other in root.iterdir():
+            if other != self._root:
+                _remove_orphan(other)
+
+    def folder(self) -> Path:
+        """A new folder in it; whoever asks removes it after use."""
+        made = self._root / uuid.uuid4().hex
+        made.mkdir(mode=0o700)
+        return made
+
+    def close(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        self._lock.close()
+
+
+def _remove_orphan(folder: Path) -> None:
+    try:
+        lock: TextIO
+        with (folder / _LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # its process lives, or is just making it
+        return
