@@ -1,6 +1,6 @@
 """The door of this room: a result to the DICOM objects that are sent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from dicom_seg.capture import encode_capture
+from dicom_seg.predecessor import Predecessor, predecessors_of
 from dicom_seg.seg import encode_seg
 from dicom_seg.source import SourceHeaders, read_headers
 from dicom_seg.sr import encode_sr
@@ -35,6 +36,7 @@ class Outputs:
 
 
 _ALL = Outputs()
+_MEASUREMENTS, _DIAMETERS = "sr-measurements.dcm", "sr-diameters.dcm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,29 @@ class EncodedObject:
     series_description: str
 
 
-def encode(result: SegmentationResult, started: datetime, wanted: Outputs = _ALL) -> tuple[EncodedObject, ...]:
+def encode(
+    result: SegmentationResult,
+    started: datetime,
+    wanted: Outputs = _ALL,
+    predecessors: Sequence[Predecessor] = (),
+) -> tuple[EncodedObject, ...]:
     """The objects that are wanted of a result, those that others refer to first.
 
     SEG on another series than T1CE needs its masks in `result.native`, the capture `result.panels`. The headers of the
     source series are read again from their files. `started` is when the analysis began (IHE RAD AIR wants it as content
-    date and time), in the time zone of the study's own times. The same result and time give the same bytes. Raises
-    OutputRefused where a source file is gone.
+    date and time), in the time zone of the study's own times. `predecessors` are the study's earlier reports, which
+    the new ones name. The same result, time and predecessors give the same bytes. Raises OutputRefused where a source
+    file is gone.
     """
     # pydicom's complaints about a scanner's values quote them: a birth date would stand in the log.
     with disable_value_validation():
-        return tuple(_encode_wanted(result, started, wanted))
+        return tuple(_encode_wanted(result, started, wanted, predecessors))
 
 
-def _encode_wanted(result: SegmentationResult, started: datetime, wanted: Outputs) -> Iterator[EncodedObject]:
+def _encode_wanted(
+    result: SegmentationResult, started: datetime, wanted: Outputs, predecessors: Sequence[Predecessor]
+) -> Iterator[EncodedObject]:
+    reports = [_MEASUREMENTS] * wanted.measurements + [_DIAMETERS] * bool(wanted.diameters and result.diameters)
     source = read_headers(result.source(Role.T1CE))
     if Role.T1CE in wanted.seg_on:
         seg = encode_seg(result, result.on_t1ce(), source, started)
@@ -72,9 +83,11 @@ def _encode_wanted(result: SegmentationResult, started: datetime, wanted: Output
             yield _named(encode_seg(result, on, headers, started), f"seg-{on.role.lower()}.dcm")
     if wanted.measurements:
         library = [_middle(taken) for taken in result.sources]
-        yield _named(encode_sr(result, source, library, seg, started), "sr-measurements.dcm")
-    if wanted.diameters and result.diameters:
-        yield _named(encode_diameters(result, source, started), "sr-diameters.dcm")
+        earlier = predecessors_of(_MEASUREMENTS, predecessors, reports)
+        yield _named(encode_sr(result, source, library, seg, started, earlier), _MEASUREMENTS)
+    if _DIAMETERS in reports:
+        earlier = predecessors_of(_DIAMETERS, predecessors, reports)
+        yield _named(encode_diameters(result, source, started, earlier), _DIAMETERS)
     if wanted.capture:
         for number, dataset in enumerate(encode_capture(result, source, started), 1):
             yield _named(dataset, f"capture-{number:02}.dcm")

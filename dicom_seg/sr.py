@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_seg import codes
+from dicom_seg.predecessor import Predecessor
 from dicom_seg.source import SourceHeaders
 from dicom_seg.sr_document import (
     ReportContent,
@@ -39,7 +40,12 @@ SERIES = ReportSeries(8002, "measurements", "Glioma measurements", codes.ONCOLOG
 
 
 def encode_sr(
-    result: SegmentationResult, source: SourceHeaders, library: Sequence[SourceHeaders], seg: Dataset, started: datetime
+    result: SegmentationResult,
+    source: SourceHeaders,
+    library: Sequence[SourceHeaders],
+    seg: Dataset,
+    started: datetime,
+    predecessors: Sequence[Predecessor] = (),
 ) -> Dataset:
     """The measurements of all labels as SR-A.
 
@@ -51,6 +57,7 @@ def encode_sr(
         groups=[_group(measurement, result, source, seg) for measurement in result.measurements],
         library=library,
         evidence=_evidence(result, source, seg),
+        predecessors=predecessors,
     )
     return encode_report(content, SERIES, result, source, started)
 

@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_seg import codes
+from dicom_seg.predecessor import Predecessor
 from dicom_seg.source import SourceHeaders, SourcePlane
 from dicom_seg.sr_document import (
     ReportContent,
@@ -43,7 +44,12 @@ from pipeline.volume import Geometry
 SERIES = ReportSeries(8005, "diameters", "Glioma diameters", codes.IMAGING_MEASUREMENT_REPORT)
 
 
-def encode_diameters(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Dataset:
+def encode_diameters(
+    result: SegmentationResult,
+    source: SourceHeaders,
+    started: datetime,
+    predecessors: Sequence[Predecessor] = (),
+) -> Dataset:
     """The diameters of a result's measurable enhancing lesions as SR-B. `source` is the headers of the T1CE series.
 
     Only for results that have any. Where no lesion is measurable there is no SR-B: TID 1500 has no way to say so in a
@@ -58,6 +64,7 @@ def encode_diameters(result: SegmentationResult, source: SourceHeaders, started:
             evidence_first(source, source.series_instance_uid, *first),
             *evidence_of(source, source.series_instance_uid, others),
         ],
+        predecessors=predecessors,
     )
     return encode_report(content, SERIES, result, source, started)
 

@@ -21,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
 from dicom_seg.finish import finish
+from dicom_seg.predecessor import Predecessor
 from dicom_seg.source import SourceHeaders
 from dicom_seg.uids import device_uid, result_uid
 from pipeline.result import SegmentationResult
@@ -50,6 +51,8 @@ class ReportContent:
     """Of each the first image enters the image library, kept that small because viewers walk through all of it."""
     evidence: Sequence[Dataset]
     """Every object that took part, made by `evidence_first` and `evidence_of`."""
+    predecessors: Sequence[Predecessor] = ()
+    """Earlier reports of the study that this one takes the place of."""
 
 
 def encode_report(
@@ -63,12 +66,13 @@ def encode_report(
         referenced_images=[_library_image(headers) for headers in content.library],
         title=series.title,
     )
+    uid = result_uid(result, f"SR {series.purpose}")
     dataset = Comprehensive3DSR(
         evidence=content.evidence,
         content=report,
         series_instance_uid=result_uid(result, f"SR series {series.purpose}"),
         series_number=series.number,
-        sop_instance_uid=result_uid(result, f"SR {series.purpose}"),
+        sop_instance_uid=uid,
         instance_number=1,
         manufacturer=equipment.MANUFACTURER,
         manufacturer_model_name=equipment.DEVICE_NAME,
@@ -80,6 +84,7 @@ def encode_report(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=equipment.described(series.description, result.model),
         contributing_equipment=[equipment.contributing_equipment(result.model)],
+        previous_versions=_previous(content.predecessors, uid, source) or None,
         content_date=started.date(),
         content_time=started.time(),
         series_date=started.date(),
@@ -144,6 +149,18 @@ def _observation_context(result: SegmentationResult) -> ObservationContext:
             observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=device
         )
     )
+
+
+def _previous(predecessors: Iterable[Predecessor], uid: str, source: SourceHeaders) -> list[Dataset]:
+    """For PredecessorDocumentsSequence (PS3.3 C.17.2); a report that is made once more is not its own predecessor."""
+    items = []
+    for each in predecessors:
+        if each.sop_instance_uid != uid:
+            item = Dataset()
+            item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, each.series_instance_uid
+            item.SOPClassUID, item.SOPInstanceUID = each.sop_class_uid, each.sop_instance_uid
+            items.append(item)
+    return items
 
 
 def _library_image(headers: SourceHeaders) -> Dataset:

@@ -2,9 +2,10 @@
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 
 from models.labels import Label
-from pipeline.result import ModelIdentity, SegmentationResult
+from pipeline.result import ModelIdentity, SegmentationResult, SourceSeries
 
 _NAMESPACE = uuid.UUID("7841dd9c-f64b-400d-a2a7-f9476a0ea561")
 """Ours alone; changing it would change every UID that the node ever wrote."""
@@ -20,11 +21,16 @@ def result_uid(result: SegmentationResult, purpose: str) -> str:
 
     A retry of the same work therefore replaces what it wrote before instead of adding a second copy.
     """
+    return derive_uid(purpose, result.study_instance_uid, images_sha256(result.sources), result.model.sha256)
+
+
+def images_sha256(sources: Sequence[SourceSeries]) -> str:
+    """What a result is computed from: the images of each role. With study and model it stands for the result."""
     images = hashlib.sha256()
-    for source in sorted(result.sources, key=lambda source: source.role):
+    for source in sorted(sources, key=lambda source: source.role):
         for frame in source.frames:
             images.update(f"{source.role} {frame.sop_instance_uid} {frame.number}\n".encode())
-    return derive_uid(purpose, result.study_instance_uid, images.hexdigest(), result.model.sha256)
+    return images.hexdigest()
 
 
 def tracking_uid(result: SegmentationResult, label: Label) -> str:

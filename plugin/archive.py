@@ -1,6 +1,7 @@
 """Instances on disk, as they were received. Knows files and UIDs; no network, no database, no pixels.
 
     archive/<study UID>/<series UID>/<SOP instance UID>.dcm
+    archive/<study UID>/urgent                                   where the study is to go first
 
 An instance is there when its final name is there: it is written to `incoming/` as it comes, synced, linked to its name
 and the folders are synced. What stands in `incoming/` at a start was never acknowledged and is removed.
@@ -8,6 +9,7 @@ and the folders are synced. What stands in `incoming/` at a start was never ackn
 
 import filecmp
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -19,6 +21,10 @@ from typing import Protocol
 
 from plugin.incoming import IncomingFile, NoRoom, full_disk_is_no_room
 
+_LOG = logging.getLogger(__name__)
+
+URGENT_MARK = "urgent"
+"""A file in a study's folder, where the study is to go first."""
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are let pass: they do no harm in a file's name.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -79,6 +85,12 @@ class Archive(Protocol):
     def first_received(self, study_instance_uid: str) -> float | None:
         """When the study got its first instance, seconds since 1970; None where the study is not there."""
 
+    def is_urgent(self, study_instance_uid: str) -> bool:
+        """Whether the study is marked as urgent."""
+
+    def mark_urgent(self, study_instance_uid: str) -> None:
+        """Mark a study of which there are instances as urgent, as long as they are there."""
+
     def begin(self) -> IncomingFile:
         """A new file to write an instance to. Raises NoRoom."""
 
@@ -122,6 +134,10 @@ class EmbeddedArchive:
         """The study's instances, sorted by path."""
         return tuple(sorted(self._study(study_instance_uid).glob("*/*.dcm")))
 
+    def path(self, key: InstanceKey) -> Path:
+        """Where an instance lies, or would."""
+        return self._study(key.study_instance_uid) / key.series_instance_uid / f"{key.sop_instance_uid}.dcm"
+
     def last_received(self, study_instance_uid: str) -> float | None:
         """From the series folders' times: they change with each instance that is linked into them."""
         times = [entry.stat().st_mtime for entry in self._series(study_instance_uid)]
@@ -131,14 +147,28 @@ class EmbeddedArchive:
         """From the files' times."""
         return min((path.stat().st_mtime for path in self.files(study_instance_uid)), default=None)
 
+    def is_urgent(self, study_instance_uid: str) -> bool:
+        """By a file beside the series' folders."""
+        return (self._study(study_instance_uid) / URGENT_MARK).exists()
+
+    def mark_urgent(self, study_instance_uid: str) -> None:
+        """Durable when this returns. A disk that does not take the mark is logged only: the instances are kept."""
+        study = self._study(study_instance_uid)
+        try:
+            if not (study / URGENT_MARK).exists():
+                (study / URGENT_MARK).touch(mode=0o600)
+                _sync_folder(study)
+        except OSError as exc:
+            _LOG.warning("study %s is urgent, which could not be noted (%s)", study_instance_uid, exc.strerror)
+
     def begin(self) -> IncomingFile:
         """A new file in `incoming/`, which is on the archive's file system. Raises NoRoom."""
         return IncomingFile(self._incoming / f"{uuid.uuid4().hex}.part", self._require_room)
 
     def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
         """Keep an instance: sync, link, sync the folders. `incoming` is used up. Raises NoRoom."""
-        series = self._study(key.study_instance_uid) / key.series_instance_uid
-        final = series / f"{key.sop_instance_uid}.dcm"
+        final = self.path(key)
+        series = final.parent
         try:
             incoming.sync()
             with full_disk_is_no_room():

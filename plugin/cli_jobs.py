@@ -99,7 +99,7 @@ def _jobs_table(found: "tuple[JobLine, ...]") -> Table:
     for each in found:
         table.add_row(
             each.key,
-            each.state,
+            f"{each.state}, urgent" if each.urgent else each.state,
             _text(each.image_count),
             str(each.attempts),
             each.created_at,
@@ -115,8 +115,14 @@ def _print_job(found: "JobDetail") -> None:
     print(f"Job: {job.key}")
     print(f"Study: {job.study_instance_uid}, {_text(job.image_count) or 'unknown number of'} images")
     print(f"State: {job.state}{f' ({job.reason})' if job.reason else ''}")
+    if job.urgent:
+        print("Urgent: yes")
     if job.superseded_by:
         print(f"Superseded by: {job.superseded_by}")
+    for key in found.supersedes:
+        print(f"Supersedes: {key}")
+    if job.same_as:
+        print(f"Result as of: {job.same_as}")
     print(f"Tries: {job.attempts}")
     print(f"Queued: {job.created_at}; begun: {job.started_at or 'not yet'}; ended: {job.finished_at or 'not yet'}")
     print(f"Model: sha256 {found.model_sha256}")

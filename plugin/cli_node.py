@@ -158,7 +158,8 @@ def _print_status(found: "Status") -> None:
     if not found.database_answers:
         print("Jobs: the database does not answer")
     else:
-        print("Jobs: " + (", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "none"))
+        urgent = f" ({found.urgent_waiting} of those that wait are urgent)" if found.urgent_waiting else ""
+        print("Jobs: " + (", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "none") + urgent)
     if found.destinations:
         table = Table("Destination", "Objects", "Last error")
         for each in found.destinations:

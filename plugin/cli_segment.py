@@ -1,6 +1,7 @@
 """The command `glionode segment`: a folder of DICOM to SEG, SR and report, with no server and no database."""
 
 import logging
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +91,7 @@ def site_rules(config: Path | None) -> "Rules":
 
 
 def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
+    from plugin.past import Past
     from plugin.stopwatch import STEPS, Stopwatch
     from plugin.worker import defect_report, leave_failure, process_study
 
@@ -100,7 +102,7 @@ def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report
             folder = out if len(found.studies) == 1 else out / study.study_instance_uid
             watch = Stopwatch(display.step)
             try:
-                reports.append(process_study(study, workshop, folder, watch))
+                reports.append(process_study(study, workshop, folder, watch, Past(datetime.now().astimezone())))
             except Exception as exc:
                 logger.info("study %s", study.study_instance_uid, exc_info=exc)
                 reports.append(leave_failure(defect_report(study, workshop, watch, exc), folder))

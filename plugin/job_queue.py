@@ -5,6 +5,7 @@ Every change is one transaction: decide with `jobs.next_action`, write, commit. 
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +14,8 @@ from procrastinate import App, SyncPsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, NoResult
 from procrastinate.jobs import Status
 
-from plugin import audit
-from plugin.audit import About, Audited
 from plugin.database import Database
+from plugin.job_rows import WITHOUT_RESULT, locked, select, select_all, supersede, write
 from plugin.jobs import (
     OPEN,
     Action,
@@ -35,6 +35,7 @@ from plugin.jobs import (
     WorkerLost,
     next_action,
 )
+from plugin.past import Past, read_past
 from plugin.stalled_jobs import end_entry, stalled_jobs
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ HEARTBEAT_S = 5.0
 STALLED_AFTER_S = 20.0
 """Four missed heartbeats: a worker on another host is taken for dead."""
 
-_COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble"
+_SWEEP_LOCK = 0x676C6973
+""""glis": one process at a time looks for jobs that were lost."""
+
+_URGENT_FIRST = {False: 0, True: 10}
+"""Priority in procrastinate's queue, highest first; jobs of one priority go in the order in which they came."""
 
 Connection = psycopg.Connection[Any]
 AlsoWrite = Callable[[Connection], None]
@@ -63,28 +68,29 @@ class JobQueue:
     def add(self, job: Job, again: bool = False) -> bool:
         """Queue a job unless its study was queued or done with the same instances, whatever the model was then.
 
-        With `again` only one that waits or runs is in its way. Waiting jobs with fewer instances of the study are
-        superseded. Returns whether it was added.
+        With `again` only one that waits or runs is in its way, and no earlier result of the study stands. Waiting jobs
+        with fewer instances of the study are superseded. An urgent job that is in its own way goes first from now on.
+        Returns whether it was added.
         """
         in_its_way = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
-        return self._insert(job, in_its_way, self._defer)
+        return self._insert(job, in_its_way, self._defer, forget_results=again)
 
     def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
         """Write down the outcome of a study that needs no worker. Returns whether it was added."""
 
         def finish(connection: Connection, job: Job) -> None:
-            self._write(connection, job, Record(state, reason), None)
+            write(connection, job, Record(state, reason), None)
 
         return self._insert(job, frozenset(JobState) - {JobState.SUPERSEDED}, finish)
 
     def change(self, key: str, wish: Retried | Cancelled) -> Action:
         """Do what a person wants of a job; returns what was done, `Leave` where its state does not allow it."""
         with self._database.pool.connection() as connection:
-            job = _locked(connection, key)
+            job = locked(connection, key)
             if job is None:
                 return Leave()
             action = next_action(job, wish)
-            self._write(connection, job, action, None)
+            write(connection, job, action, None)
             if isinstance(action, Restart):
                 self._defer(connection, job)
         return action
@@ -92,35 +98,40 @@ class JobQueue:
     def take(self, key: str) -> Job | None:
         """A worker begins: the job, or None where there is nothing left to do."""
         with self._database.pool.connection() as connection:
-            job = _locked(connection, key)
+            job = locked(connection, key)
             if job is None:
                 return None
             action = next_action(job, Taken())
-            self._write(connection, job, action, None)
+            write(connection, job, action, None)
             return job if isinstance(action, Run) else None
 
     def finish(self, job: Job, outcome: Finished, results_path: str | None, also: AlsoWrite) -> None:
         """Write down what a job came to, and `also` what follows from it, in one transaction. Idempotent."""
         with self._database.pool.connection() as connection:
-            current = _locked(connection, job.key)
+            current = locked(connection, job.key)
             if current is None:
                 return
             action = next_action(current, outcome)
             if isinstance(action, Record):
                 also(connection)
-            self._write(connection, current, action, results_path)
+            write(connection, current, action, results_path)
 
     def outdate(self, job: Job) -> None:
         """More instances of the study came before its job was begun; the next look at the study adds a new one."""
         with self._database.pool.connection() as connection:
-            current = _locked(connection, job.key)
+            current = locked(connection, job.key)
             if current is not None:
-                self._write(connection, current, next_action(current, Outdated()), None)
+                write(connection, current, next_action(current, Outdated()), None)
+
+    def past(self, job: Job) -> Past:
+        """What came before a job of the database."""
+        with self._database.pool.connection() as connection:
+            return read_past(connection, job)
 
     def peek(self, key: str) -> Job | None:
         """The job as it stands; None where there is none."""
         with self._database.pool.connection() as connection:
-            return _select(connection, "WHERE key = %s", (key,))
+            return select(connection, "WHERE key = %s", (key,))
 
     def note_trouble(self, key: str, trouble: str) -> None:
         """Remember of a job why its worker is ended, in case that it is not tried again."""
@@ -141,8 +152,28 @@ class JobQueue:
     def take_over(self, seconds_since_heartbeat: float) -> int:
         """Put back the jobs of workers that are gone, and those that the queue lost. Returns how many.
 
-        A worker is gone when its last heartbeat is older than that; 0 says that no worker is alive.
+        A worker is gone when its last heartbeat is older than that; 0 says that no worker is alive. Where another
+        process is at it, nothing is done: two with one list would put back a job that the first of them has given away.
         """
+        with self._database.pool.connection() as connection:
+            # A process that is cut off while it holds the lock loses it.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")
+            row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,)).fetchone()
+            return self._take_over(seconds_since_heartbeat) if row and row[0] else 0
+
+    def give_back(self, key: str) -> None:
+        """What it takes to run a job is out of reach, or its worker has to end: it waits, and that was no attempt.
+
+        The next `take_over` queues it when its worker has let go of it.
+        """
+        with self._database.pool.connection() as connection:
+            connection.execute(
+                "UPDATE glionode_jobs SET state = %s, attempts = greatest(attempts - 1, 0) "
+                "WHERE key = %s AND state = %s",
+                (JobState.QUEUED, key, JobState.RUNNING),
+            )
+
+    def _take_over(self, seconds_since_heartbeat: float) -> int:
         stalled = stalled_jobs(self._database.url, QUEUE, seconds_since_heartbeat)
         count = sum(self._lost(key, queue_id) for key, queue_id in stalled)
         with self._database.pool.connection() as connection:
@@ -151,7 +182,13 @@ class JobQueue:
             ).fetchall()
         return count + sum(self._lost(key, None) for key, queue_id in rows if not self._in_queue(queue_id))
 
-    def _insert(self, job: Job, in_its_way: frozenset[JobState], then: Callable[[Connection, Job], None]) -> bool:
+    def _insert(
+        self,
+        job: Job,
+        in_its_way: frozenset[JobState],
+        then: Callable[[Connection, Job], None],
+        forget_results: bool = False,
+    ) -> bool:
         with self._database.pool.connection() as connection:
             # Two listeners may look at one study at the same time.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (job.study_instance_uid,))
@@ -161,33 +198,54 @@ class JobQueue:
                 (job.study_instance_uid, job.instances_sha256, list(in_its_way)),
             ).fetchone()
             if known:
+                if job.urgent:
+                    self._lift(connection, job.study_instance_uid)
                 return False
-            for older in _select_all(connection, "WHERE study_instance_uid = %s FOR UPDATE", (job.study_instance_uid,)):
-                self._write(connection, older, next_action(older, Outdated()), None)
-            connection.execute(
-                "UPDATE glionode_jobs SET superseded_by = %s WHERE study_instance_uid = %s AND superseded_by IS NULL",
-                (job.key, job.study_instance_uid),
-            )
+            if forget_results:
+                connection.execute(
+                    "UPDATE glionode_jobs SET images_sha256 = NULL WHERE study_instance_uid = %s",
+                    (job.study_instance_uid,),
+                )
+            for older in select_all(connection, "WHERE study_instance_uid = %s FOR UPDATE", (job.study_instance_uid,)):
+                write(connection, older, next_action(older, Outdated()), None)
+            supersede(connection, job, WITHOUT_RESULT)
             connection.execute(
                 "INSERT INTO glionode_jobs "
-                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, state) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
-                "SET superseded_by = NULL, purged_at = NULL",
+                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, state) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
+                "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
-                    *(job.image_count, JobState.QUEUED),
+                    *(job.image_count, job.urgent, JobState.QUEUED),
                 ),
             )
-            current = _locked(connection, job.key)
+            current = locked(connection, job.key)
             assert current is not None, "it was just put there"
-            self._write(connection, current, next_action(current, Forced()), None)
+            write(connection, current, next_action(current, Forced()), None)
             then(connection, job)
         return True
+
+    def _lift(self, connection: Connection, study: str) -> None:
+        """Let the study's open jobs go before those that are not urgent; one that runs, if it has to wait again."""
+        where = "WHERE study_instance_uid = %s AND NOT urgent AND state = ANY(%s) FOR UPDATE"
+        for job in select_all(connection, where, (study, list(OPEN))):
+            connection.execute("UPDATE glionode_jobs SET urgent = true WHERE key = %s", (job.key,))
+            row = connection.execute("SELECT queue_id FROM glionode_jobs WHERE key = %s", (job.key,)).fetchone()
+            # procrastinate changes the priority of no entry that waits, so another takes its place.
+            cancel = self._app.job_manager.cancel_job_by_id
+            if row and row[0] and cancel(row[0], delete_job=True, connection=connection):
+                self._defer(connection, replace(job, urgent=True))
+                _LOG.info("job %s is urgent now", job.key)
 
     def _defer(self, connection: Connection, job: Job) -> None:
         # lock: two jobs of one study never run at a time; queueing lock: a job never waits twice.
         deferrer = self._app.configure_task(
-            TASK, queue=QUEUE, lock=job.study_instance_uid, queueing_lock=job.key, connection=connection
+            TASK,
+            queue=QUEUE,
+            lock=job.study_instance_uid,
+            queueing_lock=job.key,
+            priority=_URGENT_FIRST[job.urgent],
+            connection=connection,
         )
         queue_id: int | None
         try:
@@ -201,16 +259,17 @@ class JobQueue:
     def _lost(self, key: str, queue_id: int | None) -> bool:
         """Act on the loss of a job's worker; `queue_id` is the queue's entry that it had in hand, if there is one."""
         with self._database.pool.connection() as connection:
-            job = _locked(connection, key)
+            job = locked(connection, key)
             if queue_id is not None and self._waits_anew(connection, key, queue_id):
                 job = None
             action = next_action(job, WorkerLost()) if job is not None else Leave()
             if job is not None:
-                self._write(connection, job, action, None)
+                write(connection, job, action, None)
                 if isinstance(action, Requeue) and queue_id is None:
                     self._defer(connection, job)
         if queue_id is not None and isinstance(action, Requeue):
-            self._app.job_manager.retry_job_by_id(queue_id, retry_at=datetime.now(UTC))
+            priority = _URGENT_FIRST[job is not None and job.urgent]
+            self._app.job_manager.retry_job_by_id(queue_id, retry_at=datetime.now(UTC), priority=priority)
         elif queue_id is not None:
             end_entry(self._database.url, queue_id)
         if isinstance(action, Requeue):
@@ -231,44 +290,3 @@ class JobQueue:
             return self._app.job_manager.get_job_status(queue_id) in (Status.TODO, Status.DOING)
         except NoResult:
             return False
-
-    def _write(self, connection: Connection, job: Job, action: Action, results_path: str | None) -> None:
-        match action:
-            case Run(attempt):
-                connection.execute(
-                    "UPDATE glionode_jobs SET state = %s, attempts = %s, started_at = now() WHERE key = %s",
-                    (JobState.RUNNING, attempt, job.key),
-                )
-            case Requeue():
-                connection.execute("UPDATE glionode_jobs SET state = %s WHERE key = %s", (JobState.QUEUED, job.key))
-            case Restart():
-                connection.execute(
-                    "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, trouble = NULL, "
-                    "results_path = NULL, started_at = NULL, finished_at = NULL WHERE key = %s",
-                    (JobState.QUEUED, job.key),
-                )
-            case Record(state, reason):
-                connection.execute(
-                    "UPDATE glionode_jobs SET state = %s, reason = %s, results_path = %s, finished_at = now() "
-                    "WHERE key = %s",
-                    (state, reason, results_path, job.key),
-                )
-                detail = f"{state}: {reason}" if reason else state.value
-                audit.record(connection, Audited.ENDED, About(job.study_instance_uid, job.key), detail)
-
-
-def _locked(connection: Connection, key: str) -> Job | None:
-    return _select(connection, "WHERE key = %s FOR UPDATE", (key,))
-
-
-def _select(connection: Connection, where: str, values: tuple[object, ...]) -> Job | None:
-    found = _select_all(connection, where, values)
-    return found[0] if found else None
-
-
-def _select_all(connection: Connection, where: str, values: tuple[object, ...]) -> list[Job]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM glionode_jobs {where}", values).fetchall()
-    return [
-        Job(key, study, instances, model, JobState(state), attempts, count, trouble)
-        for key, study, instances, model, state, attempts, count, trouble in rows
-    ]

@@ -35,8 +35,12 @@ class JobLine:
     created_at: str
     started_at: str | None
     finished_at: str | None
+    urgent: bool
+    """Whether it goes before those that are not."""
     superseded_by: str | None
-    """The key of the job that more instances of the study made."""
+    """The key of the job that took its place, with more instances of the study."""
+    same_as: str | None
+    """The key of the job whose result stands, where this one is unchanged."""
     purged_at: str | None
     """When its images and results were removed."""
     objects: dict[str, int]
@@ -74,6 +78,8 @@ class JobDetail:
     job: JobLine
     model_sha256: str
     results_path: str | None
+    supersedes: tuple[str, ...]
+    """Keys of the jobs whose place it took, oldest first."""
     chosen: tuple[ChosenSeries, ...]
     outputs: tuple[Output, ...]
     audit: tuple[AuditEntry, ...]
@@ -138,11 +144,15 @@ def show_job(connection: Connection, name: str) -> JobDetail:
             "SELECT * FROM glionode_outbox WHERE job_key = %s ORDER BY path, sop_instance_uid, destination", (key,)
         )
         rows = cursor.fetchall()
+        cursor.execute("SELECT key FROM glionode_jobs WHERE superseded_by = %s ORDER BY created_at, key", (key,))
+        supersedes = tuple(str(each["key"]) for each in cursor.fetchall())
     folder = row["results_path"]
     report = read_report(Path(folder)) if folder else ReadReport()
     classes = {each.file: each.sop_class_uid for each in report.written}
     entries = entries_of(connection, key, row["study_instance_uid"])
-    return JobDetail(_line(row), row["model_sha256"], folder, report.chosen, _outputs(rows, classes), entries)
+    return JobDetail(
+        _line(row), row["model_sha256"], folder, supersedes, report.chosen, _outputs(rows, classes), entries
+    )
 
 
 def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Output, ...]:
@@ -175,7 +185,9 @@ def _line(row: dict[str, Any]) -> JobLine:
         created_at=row["created_at"].isoformat(timespec="seconds"),
         started_at=_iso(row["started_at"]),
         finished_at=_iso(row["finished_at"]),
+        urgent=row["urgent"],
         superseded_by=row["superseded_by"],
+        same_as=row["same_as"],
         purged_at=_iso(row["purged_at"]),
         objects=row["objects"],
     )

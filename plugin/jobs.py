@@ -1,6 +1,6 @@
 """What a job is and what happens to it next. Pure: no database, no clock, no DICOM.
 
-queued ──taken──> running ──finished──> segmented | not_eligible | failed
+queued ──taken──> running ──finished──> segmented | unchanged | not_eligible | failed
   ^                  │
   ├──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
   ├──retried── failed | cancelled
@@ -30,6 +30,8 @@ class JobState(StrEnum):
     """More instances of its study came before it was run; a newer job has them."""
     CANCELLED = "cancelled"
     """A person wanted it to end."""
+    UNCHANGED = "unchanged"
+    """What came late is nothing that is computed from; the result of an earlier job stands."""
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
@@ -50,6 +52,8 @@ class Job:
     """How many instances those are; None for a job of an older version."""
     trouble: str | None = None
     """Why its worker was ended the last time, a clause; None where that is not known."""
+    urgent: bool = False
+    """Whether it goes before those that are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Finished:
     """The pipeline came to an end with the study."""
 
     status: str
-    """"segmented", "not_eligible" or "failed"."""
+    """"segmented", "unchanged", "not_eligible" or "failed"."""
     reason: str | None
 
 
@@ -154,10 +158,10 @@ def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for ea
             return Record(JobState.CANCELLED, None)
 
 
-def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str) -> Job:
+def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str, urgent: bool = False) -> Job:
     """The job of a study with these instances and this model; same inputs, same key, in whatever order they come."""
     uids = sorted(sop_instance_uids)
     instances = hashlib.sha256("\n".join(uids).encode()).hexdigest()
     digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
     key = f"{study_instance_uid}-{digest[:16]}"
-    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids))
+    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids), urgent=urgent)

@@ -74,9 +74,10 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
     quarantine = Quarantine(
         quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
     )
+    urgent = frozenset(settings.urgent_ae_titles)
     server = ae.make_server(
         (settings.host, settings.port),
-        evt_handlers=[(evt.EVT_C_STORE, handle_store, [archive, quarantine, on_stored])],
+        evt_handlers=[(evt.EVT_C_STORE, handle_store, [archive, quarantine, urgent, on_stored])],
         server_class=AssociationServer,
         reception=reception,
     )

@@ -16,7 +16,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from plugin import audit
-from plugin.archive import EmbeddedArchive, is_uid, results_root
+from plugin.archive import URGENT_MARK, EmbeddedArchive, is_uid, results_root
 from plugin.audit import About, Audited
 from plugin.jobs import JobState, new_job
 from plugin.purge_rules import DELIVERED, JobFacts, StudyFacts, why_kept, why_kept_though_named
@@ -164,4 +164,6 @@ def _put_back(taken: Path, folder: Path) -> None:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.exists():
             path.rename(place)
+    if (taken / URGENT_MARK).exists() and folder.is_dir():
+        (folder / URGENT_MARK).touch(mode=0o600)
     shutil.rmtree(taken)

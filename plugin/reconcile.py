@@ -37,7 +37,8 @@ class Reconciler:
         self._model_sha256 = model_sha256
         self._touched: set[str] = set()
         self._lock = threading.Lock()
-        self._settled: dict[str, float] = {}
+        self._settled: dict[str, tuple[float, bool]] = {}
+        """When the last instance came that there is a job for, and whether it is urgent."""
         self._next_scan = 0.0
 
     def touch(self, study_instance_uid: str) -> None:
@@ -79,18 +80,22 @@ class Reconciler:
     def _reconcile(self, study: str, now: float) -> bool:
         """Give a study its job if it is ready; False if it has to be looked at again."""
         last, first = self._archive.last_received(study), self._archive.first_received(study)
-        if last is None or first is None or self._settled.get(study) == last:
+        if last is None or first is None:
+            return True
+        urgent = self._archive.is_urgent(study)
+        if self._settled.get(study) == (last, urgent):
             return True
         if not is_ready(first, last, now, self._settings):
             return False
         inputs = read_inputs(self._archive, study)
-        job = new_job(study, inputs.sop_instance_uids, self._model_sha256)
+        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, urgent)
         if inputs.paths:
             added = self._queue.add(job)
         else:
             reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
             added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
         if added:
-            _LOG.info("study %s is complete with %d MR images: job %s", study, len(inputs.paths), job.key)
-        self._settled[study] = last
+            how = ", urgent" if urgent else ""
+            _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, job.key)
+        self._settled[study] = (last, urgent)
         return True

@@ -16,6 +16,8 @@ class Status(StrEnum):
     SEGMENTED = "segmented"
     NOT_ELIGIBLE = "not_eligible"
     FAILED = "failed"
+    UNCHANGED = "unchanged"
+    """An earlier result was computed from just these images; it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class OutputReport:
     path: str
     """Relative to the folder of the report."""
     sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
     series_description: str
 
 
@@ -61,6 +65,10 @@ class Report:
     labels: tuple[LabelMeasurement, ...] = ()
     timings: tuple[StepTime, ...] = ()
     outputs: tuple[OutputReport, ...] = ()
+    images_sha256: str | None = None
+    """What was computed from, see `dicom_seg.uids.images_sha256`; None where it did not come to that."""
+    same_as: str | None = None
+    """Key of the job whose result stands, where this one is `unchanged`."""
 
     def to_json(self) -> str:
         """The text of `report.json`."""
@@ -79,10 +87,9 @@ class Report:
             "alignment": {entry.role.value: _alignment(entry) for entry in self.alignment},
             "labels": {entry.label.name: _label(entry) for entry in self.labels},
             "timings_s": {entry.step: round(entry.seconds, 3) for entry in self.timings},
-            "outputs": [
-                {"path": each.path, "sop_class_uid": each.sop_class_uid, "series_description": each.series_description}
-                for each in self.outputs
-            ],
+            "outputs": [_output(each) for each in self.outputs],
+            "images_sha256": self.images_sha256,
+            "same_as": self.same_as,
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -92,6 +99,16 @@ def _role(entry: RoleReport) -> dict[str, Any]:
         "series_instance_uid": entry.series_instance_uid,
         "series_description": entry.series_description,
         "why": list(entry.why),
+    }
+
+
+def _output(entry: OutputReport) -> dict[str, str]:
+    return {
+        "path": entry.path,
+        "sop_class_uid": entry.sop_class_uid,
+        "sop_instance_uid": entry.sop_instance_uid,
+        "series_instance_uid": entry.series_instance_uid,
+        "series_description": entry.series_description,
     }
 
 

@@ -23,6 +23,9 @@ class WrittenFile:
     file: str
     """Relative to the folder."""
     sop_class_uid: str
+    sop_instance_uid: str = ""
+    """Empty in a report of an older version, as is the series."""
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class ReadReport:
 
     chosen: tuple[ChosenSeries, ...] = ()
     written: tuple[WrittenFile, ...] = ()
+    images_sha256: str | None = None
+    """What was computed from; None where it did not come to that."""
+    same_as: str | None = None
+    """Key of the job whose result stands instead of a new one."""
 
 
 def read_report(folder: Path) -> ReadReport:
@@ -41,7 +48,15 @@ def read_report(folder: Path) -> ReadReport:
             tuple(
                 ChosenSeries(str(role), str(entry["series_instance_uid"])) for role, entry in document["roles"].items()
             ),
-            tuple(WrittenFile(str(each["path"]), str(each["sop_class_uid"])) for each in document["outputs"]),
+            tuple(
+                WrittenFile(
+                    *(str(each["path"]), str(each["sop_class_uid"])),
+                    *(str(each.get("sop_instance_uid", "")), str(each.get("series_instance_uid", ""))),
+                )
+                for each in document["outputs"]
+            ),
+            document.get("images_sha256"),
+            document.get("same_as"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ReadReport()

@@ -59,6 +59,8 @@ class Status:
     database_answers: bool
     jobs: dict[str, int]
     """Jobs by state; states without jobs are left out. Empty where the database does not answer."""
+    urgent_waiting: int
+    """How many of those that wait are urgent."""
     destinations: tuple[DestinationStatus, ...]
     troubles: tuple[Trouble, ...]
     """Latest first."""
@@ -79,6 +81,7 @@ def read_status(settings: Settings) -> Status:
     except PackageBroken as exc:
         model, intended_use = f"unusable: {exc}", None
     jobs: dict[str, int] = {}
+    urgent_waiting = 0
     outbox: dict[str, dict[str, int]] = {}
     errors: dict[str, str] = {}
     troubles: tuple[Trouble, ...] = ()
@@ -87,6 +90,7 @@ def read_status(settings: Settings) -> Status:
         try:
             with connected(database_url(settings)) as pool:
                 jobs, outbox, errors, troubles = _read(pool)
+                urgent_waiting = _urgent_waiting(pool)
                 answers = True
         except DatabaseUnavailable as exc:
             troubles = (Trouble("database", str(exc), ""),)
@@ -101,6 +105,7 @@ def read_status(settings: Settings) -> Status:
         refused=read_refusals(settings.data_dir),
         database_answers=answers,
         jobs=jobs,
+        urgent_waiting=urgent_waiting,
         destinations=_destinations(settings, intended_use, outbox, errors),
         troubles=troubles,
     )
@@ -147,6 +152,12 @@ def _read(
     rows.sort(key=lambda row: row[2], reverse=True)
     troubles = tuple(Trouble(place, message, at.isoformat(timespec="seconds")) for place, message, at in rows)
     return dict(jobs), by_destination, {name: error or "" for name, error in errors}, troubles
+
+
+def _urgent_waiting(pool: ConnectionPool) -> int:
+    with pool.connection() as connection:
+        row = connection.execute("SELECT count(*) FROM glionode_jobs WHERE state = 'queued' AND urgent").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _free_mb(data_dir: Path) -> int:

@@ -4,7 +4,6 @@ import logging
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
+from dicom_seg.uids import images_sha256
 from models.labels import ENHANCING_TUMOUR, LABELS, Role
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
@@ -27,6 +27,7 @@ from pipeline.segment import segment
 from pipeline.study import Series, Study
 from pipeline.volume import IDENTITY, Volume
 from plugin.out_folder import write_out
+from plugin.past import Past
 from plugin.report import OutputReport, Report, RoleReport, Status
 from plugin.stopwatch import Stopwatch
 from plugin.workshop import Workshop
@@ -34,13 +35,13 @@ from plugin.workshop import Workshop
 logger = logging.getLogger(__name__)
 
 
-def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch) -> Report:
+def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch, past: Past) -> Report:
     """Segment `study` and leave SEG, SR and `report.json` in the folder `out`: all of them, or none and a reason.
 
-    A study without the roles is `not_eligible`; a failure with a known cause is `failed` with its sentence. Anything
-    else is a defect of ours and is raised.
+    A study without the roles is `not_eligible`; one of which an earlier result was computed from the same images is
+    `unchanged`, before anything is computed; a failure with a known cause is `failed` with its sentence. Anything else
+    is a defect of ours and is raised.
     """
-    started = datetime.now().astimezone()
     roles: tuple[RoleReport, ...] = ()
     try:
         with watch("choose"):
@@ -48,9 +49,14 @@ def process_study(study: Study, workshop: Workshop, out: Path, watch: Stopwatch)
         if isinstance(selected, NotEligible):
             return _leave(_ended(study, workshop, watch, Status.NOT_ELIGIBLE, selected.reason), (), out)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
-        result = _segment_volumes(study, selected, workshop, watch)
+        with watch("read"):
+            volumes = {role: read_volume(selected.series(role), role) for role in workshop.wanted}
+        sources = _sources(selected, volumes)
+        if (standing := past.standing.get(images_sha256(sources))) is not None:
+            return _leave(replace(_unchanged(study, workshop, watch, standing), roles=roles), (), out)
+        result = _segment_volumes(study, sources, volumes, workshop, watch)
         with watch("encode"):
-            objects = encode(result, started, workshop.outputs)
+            objects = encode(result, past.started, workshop.outputs, past.predecessors)
             if problems := check(objects, result):
                 raise OutputRefused(f"The result failed our own last look and was not kept: {' '.join(problems)}")
         return _leave(_segmented(result, objects, watch), objects, out)
@@ -69,10 +75,14 @@ def defect_report(study: Study, workshop: Workshop, watch: Stopwatch, exc: Excep
     return _ended(study, workshop, watch, Status.FAILED, reason)
 
 
-def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch: Stopwatch) -> SegmentationResult:
+def _segment_volumes(
+    study: Study,
+    sources: tuple[SourceSeries, ...],
+    volumes: Mapping[Role, Volume],
+    workshop: Workshop,
+    watch: Stopwatch,
+) -> SegmentationResult:
     model = workshop.model
-    with watch("read"):
-        volumes = {role: read_volume(selected.series(role), role) for role in workshop.wanted}
     with watch("align"):
         package = model.package
         aligned = align(
@@ -102,7 +112,7 @@ def _segment_volumes(study: Study, selected: Selected, workshop: Workshop, watch
         pictures = panels(volumes, masks, aligned.alignments) if workshop.outputs.capture else None
     return SegmentationResult(
         study_instance_uid=study.study_instance_uid,
-        sources=_sources(selected, volumes),
+        sources=sources,
         alignments=aligned.alignments,
         masks=masks,
         measurements=measurements,
@@ -145,12 +155,23 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], w
         alignment=result.alignments,
         labels=result.measurements,
         timings=watch.times,
-        outputs=tuple(OutputReport(each.file_name, each.sop_class_uid, each.series_description) for each in objects),
+        outputs=tuple(_output(each) for each in objects),
+        images_sha256=images_sha256(result.sources),
     )
+
+
+def _output(each: EncodedObject) -> OutputReport:
+    uids = (str(each.dataset.SOPInstanceUID), str(each.dataset.SeriesInstanceUID))
+    return OutputReport(each.file_name, each.sop_class_uid, *uids, each.series_description)
 
 
 def _role(role: Role, series: Series, why: tuple[str, ...]) -> RoleReport:
     return RoleReport(role, series.series_instance_uid, series.description, why)
+
+
+def _unchanged(study: Study, workshop: Workshop, watch: Stopwatch, standing: str) -> Report:
+    reason = f"The images that came late change nothing of what is computed from; the result of job {standing} stands."
+    return replace(_ended(study, workshop, watch, Status.UNCHANGED, reason), same_as=standing)
 
 
 def _ended(study: Study, workshop: Workshop, watch: Stopwatch, status: Status, reason: str) -> Report:

@@ -28,6 +28,7 @@ from plugin.in_hand import InHandWriter
 from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
 from plugin.jobs import Finished, new_job
 from plugin.logs import set_up_logging
+from plugin.past import Past, explained, remember
 from plugin.report_file import ReadReport, read_report
 from plugin.settings import Settings
 from plugin.study_inputs import read_inputs
@@ -43,7 +44,7 @@ class Outcome(Protocol):
 
     @property
     def status(self) -> str:
-        """ "segmented", "not_eligible" or "failed"."""
+        """ "segmented", "unchanged", "not_eligible" or "failed"."""
 
     @property
     def reason(self) -> str | None:
@@ -57,8 +58,9 @@ class Outcome(Protocol):
 OnStep = Callable[[str], None]
 """Called with the name of a step as it begins."""
 
-SegmentStudy = Callable[[tuple[Path, ...], Path, OnStep], Outcome]
-"""Segments the study of these files and writes its results to a folder, which it makes and completes last."""
+SegmentStudy = Callable[[tuple[Path, ...], Path, Past, OnStep], Outcome]
+"""Segments the study of these files and writes its results to a folder, which it makes and completes last; knows what
+came before."""
 
 SegmentFactory = Callable[[], SegmentStudy]
 """Called once in the worker process: loads the model and returns what segments. It must be picklable."""
@@ -135,21 +137,25 @@ class _Work:
         folder = results_folder(self._settings.data_dir, job.study_instance_uid, key)
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was ended before it was written down
-        finished, objects = self._run(inputs.paths, folder, lambda step: self._in_hand.step(key, step))
+        past = self._queue.past(job)
+        finished, objects = self._run(inputs.paths, folder, past, lambda step: self._in_hand.step(key, step))
+        finished = explained(finished, past)
         self._in_hand.nothing()
 
         def also(connection: Connection) -> None:
             outbox.put(connection, key, objects, self._settings.destinations, self._intended_use)
-            _audit(connection, key, read_report(folder), objects)
+            report = read_report(folder)
+            remember(connection, key, report)
+            _audit(connection, key, report, objects)
 
         self._queue.finish(job, finished, str(folder) if folder.is_dir() else None, also)
         _LOG.info("job %s: %s, %d objects%s", key, finished.status, len(objects), _because(finished.reason))
 
     def _run(
-        self, paths: tuple[Path, ...], folder: Path, on_step: OnStep
+        self, paths: tuple[Path, ...], folder: Path, past: Past, on_step: OnStep
     ) -> tuple[Finished, tuple[outbox.OutgoingObject, ...]]:
         try:
-            outcome = self._segment(paths, folder, on_step)
+            outcome = self._segment(paths, folder, past, on_step)
             objects = tuple(outbox.OutgoingObject(_sop_instance_uid(path), path) for path in outcome.output_paths)
         except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))

@@ -13,8 +13,10 @@ from pipeline.align import AlignSettings
 from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
+from plugin.past import Past
 from plugin.settings import OutputsSettings, Settings
 from plugin.site_rules import SiteRules
+from plugin.stopwatch import Stopwatch
 from plugin.warm_model import WarmModel, warm_model
 
 
@@ -89,25 +91,26 @@ class StudySegmenter:
 
     settings: Settings
 
-    def __call__(self) -> Callable[[Sequence[Path], Path, Callable[[str], None]], StudyOutcome]:
-        """Load the model; the returned function takes a study's files, the folder for its results and who listens
-        to its steps.
+    def __call__(self) -> Callable[[Sequence[Path], Path, Past, Callable[[str], None]], StudyOutcome]:
+        """Load the model; the returned function takes a study's files, the folder for its results, what came before and
+        who listens to its steps.
         """
         workshop = open_workshop(self.settings)
         keep_for_good()
         rules = SiteRules(self.settings.rules_path)
-        return lambda files, out, on_step: _segment_files(files, out, replace(workshop, rules=rules.current()), on_step)
+
+        def segment(files: Sequence[Path], out: Path, past: Past, on_step: Callable[[str], None]) -> StudyOutcome:
+            return _segment_files(files, out, replace(workshop, rules=rules.current()), past, Stopwatch(on_step))
+
+        return segment
 
 
-def _segment_files(
-    files: Sequence[Path], out: Path, workshop: Workshop, on_step: Callable[[str], None]
-) -> StudyOutcome:
+def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop, past: Past, watch: Stopwatch) -> StudyOutcome:
     from pipeline.scan import scan
-    from plugin.stopwatch import Stopwatch
     from plugin.worker import process_study
 
     found = scan(files)
     if not found.studies:
         return StudyOutcome("failed", f"none of {len(files)} files of the study can be read as DICOM", ())
-    report = process_study(found.studies[0], workshop, out, Stopwatch(on_step))
+    report = process_study(found.studies[0], workshop, out, watch, past)
     return StudyOutcome(report.status.value, report.reason, tuple(out / each.path for each in report.outputs))

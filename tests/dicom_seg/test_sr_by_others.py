@@ -7,16 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_seg.encode import encode
-from dicom_seg.source import read_headers
-from dicom_seg.sr_diameters import encode_diameters
+from dicom_seg.predecessor import Predecessor
 from dicom_seg.write import write_dicom
 from models.labels import LABELS, Role
 from pipeline.diameters import lesion_diameters
 
 SHAPE = (5, 41, 46)
 REPORTS = ("measurements", "diameters")
+EARLIER = tuple(
+    Predecessor(f"sr-{name}.dcm", f"1.2.{number}", Comprehensive3DSRStorage, f"1.2.{number}.1")
+    for number, name in enumerate(REPORTS, start=1)
+)
 
 
 def two_lesions() -> np.ndarray:
@@ -38,8 +42,13 @@ def reports(tmp_path, make_result, started):
         result = replace(result, diameters=lesion_diameters(result.masks[0], source.geometry))
         assert len(result.diameters) == 2
         paths = {name: tmp_path / f"{name}.dcm" for name in REPORTS}
-        write_dicom(measurements_of(result, started), paths["measurements"])
-        write_dicom(encode_diameters(result, read_headers(source), started), paths["diameters"])
+        for name, path in paths.items():
+            (report,) = (
+                each.dataset
+                for each in encode(result, started, predecessors=EARLIER)
+                if each.file_name == f"sr-{name}.dcm"
+            )
+            write_dicom(report, path)
         return result, paths
 
     return write

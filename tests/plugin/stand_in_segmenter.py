@@ -18,6 +18,8 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from plugin.past import Past
+
 OUTPUT_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34")
 
 
@@ -32,7 +34,9 @@ class StandIn:
     def __init__(self, orders: Path) -> None:
         self.orders = orders
 
-    def __call__(self, paths: tuple[Path, ...], out: Path, on_step: Callable[[str], None]) -> StandInOutcome:
+    def __call__(
+        self, paths: tuple[Path, ...], out: Path, past: Past, on_step: Callable[[str], None]
+    ) -> StandInOutcome:
         with (self.orders / "log").open("a") as log:
             log.write(f"{os.getpid()} {len(paths)}\n")
         if self._ordered("die"):

@@ -1,6 +1,7 @@
 """The queue on a real PostgreSQL, one for all tests here; each test has studies of its own."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -10,10 +11,13 @@ from procrastinate import PsycopgConnector
 from procrastinate.manager import JobManager
 from psycopg import conninfo
 
+from dicom_seg.predecessor import Predecessor
 from plugin.database import SCHEMA_VERSION, Database, connected, set_up
 from plugin.embedded_postgres import DatabaseUnavailable
-from plugin.job_queue import QUEUE, JobQueue
+from plugin.job_queue import QUEUE, AlsoWrite, JobQueue
 from plugin.jobs import Finished, Job, new_job
+from plugin.past import remember
+from plugin.report_file import ReadReport, WrittenFile
 
 
 @pytest.fixture
@@ -76,18 +80,85 @@ def test_more_instances_supersede_a_waiting_job(database: Database, queue: JobQu
     assert queue.take(new.key) is not None
 
 
-def test_a_finished_job_stays_and_says_what_superseded_it(database: Database, queue: JobQueue) -> None:
-    study = new_study_uid()
-    old, new = job_of(study, "1"), job_of(study, "1", "2")
-    queue.add(old)
-    taken = queue.take(old.key)
+def done(queue: JobQueue, job: Job, status: str, also: AlsoWrite = nothing) -> None:
+    queue.add(job)
+    taken = queue.take(job.key)
     assert taken is not None
-    queue.finish(taken, Finished("segmented", None), "/results", nothing)
-    queue.add(new)
-    assert states(database) == ["segmented", "queued"]
+    queue.finish(taken, Finished(status, None), None, also)
+
+
+def superseded(database: Database, job: Job) -> str | None:
     with database.pool.connection() as connection:
-        row = connection.execute("SELECT superseded_by FROM glionode_jobs WHERE key = %s", (old.key,)).fetchone()
-    assert row == (new.key,)
+        row = connection.execute("SELECT superseded_by FROM glionode_jobs WHERE key = %s", (job.key,)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_a_result_is_superseded_by_a_result_alone(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    first, second, third, fourth = (job_of(study, *"1234"[:count]) for count in (1, 2, 3, 4))
+    done(queue, first, "segmented")
+    for job, status in ((second, "not_eligible"), (third, "unchanged")):
+        done(queue, job, status)
+        assert superseded(database, first) is None
+    assert superseded(database, second) == third.key
+    done(queue, fourth, "segmented")
+    assert states(database) == ["segmented", "not_eligible", "unchanged", "segmented"]
+    assert [superseded(database, job) for job in (first, third, fourth)] == [fourth.key, fourth.key, None]
+
+
+def test_a_job_is_told_what_came_before_it_and_the_same_at_each_try(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    first, second, other_model = job_of(study, "1"), job_of(study, "1", "2"), job_of(study, "1", "2", "3", model="n")
+
+    def report(images: str, number: int) -> AlsoWrite:
+        written = WrittenFile("sr.dcm", "1.2.840.10008.5.1.4.1.1.88.34", f"1.{number}", f"2.{number}")
+        seg = WrittenFile("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", f"3.{number}", f"4.{number}")
+        read = ReadReport(written=(written, seg), images_sha256=images)
+        return lambda connection: remember(connection, keys[number], read)
+
+    keys = {1: first.key, 2: second.key}
+    done(queue, first, "segmented", report("a", 1))
+    queue.add(second)
+    past = queue.past(second)
+    assert dict(past.standing) == {"a": first.key}
+    assert past.predecessors == (Predecessor("sr.dcm", "2.1", "1.2.840.10008.5.1.4.1.1.88.34", "1.1"),)
+    assert past.purged_on is None
+    taken = queue.take(second.key)
+    assert taken is not None
+    assert queue.past(second) == past
+    queue.finish(taken, Finished("segmented", None), None, report("b", 2))
+    assert queue.past(second) == past
+    queue.add(other_model)
+    told = queue.past(other_model)
+    assert told.standing == {}, "another model's results stand for nothing"
+    assert [each.sop_instance_uid for each in told.predecessors] == ["1.2"]
+    queue.outdate(other_model)
+    assert queue.add(second, again=True)
+    assert queue.past(second).standing == {}, "once more means computed once more"
+
+
+def test_an_urgent_job_goes_first_and_lifts_the_one_that_waits(database: Database, queue: JobQueue) -> None:
+    usual, urgent, lifted = (job_of(new_study_uid(), "1") for _ in range(3))
+    for job in (usual, lifted, replace(urgent, urgent=True)):
+        assert queue.add(job)
+    assert not queue.add(replace(lifted, urgent=True)), "it is known"
+    assert not queue.add(replace(lifted, urgent=True)), "nor is it lifted twice"
+    order = [fetch(database) for _ in range(4)]
+    assert [each and each[0] for each in order] == [urgent.key, lifted.key, usual.key, None]
+
+
+def test_a_job_stays_urgent_when_its_worker_is_lost(database: Database, queue: JobQueue) -> None:
+    running, waiting = (job_of(new_study_uid(), "1") for _ in range(2))
+    queue.add(running)
+    queue.add(waiting)
+    assert fetch(database) is not None
+    assert queue.take(running.key) is not None
+    assert not queue.add(replace(running, urgent=True))
+    queue.take_over(0)
+    found = fetch(database)
+    assert found is not None
+    assert found[0] == running.key
 
 
 def test_what_is_finished_is_not_run_again(queue: JobQueue) -> None:

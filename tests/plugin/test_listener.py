@@ -43,7 +43,7 @@ from plugin.c_store import (
     UNUSABLE_UID,
 )
 from plugin.quarantine import count_quarantined, quarantine_folder
-from plugin.received_key import NotADataSet, instance_key
+from plugin.received_key import NotADataSet, read_head
 
 
 def send_bytes(peer: Any, sop_instance_uid: str, content: bytes) -> Dataset:
@@ -200,7 +200,7 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(200)) + deflate.flush()
     tracemalloc.start()
     with pytest.raises(NotADataSet):
-        instance_key(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
+        read_head(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
     assert tracemalloc.get_traced_memory()[1] < 64 << 20
     tracemalloc.stop()
 
@@ -208,7 +208,7 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
 @pytest.mark.parametrize("encoding", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_a_private_transfer_syntax_is_read_whichever_it_resembles(encoding: str) -> None:
     instance = make_instance("1.2.3")
-    key = instance_key(BytesIO(encode(instance, encoding)), "1.2.840.113619.5.2")  # one of GE's
+    key = read_head(BytesIO(encode(instance, encoding)), "1.2.840.113619.5.2").key  # one of GE's
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
@@ -226,7 +226,7 @@ def test_uids_inside_sequences_are_not_taken_for_the_instances(undefined: bool, 
     instance.ReferencedStudySequence = [middle, inner]
     instance["ReferencedStudySequence"].is_undefined_length = undefined
     middle["ReferencedSeriesSequence"].is_undefined_length = undefined
-    key = instance_key(BytesIO(encode(instance, syntax)), syntax)
+    key = read_head(BytesIO(encode(instance, syntax)), syntax).key
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 

@@ -26,14 +26,15 @@ def test_a_full_report() -> None:
         ),
         labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in LABELS),
         timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
-        outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "SEG"),),
+        outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG"),),
+        images_sha256="cd" * 32,
     )
     text = report.to_json()
     assert text.endswith("}\n")
     document = json.loads(text)
     assert list(document) == [
         *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
-        "outputs",
+        *("outputs", "images_sha256", "same_as"),
     ]
     assert document["model"] == {
         "name": "phantom-demo",
@@ -53,6 +54,16 @@ def test_a_full_report() -> None:
     assert document["labels"]["enhancing_tumour"]["adc_1e-6_mm2_per_s"]["mean"] == 1000.0
     assert document["labels"]["flair_hyperintensity"] == {"volume_ml": 12.346, "lesion_count": 2}
     assert document["timings_s"] == {"choose": 0.0, "total": 12.346}
+    assert document["outputs"] == [
+        {
+            "path": "seg.dcm",
+            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4",
+            "sop_instance_uid": "1.2.3.5.1",
+            "series_instance_uid": "1.2.3.5",
+            "series_description": "SEG",
+        }
+    ]
+    assert (document["images_sha256"], document["same_as"]) == ("cd" * 32, None)
 
 
 def test_a_study_that_is_not_eligible() -> None:

@@ -1,6 +1,7 @@
 """What becomes of a study that does not go the whole way. The whole way is walked in tests/end_to_end."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from pipeline.choose import Choice, Selected
 from pipeline.scan import scan
 from plugin.cli import app
+from plugin.past import Past
 from plugin.report import Status
 from plugin.settings import Settings
 from plugin.stopwatch import Stopwatch
@@ -26,7 +28,7 @@ def workshop() -> Workshop:
 def test_a_study_without_the_roles_is_not_eligible_and_says_why(workshop: Workshop, tmp_path: Path) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch())
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), Past(datetime.now(UTC)))
     assert report.status is Status.NOT_ELIGIBLE
     assert report.reason
     assert MARKER not in report.reason
@@ -42,7 +44,7 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
     (study,) = scan([tmp_path / "in"]).studies
     choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in workshop.wanted)
     monkeypatch.setattr("plugin.worker.choose", lambda *_: Selected(choices))
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch())
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), Past(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert report.reason
     assert study.series[0].series_instance_uid in report.reason
@@ -56,7 +58,7 @@ def test_a_report_that_cannot_be_written_is_still_given_back(
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     (tmp_path / "out").write_text("a file where a folder should be")
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch())
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), Past(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert str(tmp_path / "out") in str(report.reason)
 
