@@ -20,6 +20,8 @@ class Audited(StrEnum):
     PRODUCED = "produced"
     ENDED = "ended"
     SENT = "sent"
+    COMMITTED = "committed"
+    """A destination committed to keeping an object."""
     GIVEN_UP = "given up"
     ORDERED = "ordered"
     """A person wanted something by the command line."""

@@ -137,7 +137,7 @@ def _print_job(found: "JobDetail") -> None:
         print(f"{entry.at} {entry.what}{peer}: {entry.detail}")
     if not found.outputs:
         return
-    table = Table("Object", "SOP instance UID", "Destination", "State", "Tries", "Sent", "Last error")
+    table = Table("Object", "SOP instance UID", "Destination", "State", "Tries", "Sent", "Committed", "Last error")
     for output in found.outputs:
         for delivery in output.deliveries or (None,):
             table.add_row(output.file, _text(output.sop_instance_uid), *_delivery(delivery))
@@ -146,12 +146,13 @@ def _print_job(found: "JobDetail") -> None:
 
 def _delivery(delivery: "Delivery | None") -> tuple[str, ...]:
     if delivery is None:
-        return ("none", "", "", "", "")
+        return ("none", "", "", "", "", "")
     return (
         delivery.destination,
         delivery.state,
         str(delivery.attempts),
         _text(delivery.sent_at),
+        _text(delivery.committed_at) or ("waited for" if delivery.asked_again_at else ""),
         _text(delivery.last_error),
     )
 

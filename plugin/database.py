@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -103,6 +103,9 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN images_sha256 text;
     ALTER TABLE glionode_jobs ADD COLUMN same_as text;
     ALTER TABLE glionode_jobs ADD COLUMN reports jsonb;
+    """,
+    9: """
+    ALTER TABLE glionode_outbox ADD COLUMN sop_class_uid text;
     """,
 }
 

@@ -18,8 +18,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from plugin import outbox
+from plugin.destination_loop import run_in_turn
 from plugin.dimse_sender import DimseSender
 from plugin.outbox import OutboxEntry
+from plugin.result_source import DiskResults, ResultSource
 from plugin.sending import NotSent, Outcome, Outgoing, PeerFailed, Sender
 from plugin.settings import AnyDestination, DeliverySettings, StowDestinationSettings
 from plugin.stow_sender import StowSender
@@ -70,9 +72,16 @@ class Deliverer:
     """Sends what is due to one destination, in a thread of its own."""
 
     def __init__(
-        self, url: str, destination: AnyDestination, calling_ae_title: str, settings: DeliverySettings
+        self,
+        url: str,
+        destination: AnyDestination,
+        calling_ae_title: str,
+        settings: DeliverySettings,
+        results: ResultSource | None = None,
     ) -> None:
+        """Without `results` the objects are read from where the outbox says."""
         self._url = url
+        self._results = results or DiskResults()
         self._name = destination.name
         self._commits = not isinstance(destination, StowDestinationSettings) and destination.storage_commitment
         self._sender = make_sender(destination, calling_ae_title, settings.timeout_s)
@@ -81,21 +90,13 @@ class Deliverer:
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop`. What goes wrong is recorded in the outbox or logged, and tried again."""
-        while not stop.is_set():
-            try:
-                with psycopg.connect(self._url, autocommit=True) as connection:
-                    self._run_with(connection, stop)
-            except psycopg.Error as exc:
-                _LOG.error("delivery to %s lost the database (%s)", self._name, type(exc).__name__)
-            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; rows stay due
-                _LOG.error("delivery to %s failed (%s)", self._name, type(exc).__name__)
-            stop.wait(1.0)
+        run_in_turn(self._url, "deliver", self._name, self._run_with, stop)
 
     def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
-        if not outbox.wait_for_turn(connection, "glionode-deliver", self._name, stop):
-            return
+        if not self._commits:
+            outbox.ask_no_more(connection, self._name)
         while not stop.is_set():
-            entries = outbox.due(connection, self._name, _BATCH)
+            entries = self._results.at_hand(outbox.due(connection, self._name, _BATCH))
             if entries:
                 self._send(connection, entries, stop)
             else:
@@ -119,7 +120,7 @@ class Deliverer:
                     if self._away:  # what waits because of that need wait no longer
                         outbox.make_due(connection, self._name)
                         self._away = False
-                    self._record(connection, sent.entry, outcome)
+                    self._record(connection, sent, outcome)
                     del left[sent.entry.sop_instance_uid]
                     if stop.is_set():
                         return
@@ -128,13 +129,14 @@ class Deliverer:
             for outgoing in left.values():
                 self._failed(connection, outgoing.entry, str(exc))
 
-    def _record(self, connection: psycopg.Connection[Any], entry: OutboxEntry, outcome: Outcome) -> None:
+    def _record(self, connection: psycopg.Connection[Any], outgoing: Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, NotSent):
-            self._failed(connection, entry, outcome.why)
+            self._failed(connection, outgoing.entry, outcome.why)
             return
-        uid = entry.sop_instance_uid
+        uid = outgoing.entry.sop_instance_uid
+        commit_as = outgoing.sop_class_uid if self._commits else None
         with connection.transaction():
-            outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, self._commits)
+            outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
         _LOG.info("sent %s to %s", uid, self._name)
 
     def _failed(self, connection: psycopg.Connection[Any], entry: OutboxEntry, error: str, final: bool = False) -> None:

@@ -57,6 +57,10 @@ class Delivery:
     last_error: str | None
     next_try: str
     sent_at: str | None
+    committed_at: str | None
+    """When the destination committed to keeping it; None where it has not, or is not asked."""
+    asked_again_at: str | None
+    """When it is asked, or asked again, to commit to it; None where nothing is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,8 @@ def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Outpu
             row["last_error"],
             row["next_try"].isoformat(timespec="seconds"),
             _iso(row["sent_at"]),
+            _iso(row["committed_at"]),
+            _iso(row["ask_at"]),
         )
         sent.setdefault((Path(row["path"]).name, row["sop_instance_uid"]), []).append(delivery)
     known = {file for file, _ in sent}

@@ -1,6 +1,5 @@
 """What is to be sent where: a row per object and destination. Knows the database, not the network."""
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,24 +52,6 @@ class OutboxEntry:
     """When it was put there or last retried; the time to give it up counts from here."""
 
 
-_LOOK_EVERY_S = 0.5
-
-
-def wait_for_turn(connection: psycopg.Connection[Any], what: str, destination: str, stop: threading.Event) -> bool:
-    """Wait until nobody else on whatever host does this for a destination; the turn ends with the connection.
-
-    Returns whether it came before `stop`.
-    """
-    while not stop.is_set():
-        row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (what, destination)
-        ).fetchone()
-        if row and row[0]:
-            return True
-        stop.wait(_LOOK_EVERY_S)
-    return False
-
-
 def put(
     connection: psycopg.Connection[Any],
     job_key: str,
@@ -114,15 +95,19 @@ def record_sent(
     uid: str,
     remark: str | None,
     peer: Peer | None = None,
-    commitment: bool = False,
+    commit_as: str | None = None,
 ) -> None:
-    """The destination has it; `peer` is where that was, for the audit. With `commitment` it is to be asked for that."""
+    """The destination has it; `peer` is where that was, for the audit.
+
+    With `commit_as`, the object's SOP class, it is not delivered before the destination has committed to it.
+    """
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
-    _audit(connection, Audited.SENT, destination, uid, detail, peer)
+    record_in_audit(connection, Audited.SENT, destination, uid, detail, peer)
     connection.execute(
-        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %s, "
-        "ask_at = CASE WHEN %s THEN now() END WHERE sop_instance_uid = %s AND destination = %s",
-        (remark, commitment, uid, destination),
+        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %(remark)s, "
+        "sop_class_uid = %(class)s, ask_at = CASE WHEN %(class)s::text IS NOT NULL THEN now() END, asks = 0 "
+        "WHERE sop_instance_uid = %(uid)s AND destination = %(destination)s",
+        {"remark": remark, "class": commit_as, "uid": uid, "destination": destination},
     )
     # A report about an earlier sending says nothing about this one.
     connection.execute(
@@ -135,7 +120,7 @@ def record_failed(
 ) -> None:
     """It did not get there; it is tried again after `again_in_s` seconds, or (None) never."""
     if again_in_s is None:
-        _audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}", None)
+        record_in_audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
         "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
@@ -150,6 +135,14 @@ def make_due(connection: psycopg.Connection[Any], destination: str) -> None:
     )
 
 
+def ask_no_more(connection: psycopg.Connection[Any], destination: str) -> None:
+    """Count what a destination stored as delivered: its settings ask for no commitment, or not any more."""
+    connection.execute(
+        "UPDATE glionode_outbox SET ask_at = NULL WHERE destination = %s AND ask_at IS NOT NULL", (destination,)
+    )
+    connection.execute("DELETE FROM glionode_commitments WHERE destination = %s", (destination,))
+
+
 def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], job_key: str | None) -> int:
     """Queue what stands in one of these states anew, of one job or (None) of all. Returns how many rows."""
     done = connection.execute(
@@ -160,9 +153,15 @@ def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], jo
     return done.rowcount
 
 
-def _audit(
-    connection: psycopg.Connection[Any], what: Audited, destination: str, uid: str, detail: str, peer: Peer | None
+def record_in_audit(
+    connection: psycopg.Connection[Any],
+    what: Audited,
+    destination: str,
+    uid: str,
+    detail: str,
+    peer: Peer | None = None,
 ) -> None:
+    """Write down what happened to an object on its way to a destination."""
     row = connection.execute(
         "SELECT job_key FROM glionode_outbox WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
     ).fetchone()

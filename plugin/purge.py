@@ -94,7 +94,8 @@ class Purger:
             (study,),
         ).fetchall()
         sent = connection.execute(
-            "SELECT job_key, state, extract(epoch FROM sent_at) FROM glionode_outbox WHERE job_key = ANY(%s)",
+            "SELECT job_key, CASE WHEN ask_at IS NULL THEN state ELSE state || ', not committed' END, "
+            "extract(epoch FROM coalesce(committed_at, sent_at)) FROM glionode_outbox WHERE job_key = ANY(%s)",
             ([row[0] for row in rows],),
         ).fetchall()
         jobs = [
@@ -122,6 +123,11 @@ class Purger:
             "DELETE FROM glionode_outbox USING glionode_jobs WHERE job_key = key AND study_instance_uid = %s "
             "AND NOT glionode_outbox.state = ANY(%s)",
             (study, list(DELIVERED)),
+        )
+        connection.execute(
+            "UPDATE glionode_outbox SET ask_at = NULL FROM glionode_jobs WHERE job_key = key "
+            "AND study_instance_uid = %s",
+            (study,),
         )
         connection.execute(
             "UPDATE glionode_jobs SET purged_at = now(), results_path = NULL WHERE study_instance_uid = %s", (study,)

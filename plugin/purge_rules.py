@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from plugin.jobs import OPEN, JobState
 
 DELIVERED = frozenset({"sent", "committed"})
-"""States of an outbox row after which nothing is to be done for it."""
+"""States of an outbox row after which nothing is to be done for it; one that waits for commitment is in neither."""
 
 
 @dataclass(frozen=True, slots=True)

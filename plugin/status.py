@@ -137,7 +137,7 @@ def _read(
         ).fetchall()
         errors = connection.execute(
             "SELECT DISTINCT ON (destination) destination, last_error FROM glionode_outbox "
-            "WHERE state IN ('failed', 'dead') ORDER BY destination, next_try DESC"
+            "WHERE state IN ('failed', 'dead') OR asks > 0 ORDER BY destination, next_try DESC"
         ).fetchall()
         failed = connection.execute(
             "SELECT study_instance_uid, reason, finished_at FROM glionode_jobs WHERE state = 'failed' "

@@ -20,8 +20,10 @@ from node_trial import (
 )
 
 from models.package import IntendedUse
-from plugin import outbox
+from plugin import commitments_asked, outbox
 from plugin.archive import results_folder
+from plugin.audit import Peer
+from plugin.commitment import CommitmentReport, Reference
 from plugin.database import Database
 from plugin.job_queue import JobQueue
 from plugin.job_view import show_job
@@ -31,7 +33,7 @@ from plugin.outbox import OutgoingObject
 from plugin.purge import KeptStudy, PurgedStudy, Purger
 from plugin.purge_rules import JobFacts, StudyFacts, why_kept, why_kept_though_named
 from plugin.retention import Retention
-from plugin.settings import DestinationSettings, StorageSettings
+from plugin.settings import DeliverySettings, DestinationSettings, StorageSettings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 FAR = 1e11
@@ -61,7 +63,7 @@ def facts(*jobs: JobFacts, instances: str | None = "i") -> StudyFacts:
         (facts(replace(DONE, deliveries=frozenset())), "sent nowhere"),
         *(
             (facts(replace(DONE, deliveries=frozenset({"sent", state}))), "not all of its results")
-            for state in ("queued", "failed", "dead", "refused")
+            for state in ("queued", "failed", "dead", "refused", "sent, not committed")
         ),
     ],
 )
@@ -159,6 +161,35 @@ def test_what_is_not_delivered_stays_until_it_is_named(site: Site) -> None:
     with site.database.pool.connection() as connection:
         assert outbox.due(connection, "pacs", 9) == (), "what is gone is not tried to be sent"
     assert isinstance(purger.purge_named(study, dry_run=False), KeptStudy), "there is nothing left"
+
+
+def test_what_a_destination_is_still_to_commit_to_stays(site: Site) -> None:
+    study = new_study_uid()
+    site.finish(study, site.receive(study))
+    with site.database.pool.connection() as connection:
+        outbox.record_sent(connection, "pacs", f"{study}.99", None, commit_as="1.2.840.10008.5.1.4.1.1.66.4")
+    assert site.purger().purge(study, FAR, 0.0, dry_run=False) == KeptStudy(
+        study, "not all of its results are delivered"
+    )
+    with site.database.pool.connection() as connection:
+        assert len(commitments_asked.due(connection, "pacs", 9)) == 1
+        commitments_asked.begin(connection, "pacs", "2.25.1", [f"{study}.99"], 600)
+        report = CommitmentReport("2.25.1", (Reference("1.2.840.10008.5.1.4.1.1.66.4", f"{study}.99"),))
+        assert commitments_asked.apply_report(connection, report, Peer("PACS", ""), DeliverySettings()) == (1, 0)
+        (output,) = show_job(connection, study).outputs
+    assert (output.deliveries[0].state, output.deliveries[0].asked_again_at) == ("committed", None)
+    assert output.deliveries[0].committed_at is not None
+    assert isinstance(site.purger().purge(study, FAR, 0.0, dry_run=False), PurgedStudy)
+
+
+def test_a_named_study_that_waits_for_commitment_is_not_asked_about_any_more(site: Site) -> None:
+    study = new_study_uid()
+    site.finish(study, site.receive(study))
+    with site.database.pool.connection() as connection:
+        outbox.record_sent(connection, "pacs", f"{study}.99", None, commit_as="1.2.840.10008.5.1.4.1.1.66.4")
+    assert isinstance(site.purger().purge_named(study, dry_run=False), PurgedStudy)
+    with site.database.pool.connection() as connection:
+        assert commitments_asked.due(connection, "pacs", 9) == ()
 
 
 def test_images_that_came_after_the_job_keep_their_study(site: Site) -> None:
