@@ -1,18 +1,23 @@
-"""The DICOM listener: C-ECHO and C-STORE of every storage class in every transfer syntax, kept exactly as it came.
+"""The DICOM listener: C-ECHO and C-STORE of every storage class in every transfer syntax, kept exactly as it came, and
+Storage Commitment where its handlers are given.
 
 Knows the archive and nothing of jobs.
 """
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydicom import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from plugin.archive import Archive
 from plugin.association_server import AssociationServer, Reception
 from plugin.c_store import OnStored, handle_store
+from plugin.commitment import PUSH_MODEL, TRANSFER_SYNTAXES
 from plugin.pdu_reader import PduLimits
 from plugin.quarantine import Quarantine, quarantine_folder
 from plugin.refusals import Refusals
@@ -33,12 +38,22 @@ class Address:
     port: int
 
 
+OnAnswer = Callable[[int, int], None]
+"""Called with the status of each answer to a C-STORE, and the bytes that had come."""
+
+
 class Listener:
     """The running listener; made by `start_listener`."""
 
-    def __init__(self, server: AssociationServer, address: Address) -> None:
+    def __init__(self, server: AssociationServer, address: Address, thread: threading.Thread) -> None:
         self._server = server
+        self._thread = thread
         self.address = address
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes connections."""
+        return self._thread.is_alive()
 
     def stop(self, drain_s: float) -> None:
         """Take no more associations, let running ones end for `drain_s` seconds, then abort them."""
@@ -50,9 +65,16 @@ class Listener:
             association.abort()
 
 
-def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnStored) -> Listener:
+def start_listener(
+    settings: ListenerSettings,
+    archive: Archive,
+    on_stored: OnStored,
+    on_answer: OnAnswer = lambda _status, _size: None,
+    commitment: Sequence[tuple[Any, ...]] = (),
+) -> Listener:
     """Listen in threads of its own until `stop`.
 
+    `commitment` are pynetdicom's event handlers of Storage Commitment; without any, it is not spoken here.
     Raises OSError where the port is taken, SettingsWrong where a certificate is unusable.
     """
     # Every storage class means also private and future ones: without this, pynetdicom refuses what it does not know.
@@ -60,6 +82,8 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     ae = AE(ae_title=settings.ae_title)
     ae.add_supported_context(Verification)
+    if commitment:  # asked by senders, and reported on by destinations, which open an association as its provider
+        ae.add_supported_context(PUSH_MODEL, list(TRANSFER_SYNTAXES), scu_role=True, scp_role=True)
     ae.maximum_associations = _COUNTED_ELSEWHERE
     ae.maximum_pdu_size = _PDU_BYTES
     ae.acse_timeout = settings.negotiation_timeout_s
@@ -74,14 +98,28 @@ def start_listener(settings: ListenerSettings, archive: Archive, on_stored: OnSt
     quarantine = Quarantine(
         quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
     )
-    urgent = frozenset(settings.urgent_ae_titles)
     server = ae.make_server(
         (settings.host, settings.port),
-        evt_handlers=[(evt.EVT_C_STORE, handle_store, [archive, quarantine, urgent, on_stored])],
+        evt_handlers=[
+            (
+                evt.EVT_C_STORE,
+                _store_and_tell,
+                [on_answer, archive, quarantine, frozenset(settings.urgent_ae_titles), on_stored],
+            ),
+            *commitment,
+        ],
         server_class=AssociationServer,
         reception=reception,
     )
     ae._servers.append(server)  # its shutdown takes it from there
-    threading.Thread(target=server.serve_forever, name="listener", daemon=True).start()
+    thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+    thread.start()
     host, port = server.server_address[:2]
-    return Listener(server, Address(settings.ae_title, str(host), int(port)))
+    return Listener(server, Address(settings.ae_title, str(host), int(port)), thread)
+
+
+def _store_and_tell(event: Any, on_answer: OnAnswer, *others: Any) -> Dataset | int:
+    incoming = event.request.DataSet.file
+    answer = handle_store(event, *others)
+    on_answer(answer if isinstance(answer, int) else int(answer.Status), incoming.size_bytes if incoming else 0)
+    return answer
