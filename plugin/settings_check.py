@@ -45,6 +45,7 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     findings += _tls_contradictions(settings)
     findings += _http_contradictions(settings.http)
     findings += _commitment_contradictions(settings)
+    findings += _idle_limits(settings)
     if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:
         findings.append(
             Finding(Severity.ERROR, "delivery.retry_longest_s", "It is shorter than delivery.retry_first_s.")
@@ -78,6 +79,29 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     if not settings.destinations:
         findings.append(Finding(Severity.WARNING, "destinations", "There is none: results stay on this machine."))
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
+
+
+def _idle_limits(settings: Settings) -> list[Finding]:
+    """Limits that never come to bear, because another one comes first."""
+    listener, storage, findings = settings.listener, settings.storage, []
+    if listener.max_associations_per_peer > listener.max_associations:
+        text = (
+            f"{listener.max_associations_per_peer} from one address are never reached: listener.max_associations lets "
+            f"{listener.max_associations} in from all together, so one peer can take them all."
+        )
+        findings.append(Finding(Severity.WARNING, "listener.max_associations_per_peer", text))
+    if 0 < storage.purge_below_mb <= storage.minimum_free_mb:
+        text = (
+            f"At {storage.purge_below_mb} MiB nothing is received any more (storage.minimum_free_mb is "
+            f"{storage.minimum_free_mb}), so purging begins too late. Set it well above that."
+        )
+        findings.append(Finding(Severity.WARNING, "storage.purge_below_mb", text))
+    known = {*listener.calling_ae_titles, *(sender.ae_title for sender in listener.senders)}
+    strangers = [title for title in listener.urgent_ae_titles if known and title not in known]
+    if strangers:
+        text = f"{', '.join(strangers)} may not send: neither listener.calling_ae_titles nor senders names it."
+        findings.append(Finding(Severity.WARNING, "listener.urgent_ae_titles", text))
+    return findings
 
 
 def _tls_contradictions(settings: Settings) -> list[Finding]:

@@ -165,6 +165,25 @@ def test_a_demonstration_goes_nowhere_unasked(intended_use: IntendedUse | None, 
     assert [finding.key for finding in findings] == (["destinations.pacs"] if warned else [])
 
 
+@pytest.mark.parametrize(
+    ("sections", "warned"),
+    [
+        ({"listener": {"max_associations": 4, "max_associations_per_peer": 5}}, ["listener.max_associations_per_peer"]),
+        ({"listener": {"max_associations": 4, "max_associations_per_peer": 4}}, []),
+        ({"storage": {"minimum_free_mb": 100, "purge_below_mb": 100}}, ["storage.purge_below_mb"]),
+        ({"storage": {"minimum_free_mb": 100, "purge_below_mb": 101}}, []),
+        ({"storage": {"minimum_free_mb": 100, "purge_below_mb": 0}}, []),
+        ({"listener": {"calling_ae_titles": ["A"], "urgent_ae_titles": ["A", "B"]}}, ["listener.urgent_ae_titles"]),
+        ({"listener": {"senders": [{"ae_title": "A"}], "urgent_ae_titles": ["A"]}}, []),
+        ({"listener": {"urgent_ae_titles": ["A"]}}, []),
+    ],
+)
+def test_limits_that_never_come_to_bear_are_warned_of(sections: dict[str, object], warned: list[str]) -> None:
+    found = [each for each in check_settings(Settings(**sections), None) if each.key != "destinations"]
+    assert [each.key for each in found] == warned
+    assert {each.severity for each in found} <= {Severity.WARNING}
+
+
 def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
     import subprocess
     import sys
