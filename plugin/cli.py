@@ -12,6 +12,7 @@ from plugin.cli_jobs import add_job_commands
 from plugin.cli_models import models_app
 from plugin.cli_node import add_node_commands
 from plugin.cli_orders import add_order_commands
+from plugin.cli_parts import add_part_commands
 from plugin.cli_phantom import add_phantom_commands
 from plugin.cli_segment import segment
 from plugin.cli_training import add_training_commands
@@ -54,6 +55,7 @@ app.command()(classify)
 app.command()(check)
 add_phantom_commands(app)
 add_node_commands(app)
+add_part_commands(app)
 add_job_commands(app)
 add_order_commands(app)
 app.add_typer(models_app, name="models")

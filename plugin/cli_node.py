@@ -42,7 +42,7 @@ def serve(config: ConfigOption = None) -> None:
     from plugin.workshop import StudySegmenter
 
     settings = load_or_refuse(config)
-    set_up_logging(logging.INFO)
+    set_up_logging(logging.INFO, settings.logging.format)
     try:
         serve_node(settings, StudySegmenter(settings))
     except GlionodeError as exc:
@@ -148,6 +148,8 @@ def _print_status(found: "Status") -> None:
     node = found.running
     where = f"listening as {node.ae_title} on {node.host}:{node.port} (process {node.pid})" if node else "not running"
     print(f"Node: {where}")
+    if node is not None and node.http_url:
+        print(f"HTTP: {node.http_url}/health, {node.http_url}/metrics")
     print(f"Data: {found.data_dir}, {found.free_mb} MB free; {'receiving' if found.receiving else 'NOT RECEIVING'}")
     print(f"Model: {found.model}")
     print(f"Studies received: {found.studies_received}")

@@ -19,6 +19,8 @@ from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
 from plugin.database import running_database
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
 from plugin.listener import Address
+from plugin.meters import Meters
+from plugin.node_http import http_of
 from plugin.node_lock import RunningNode, announce
 from plugin.node_parts import Drain, Shared, delivering, own_archive, receiving, stopped_by_signals, working
 from plugin.settings import Settings
@@ -87,16 +89,19 @@ def _run(
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(own_archive(settings)) if Part.RECEIVE in parts else None
         database = stack.enter_context(running_database(settings))
-        shared = Shared(settings, model, database, JobQueue(database), Drain(settings.shutdown.drain_s))
+        shared = Shared(settings, model, database, JobQueue(database), Drain(settings.shutdown.drain_s), Meters())
         shared.queue.take_over(0.0 if database.embedded else STALLED_AFTER_S)
         keeper = stack.enter_context(working(shared, make_segment)) if make_segment is not None else None
         if Part.DELIVER in parts:
             stack.enter_context(delivering(shared))
-        if archive is not None:
-            address = stack.enter_context(receiving(shared, archive)).address
-            _announce(settings, address)
+        http = stack.enter_context(http_of(shared, archive)) if settings.http.enabled else None
+        listener = stack.enter_context(receiving(shared, archive)) if archive is not None else None
+        if http is not None:
+            http.open(listener, keeper)
+        if listener is not None:
+            _announce(settings, listener.address, http.url if http is not None else "")
             if on_ready is not None:
-                on_ready(address)
+                on_ready(listener.address)
         else:
             _LOG.info("ready to %s", " and ".join(sorted(part.value for part in parts)))
         _watch(shared, keeper, stop)
@@ -124,8 +129,9 @@ def _model(settings: Settings) -> ModelPackage:
         raise ModelUnusable(str(exc)) from exc
 
 
-def _announce(settings: Settings, address: Address) -> None:
-    announce(settings.data_dir, RunningNode(os.getpid(), address.ae_title, address.host, address.port, time.time()))
+def _announce(settings: Settings, address: Address, http_url: str) -> None:
+    host, port = address.host, address.port
+    announce(settings.data_dir, RunningNode(os.getpid(), address.ae_title, host, port, time.time(), http_url))
     _LOG.info("listening as %s on %s:%d", address.ae_title, address.host, address.port)
 
 

@@ -25,6 +25,8 @@ class RunningNode:
     port: int
     started_at: float
     """Seconds since 1970."""
+    http_url: str = ""
+    """Where its health and metrics are; empty where it does not serve them."""
 
 
 @contextmanager

@@ -10,20 +10,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from pynetdicom import evt
+
 from models.package import ModelPackage
 from pipeline.errors import SettingsWrong
 from plugin.archive import EmbeddedArchive, results_root
 from plugin.audit import Peer
+from plugin.commitment_asker import CommitmentAsker
+from plugin.commitment_reports import CommitmentReports
 from plugin.database import Database
 from plugin.delivery import Deliverer
 from plugin.job_queue import JobQueue
 from plugin.listener import Listener, start_listener
+from plugin.meters import Meters
 from plugin.node_lock import node_lock
 from plugin.purge import Purger
 from plugin.receptions import Receptions
 from plugin.reconcile import Reconciler
+from plugin.result_intake import remove_torn_uploads
+from plugin.result_source import ResultSource, open_result_source
 from plugin.retention import Retention
-from plugin.settings import Settings
+from plugin.settings import DestinationSettings, Settings
 from plugin.settings_check import may_receive
 from plugin.worker_keeper import WorkerKeeper
 from plugin.worker_process import SegmentFactory
@@ -57,6 +64,7 @@ class Shared:
     database: Database
     queue: JobQueue
     drain: Drain
+    meters: Meters
 
 
 @contextmanager
@@ -67,6 +75,7 @@ def own_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
         results.mkdir(mode=0o700, exist_ok=True)
         results.chmod(0o700)
         archive = EmbeddedArchive(settings.data_dir / "archive", settings.storage.minimum_free_mb << 20)
+        remove_torn_uploads(settings.data_dir)
         leftovers = archive.open()
         if leftovers:
             _LOG.info("removed %d files that were never acknowledged", leftovers)
@@ -84,6 +93,9 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
         purger = Purger(settings.data_dir, shared.database.pool)
         loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
 
+    reports = CommitmentReports(shared.database.url, settings.delivery)
+    commitment_handlers = [(evt.EVT_N_EVENT_REPORT, reports.handle)]
+
     def on_stored(study: str, sender: Peer) -> None:
         reconciler.touch(study)
         receptions.count(study, sender)
@@ -91,7 +103,9 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
     with ExitStack() as stack:
         stack.enter_context(_threads(loops, shared.drain))
         try:
-            listener = start_listener(settings.listener, archive, on_stored)
+            listener = start_listener(
+                settings.listener, archive, on_stored, shared.meters.answered, commitment_handlers
+            )
         except OSError as exc:
             where = f"{settings.listener.host}:{settings.listener.port}"
             raise SettingsWrong(
@@ -105,7 +119,9 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
 @contextmanager
 def working(shared: Shared, make_segment: SegmentFactory) -> Iterator[WorkerKeeper]:
     """A worker process and its keeper, whose `check` is to be called again and again by the thread that begins this."""
-    keeper = WorkerKeeper(shared.settings, shared.database, shared.queue, shared.model.intended_use, make_segment)
+    keeper = WorkerKeeper(
+        shared.settings, shared.database, shared.queue, shared.model.intended_use, make_segment, shared.meters
+    )
     try:
         keeper.check()
         yield keeper
@@ -117,13 +133,21 @@ def working(shared: Shared, make_segment: SegmentFactory) -> Iterator[WorkerKeep
 def delivering(shared: Shared) -> Iterator[None]:
     """What sends results to the destinations that may have them."""
     settings = shared.settings
-    loops: list[Loop] = [
-        Deliverer(shared.database.url, destination, settings.listener.ae_title, settings.delivery).run
-        for destination in settings.destinations
-        if may_receive(destination, shared.model.intended_use)
-    ]
-    with _threads(loops, shared.drain):
-        yield
+    calling, delivery = settings.listener.ae_title, settings.delivery
+    loops: list[Loop] = []
+    sources: list[ResultSource] = []
+    for destination in settings.destinations:
+        if may_receive(destination, shared.model.intended_use):
+            sources.append(open_result_source(settings))
+            loops.append(Deliverer(shared.database.url, destination, calling, delivery, sources[-1]).run)
+            if isinstance(destination, DestinationSettings) and destination.storage_commitment:
+                loops.append(CommitmentAsker(shared.database.url, destination, calling, delivery).run)
+    try:
+        with _threads(loops, shared.drain):
+            yield
+    finally:
+        for source in sources:
+            source.close()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from plugin.database import Database
 from plugin.in_hand import InHand, InHandReader
 from plugin.job_queue import JobQueue
 from plugin.jobs import JobState
+from plugin.meters import Meters
 from plugin.settings import Settings
 from plugin.worker_process import SegmentFactory, run_worker
 
@@ -29,7 +30,9 @@ class WorkerKeeper:
         queue: JobQueue,
         intended_use: IntendedUse,
         make_segment: SegmentFactory,
+        meters: Meters,
     ) -> None:
+        self._meters = meters
         self._queue = queue
         self._database = database
         self._step_limit_s = settings.compute.step_limit_s
@@ -39,6 +42,12 @@ class WorkerKeeper:
         self._started_at = 0.0
         self._deaths = 0
         self._not_before = 0.0
+        self._runs = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether there was a worker at the last `check`; for any thread."""
+        return self._runs
 
     @property
     def pid(self) -> int | None:
@@ -47,6 +56,10 @@ class WorkerKeeper:
 
     def check(self) -> None:
         """See to it that a worker runs. After a death its job is queued again, and the pause before a start doubles."""
+        self._look_after()
+        self._runs = self._process is not None
+
+    def _look_after(self) -> None:
         now = time.monotonic()
         if self._process is not None and self._process.is_alive():
             if now - self._started_at > _WELL_AFTER_S:
@@ -55,6 +68,7 @@ class WorkerKeeper:
             if why is None:
                 return
             _LOG.warning("ending the worker: %s", why)
+            self._meters.worker_deaths.inc()
             self._process.kill()
             self._process.join()
             self._bury()
@@ -62,6 +76,7 @@ class WorkerKeeper:
             _LOG.error("the worker ended with exit code %s", self._process.exitcode)
             self._not_before = now + min(_LONGEST_PAUSE_S, 0.25 * 2**self._deaths)
             self._deaths += 1
+            self._meters.worker_deaths.inc()
             self._bury()
         if now >= self._not_before:
             self._start()
@@ -79,9 +94,12 @@ class WorkerKeeper:
         self.ask_to_end()
         process.join(drain_s)
         if process.is_alive():
-            _LOG.warning("the running job is not done in time; it will be run again at the next start")
+            _LOG.warning("the running job is not done in time; it will be run again")
+            in_hand = self._look()
             process.kill()
             process.join()
+            if in_hand is not None and not self._database.embedded:
+                self._queue.give_back(in_hand.job_key)
         self._close()
         if self._database.embedded:
             self._queue.release()
@@ -124,5 +142,5 @@ class WorkerKeeper:
         self._process = context.Process(target=run_worker, args=(*self._arguments, level, its), name="glionode-worker")
         self._process.start()
         its.close()
-        self._in_hand = InHandReader(ours)
+        self._in_hand = InHandReader(ours, self._meters.step_took)
         self._started_at = time.monotonic()

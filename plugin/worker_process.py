@@ -9,29 +9,32 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection as PipeEnd
 from pathlib import Path
 from typing import Protocol
 
 from procrastinate import App, PsycopgConnector
+from psycopg_pool import ConnectionPool
 
 from models.package import IntendedUse, PackageBroken
 from pipeline.errors import GlionodeError
 from plugin import audit, outbox
-from plugin.archive import Archive, EmbeddedArchive, results_folder
+from plugin.archive_client import ArchiveAway, NotInArchive
 from plugin.audit import Audited
 from plugin.database import Database, clear_trouble, connected, note_trouble
 from plugin.in_hand import InHandWriter
 from plugin.job_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK, Connection, JobQueue
-from plugin.jobs import Finished, new_job
+from plugin.jobs import OPEN, Finished, Job, new_job
 from plugin.logs import set_up_logging
 from plugin.past import Past, explained, remember
 from plugin.report_file import ReadReport, read_report
 from plugin.settings import Settings
-from plugin.study_inputs import read_inputs
+from plugin.supply import Bench, Supply, open_supply
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ def run_worker(
     """The worker process's whole life: until SIGTERM, which lets a running job end, or until `serve` is gone."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for `serve`, which ends us in its own time
-    set_up_logging(log_level)
+    set_up_logging(log_level, settings.logging.format)
     with connected(url) as pool:
         database = Database(url, pool, embedded)
         try:
@@ -87,8 +90,10 @@ def run_worker(
             note_trouble(pool, _PLACE, f"The model does not load. {_describe(exc)}")
             raise SystemExit(3) from exc
         clear_trouble(pool, _PLACE)
-        archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
-        work = _Work(settings, archive, JobQueue(database), intended_use, segment, InHandWriter(pipe))
+        trouble = _Trouble(pool, f"{_PLACE} on {socket.gethostname()}")
+        work = _Work(
+            settings, open_supply(settings), JobQueue(database), trouble, intended_use, segment, InHandWriter(pipe)
+        )
         app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
         app.task(name=TASK, queue=QUEUE)(work.do)
         app.run_worker(
@@ -102,54 +107,102 @@ def run_worker(
         )
 
 
+class _Trouble:
+    """What hinders this worker, for `status`; written down once, and once that it is over."""
+
+    def __init__(self, pool: ConnectionPool, place: str) -> None:
+        self._pool = pool
+        self._place = place
+        self._noted = True
+        self.clear()
+
+    def note(self, message: str) -> None:
+        """It cannot work because of this."""
+        note_trouble(self._pool, self._place, message)
+        self._noted = True
+
+    def clear(self) -> None:
+        """It works."""
+        if self._noted:
+            clear_trouble(self._pool, self._place)
+            self._noted = False
+
+
 class _Work:
     """What the worker does with a job."""
 
     def __init__(
         self,
         settings: Settings,
-        archive: Archive,
+        supply: Supply,
         queue: JobQueue,
+        trouble: _Trouble,
         intended_use: IntendedUse,
         segment: SegmentStudy,
         in_hand: InHandWriter,
     ) -> None:
         self._settings = settings
-        self._archive = archive
+        self._supply = supply
         self._queue = queue
+        self._trouble = trouble
         self._intended_use = intended_use
         self._segment = segment
         self._in_hand = in_hand
 
     def do(self, key: str) -> None:
         """Run the job `key`, if it is still to be run, and write down its outcome and what is to be sent."""
+        try:
+            self._do(key)
+        except (ArchiveAway, NotInArchive) as exc:
+            # What was made is lost with this; what was received is not, and the next look queues the job again.
+            self._in_hand.nothing()
+            self._queue.give_back(key)
+            self._trouble.note(str(exc))
+            _LOG.warning("job %s waits: %s", key, exc, extra={"job": key})
+        else:
+            self._trouble.clear()
+
+    def _do(self, key: str) -> None:
         job = self._queue.peek(key)
         if job is None:
             return
-        inputs = read_inputs(self._archive, job.study_instance_uid)
+        inputs = self._supply.inputs(job.study_instance_uid)
         if new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key != key:
             self._queue.outdate(job)
-        job = self._queue.take(key)
-        if job is None:
+            job = self._queue.peek(key)
+        if job is None or job.state not in OPEN:
             return
-        self._in_hand.step(key, "begin")
-        _LOG.info("job %s: %d images", key, len(inputs.paths))
-        folder = results_folder(self._settings.data_dir, job.study_instance_uid, key)
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was ended before it was written down
+        self._in_hand.step(key, "fetch")
+        with self._supply.bench(job, inputs) as bench:
+            taken = self._queue.take(key)
+            if taken is not None:
+                _LOG.info("job %s: %d images", key, len(bench.paths), extra=_names(taken))
+                self._work_at(taken, bench)
+            else:
+                self._in_hand.nothing()
+
+    def _work_at(self, job: Job, bench: Bench) -> None:
+        self._in_hand.step(job.key, "begin")
+        shutil.rmtree(bench.results, ignore_errors=True)  # of an attempt that was ended before it was written down
         past = self._queue.past(job)
-        finished, objects = self._run(inputs.paths, folder, past, lambda step: self._in_hand.step(key, step))
+        finished, made = self._run(bench.paths, bench.results, past, lambda step: self._in_hand.step(job.key, step))
         finished = explained(finished, past)
+        report = read_report(bench.results)
+        kept: Path | None = None
+        if bench.results.is_dir():
+            self._in_hand.step(job.key, "keep")
+            kept = self._supply.keep(job, bench.results)
+        objects = tuple(replace(each, path=kept / each.path.name) for each in made) if kept is not None else ()
         self._in_hand.nothing()
 
         def also(connection: Connection) -> None:
-            outbox.put(connection, key, objects, self._settings.destinations, self._intended_use)
-            report = read_report(folder)
-            remember(connection, key, report)
-            _audit(connection, key, report, objects)
+            outbox.put(connection, job.key, objects, self._settings.destinations, self._intended_use)
+            remember(connection, job.key, report)
+            _audit(connection, job.key, report, objects)
 
-        self._queue.finish(job, finished, str(folder) if folder.is_dir() else None, also)
-        _LOG.info("job %s: %s, %d objects%s", key, finished.status, len(objects), _because(finished.reason))
+        self._queue.finish(job, finished, str(kept) if kept is not None else None, also)
+        because = _because(finished.reason)
+        _LOG.info("job %s: %s, %d objects%s", job.key, finished.status, len(objects), because, extra=_names(job))
 
     def _run(
         self, paths: tuple[Path, ...], folder: Path, past: Past, on_step: OnStep
@@ -161,6 +214,10 @@ class _Work:
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
             return Finished("failed", _describe(exc)), ()
         return Finished(outcome.status, outcome.reason), objects
+
+
+def _names(job: Job) -> dict[str, str]:
+    return {"job": job.key, "study_instance_uid": job.study_instance_uid}
 
 
 def _audit(connection: Connection, key: str, report: ReadReport, objects: Sequence[outbox.OutgoingObject]) -> None:
