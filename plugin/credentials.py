@@ -1,5 +1,5 @@
-"""What a destination wants to be told before it listens: read from where the settings say, when it is needed, and shown
-to nobody else. The settings hold places, never secrets, so that they can be printed and copied.
+"""What a destination, or the archive, wants to be told before it listens: read from where the settings say, when it is
+needed, and shown to nobody else. The settings hold places, never secrets, so that they can be printed and copied.
 """
 
 import os
@@ -50,18 +50,30 @@ def http_token(http: HttpSettings) -> str:
 
 def check_credentials(settings: Settings) -> Iterator[Finding]:
     """Secrets that are not where the settings say, or lie open to every user of this machine."""
+    try:
+        http_token(settings.http)
+    except SettingsWrong as exc:
+        yield Finding(Severity.ERROR, "http", str(exc))
+    else:
+        yield from _open_files("http", token_file=settings.http.token_file)
     for destination in settings.destinations:
         if not isinstance(destination, StowDestinationSettings):
             continue
+        place = f"destinations.{destination.name}"
         try:
             credentials_of(destination)
         except SettingsWrong as exc:
-            yield Finding(Severity.ERROR, f"destinations.{destination.name}", str(exc))
-            continue
-        for key, file in (("token_file", destination.token_file), ("password_file", destination.password_file)):
-            if file and Path(file).expanduser().stat().st_mode & 0o044:
-                text = f"Others may read {file}; take that from them with chmod 600."
-                yield Finding(Severity.WARNING, f"destinations.{destination.name}.{key}", text)
+            yield Finding(Severity.ERROR, place, str(exc))
+        else:
+            files = {"token_file": destination.token_file, "password_file": destination.password_file}
+            yield from _open_files(place, **files)
+
+
+def _open_files(place: str, **files: str) -> Iterator[Finding]:
+    for key, file in files.items():
+        if file and Path(file).expanduser().stat().st_mode & 0o044:
+            text = f"Others may read {file}; take that from them with chmod 600."
+            yield Finding(Severity.WARNING, f"{place}.{key}", text)
 
 
 def _secret(key: str, file: str, variable: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pipeline.errors import SettingsWrong
 from plugin.settings import Settings
 from plugin.settings_check import Finding, Severity
-from plugin.tls import destination_context, expires_at, listener_context
+from plugin.tls import archive_context, destination_context, expires_at, http_server_context, listener_context
 
 _SOON = timedelta(days=30)
 
@@ -23,6 +23,12 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield from _expiry("listener.tls_certificate", listener.tls_certificate, now)
     except SettingsWrong as exc:
         yield Finding(Severity.ERROR, "listener", str(exc))
+    try:
+        archive_context(settings.http)
+        if http_server_context(settings.http) is not None:
+            yield from _expiry("http.tls_certificate", settings.http.tls_certificate, now)
+    except SettingsWrong as exc:
+        yield Finding(Severity.ERROR, "http", str(exc))
     for destination in settings.destinations:
         place = f"destinations.{destination.name}"
         try:

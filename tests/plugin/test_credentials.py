@@ -54,3 +54,16 @@ def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
     config.write_text(f"[[destinations]]\nname='web'\nurl='https://h'\ntoken_file='{tmp_path}/absent'\n")
     status, text = run(config, "check-config")
     assert (status, "destinations.web.token cannot be read from the file" in text) == (64, True)
+
+
+def test_the_token_of_the_archive_is_checked_too(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    settings = Settings(http={"token_file": str(file)})
+    assert [finding.key for finding in check_credentials(settings)] == ["http"]
+    file.write_text("x" * 15)
+    file.chmod(0o640)
+    assert ["less than 16 characters" in finding.text for finding in check_credentials(settings)] == [True]
+    file.write_text("x" * 16)
+    assert [finding.key for finding in check_credentials(settings)] == ["http.token_file"]
+    file.chmod(0o600)
+    assert list(check_credentials(settings)) == []

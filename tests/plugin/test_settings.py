@@ -263,3 +263,33 @@ def test_reports_on_commitment_have_to_arrive(listener: dict[str, object], found
     destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "storage_commitment": True}
     settings = Settings(listener=listener, destinations=[destination])
     assert [finding.key for finding in check_settings(settings, IntendedUse.RESEARCH)] == found
+
+TOKEN_HERE = {"token_variable": "SITE_TOKEN"}
+
+
+@pytest.mark.parametrize(
+    ("http", "refused"),
+    [
+        ({"enabled": True}, []),
+        ({"enabled": True, "host": "0.0.0.0"}, ["http.host"]),
+        ({"host": "0.0.0.0"}, []),
+        ({"enabled": True, "host": "0.0.0.0", "insecure": True}, []),
+        ({"enabled": True, "host": "0.0.0.0", "tls_certificate": "c", "tls_key": "k"}, []),
+        ({"tls_certificate": "c"}, ["http.tls_key"]),
+        ({"token_file": "t", **TOKEN_HERE}, ["http.token_variable"]),
+        ({"archive_url": "https://archive:8114"}, ["http.archive_url"]),
+        ({"archive_url": "https://archive:8114", **TOKEN_HERE}, []),
+        ({"archive_url": "http://archive:8114", **TOKEN_HERE}, ["http.archive_url"]),
+        ({"archive_url": "http://archive:8114", "insecure": True, **TOKEN_HERE}, []),
+        ({"archive_url": "http://127.0.0.1:8114", **TOKEN_HERE}, []),
+        ({"archive_url": "http://[::1]:8114", **TOKEN_HERE}, []),
+    ],
+)
+def test_http_stays_on_loopback_or_is_told_to_go_beyond(http: dict[str, object], refused: list[str]) -> None:
+    assert errors(Settings(http=http)) == refused
+
+
+@pytest.mark.parametrize("url", ["archive:8114", "ftp://archive", "https://user@archive", "https://archive/api"])
+def test_an_archive_is_a_host_and_nothing_more(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsWrong, match=r"line 2: http\.archive_url"):
+        load_settings(write(tmp_path, f"[http]\narchive_url = '{url}'\n"))
