@@ -41,8 +41,8 @@ PARSER_FAILURES = (
 )
 """What a damaged header makes pydicom raise."""
 
-_MAX_INFLATED = 2**30
-"""Bytes that a deflated file may grow to: a guard against files made to exhaust memory."""
+_MAX_INFLATED = 2**28
+"""Bytes that a deflated file may grow to: a guard against files made to exhaust memory. 500 slices of 512 x 512 fit."""
 _SMALL_FILE = 2**22
 """Bytes up to which a file is read whole; of a larger one only the pages are read that the header takes."""
 _LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")

@@ -1,6 +1,7 @@
 """What every study of a process is done with: model, rules, device. Opened once, then kept."""
 
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from plugin.settings import OutputsSettings, Settings
 from plugin.site_rules import SiteRules
 from plugin.stopwatch import Stopwatch
 from plugin.warm_model import WarmModel, warm_model
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +103,28 @@ class StudySegmenter:
         rules = SiteRules(self.settings.rules_path)
 
         def segment(files: Sequence[Path], out: Path, past: Past, on_step: Callable[[str], None]) -> StudyOutcome:
-            return _segment_files(files, out, replace(workshop, rules=rules.current()), past, Stopwatch(on_step))
+            return segment_files(files, out, replace(workshop, rules=rules.current()), past, Stopwatch(on_step))
 
         return segment
 
 
-def _segment_files(files: Sequence[Path], out: Path, workshop: Workshop, past: Past, watch: Stopwatch) -> StudyOutcome:
+def segment_files(files: Sequence[Path], out: Path, workshop: Workshop, past: Past, watch: Stopwatch) -> StudyOutcome:
+    """Segment the study of these files; what of them cannot be read is logged."""
     from pipeline.scan import scan
     from plugin.worker import process_study
 
     found = scan(files)
+    damaged = [each for each in found.ignored if each.damaged]
+    if damaged:
+        _LOG.warning(
+            "%d of %d images cannot be read; %s is %s",
+            len(damaged),
+            len(files),
+            damaged[0].path.stem,
+            damaged[0].reason,
+        )
     if not found.studies:
-        return StudyOutcome("failed", f"none of {len(files)} files of the study can be read as DICOM", ())
+        why = f"; the first is {found.ignored[0].reason}" if found.ignored else ""
+        return StudyOutcome("failed", f"None of {len(files)} files of the study can be read as DICOM{why}.", ())
     report = process_study(found.studies[0], workshop, out, watch, past)
     return StudyOutcome(report.status.value, report.reason, tuple(out / each.path for each in report.outputs))

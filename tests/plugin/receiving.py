@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from node_trial import MR_IMAGE_STORAGE
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
@@ -42,6 +45,18 @@ def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = Expl
     assert peer.is_established
     yield peer
     peer.release()
+
+
+def send_bytes(peer: Any, sop_instance_uid: str, content: bytes) -> Dataset:
+    """A C-STORE of bytes that the library would not write."""
+    command = Dataset()
+    command.SOPClassUID = peer.accepted_contexts[0].abstract_syntax
+    command.SOPInstanceUID = sop_instance_uid
+    command.file_meta = FileMetaDataset()
+    command.file_meta.TransferSyntaxUID = peer.accepted_contexts[0].transfer_syntax[0]
+    with patch("pynetdicom.association.encode", return_value=content):
+        answer: Dataset = peer.send_c_store(command)
+    return answer
 
 
 @contextmanager

@@ -10,13 +10,10 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 from node_trial import MARKER, MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until, write_instance
 from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -32,7 +29,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
-from receiving import Receiving, association
+from receiving import Receiving, association, send_bytes
 
 from plugin.archive import EmbeddedArchive, InstanceKey, Stored
 from plugin.c_store import (
@@ -44,18 +41,6 @@ from plugin.c_store import (
 )
 from plugin.quarantine import count_quarantined, quarantine_folder
 from plugin.received_key import NotADataSet, read_head
-
-
-def send_bytes(peer: Any, sop_instance_uid: str, content: bytes) -> Dataset:
-    """A C-STORE of bytes that the library would not write."""
-    command = Dataset()
-    command.SOPClassUID = peer.accepted_contexts[0].abstract_syntax
-    command.SOPInstanceUID = sop_instance_uid
-    command.file_meta = FileMetaDataset()
-    command.file_meta.TransferSyntaxUID = peer.accepted_contexts[0].transfer_syntax[0]
-    with patch("pynetdicom.association.encode", return_value=content):
-        answer: Dataset = peer.send_c_store(command)
-    return answer
 
 
 def encode(instance: Dataset, syntax: str) -> bytes:

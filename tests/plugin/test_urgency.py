@@ -1,21 +1,16 @@
 """Which studies are urgent, by their headers or by who sends them, and that they go first."""
 
 import struct
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from mutations import SYNTAXES, encoded
 from node_trial import NodeInThread, make_instance, new_study_uid, send, wait_until
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
 )
 from receiving import Receiving, association
 
@@ -26,20 +21,6 @@ from plugin.purge import Purger
 from plugin.received_key import read_head
 from plugin.reconcile import Reconciler
 from plugin.settings import StudySettings
-
-SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
-
-
-def encoded(instance: Dataset, syntax: str) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = syntax == ImplicitVRLittleEndian
-    buffer.is_little_endian = syntax != ExplicitVRBigEndian
-    write_dataset(buffer, Dataset(instance))
-    content = buffer.getvalue()
-    if syntax == DeflatedExplicitVRLittleEndian:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        return deflate.compress(content) + deflate.flush()
-    return content
 
 
 def is_urgent(instance: Dataset, syntax: str = ExplicitVRLittleEndian) -> bool:
