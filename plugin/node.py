@@ -16,8 +16,10 @@ from procrastinate.exceptions import ProcrastinateException
 
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
+from plugin.credentials import http_token
 from plugin.database import running_database
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
+from plugin.job_runner import SegmentFactory
 from plugin.listener import Address
 from plugin.meters import Meters
 from plugin.node_http import http_of
@@ -25,8 +27,8 @@ from plugin.node_lock import RunningNode, announce
 from plugin.node_parts import Drain, Shared, delivering, own_archive, receiving, stopped_by_signals, working
 from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings
+from plugin.tls import archive_context
 from plugin.worker_keeper import WorkerKeeper
-from plugin.worker_process import SegmentFactory
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,6 +122,9 @@ def _refuse_wrong_settings(settings: Settings, parts: frozenset[Part]) -> None:
             "database.url is empty, and the embedded database is only for `glionode serve`, which is all parts in one. "
             "Name a PostgreSQL server that all hosts reach, or run `glionode serve`."
         )
+    # Read once more where they are needed; here so that what is wrong with them is said before anything starts.
+    http_token(settings.http)
+    archive_context(settings.http)
 
 
 def _model(settings: Settings) -> ModelPackage:

@@ -18,9 +18,11 @@ from plugin.archive import EmbeddedArchive, results_root
 from plugin.audit import Peer
 from plugin.commitment_asker import CommitmentAsker
 from plugin.commitment_reports import CommitmentReports
+from plugin.commitment_service import CommitmentService
 from plugin.database import Database
 from plugin.delivery import Deliverer
 from plugin.job_queue import JobQueue
+from plugin.job_runner import SegmentFactory
 from plugin.listener import Listener, start_listener
 from plugin.meters import Meters
 from plugin.node_lock import node_lock
@@ -33,7 +35,6 @@ from plugin.retention import Retention
 from plugin.settings import DestinationSettings, Settings
 from plugin.settings_check import may_receive
 from plugin.worker_keeper import WorkerKeeper
-from plugin.worker_process import SegmentFactory
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
         loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
 
     reports = CommitmentReports(shared.database.url, settings.delivery)
-    commitment_handlers = [(evt.EVT_N_EVENT_REPORT, reports.handle)]
+    commitment = CommitmentService(settings, archive)
+    commitment_handlers = [*commitment.handlers, (evt.EVT_N_EVENT_REPORT, reports.handle)]
+    loops.append(commitment.run)
 
     def on_stored(study: str, sender: Peer) -> None:
         reconciler.touch(study)

@@ -9,10 +9,11 @@ from models.package import IntendedUse
 from plugin.database import Database
 from plugin.in_hand import InHand, InHandReader
 from plugin.job_queue import JobQueue
+from plugin.job_runner import SegmentFactory
 from plugin.jobs import JobState
 from plugin.meters import Meters
 from plugin.settings import Settings
-from plugin.worker_process import SegmentFactory, run_worker
+from plugin.worker_process import run_worker
 
 _LOG = logging.getLogger(__name__)
 

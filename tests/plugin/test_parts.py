@@ -125,16 +125,6 @@ def test_three_parts_without_a_shared_disk_do_what_one_node_does(parts: Parts, p
     assert parts.folder / "listen" / kept[0] == Path(path) / "1.dcm"
 
 
-def test_an_archive_that_is_away_costs_a_job_nothing(parts: Parts, database: Database) -> None:
-    stop = parts.listen()
-    (parts.orders / "hold").touch()
-    parts.work()
-    study = new_study_uid()
-    send(parts.port, *(make_instance(study, number=number) for number in (1, 2, 3)))
-    wait_until((parts.orders / "log").exists, "the worker has the job in hand")
-    stop.set()
-
-
 @pytest.mark.parametrize("part", [listen, deliver, partial(work, make_segment=make_stand_in)])
 def test_a_part_without_a_database_server_is_refused(part: Callable[..., None], data_dir: Path) -> None:
     settings = Settings(storage={"data_dir": str(data_dir / "data")})
