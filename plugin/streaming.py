@@ -5,6 +5,7 @@ where nothing can be linked into the archive, forgets the file when the associat
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -92,6 +93,12 @@ class StreamingProvider(DIMSEServiceProvider):  # type: ignore[misc, unused-igno
         self.message: Any = None
         self._begin = begin
         self._data_sets: list[ReceivedDataSet] = []
+        self._one_message = threading.Lock()
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message whole, whatever thread another one comes from meanwhile (PS3.8 annex E: no interleaving)."""
+        with self._one_message:
+            super().send_msg(primitive, context_id)
 
     def receive_primitive(self, primitive: Any) -> None:
         """Take a part of a message. A message that is none, or has no end, aborts the association."""

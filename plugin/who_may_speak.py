@@ -69,7 +69,7 @@ def caller_refusal(settings: ListenerSettings, caller: Caller) -> Refusal | None
     calling = caller.calling_ae_title.strip()
     if calling in settings.calling_ae_titles or not (settings.calling_ae_titles or settings.senders):
         return None
-    if any(calling == sender.ae_title and _within(caller.address, sender.networks) for sender in settings.senders):
+    if any(calling == sender.ae_title and within(caller.address, sender.networks) for sender in settings.senders):
         return None
     return Refusal.CALLING_AE_TITLE
 
@@ -77,10 +77,11 @@ def caller_refusal(settings: ListenerSettings, caller: Caller) -> Refusal | None
 def _address_may_speak(settings: ListenerSettings, address: str) -> bool:
     if settings.calling_ae_titles or not settings.senders:
         return True
-    return any(_within(address, sender.networks) for sender in settings.senders)
+    return any(within(address, sender.networks) for sender in settings.senders)
 
 
-def _within(address: str, networks: tuple[str, ...]) -> bool:
+def within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address lies in one of these ranges; no ranges mean any address."""
     found = _plain(address)
     return not networks or any(found in ip_network(network) for network in networks)
 
