@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from plugin.folder_sync import FolderSync, sync_folder
 from plugin.incoming import IncomingFile, NoRoom, full_disk_is_no_room
 
 _LOG = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class EmbeddedArchive:
         self._root = root
         self._incoming = root.parent / "incoming"
         self._minimum_free_bytes = minimum_free_bytes
+        self._folder_sync = FolderSync()
 
     def open(self) -> int:
         """Make the folders and remove what an earlier run left unfinished; returns how many files that were."""
@@ -157,7 +159,7 @@ class EmbeddedArchive:
         try:
             if not (study / URGENT_MARK).exists():
                 (study / URGENT_MARK).touch(mode=0o600)
-                _sync_folder(study)
+                sync_folder(study)
         except OSError as exc:
             _LOG.warning("study %s is urgent, which could not be noted (%s)", study_instance_uid, exc.strerror)
 
@@ -179,7 +181,7 @@ class EmbeddedArchive:
                 except FileExistsError:
                     outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
                 # Also for a repeated instance: whoever linked it first may not have come to this line yet.
-                _sync_folder(series)
+                self._folder_sync.sync(series)
         finally:
             incoming.discard()
         return outcome
@@ -204,8 +206,8 @@ class EmbeddedArchive:
         if series.is_dir():
             return
         series.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_folder(series.parent)
-        _sync_folder(self._root)
+        sync_folder(series.parent)
+        sync_folder(self._root)
 
 
 def results_root(data_dir: Path) -> Path:
@@ -216,11 +218,3 @@ def results_root(data_dir: Path) -> Path:
 def results_folder(data_dir: Path, study_instance_uid: str, job_key: str) -> Path:
     """Where the results of a job lie: a folder of its own, named by a hash so that its length is bounded."""
     return results_root(data_dir) / study_instance_uid / hashlib.sha256(job_key.encode()).hexdigest()[:16]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

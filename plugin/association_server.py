@@ -14,10 +14,12 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from plugin.bounded_dimse import BoundedProvider
 from plugin.pdu_reader import PduLimits, PduReader
+from plugin.received_data_set import BeginFile
 from plugin.refusals import Refusals
 from plugin.settings import ListenerSettings, is_ae_title
-from plugin.streaming import BeginFile, StreamingProvider
+from plugin.store_lane import AnswerStore, StoreLane
 from plugin.who_may_speak import CLOSED_AT_ONCE, REJECTIONS, Caller, Refusal, caller_refusal, connection_refusal
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Reception:
     pdu_limits: PduLimits
     refusals: Refusals
     begin_file: BeginFile
+    answer_store: AnswerStore
     tls: ssl.SSLContext | None
     """None for plain TCP."""
 
@@ -104,9 +107,10 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
     def _run_association(self, surplus: Refusal | None) -> None:
         reception, opened = self.server.reception, time.monotonic()
         association = self._create_association()
-        association.dimse = provider = StreamingProvider(association, reception.begin_file)
+        association.dimse = BoundedProvider(association)
         reader = PduReader(association, reception.pdu_limits, self._refuse)
         association.dul.socket.recv = reader.recv
+        lane = StoreLane(association, reader, reception.begin_file, reception.answer_store)
         association.bind(evt.EVT_REQUESTED, self._answer_request, [surplus])
         association.bind(evt.EVT_CONN_CLOSE, _wake)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
@@ -116,7 +120,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
             association.dul.join()
         finally:
             self.request.close()  # the library leaves it open where the peer was quicker
-            provider.discard()
+            lane.discard()
         if association.requestor.primitive is None and not reader.has_refused:
             if time.monotonic() - opened >= reception.pdu_limits.negotiation_timeout_s:
                 self._refuse(Refusal.TOO_SLOW)

@@ -23,8 +23,6 @@ class IncomingFile:
         self.path = path
         self._require_room = require_room
         self._unlooked_bytes = 0
-        self.size_bytes = 0
-        """What was written until now."""
         require_room()
         with full_disk_is_no_room():
             self._file = path.open("x+b")
@@ -37,7 +35,6 @@ class IncomingFile:
             self._unlooked_bytes = 0
         with full_disk_is_no_room():
             self._file.write(chunk)
-        self.size_bytes += len(chunk)
 
     def read_from(self, start: int) -> BinaryIO:
         """What was written, as a stream that stands at byte `start`; nothing may be written after this."""

@@ -6,17 +6,16 @@ Knows the archive and nothing of jobs.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from plugin.archive import Archive
 from plugin.association_server import AssociationServer, Reception
-from plugin.c_store import OnStored, handle_store
+from plugin.c_store import OnAnswer, OnStored, StoreHandler
 from plugin.commitment import PUSH_MODEL, TRANSFER_SYNTAXES
 from plugin.pdu_reader import PduLimits
 from plugin.quarantine import Quarantine, quarantine_folder
@@ -36,10 +35,6 @@ class Address:
     ae_title: str
     host: str
     port: int
-
-
-OnAnswer = Callable[[int, int], None]
-"""Called with the status of each answer to a C-STORE, and the bytes that had come."""
 
 
 class Listener:
@@ -88,26 +83,21 @@ def start_listener(
     ae.maximum_pdu_size = _PDU_BYTES
     ae.acse_timeout = settings.negotiation_timeout_s
     ae.network_timeout = settings.idle_timeout_s
+    quarantine = Quarantine(
+        quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
+    )
+    handler = StoreHandler(archive, quarantine, frozenset(settings.urgent_ae_titles), on_stored, on_answer)
     reception = Reception(
         settings,
         PduLimits(_PDU_BYTES, settings.negotiation_timeout_s, settings.idle_timeout_s),
         Refusals(archive.data_dir),
         archive.begin,
+        handler.answer,
         listener_context(settings),
-    )
-    quarantine = Quarantine(
-        quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
     )
     server = ae.make_server(
         (settings.host, settings.port),
-        evt_handlers=[
-            (
-                evt.EVT_C_STORE,
-                _store_and_tell,
-                [on_answer, archive, quarantine, frozenset(settings.urgent_ae_titles), on_stored],
-            ),
-            *commitment,
-        ],
+        evt_handlers=list(commitment),
         server_class=AssociationServer,
         reception=reception,
     )
@@ -116,10 +106,3 @@ def start_listener(
     thread.start()
     host, port = server.server_address[:2]
     return Listener(server, Address(settings.ae_title, str(host), int(port)), thread)
-
-
-def _store_and_tell(event: Any, on_answer: OnAnswer, *others: Any) -> Dataset | int:
-    incoming = event.request.DataSet.file
-    answer = handle_store(event, *others)
-    on_answer(answer if isinstance(answer, int) else int(answer.Status), incoming.size_bytes if incoming else 0)
-    return answer

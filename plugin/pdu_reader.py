@@ -40,9 +40,23 @@ class PduReader:
         """Whether anything came."""
         self.has_refused = False
         self._opened = time.monotonic()
+        self._returned = bytearray()
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether `recv` gives something without reading."""
+        return bool(self._returned)
+
+    def give_back(self, content: bytes | bytearray) -> None:
+        """Let `recv` give these bytes before it reads on; several lots follow each other."""
+        self._returned += content
 
     def recv(self, length: int) -> bytearray:
         """The next `length` bytes of the connection; fewer end the association."""
+        if self._returned:
+            returned = self._returned[:length]
+            del self._returned[:length]
+            return returned
         requested = self._association.requestor.primitive is not None
         if length > (self._limits.pdu_bytes + _HEADER_SLACK if requested else _LARGEST_REQUEST):
             self._refuse(Refusal.PDU_TOO_LONG)

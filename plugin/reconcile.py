@@ -39,6 +39,7 @@ class Reconciler:
         self._lock = threading.Lock()
         self._settled: dict[str, tuple[float, bool]] = {}
         """When the last instance came that there is a job for, and whether it is urgent."""
+        self._first: dict[str, float] = {}
         self._next_scan = 0.0
 
     def touch(self, study_instance_uid: str) -> None:
@@ -79,11 +80,11 @@ class Reconciler:
 
     def _reconcile(self, study: str, now: float) -> bool:
         """Give a study its job if it is ready; False if it has to be looked at again."""
-        last, first = self._archive.last_received(study), self._archive.first_received(study)
-        if last is None or first is None:
+        last, urgent = self._archive.last_received(study), self._archive.is_urgent(study)
+        if last is None or self._settled.get(study) == (last, urgent):
             return True
-        urgent = self._archive.is_urgent(study)
-        if self._settled.get(study) == (last, urgent):
+        first = self._first_received(study)
+        if first is None:
             return True
         if not is_ready(first, last, now, self._settings):
             return False
@@ -98,4 +99,14 @@ class Reconciler:
             how = ", urgent" if urgent else ""
             _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, job.key)
         self._settled[study] = (last, urgent)
+        self._first.pop(study, None)
         return True
+
+    def _first_received(self, study: str) -> float | None:
+        """Looked up once while a study comes in: it takes a look at each of its files."""
+        if study not in self._first:
+            first = self._archive.first_received(study)
+            if first is None:
+                return None
+            self._first[study] = first
+        return self._first[study]

@@ -39,6 +39,7 @@ from plugin.c_store import (
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
+from plugin.incoming import IncomingFile
 from plugin.quarantine import count_quarantined, quarantine_folder
 from plugin.received_key import NotADataSet, read_head
 
@@ -343,18 +344,65 @@ def test_a_message_that_is_none_ends_its_association_alone(
         assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
 
 
-def test_more_requests_than_were_agreed_end_the_association(
-    receive: Callable[..., Receiving], monkeypatch: pytest.MonkeyPatch
+def test_requests_ahead_of_their_answers_wait_on_the_wire(
+    receive: Callable[..., Receiving], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    receiving = receive()
-    go_on = threading.Event()
-    monkeypatch.setattr(EmbeddedArchive, "store", lambda *_: go_on.wait(40) and Stored.SAME)
+    receiving, keep = receive(), EmbeddedArchive.store
+    go_on, begun = threading.Event(), threading.Event()
+
+    def held(archive: EmbeddedArchive, key: InstanceKey, incoming: IncomingFile) -> Stored:
+        begun.set()
+        go_on.wait(40)
+        return keep(archive, key, incoming)
+
+    monkeypatch.setattr(EmbeddedArchive, "store", held)
+    study = new_study_uid()
     with association(receiving.port) as peer:
         for _ in range(20):
-            for fragment in fragments_of(make_instance(new_study_uid())):
+            for fragment in fragments_of(make_instance(study)):
                 peer.dul.send_pdu(fragment)
-        wait_until(lambda: not peer.is_established, "the association is aborted")
+        assert begun.wait(40)
+        wait_until(peer.dul.to_provider_queue.empty, "all are sent")
+        assert len(list((tmp_path / "incoming").iterdir())) == 1
         go_on.set()
+        wait_until(lambda: len(receiving.archive.files(study)) == 20, "all are kept")
+        assert peer.is_established
+
+
+def test_a_data_set_may_share_a_pdu_with_its_command(receive: Callable[..., Receiving]) -> None:
+    receiving, instance = receive(), make_instance(new_study_uid())
+    with association(receiving.port) as peer:
+        together = P_DATA()
+        together.presentation_data_value_list = [
+            list(value) for part in fragments_of(instance) for value in part.presentation_data_value_list
+        ]
+        peer._reactor_checkpoint.clear()  # else the library takes the answer for a request
+        peer.dul.send_pdu(together)
+        assert peer.dimse.get_msg(block=True)[1].Status == 0x0000
+    assert only_file(receiving.archive).name == f"{instance.SOPInstanceUID}.dcm"
+
+
+def test_other_messages_come_between_images(receive: Callable[..., Receiving]) -> None:
+    receiving, study = receive(), new_study_uid()
+    ae = AE("SENDER")
+    ae.add_requested_context(Verification)
+    ae.add_requested_context(MR_IMAGE_STORAGE)
+    peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
+    for _ in range(3):
+        assert peer.send_c_store(make_instance(study)).Status == 0x0000
+        assert peer.send_c_echo().Status == 0x0000
+    peer.release()
+    assert len(receiving.archive.files(study)) == 3
+
+
+def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(receive: Callable[..., Receiving]) -> None:
+    receiving = receive()
+    with association(receiving.port) as peer:
+        for part in fragments_of(make_instance(new_study_uid())):
+            part.presentation_data_value_list = [[99, value] for _, value in part.presentation_data_value_list]
+            peer.dul.send_pdu(part)
+        wait_until(lambda: not peer.is_established, "the association is aborted")
+    assert receiving.archive.studies() == ()
 
 
 def test_logs_say_no_text_of_the_instance(

@@ -264,6 +264,7 @@ def test_reports_on_commitment_have_to_arrive(listener: dict[str, object], found
     settings = Settings(listener=listener, destinations=[destination])
     assert [finding.key for finding in check_settings(settings, IntendedUse.RESEARCH)] == found
 
+
 TOKEN_HERE = {"token_variable": "SITE_TOKEN"}
 
 

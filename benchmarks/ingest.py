@@ -1,0 +1,280 @@
+"""Receiving beside DCMTK's storescp and Orthanc: instances a second, and how long each waits for its acknowledgement.
+
+    python benchmarks/ingest.py [--instances 400] [--repeats 3] [--json FILE]
+
+MR images of 128 KiB over 1 and 8 associations. The sender is a few lines on a socket, so that it costs little and is
+the same for all: PDUs made beforehand, the next image after the answer to the last, TCP_NODELAY on both sides (DCMTK
+and Orthanc by the variable of that name), PDUs as long as the receiver takes, 128 KiB asked of each. Receivers take
+turns, each started anew on the same disk. The node acknowledges what is synced to disk, Orthanc too (its default);
+storescp leaves that to the system. DCMTK and Orthanc are Debian's, found on the PATH; needs a Linux where a network
+namespace may be made. Goal: ahead of both.
+"""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import socket
+import statistics
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.filewriter import write_dataset
+from pydicom.uid import MRImageStorage
+from segment import machine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "end_to_end"))
+from peers import free_port, listens, node, orthanc, private_network, running, wait_for
+
+PDU_BYTES = 131072
+UID_ROOT, UID_DIGITS = "2.25.", 30
+PLACEHOLDER = UID_ROOT + "9" * UID_DIGITS
+IMPLICIT_LITTLE_ENDIAN = b"1.2.840.10008.1.2"
+PIXELS = 65000  # of two bytes: 128 KiB with the header
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A receiver that runs."""
+
+    name: str
+    ae_title: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a receiver did with a number of associations."""
+
+    receiver: str
+    associations: int
+    per_second: tuple[float, ...]
+    p50_ms: float
+    p99_ms: float
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instances", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    programs = [shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("storescp", "Orthanc")]
+    if None in programs:
+        sys.exit("DCMTK's storescp and Orthanc have to be installed: scripts/install-programs")
+    private_network()
+    os.environ["TCP_NODELAY"] = "1"
+    image = encoded_image()
+    waits: dict[tuple[str, int], list[float]] = {}
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in range(options.repeats):
+        for start in (run_glionode, run_storescp, run_orthanc):
+            with tempfile.TemporaryDirectory() as folder, start(Path(folder), *programs) as receiver:
+                for associations in (1, 8):
+                    rate, acknowledged = send_all(receiver, image, associations, options.instances)
+                    rates.setdefault((receiver.name, associations), []).append(rate)
+                    waits.setdefault((receiver.name, associations), []).extend(acknowledged)
+    rows = [
+        Row(name, associations, tuple(rates[name, associations]), *percentiles_ms(waits[name, associations]))
+        for associations in (1, 8)
+        for name in dict.fromkeys(name for name, _ in rates)
+    ]
+    print(f"{'':22}{'assoc.':>7}{'images/s':>10}{'lowest':>9}{'p50 ms':>9}{'p99 ms':>9}{'ours : it':>11}")
+    for row in rows:
+        ours = next(each for each in rows if each.associations == row.associations)
+        ratio = statistics.median(ours.per_second) / statistics.median(row.per_second)
+        print(
+            f"{row.receiver:22}{row.associations:7d}{statistics.median(row.per_second):10.0f}"
+            f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{ratio:11.2f}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}) + "\n")
+
+
+def percentiles_ms(seconds: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile."""
+    return float(np.percentile(seconds, 50) * 1000), float(np.percentile(seconds, 99) * 1000)
+
+
+@contextmanager
+def run_glionode(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
+    """A whole node, which waits for the studies to be complete while it receives."""
+    settings = folder / "glionode.toml"
+    settings.write_text(
+        f"[listener]\nport = 0\n[storage]\ndata_dir = {json.dumps(str(folder / 'data'))}\nminimum_free_mb = 10\n"
+        "[study]\nstable_after_s = 3600\n"
+    )
+    with node(settings, folder / "data", folder / "node.log") as port:
+        yield Receiver("glionode", "GLIONODE", port)
+
+
+@contextmanager
+def run_storescp(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
+    """DCMTK's storescp, a process for each association."""
+    port = free_port()
+    (folder / "received").mkdir()
+    options = ["--fork", "--max-pdu", str(PDU_BYTES), "--output-directory", str(folder / "received")]
+    with running([storescp_program, *options, "--aetitle", "DCMTK", str(port)], folder / "log"):
+        wait_for("storescp's start", lambda: listens(port), 30)
+        yield Receiver("storescp, no sync", "DCMTK", port)
+
+
+@contextmanager
+def run_orthanc(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
+    """Orthanc with its defaults."""
+    dicom_port = free_port()
+    with orthanc(orthanc_program, folder / "orthanc", dicom_port, free_port()):
+        yield Receiver("Orthanc", "ORTHANC", dicom_port)
+
+
+def send_all(receiver: Receiver, image: bytes, associations: int, instances: int) -> tuple[float, list[float]]:
+    """Send so many instances over so many associations at once; gives instances a second, and seconds each waited."""
+    ready = threading.Barrier(associations + 1)
+    each = -(-instances // associations)
+    waits: list[list[float]] = [[] for _ in range(associations)]
+    failures: list[BaseException] = []
+
+    def send(number: int) -> None:
+        try:
+            with Sender(receiver) as sender:
+                messages = [sender.message(image, new_uid()) for _ in range(each)]
+                ready.wait()
+                waits[number] = [sender.send(message) for message in messages]
+        except BaseException as exc:  # noqa: BLE001 - told by the thread that waits
+            failures.append(exc)
+            ready.abort()
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(associations)]
+    for thread in threads:
+        thread.start()
+    try:
+        ready.wait()
+        started = time.perf_counter()
+    except threading.BrokenBarrierError:
+        started = 0.0
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    seconds = time.perf_counter() - started
+    return associations * each / seconds, [wait for one in waits for wait in one]
+
+
+class Sender:
+    """An association over which MR images are stored (PS3.7 9.1.1, PS3.8 9.3)."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", receiver.port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self._socket.makefile("rb")
+        context = item(0x30, MRImageStorage.encode()) + item(0x40, IMPLICIT_LITTLE_ENDIAN)
+        user = item(0x51, struct.pack(">L", PDU_BYTES)) + item(0x52, b"2.25.1")
+        fixed = struct.pack(">HH16s16s32x", 1, 0, receiver.ae_title.ljust(16).encode(), b"BENCHMARK".ljust(16))
+        items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
+        self._socket.sendall(pdu(1, fixed + items))
+        kind, answer = self._read()
+        if kind != 2:
+            raise RuntimeError(f"{receiver.name} does not take the association")
+        place = answer.index(b"\x51\x00\x00\x04") + 4
+        self._longest = min(struct.unpack(">L", answer[place : place + 4])[0] or PDU_BYTES, PDU_BYTES)
+
+    def __enter__(self) -> "Sender":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.sendall(pdu(5, bytes(4)))
+        self._stream.close()
+        self._socket.close()
+
+    def message(self, image: bytes, uid: str) -> bytes:
+        """All PDUs of a C-STORE request for the image under another UID."""
+        command = b"".join(
+            element(tag, value)
+            for tag, value in (
+                (0x0002, MRImageStorage.encode()),
+                (0x0100, struct.pack("<H", 1)),
+                (0x0110, struct.pack("<H", 1)),
+                (0x0700, struct.pack("<H", 0)),
+                (0x0800, struct.pack("<H", 0)),
+                (0x1000, uid.encode()),
+            )
+        )
+        parts = [pdv(element(0, struct.pack("<L", len(command))) + command, 3)]
+        data_set, step = image.replace(PLACEHOLDER.encode(), uid.encode()), self._longest - 6
+        for start in range(0, len(data_set), step):
+            parts.append(pdv(data_set[start : start + step], 2 if start + step >= len(data_set) else 0))
+        return b"".join(parts)
+
+    def send(self, message: bytes) -> float:
+        """Send a request and read its answer; gives the seconds between. Raises RuntimeError if it was not stored."""
+        started = time.perf_counter()
+        self._socket.sendall(message)
+        kind, answer = self._read()
+        seconds = time.perf_counter() - started
+        status = answer.index(b"\x00\x00\x00\x09\x02\x00\x00\x00") + 8  # (0000,0900)
+        if kind != 4 or answer[status : status + 2] != b"\0\0":
+            raise RuntimeError("an image was not stored")
+        return seconds
+
+    def _read(self) -> tuple[int, bytes]:
+        kind, length = struct.unpack(">BxL", self._stream.read(6))
+        return kind, self._stream.read(length)
+
+
+def item(kind: int, content: bytes) -> bytes:
+    """An item of an association request."""
+    return struct.pack(">BxH", kind, len(content)) + content
+
+
+def pdu(kind: int, content: bytes) -> bytes:
+    """A PDU."""
+    return struct.pack(">BxL", kind, len(content)) + content
+
+
+def pdv(content: bytes, header: int) -> bytes:
+    """A P-DATA-TF PDU with one value for presentation context 1."""
+    return pdu(4, struct.pack(">LBB", len(content) + 2, 1, header) + content)
+
+
+def element(number: int, value: bytes) -> bytes:
+    """An element of a command set: group 0000, implicit little endian."""
+    padded = value + b"\0" * (len(value) % 2)
+    return struct.pack("<HHL", 0, number, len(padded)) + padded
+
+
+def new_uid() -> str:
+    """A UID as long as the placeholder."""
+    return UID_ROOT + "1" + "".join(str(byte % 10) for byte in os.urandom(UID_DIGITS - 1))
+
+
+def encoded_image() -> bytes:
+    """An MR image's data set of 128 KiB, implicit little endian, with the placeholder for its SOP instance UID."""
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, PLACEHOLDER
+    image.StudyInstanceUID, image.SeriesInstanceUID = new_uid(), new_uid()
+    image.PatientID, image.PatientName, image.Modality = "BENCHMARK", "BENCHMARK", "MR"
+    image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 250, PIXELS // 250, 16, 16, 15
+    image.SamplesPerPixel, image.PixelRepresentation, image.PhotometricInterpretation = 1, 0, "MONOCHROME2"
+    image.PixelData = np.random.default_rng(0).integers(0, 4096, PIXELS, dtype=np.uint16).tobytes()
+    stream = io.BytesIO()
+    from pydicom.filebase import DicomFileLike
+
+    file = DicomFileLike(stream)
+    file.is_little_endian, file.is_implicit_VR = True, True
+    write_dataset(file, image)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    main()
