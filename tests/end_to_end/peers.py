@@ -90,9 +90,14 @@ def storescp(program: str, folder: Path, port: int) -> Iterator[None]:
 
 @contextmanager
 def orthanc(
-    program: str, folder: Path, dicom_port: int, http_port: int, plugins: tuple[str, ...] = ()
+    program: str,
+    folder: Path,
+    dicom_port: int,
+    http_port: int,
+    plugins: tuple[str, ...] = (),
+    **more: object,
 ) -> Iterator[None]:
-    """A plain Orthanc with its storage in `folder`, and the plugins whose libraries are given."""
+    """A plain Orthanc with its storage in `folder`, the plugins whose libraries are given, and more settings."""
     folder.mkdir()
     settings = folder / "orthanc.json"
     settings.write_text(
@@ -106,6 +111,7 @@ def orthanc(
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
                 "Plugins": list(plugins),
+                **more,
             }
         )
     )
@@ -118,6 +124,13 @@ def orthanc_get(http_port: int, path: str) -> bytes:
     """A GET of Orthanc's REST API."""
     with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{path}", timeout=30) as answer:
         return bytes(answer.read())
+
+
+def orthanc_post(http_port: int, path: str, body: bytes) -> Any:
+    """A POST to Orthanc's REST API."""
+    request = urllib.request.Request(f"http://127.0.0.1:{http_port}{path}", data=body, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
 
 
 def orthanc_instances(http_port: int) -> list[Any]:
