@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.job_queue import STALLED_AFTER_S
 
-_DATABASE_S = 2.0
+_DATABASE_S = 1.0
 
 Question = Callable[[], str | None]
 """What is wrong, a sentence without UIDs; None where nothing is."""

@@ -46,7 +46,7 @@ HEARTBEAT_S = 5.0
 STALLED_AFTER_S = 20.0
 """Four missed heartbeats: a worker on another host is taken for dead."""
 
-_SWEEP_LOCK = 0x676C6973
+SWEEP_LOCK = 0x676C6973
 """"glis": one process at a time looks for jobs that were lost."""
 
 _URGENT_FIRST = {False: 0, True: 10}
@@ -158,7 +158,7 @@ class JobQueue:
         with self._database.pool.connection() as connection:
             # A process that is cut off while it holds the lock loses it.
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")
-            row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,)).fetchone()
+            row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,)).fetchone()
             return self._take_over(seconds_since_heartbeat) if row and row[0] else 0
 
     def give_back(self, key: str) -> None:

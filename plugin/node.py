@@ -23,7 +23,7 @@ from plugin.job_runner import SegmentFactory
 from plugin.listener import Address
 from plugin.meters import Meters
 from plugin.node_http import http_of
-from plugin.node_lock import RunningNode, announce
+from plugin.node_lock import RunningNode, announce, archive_lock
 from plugin.node_parts import Drain, Shared, delivering, own_archive, receiving, stopped_by_signals, working
 from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings
@@ -91,6 +91,8 @@ def _run(
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(own_archive(settings)) if Part.RECEIVE in parts else None
         database = stack.enter_context(running_database(settings))
+        if archive is not None and not database.embedded:
+            stack.enter_context(archive_lock(database.url))
         shared = Shared(settings, model, database, JobQueue(database), Drain(settings.shutdown.drain_s), Meters())
         shared.queue.take_over(0.0 if database.embedded else STALLED_AFTER_S)
         keeper = stack.enter_context(working(shared, make_segment)) if make_segment is not None else None
@@ -121,6 +123,11 @@ def _refuse_wrong_settings(settings: Settings, parts: frozenset[Part]) -> None:
         raise SettingsWrong(
             "database.url is empty, and the embedded database is only for `glionode serve`, which is all parts in one. "
             "Name a PostgreSQL server that all hosts reach, or run `glionode serve`."
+        )
+    if parts == frozenset(Part) and settings.http.archive_url:
+        raise SettingsWrong(
+            "http.archive_url is for `glionode work` and `glionode deliver`; `glionode serve` has its own archive. "
+            "Leave it empty."
         )
     # Read once more where they are needed; here so that what is wrong with them is said before anything starts.
     http_token(settings.http)

@@ -1,4 +1,4 @@
-"""One node per data folder: a lock that the system takes back with the process, and a note of who holds it."""
+"""One node per data folder, one archive per database: locks that go with the process, and a note of who it is."""
 
 import fcntl
 import json
@@ -8,11 +8,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psycopg
+
 from pipeline.errors import SettingsWrong
 
 _LOCK, _NOTE = "serve.lock", "serve.json"
 _PATIENCE_S = 2.0
 """A `status` holds the lock for an instant; this is not a second node."""
+_ARCHIVE_LOCK = 0x676C6961  # "glia"
+_ARCHIVE_PATIENCE_S = 2.0
+"""A server takes a moment to notice that a process has ended."""
+_KEEPALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,31 @@ def node_lock(data_dir: Path) -> Iterator[None]:
             yield
         finally:
             (data_dir / _NOTE).unlink(missing_ok=True)
+
+
+@contextmanager
+def archive_lock(url: str) -> Iterator[None]:
+    """Be the only process that receives, of all on whatever hosts that share a database.
+
+    Workers ask one archive for the images of a job; of a second one they would find none. Raises SettingsWrong.
+    """
+    with psycopg.connect(url, autocommit=True, application_name="glionode listen") as connection:
+        for name, seconds_or_count in _KEEPALIVE.items():  # the server notices within half a minute that a host is gone
+            connection.execute("SELECT set_config(%s, %s, false)", (name, str(seconds_or_count)))
+        deadline = time.monotonic() + _ARCHIVE_PATIENCE_S
+        while not _locked(connection):
+            if time.monotonic() > deadline:
+                raise SettingsWrong(
+                    "Another `glionode listen` or `glionode serve` receives with this database. Give each a database "
+                    "of its own, or end the other one."
+                )
+            time.sleep(0.2)
+        yield
+
+
+def _locked(connection: psycopg.Connection) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVE_LOCK,)).fetchone()
+    return bool(row and row[0])
 
 
 def announce(data_dir: Path, node: RunningNode) -> None:

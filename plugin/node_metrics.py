@@ -16,7 +16,7 @@ from plugin.refusals import read_refusals
 
 _LOG = logging.getLogger(__name__)
 
-_DATABASE_S = 2.0
+_DATABASE_S = 1.0
 
 
 class StandOfThings(Collector):

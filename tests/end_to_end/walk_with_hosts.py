@@ -76,10 +76,10 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         (walk.orders / "hold").touch()
         walk.start("office", "storescp", storescp, "--aetitle", "PACS", "-od", str(received), "11113")
         wait_for("PostgreSQL's start", lambda: (work / "postgresql" / ".s.PGSQL.5432.lock").exists() or None, 30)
-        walk.start("archive", "listen", *GLIONODE, "listen")
+        listener = walk.start("archive", "listen", *GLIONODE, "listen")
         wait_for("listen's start", lambda: _says(work / "listen.log", "listening as"), 60)
         os.environ["GLIONODE_HTTP__ARCHIVE_URL"] = f"http://{archive}:8114"
-        walk.start("office", "deliver", *GLIONODE, "deliver")
+        deliverer = walk.start("office", "deliver", *GLIONODE, "deliver")
         script = work / "work.py"
         script.write_text(WORK)
         stand_in = str(Path(__file__).parents[1] / "plugin")
@@ -101,9 +101,11 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         wait_for("all results", lambda: len(list(received.iterdir())) == expected or None, 60)
         metrics = _get(hosts, "office", f"http://{archive}:8114/metrics")
         jobs = json.loads(_said(hosts, *GLIONODE, "jobs", "--json"))
-        ended_s = _end_in_order(keepers, victim)
+        asked_at = time.monotonic()
+        exit_codes = _end([listener, deliverer, *(keeper for keeper in keepers.values() if keeper is not victim)])
+        ended_s = time.monotonic() - asked_at
     found = {"received": str(received), "taken_over_s": taken_over_s, "health": health, "metrics": metrics}
-    sys.stdout.write(json.dumps({**found, "jobs": jobs, "ended_s": ended_s, "logs": str(work)}))
+    sys.stdout.write(json.dumps({**found, "jobs": jobs, "ended_s": ended_s, "exit_codes": exit_codes}))
 
 
 def _configure(walk: Walk, url: str, archive: str, office: str) -> None:
@@ -149,13 +151,11 @@ port = 11113
     os.environ["GLIONODE_HTTP__PORT"] = "8114"
 
 
-def _end_in_order(keepers: dict[str, subprocess.Popen[bytes]], victim: subprocess.Popen[bytes]) -> float:
-    """Seconds from SIGTERM to the end of the worker that lives."""
-    (left,) = (keeper for keeper in keepers.values() if keeper is not victim)
-    started = time.monotonic()
-    left.send_signal(signal.SIGTERM)
-    left.wait(30)
-    return time.monotonic() - started
+def _end(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+    """End them by SIGTERM, all at a time; gives their exit codes."""
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    return [process.wait(30) for process in processes]
 
 
 def _two(at_work: list[int]) -> list[int] | None:

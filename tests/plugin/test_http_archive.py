@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from plugin.http_archive import archive_routes
 from plugin.http_server import http_server, make_app
 from plugin.http_transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
 from plugin.jobs import new_job
+from plugin.outbox import OutboxEntry
+from plugin.result_source import HttpResults
 from plugin.settings import HttpSettings
 from plugin.spool import Spool
 from plugin.supply import HttpSupply
@@ -347,3 +350,32 @@ def test_health_says_what_is_wrong(tmp_path: Path) -> None:
             urllib.request.urlopen(f"{url}/api/studies/1.2/instances", timeout=10)
         with nothing.value as said:
             assert said.code == 404
+
+
+def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
+    server: Server, supply: HttpSupply, tmp_path: Path
+) -> None:
+    job = new_job(new_study_uid(), ["1.2.3"], "m")
+    kept = supply.keep(job, result_folder(tmp_path / "made"))
+    spool = Spool(tmp_path / "office")
+    results = HttpResults(server.client, spool)
+    gone = kept / "gone.dcm"
+    entries = [OutboxEntry(name, str(kept / name), 0, datetime.now(UTC)) for name in ("seg-t1ce.dcm", "gone.dcm")]
+    first, second = results.at_hand(entries)
+    assert Path(first.path).read_bytes() == (kept / "seg-t1ce.dcm").read_bytes()
+    assert Path(first.path).is_relative_to(tmp_path / "office")
+    assert second.path == str(gone), "for good, which its row will say"
+    assert results.at_hand([]) == ()
+    assert not Path(first.path).exists(), "it is removed with the next look"
+    results.close()
+    assert list((tmp_path / "office" / "fetched").iterdir()) == []
+
+
+def test_a_deliverer_waits_for_an_archive_that_is_away(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    results = HttpResults(client_of(nobody, tmp_path), Spool(tmp_path / "office"))
+    path = f"/data/results/1.2.3/{'0' * 16}/seg.dcm"
+    assert results.at_hand([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
+    results.close()

@@ -14,7 +14,7 @@ from psycopg import conninfo
 from dicom_seg.predecessor import Predecessor
 from plugin.database import SCHEMA_VERSION, Database, connected, set_up
 from plugin.embedded_postgres import DatabaseUnavailable
-from plugin.job_queue import QUEUE, AlsoWrite, JobQueue
+from plugin.job_queue import QUEUE, SWEEP_LOCK, AlsoWrite, JobQueue
 from plugin.jobs import Finished, Job, new_job
 from plugin.past import remember
 from plugin.report_file import ReadReport, WrittenFile
@@ -300,3 +300,30 @@ def test_a_database_that_is_not_there_is_said(data_dir: Any, monkeypatch: pytest
     monkeypatch.setattr("plugin.database._CONNECT_S", 0.2)
     with pytest.raises(DatabaseUnavailable, match="does not answer"), connected(f"postgresql:///x?host={data_dir}"):
         pass
+
+
+def test_one_process_at_a_time_takes_over(queue: JobQueue, database: Database) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    assert fetch(database) is not None  # by a worker that dies
+    queue.take(job.key)
+    with psycopg.connect(database.url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (SWEEP_LOCK,))
+        assert (queue.take_over(0.0), states(database)) == (0, ["running"])
+    assert (queue.take_over(0.0), states(database)) == (1, ["queued"])
+
+
+def test_a_job_that_was_given_back_is_queued_when_its_worker_is_gone(queue: JobQueue, database: Database) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    assert fetch(database) is not None
+    queue.take(job.key)
+    queue.give_back(job.key)
+    assert (states(database), fetch(database)) == (["queued"], None), "its worker still has it in hand"
+    queue.take_over(0.0)
+    found = queue.peek(job.key)
+    assert found is not None
+    assert found.attempts == 0
+    taken = fetch(database)
+    assert taken is not None
+    assert taken[0] == job.key

@@ -1,6 +1,9 @@
 """Receiving, work and delivery apart, without a shared disk: what `glionode listen`, `work` and `deliver` run."""
 
+import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,13 +11,17 @@ from pathlib import Path
 import psycopg
 import pytest
 from node_trial import Pacs, make_instance, new_study_uid, send, wait_until, write_model
+from prometheus_client import CollectorRegistry, generate_latest
+from psycopg_pool import ConnectionPool
 from stand_in_segmenter import make_stand_in
 
 from pipeline.errors import SettingsWrong
 from plugin.database import Database
+from plugin.health import database_answers, room_left, worker_seen
 from plugin.listener import Address
-from plugin.node import deliver, listen, work
+from plugin.node import deliver, listen, serve, work
 from plugin.node_lock import running_node
+from plugin.node_metrics import StandOfThings
 from plugin.settings import Settings
 
 TOKEN = "a-token-of-the-tests-alone"
@@ -72,6 +79,16 @@ class Parts:
     def deliver(self) -> threading.Event:
         return self._start(partial(deliver, self.settings("deliver")))
 
+    def health(self) -> dict[str, str]:
+        try:
+            answer = urllib.request.urlopen(f"{self.http_url}/health", timeout=10)
+        except urllib.error.HTTPError as exc:
+            answer = exc
+        with answer:
+            checks: dict[str, str] = json.loads(answer.read())["checks"]
+        assert (answer.status == 200) == (set(checks.values()) == {"ok"})
+        return checks
+
     def files(self, name: str) -> list[str]:
         root = self.folder / name
         return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
@@ -103,7 +120,8 @@ class Parts:
 @pytest.fixture
 def parts(database: Database, data_dir: Path, pacs: Pacs) -> Iterator[Parts]:
     with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_troubles, glionode_audit, procrastinate_jobs CASCADE")
+        tables = "glionode_jobs, glionode_troubles, glionode_audit, procrastinate_jobs, procrastinate_workers"
+        connection.execute(f"TRUNCATE {tables} CASCADE")
     made = Parts(database, data_dir)
     made.destinations = [pacs.destination()]
     yield made
@@ -119,7 +137,7 @@ def test_three_parts_without_a_shared_disk_do_what_one_node_does(parts: Parts, p
     wait_until(lambda: sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"], "both results at the PACS")
     kept = [name for name in parts.files("listen") if name.startswith("results")]
     assert [Path(name).name for name in kept] == ["1.dcm", "2.dcm", "report.json"], "the results lie at the archive"
-    assert [name for name in parts.files("work") + parts.files("deliver") if name.endswith(".dcm")] == []
+    wait_until(lambda: parts.files("work") + parts.files("deliver") == [], "the others keep nothing")
     with psycopg.connect(database.url) as connection:
         (path,) = connection.execute("SELECT results_path FROM glionode_jobs").fetchone() or ("",)
     assert parts.folder / "listen" / kept[0] == Path(path) / "1.dcm"
@@ -131,3 +149,37 @@ def test_a_part_without_a_database_server_is_refused(part: Callable[..., None], 
     with pytest.raises(SettingsWrong, match=r"database\.url is empty.*glionode serve"):
         part(settings)
     assert not (data_dir / "data").exists(), "nothing was started"
+
+
+def test_a_second_archive_on_one_database_is_refused(parts: Parts) -> None:
+    parts.listen()
+    with pytest.raises(SettingsWrong, match="receives with this database"):
+        listen(parts.settings("another"))
+
+
+def test_a_whole_node_has_no_archive_elsewhere(parts: Parts) -> None:
+    parts.http_url = "http://127.0.0.1:9"
+    with pytest.raises(SettingsWrong, match=r"http\.archive_url is for"):
+        serve(parts.settings("serve"), make_stand_in)
+
+
+def test_each_part_tells_how_it_is(parts: Parts) -> None:
+    parts.listen()
+    assert sorted(parts.health()) == ["database", "disk", "listener", "worker"]
+    assert parts.health()["worker"].startswith("No worker was seen"), "there is none yet"
+    parts.work()
+    wait_until(lambda: set(parts.health().values()) == {"ok"}, "a worker was seen, and all is well")
+
+
+def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
+    pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
+    assert database_answers(pool) == "The database does not answer."
+    assert "does not answer" in (worker_seen(pool) or "")
+    assert "free, the floor is" in (room_left(tmp_path, 1 << 40) or "")
+    assert room_left(tmp_path, 0) is None
+    registry = CollectorRegistry()
+    registry.register(StandOfThings(pool, tmp_path, receives=True))
+    shown = generate_latest(registry).decode()
+    assert "glionode_database_up 0.0" in shown
+    assert "glionode_free_bytes" in shown
+    assert "glionode_jobs" not in shown
