@@ -1,8 +1,10 @@
 """Delivery's parts: pauses, echo, and what an answer means."""
 
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,10 @@ def put(database: Database, tmp_path: Path) -> Callable[..., str]:
     with database.pool.connection() as connection:
         connection.execute("TRUNCATE glionode_jobs, glionode_outbox")
 
-    def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0) -> str:
+    def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0, size_bytes: int = 0) -> str:
         instance = make_instance(new_study_uid(), sop_class=sop_class)
+        if size_bytes:
+            instance.PixelData = bytes(size_bytes)
         path = write_instance(instance, tmp_path)
         uid = str(instance.SOPInstanceUID)
         with database.pool.connection() as connection:
@@ -163,6 +167,60 @@ def test_a_peer_that_breaks_off_gets_it_the_next_time(database: Database, put: C
         with delivering(database, destination):
             wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
     assert len(calls) == 2
+
+
+@contextmanager
+def cut_off_after(port: int, limits: list[int]) -> Iterator[int]:
+    """A way to a port of loopback on which connections are cut after so many bytes of theirs; gives its own port."""
+
+    def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
+        with source, target, suppress(OSError):
+            carried = 0
+            while carried < limit and (chunk := source.recv(min(65536, limit - carried))):
+                target.sendall(chunk)
+                carried += len(chunk)
+            for end in (source, target):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                incoming, _ = server.accept()
+                outgoing = socket.create_connection(("127.0.0.1", port))
+                for pair in (
+                    (incoming, outgoing, limits.pop(0) if limits else sys.maxsize),
+                    (outgoing, incoming, sys.maxsize),
+                ):
+                    threads.append(threading.Thread(target=carry, args=pair))
+                    threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threads.append(threading.Thread(target=accept))
+        threads[0].start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+
+
+def test_a_peer_that_closes_in_mid_object_gets_it_whole_the_next_time(
+    database: Database, put: Callable[..., str]
+) -> None:
+    stored: list[tuple[str, int]] = []
+
+    def keep(event: Any) -> int:
+        stored.append((str(event.request.AffectedSOPInstanceUID), len(event.dataset.PixelData)))
+        return 0x0000
+
+    limits = [1 << 20, 1 << 19]
+    with peer(keep, SEG) as real, cut_off_after(real.port, limits) as port:
+        destination = real.model_copy(update={"port": port})
+        uid = put(destination, size_bytes=2 << 20)
+        with delivering(database, destination):
+            wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
+    assert limits == [], "it was cut off twice"
+    assert stored == [(uid, 2 << 20)]
 
 
 def test_two_deliverers_of_one_destination_send_once(database: Database, put: Callable[..., str]) -> None:
