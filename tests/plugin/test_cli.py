@@ -14,7 +14,7 @@ from plugin.cli import app
 
 COMMANDS = (
     *("segment", "explain", "inspect", "classify", "phantom", "demo"),
-    *("serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
+    *("listen", "work", "deliver", "serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
     *("jobs", "show", "retry", "cancel", "force", "purge"),
 )
 
