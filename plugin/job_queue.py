@@ -161,16 +161,17 @@ class JobQueue:
             row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,)).fetchone()
             return self._take_over(seconds_since_heartbeat) if row and row[0] else 0
 
-    def give_back(self, key: str) -> None:
+    def give_back(self, key: str, attempt: int) -> None:
         """What it takes to run a job is out of reach, or its worker has to end: it waits, and that was no attempt.
 
-        The next `take_over` queues it when its worker has let go of it.
+        The next `take_over` queues it when its worker has let go of it. Nothing is done where it is not at this attempt
+        any more: a worker that was cut off may come back when another one has the job.
         """
         with self._database.pool.connection() as connection:
             connection.execute(
-                "UPDATE glionode_jobs SET state = %s, attempts = greatest(attempts - 1, 0) "
-                "WHERE key = %s AND state = %s",
-                (JobState.QUEUED, key, JobState.RUNNING),
+                "UPDATE glionode_jobs SET state = %s, attempts = attempts - 1 "
+                "WHERE key = %s AND state = %s AND attempts = %s",
+                (JobState.QUEUED, key, JobState.RUNNING, attempt),
             )
 
     def _take_over(self, seconds_since_heartbeat: float) -> int:

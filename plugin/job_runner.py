@@ -18,13 +18,16 @@ from plugin.audit import Audited
 from plugin.database import clear_trouble, note_trouble
 from plugin.in_hand import InHandWriter
 from plugin.job_queue import Connection, JobQueue
-from plugin.jobs import OPEN, Finished, Job, new_job
+from plugin.jobs import OPEN, Finished, Job, JobState, new_job
 from plugin.past import Past, explained, remember
 from plugin.report_file import ReadReport, read_report
 from plugin.settings import Settings
 from plugin.supply import Bench, Supply
 
 _LOG = logging.getLogger(__name__)
+
+_ROOM_FOR_RESULTS_BYTES = 64 << 20
+"""Several times what a study's objects take."""
 
 
 class Outcome(Protocol):
@@ -75,6 +78,10 @@ class Trouble:
             self._noted = False
 
 
+class NoRoomForResults(GlionodeError):
+    """The disk may not take a study's results; its job waits until there is room."""
+
+
 class JobRunner:
     """Does one job at a time."""
 
@@ -100,12 +107,11 @@ class JobRunner:
         """Run the job `key`, if it is still to be run, and write down its outcome and what is to be sent."""
         try:
             self._do(key)
-        except (ArchiveAway, NotInArchive) as exc:
+        except (ArchiveAway, NotInArchive, NoRoomForResults) as exc:
             # What was made is lost with this; what was received is not, and the next look queues the job again.
             self._in_hand.nothing()
-            self._queue.give_back(key)
-            self._trouble.note(str(exc))
             _LOG.warning("job %s waits: %s", key, exc, extra={"job": key})
+            self._trouble.note(str(exc))
         else:
             self._trouble.clear()
 
@@ -121,10 +127,15 @@ class JobRunner:
             return
         self._in_hand.step(key, "fetch")
         with self._supply.bench(job, inputs) as bench:
+            _require_room(bench.results.parent)  # before it is taken: a try on a full disk is none
             taken = self._queue.take(key)
             if taken is not None:
                 _LOG.info("job %s: %d images", key, len(bench.paths), extra=_names(taken))
-                self._work_at(taken, bench)
+                try:
+                    self._work_at(taken, bench)
+                except (ArchiveAway, NotInArchive, NoRoomForResults):
+                    self._queue.give_back(key, taken.attempts + 1)
+                    raise
             else:
                 self._in_hand.nothing()
 
@@ -133,6 +144,8 @@ class JobRunner:
         shutil.rmtree(bench.results, ignore_errors=True)  # of an attempt that was ended before it was written down
         past = self._queue.past(job)
         finished, made = self._run(bench.paths, bench.results, past, lambda step: self._in_hand.step(job.key, step))
+        if finished.status == JobState.FAILED:
+            _require_room(bench.results.parent)  # a failure on a full disk says nothing of the study
         finished = explained(finished, past)
         report = read_report(bench.results)
         kept: Path | None = None
@@ -161,6 +174,16 @@ class JobRunner:
             _LOG.error("a job failed:\n%s", "".join(traceback.format_tb(exc.__traceback__)))
             return Finished("failed", describe(exc)), ()
         return Finished(outcome.status, outcome.reason), objects
+
+
+def _require_room(folder: Path) -> None:
+    """Raises NoRoomForResults."""
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM_FOR_RESULTS_BYTES:
+        raise NoRoomForResults(
+            f"{free >> 20} MiB are free where results are written, and {_ROOM_FOR_RESULTS_BYTES >> 20} may be needed. "
+            "Free some space; jobs go on by themselves then."
+        )
 
 
 def _names(job: Job) -> dict[str, str]:

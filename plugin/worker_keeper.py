@@ -5,6 +5,8 @@ import multiprocessing
 import time
 from multiprocessing.context import SpawnProcess
 
+import psycopg
+
 from models.package import IntendedUse
 from plugin.database import Database
 from plugin.in_hand import InHand, InHandReader
@@ -100,10 +102,18 @@ class WorkerKeeper:
             process.kill()
             process.join()
             if in_hand is not None and not self._database.embedded:
-                self._queue.give_back(in_hand.job_key)
+                self._give_back(in_hand.job_key)
         self._close()
         if self._database.embedded:
             self._queue.release()
+
+    def _give_back(self, key: str) -> None:
+        try:
+            job = self._queue.peek(key)
+            if job is not None:
+                self._queue.give_back(key, job.attempts)
+        except psycopg.Error as exc:  # another process finds the job by its worker's silence
+            _LOG.warning("job %s could not be given back (%s)", key, type(exc).__name__)
 
     def _unwanted(self) -> str | None:
         """Why what the worker does is of no use, a clause; None where it is. Other jobs wait for it."""

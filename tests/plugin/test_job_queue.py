@@ -318,7 +318,9 @@ def test_a_job_that_was_given_back_is_queued_when_its_worker_is_gone(queue: JobQ
     queue.add(job)
     assert fetch(database) is not None
     queue.take(job.key)
-    queue.give_back(job.key)
+    queue.give_back(job.key, 2)
+    assert states(database) == ["running"], "another attempt is another worker's"
+    queue.give_back(job.key, 1)
     assert (states(database), fetch(database)) == (["queued"], None), "its worker still has it in hand"
     queue.take_over(0.0)
     found = queue.peek(job.key)
