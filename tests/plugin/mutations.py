@@ -77,9 +77,11 @@ def mutated(count: int, studies: int, seed: int) -> Iterator[Mutated]:
 
 
 def _wounded(content: bytes, chance: random.Random) -> bytes:
+    """One to four wounds; in every other object all are behind the UIDs, so that more than its reception sees it."""
     wounded = bytearray(content)
+    unharmed = chance.choice((1, len(content) * 2 // 3))  # never none at all: its sender would not send it
     for _ in range(chance.randint(1, 4)):
-        place = chance.randrange(len(wounded) or 1)
+        place = chance.randint(min(unharmed, len(wounded)), len(wounded))
         match chance.randrange(7):
             case 0:
                 wounded[place : place + 1] = bytes([chance.randrange(256)])

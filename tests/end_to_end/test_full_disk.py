@@ -1,0 +1,29 @@
+"""A disk that fills and is freed: nothing is lost, and nobody has to do anything but free it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_a_disk_that_fills_and_is_freed() -> None:
+    walk = Path(__file__).parent / "walk_with_full_disk.py"
+    result = subprocess.run([sys.executable, str(walk)], capture_output=True, text=True, check=False, timeout=200)
+    if "no mount namespace may be made here" in result.stderr:
+        pytest.skip("no mount namespace may be made here")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {
+        "received": ["0000"] * 3,
+        "held": ["0000"] * 3,
+        "below the floor": ["A700"] * 3,
+        # It says why it does not receive; the database lives on what the floor leaves it.
+        "said": [False, True, True, {"running": 1, "segmented": 1}],
+        "waits because": "are free where results are written, and 64 may be needed. "
+        "Free some space; jobs go on by themselves then.",
+        "full": ["A700"] * 3,
+        "freed": ["0000"] * 3,
+        "at the PACS": True,
+        "troubles": [],
+    }
