@@ -1,0 +1,138 @@
+"""DCMTK's storescu in its ways of sending, to the listener: what is kept has the bytes of the files that were sent."""
+
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    RLELossless,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
+
+from node_trial import make_instance, new_study_uid, write_instance
+from receiving import Receiving
+
+# How storescu proposes a transfer syntax, and by what the files of it are made before.
+WAYS = {
+    "little endian": (("-xe",), ("dcmconv", "+te"), ExplicitVRLittleEndian),
+    "big endian": (("-xb",), ("dcmconv", "+tb"), ExplicitVRBigEndian),
+    "implicit": (("-xi",), ("dcmconv", "+ti"), ImplicitVRLittleEndian),
+    "deflated": (("-xd",), ("dcmconv", "+td"), DeflatedExplicitVRLittleEndian),
+    "JPEG lossless": (("-xs",), ("dcmcjpeg", "+e1"), JPEGLosslessSV1),
+    "RLE": (("-xr",), ("dcmcrle",), RLELossless),
+}
+IMAGES = 3
+
+
+@pytest.fixture
+def receiving(tmp_path: Path) -> Iterator[Receiving]:
+    """A listener with an archive."""
+    made = Receiving(tmp_path / "node", max_associations=40, max_associations_per_peer=40)
+    yield made
+    made.listener.stop(2)
+
+
+@pytest.fixture
+def files(tmp_path: Path, program: Callable[[str], str]) -> Callable[..., list[Path]]:
+    """Make the files of a study as DCMTK writes them."""
+
+    def make(maker: tuple[str, ...]) -> list[Path]:
+        study = new_study_uid()
+        folder = tmp_path / "sent" / study
+        made = []
+        for number in range(IMAGES):
+            source = write_instance(make_instance(study, number=number), tmp_path / "plain")
+            made.append(folder / source.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            command = [program(maker[0]), *maker[1:], str(source), str(made[-1])]
+            subprocess.run(command, check=True, capture_output=True)
+        return made
+
+    return make
+
+
+def data_set(path: Path) -> bytes:
+    """What follows the file meta information, inflated."""
+    content = path.read_bytes()
+    rest = content[144 + int.from_bytes(content[140:144], "little") :]
+    deflated = read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    # PS3.5 A.5: padded to even length, so the stream may end before the bytes do.
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest) if deflated else rest
+
+
+def kept(receiving: Receiving, sent: list[Path]) -> list[Path]:
+    """What the archive has of the study of these files, in their order."""
+    found = {path.stem: path for path in receiving.archive.files(dcmread(sent[0]).StudyInstanceUID)}
+    assert found.keys() == {path.stem for path in sent}
+    return [found[path.stem] for path in sent]
+
+
+def storescu(program: Callable[[str], str], receiving: Receiving, *arguments: object) -> list[str]:
+    """The command that sends."""
+    return [
+        program("storescu"),
+        *("-aec", "GLIONODE", "127.0.0.1", str(receiving.port)),
+        *(str(argument) for argument in arguments),
+    ]
+
+
+@pytest.mark.parametrize("required", [(), ("--required",)], ids=["all contexts", "required ones"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_transfer_syntax_arrives_as_it_was_sent(
+    way: str,
+    required: tuple[str, ...],
+    receiving: Receiving,
+    files: Callable[..., list[Path]],
+    program: Callable[[str], str],
+) -> None:
+    proposed, maker, syntax = WAYS[way]
+    sent = files(maker)
+    subprocess.run(storescu(program, receiving, *proposed, *required, *sent), check=True, capture_output=True)
+    for before, after in zip(sent, kept(receiving, sent), strict=True):
+        assert read_file_meta_info(after).TransferSyntaxUID == syntax == read_file_meta_info(before).TransferSyntaxUID
+        assert data_set(after) == data_set(before)
+
+
+@pytest.mark.parametrize("options", [(), ("--required",), ("+C",), ("--required", "+C", "-xb")], ids=" ".join)
+def test_what_storescu_proposes_by_itself_arrives_whole(
+    options: tuple[str, ...],
+    receiving: Receiving,
+    files: Callable[..., list[Path]],
+    program: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    """It may convert what it sends; by DCMTK's own conversion back the bytes are the same."""
+    sent = files(("dcmconv", "+te"))
+    subprocess.run(storescu(program, receiving, *options, *sent), check=True, capture_output=True)
+    for before, after in zip(sent, kept(receiving, sent), strict=True):
+        again = tmp_path / "again.dcm"
+        subprocess.run([program("dcmconv"), "+te", str(after), str(again)], check=True, capture_output=True)
+        assert data_set(again) == data_set(before)
+
+
+def test_sixteen_senders_at_once_in_all_transfer_syntaxes(
+    receiving: Receiving, files: Callable[..., list[Path]], program: Callable[[str], str]
+) -> None:
+    ways = [list(WAYS.values())[number % len(WAYS)] for number in range(16)]
+    studies = [files(maker) for _, maker, _ in ways]
+    senders = [
+        subprocess.Popen(
+            storescu(program, receiving, *proposed, *sent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for (proposed, _, _), sent in zip(ways, studies, strict=True)
+    ]
+    assert [sender.wait(60) for sender in senders] == [0] * 16
+    for sent in studies:
+        assert [data_set(path) for path in kept(receiving, sent)] == [data_set(path) for path in sent]
+    assert len(receiving.archive.studies()) == 16
