@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from node_trial import MARKER, NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_instance
 from pydicom import Dataset, dcmread
+from pynetdicom import AE
 
 from pipeline.errors import ModelUnusable, SettingsWrong
 from plugin.database import database_url
@@ -368,6 +370,33 @@ def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: 
     wait_until(lambda: not family.keys() & _processes().keys(), "nothing of it is left", 5)
     assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
+
+
+def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeNode, data_dir: Path) -> None:
+    drain_s = 2.0
+    node = make_node(shutdown={"drain_s": drain_s})
+    (node.orders / "hold").touch()
+    process = NodeInProcess(node, data_dir)
+    study, late = new_study_uid(), make_instance(new_study_uid())
+    send(process.port, *instances_of(study))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    ae = AE("SCANNER")
+    ae.add_requested_context(late.SOPClassUID, late.file_meta.TransferSyntaxUID)
+    peer = ae.associate("127.0.0.1", process.port, ae_title="GLIONODE")
+    assert peer.is_established
+    begun = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "stopping" in process.log.read_text(), "it drains")
+    assert peer.send_c_store(late).Status == 0x0000, "who is sending may go on for a while"
+    assert process.process.wait(30) == 0
+    # Beyond the drain there is the end of worker and database, on a busy machine.
+    assert drain_s <= time.monotonic() - begun < drain_s + 10
+    wait_until(lambda: not peer.is_established, "the association is aborted")
+    (node.orders / "hold").unlink()
+    node.start()
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "both are taken up at the next start")
+    with psycopg.connect(database_url(node.settings)) as connection:
+        assert connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall() == [(1,)]
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_starts(make_node: MakeNode) -> None:
