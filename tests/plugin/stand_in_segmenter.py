@@ -1,8 +1,8 @@
 """A segmenter that segments nothing: two small DICOM files with UIDs that follow from the study's.
 
 Files in the folder `orders` tell it what else to do: `die` ends the worker as long as it has a line, one line a time;
-`hang` makes it hang in the same way; `hold` makes it wait until the file is gone; `fail` makes it raise; `broken` keeps
-it from loading.
+`hang` makes it hang in the same way; `hold` makes it wait until the file is gone; `slow` makes it take so many seconds;
+`fail` makes it raise; `broken` keeps it from loading.
 """
 
 import json
@@ -49,6 +49,8 @@ class StandIn:
             time.sleep(0.01)
         first = dcmread(paths[0], stop_before_pixels=True)
         study = str(first.StudyInstanceUID)
+        if (self.orders / "slow").exists():
+            time.sleep(float((self.orders / "slow").read_text()))
         if (self.orders / "fail").exists():
             raise ValueError(f"{first.PatientName} is no number")
         if len(paths) == 1:

@@ -1,0 +1,124 @@
+"""Studies that are queued all at once: what the node adds to each, and whether its memory grows with them.
+
+    python benchmarks/backlog.py [--studies 50] [--json FILE]
+
+A whole node in a process of its own, with its embedded database, and a PACS. The pipeline's own time is left out: the
+stand-in of the tests (tests/plugin/stand_in_segmenter.py) writes two small objects for each study of three images. It
+is held at the first job until all studies are queued; then a study's time is that between its results at the PACS and
+those of the study before. Memory is the resident set of the node, its worker and its database together, with shared
+memory counted in each of them. Goal: memory flat.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+from segment import machine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "plugin"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "end_to_end"))
+from crash_node import Node
+from node_trial import make_instance, new_study_uid, send
+from stand_in_segmenter import OUTPUT_CLASSES
+from walk_with_crashes import IMAGES, Pacs, wait_for_it
+
+TENTHS = 5
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, memory_mib = run(Path(folder), options.studies)
+    step = -(-options.studies // TENTHS)
+    print(f"{'studies':>12}{'s a study':>12}{'longest s':>12}{'peak MiB':>12}")
+    for start in range(0, options.studies, step):
+        part, peaks = seconds[start : start + step], memory_mib[start : start + step]
+        name = f"{start + 1}-{start + len(part)}"
+        print(f"{name:>12}{statistics.mean(part):12.3f}{max(part):12.3f}{max(peaks):12.0f}")
+    total = f"{sum(seconds):.1f} s for {options.studies} studies"
+    print(f"{total}, {sum(seconds) / options.studies:.3f} s each; without the pipeline's own time")
+    if options.json:
+        document = {"machine": machine(), "seconds": seconds, "memory_mib": memory_mib}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
+    """Seconds of each study in the order of their results, and the node's memory when it came, MiB."""
+    pacs = Pacs()
+    with ExitStack() as stack:
+        node = Node(work, False, stack.enter_context(pacs.running()), seconds_a_study=0.0)
+        stack.callback(node.stop)
+        (work / "orders" / "hold").touch()
+        wait_for_it(node)
+        for _ in range(studies):
+            study = new_study_uid()
+            send(node.port, *(make_instance(study, number=number) for number in range(1, IMAGES + 1)))
+        wait_until_queued(node, studies)
+        memory: list[tuple[float, float]] = []
+        ended = threading.Event()
+        watch = threading.Thread(target=watch_memory, args=(node, memory, ended))
+        watch.start()
+        started = time.monotonic()
+        (work / "orders" / "hold").unlink()
+        while len(pacs.times) < studies * len(OUTPUT_CLASSES):
+            time.sleep(0.05)
+        ended.set()
+        watch.join()
+    arrivals = sorted(pacs.times.values())[len(OUTPUT_CLASSES) - 1 :: len(OUTPUT_CLASSES)]
+    seconds = [later - sooner for sooner, later in zip([started, *arrivals], arrivals, strict=False)]
+    peaks = [
+        max((mib for at, mib in memory if sooner - 1 <= at <= later), default=0.0)
+        for sooner, later in zip([started, *arrivals], arrivals, strict=False)
+    ]
+    return seconds, peaks
+
+
+def wait_until_queued(node: Node, studies: int) -> None:
+    """Return when each study has a job."""
+    with psycopg.connect(node.url, autocommit=True) as connection:
+        while True:
+            row = connection.execute("SELECT count(DISTINCT study_instance_uid) FROM glionode_jobs").fetchone()
+            if row is not None and row[0] == studies:
+                return
+            time.sleep(0.1)
+
+
+def watch_memory(node: Node, memory: list[tuple[float, float]], ended: threading.Event) -> None:
+    """Look a few times a second."""
+    while not ended.wait(0.2):
+        pids = [pid for process in node.processes for pid in process.pids()]
+        for pid in list(pids):
+            pids += children(pid)
+        memory.append((time.monotonic(), sum(resident_mib(pid) for pid in set(pids))))
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process's main thread started."""
+    try:
+        return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+if __name__ == "__main__":
+    main()
