@@ -12,6 +12,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, Association, build_role, evt
 
 from pipeline.errors import SettingsWrong
+from plugin.reactor_pause import pause_without_a_hole
 from plugin.sending import PeerFailed
 from plugin.settings import DestinationSettings
 from plugin.tls import destination_context
@@ -77,6 +78,7 @@ def associated(
     )
     if not association.is_established:
         raise PeerFailed(_why_not(association, connected.is_set(), address))
+    pause_without_a_hole(association)
     try:
         yield association
     finally:
