@@ -1,7 +1,7 @@
 """The pause that pynetdicom's other thread of an association makes while a message is sent, without a hole in it.
 
 The library clears an event and then asks a flag whether that thread stands still. The flag is old now and then, once in
-some 300 messages on a busy machine: the thread runs on, takes the answer for a message that nobody asked for, and whoever
+some 300 messages on a busy machine: the thread runs on, takes the answer for a message that nobody asked for, and who
 sent waits for it until the time is over. Here clearing the event returns when the thread does stand still.
 """
 

@@ -48,6 +48,33 @@ def test_nothing_is_taken_while_it_pauses() -> None:
     assert reactor.stolen == []
 
 
+def test_it_is_waited_for_until_it_stands() -> None:
+    pause, runs, may_go_on, stands = ReactorPause(), threading.Event(), threading.Event(), threading.Event()
+
+    def run() -> None:
+        pause.wait()
+        runs.set()
+        may_go_on.wait(10)
+        pause.wait()
+
+    def ask() -> None:
+        pause.clear()
+        stands.set()
+
+    threads = [threading.Thread(target=run), threading.Thread(target=ask)]
+    threads[0].start()
+    assert runs.wait(10)
+    threads[1].start()
+    assert not stands.wait(0.2), "it runs"
+    may_go_on.set()
+    assert stands.wait(10)
+    assert threads[0].is_alive()
+    pause.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_it_runs_on_afterwards() -> None:
     reactor = Reactor()
     reactor.pause.clear()
