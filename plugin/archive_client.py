@@ -26,6 +26,8 @@ _PATIENCE_S = 30.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _REFUSING = (401, 403)
+_REUSED_WITHIN_S = 10.0
+"""The server hangs up on an idle connection after three times that."""
 _LARGEST_ANSWER = 64 << 20
 """Bytes of a list of images; a study of 100000 has a fifth of it."""
 
@@ -49,6 +51,7 @@ class ArchiveClient:
         self._timeout_s = settings.timeout_s
         self._patience_s = patience_s
         self._connection: http.client.HTTPConnection | None = None
+        self._used_at = 0.0
 
     def get_json(self, path: str) -> Any:
         """What a path says. Raises NotInArchive, ArchiveAway."""
@@ -105,6 +108,9 @@ class ArchiveClient:
         raise WrongTransfer(f"status {answer.status}")
 
     def _connected(self) -> http.client.HTTPConnection:
+        if time.monotonic() - self._used_at > _REUSED_WITHIN_S:
+            self.close()
+        self._used_at = time.monotonic()
         if self._connection is None:
             host, port, timeout = self._url.hostname or "", self._url.port, self._timeout_s
             if self._context is not None:
