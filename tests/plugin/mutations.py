@@ -69,6 +69,8 @@ def mutated(count: int, studies: int, seed: int) -> Iterator[Mutated]:
     for number in range(count):
         instance, syntax = make_instance(uids[number % studies], number=number), SYNTAXES[number % len(SYNTAXES)]
         instance.SOPInstanceUID = f"{instance.StudyInstanceUID}.{number}"
+        for reference in instance.ReferencedStudySequence:
+            reference.StudyInstanceUID, reference.SeriesInstanceUID = "1.2.3", "1.2.3.4"  # else they are random
         if syntax == DeflatedExplicitVRLittleEndian and chance.random() < 0.5:
             content = deflated(_wounded(encoded(instance, ExplicitVRLittleEndian), chance))
         else:
