@@ -176,11 +176,15 @@ def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts:
         expected = {f"{study}.99.{number}" for study in names for number in range(1, len(OUTPUT_CLASSES) + 1)}
         killed = kill(node, random.Random(seed), kills, every_s)
         deadline = time.monotonic() + LIMIT_AFTER_S
-        while time.monotonic() < deadline and (any(t.is_alive() for t in threads) or not expected <= set(pacs.objects)):
+        jobs: dict[str, int] = {}
+        while time.monotonic() < deadline:
             node.check()
+            if expected <= set(pacs.objects) and not any(thread.is_alive() for thread in threads):
+                jobs = job_states(node)
+                if jobs and not jobs.keys() & {"queued", "running"}:
+                    break
             time.sleep(0.1)
-        with psycopg.connect(node.url) as connection:
-            jobs = dict(connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall())
+        jobs = jobs or job_states(node)
     acknowledged = {study: at for scanner in scanners for study, at in scanner.acknowledged.items()}
     times = sorted([min(acknowledged.values()), *pacs.times.values()])
     return Table(
@@ -202,6 +206,15 @@ def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts:
         ),
         longest_silence_s=max(later - sooner for sooner, later in pairwise(times)),
     )
+
+
+def job_states(node: Node) -> dict[str, int]:
+    """How many jobs are in each state; empty while the database is away."""
+    try:
+        with psycopg.connect(node.url) as connection:
+            return dict(connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall())
+    except psycopg.OperationalError:
+        return {}
 
 
 def wait_for_it(node: Node) -> None:
