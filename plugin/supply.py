@@ -43,6 +43,9 @@ class Supply(Protocol):
     def keep(self, job: Job, results: Path) -> Path:
         """Bring a complete result folder of the bench to the archive; gives its path there. Raises ArchiveAway."""
 
+    def close(self) -> None:
+        """Leave nothing behind."""
+
 
 class DiskSupply:
     """The archive lies on a disk of this host; results are made where they belong."""
@@ -64,6 +67,9 @@ class DiskSupply:
     def keep(self, job: Job, results: Path) -> Path:
         """It was made where it belongs."""
         return results
+
+    def close(self) -> None:
+        """Nothing was fetched."""
 
 
 class HttpSupply:
@@ -108,6 +114,11 @@ class HttpSupply:
             sha256 = hashlib.file_digest(packed, "sha256").digest()
             answer: Any = self._client.put(f"/api/results/{job.key}", packed, sha256)
         return Path(str(answer["folder"]))
+
+    def close(self) -> None:
+        """Hang up and remove the spool."""
+        self._client.close()
+        self._spool.close()
 
 
 def open_supply(settings: Settings) -> Supply:

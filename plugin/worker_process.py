@@ -48,9 +48,8 @@ def run_worker(
             raise SystemExit(3) from exc
         clear_trouble(pool, _PLACE)
         trouble = Trouble(pool, f"{_PLACE} on {socket.gethostname()}")
-        work = JobRunner(
-            settings, open_supply(settings), JobQueue(database), trouble, intended_use, segment, InHandWriter(pipe)
-        )
+        supply = open_supply(settings)
+        work = JobRunner(settings, supply, JobQueue(database), trouble, intended_use, segment, InHandWriter(pipe))
         app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
         app.task(name=TASK, queue=QUEUE)(work.do)
         app.run_worker(
@@ -62,6 +61,7 @@ def run_worker(
             stalled_worker_timeout=STALLED_AFTER_S,
             delete_jobs="always",  # our own rows are the record
         )
+        supply.close()
 
 
 def _end_with_parent() -> None:

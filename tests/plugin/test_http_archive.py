@@ -86,8 +86,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def supply(server: Server, tmp_path: Path) -> Iterator[HttpSupply]:
     """A worker's."""
     spool = Spool(tmp_path / "worker")
-    yield HttpSupply(server.client, spool)
-    spool.close()
+    made = HttpSupply(server.client, spool)
+    yield made
+    made.close()
+    assert list((tmp_path / "worker" / "fetched").iterdir()) == [], "nothing is left behind"
 
 
 def result_folder(folder: Path) -> Path:

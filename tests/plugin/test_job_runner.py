@@ -48,6 +48,9 @@ class FailingSupply:
         self._perhaps_fail("keep")
         return results
 
+    def close(self) -> None:
+        return None
+
 
 def segment(paths: tuple[Path, ...], out: Path, past: Past, on_step: Callable[[str], None]) -> StandInOutcome:
     on_step("segment")
