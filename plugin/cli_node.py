@@ -155,6 +155,8 @@ def _print_status(found: "Status") -> None:
     print(f"Studies received: {found.studies_received}")
     if found.quarantined:
         print(f"Unreadable objects: {found.quarantined}, kept in {found.data_dir}/quarantine")
+    if found.commitments_pending:
+        print(f"Storage commitment: {found.commitments_pending} requests wait for their reports")
     if found.refused:
         print("Refused peers: " + ", ".join(f"{count} {reason}" for reason, count in found.refused.items()))
     if not found.database_answers:

@@ -8,6 +8,7 @@ again, in a new transaction, until the object is given up; a report on an earlie
 import logging
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -79,22 +80,34 @@ class CommitmentAsker:
         handlers = [(evt.EVT_N_EVENT_REPORT, self._reports.handle)]
         try:
             address = address_of(self._destination)
-            with associated(
-                address, self._calling_ae_title, _PROPOSAL, self._settings.timeout_s, handlers
-            ) as association:
-                serving = _serve_reports(association)
+            with (
+                associated(
+                    address, self._calling_ae_title, _PROPOSAL, self._settings.timeout_s, handlers
+                ) as association,
+                closing(ReportEar(association)),
+            ):
                 request = CommitmentRequest(transaction, tuple(each.reference for each in unasked))
                 _request(association, request)
                 commitments_asked.record_asked(connection, name, uids)
                 _LOG.info("asked %s to commit to %d objects, transaction %s", name, len(uids), transaction)
-                deadline = time.monotonic() + _LISTEN_S
-                while association.is_established and time.monotonic() < deadline and not stop.is_set():
-                    if not serving.is_set() and not commitments_asked.is_waiting(connection, transaction):
-                        break
-                    stop.wait(_LOOK_FOR_REPORT_EVERY_S)
+                self._listen(connection, association, transaction, stop)
         except PeerFailed as exc:
             commitments_asked.record_not_asked(connection, name, unasked, str(exc), self._settings)
             _LOG.warning("could not ask %s to commit to %d objects: %s", name, len(uids), exc)
+
+    def _listen(
+        self,
+        connection: psycopg.Connection[Any],
+        association: Association,
+        transaction: str,
+        stop: threading.Event,
+    ) -> None:
+        """Return when the report has come, here or at the listener, or the peer has had its time."""
+        deadline = time.monotonic() + _LISTEN_S
+        while association.is_established and time.monotonic() < deadline and not stop.is_set():
+            if not commitments_asked.is_waiting(connection, transaction):
+                return
+            stop.wait(_LOOK_FOR_REPORT_EVERY_S)
 
 
 def _request(association: Association, request: CommitmentRequest) -> None:
@@ -110,22 +123,26 @@ def _request(association: Association, request: CommitmentRequest) -> None:
         raise PeerFailed(f"it answers an N-ACTION with status 0x{status:04X}")
 
 
-def _serve_reports(association: Association) -> threading.Event:
-    """Take reports on an association of ours; the event is set while one is being answered.
+class ReportEar:
+    """Takes reports on an association of ours, until it is closed; to be closed before the association is released.
 
-    The library serves them in a thread of their own and marks the association as paused meanwhile, which is also what
-    its senders wait for: one of them, ending the association, could wait for ever.
+    The library answers them in a thread of its own and marks the association as paused meanwhile. Its `release` waits
+    for that mark, and could wait for ever; and an answer after it breaks the association's state machine.
     """
-    serving = threading.Event()
 
-    def serve(message: Any, context_id: int) -> None:
-        if not isinstance(message, N_EVENT_REPORT) or not message.is_valid_request:
-            return
-        serving.set()
-        try:
-            StorageCommitmentServiceClass(association).SCP(message, association._accepted_cx[context_id])
-        finally:
-            serving.clear()
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._one_at_a_time = threading.Lock()
+        self._is_closed = False
+        association._serve_request = self._serve
 
-    association._serve_request = serve
-    return serving
+    def close(self) -> None:
+        """Let a report in hand be answered, and take no more: its sender opens another association."""
+        with self._one_at_a_time:
+            self._is_closed = True
+
+    def _serve(self, message: Any, context_id: int) -> None:
+        with self._one_at_a_time:
+            if not self._is_closed and isinstance(message, N_EVENT_REPORT) and message.is_valid_request:
+                context = self._association._accepted_cx[context_id]
+                StorageCommitmentServiceClass(self._association).SCP(message, context)

@@ -98,8 +98,8 @@ class OpenAssociations:
     def report(self, name: str, report: CommitmentReport, timeout_s: float) -> int:
         """Send a report; returns the status of its answer. One at a time on an association. Raises PeerFailed."""
         with self._lock:
-            entry = self._open.pop(name, None)
-            if entry is None:
+            entry = self._open.get(name)
+            if entry is None or not entry.association.is_established:
                 raise PeerFailed("its association has ended")
             answers = self._answers[id(entry.association)]
         event_type, information = encode_report(report)

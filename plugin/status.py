@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 
 from models.package import IntendedUse, PackageBroken, find_package
 from plugin.archive import is_uid
+from plugin.commitments_requested import count_pending
 from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
 from plugin.node_lock import RunningNode, running_node
@@ -54,6 +55,8 @@ class Status:
     studies_received: int
     quarantined: int
     """Copies of unreadable objects that are kept."""
+    commitments_pending: int
+    """Requests of senders for storage commitment that are not reported on yet."""
     refused: dict[str, int]
     """Peers that were refused since the node's start, by reason; reasons without any are left out."""
     database_answers: bool
@@ -102,6 +105,7 @@ def read_status(settings: Settings) -> Status:
         model=model,
         studies_received=_studies_received(settings.data_dir),
         quarantined=count_quarantined(settings.data_dir),
+        commitments_pending=count_pending(settings.data_dir),
         refused=read_refusals(settings.data_dir),
         database_answers=answers,
         jobs=jobs,

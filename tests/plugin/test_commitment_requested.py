@@ -1,15 +1,19 @@
 """Storage Commitment for senders: what is answered, what is reported, where to, and what outlives a crash."""
 
+import ssl
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from node_trial import MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
@@ -18,10 +22,14 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from plugin.archive import EmbeddedArchive
 from plugin.commitment import CommitmentRequest, NotUnderstood, Reference, decode_request
+from plugin.commitment_asker import ReportEar
+from plugin.commitment_channel import OpenAssociations
 from plugin.commitment_check import make_report
+from plugin.commitment_reporter import CommitmentReporter
 from plugin.commitment_service import CommitmentService
 from plugin.commitments_requested import CommitmentRequests, Kept, count_pending
 from plugin.listener import Listener, start_listener
+from plugin.report_address import find_receiver
 from plugin.settings import Settings
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
@@ -78,11 +86,13 @@ class Modality:
         self._server: Any = None
         self.port = 0
 
-    def listen(self) -> "Modality":
+    def listen(self, tls: ssl.SSLContext | None = None) -> "Modality":
         ae = AE("MODALITY")
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         where = ("127.0.0.1", self.port)
-        self._server = ae.start_server(where, block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
+        self._server = ae.start_server(
+            where, block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)], ssl_context=tls
+        )
         self.port = int(self._server.server_address[1])
         return self
 
@@ -103,9 +113,9 @@ class Modality:
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
         assert peer.is_established
-        yield peer
-        if peer.is_established:
-            peer.release()
+        with closing(ReportEar(peer)):
+            yield peer
+        peer.release()
 
     def ask(self, port: int, *references: tuple[str, str], transaction: str = "") -> int:
         with self.association(port) as peer:
@@ -199,13 +209,26 @@ def test_a_report_does_not_get_between_the_messages_of_its_association(
     committing: Committing, modality: Modality
 ) -> None:
     committing.start()
-    many = [(MR_IMAGE_STORAGE, generate_uid()) for _ in range(500)]
+    assert committing.listener is not None
+    many = [(MR_IMAGE_STORAGE, generate_uid()) for _ in range(2000)]
+    senders: list[int] = []
+    pause = threading.Event()
     with modality.association(committing.port) as peer:
-        for _ in range(4):
-            assert ask(peer, *many) == 0
-            store(peer, 10)
-        wait_until(lambda: len(modality.reports) == 4, "all are reported")
-    assert {len(report.FailedSOPSequence) for _, report in modality.reports} == {500}
+        (served,) = committing.listener._server.active_associations
+        send = served.dul.send_pdu
+
+        def send_slowly(pdata: Any) -> None:
+            senders.append(threading.get_ident())
+            pause.wait(0.005)  # others get their chance between the parts of a message
+            send(pdata)
+
+        served.dul.send_pdu = send_slowly
+        assert ask(peer, *many) == 0
+        while not modality.reports:
+            store(peer, 1)
+    reporter = next(each for each, parts in Counter(senders).items() if parts > 10 and each != senders[0])
+    assert [each for each, _ in groupby(senders)].count(reporter) == 1, "its parts went out one after the other"
+    assert len(modality.reports[0][1].FailedSOPSequence) == 2000
 
 
 def test_whose_association_is_over_is_not_waited_for(committing: Committing, modality: Modality) -> None:
@@ -213,6 +236,7 @@ def test_whose_association_is_over_is_not_waited_for(committing: Committing, mod
     modality.statuses = [0x0110] * 1000
     with modality.association(committing.port) as peer:
         assert ask(peer, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+        wait_until(lambda: len(modality.reports) >= 3, "it is told again and again, as it answers that it failed")
         assert committing.pending == 1
     wait_until(lambda: committing.pending == 0, "it is forgotten")
 
@@ -227,6 +251,58 @@ def test_a_sender_that_is_away_is_told_later(committing: Committing, modality: M
     modality.listen()
     wait_until(lambda: committing.pending == 0, "it is told")
     assert len(modality.reports) == 3, "one of them twice, as it was answered that it had failed"
+
+
+def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
+    committing: Committing, modality: Modality, tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    authority = Authority(program, tmp_path / "authority")
+    own, theirs = authority.sign("node"), authority.sign("modality")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(theirs.certificate, theirs.key)
+    tls.load_verify_locations(authority.certificate)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    modality.listen(tls)
+    listener = Settings(
+        listener={
+            "tls_certificate": own.certificate,
+            "tls_key": own.key,
+            "tls_client_ca": authority.certificate,
+            "senders": [{"ae_title": "MODALITY", "host": "127.0.0.1", "port": modality.port, "tls": True}],
+        }
+    )
+    receiver = find_receiver(listener, "MODALITY", "127.0.0.1")
+    assert receiver is not None
+    requests, wake = CommitmentRequests(committing.archive.data_dir), threading.Event()
+    requests.keep("MODALITY", "127.0.0.1", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    reporter = CommitmentReporter(listener, committing.archive, requests, OpenAssociations(wake), wake)
+    stop = threading.Event()
+    thread = threading.Thread(target=reporter.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: committing.pending == 0, "it is reported")
+    stop.set()
+    thread.join()
+    assert [event_type for event_type, _ in modality.reports] == [2]
+
+
+@pytest.mark.parametrize(
+    ("ae_title", "address", "port"),
+    [("MR", "192.0.2.1", 1), ("MR", "198.51.100.1", 2), ("CT", "192.0.2.1", None), ("PACS", "192.0.2.1", 3)],
+)
+def test_where_reports_go_stands_in_the_settings(ae_title: str, address: str, port: int | None) -> None:
+    settings = Settings(
+        listener={
+            "senders": [
+                {"ae_title": "MR", "networks": ["192.0.2.0/24"], "host": "one", "port": 1},
+                {"ae_title": "MR", "networks": ["198.51.100.0/24"], "host": "two", "port": 2},
+                {"ae_title": "CT"},
+                {"ae_title": "PACS"},
+            ]
+        },
+        destinations=[{"name": "pacs", "ae_title": "PACS", "host": "three", "port": 3}],
+    )
+    receiver = find_receiver(settings, ae_title, address)
+    assert (receiver.port if receiver is not None else None) == port
 
 
 def test_a_request_outlives_a_crash(committing: Committing, modality: Modality) -> None:

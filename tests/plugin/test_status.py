@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from node_trial import write_model
 
+from plugin.commitment import CommitmentRequest, Reference
+from plugin.commitments_requested import CommitmentRequests
 from plugin.database import Database
 from plugin.node_lock import RunningNode, announce, node_lock, running_node
 from plugin.quarantine import quarantine_folder
@@ -47,6 +49,14 @@ def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
     assert (status.quarantined, status.refused) == (1, {"too slow": 2, "address not allowed": 1})
     Refusals(folder)
     assert read_status(settings_in(data_dir)).refused == {}, "it counts from the node's start"
+
+
+def test_what_senders_are_still_to_be_told_is_counted(data_dir: Path) -> None:
+    settings = settings_in(data_dir)
+    assert read_status(settings).commitments_pending == 0
+    requests = CommitmentRequests(settings.data_dir)
+    requests.keep("AE", "", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    assert read_status(settings).commitments_pending == 1
 
 
 def test_a_model_that_is_not_there(data_dir: Path) -> None:
