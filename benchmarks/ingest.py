@@ -5,9 +5,10 @@
 MR images of 128 KiB over 1 and 8 associations. The sender is a few lines on a socket, so that it costs little and is
 the same for all: PDUs made beforehand, the next image after the answer to the last, TCP_NODELAY on both sides (DCMTK
 and Orthanc by the variable of that name), PDUs as long as the receiver takes, 128 KiB asked of each. Receivers take
-turns, each started anew on the same disk. The node acknowledges what is synced to disk, Orthanc too (its default);
-storescp leaves that to the system. DCMTK and Orthanc are Debian's, found on the PATH; needs a Linux where a network
-namespace may be made. Goal: ahead of both.
+turns, each started anew on the same disk. The node acknowledges what is synced to disk, Orthanc too (its default).
+storescp leaves that to the system: what it has acknowledged is lost when the power fails. So it also runs with a small
+library that syncs each file as it is closed (sync_at_close.c; where there is a C compiler). DCMTK and Orthanc are
+Debian's; needs a Linux where a network namespace may be made. Goal: ahead of both.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import shutil
 import socket
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +42,7 @@ PDU_BYTES = 131072
 UID_ROOT, UID_DIGITS = "2.25.", 30
 PLACEHOLDER = UID_ROOT + "9" * UID_DIGITS
 IMPLICIT_LITTLE_ENDIAN = b"1.2.840.10008.1.2"
+COMPILER = shutil.which("cc")
 PIXELS = 65000  # of two bytes: 128 KiB with the header
 
 
@@ -79,7 +82,9 @@ def main() -> None:
     waits: dict[tuple[str, int], list[float]] = {}
     rates: dict[tuple[str, int], list[float]] = {}
     for _ in range(options.repeats):
-        for start in (run_glionode, run_storescp, run_orthanc):
+        for start in (run_glionode, run_synced_storescp, run_storescp, run_orthanc):
+            if start is run_synced_storescp and COMPILER is None:
+                continue
             with tempfile.TemporaryDirectory() as folder, start(Path(folder), *programs) as receiver:
                 for associations in (1, 8):
                     rate, acknowledged = send_all(receiver, image, associations, options.instances)
@@ -120,14 +125,30 @@ def run_glionode(folder: Path, storescp_program: str, orthanc_program: str) -> I
 
 
 @contextmanager
-def run_storescp(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
+def run_storescp(
+    folder: Path,
+    storescp_program: str,
+    orthanc_program: str,
+    name: str = "storescp, no sync",
+    before: tuple[str, ...] = (),
+) -> Iterator[Receiver]:
     """DCMTK's storescp, a process for each association."""
     port = free_port()
     (folder / "received").mkdir()
     options = ["--fork", "--max-pdu", str(PDU_BYTES), "--output-directory", str(folder / "received")]
-    with running([storescp_program, *options, "--aetitle", "DCMTK", str(port)], folder / "log"):
+    with running([*before, storescp_program, *options, "--aetitle", "DCMTK", str(port)], folder / "log"):
         wait_for("storescp's start", lambda: listens(port), 30)
-        yield Receiver("storescp, no sync", "DCMTK", port)
+        yield Receiver(name, "DCMTK", port)
+
+
+@contextmanager
+def run_synced_storescp(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
+    """The same, each file synced before it is acknowledged."""
+    library, source = folder / "sync_at_close.so", Path(__file__).with_name("sync_at_close.c")
+    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
+    before = ("env", f"LD_PRELOAD={library}")
+    with run_storescp(folder, storescp_program, orthanc_program, "storescp, synced", before) as receiver:
+        yield receiver
 
 
 @contextmanager
