@@ -17,7 +17,7 @@ from plugin.logs import set_up_logging
 from plugin.terminal import FAILED, WRONG_USAGE, refuse
 
 if TYPE_CHECKING:
-    from plugin.settings import AnyDestination, Settings
+    from plugin.settings import AnyDestination, OrthancDestinationSettings, Settings
     from plugin.status import Status
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -113,18 +113,25 @@ def echo(
     if not found:
         known = ", ".join(each.name for each in settings.destinations) or "none"
         raise refuse(f"There is no destination called {destination!r} in the settings; there are: {known}.")
-    result = echo_destination(found[0], settings.listener.ae_title)
+    result = echo_destination(found[0], settings.listener.ae_title, orthanc=settings.orthanc)
     if not result.answered:
         raise refuse(f"{_address(found[0])}: {result.message}", FAILED)
     print(f"{_address(found[0])}: {result.message}")
 
 
 def _address(destination: "AnyDestination") -> str:
-    from plugin.settings import StowDestinationSettings
+    from plugin.settings import OrthancDestinationSettings, StowDestinationSettings
 
     if isinstance(destination, StowDestinationSettings):
         return f"{destination.name} ({destination.url})"
+    if isinstance(destination, OrthancDestinationSettings):
+        return f"{destination.name} (Orthanc{_on_to(destination)})"
     return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
+
+
+def _on_to(destination: "OrthancDestinationSettings") -> str:
+    further = destination.modality or destination.peer
+    return f", on to {further}" if further else ""
 
 
 def load_or_refuse(config: Path | None) -> "Settings":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import HttpSettings, Settings, StowDestinationSettings
+from plugin.settings import HttpSettings, OrthancSettings, Settings, StowDestinationSettings
 from plugin.settings_check import Finding, Severity
 
 _LARGEST_BYTES = 1 << 16
@@ -35,6 +35,15 @@ def credentials_of(destination: StowDestinationSettings) -> Credentials:
     return Credentials()
 
 
+def orthanc_credentials(orthanc: OrthancSettings) -> Credentials:
+    """Read what Orthanc is to be told. Raises SettingsWrong, which names the place and never its content."""
+    if not orthanc.user:
+        return Credentials()
+    return Credentials(
+        user=orthanc.user, password=_secret("orthanc.password", orthanc.password_file, orthanc.password_variable)
+    )
+
+
 def http_token(http: HttpSettings) -> str:
     """The token that opens the archive over HTTP; empty where the settings name none. Raises SettingsWrong."""
     if not (http.token_file or http.token_variable):
@@ -56,6 +65,12 @@ def check_credentials(settings: Settings) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, "http", str(exc))
     else:
         yield from _open_files("http", token_file=settings.http.token_file)
+    try:
+        orthanc_credentials(settings.orthanc)
+    except SettingsWrong as exc:
+        yield Finding(Severity.ERROR, "orthanc", str(exc))
+    else:
+        yield from _open_files("orthanc", password_file=settings.orthanc.password_file)
     for destination in settings.destinations:
         if not isinstance(destination, StowDestinationSettings):
             continue

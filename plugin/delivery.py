@@ -20,10 +20,18 @@ from pydicom.filereader import read_file_meta_info
 from plugin import outbox
 from plugin.destination_loop import run_in_turn
 from plugin.dimse_sender import DimseSender
+from plugin.orthanc_sender import OrthancSender
 from plugin.outbox import OutboxEntry
 from plugin.result_source import DiskResults, ResultSource
 from plugin.sending import NotSent, Outcome, Outgoing, PeerFailed, Sender
-from plugin.settings import AnyDestination, DeliverySettings, StowDestinationSettings
+from plugin.settings import (
+    AnyDestination,
+    DeliverySettings,
+    DestinationSettings,
+    OrthancDestinationSettings,
+    OrthancSettings,
+    StowDestinationSettings,
+)
 from plugin.stow_sender import StowSender
 
 _LOG = logging.getLogger(__name__)
@@ -45,18 +53,27 @@ class EchoResult:
     seconds: float
 
 
-def make_sender(destination: AnyDestination, calling_ae_title: str, timeout_s: float) -> Sender:
-    """The way to a destination."""
+def make_sender(
+    destination: AnyDestination, calling_ae_title: str, timeout_s: float, orthanc: OrthancSettings | None = None
+) -> Sender:
+    """The way to a destination; `orthanc` is for one that goes via Orthanc."""
+    if isinstance(destination, OrthancDestinationSettings):
+        return OrthancSender(destination, orthanc or OrthancSettings(), timeout_s)
     if isinstance(destination, StowDestinationSettings):
         return StowSender(destination, timeout_s)
     return DimseSender(destination, calling_ae_title, timeout_s)
 
 
-def echo(destination: AnyDestination, calling_ae_title: str, timeout_s: float = _ECHO_S) -> EchoResult:
+def echo(
+    destination: AnyDestination,
+    calling_ae_title: str,
+    timeout_s: float = _ECHO_S,
+    orthanc: OrthancSettings | None = None,
+) -> EchoResult:
     """Ask a destination whether it is there."""
     started = time.monotonic()
     try:
-        message = make_sender(destination, calling_ae_title, timeout_s).echo()
+        message = make_sender(destination, calling_ae_title, timeout_s, orthanc).echo()
     except PeerFailed as exc:
         return EchoResult(destination.name, False, str(exc), time.monotonic() - started)
     return EchoResult(destination.name, True, message, time.monotonic() - started)
@@ -78,13 +95,14 @@ class Deliverer:
         calling_ae_title: str,
         settings: DeliverySettings,
         results: ResultSource | None = None,
+        orthanc: OrthancSettings | None = None,
     ) -> None:
         """Without `results` the objects are read from where the outbox says."""
         self._url = url
         self._results = results or DiskResults()
         self._name = destination.name
-        self._commits = not isinstance(destination, StowDestinationSettings) and destination.storage_commitment
-        self._sender = make_sender(destination, calling_ae_title, settings.timeout_s)
+        self._commits = isinstance(destination, DestinationSettings) and destination.storage_commitment
+        self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
         self._settings = settings
         self._away = False
 

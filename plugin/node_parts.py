@@ -142,7 +142,8 @@ def delivering(shared: Shared) -> Iterator[None]:
     for destination in settings.destinations:
         if may_receive(destination, shared.model.intended_use):
             sources.append(open_result_source(settings))
-            loops.append(Deliverer(shared.database.url, destination, calling, delivery, sources[-1]).run)
+            sender = Deliverer(shared.database.url, destination, calling, delivery, sources[-1], settings.orthanc)
+            loops.append(sender.run)
             if isinstance(destination, DestinationSettings) and destination.storage_commitment:
                 loops.append(CommitmentAsker(shared.database.url, destination, calling, delivery).run)
     try:

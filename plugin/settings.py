@@ -39,6 +39,10 @@ def _name(value: str) -> str:
     return value
 
 
+def _name_or_none(value: str) -> str:
+    return _name(value) if value else ""
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
@@ -57,8 +61,13 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _base_url_or_none(value: str) -> str:
+    return _base_url(value) if value else ""
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrlOrNone = Annotated[str, AfterValidator(_base_url_or_none)]
 Network = Annotated[str, AfterValidator(_network)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -234,6 +243,28 @@ class HttpSettings(_Section):
     """For a connection, and for each part of an answer of the archive."""
 
 
+class OrthancSettings(_Section):
+    """An Orthanc beside the node: its plugin names studies, the node fetches them over its REST API."""
+
+    url: BaseUrlOrNone = ""
+    """http://127.0.0.1:8042, or https://...; empty: there is none."""
+    user: str = ""
+    """For HTTP Basic authentication: one of its RegisteredUsers."""
+    password_file: str = ""
+    """File with the password; read anew for each job."""
+    password_variable: str = ""
+    """Or the environment variable that holds it."""
+    tls_ca: str = ""
+    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
+    tls_certificate: str = ""
+    """PEM file of the certificate that the node shows, where Orthanc asks for one."""
+    tls_key: str = ""
+    timeout_s: Seconds = 30.0
+    """For a connection, and for each part of an answer."""
+    metadata: int = Field(default=4810, ge=1024, le=65535)
+    """Number of the metadata of a study in which the node writes what became of it; Orthanc's own end at 1023."""
+
+
 class LoggingSettings(_Section):
     """How the log is written."""
 
@@ -296,22 +327,38 @@ class StowDestinationSettings(_Destination):
     password_variable: str = ""
 
 
-AnyDestination = DestinationSettings | StowDestinationSettings
+class OrthancDestinationSettings(_Destination):
+    """The Orthanc of [orthanc], or what it sends results on to."""
+
+    via: Literal["orthanc"]
+    modality: Annotated[str, AfterValidator(_name_or_none)] = ""
+    """From there on to this of its DicomModalities; with neither this nor `peer` they stay in it."""
+    peer: Annotated[str, AfterValidator(_name_or_none)] = ""
+    """From there on to this of its OrthancPeers."""
+    storage_commitment: bool = False
+    """Have Orthanc ask the modality to commit to what it stored; an object is delivered when it has."""
+    commitment_timeout_s: Seconds = 60.0
+    """After so many seconds without a report it is sent again."""
+
+
+AnyDestination = DestinationSettings | StowDestinationSettings | OrthancDestinationSettings
 
 
 def _kind_of_destination(value: Any) -> str:
-    return (
-        "stow"
-        if isinstance(value, StowDestinationSettings) or (isinstance(value, dict) and "url" in value)
-        else "dicom"
-    )
+    if isinstance(value, OrthancDestinationSettings) or (isinstance(value, dict) and "via" in value):
+        return "orthanc"
+    if isinstance(value, StowDestinationSettings) or (isinstance(value, dict) and "url" in value):
+        return "stow"
+    return "dicom"
 
 
 _DestinationByKind = Annotated[
-    Annotated[DestinationSettings, Tag("dicom")] | Annotated[StowDestinationSettings, Tag("stow")],
+    Annotated[DestinationSettings, Tag("dicom")]
+    | Annotated[StowDestinationSettings, Tag("stow")]
+    | Annotated[OrthancDestinationSettings, Tag("orthanc")],
     Discriminator(_kind_of_destination),
 ]
-KINDS_OF_DESTINATION = ("dicom", "stow")
+KINDS_OF_DESTINATION = ("dicom", "stow", "orthanc")
 """What pydantic adds to the place of an error in a destination."""
 
 
@@ -332,6 +379,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     delivery: DeliverySettings = DeliverySettings()
     http: HttpSettings = HttpSettings()
+    orthanc: OrthancSettings = OrthancSettings()
     logging: LoggingSettings = LoggingSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     destinations: tuple[_DestinationByKind, ...] = ()

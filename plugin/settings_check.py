@@ -6,7 +6,14 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from models.package import IntendedUse
-from plugin.settings import AnyDestination, DestinationSettings, HttpSettings, Settings, StowDestinationSettings
+from plugin.settings import (
+    AnyDestination,
+    DestinationSettings,
+    HttpSettings,
+    OrthancDestinationSettings,
+    Settings,
+    StowDestinationSettings,
+)
 
 
 class Severity(StrEnum):
@@ -45,6 +52,7 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     findings += _tls_contradictions(settings)
     findings += _http_contradictions(settings.http)
     findings += _commitment_contradictions(settings)
+    findings += _orthanc_contradictions(settings)
     findings += _idle_limits(settings)
     if settings.delivery.retry_longest_s < settings.delivery.retry_first_s:
         findings.append(
@@ -64,7 +72,7 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     for destination in settings.destinations:
         if isinstance(destination, StowDestinationSettings):
             findings += _web_contradictions(destination)
-        elif destination.port == 0:
+        elif isinstance(destination, DestinationSettings) and destination.port == 0:
             findings.append(
                 Finding(Severity.ERROR, f"destinations.{destination.name}.port", "Port 0 is no port to send to.")
             )
@@ -114,6 +122,8 @@ def _tls_contradictions(settings: Settings) -> list[Finding]:
         text = "Without listener.tls_certificate there is no TLS, and no sender is asked for a certificate."
         findings.append(Finding(Severity.ERROR, "listener.tls_client_ca", text))
     for destination in settings.destinations:
+        if isinstance(destination, OrthancDestinationSettings):
+            continue
         place = f"destinations.{destination.name}"
         if bool(destination.tls_certificate) != bool(destination.tls_key):
             findings.append(Finding(Severity.ERROR, f"{place}.tls_key", both))
@@ -186,6 +196,47 @@ def _http_contradictions(http: HttpSettings) -> list[Finding]:
     if archive.scheme == "http" and not is_loopback(archive.hostname or "") and not http.insecure:
         text = "Token and images would cross the network in the clear. Use https://, or say http.insecure = true."
         findings.append(Finding(Severity.ERROR, "http.archive_url", text))
+    return findings
+
+
+def _orthanc_contradictions(settings: Settings) -> list[Finding]:
+    orthanc, findings = settings.orthanc, []
+    through = [each for each in settings.destinations if isinstance(each, OrthancDestinationSettings)]
+    for each in through:
+        place = f"destinations.{each.name}"
+        if not orthanc.url:
+            findings.append(Finding(Severity.ERROR, f"{place}.via", "orthanc.url, where that is, is empty."))
+        if each.modality and each.peer:
+            text = "Say modality or peer; give the other one a destination of its own."
+            findings.append(Finding(Severity.ERROR, f"{place}.peer", text))
+        if each.storage_commitment and not each.modality:
+            text = "Only a modality can be asked for commitment; name it, or say storage_commitment = false."
+            findings.append(Finding(Severity.ERROR, f"{place}.storage_commitment", text))
+    if not orthanc.url:
+        return findings
+    password = bool(orthanc.password_file) + bool(orthanc.password_variable)
+    if password > 1 or bool(orthanc.user) != bool(password):
+        text = "A user and one place of a password belong together; set both or none."
+        findings.append(Finding(Severity.ERROR, "orthanc.user", text))
+    if bool(orthanc.tls_certificate) != bool(orthanc.tls_key):
+        text = "A certificate and its key belong together; set both or none."
+        findings.append(Finding(Severity.ERROR, "orthanc.tls_key", text))
+    parts = urlsplit(orthanc.url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        text = "Password and images would cross the network in the clear. Write https://."
+        # As for the archive: a network of one's own, such as a container's, may be trusted.
+        severity = Severity.WARNING if settings.http.insecure else Severity.ERROR
+        findings.append(Finding(severity, "orthanc.url", f"{text} http.insecure = true allows it."))
+    if parts.scheme == "http" and (orthanc.tls_ca or orthanc.tls_certificate):
+        text = "The tls keys say how TLS is spoken, and it is not. Write https://, or take them out."
+        findings.append(Finding(Severity.ERROR, "orthanc.tls_ca", text))
+    http = settings.http
+    if not (http.enabled and (http.token_file or http.token_variable)):
+        text = "Its plugin names studies over HTTP: `glionode serve` or `listen` needs http.enabled and a token."
+        findings.append(Finding(Severity.WARNING, "orthanc.url", text))
+    if not through:
+        text = 'Results do not go back to it: there is no destination with via = "orthanc".'
+        findings.append(Finding(Severity.WARNING, "orthanc.url", text))
     return findings
 
 

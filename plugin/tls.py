@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import AnyDestination, DestinationSettings, HttpSettings, ListenerSettings
+from plugin.settings import (
+    AnyDestination,
+    DestinationSettings,
+    HttpSettings,
+    ListenerSettings,
+    OrthancDestinationSettings,
+    OrthancSettings,
+)
 
 # RFC 9325 4.2: what is recommended for TLS 1.2. OpenSSL offers the suites of TLS 1.3 beside these.
 _CIPHERS = (
@@ -47,6 +54,8 @@ def destination_context(destination: AnyDestination) -> ssl.SSLContext | None:
 
     Raises SettingsWrong.
     """
+    if isinstance(destination, OrthancDestinationSettings):
+        return None  # it is the [orthanc] that is spoken to
     over_tls = destination.tls if isinstance(destination, DestinationSettings) else destination.url.startswith("https:")
     if not over_tls:
         return None
@@ -93,6 +102,16 @@ def archive_context(http: HttpSettings) -> ssl.SSLContext | None:
         _trust(context, http.archive_tls_ca, "http.archive_tls_ca")
     else:
         context.load_default_certs()
+    return context
+
+
+def orthanc_context(orthanc: OrthancSettings) -> ssl.SSLContext | None:
+    """What the Orthanc beside the node is spoken to in, None for plain TCP. Raises SettingsWrong."""
+    if not orthanc.url.startswith("https:"):
+        return None
+    context = _client(orthanc.tls_ca, "orthanc.tls_ca")
+    if orthanc.tls_certificate:
+        _identify(context, orthanc.tls_certificate, orthanc.tls_key, "orthanc")
     return context
 
 

@@ -4,9 +4,16 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import Settings
+from plugin.settings import OrthancDestinationSettings, Settings
 from plugin.settings_check import Finding, Severity
-from plugin.tls import archive_context, destination_context, expires_at, http_server_context, listener_context
+from plugin.tls import (
+    archive_context,
+    destination_context,
+    expires_at,
+    http_server_context,
+    listener_context,
+    orthanc_context,
+)
 
 _SOON = timedelta(days=30)
 
@@ -29,7 +36,14 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield from _expiry("http.tls_certificate", settings.http.tls_certificate, now)
     except SettingsWrong as exc:
         yield Finding(Severity.ERROR, "http", str(exc))
+    try:
+        if orthanc_context(settings.orthanc) is not None and settings.orthanc.tls_certificate:
+            yield from _expiry("orthanc.tls_certificate", settings.orthanc.tls_certificate, now)
+    except SettingsWrong as exc:
+        yield Finding(Severity.ERROR, "orthanc", str(exc))
     for destination in settings.destinations:
+        if isinstance(destination, OrthancDestinationSettings):
+            continue
         place = f"destinations.{destination.name}"
         try:
             destination_context(destination)

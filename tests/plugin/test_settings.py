@@ -9,7 +9,13 @@ from pydantic import BaseModel
 
 from models.package import IntendedUse
 from pipeline.errors import SettingsWrong
-from plugin.settings import DestinationSettings, SenderSettings, Settings, StowDestinationSettings
+from plugin.settings import (
+    DestinationSettings,
+    OrthancDestinationSettings,
+    SenderSettings,
+    Settings,
+    StowDestinationSettings,
+)
 from plugin.settings_check import Severity, check_settings
 from plugin.settings_file import load_settings
 
@@ -43,6 +49,7 @@ def shown_in_comments(after: str) -> dict[str, object]:
     [
         ("A DICOM peer:\n# [[destinations]]", DestinationSettings),
         ("STOW-RS):\n# [[destinations]]", StowDestinationSettings),
+        ("or what it sends on to:\n# [[destinations]]", OrthancDestinationSettings),
         ("# [[listener.senders]]", SenderSettings),
     ],
 )
@@ -294,3 +301,37 @@ def test_http_stays_on_loopback_or_is_told_to_go_beyond(http: dict[str, object],
 def test_an_archive_is_a_host_and_nothing_more(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsWrong, match=r"line 2: http\.archive_url"):
         load_settings(write(tmp_path, f"[http]\narchive_url = '{url}'\n"))
+
+
+ORTHANC = {"url": "http://127.0.0.1:8042"}
+
+
+@pytest.mark.parametrize(
+    ("orthanc", "destination", "refused"),
+    [
+        (ORTHANC, {}, []),
+        ({}, {}, ["destinations.o.via"]),
+        (ORTHANC, {"modality": "PACS", "storage_commitment": True}, []),
+        (ORTHANC, {"modality": "PACS", "peer": "other"}, ["destinations.o.peer"]),
+        (ORTHANC, {"peer": "other", "storage_commitment": True}, ["destinations.o.storage_commitment"]),
+        ({**ORTHANC, "user": "u"}, {}, ["orthanc.user"]),
+        ({**ORTHANC, "user": "u", "password_file": "f", "password_variable": "v"}, {}, ["orthanc.user"]),
+        ({**ORTHANC, "tls_ca": "a"}, {}, ["orthanc.tls_ca"]),
+        ({"url": "https://pacs.example", "tls_certificate": "c"}, {}, ["orthanc.tls_key"]),
+        ({"url": "http://pacs.example:8042"}, {}, ["orthanc.url"]),
+    ],
+)
+def test_orthanc_that_contradicts_itself(
+    orthanc: dict[str, object], destination: dict[str, object], refused: list[str]
+) -> None:
+    through = {"name": "o", "via": "orthanc", **destination}
+    assert errors(Settings.model_validate({"orthanc": orthanc, "destinations": [through]})) == refused
+
+
+def test_what_orthanc_needs_and_has_not_is_said() -> None:
+    said = {f.text for f in check_settings(Settings.model_validate({"orthanc": ORTHANC}), None) if "orthanc" in f.key}
+    assert len(said) == 2, "nobody can name studies, and results do not go back"
+    http = {"enabled": True, "token_file": "t"}
+    through = {"name": "o", "via": "orthanc"}
+    whole = Settings.model_validate({"orthanc": ORTHANC, "http": http, "destinations": [through]})
+    assert not [f for f in check_settings(whole, IntendedUse.RESEARCH) if "orthanc" in f.key]
