@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -106,6 +106,12 @@ _MIGRATIONS = {
     """,
     9: """
     ALTER TABLE glionode_outbox ADD COLUMN sop_class_uid text;
+    """,
+    10: """
+    ALTER TABLE glionode_jobs ADD COLUMN source text NOT NULL DEFAULT 'own';
+    ALTER TABLE glionode_jobs ADD COLUMN marked_at timestamptz;
+    CREATE INDEX glionode_jobs_unmarked ON glionode_jobs (finished_at)
+        WHERE source = 'orthanc' AND (marked_at IS NULL OR marked_at < finished_at);
     """,
 }
 

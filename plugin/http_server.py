@@ -24,7 +24,7 @@ _IDLE_S = 30
 _START_S = 10.0
 
 
-def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, routes: APIRouter | None) -> FastAPI:
+def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, *routes: APIRouter) -> FastAPI:
     """The application; what it says beyond `routes` names no study and no patient, and asks for no token."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -39,8 +39,8 @@ def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, rou
         """Prometheus' text."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    if routes is not None:
-        app.include_router(routes)
+    for each in routes:
+        app.include_router(each)
     return app
 
 

@@ -212,12 +212,12 @@ class JobQueue:
             supersede(connection, job, WITHOUT_RESULT)
             connection.execute(
                 "INSERT INTO glionode_jobs "
-                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, state) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
-                "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent",
+                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, state) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
+                "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
-                    *(job.image_count, job.urgent, JobState.QUEUED),
+                    *(job.image_count, job.urgent, job.source, JobState.QUEUED),
                 ),
             )
             current = locked(connection, job.key)

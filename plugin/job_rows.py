@@ -6,9 +6,11 @@ import psycopg
 
 from plugin import audit
 from plugin.audit import About, Audited
-from plugin.jobs import Action, Job, JobState, Record, Requeue, Restart, Run
+from plugin.jobs import Action, Job, JobState, Record, Requeue, Restart, Run, Source
 
-COLUMNS = "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent"
+COLUMNS = (
+    "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source"
+)
 WITHOUT_RESULT = frozenset(
     {JobState.QUEUED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
 )
@@ -70,6 +72,6 @@ def select_all(connection: Connection, where: str, values: tuple[object, ...]) -
     """The jobs that a clause finds."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM glionode_jobs {where}", values).fetchall()
     return [
-        Job(key, study, instances, model, JobState(state), attempts, count, trouble, urgent)
-        for key, study, instances, model, state, attempts, count, trouble, urgent in rows
+        Job(key, study, instances, model, JobState(state), attempts, count, trouble, urgent, Source(source))
+        for key, study, instances, model, state, attempts, count, trouble, urgent, source in rows
     ]

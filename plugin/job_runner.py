@@ -119,7 +119,7 @@ class JobRunner:
         job = self._queue.peek(key)
         if job is None:
             return
-        inputs = self._supply.inputs(job.study_instance_uid)
+        inputs = self._supply.inputs(job)
         if new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key != key:
             self._queue.outdate(job)
             job = self._queue.peek(key)

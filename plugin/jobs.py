@@ -34,6 +34,13 @@ class JobState(StrEnum):
     """What came late is nothing that is computed from; the result of an earlier job stands."""
 
 
+class Source(StrEnum):
+    """Which archive has a job's images."""
+
+    OWN = "own"
+    ORTHANC = "orthanc"
+
+
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
@@ -54,6 +61,7 @@ class Job:
     """Why its worker was ended the last time, a clause; None where that is not known."""
     urgent: bool = False
     """Whether it goes before those that are not."""
+    source: Source = Source.OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +166,16 @@ def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for ea
             return Record(JobState.CANCELLED, None)
 
 
-def new_job(study_instance_uid: str, sop_instance_uids: Iterable[str], model_sha256: str, urgent: bool = False) -> Job:
+def new_job(
+    study_instance_uid: str,
+    sop_instance_uids: Iterable[str],
+    model_sha256: str,
+    urgent: bool = False,
+    source: Source = Source.OWN,
+) -> Job:
     """The job of a study with these instances and this model; same inputs, same key, in whatever order they come."""
     uids = sorted(sop_instance_uids)
     instances = hashlib.sha256("\n".join(uids).encode()).hexdigest()
     digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
     key = f"{study_instance_uid}-{digest[:16]}"
-    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids), urgent=urgent)
+    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids), urgent=urgent, source=source)

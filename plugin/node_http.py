@@ -47,7 +47,13 @@ def http_of(shared: Shared, archive: EmbeddedArchive | None) -> Iterator[NodeHtt
     token = http_token(settings.http)
     # Without the floor: what results need has to fit in what is left for that.
     uploads = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
-    routes = archive_routes(uploads, token) if archive is not None and token else None
-    app = make_app(questions, shared.meters.registry, routes)
+    routes = [archive_routes(uploads, token)] if archive is not None and token else []
+    if routes and settings.orthanc.url:
+        from plugin.orthanc_intake import OrthancIntake
+        from plugin.orthanc_routes import orthanc_routes
+
+        intake = OrthancIntake(settings.orthanc, shared.queue, pool, shared.model.weights_sha256)
+        routes.append(orthanc_routes(intake, token))
+    app = make_app(questions, shared.meters.registry, *routes)
     with http_server(settings.http, app, settings.shutdown.drain_s) as url:
         yield NodeHttp(url, questions)

@@ -26,6 +26,7 @@ from plugin.job_runner import SegmentFactory
 from plugin.listener import Listener, start_listener
 from plugin.meters import Meters
 from plugin.node_lock import node_lock
+from plugin.orthanc_marks import OrthancMarks
 from plugin.purge import Purger
 from plugin.receptions import Receptions
 from plugin.reconcile import Reconciler
@@ -94,6 +95,8 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
         purger = Purger(settings.data_dir, shared.database.pool)
         loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
 
+    if settings.orthanc.url:
+        loops.append(OrthancMarks(shared.database.pool, settings.orthanc).run)
     reports = CommitmentReports(shared.database.url, settings.delivery)
     commitment = CommitmentService(settings, archive)
     commitment_handlers = [*commitment.handlers, (evt.EVT_N_EVENT_REPORT, reports.handle)]

@@ -12,10 +12,10 @@ from plugin.audit import Audited
 from plugin.database import Database
 from plugin.job_queue import JobQueue
 from plugin.job_view import find_key, list_jobs, show_job
-from plugin.jobs import Cancelled, JobState, Leave, Restart, Retried, new_job
+from plugin.jobs import Cancelled, JobState, Leave, Restart, Retried, Source, new_job
 from plugin.outbox import OutboxState
 from plugin.settings import Settings
-from plugin.study_inputs import read_inputs
+from plugin.study_inputs import StudyInputs, read_inputs
 
 
 class OrderRefused(GlionodeError):
@@ -86,17 +86,21 @@ def cancel_job(database: Database, name: str) -> str:
 def force_study(settings: Settings, database: Database, study_instance_uid: str, again: bool) -> str:
     """Queue a study of the archive with the images that it has now, complete or not; returns the job's key.
 
-    Raises OrderRefused where it has no images, or where they were taken before and `again` is not said.
+    One that the node's own archive has not is looked for in the Orthanc beside it. Raises OrderRefused where it has no
+    images, or where they were taken before and `again` is not said; ArchiveAway.
     """
     archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
     inputs = read_inputs(archive, study_instance_uid) if is_uid(study_instance_uid) else None
+    source = Source.OWN
+    if inputs is not None and not inputs.paths and settings.orthanc.url:
+        inputs, source = _in_orthanc(settings, study_instance_uid), Source.ORTHANC
     if inputs is None or not inputs.paths:
         raise OrderRefused(f"The archive has no MR images of a study {study_instance_uid!r}; send it first.")
     try:
         model = find_package(settings.model.name, settings.installed_models_dir)
     except PackageBroken as exc:
         raise ModelUnusable(str(exc)) from exc
-    job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256)
+    job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256, source=source)
     if JobQueue(database).add(job, again=again):
         _write_down(database, job.key, "forced, once more" if again else "forced")
         return job.key
@@ -105,6 +109,17 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
         if again
         else f"Study {study_instance_uid} was taken with these images before; say --again to segment it once more."
     )
+
+
+def _in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:
+    from plugin.orthanc_archive import inputs_of
+    from plugin.orthanc_client import OrthancClient
+
+    client = OrthancClient(settings.orthanc, patience_s=0)
+    try:
+        return inputs_of(client, study_instance_uid)
+    finally:
+        client.close()
 
 
 def _write_down(database: Database, key: str, order: str) -> None:

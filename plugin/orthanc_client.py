@@ -74,8 +74,11 @@ class OrthancClient:
         return self._patiently(path, lambda: self._good(self.ask("GET", path), path).json())
 
     def post_json(self, path: str, question: object) -> Any:
-        """What it answers to a question that changes nothing. Raises NotInArchive, ArchiveAway."""
-        body = json.dumps(question).encode()
+        """What it answers to a question that changes nothing, asked in JSON or, if it is bytes, in these.
+
+        Raises NotInArchive, ArchiveAway.
+        """
+        body = question if isinstance(question, bytes) else json.dumps(question).encode()
         return self._patiently(path, lambda: self._good(self.ask("POST", path, body), path).json())
 
     def put(self, path: str, body: bytes) -> None:

@@ -6,7 +6,7 @@ A result is kept where it survives the worker's host before anything says that t
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from plugin.archive import Archive, EmbeddedArchive, InstanceKey, WrongUid, results_folder
 from plugin.archive_client import ArchiveAway, ArchiveClient
 from plugin.http_transfer import pack
-from plugin.jobs import Job
+from plugin.jobs import Job, Source
 from plugin.settings import Settings
 from plugin.spool import Spool
 from plugin.study_inputs import StudyInputs, read_inputs
@@ -34,8 +34,8 @@ class Bench:
 class Supply(Protocol):
     """What a worker needs of the archive."""
 
-    def inputs(self, study_instance_uid: str) -> StudyInputs:
-        """The study's MR images as they are known now; their paths are for `bench` only. Raises ArchiveAway."""
+    def inputs(self, job: Job) -> StudyInputs:
+        """The MR images of its study as they are known now; their paths are for `bench` only. Raises ArchiveAway."""
 
     def bench(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Bench]:
         """Lay the images out for as long as the block runs. Raises ArchiveAway, NotInArchive."""
@@ -53,9 +53,9 @@ class DiskSupply:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def inputs(self, study_instance_uid: str) -> StudyInputs:
+    def inputs(self, job: Job) -> StudyInputs:
         """Look at the head of each of the study's files."""
-        return read_inputs(self._archive, study_instance_uid)
+        return read_inputs(self._archive, job.study_instance_uid)
 
     @contextmanager
     def bench(self, job: Job, inputs: StudyInputs) -> Iterator[Bench]:
@@ -79,8 +79,9 @@ class HttpSupply:
         self._client = client
         self._spool = spool
 
-    def inputs(self, study_instance_uid: str) -> StudyInputs:
+    def inputs(self, job: Job) -> StudyInputs:
         """Ask for the list. The paths are the archive's, relative to it."""
+        study_instance_uid = job.study_instance_uid
         answer: Any = self._client.get_json(f"/api/studies/{study_instance_uid}/instances")
         try:
             keys = [
@@ -121,8 +122,47 @@ class HttpSupply:
         self._spool.close()
 
 
+class SuppliesBySource:
+    """Has a job's images from where they are; which archive that is, its row says."""
+
+    def __init__(self, supplies: Mapping[Source, Supply]) -> None:
+        self._supplies = supplies
+
+    def inputs(self, job: Job) -> StudyInputs:
+        """Ask its source."""
+        return self._of(job).inputs(job)
+
+    def bench(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Bench]:
+        """Have its source do so."""
+        return self._of(job).bench(job, inputs)
+
+    def keep(self, job: Job, results: Path) -> Path:
+        """Have its source do so."""
+        return self._of(job).keep(job, results)
+
+    def close(self) -> None:
+        """Close all."""
+        for supply in self._supplies.values():
+            supply.close()
+
+    def _of(self, job: Job) -> Supply:
+        supply = self._supplies.get(job.source)
+        if supply is None:
+            raise ArchiveAway("The images lie in Orthanc, and the settings of this worker name none; see orthanc.url.")
+        return supply
+
+
 def open_supply(settings: Settings) -> Supply:
-    """The way to the archive that the settings name. Raises SettingsWrong."""
+    """The way to the archives that the settings name. Raises SettingsWrong, ModelUnusable."""
+    own: Supply
     if settings.http.archive_url:
-        return HttpSupply(ArchiveClient(settings.http), Spool(settings.data_dir))
-    return DiskSupply(EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0))
+        own = HttpSupply(ArchiveClient(settings.http), Spool(settings.data_dir))
+    else:
+        own = DiskSupply(EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0))
+    if not settings.orthanc.url:
+        return SuppliesBySource({Source.OWN: own})
+    from plugin.orthanc_archive import OrthancSupply
+    from plugin.orthanc_client import OrthancClient
+
+    beside = OrthancSupply(settings, OrthancClient(settings.orthanc), Spool(settings.data_dir), own)
+    return SuppliesBySource({Source.OWN: own, Source.ORTHANC: beside})

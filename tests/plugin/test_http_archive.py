@@ -104,7 +104,7 @@ def test_images_come_as_they_were_received(server: Server, supply: HttpSupply) -
     keys = [InstanceKey(study, f"{study}.{n % 2 + 1}", f"{study}.1.{n}") for n in range(4)]
     for key in keys:
         server.store(key, key.sop_instance_uid.encode() * 100000)
-    inputs = supply.inputs(study)
+    inputs = supply.inputs(new_job(study, [], "m"))
     assert sorted(inputs.sop_instance_uids) == sorted(key.sop_instance_uid for key in keys)
     with supply.bench(new_job(study, inputs.sop_instance_uids, "m"), inputs) as bench:
         here = {path.name: path.read_bytes() for path in bench.paths}
@@ -338,7 +338,7 @@ def test_the_spool_of_a_dead_process_is_removed_and_of_a_living_one_not(tmp_path
 def test_health_says_what_is_wrong(tmp_path: Path) -> None:
     wrong: dict[str, str | None] = {"listener": None, "disk": "3 MiB are free, the floor is 5 MiB."}
     questions = {name: (lambda why=why: why) for name, why in wrong.items()}
-    app = make_app(questions, CollectorRegistry(), None)
+    app = make_app(questions, CollectorRegistry())
     with http_server(HttpSettings(port=0), app, 1) as url:
         with pytest.raises(urllib.error.HTTPError) as failed:
             urllib.request.urlopen(f"{url}/health", timeout=10)

@@ -1,0 +1,120 @@
+"""Studies that Orthanc names become jobs. What came of them is told. Knows no HTTP server and decides nothing of a job.
+
+Named twice, a study has one job; results that have come to it since are no images, and change nothing.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg_pool import ConnectionPool
+
+from plugin import audit
+from plugin.audit import About, Audited, Peer
+from plugin.job_queue import JobQueue
+from plugin.job_view import NoSuchJob, show_job
+from plugin.jobs import JobState, Source, new_job
+from plugin.orthanc_archive import TwoStudies, inputs_of, study_uid_of
+from plugin.orthanc_client import OrthancClient
+from plugin.settings import OrthancSettings
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a study is to be taken."""
+
+    urgent: bool = False
+    """Before all others: a person waits for it."""
+    again: bool = False
+    """Also if it was taken with these images before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a study that was named."""
+
+    study_instance_uid: str
+    job: str
+    added: bool
+    """False where there was a job for these images already."""
+    state: str
+
+
+class OrthancIntake:
+    """Takes studies from Orthanc. Thread-safe."""
+
+    def __init__(self, settings: OrthancSettings, queue: JobQueue, pool: ConnectionPool, model_sha256: str) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._pool = pool
+        self._model_sha256 = model_sha256
+
+    def submit(self, orthanc_id: str, wish: Wish) -> Submitted:
+        """Give a study its job, if these images have none. Raises NotInArchive, ArchiveAway."""
+        client = OrthancClient(self._settings, patience_s=0)
+        try:
+            study = study_uid_of(client, orthanc_id)
+            return self._take(client, study, wish)
+        finally:
+            client.close()
+
+    def look(self, orthanc_id: str) -> dict[str, Any]:
+        """What came of a study, for JSON: `state` is "unknown" where it was never named. Raises as `submit`."""
+        client = OrthancClient(self._settings, patience_s=0)
+        try:
+            study = study_uid_of(client, orthanc_id)
+        finally:
+            client.close()
+        try:
+            with self._pool.connection() as connection:
+                detail = show_job(connection, study)
+        except NoSuchJob:
+            return {"study_instance_uid": study, "state": "unknown", "reason": None, "job": None}
+        line = detail.job
+        return {
+            "study_instance_uid": study,
+            "state": line.state,
+            "reason": line.reason,
+            "job": asdict(line),
+            "chosen": {each.role: each.series_instance_uid for each in detail.chosen},
+            "outputs": [
+                {
+                    "file": each.file,
+                    "sop_class_uid": each.sop_class_uid,
+                    "sop_instance_uid": each.sop_instance_uid,
+                    "deliveries": {delivery.destination: delivery.state for delivery in each.deliveries},
+                }
+                for each in detail.outputs
+            ],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state, all states."""
+        with self._pool.connection() as connection:
+            rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
+        return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}
+
+    def _take(self, client: OrthancClient, study: str, wish: Wish) -> Submitted:
+        try:
+            inputs = inputs_of(client, study)
+        except TwoStudies as exc:
+            job = new_job(study, (), self._model_sha256, source=Source.ORTHANC)
+            return self._submitted(study, job.key, self._queue.add_finished(job, JobState.FAILED, str(exc)), 0)
+        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, wish.urgent, Source.ORTHANC)
+        if inputs.images:
+            added = self._queue.add(job, again=wish.again)
+        else:
+            reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
+            added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
+        return self._submitted(study, job.key, added, len(inputs.images))
+
+    def _submitted(self, study: str, key: str, added: bool, images: int) -> Submitted:
+        if added:
+            _LOG.info("study %s in Orthanc, %d MR images: job %s", study, images, key, extra={"job": key})
+            with self._pool.connection() as connection:
+                about, peer = About(study, key), Peer("", self._settings.url)
+                audit.record(connection, Audited.RECEIVED, about, f"{images} images, which stay in Orthanc", peer)
+        job = self._queue.peek(key)
+        return Submitted(study, key, added, job.state.value if job is not None else "unknown")

@@ -1,0 +1,47 @@
+"""What Orthanc's plugin asks of the node, over HTTP and with the token: take a study, what came of it, how are you."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException
+
+from plugin.archive_client import ArchiveAway, NotInArchive
+from plugin.http_archive import Door
+from plugin.orthanc_client import is_orthanc_id
+from plugin.orthanc_intake import OrthancIntake, Wish
+
+_NOT_THERE = HTTPException(404, "Orthanc has no such study.")
+
+
+def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
+    """The routes under /api/orthanc, for whoever shows the token; studies go by Orthanc's own identifiers."""
+    routes = APIRouter(prefix="/api/orthanc", dependencies=[Depends(Door(token))])
+
+    @routes.post("/studies/{study}", status_code=202)
+    def submit(study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
+        """Take a study; 202 also where it has a job already, which `added` says."""
+        return _of_a_study(study, lambda: asdict(intake.submit(study, Wish(urgent, force))))
+
+    @routes.get("/studies/{study}")
+    def look(study: str) -> dict[str, Any]:
+        """What came of it."""
+        return _of_a_study(study, lambda: intake.look(study))
+
+    @routes.get("/status")
+    def status() -> dict[str, Any]:
+        """Jobs by state."""
+        return {"jobs": intake.counts()}
+
+    return routes
+
+
+def _of_a_study(study: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if not is_orthanc_id(study):
+        raise _NOT_THERE
+    try:
+        return ask()
+    except NotInArchive as exc:
+        raise _NOT_THERE from exc
+    except ArchiveAway as exc:
+        raise HTTPException(503, str(exc)) from exc
