@@ -34,6 +34,7 @@ from pipeline.volume import Volume
 from plugin.node_lock import RunningNode, running_node
 from plugin.overlay import draw_overlay
 from plugin.phantom import PhantomStudy
+from plugin.reactor_pause import pause_without_a_hole
 from plugin.receiving_pacs import AE_TITLE as PACS_AE_TITLE
 from plugin.receiving_pacs import receiving_pacs
 from plugin.settings import Settings
@@ -140,6 +141,7 @@ def _send(folder: Path, node: RunningNode) -> int:
     association = sender.associate(node.host, node.port, ae_title=node.ae_title)
     if not association.is_established:
         raise DemoFailed(f"The node at {node.host}:{node.port} does not take an association.")
+    pause_without_a_hole(association)
     try:
         for path in files:
             status = association.send_c_store(str(path))

@@ -32,6 +32,8 @@ from crash_node import Node
 from node_trial import MR_IMAGE_STORAGE, make_instance, new_study_uid
 from stand_in_segmenter import OUTPUT_CLASSES
 
+from plugin.reactor_pause import pause_without_a_hole
+
 IMAGES = 3
 SECONDS_A_STUDY = 0.3
 """What the stand-in takes, so that workers die in mid-job."""
@@ -130,6 +132,7 @@ class Scanner:
         peer = ae.associate("127.0.0.1", self._port, ae_title="GLIONODE")
         sent = 0
         if peer.is_established:
+            pause_without_a_hole(peer)
             for image in images:
                 try:
                     answer = peer.send_c_store(image)

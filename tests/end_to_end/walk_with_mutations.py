@@ -26,6 +26,7 @@ from rich.table import Table
 
 from plugin.c_store import NOT_A_DATA_SET, SUCCESS
 from plugin.quarantine import count_quarantined
+from plugin.reactor_pause import pause_without_a_hole
 
 OBJECTS_A_STUDY = 40
 LARGE_MIB = 256
@@ -116,6 +117,7 @@ def send_large(port: int) -> None:
     ae = AE("SENDER")
     ae.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    pause_without_a_hole(peer)
     assert peer.send_c_store(instance).Status == SUCCESS
     peer.release()
 

@@ -28,7 +28,7 @@ def encoded(name: str) -> EncodedObject:
 
 
 def report(*names: str) -> Report:
-    outputs = tuple(OutputReport(name, str(SegmentationStorage), "SEG") for name in names)
+    outputs = tuple(OutputReport(name, str(SegmentationStorage), "1.2.3", "1.2", "SEG") for name in names)
     return Report("1.2", Status.SEGMENTED, None, MODEL, "cpu", outputs=outputs)
 
 
