@@ -11,6 +11,15 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests are shared among processes, keep a file's together, and all that need the demonstration's minute."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    slow = {item.path for item in items if "demonstration" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("demonstration" if item.path in slow else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
     """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
