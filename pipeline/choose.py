@@ -207,7 +207,7 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
     found: list[_Candidate] = []
     for series in study.series:
         text = series.description if series.description.strip() else series.protocol_name
-        classification = classify(text, header_fields(series, agents), rules)
+        classification = classify(text, header_fields(series, agents), rules, series.archive_type)
         extent, spacing = _stack(series)
         first = series.instances[0]
         found.append(

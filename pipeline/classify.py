@@ -14,7 +14,7 @@ class Evidence:
 
     rule: str
     source: str
-    """Where it was found: "description" or "header"."""
+    """Where it was found: "description", "header" or "archive's type"."""
     weights: tuple[tuple[Role, float], ...]
     """Points that it gives to roles; none for a mark."""
 
@@ -49,8 +49,13 @@ class Classification:
         return tuple(dict.fromkeys(mark.name for mark in self.marks if mark.effect is effect))
 
 
-def classify(description: str, fields: HeaderFields | None, rules: Rules) -> Classification:
-    """The role of a series from its description and, where they are known, its header fields."""
+def classify(description: str, fields: HeaderFields | None, rules: Rules, archive_type: str = "") -> Classification:
+    """The role of a series from its description and, where they are known, its header fields.
+
+    `archive_type` is what its archive calls it. Archives copy the description there until a person says better, so only
+    what the description does not say already counts, and by the share that the rules give to it: enough to tip the
+    scales, too little to go against a clear description or to decide alone.
+    """
     text = normalised(description)
 
     def spoke(test: TextTest | HeaderTest) -> bool:
@@ -59,6 +64,7 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules) -> Cla
         return fields is not None and test.matches(fields)
 
     evidence = tuple(Evidence(term.name, _source(term.test), term.weights) for term in rules.terms if spoke(term.test))
+    evidence += _hints(normalised(archive_type), evidence, rules)
     marks = _marks(rules.marks, spoke)
     points = dict.fromkeys(Role, 0.0)
     for item in evidence:
@@ -73,6 +79,15 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules) -> Cla
 def classify_description(description: str, rules: Rules) -> Classification:
     """The role that a description alone suggests, for a site's dry run."""
     return classify(description, None, rules)
+
+
+def _hints(archive_type: str, known: tuple[Evidence, ...], rules: Rules) -> tuple[Evidence, ...]:
+    said = {item.rule for item in known if item.source == "description"}
+    return tuple(
+        Evidence(term.name, "archive's type", tuple((role, points * rules.hint) for role, points in term.weights))
+        for term in rules.terms
+        if isinstance(term.test, TextTest) and term.name not in said and term.test.matches(archive_type)
+    )
 
 
 def _source(test: TextTest | HeaderTest) -> str:

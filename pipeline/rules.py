@@ -104,6 +104,8 @@ class Rules:
     none_points: float
     """Points of "none of the roles", see rules.toml."""
     least_confidence: float
+    hint: float
+    """Share of its weights that a term has where only the archive's type says it."""
     terms: tuple[Term, ...]
     marks: tuple[Mark, ...]
 
@@ -120,7 +122,7 @@ def load_rules(extra: Path | None = None) -> Rules:
     documents = [(BUNDLED, _document(BUNDLED))]
     if extra is not None:
         documents.append((extra, _document(extra)))
-    rules = Rules(0.0, 0.0, (), ())
+    rules = Rules(0.0, 0.0, 0.0, (), ())
     for path, document in documents:
         rules = _extended(rules, path, document)
     return rules
@@ -147,7 +149,7 @@ def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
         _entry(path, entry, header) for header in (False, True) for entry in _entries(path, document, "mark", header)
     ]
     settings = document.get("settings", {})
-    unknown = sorted(set(settings) - {"none", "least_confidence"})
+    unknown = sorted(set(settings) - {"none", "least_confidence", "hint"})
     if unknown:
         raise SettingsWrong(f"{path}: unknown key {unknown[0]!r} in [settings]{_line(path, unknown[0])}.")
     dropped = set(document.get("disable", []))
@@ -160,12 +162,14 @@ def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
     try:
         none_points = float(settings.get("none", rules.none_points))
         least_confidence = float(settings.get("least_confidence", rules.least_confidence))
+        hint = float(settings.get("hint", rules.hint))
     except (TypeError, ValueError) as exc:
-        raise SettingsWrong(f"{path}: none and least_confidence are numbers{_line(path, '[settings]')}.") from exc
+        raise SettingsWrong(f"{path}: none, least_confidence and hint are numbers{_line(path, '[settings]')}.") from exc
     return replace(
         rules,
         none_points=none_points,
         least_confidence=least_confidence,
+        hint=hint,
         terms=_merged(rules.terms, new_terms, dropped),
         marks=_merged(rules.marks, new_marks, dropped),
     )

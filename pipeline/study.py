@@ -118,6 +118,8 @@ class Series:
     modality: str
     manufacturer: str
     instances: tuple[Instance, ...]
+    archive_type: str = ""
+    """What the archive that it comes from calls it, such as XNAT's scan type; never printed"""
 
 
 @dataclass(frozen=True, slots=True)

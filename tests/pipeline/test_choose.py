@@ -302,6 +302,23 @@ class TestExplained:
         assert all(told[role] is chosen.series(role) for role in WANTED)
 
 
+def test_what_the_archive_calls_a_series_is_evidence(rules):
+    """A description that says nothing, T1 timing, and a scan type: together they are enough, and it is said."""
+    bare = study(
+        make_series(2, "SAG 1", "T1", slices=160, step_mm=1.0),
+        make_series(3, "FLAIR", "FLAIR"),
+        make_series(4, "ADC", "DIFF"),
+    )
+    assert choose(bare, WANTED, rules) == NotEligible("no T1 after contrast among 3 series", (Role.T1CE,))
+    typed = replace(bare, series=(replace(bare.series[0], archive_type="T1CE"), *bare.series[1:]))
+    selected = choose(typed, WANTED, rules)
+    assert isinstance(selected, Selected)
+    assert selected.series(Role.T1CE).series_number == 2
+    assert any(reason.startswith("archive's type: ") for reason in selected.why(Role.T1CE))
+    (explained,) = (each for each in explain(typed, rules) if each.series.series_number == 2)
+    assert "archive's type" in {item.source for item in explained.classification.evidence}
+
+
 def test_the_semireal_study(rules, shared_data):
     folder = shared_data / "semireal" / "siemens-unifocal"
     truth = json.loads((folder / "truth.json").read_text())

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from models.labels import Role
-from pipeline.classify import classify_description
+from pipeline.classify import classify, classify_description
 from pipeline.rules import Effect, Rules, load_rules
 
 
@@ -125,6 +125,30 @@ def test_a_reformat_keeps_its_weighting_but_stands_behind(rules):
 def test_nothing_known_is_an_answer(rules):
     for description in ("", "   ", "SAG", "Routine Kopf", "AX"):
         assert classify_description(description, rules).role is None
+
+
+def test_what_the_archive_calls_it_tips_the_scales(rules):
+    """A T1 sequence alone is a T1; one whose archive says "post contrast" is one after contrast."""
+    assert classify("t1_mprage_sag", None, rules).role is Role.T1
+    found = classify("t1_mprage_sag", None, rules, "T1 post contrast")
+    assert found.role is Role.T1CE
+    (said,) = (item for item in found.evidence if item.rule == "contrast")
+    assert said.source == "archive's type"
+    (contrast,) = (term for term in rules.terms if term.name == "contrast")
+    assert dict(said.weights) == {role: rules.hint * points for role, points in contrast.weights}
+
+
+def test_what_the_archive_copied_from_the_description_counts_once(rules):
+    for description in ("t1_mprage_sag_KM", "AX T2 FLAIR", "ADC", "localizer", ""):
+        assert classify(description, None, rules, description) == classify(description, None, rules)
+
+
+def test_what_the_archive_calls_it_decides_neither_alone_nor_against_the_description(rules):
+    assert classify("", None, rules, "T1CE").role is None
+    assert classify("Routine Kopf", None, rules, "ADC").role is not Role.T1CE
+    assert classify("AX T2 FLAIR", None, rules, "T1CE").role is Role.FLAIR
+    assert classify("SUBTRACTION T1", None, rules, "T1CE").role is None
+    assert classify("FLAIR", None, rules, "T1CE").role is Role.FLAIR
 
 
 def test_real_descriptions(rules, shared_data):
