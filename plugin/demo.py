@@ -17,6 +17,7 @@ from queue import Empty, Queue
 import numpy as np
 from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydicom import dcmread
 from pynetdicom import AE
 from SimpleITK import GetArrayFromImage, ReadImage
@@ -69,6 +70,22 @@ class DemoFailed(GlionodeError):
     """A part of the demonstration did not happen."""
 
 
+class DemoSettings(Settings):
+    """Settings of the demonstration's file alone, as its node has them; an image's environment says others."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what is given."""
+        return (init_settings,)
+
+
 def run_demo(study: PhantomStudy, out: Path) -> DemoResult:
     """Send `study` through a node to a PACS and compare what arrives with the truth. Everything is left under `out`.
 
@@ -78,7 +95,7 @@ def run_demo(study: PhantomStudy, out: Path) -> DemoResult:
         complain(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
         sent = _send(study.dicom_folder, node)
         complain(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
-        paths = _await_results(arrived, Settings.model_validate(tomllib.loads(_settings(_data_dir(out), port))))
+        paths = _await_results(arrived, DemoSettings.model_validate(tomllib.loads(_settings(_data_dir(out), port))))
     return _compare(study, _of_series(paths, SERIES_NUMBERS[Role.T1CE]), _of_series(paths, SERIES.number), out)
 
 
