@@ -16,6 +16,7 @@ from plugin.cli_parts import add_part_commands
 from plugin.cli_phantom import add_phantom_commands
 from plugin.cli_segment import segment
 from plugin.cli_training import add_training_commands
+from plugin.cli_xnat import xnat_session
 from plugin.logs import set_up_logging
 from plugin.terminal import WRONG_USAGE
 
@@ -53,6 +54,7 @@ app.command()(explain)
 app.command()(inspect)
 app.command()(classify)
 app.command()(check)
+app.command("xnat-session")(xnat_session)
 add_phantom_commands(app)
 add_node_commands(app)
 add_part_commands(app)

@@ -24,13 +24,17 @@ def explain(
 ) -> None:
     """Say which series of each study would be taken for which role, with the evidence and what ruled the others out.
 
-    Only headers are read. Descriptions are shown as they are in the files; nothing else of a header is.
+    Only headers are read. Descriptions are shown as they are in the files; nothing else of a header is. In an XNAT
+    session's folder the scan types count too.
     """
     from pipeline.choose import explain as explain_study
+    from plugin.xnat.session import find_sessions, with_scan_types
 
     rules = site_rules(config)
     try:
         found = find_studies(source)
+        for session in find_sessions(source):
+            found = with_scan_types(found, session)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     explained = [(study, explain_study(study, rules)) for study in found.studies]

@@ -54,7 +54,7 @@ def segment(
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
     keep_for_good()
-    statuses = [report.status.value for report in _segment_all(found, workshop, out)]
+    statuses = [report.status.value for report in segment_all(found, workshop, out)]
     if "failed" in statuses:
         raise typer.Exit(FAILED)
     if "not_eligible" in statuses:
@@ -90,7 +90,8 @@ def site_rules(config: Path | None) -> "Rules":
         raise refuse(str(exc)) from exc
 
 
-def _segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
+def segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
+    """Segment each study into `out`, or into a folder each where there are several, and say what came of it."""
     from plugin.past import Past
     from plugin.stopwatch import STEPS, Stopwatch
     from plugin.worker import defect_report, leave_failure, process_study

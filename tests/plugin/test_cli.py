@@ -15,6 +15,7 @@ from plugin.cli import app
 COMMANDS = (
     *("segment", "explain", "inspect", "classify", "phantom", "demo"),
     *("listen", "work", "deliver", "serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
+    "xnat-session",
     *("jobs", "show", "retry", "cancel", "force", "purge"),
 )
 

@@ -1,0 +1,118 @@
+"""An image session as XNAT keeps or hands out: where its scans lie and what people called them. Reads no pixels.
+
+Two layouts: the archive's, SCANS/<id>/<resource>/..., which Container Service mounts; and that of a download,
+scans/<id>-<type>/resources/<resource>/files/... A scan's type stands in the session's XML, never in the images.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+from pipeline.study import Scan, Series
+
+XNAT = "http://nrg.wustl.edu/xnat"
+_SCANS = "scans"
+_LARGEST_XML = 16 << 20
+"""Bytes; a session's XML has some kilobytes a scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class XnatScan:
+    """What a document of XNAT says of a scan; empty where it does not."""
+
+    scan_id: str
+    series_instance_uid: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class XnatSession:
+    """A session on disk."""
+
+    scans_folder: Path
+    session_id: str = ""
+    """As XNAT made it, such as XNAT_E00001; empty where no document says it"""
+    project: str = ""
+    subject_id: str = ""
+    scans: tuple[XnatScan, ...] = ()
+    unreadable: tuple[Path, ...] = ()
+    """Documents that are no XML, or too large"""
+
+
+def find_sessions(folder: Path) -> tuple[XnatSession, ...]:
+    """The session in a folder, or those in the folders within it; none where it is no folder of XNAT's."""
+    found = _scans_folders(folder) or [each for inner in _folders(folder) for each in _scans_folders(inner)]
+    return tuple(_read(each) for each in found)
+
+
+def with_scan_types(found: Scan, session: XnatSession) -> Scan:
+    """The studies with each series' scan type, for the chooser to weigh."""
+    studies = (
+        replace(
+            study,
+            series=tuple(
+                replace(each, archive_type=_type_of(each, session) or each.archive_type) for each in study.series
+            ),
+        )
+        for study in found.studies
+    )
+    return replace(found, studies=tuple(studies))
+
+
+def _type_of(series: Series, session: XnatSession) -> str:
+    by_uid = [each for each in session.scans if each.series_instance_uid == series.series_instance_uid]
+    if by_uid:
+        return by_uid[0].type
+    path = series.instances[0].path
+    if not path.is_relative_to(session.scans_folder):
+        return ""
+    name = path.relative_to(session.scans_folder).parts[0]
+    by_id = [each for each in session.scans if each.scan_id == name and not each.series_instance_uid]
+    return by_id[0].type if by_id else name.partition("-")[2]
+
+
+def _read(scans_folder: Path) -> XnatSession:
+    session = XnatSession(scans_folder)
+    for path in _documents(scans_folder):
+        try:
+            if path.stat().st_size > _LARGEST_XML:
+                raise ElementTree.ParseError
+            root = ElementTree.parse(path).getroot()
+        except (OSError, ElementTree.ParseError):
+            session = replace(session, unreadable=(*session.unreadable, path))
+            continue
+        name = root.tag.removeprefix(f"{{{XNAT}}}")
+        if name != root.tag and name.endswith("Session"):
+            session = replace(
+                session,
+                session_id=root.get("ID", ""),
+                project=root.get("project", ""),
+                subject_id=root.findtext(f"{{{XNAT}}}subject_ID", "").strip(),
+                scans=session.scans + tuple(map(_scan, root.iterfind(f"{{{XNAT}}}scans/{{{XNAT}}}scan"))),
+            )
+        elif name != root.tag and name.endswith("Scan"):
+            session = replace(session, scans=(*session.scans, _scan(root)))
+    return session
+
+
+def _scan(element: ElementTree.Element) -> XnatScan:
+    return XnatScan(element.get("ID", ""), element.get("UID", ""), element.get("type", ""))
+
+
+def _documents(scans_folder: Path) -> Iterator[Path]:
+    """XML beside the scans and in each scan's folder; the session's own first, as it is the latest word."""
+    for folder in (scans_folder.parent, scans_folder, *_folders(scans_folder)):
+        yield from sorted(path for path in folder.glob("*.xml") if path.is_file())
+
+
+def _scans_folders(folder: Path) -> list[Path]:
+    return [each for each in _folders(folder) if each.name.lower() == _SCANS]
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
