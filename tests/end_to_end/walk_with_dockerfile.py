@@ -1,0 +1,196 @@
+"""Execute the stages of the Dockerfile in chroots and run what they give; started by run_dockerfile.sh.
+
+It stands in for a container engine: the Dockerfile's words are carried out as they are written, in the root of a Debian
+made by debootstrap. What it does not show: the base image itself, layers, and the engine's confinement.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dockerfile_parse import DockerfileParser
+
+ROOT = Path(__file__).parents[2]
+SUITE = "bookworm"
+READY_S = 120.0
+
+
+@dataclass
+class Stage:
+    """A stage under construction."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    build_arguments: dict[str, str] = field(default_factory=dict)
+    user: str = "0:0"
+    folder: str = "/"
+    commands: dict[str, list[str]] = field(default_factory=dict)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def substituted(text: str, values: dict[str, str]) -> str:
+    return re.sub(r"\$\{?(\w+)\}?", lambda match: values.get(match[1], ""), text)
+
+
+def size_mib(root: Path, binds: list[str]) -> int:
+    others = [f"--exclude={root}{name}" for name in binds]
+    return int(subprocess.check_output(["du", "-sxm", *others, str(root)], text=True).split()[0])
+
+
+def clean(root: Path) -> None:
+    """As Debian's own image is: no lists of packages, and no packages kept once installed."""
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text(
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
+        'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+    )
+    for folder in ("var/lib/apt/lists", "var/cache/apt/archives"):
+        shutil.rmtree(root / folder)
+        (root / folder / "partial").mkdir(parents=True)
+
+
+def prepare(root: Path, binds: list[str]) -> None:
+    """Mount into a root what an engine would; the mounts go with the namespace."""
+    for kind, place in (("proc", "proc"), ("tmpfs", "tmp"), ("tmpfs", "run")):
+        subprocess.run(["mount", "-t", kind, kind, str(root / place)], check=True)
+    subprocess.run(["mount", "--rbind", "/dev", str(root / "dev")], check=True)
+    for name in binds:
+        (root / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", "-o", "ro", name, str(root / name.lstrip("/"))], check=True)
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+
+
+def started(stage: Stage, command: list[str], **more: Any) -> subprocess.Popen[bytes]:
+    """A command in a stage's root, with nothing of this machine's environment but what reaches the packages."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_proxy")}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **passed, **stage.build_arguments, **stage.environment}
+    given = [f"{name}={value}" for name, value in environment.items()]
+    inside = ["sh", "-c", 'cd "$0" && exec "$@"', stage.folder, *command]
+    return subprocess.Popen(
+        ["chroot", f"--userspec={stage.user}", str(stage.root), "env", "-i", *given, *inside], **more
+    )
+
+
+def run(stage: Stage, command: list[str]) -> None:
+    status = started(stage, command).wait()
+    if status:
+        sys.exit(f"{command}: exit status {status}")
+
+
+def copy(stage: Stage, value: str, stages: dict[str, Stage]) -> None:
+    (*options,) = (word for word in shlex.split(value) if word.startswith("--"))
+    *sources, target = (word for word in shlex.split(value) if not word.startswith("--"))
+    named = [option.removeprefix("--from=") for option in options if option.startswith("--from=")]
+    origin = stages[named[0]].root if named else ROOT
+    place = stage.root / str(Path(stage.folder) / target).lstrip("/")
+    for source in sources:
+        found = origin / source.lstrip("/")
+        if found.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__") if origin == ROOT else None
+            shutil.copytree(found, place, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        else:
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found, place)
+
+
+def execute(options: argparse.Namespace, work: Path) -> Stage:
+    """Carry out every instruction; the last stage is given back. Prints what each adds."""
+    with (ROOT / "Dockerfile").open("rb") as file:
+        lines = DockerfileParser(fileobj=file).structure
+    chosen = dict(pair.split("=", 1) for pair in options.build_arg)
+    stages: dict[str, Stage] = {}
+    stage = Stage(work / "nothing")
+    for line in lines:
+        word, value = line["instruction"], line["value"]
+        if word == "FROM":
+            name = value.split()[-1]
+            stage = stages[name] = Stage(work / name)
+            subprocess.run(["cp", "-a", str(work / "base"), str(stage.root)], check=True)
+            prepare(stage.root, options.bind)
+            say(f"{size_mib(stage.root, options.bind):6} MiB  FROM {value}")
+            continue
+        before = size_mib(stage.root, options.bind) if word in ("RUN", "COPY") else 0
+        if word == "ARG":
+            name, _, default = value.partition("=")
+            stage.build_arguments[name] = chosen.get(name, default)
+        elif word == "ENV":
+            pairs = (pair.split("=", 1) for pair in shlex.split(value))
+            stage.environment |= {name: substituted(text, stage.environment) for name, text in pairs}
+        elif word == "WORKDIR":
+            stage.folder = value
+            (stage.root / value.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        elif word == "USER":
+            stage.user = value
+        elif word == "RUN":
+            run(stage, ["sh", "-c", value])
+        elif word == "COPY":
+            copy(stage, value, stages)
+        elif word in ("ENTRYPOINT", "CMD"):
+            stage.commands[word] = json.loads(value)
+        elif word == "HEALTHCHECK":
+            stage.commands[word] = json.loads(value[value.index("[") :])
+        if word in ("RUN", "COPY"):
+            say(f"{size_mib(stage.root, options.bind) - before:+6} MiB  {word} {' '.join(value.split())[:100]}")
+    say(f"{size_mib(stage.root, options.bind):6} MiB  in all")
+    return stage
+
+
+def demonstrate(stage: Stage) -> None:
+    """`glionode demo`, then the node itself with its health, then a foreign user as XNAT's."""
+    entry = stage.commands["ENTRYPOINT"]
+    stage.environment["HOME"] = "/tmp/home"  # a volume in earnest
+    run(stage, ["mkdir", "-p", "/tmp/home"])
+    run(stage, [*entry, "demo", "/tmp/demo"])
+    run(stage, ["ls", "-l", "/tmp/demo"])
+    node = started(stage, [*entry, *stage.commands["CMD"]])
+    began = time.monotonic()
+    while started(stage, stage.commands["HEALTHCHECK"], stderr=subprocess.DEVNULL).wait():
+        if node.poll() is not None or time.monotonic() - began > READY_S:
+            sys.exit("The node did not become healthy.")
+        time.sleep(0.5)
+    say(f"HEALTHCHECK passed after {time.monotonic() - began:.1f} s")
+    node.send_signal(signal.SIGTERM)
+    say(f"SIGTERM: exit status {node.wait(timeout=60)}")
+    stage.user = "12345:12345"
+    run(stage, ["mkdir", "/tmp/xnat"])
+    run(stage, [*entry, "phantom", "/tmp/xnat/in"])
+    run(
+        stage,
+        ["sh", "-c", "mkdir -p /tmp/xnat/session/SCANS/1 && mv /tmp/xnat/in/dicom /tmp/xnat/session/SCANS/1/DICOM"],
+    )
+    run(stage, ["glionode", "xnat-session", "/tmp/xnat/session", "/tmp/xnat/out", "--session-id", "XNAT_E1"])
+    run(stage, ["find", "/tmp/xnat/out", "-type", "f"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--bind", action="append", default=[], metavar="DIR", help="seen in the roots too, read-only")
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp/glionode-image"), help="for the roots, 8 GB")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    for old in options.work.iterdir():
+        if old.name != "base":
+            shutil.rmtree(old)
+    if not (options.work / "base").exists():
+        subprocess.run(["debootstrap", "--variant=minbase", SUITE, str(options.work / "making")], check=True)
+        clean(options.work / "making")
+        (options.work / "making").rename(options.work / "base")
+    demonstrate(execute(options, options.work))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The Dockerfile, read by dockerfile-parse: what the image must be. tests/end_to_end/run_dockerfile.sh executes it."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from dockerfile_parse import DockerfileParser
+
+from plugin.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+BUILD_TOOLS = ("gcc", "g++", "build-essential", "make", "python3-pip", "python3-dev", "git", "curl", "wget")
+Step = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def parsed() -> DockerfileParser:
+    return DockerfileParser(fileobj=BytesIO((ROOT / "Dockerfile").read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def stages(parsed: DockerfileParser) -> dict[str, list[Step]]:
+    """Instructions by stage; what stands before the first is under ""."""
+    found: dict[str, list[Step]] = {"": []}
+    for line in parsed.structure:
+        if line["instruction"] == "FROM":
+            found[line["value"].split()[-1]] = []
+        elif line["instruction"] != "COMMENT":
+            found[list(found)[-1]].append((line["instruction"], line["value"]))
+    return found
+
+
+def values(steps: list[Step], word: str) -> list[str]:
+    return [value for instruction, value in steps if instruction == word]
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def test_two_stages_of_one_slim_debian(parsed: DockerfileParser, stages: dict[str, list[Step]]) -> None:
+    assert list(stages) == ["", "build", "node"]
+    assert parsed.parent_images == ["debian:bookworm-slim"] * 2
+    assert parsed.labels["org.opencontainers.image.base.name"] == "debian:bookworm-slim"
+
+
+def test_cuda_is_a_build_argument(stages: dict[str, list[Step]]) -> None:
+    assert values(stages["build"], "ARG") == ["TORCH_INDEX=https://download.pytorch.org/whl/cpu"]
+    (torch,) = (value for value in values(stages["build"], "RUN") if "torch==" in value)
+    for index, wanted in (("https://there/cpu", "--index-url https://there/cpu torch==1.2"), ("", "torch==1.2")):
+        script = f"torch=torch==1.2; TORCH_INDEX={index}; echo {torch.partition(' --no-cache-dir ')[2]}"
+        told = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        assert told.stdout.strip() == wanted
+
+
+def test_the_version_of_torch_is_that_of_the_project(stages: dict[str, list[Step]]) -> None:
+    (torch,) = (value for value in values(stages["build"], "RUN") if "torch==" in value)
+    script = torch.split("&&")[0] + '; echo "$torch"'
+    told = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert told.stdout.strip() in dependencies
+
+
+def test_no_build_tools_in_what_runs(stages: dict[str, list[Step]]) -> None:
+    installed = " ".join(values(stages["node"], "RUN"))
+    assert "--no-install-recommends python3 tini " in installed
+    assert [tool for tool in BUILD_TOOLS if re.search(rf"(?<![\w-]){re.escape(tool)}(?![\w-])", installed)] == []
+    assert values(stages["node"], "COPY") == ["--from=build /opt/glionode /opt/glionode"]
+    assert any("venv --without-pip /opt/glionode" in value for value in values(stages["build"], "RUN"))
+
+
+def test_packages_leave_no_lists_behind(stages: dict[str, list[Step]]) -> None:
+    for value in [*values(stages["build"], "RUN"), *values(stages["node"], "RUN")]:
+        if "apt-get install" in value:
+            assert "rm -rf /var/lib/apt/lists/*" in value
+        if " install --no" not in value:
+            assert "pip --python" not in value
+
+
+def test_it_runs_as_nobody_in_particular(stages: dict[str, list[Step]]) -> None:
+    steps = [word for word, _ in stages["node"]]
+    assert values(stages["node"], "USER") == ["10001:10001"]  # a number: Kubernetes checks runAsNonRoot by it
+    assert "--uid 10001" in " ".join(values(stages["node"], "RUN"))
+    assert "RUN" not in steps[steps.index("USER") :]
+    assert "COPY" not in steps[steps.index("USER") :]
+
+
+def test_it_says_how_it_is(stages: dict[str, list[Step]]) -> None:
+    (check,) = values(stages["node"], "HEALTHCHECK")
+    command = json.loads(check[check.index("[") :])
+    assert command[0] == "python"
+    assert "http://127.0.0.1:8114/health" in command[-1]
+    compile(command[-1], "HEALTHCHECK", "exec")
+    failed = subprocess.run(
+        [sys.executable, *command[1:-1], command[-1].replace("8114", "1")], capture_output=True, check=False
+    )
+    assert failed.returncode != 0  # nothing listens on port 1
+
+
+def test_what_the_environment_says_are_settings_of_ours(
+    parsed: DockerfileParser, stages: dict[str, list[Step]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {name: value for name, value in parsed.envs.items() if name.startswith("GLIONODE_")}
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert str(settings.data_dir) == values(stages["node"], "VOLUME")[0] == "/var/lib/glionode"
+    assert settings.http.enabled
+    assert settings.listener.host == settings.http.host == "127.0.0.1"  # nothing open that nobody opened
+    assert values(stages["node"], "EXPOSE") == [f"{settings.listener.port} {settings.http.port}"]
+
+
+def test_signals_arrive(stages: dict[str, list[Step]]) -> None:
+    assert [json.loads(value) for value in values(stages["node"], "ENTRYPOINT")] == [["tini", "--", "glionode"]]
+    assert [json.loads(value) for value in values(stages["node"], "CMD")] == [["serve"]]
+
+
+def test_labels(parsed: DockerfileParser) -> None:
+    labels = parsed.labels
+    assert labels["org.opencontainers.image.title"] == "glionode"
+    assert labels["org.opencontainers.image.version"] == version()
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert "not for patients" in labels["org.opencontainers.image.description"]
+
+
+def test_xnats_label_is_the_command(parsed: DockerfileParser) -> None:
+    command = json.loads((ROOT / "plugin/xnat/command.json").read_text(encoding="utf-8"))
+    assert json.loads(parsed.labels["org.nrg.commands"]) == [command]
+    assert command["version"] == version()
+    assert command["image"] == f"glionode:{version()}"
+    check = subprocess.run([sys.executable, ROOT / "scripts/write-xnat-label", "--check"], check=False)
+    assert check.returncode == 0, "run scripts/write-xnat-label"
+
+
+def test_only_what_the_image_is_made_of_reaches_the_builder(stages: dict[str, list[Step]]) -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    copied = {word for value in values(stages["build"], "COPY") for word in value.split()[:-1]}
+    assert lines[0] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == copied
+    assert all((ROOT / name).exists() for name in copied)
