@@ -39,7 +39,8 @@ _SMALL = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "tim
 _START_S = 120.0
 """After a crash the server replays its log first."""
 _STOP_S = 30.0
-_ORPHANS_S = 10.0
+_ORPHANS_S = 30.0
+"""How long the children of a server that was killed may take to notice it."""
 
 
 class DatabaseUnavailable(GlionodeError):
@@ -49,8 +50,9 @@ class DatabaseUnavailable(GlionodeError):
 class EmbeddedPostgres:
     """The running server; made by `start_postgres`. For the thread that made it."""
 
-    def __init__(self, command: list[str], log: Path, url: str) -> None:
+    def __init__(self, command: list[str], cluster: Path, log: Path, url: str) -> None:
         self._command = command
+        self._cluster = cluster
         self._log = log
         self.url = url
         self.process = self._launch()
@@ -60,22 +62,15 @@ class EmbeddedPostgres:
         if self.process.poll() is None:
             return False
         _LOG.error("the database ended with exit code %s; starting it again", self.process.returncode)
-        deadline = time.monotonic() + _ORPHANS_S
-        while True:
-            try:
-                self.process = self._launch()
-                return True
-            except DatabaseUnavailable:
-                # Its own children notice its death a moment later, and until then it does not start.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        self.process = self._launch()
+        return True
 
     def stop(self) -> None:
         """End it cleanly, whatever is still connected; by force after half a minute."""
         _end(self.process)
 
     def _launch(self) -> subprocess.Popen[bytes]:
+        _await_orphans(self._cluster)
         with self._log.open("ab") as output:
             process = subprocess.Popen(
                 self._command,
@@ -134,7 +129,7 @@ def start_postgres(data_dir: Path) -> EmbeddedPostgres:
         _make_cluster(cluster, programs, run_as)
     options = [part for option in _SMALL for part in ("-c", option)]
     command = [*run_as, str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets), *options]
-    return EmbeddedPostgres(command, home / "log", embedded_url(data_dir))
+    return EmbeddedPostgres(command, cluster, home / "log", embedded_url(data_dir))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -231,6 +226,16 @@ def _end_orphan(cluster: Path) -> None:
         deadline = time.monotonic() + _STOP_S
         while _works_in(pid, cluster) and time.monotonic() < deadline:
             time.sleep(0.02)
+
+
+def _await_orphans(cluster: Path) -> None:
+    """Wait until the children of a server that was killed are gone: each is in a session of its own, so it dies not
+    with the server but when it notices, and as long as one holds the shared memory no server starts here."""
+    deadline = time.monotonic() + _ORPHANS_S
+    while time.monotonic() < deadline:
+        if not any(_works_in(int(entry.name), cluster) for entry in Path("/proc").glob("[0-9]*")):
+            return
+        time.sleep(0.02)
 
 
 def _works_in(pid: int, folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """The embedded server: as root and as an ordinary user, in a long folder, after a kill."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from plugin import embedded_postgres
 from plugin.embedded_postgres import DatabaseUnavailable, EmbeddedPostgres, embedded_url, start_postgres
 
 USE = """
@@ -62,6 +64,33 @@ def test_after_a_kill_it_starts_with_what_was_committed(data_dir: Path) -> None:
         assert ask(again, "SELECT value FROM kept") == 42
     finally:
         again.stop()
+
+
+def test_after_a_kill_it_waits_for_children_that_have_not_noticed(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_postgres(data_dir)
+    with psycopg.connect(server.url) as connection:
+        late = connection.info.backend_pid
+        os.kill(late, signal.SIGSTOP)
+        server.process.kill()
+        server.process.wait()
+    works_in = embedded_postgres._works_in
+
+    def let_it_notice(pid: int, folder: Path) -> bool:
+        works = works_in(pid, folder)
+        if works and pid == late:
+            os.kill(late, signal.SIGCONT)
+        return works
+
+    monkeypatch.setattr(embedded_postgres, "_works_in", let_it_notice)
+    try:
+        assert server.revive()
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(late, signal.SIGCONT)
+        server.stop()
 
 
 def test_a_server_that_outlived_its_node_is_replaced(data_dir: Path) -> None:
