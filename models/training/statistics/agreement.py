@@ -1,0 +1,106 @@
+"""How far raters agree: intraclass correlation and weighted kappa. Knows no cases and no files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True, slots=True)
+class IntraclassCorrelation:
+    """The six forms of Shrout and Fleiss 1979, Psychological Bulletin 86:420; the letter k is the number of raters."""
+
+    one_way: float
+    """ICC(1,1): each subject has raters of its own."""
+    agreement: float
+    """ICC(2,1): raters drawn at random; a rater who is stricter throughout counts as disagreement."""
+    consistency: float
+    """ICC(3,1): these raters and no others; only the order and distances of subjects count. What Wan et al. report."""
+    one_way_mean: float
+    """ICC(1,k), of the raters' mean."""
+    agreement_mean: float
+    """ICC(2,k)"""
+    consistency_mean: float
+    """ICC(3,k)"""
+    consistency_interval: tuple[float, float]
+    """95 % confidence interval of ICC(3,1), from the F distribution (their equations 9 to 11)."""
+    subjects: int
+    raters: int
+
+
+def intraclass_correlation(ratings: ArrayLike) -> IntraclassCorrelation | None:
+    """ICC of ratings (subjects, raters), each rater having rated each subject; None where all ratings are equal.
+
+    Raises ValueError for fewer than two subjects or raters, and where a rating is missing.
+    """
+    table = np.asarray(ratings, float)
+    if table.ndim != 2 or min(table.shape) < 2:
+        raise ValueError(f"ICC needs two subjects and two raters at least, and this is {table.shape}")
+    if not np.isfinite(table).all():
+        raise ValueError("ICC needs every rater's rating of every subject")
+    n, k = table.shape
+    between, within, raters, residual = _mean_squares(table)
+    if between == raters == residual == 0:
+        return None
+    low, high = _consistency_interval(between, residual, n, k)
+    return IntraclassCorrelation(
+        one_way=(between - within) / (between + (k - 1) * within),
+        agreement=(between - residual) / (between + (k - 1) * residual + k * (raters - residual) / n),
+        consistency=_ratio(between - residual, between + (k - 1) * residual),
+        one_way_mean=_ratio(between - within, between),
+        agreement_mean=_ratio(between - residual, between + (raters - residual) / n),
+        consistency_mean=_ratio(between - residual, between),
+        consistency_interval=(low, high),
+        subjects=n,
+        raters=k,
+    )
+
+
+def _mean_squares(table: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Between subjects, within subjects, between raters, and what is left (BMS, WMS, JMS, EMS)."""
+    n, k = table.shape
+    of_subjects = table.mean(axis=1, keepdims=True)
+    of_raters = table.mean(axis=0, keepdims=True)
+    between = k * float(((of_subjects - table.mean()) ** 2).sum()) / (n - 1)
+    within = float(((table - of_subjects) ** 2).sum()) / (n * (k - 1))
+    raters = n * float(((of_raters - table.mean()) ** 2).sum()) / (k - 1)
+    residual = float(((table - of_subjects - of_raters + table.mean()) ** 2).sum()) / ((n - 1) * (k - 1))
+    # Sums of squares that are nothing but rounding would make 0/0 look like a number.
+    nothing = 1e-12 * max(1.0, float((table**2).mean()))
+    return tuple(0.0 if square < nothing else square for square in (between, within, raters, residual))  # type: ignore[return-value]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _consistency_interval(between: float, residual: float, n: int, k: int) -> tuple[float, float]:
+    if residual == 0:
+        return (1.0, 1.0) if between else (0.0, 0.0)
+    found, of_residual = between / residual, (n - 1) * (k - 1)
+    low = found / float(stats.f.ppf(0.975, n - 1, of_residual))
+    high = found * float(stats.f.ppf(0.975, of_residual, n - 1))
+    return (low - 1) / (low + k - 1), (high - 1) / (high + k - 1)
+
+
+def weighted_kappa(first: Sequence[int], second: Sequence[int], categories: Sequence[int]) -> float | None:
+    """Cohen's kappa with quadratic weights (Cohen 1968, Psychological Bulletin 70:213) of two ratings of each subject.
+
+    `categories` is the scale from end to end, used or not. None where chance alone would agree fully: both ratings are
+    one and the same category throughout, or there is no subject. Raises ValueError for a rating off the scale.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} ratings cannot be compared with {len(second)}")
+    place = {category: number for number, category in enumerate(categories)}
+    if off := sorted({*first, *second} - set(place)):
+        raise ValueError(f"rating {off[0]} is not on the scale {list(categories)}")
+    seen = np.zeros((len(place), len(place)))
+    for one, other in zip(first, second, strict=True):
+        seen[place[one], place[other]] += 1
+    by_chance = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / max(1, len(first))
+    steps = np.arange(len(place))
+    weights = (steps[:, None] - steps[None, :]) ** 2
+    expected = float((weights * by_chance).sum())
+    return 1 - float((weights * seen).sum()) / expected if expected else None
