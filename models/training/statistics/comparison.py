@@ -78,7 +78,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
     The i-th smallest of m is multiplied by m - i + 1; none gets smaller than the one before it, none passes 1.
     """
-    adjusted = [0.0] * (len(p_values) - rank)
+    adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
         highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))

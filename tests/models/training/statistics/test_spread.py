@@ -36,7 +36,7 @@ def test_the_interval_is_seeded_and_covers() -> None:
         hits += low <= 0 <= high
     # 95 of 100 in the long run; fewer than 87 or more than 99 would come about less than once in 500 tries.
     assert 87 <= hits <= 99
-    sample = generator.normal(size=25).tolist()
+    sample = generator.normal(size=400).tolist()
     assert spread(sample, 7) == spread(sample, 7)
     assert len({spread(sample, seed) for seed in range(10)}) > 1
 
