@@ -1,0 +1,175 @@
+"""Carry a package's weights over to other channels and labels, by name. Knows no data and no training.
+
+A first convolution has one slice of weights an input channel, a last convolution one an output label; everything
+between is copied. Which slice goes where is decided by names and written down: with three channels in and three
+out every wrong order loads silently.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+FIRST_CONVOLUTION = "convInit.conv.weight"
+"""(filters, channels, 3, 3, 3) of MONAI's SegResNet."""
+LAST_CONVOLUTION = "conv_final.2.conv.weight"
+"""(labels, filters, 1, 1, 1)."""
+LAST_BIAS = "conv_final.2.conv.bias"
+"""(labels)."""
+
+STANDS_IN = {
+    "ADC": "T2",
+    "T2": "ADC",
+    "enhancing_tumour": "ET",
+    "adc_abnormality": "TC",
+    "flair_hyperintensity": "WT",
+}
+"""Where a name is missing in the parent, the one that takes its place (Wan et al. 2024: T2 weights begin the ADC
+channel, BraTS regions begin the labels that match them)."""
+
+
+class How(StrEnum):
+    """What becomes of a slice of weights."""
+
+    COPY = "copy"
+    MEAN = "mean"
+    ZERO = "zero"
+    REINITIALISE = "reinitialise"
+
+
+class NamesDoNotMatch(ValueError):
+    """A package's channels or labels have no agreed places in the new network, or a mapping names what is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of one channel or label come from."""
+
+    target: str
+    how: How
+    names: tuple[str, ...] = ()
+    """The parent's: one to copy, at least one to take the mean of, none otherwise."""
+
+    def __str__(self) -> str:
+        names = "+".join(self.names)
+        return f"{self.target}={names}:{self.how}" if names else f"{self.target}={self.how}"
+
+
+def parse_source(text: str) -> Source:
+    """`ADC=T2`, `ADC=T2:copy`, `ADC=T2+FLAIR:mean`, `ADC=mean` (of all), `ADC=zero` or `ADC=reinitialise`.
+
+    Raises NamesDoNotMatch for anything else.
+    """
+    target, equals, rest = text.partition("=")
+    names, colon, how = rest.partition(":")
+    if not equals or not target or not rest:
+        raise NamesDoNotMatch(f"{text!r} says nothing: write NAME=PARENT:copy, for example ADC=T2:copy.")
+    if not colon:
+        if names in (How.MEAN, How.ZERO, How.REINITIALISE):
+            return Source(target, How(names))
+        how = How.COPY
+    if how not in set(How):
+        raise NamesDoNotMatch(f"{text!r}: {how!r} is none of {', '.join(How)}.")
+    parents = tuple(names.split("+"))
+    if not all(parents) or (how == How.COPY and len(parents) != 1):
+        raise NamesDoNotMatch(f"{text!r}: copy takes one name, mean takes one or more, joined by '+'.")
+    return Source(target, How(how), parents if how in (How.COPY, How.MEAN) else ())
+
+
+def match_names(
+    kind: str, parents: Sequence[str], targets: Sequence[str], given: Iterable[Source], dropped: Iterable[str]
+) -> tuple[Source, ...]:
+    """A source for each of `targets`, in their order.
+
+    `kind` is "channel" or "head", as the command line's options are called. What is given wins; else the parent's
+    channel or label of the same name is copied, else the one that stands in for it. Raises NamesDoNotMatch, with the
+    mapping that would be needed, where a target is left without a source or one of the parent's names without a
+    place that is not among `dropped`.
+    """
+    stated = {source.target: source for source in given}
+    unknown = [name for name in stated if name not in targets]
+    if unknown:
+        raise NamesDoNotMatch(f"--{kind} {unknown[0]}=...: the data set has {', '.join(targets)}.")
+    absent = [name for source in stated.values() for name in source.names if name not in parents]
+    if absent:
+        raise NamesDoNotMatch(f"--{kind} ...={absent[0]}: the package has {', '.join(parents)}.")
+    found = {name: stated.get(name) or _by_name(name, parents) for name in targets}
+    used = {name for source in found.values() if source is not None for name in source.names or _all(source, parents)}
+    left = [name for name in parents if name not in used and name not in set(dropped)]
+    if left or None in found.values():
+        raise NamesDoNotMatch(_needed(kind, parents, found, left))
+    return tuple(source for source in found.values() if source is not None)
+
+
+def _by_name(target: str, parents: Sequence[str]) -> Source | None:
+    for name in (target, STANDS_IN.get(target)):
+        if name in parents:
+            assert name is not None
+            return Source(target, How.COPY, (name,))
+    return None
+
+
+def _all(source: Source, parents: Sequence[str]) -> Sequence[str]:
+    return parents if source.how is How.MEAN else ()
+
+
+def _needed(kind: str, parents: Sequence[str], found: Mapping[str, Source | None], left: Sequence[str]) -> str:
+    missing = [name for name, source in found.items() if source is None]
+    what = "channels" if kind == "channel" else "labels"
+    words = [f"The package's {what} are {', '.join(parents)}, the data set's {', '.join(found)}"]
+    if missing:
+        words.append(f"nothing is said to begin {', '.join(missing)} with")
+    if left:
+        words.append(f"{', '.join(left)} of the package would be lost")
+    free = iter(left)
+    options = [f"--{kind} {source or f'{name}={next(free, How.REINITIALISE)}'}" for name, source in found.items()]
+    options += [f"--drop {name}" for name in free]
+    return "; ".join(words) + f". If that is meant, say: {' '.join(options)}"
+
+
+def transfer(
+    parent: nn.Module,
+    network: nn.Module,
+    channels: Sequence[Source],
+    heads: Sequence[Source],
+    parents: tuple[Sequence[str], Sequence[str]],
+) -> nn.Module:
+    """Fill `network`, freshly made, with the weights of `parent`; returns it.
+
+    `parents` are the parent's channels and labels in the order of its weights, `channels` and `heads` the sources in
+    the order of the new network's. `reinitialise` leaves what is there. Raises NamesDoNotMatch where the networks
+    differ elsewhere than in channels and labels.
+    """
+    old, fresh = parent.state_dict(), network.state_dict()
+    ends = {FIRST_CONVOLUTION, LAST_CONVOLUTION, LAST_BIAS}
+    unlike = [
+        name for name in old.keys() | fresh.keys() if name not in ends and _shape(old, name) != _shape(fresh, name)
+    ]
+    if unlike:
+        raise NamesDoNotMatch(f"The package's network has another shape than the one to train, first at {min(unlike)}.")
+    state = {name: value for name, value in old.items() if name not in ends}
+    state[FIRST_CONVOLUTION] = _gather(old[FIRST_CONVOLUTION], fresh[FIRST_CONVOLUTION], channels, parents[0], axis=1)
+    for name in (LAST_CONVOLUTION, LAST_BIAS):
+        state[name] = _gather(old[name], fresh[name], heads, parents[1], axis=0)
+    network.load_state_dict(state)
+    return network
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
+
+
+def _gather(old: Tensor, fresh: Tensor, sources: Sequence[Source], names: Sequence[str], axis: int) -> Tensor:
+    """`fresh` with each slice along `axis` replaced by what its source says."""
+    slices = []
+    for index, source in enumerate(sources):
+        chosen = [names.index(name) for name in source.names] or list(range(len(names)))
+        if source.how is How.REINITIALISE:
+            slices.append(fresh.select(axis, index))
+        elif source.how is How.ZERO:
+            slices.append(torch.zeros_like(fresh.select(axis, index)))
+        else:
+            slices.append(torch.stack([old.select(axis, at) for at in chosen]).mean(dim=0))
+    return torch.stack(slices, dim=axis)
