@@ -1,0 +1,166 @@
+"""The node as the plugin inside Orthanc reaches it: settings, and HTTP with a token. The standard library alone."""
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+_LARGEST_ANSWER = 4 << 20
+
+
+class NodeSettingsWrong(ValueError):
+    """The section of Orthanc's configuration is none that can be used; the text says why."""
+
+
+class NodeAway(Exception):
+    """The node cannot be reached, or does not let us in. It is worth to try again."""
+
+
+class StudyUnknown(Exception):
+    """The node looked for a study in Orthanc, and it is not there."""
+
+
+class NodeRefused(Exception):
+    """The node answers something else than was asked for."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """The section, with Orthanc's way of writing names in `metadata`."""
+
+    url: str = field(default="http://127.0.0.1:8114", metadata={"name": "Url"})
+    """Where the node serves HTTP."""
+    token_file: str = field(default="", metadata={"name": "TokenFile"})
+    """File with the token of the node's http.token_file; Orthanc's user must be able to read it."""
+    tls_ca: str = field(default="", metadata={"name": "TlsCa"})
+    """PEM file of the authorities of the node's certificate; empty: those that the system trusts."""
+    timeout_s: float = field(default=10.0, metadata={"name": "TimeoutSeconds"})
+    submit_stable: bool = field(default=True, metadata={"name": "SubmitStable"})
+    """Whether studies are submitted by themselves; where not, the button and POST are left."""
+    reconcile_every_s: float = field(default=300.0, metadata={"name": "ReconcileEverySeconds"})
+    reconcile_days: float = field(default=7.0, metadata={"name": "ReconcileDays"})
+    """How far back it is looked for studies that were not submitted; older ones are for a person to name."""
+
+
+def node_settings(section: Any) -> NodeSettings:
+    """The settings of a section of Orthanc's configuration. Raises NodeSettingsWrong."""
+    if not isinstance(section, dict):
+        raise NodeSettingsWrong("its section is no object")
+    known = {each.metadata["name"]: each for each in fields(NodeSettings)}
+    values: dict[str, Any] = {}
+    for name, value in section.items():
+        if name not in known:
+            raise NodeSettingsWrong(f"{name} is no setting; there are {', '.join(known)}")
+        default = known[name].default
+        number = isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool)
+        if not number and type(value) is not type(default):
+            raise NodeSettingsWrong(
+                f"{name} has to be {'a number' if isinstance(default, float) else 'as in the docs'}"
+            )
+        if number and not 0 < value < 1e6:
+            raise NodeSettingsWrong(f"{name} has to be more than 0")
+        values[known[name].name] = value
+    settings = NodeSettings(**values)
+    parts = urlsplit(settings.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise NodeSettingsWrong("Url is written http://host:8114 or https://host:8114")
+    return settings
+
+
+class Node(Protocol):
+    """What the plugin asks; studies go by Orthanc's identifiers. Each raises NodeAway, StudyUnknown or NodeRefused."""
+
+    def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
+        """Have a study segmented, unless it was with these images; `force`: also then."""
+
+    def look(self, study: str) -> dict[str, Any]:
+        """What came of a study."""
+
+    def status(self) -> dict[str, Any]:
+        """How the node is."""
+
+    def abort(self) -> None:
+        """Break off what is being asked now, for Orthanc ends."""
+
+
+class HttpNode:
+    """The node over HTTP. Thread-safe; each request has a connection of its own."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._url = urlsplit(settings.url)
+        self._open: set[http.client.HTTPConnection] = set()
+        self._lock = threading.Lock()
+
+    def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
+        """POST; it is answered when the job is in the database."""
+        query = f"urgent={str(urgent).lower()}&force={str(force).lower()}"
+        return self._ask("POST", f"/api/orthanc/studies/{study}?{query}")
+
+    def look(self, study: str) -> dict[str, Any]:
+        """GET."""
+        return self._ask("GET", f"/api/orthanc/studies/{study}")
+
+    def status(self) -> dict[str, Any]:
+        """GET."""
+        return self._ask("GET", "/api/orthanc/status")
+
+    def abort(self) -> None:
+        """Shut the sockets down, which ends waiting for an answer at once."""
+        with self._lock:
+            for connection in self._open:
+                if connection.sock is not None:
+                    with suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        try:
+            connection = self._connection()
+            with self._lock:
+                self._open.add(connection)
+            try:
+                connection.request(method, path, headers=headers)
+                answer = connection.getresponse()
+                status, body = answer.status, answer.read(_LARGEST_ANSWER)
+            finally:
+                with self._lock:
+                    self._open.discard(connection)
+                connection.close()
+        except (OSError, http.client.HTTPException) as exc:
+            raise NodeAway(f"The node at {self._settings.url} does not answer ({type(exc).__name__}).") from exc
+        if status in (401, 403):
+            raise NodeAway("The node refuses the token; TokenFile has to hold the one of its http.token_file.")
+        if status == 404:
+            raise StudyUnknown
+        if status in (429, 502, 503, 504):
+            raise NodeAway(f"The node answers HTTP {status}; its log says why.")
+        try:
+            found = json.loads(body)
+        except ValueError:
+            found = None
+        if not 200 <= status < 300 or not isinstance(found, dict):
+            raise NodeRefused(f"The node answers HTTP {status}.")
+        return found
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port, timeout = self._url.hostname or "", self._url.port, self._settings.timeout_s
+        if self._url.scheme == "http":
+            return http.client.HTTPConnection(host, port or 80, timeout=timeout)
+        context = ssl.create_default_context(cafile=self._settings.tls_ca or None)
+        return http.client.HTTPSConnection(host, port or 443, timeout=timeout, context=context)
+
+    def _token(self) -> str:
+        """Read anew for each request, so that it can be changed. Raises NodeAway."""
+        if not self._settings.token_file:
+            return ""
+        try:
+            return Path(self._settings.token_file).read_text(encoding="ascii", errors="ignore").strip()
+        except OSError as exc:
+            raise NodeAway(f"TokenFile {self._settings.token_file} cannot be read ({exc.strerror}).") from exc
