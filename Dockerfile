@@ -58,8 +58,9 @@ WORKDIR /var/lib/glionode
 VOLUME /var/lib/glionode
 EXPOSE 11112 8114
 STOPSIGNAL SIGTERM
+# A container that segments one session for XNAT serves nothing; Swarm would end it as unhealthy.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8114/health', timeout=8)"]
+    CMD ["sh", "-c", "grep -qa xnat-session /proc/1/cmdline || exec glionode health"]
 # tini hands signals on and reaps what PostgreSQL and the worker leave behind.
 ENTRYPOINT ["tini", "--", "glionode"]
 CMD ["serve"]

@@ -1,4 +1,4 @@
-"""The commands of a running node: `glionode serve`, `status`, `check-config`, `echo`."""
+"""The commands of a running node: `glionode serve`, `status`, `health`, `check-config`, `echo`."""
 
 import json
 import logging
@@ -27,6 +27,7 @@ def add_node_commands(app: typer.Typer) -> None:
     """Register the node's commands with the command line."""
     app.command()(serve)
     app.command()(status)
+    app.command()(health)
     app.command("check-config")(check_config)
     app.command()(echo)
 
@@ -66,6 +67,25 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         _print_status(found)
     if not found.receiving:
         raise typer.Exit(FAILED)
+
+
+def health(
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")] = 5.0,
+    config: ConfigOption = None,
+) -> None:
+    """Ask the node on this machine, or the part of it that runs here, for its /health: for a container's health check.
+
+    Exit status: 0 all is well, 1 something is not or nothing answers, 64 the settings have no HTTP to ask.
+    """
+    from plugin.health_probe import what_is_wrong
+
+    try:
+        wrong = what_is_wrong(load_or_refuse(config).http, timeout_s)
+    except GlionodeError as exc:
+        raise refuse(str(exc)) from exc
+    if wrong:
+        raise refuse("\n".join(wrong), FAILED)
+    print("All is well.")
 
 
 def check_config(config: ConfigOption = None) -> None:

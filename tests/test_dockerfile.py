@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from dockerfile_parse import DockerfileParser
+from typer.testing import CliRunner
 
+from plugin.cli import app
 from plugin.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -90,16 +92,27 @@ def test_it_runs_as_nobody_in_particular(stages: dict[str, list[Step]]) -> None:
     assert "COPY" not in steps[steps.index("USER") :]
 
 
-def test_it_says_how_it_is(stages: dict[str, list[Step]]) -> None:
+def test_it_says_how_it_is(stages: dict[str, list[Step]], tmp_path: Path) -> None:
+    """A node is asked for its health; a container that segments a session for XNAT serves nothing, and is not."""
     (check,) = values(stages["node"], "HEALTHCHECK")
-    command = json.loads(check[check.index("[") :])
-    assert command[0] == "python"
-    assert "http://127.0.0.1:8114/health" in command[-1]
-    compile(command[-1], "HEALTHCHECK", "exec")
-    failed = subprocess.run(
-        [sys.executable, *command[1:-1], command[-1].replace("8114", "1")], capture_output=True, check=False
-    )
-    assert failed.returncode != 0  # nothing listens on port 1
+    *shell, script = json.loads(check[check.index("[") :])
+    assert shell == ["sh", "-c"]
+    first, health = tmp_path / "cmdline", tmp_path / "glionode"
+    health.write_text('#!/bin/sh\n[ "$*" = health ] && exit 7\n')
+    health.chmod(0o755)
+    for words, status in (
+        (["tini", "--", "glionode", "serve"], 7),
+        (["sh", "-c", "glionode xnat-session /input /output --session-id XNAT_E1"], 0),
+        (["/opt/glionode/bin/python", "/opt/glionode/bin/glionode", "xnat-session", "/input", "/output"], 0),
+    ):
+        first.write_bytes(b"".join(word.encode() + b"\0" for word in words))
+        told = subprocess.run(
+            [*shell, script.replace("/proc/1/cmdline", str(first))],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            check=False,
+        )
+        assert told.returncode == status, words
+    assert CliRunner().invoke(app, ["health", "--help"]).exit_code == 0
 
 
 def test_what_the_environment_says_are_settings_of_ours(
