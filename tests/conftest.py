@@ -11,6 +11,7 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where tests are shared among processes, keep a file's together, and all that need the demonstration's minute."""
     if not config.pluginmanager.hasplugin("xdist"):
