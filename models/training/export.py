@@ -63,9 +63,17 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_package(package: ModelPackage, network: nn.Module, provenance: Provenance, log: Path | None) -> ModelPackage:
-    """Write `package.folder`: model.toml, float16 weights, a card that says "not evaluated", and the training log.
+def write_package(
+    package: ModelPackage,
+    network: nn.Module,
+    provenance: Provenance,
+    log: Path | None,
+    card: str | None = None,
+    figures: tuple[Path, ...] = (),
+) -> ModelPackage:
+    """Write `package.folder`: model.toml, float16 weights, the training log, and a card with its figures.
 
+    Without `card`, it says "not evaluated"; `figures` are the pictures that it shows, by their names.
     `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
     replaced. Returns the package as read back and verified.
     """
@@ -76,17 +84,19 @@ def write_package(package: ModelPackage, network: nn.Module, provenance: Provena
     try:
         (staging / WEIGHTS_FILE).write_bytes(content)
         (staging / "model.toml").write_text(model_toml(packed, provenance), encoding="utf-8")
-        (staging / CARD_FILE).write_text(
+        nothing_known = (
             f"# {package.name} {package.version}: {package.intended_use.value}, not for patients\n\n"
-            f"Not evaluated yet; `glionode evaluate` writes this card.\n",
-            encoding="utf-8",
+            f"Not evaluated yet; `glionode evaluate` writes this card.\n"
         )
+        (staging / CARD_FILE).write_text(nothing_known if card is None else card, encoding="utf-8")
+        for figure in figures:
+            shutil.copyfile(figure, staging / figure.name)
         if log is not None and log.is_file():
             shutil.copyfile(log, staging / LOG_FILE)
         verify_package(read_package(staging))
         package.folder.mkdir(exist_ok=True)
         # model.toml comes last: with its sha256 it says that the rest is in place.
-        for name in (WEIGHTS_FILE, CARD_FILE, LOG_FILE, "model.toml"):
+        for name in (WEIGHTS_FILE, *(figure.name for figure in figures), CARD_FILE, LOG_FILE, "model.toml"):
             if (staging / name).is_file():
                 (staging / name).replace(package.folder / name)
     finally:

@@ -49,23 +49,39 @@ class PretrainSettings:
 
 
 _DICE_WEIGHTS = tuple(2.0 if label is ENHANCING_TUMOUR else 1.0 for label in LABELS)
-"""What each label's Dice counts for in the loss. A rim is a few voxels thin: unweighted, it learns last."""
+"""What each label's Dice counts for on synthetic heads. A rim is a few voxels thin: unweighted, it learns last."""
 
 
-def segmentation_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Dice loss plus binary cross-entropy (Wan et al. 2024 combine the two), and the soft Dice per label.
+def segmentation_loss(
+    logits: Tensor, truth: Tensor, label_weights: tuple[float, ...] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Dice loss plus binary cross-entropy, a sigmoid per label, and the soft Dice per label.
 
-    Both arguments are (batch, labels, slices, rows, columns). Overlap is summed over the whole batch, so that a crop
-    without lesion does not count as a failure; 100 voxels are added above and below, so that nothing found where
-    nothing is counts as 1. The mean over labels is weighted: enhancing tumour counts twice.
+    Wan et al. 2024 combine the two. `logits` and `truth` are (batch, labels, slices, rows, columns). Overlap is summed
+    over the whole batch, so that a crop without lesion does not count as a failure; 100 voxels are added above and
+    below, so that nothing found where nothing is counts as 1. `label_weights` weigh the mean of the labels' Dice; None
+    counts all the same.
     """
     probability = logits.sigmoid()
     axes = (0, 2, 3, 4)
     overlap = 2 * (probability * truth).sum(axes) + 100
     dice = overlap / (probability.sum(axes) + truth.sum(axes) + 100)
     entropy = functional.binary_cross_entropy_with_logits(logits, truth)
-    weights = dice.new_tensor(_DICE_WEIGHTS)
+    weights = torch.ones_like(dice) if label_weights is None else dice.new_tensor(label_weights)
     return ((1 - dice) * weights).sum() / weights.sum() + entropy, dice.detach()
+
+
+def fresh_network(settings: NetworkSettings, channels: int, labels: int) -> nn.Module:
+    """A network to begin with."""
+    network = build_network(settings, channels, labels)
+    # Lesions are rare: the first guess for a voxel is "not lesion", or the first steps only learn that.
+    nn.init.constant_(network.get_parameter("conv_final.2.conv.bias"), -3.0)
+    return network
+
+
+def half_cosine(share_done: float) -> float:
+    """From 1 at the start of a run down to 0 at its end (Loshchilov & Hutter 2017, without restarts)."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share_done)))
 
 
 def _running_mean(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
@@ -80,9 +96,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
     def __init__(self, settings: PretrainSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.network = build_network(settings.network, len(CHANNELS), len(LABELS))
-        # Lesions are rare: the first guess for a voxel is "not lesion", or the first steps only learn that.
-        nn.init.constant_(self.network.get_parameter("conv_final.2.conv.bias"), -3.0)
+        self.network = fresh_network(settings.network, len(CHANNELS), len(LABELS))
         self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
         self._started = time.monotonic()
         self.commands: tuple[str, ...] = ()
@@ -99,7 +113,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Loss of one batch."""
         channels, truth = batch
-        loss, dice = segmentation_loss(self.network(channels).float(), truth)
+        loss, dice = segmentation_loss(self.network(channels).float(), truth, _DICE_WEIGHTS)
         self.log("loss", loss.detach())
         for label, value in zip(LABELS, dice, strict=True):
             self.log(f"soft_dice_{label.name}", value)
@@ -123,7 +137,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
 
         def factor(step: int) -> float:
             warm = min(1.0, (step + 1) / self.settings.warm_up_steps)
-            return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.share_done(step))))
+            return warm * (0.01 + 0.99 * half_cosine(self.share_done(step)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

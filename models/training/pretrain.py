@@ -1,11 +1,8 @@
 """Pretrain a network on synthetic heads and write it as a model package. Lightning runs the loop."""
 
-import logging
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,6 +21,7 @@ from models.network import count_parameters
 from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
+from models.training.quiet import without_advice
 from models.training.samples import CHANNELS, HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 
@@ -99,12 +97,12 @@ def pretrain(
         module.load_state_dict(checkpoint["state_dict"])
         steps = int(checkpoint["global_step"])
     else:
-        with _without_advice():
+        with without_advice():
             trainer = _trainer(settings, work, watch)
         seed = settings.seed if resume is None else settings.seed + _steps_in(resume)
         previous = signal.signal(signal.SIGINT, watch.interrupt)
         try:
-            with _without_advice():
+            with without_advice():
                 trainer.fit(module, _loader(seed, settings), ckpt_path=resume, weights_only=True)
                 trainer.save_checkpoint(work / CHECKPOINT)
         finally:
@@ -148,27 +146,6 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
         weights_sha256="",
         folder=folder,
     )
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silence what Lightning says to everybody: advertisements, advice on workers, deprecations inside itself."""
-    talker = logging.getLogger("lightning.pytorch")
-    level = talker.level
-    talker.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            "Checkpoint directory .* exists",
-            ".*isinstance.treespec, LeafSpec.",
-            "Consider setting `persistent_workers",
-            ".*does not have many workers",
-            "`weights_only` was not set",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            talker.setLevel(level)
 
 
 def _commands_in(checkpoint: Path) -> tuple[str, ...]:

@@ -31,11 +31,15 @@ def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> Mo
         for label, values, truth in zip(LABELS, probabilities.numpy(), head.truth(grid), strict=True):
             if truth.any():
                 scores[label.name].append([dice(values >= candidate, truth) for candidate in CANDIDATES])
-    tuned = tuple(OutputLabel(each.name, _best(scores[each.name], each.threshold)) for each in package.labels)
+    tuned = tuple(OutputLabel(each.name, best_threshold(scores[each.name], each.threshold)) for each in package.labels)
     return replace(package, labels=tuned)
 
 
-def _best(scores: list[list[float]], otherwise: float) -> float:
+def best_threshold(scores: list[list[float]], otherwise: float) -> float:
+    """The candidate of the highest mean over cases, nearest 0.5 among equals; `otherwise` without any case.
+
+    `scores` holds, for each case, the Dice at each of CANDIDATES.
+    """
     if not scores:
         return otherwise
     means = np.mean(scores, axis=0)
