@@ -78,6 +78,7 @@ class StandIn:
         made.StudyInstanceUID = study
         made.SeriesInstanceUID = f"{study}.98.{number}"
         made.PatientName = "MARKERxPHI^NAME"
+        made.PatientID = "MARKERxPHI-ID"  # Orthanc tells studies apart by it, too
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         path = out / f"{number}.dcm"
