@@ -1,0 +1,202 @@
+"""orthanc-config/compose.yaml, read as an engine would: how its containers are confined, and that their settings fit.
+
+No engine runs here: the images are those of tests/test_dockerfile.py and of orthanc.Dockerfile.
+"""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import tomllib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from dockerfile_parse import DockerfileParser
+
+from models.package import IntendedUse
+from plugin.credentials import check_credentials, http_token, orthanc_credentials
+from plugin.orthanc_node import node_settings
+from plugin.settings import OrthancDestinationSettings, Settings
+from plugin.settings_check import check_settings
+from plugin.settings_file import load_settings
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "orthanc-config"
+SERVICES = ("orthanc", "node", "node-gpu", "database")
+Json = dict[str, Any]
+
+
+def composed(**environment: str) -> Json:
+    """The file with its variables filled in, `${NAME:-otherwise}`."""
+    text = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
+    filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: environment.get(match[1], match[2]), text)
+    assert "${" not in filled
+    return dict(yaml.safe_load(filled))
+
+
+COMPOSED = composed()
+
+
+def service(name: str) -> Json:
+    return dict(COMPOSED["services"][name])
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What make-secrets makes."""
+    folder = tmp_path_factory.mktemp("compose") / "secrets"
+    subprocess.run([FOLDER / "make-secrets", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> Settings:
+    """Those of the node, by the environment of its image and of the file; secrets where make-secrets has put them."""
+    for name in [each for each in os.environ if each.startswith("GLIONODE_")]:
+        monkeypatch.delenv(name)
+    image = DockerfileParser(fileobj=BytesIO((ROOT / "Dockerfile").read_bytes())).envs
+    ours = {name: value for name, value in image.items() if name.startswith("GLIONODE_")}
+    for name, value in (ours | service("node")["environment"]).items():
+        assert isinstance(value, str), f"{name}: YAML makes something else of it"
+        monkeypatch.setenv(name, value.replace("/run/secrets", str(secrets)))
+    return load_settings()
+
+
+def orthanc_json(path: Path) -> Json:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(json.loads("\n".join(line for line in lines if not line.strip().startswith("//"))))
+
+
+def test_services() -> None:
+    assert tuple(COMPOSED["services"]) == SERVICES
+    assert [service(name).get("profiles") for name in SERVICES] == [None, ["cpu"], ["gpu"], None]
+    gpu, cpu = service("node-gpu"), service("node")
+    (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu.pop("build") == {"context": "..", "args": {"TORCH_INDEX": ""}}
+    assert gpu.pop("image") == f"{cpu['image']}-cuda"
+    assert gpu | {"profiles": 0} == {name: cpu[name] for name in cpu if name not in ("build", "image")} | {
+        "profiles": 0
+    }
+
+
+def test_images_are_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert service("node")["image"] == f"glionode:{version}"
+    assert service("orthanc")["image"] == f"glionode-orthanc:{version}"
+    for name in ("orthanc", "node", "node-gpu"):
+        build = service(name)["build"]
+        assert (FOLDER / build["context"] / build.get("dockerfile", "Dockerfile")).is_file()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_confinement(name: str) -> None:
+    each = service(name)
+    assert each["read_only"] is True
+    assert each["cap_drop"] == ["ALL"]
+    assert each["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", each["user"])
+    assert "/tmp" in each["tmpfs"]
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(each)
+    assert each["restart"] == "unless-stopped"
+
+
+def test_everything_has_a_health_check() -> None:
+    assert service("database")["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
+    for path in (ROOT / "Dockerfile", FOLDER / "orthanc.Dockerfile"):
+        steps = [line["instruction"] for line in DockerfileParser(fileobj=BytesIO(path.read_bytes())).structure]
+        assert "HEALTHCHECK" in steps
+    assert service("node")["depends_on"] == {"database": {"condition": "service_healthy"}}
+
+
+def test_only_orthanc_is_reached_from_outside() -> None:
+    assert service("orthanc")["ports"] == ["4242:4242", "127.0.0.1:8042:8042"]
+    assert [name for name in SERVICES if "ports" in service(name)] == ["orthanc"]
+    assert COMPOSED["networks"]["inside"] == {"internal": True}
+    assert list(service("node")["networks"]) == ["inside"]
+    assert service("database")["network_mode"] == "none"
+    assert service("database")["command"] == ["-c", "listen_addresses="]
+    reach_the_socket = [
+        name for name in SERVICES if any("socket" in json.dumps(each) for each in service(name).get("volumes", ()))
+    ]
+    assert reach_the_socket == ["node", "node-gpu", "database"]
+
+
+def test_secrets_come_from_files(secrets: Path) -> None:
+    declared = {name: FOLDER / each["file"] for name, each in COMPOSED["secrets"].items()}
+    assert {path.name for path in declared.values()} == {path.name for path in secrets.iterdir()} == set(declared)
+    assert {path.parent.resolve() for path in declared.values()} == {FOLDER / "secrets"}
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "/orthanc-config/secrets/" in ignored
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {0o600}
+    text = json.dumps(COMPOSED)
+    assert all((secrets / name).read_text() not in text for name in ("glionode.token", "orthanc.password"))
+
+
+def test_secrets_are_made_once(secrets: Path) -> None:
+    before = {path.name: path.read_bytes() for path in secrets.iterdir()}
+    again = subprocess.run([FOLDER / "make-secrets", secrets], check=False, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "stays as it is" in again.stderr
+    assert {path.name: path.read_bytes() for path in secrets.iterdir()} == before
+
+
+def test_the_nodes_settings_load_and_nothing_is_wrong_with_them(settings: Settings) -> None:
+    findings = check_settings(settings, IntendedUse.CLINICAL)
+    assert [(each.severity.value, each.key) for each in findings] == [("warning", "orthanc.url")]  # http, as it says
+    assert list(check_credentials(settings)) == []
+    assert str(settings.data_dir) in [each.partition(":")[2] for each in service("node")["volumes"][:1]]
+    assert settings.destinations == (OrthancDestinationSettings(name="orthanc", via="orthanc"),)
+    socket = service("node")["volumes"][1]
+    assert urlsplit(settings.database.url).query == f"host={socket['target']}"
+    database = service("database")
+    assert urlsplit(settings.database.url).username == database["environment"]["POSTGRES_USER"]
+    assert urlsplit(settings.database.url).path == f"/{database['environment']['POSTGRES_DB']}"
+    assert f"{socket['source']}:/var/run/postgresql" in database["volumes"]
+
+
+def test_a_demonstration_is_taken_where_somebody_says_so() -> None:
+    told = composed(TRY_DEMONSTRATION="true")["services"]["node"]["environment"]["GLIONODE_DESTINATIONS"]
+    assert json.loads(told) == [{"name": "orthanc", "via": "orthanc", "accepts_demonstration": True}]
+
+
+def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path) -> None:
+    told = orthanc_json(secrets / "orthanc.json")
+    credentials = orthanc_credentials(settings.orthanc)
+    assert told["RegisteredUsers"] == {credentials.user: credentials.password}
+    assert told["RemoteAccessAllowed"] is told["AuthenticationEnabled"] is True
+    assert urlsplit(settings.orthanc.url).netloc == f"orthanc:{told['HttpPort']}"
+    plugin = node_settings(told["GlioNode"])
+    assert urlsplit(plugin.url).netloc == f"node:{settings.http.port}"
+    for name in ("node", "node-gpu"):
+        assert service(name)["networks"] == {"inside": {"aliases": ["node"]}}
+    ours = orthanc_json(FOLDER / "orthanc.json")
+    told["RegisteredUsers"], told["RemoteAccessAllowed"] = ours["RegisteredUsers"], ours["RemoteAccessAllowed"]
+    told["GlioNode"]["Url"] = ours["GlioNode"]["Url"]
+    assert told == ours
+    assert http_token(settings.http) == (secrets / plugin.token_file).read_text()
+
+
+def test_orthancs_files_are_where_its_configuration_looks_for_them(secrets: Path) -> None:
+    told, orthanc = orthanc_json(secrets / "orthanc.json"), service("orthanc")
+    parser = DockerfileParser(fileobj=BytesIO((FOLDER / "orthanc.Dockerfile").read_bytes()))
+    words = {line["instruction"]: line["value"] for line in parser.structure}
+    home = Path(words["WORKDIR"])
+    mounted = dict(each.split(":")[:2] for each in orthanc["volumes"])
+    assert mounted.pop("orthanc") == str(home / told["StorageDirectory"]) == words["VOLUME"]
+    assert f"install -d -o 10001 -g 10001 -m 0700 {words['VOLUME']}" in words["RUN"]
+    assert all((FOLDER / source).exists() for source in mounted)
+    assert mounted["./load_plugin.py"] == str(home / told["PythonScript"])
+    assert mounted["../plugin"] == str(home / "plugin")  # beside load_plugin.py's folder, as in a checkout
+    targets = {each["source"]: each["target"] for each in orthanc["secrets"]}
+    (configuration,) = json.loads(words["CMD"])
+    assert targets["orthanc.json"] == str(home / configuration)
+    assert targets["glionode.token"] == str(home / told["GlioNode"]["TokenFile"])
+    assert words["USER"] == orthanc["user"]
+    assert words["EXPOSE"] == f"{told['DicomPort']} {told['HttpPort']}"
