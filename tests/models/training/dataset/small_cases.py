@@ -1,10 +1,14 @@
 """Cases for small data sets, imported by name."""
 
+from pathlib import Path
+
 import numpy as np
 
 from models.labels import LABELS, Role
-from models.training.dataset.manifest import Drawn
-from models.training.dataset.writer import NewCase
+from models.training.dataset.identity import Pseudonyms
+from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.splits import Shares
+from models.training.dataset.writer import DatasetWriter, NewCase
 from pipeline.volume import Geometry
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -33,3 +37,11 @@ def new_case(number: int, patient: str = "", grid: Geometry = GRID) -> NewCase:
         masks={name: asymmetric(grid.shape, 10 * number + place) for place, name in enumerate(NAMES)},
         drawn=dict.fromkeys(NAMES, Drawn.PERSON),
     )
+
+
+def write_cases(folder: Path, *cases: NewCase, shares: Shares | None = None) -> None:
+    """Write a data set."""
+    writer = DatasetWriter(folder, Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    for case in cases:
+        writer.add(case)
+    writer.finish(shares or Shares(), seed=1)

@@ -1,0 +1,180 @@
+"""BraTS folders to a data set: the regions TC, WT and ET, and channels by name.
+
+They come aligned and without their skulls; a network that learned on them alone has seen no whole head.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.labels import Role
+from models.training.dataset.brats_files import BratsFiles, Numbers, find_brats
+from models.training.dataset.case import same_place
+from models.training.dataset.images import read_nifti
+from models.training.dataset.manifest import DatasetBroken, Drawn
+from models.training.dataset.writer import CaseRefused, DatasetWriter, LeftOut, NewCase
+from pipeline.resample import resample
+from pipeline.volume import Geometry
+
+CHANNELS = (Role.T2, Role.FLAIR, Role.T1CE)
+"""As Wan et al. 2024 stacked them for pretraining."""
+REGIONS = ("TC", "WT", "ET")
+_MARGIN_MM = 5.0
+"""Of empty space that is left around the brain, as `pipeline.align` leaves it around the head."""
+
+
+@dataclass(frozen=True, slots=True)
+class BratsSettings:
+    """What is taken from BraTS."""
+
+    channels: tuple[Role, ...] = CHANNELS
+    regions: tuple[str, ...] = REGIONS
+    """Of TC, WT, ET and RC; the cavity RC is in the data of 2024 and later alone."""
+    spacing_mm: float = 1.0
+    """BraTS has 1 mm; with another edge all is resampled."""
+
+    def __post_init__(self) -> None:
+        if Role.T1CE not in self.channels:
+            raise ValueError("T1CE must be among the channels: normalising looks for the head there")
+        for names in (self.channels, self.regions):
+            if len(set(names)) != len(names):
+                raise ValueError("channels and labels must be named once each")
+        if unknown := set(self.regions) - set(Numbers.SINCE_2023.regions):
+            raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
+        if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
+            raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
+        if not 0.2 <= self.spacing_mm <= 5:
+            raise ValueError("the spacing must lie between 0.2 and 5 mm")
+
+
+def convert_brats(
+    folder: Path, writer: DatasetWriter, settings: BratsSettings, report: Callable[[int, int], None]
+) -> tuple[LeftOut, ...]:
+    """Write every usable case under `folder`; what is left out comes back, a sentence each.
+
+    `report` is told how many of how many are done. Raises DatasetBroken where there is none, or nothing can be written.
+    """
+    found = find_brats(folder)
+    if not found:
+        raise DatasetBroken(
+            f"{folder} holds no BraTS case: no file is called like BraTS20_Training_001_t1ce.nii.gz or "
+            "BraTS-GLI-00000-000-t1c.nii.gz. Give the folder that holds the cases' folders."
+        )
+    left_out: list[LeftOut] = []
+    seen: set[int] = set()
+    for number, files in enumerate(found):
+        report(number, len(found))
+        try:
+            case, numbers = _read(files, settings)
+            writer.add(case)
+            if files.numbers is Numbers.SINCE_2023:
+                seen |= numbers
+        except CaseRefused as exc:
+            left_out.append(LeftOut(files.name, str(exc)))
+    if 4 in seen and 3 not in seen:
+        raise DatasetBroken(
+            "The names of these cases are those of 2023 and later, where 3 is enhancing tumour and 4 a cavity, but no "
+            "label map has a 3. If they are older maps under new names, give them their old names (with underscores)."
+        )
+    return tuple(left_out)
+
+
+def _read(files: BratsFiles, settings: BratsSettings) -> tuple[NewCase, set[int]]:
+    if files.not_glioma:
+        raise CaseRefused("Its name is that of another task than adult gliomas (GLI, SSA). Leave it out.")
+    regions = files.numbers.regions
+    if lacking := [region for region in settings.regions if region not in regions]:
+        raise CaseRefused(f"Data of its year have no region {lacking[0]}. Leave it out, or do not ask for the region.")
+    if missing := [role for role in settings.channels if role not in files.channels]:
+        raise CaseRefused(f"It has no {' and no '.join(missing)}. Add the file, or ask for other channels.")
+    if files.segmentation is None:
+        raise CaseRefused("It has no segmentation (_seg or -seg). Only cases with one can be learned from.")
+    labels, grid = _read_volume(files.segmentation)
+    numbers = {float(number) for number in np.unique(labels)}
+    if unknown := numbers - files.numbers.known:
+        raise CaseRefused(
+            f"Its segmentation holds {sorted(unknown)[0]:g}, which is no label number of its year "
+            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check where it comes from."
+        )
+    channels: dict[Role, NDArray[np.float32]] = {}
+    for role in settings.channels:
+        voxels, place = _read_volume(files.channels[role])
+        if not same_place(place, grid):
+            raise CaseRefused(f"Its {role} and its segmentation do not stand on one grid. Check the files.")
+        if not np.isfinite(voxels).all():
+            raise CaseRefused(f"Its {role} holds NaN or infinite values. Check the file.")
+        channels[role] = voxels.astype(np.float32)
+    masks = {region: np.isin(labels, regions[region]) for region in settings.regions}
+    return _new_case(files, grid, channels, masks, settings.spacing_mm), {int(number) for number in numbers}
+
+
+def _new_case(
+    files: BratsFiles,
+    grid: Geometry,
+    channels: Mapping[Role, NDArray[np.float32]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    spacing_mm: float,
+) -> NewCase:
+    box = _box(channels, grid)
+    grid = grid.cropped(box)
+    channels = {role: np.ascontiguousarray(voxels[box]) for role, voxels in channels.items()}
+    masks = {region: np.ascontiguousarray(mask[box]) for region, mask in masks.items()}
+    if max(abs(spacing - spacing_mm) for spacing in grid.spacing_mm) > 1e-3:
+        target = _with_spacing(grid, spacing_mm)
+        channels = {role: _resampled(voxels, grid, target) for role, voxels in channels.items()}
+        masks = {region: _resampled(mask, grid, target) >= 0.5 for region, mask in masks.items()}
+        grid = target
+    drawn = dict.fromkeys(masks, Drawn.PERSON)
+    return NewCase(f"brats {files.patient}", f"brats {files.name}", grid, channels, masks, drawn)
+
+
+def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """Voxels and place, axis-aligned: slices towards the head, rows towards the back, columns towards the left."""
+    try:
+        voxels, geometry = read_nifti(path)
+    except OSError as exc:
+        raise CaseRefused(f"{exc}. Get the file anew.") from exc
+    directions = geometry.affine[:3, :3] / geometry.spacing_mm
+    axes = [int(np.argmax(np.abs(directions[world]))) for world in (2, 1, 0)]  # z by slices, y by rows, x by columns
+    if sorted(axes) != [0, 1, 2] or np.abs(np.abs(directions).max(axis=0) - 1).max() > 1e-3:
+        raise CaseRefused(f"{path.name} stands askew, and BraTS stands along the axes of the head. Check the file.")
+    affine = geometry.affine[:, [*axes, 3]]
+    voxels = voxels.transpose(axes)
+    for axis, world in enumerate((2, 1, 0)):
+        if affine[world, axis] < 0:
+            affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+            affine[:3, axis] *= -1
+            voxels = np.flip(voxels, axis)
+    slices, rows, columns = voxels.shape
+    return np.ascontiguousarray(voxels), Geometry.from_affine(affine, (slices, rows, columns), "")
+
+
+def _box(channels: Mapping[Role, NDArray[np.float32]], grid: Geometry) -> tuple[slice, slice, slice]:
+    """The part in which any channel is not 0, with a margin: most of BraTS is air. Raises CaseRefused."""
+    inside = np.logical_or.reduce([voxels != 0 for voxels in channels.values()])
+    sides = []
+    for axis, spacing in enumerate(grid.spacing_mm):
+        planes = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not planes.size:
+            raise CaseRefused("Its images are 0 everywhere. Get the files anew.")
+        margin = round(_MARGIN_MM / spacing)
+        sides.append(slice(max(0, int(planes[0]) - margin), min(inside.shape[axis], int(planes[-1]) + 1 + margin)))
+    return sides[0], sides[1], sides[2]
+
+
+def _with_spacing(grid: Geometry, spacing_mm: float) -> Geometry:
+    sizes = [round(size * edge / spacing_mm) for size, edge in zip(grid.shape, grid.spacing_mm, strict=True)]
+    return Geometry.axial((sizes[0], sizes[1], sizes[2]), (spacing_mm,) * 3, grid.centre_mm, "")
+
+
+def _resampled(
+    voxels: NDArray[np.float32] | NDArray[np.bool_], grid: Geometry, target: Geometry
+) -> NDArray[np.float32]:
+    values = resample(torch.from_numpy(voxels.astype(np.float32))[None], grid, target)[0].numpy()
+    # BraTS is 0 outside of the brain, and so it stays.
+    return np.asarray(np.nan_to_num(values, nan=0.0), np.float32)

@@ -1,0 +1,237 @@
+"""Every year's names and numbers become the same regions at the same places; what does not fit is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from models.labels import Role
+from models.training.dataset.brats_files import Numbers, find_brats
+from models.training.dataset.case import Dataset, read_dataset
+from models.training.dataset.from_brats import BratsSettings, convert_brats
+from models.training.dataset.identity import Pseudonyms
+from models.training.dataset.manifest import DatasetBroken, Source, Split
+from models.training.dataset.splits import Shares
+from models.training.dataset.writer import DatasetWriter, LeftOut
+
+SHAPE = (14, 20, 17)
+BRAIN = (slice(3, 11), slice(2, 18), slice(4, 15))
+NAMES = Pseudonyms(b"k" * 32)
+OLD = {Role.FLAIR: "_flair", Role.T1: "_t1", Role.T1CE: "_t1ce", Role.T2: "_t2"}
+NEW = {Role.FLAIR: "-t2f", Role.T1: "-t1n", Role.T1CE: "-t1c", Role.T2: "-t2w"}
+SUBREGIONS = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+"""What `anatomy` holds."""
+
+
+def anatomy(seed: int) -> np.ndarray:
+    """A place for each part of a tumour that no flip or shift maps to itself, 0 elsewhere; (slice, row, column)."""
+    parts = np.zeros(SHAPE, np.uint8)
+    parts[BRAIN] = np.random.default_rng(seed).choice(5, size=parts[BRAIN].shape, p=(0.6, 0.1, 0.15, 0.1, 0.05))
+    return parts
+
+
+def images(seed: int) -> dict[Role, np.ndarray]:
+    found = {}
+    for role in OLD:
+        voxels = np.zeros(SHAPE, np.int16)
+        voxels[BRAIN] = np.random.default_rng([seed, list(Role).index(role)]).integers(1, 900, voxels[BRAIN].shape)
+        found[role] = voxels
+    return found
+
+
+def write(path: Path, voxels: np.ndarray) -> None:
+    """As BraTS stands: LPS, 1 mm, the origin at the last row."""
+    image = sitk.GetImageFromArray(voxels)
+    image.SetOrigin((0.0, -239.0, 0.0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+def write_case(
+    folder: Path, name: str, seed: int, *, end: str = ".nii.gz", seg: str = "", numbers: dict[str, int] | None = None
+) -> Path:
+    """A case as one of the challenges had it; `numbers` maps parts of the tumour to that year's label numbers."""
+    suffixes = NEW if "-" in name else OLD
+    numbers = numbers or {"necrosis": 1, "oedema": 2, "enhancing": 3 if "-" in name else 4}
+    for role, voxels in images(seed).items():
+        write(folder / name / f"{name}{suffixes[role]}{end}", voxels)
+    labels = np.zeros(SHAPE, np.uint8)
+    for part, number in numbers.items():
+        labels[anatomy(seed) == SUBREGIONS[part]] = number
+    write(folder / name / (seg or f"{name}{'-' if '-' in name else '_'}seg{end}"), labels)
+    return folder / name
+
+
+Convert = Callable[..., tuple[Dataset, tuple[LeftOut, ...]]]
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Convert:
+    def run(
+        folder: Path, settings: BratsSettings | None = None, out: str = "out", shares: Shares | None = None
+    ) -> tuple[Dataset, tuple[LeftOut, ...]]:
+        settings = settings or BratsSettings()
+        writer = DatasetWriter(tmp_path / out, Source.BRATS, settings.channels, settings.regions, NAMES)
+        left_out = convert_brats(folder, writer, settings, lambda *_: None)
+        writer.finish(shares or Shares(), seed=1)
+        return read_dataset(tmp_path / out), left_out
+
+    return run
+
+
+def true_regions(seed: int) -> dict[str, np.ndarray]:
+    parts = anatomy(seed)
+    return {
+        "TC": np.isin(parts, (1, 3)),
+        "WT": np.isin(parts, (1, 2, 3)),
+        "ET": parts == 3,
+        "RC": parts == 4,
+    }
+
+
+def assert_case_is(dataset: Dataset, name: str, patient: str, seed: int) -> None:
+    """Every voxel of the case stands where the challenge had it, in every channel and region."""
+    case = next(each for each in dataset.cases if each.case_id == NAMES("study", f"brats {patient}", f"brats {name}"))
+    assert case.patient == NAMES("patient", f"brats {patient}")
+    geometry = case.geometry
+    # World of index (0, 0, 0) of the whole image is (0, -239, 0): LPS along the axes, so the crop's place is whole mm.
+    x, y, z = np.rint(geometry.origin_mm).astype(int)
+    box = tuple(slice(start, start + size) for start, size in zip((z, y + 239, x), geometry.shape, strict=True))
+    assert np.allclose(geometry.affine[:3, :3], [[0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    for role in dataset.channels:
+        assert np.array_equal(case.volume(role).pixels, images(seed)[role][box]), role
+        assert (images(seed)[role] != 0).sum() == (case.volume(role).pixels != 0).sum()
+    for label, mask in zip(dataset.labels, case.masks(dataset.labels), strict=True):
+        assert np.array_equal(mask, true_regions(seed)[label][box]), label
+        assert mask.sum() == true_regions(seed)[label].sum() > 0
+
+
+def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -> None:
+    folder = tmp_path / "in"
+    write_case(folder / "HGG", "Brats18_2013_2_1", 1)
+    write_case(folder / "2020", "BraTS20_Training_001", 2, end=".nii")
+    write_case(folder / "2020", "BraTS20_Training_355", 3, end=".nii", seg="W39_1998.09.19_Segm.nii")
+    write_case(folder / "2021", "BraTS2021_00000", 4)
+    write_case(folder / "2023", "BraTS-GLI-00005-000", 5)
+    treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+    write_case(folder / "2024", "BraTS-GLI-00005-101", 6, numbers=treated)
+    dataset, left_out = convert(folder)
+    assert left_out == ()
+    assert (dataset.channels, dataset.labels) == ((Role.T2, Role.FLAIR, Role.T1CE), ("TC", "WT", "ET"))
+    assert len(dataset.cases) == 6
+    assert_case_is(dataset, "Brats18_2013_2_1", "2013_2", 1)
+    assert_case_is(dataset, "BraTS20_Training_001", "BraTS20_Training_001", 2)
+    assert_case_is(dataset, "BraTS20_Training_355", "BraTS20_Training_355", 3)
+    assert_case_is(dataset, "BraTS2021_00000", "BraTS2021_00000", 4)
+    assert_case_is(dataset, "BraTS-GLI-00005-000", "GLI-00005", 5)
+    assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
+
+
+def test_the_cavity_is_a_region_of_its_own_since_2024(tmp_path: Path, convert: Convert) -> None:
+    treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+    write_case(tmp_path / "in", "BraTS-GLI-00005-101", 6, numbers=treated)
+    write_case(tmp_path / "in", "BraTS2021_00000", 4)
+    settings = BratsSettings(channels=(Role.T1, Role.T1CE), regions=("ET", "RC"))
+    dataset, left_out = convert(tmp_path / "in", settings)
+    assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
+    assert [each.where for each in left_out] == ["BraTS2021_00000"]
+    assert "have no region RC" in left_out[0].reason
+
+
+def test_a_file_that_stands_otherwise_is_turned_not_relabelled(tmp_path: Path, convert: Convert) -> None:
+    case = write_case(tmp_path / "in", "BraTS2021_00000", 4)
+    for path in case.iterdir():
+        turned = nibabel.as_closest_canonical(nibabel.load(path))  # RAS: columns and rows run the other way
+        nibabel.save(turned, path)
+    assert nibabel.load(path).affine[0, 0] == 1
+    dataset, _ = convert(tmp_path / "in")
+    assert_case_is(dataset, "BraTS2021_00000", "BraTS2021_00000", 4)
+
+
+def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, convert: Convert) -> None:
+    folder = tmp_path / "in"
+    write_case(folder, "BraTS2021_00000", 1)
+    (write_case(folder, "BraTS2021_00001", 2) / "BraTS2021_00001_t2.nii.gz").unlink()
+    (write_case(folder, "BraTS2021_00002", 3) / "BraTS2021_00002_seg.nii.gz").unlink()
+    # Names of 2021 with the numbers of 2023: a 3 was non-enhancing tumour before 2017.
+    write_case(folder, "BraTS2021_00003", 4, numbers={"enhancing": 3})
+    write_case(folder, "BraTS-PED-00004-000", 5)
+    spoilt = write_case(folder, "BraTS2021_00005", 6) / "BraTS2021_00005_t1ce.nii.gz"
+    voxels = images(6)[Role.T1CE].astype(np.float32)
+    voxels[5, 5, 5] = np.nan
+    write(spoilt, voxels)
+    shorter = write_case(folder, "BraTS2021_00006", 7) / "BraTS2021_00006_flair.nii.gz"
+    write(shorter, images(7)[Role.FLAIR][1:])
+    (write_case(folder, "BraTS2021_00007", 8) / "BraTS2021_00007_t2.nii.gz").write_bytes(b"cut short")
+    write_case(folder, "Brats18_TCIA01_131_1", 1)  # the images of the first case
+    dataset, left_out = convert(folder)
+    assert len(dataset.cases) == 1
+    reasons = {each.where: each.reason for each in left_out}
+    for name, words in {
+        "BraTS2021_00001": "It has no T2",
+        "BraTS2021_00002": "It has no segmentation",
+        "BraTS2021_00003": "holds 3, which is no label number of its year (0, 1, 2, 4)",
+        "BraTS-PED-00004-000": "another task than adult gliomas",
+        "BraTS2021_00005": "T1CE holds NaN",
+        "BraTS2021_00006": "FLAIR and its segmentation do not stand on one grid",
+        "BraTS2021_00007": "BraTS2021_00007_t2.nii.gz is no NIfTI file that can be read",
+    }.items():
+        assert words in reasons.pop(name)
+    ((_, reason),) = reasons.items()
+    assert "Its images are those of case" in reason
+
+
+def test_old_maps_under_new_names_are_found_out(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS-GLI-00000-000", 1, numbers={"necrosis": 1, "oedema": 2, "enhancing": 4})
+    with pytest.raises(DatasetBroken, match="give them their old names"):
+        convert(tmp_path / "in")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_patients_are_known_again_across_years(tmp_path: Path, convert: Convert) -> None:
+    folder = tmp_path / "in"
+    write_case(folder / "2018", "Brats18_CBICA_AAB_1", 1)
+    write_case(folder / "2019", "BraTS19_CBICA_AAB_1", 2)
+    write_case(folder / "2020", "BraTS20_Training_007", 3)
+    for number in range(4, 24):
+        write_case(folder / "2021", f"BraTS2021_{number:05}", number)
+    table = "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
+    (folder / "2020" / "name_mapping.csv").write_text(
+        table + "HGG,NA,Brats18_CBICA_AAB_1,BraTS19_CBICA_AAB_1,BraTS20_Training_007\n"
+    )
+    assert {case.patient for case in find_brats(folder) if "2021" not in case.name} == {"CBICA_AAB"}
+    dataset, _ = convert(folder, shares=Shares(0.3, 0.2))
+    (of_patient,) = {case.split for case in dataset.cases if case.patient == NAMES("patient", "brats CBICA_AAB")}
+    assert of_patient in Split
+    # 21 patients, of whom one has three studies.
+    patients = [len({case.patient for case in dataset.of(split)}) for split in Split]
+    assert patients == [11, 6, 4]
+    assert len(dataset.cases) == 23
+
+
+def test_another_edge_resamples_about_the_same_place(tmp_path: Path, convert: Convert) -> None:
+    folder = tmp_path / "in"
+    write_case(folder, "BraTS2021_00000", 1)
+    dataset, _ = convert(folder, BratsSettings(spacing_mm=2.0))
+    finer, _ = convert(folder, out="finer")
+    assert dataset.spacing_mm == 2.0
+    (case,), (fine,) = dataset.cases, finer.cases
+    assert case.geometry.spacing_mm == pytest.approx((2, 2, 2))
+    assert np.allclose(case.geometry.centre_mm, fine.geometry.centre_mm, atol=0.01)
+    with pytest.raises(ValueError, match="T1CE must be among"):
+        replace(BratsSettings(), channels=(Role.T2,))
+
+
+def test_numbers_of_each_year_are_those_of_the_challenge() -> None:
+    assert Numbers.UNTIL_2021.regions["ET"] == (4,)
+    assert Numbers.SINCE_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,), "RC": (4,)}
+
+
+def test_a_folder_without_cases_says_what_they_are_called(tmp_path: Path, convert: Convert) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetBroken, match="holds no BraTS case"):
+        convert(tmp_path / "in")
