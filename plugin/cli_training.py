@@ -167,7 +167,7 @@ def _without_folder(argument: str) -> str:
 def _print_head(score: "HeadScore") -> None:
     parts = []
     for label in score.labels:
-        value = "-" if label.dice is None else f"{label.dice:.2f}"
+        value = f"{label.dice:.2f}" if label.is_there else "-"
         parts.append(f"{label.label} {value} ({label.found_ml:.1f} of {label.true_ml:.1f} ml)")
     print(f"head {score.seed} ({score.variant.value}): {', '.join(parts)}", flush=True)
 

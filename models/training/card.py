@@ -2,11 +2,13 @@
 
 import json
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 from models.labels import LABELS
 from models.package import CARD_FILE, IntendedUse
 from models.training.evaluate import Evaluation, HeadScore
+from models.training.evaluation.lesions import LesionScore
 
 METRICS_FILE = "metrics.json"
 
@@ -32,7 +34,8 @@ def model_card(evaluation: Evaluation, command: str) -> str:
     package = evaluation.package
     labels = "\n".join(
         f"| {summary.label} | {summary.heads} | {_number(summary.mean_dice)} | {_number(summary.median_dice)} "
-        f"| {_number(summary.lowest_dice)} | {_number(summary.lesion_free_ml)} |"
+        f"| {_number(summary.lowest_dice)} | {_number(summary.median_hd95_mm)} | {_lesions(summary.lesions)} "
+        f"| {_number(summary.lesion_free_ml)} |"
         for summary in evaluation.labels
     )
     heads = "\n".join(_head_row(head) for head in evaluation.heads)
@@ -58,11 +61,12 @@ output sigmoid for each of {", ".join(label.name for label in package.labels)}. 
 
 {len(evaluation.heads)} synthetic heads that were never trained on (seeds {evaluation.first_seed} to {last_seed}), \
 scanned with thick FLAIR and ADC slices and a little motion, then aligned, normalised, segmented and restored by the \
-node's own steps. Dice on the T1CE grid. Heads whose truth lacks a label are left out of its Dice; a lesion that was \
-missed altogether counts as 0. False-positive volume: mean over the {free} heads without a lesion.
+node's own steps. Dice and HD95 on the T1CE grid. Heads whose truth lacks a label are left out of both; a label that \
+was missed altogether counts as 0. Lesions (connected voxels, 50 mm3 or more) of all heads: detected of the true, \
+confirmed of the found, by a tenth of their voxels. False-positive volume: mean over the {free} heads without a lesion.
 
-| label | heads | mean Dice | median | lowest | false-positive ml |
-|---|---|---|---|---|---|
+| label | heads | mean Dice | median | lowest | median HD95, mm | lesions detected, confirmed | false-positive ml |
+|---|---|---|---|---|---|---|---|
 {labels}
 
 Mean of the labels' mean Dice: **{_number(evaluation.mean_dice)}**.
@@ -93,6 +97,8 @@ def metrics_json(evaluation: Evaluation, command: str) -> str:
                 "mean_dice": summary.mean_dice,
                 "median_dice": summary.median_dice,
                 "lowest_dice": summary.lowest_dice,
+                "median_hd95_mm": summary.median_hd95_mm,
+                "lesions": asdict(summary.lesions),
                 "lesion_free_heads": summary.lesion_free_heads,
                 "lesion_free_ml": summary.lesion_free_ml,
             }
@@ -103,7 +109,13 @@ def metrics_json(evaluation: Evaluation, command: str) -> str:
                 "seed": head.seed,
                 "variant": head.variant.value,
                 "labels": {
-                    score.label: {"dice": score.dice, "true_ml": score.true_ml, "found_ml": score.found_ml}
+                    score.label: {
+                        "dice": score.dice if score.is_there else None,
+                        "hd95_mm": score.hd95_mm if score.is_there else None,
+                        "true_ml": score.true_ml,
+                        "found_ml": score.found_ml,
+                        "lesions": asdict(score.lesions),
+                    }
                     for score in head.labels
                 },
             }
@@ -121,8 +133,15 @@ def _provenance(folder: Path) -> str:
 
 
 def _head_row(head: HeadScore) -> str:
-    cells = [f"{_number(score.dice)} ({score.true_ml:.1f}, {score.found_ml:.1f})" for score in head.labels]
+    cells = [
+        f"{_number(score.dice if score.is_there else None)} ({score.true_ml:.1f}, {score.found_ml:.1f})"
+        for score in head.labels
+    ]
     return f"| {head.seed} | {head.variant.value} | {' | '.join(cells)} |"
+
+
+def _lesions(lesions: LesionScore) -> str:
+    return f"{lesions.detected} of {lesions.true}, {lesions.confirmed} of {lesions.found}"
 
 
 def _number(value: float | None) -> str:

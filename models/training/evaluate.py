@@ -1,8 +1,8 @@
 """Measure a model package on synthetic heads that no training ever saw, through the steps of the pipeline.
 
-Conventions. Masks are compared on the T1CE grid, after restoring. Dice is 2 |A and B| / (|A| + |B|). A label that is
-empty in the truth has no Dice: such heads are left out of its mean, and what was found in heads without any lesion is
-reported as false-positive volume. A label that is there and was not found at all has Dice 0.
+Conventions. Masks are compared on the T1CE grid, after restoring, by `evaluation.score`. Dice and HD95 are summed up
+over the heads whose truth holds the label; what was found in heads without any lesion is reported as false-positive
+volume. Lesions are counted over all heads. A label that is there and was not found at all has Dice 0.
 """
 
 import statistics
@@ -10,41 +10,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
+from models.training.evaluation.lesions import LesionScore, pool
+from models.training.evaluation.predict import probabilities_of
+from models.training.evaluation.score import LabelScore, score_label
 from models.training.samples import FIRST_HELD_OUT_SEED
 from models.training.synthesis import SyntheticHead, synthesise
 from models.training.tumour import Variant
 from models.weights import load_network
-from pipeline.align import AlignSettings, align
+from pipeline.align import AlignSettings
 from pipeline.alignment import as_matrix
-from pipeline.measure import dice as overlap
-from pipeline.normalise import normalise
 from pipeline.restore import restore
-from pipeline.segment import segment
-from pipeline.volume import Geometry, Matrix, Volume
+from pipeline.volume import Geometry, Matrix, Vector, Volume
 
 Masks = NDArray[np.bool_]
 """(labels, slices, rows, columns)"""
 
 REGISTERED = AlignSettings()
 """The node's own way of aligning."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelScore:
-    """One label in one head."""
-
-    label: str
-    dice: float | None
-    """None where the truth is empty."""
-    true_ml: float
-    found_ml: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +55,9 @@ class LabelSummary:
     """None where no head holds the label."""
     median_dice: float | None
     lowest_dice: float | None
+    median_hd95_mm: float | None
+    lesions: LesionScore
+    """Of all heads."""
     lesion_free_heads: int
     lesion_free_ml: float | None
     """Mean volume found in heads without a lesion, where all of it is false; None without such heads."""
@@ -88,23 +79,13 @@ class Evaluation:
         return statistics.fmean(means) if means else None
 
 
-def dice(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float | None:
-    """Dice of two masks of one shape; None where the truth is empty."""
-    return overlap(found, truth) if truth.any() else None
-
-
-def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, voxel_mm3: float) -> HeadScore:
+def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, spacing_mm: Vector) -> HeadScore:
     """Compare masks of LABELS on one grid."""
     return HeadScore(
         seed=head_seed,
         variant=variant,
         labels=tuple(
-            LabelScore(
-                label=label.name,
-                dice=dice(true, guess),
-                true_ml=float(np.count_nonzero(true)) * voxel_mm3 / 1000,
-                found_ml=float(np.count_nonzero(guess)) * voxel_mm3 / 1000,
-            )
+            score_label(label.name, true, guess, spacing_mm)
             for label, true, guess in zip(LABELS, truth, found, strict=True)
         ),
     )
@@ -113,7 +94,8 @@ def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, vox
 def summarise(heads: Sequence[HeadScore], label: str) -> LabelSummary:
     """What the scores of one label come to."""
     scores = [(head, score) for head in heads for score in head.labels if score.label == label]
-    values = [score.dice for _, score in scores if score.dice is not None]
+    there = [score for _, score in scores if score.is_there]
+    values = [score.dice for score in there]
     free = [score.found_ml for head, score in scores if head.variant is Variant.LESION_FREE]
     return LabelSummary(
         label=label,
@@ -121,6 +103,8 @@ def summarise(heads: Sequence[HeadScore], label: str) -> LabelSummary:
         mean_dice=statistics.fmean(values) if values else None,
         median_dice=statistics.median(values) if values else None,
         lowest_dice=min(values) if values else None,
+        median_hd95_mm=statistics.median(score.hd95_mm for score in there) if there else None,
+        lesions=pool(score.lesions for _, score in scores),
         lesion_free_heads=len(free),
         lesion_free_ml=statistics.fmean(free) if free else None,
     )
@@ -146,7 +130,7 @@ def evaluate(
         variant = list(Variant)[number % len(Variant)]
         head = synthesise(first_seed + number, variant, spacing_mm)
         truth, found, geometry = segment_head(head, package, network, alignment)
-        scores.append(score_head(head.seed, variant, truth, found, geometry.voxel_volume_mm3))
+        scores.append(score_head(head.seed, variant, truth, found, geometry.spacing_mm))
         report(scores[-1])
     summaries = tuple(summarise(scores, label.name) for label in LABELS)
     return Evaluation(package, first_seed, tuple(scores), summaries)
@@ -166,14 +150,11 @@ def head_probabilities(
     head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Tensor, Geometry, Geometry]:
     """Probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and the T1CE grid."""
-    device = torch.device("cpu")
     volumes = scan_head(head, package.channels)
-    aligned = align(volumes, package.channels, package.spacing_mm, package.network.stride, device, alignment)
-    channels = normalise(aligned.channels, aligned.roles)
-    segmented = segment(channels, lambda _: network, device, package.network.stride, window=package.window)
+    probabilities, grid = probabilities_of(volumes, package, network, alignment)
     by_name = {label.name: number for number, label in enumerate(package.labels)}
     order = [by_name[label.name] for label in LABELS]
-    return segmented.probabilities[order], aligned.grid, volumes[Role.T1CE].geometry
+    return probabilities[order], grid, volumes[Role.T1CE].geometry
 
 
 def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> dict[Role, Volume]:

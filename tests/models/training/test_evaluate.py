@@ -11,14 +11,14 @@ from models.labels import LABELS, Role
 from models.package import ModelPackage
 from models.training.evaluate import (
     HeadScore,
-    LabelScore,
-    dice,
     evaluate,
     scan_head,
     score_head,
     segment_head,
     summarise,
 )
+from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.score import LabelScore
 from models.training.samples import FIRST_HELD_OUT_SEED
 from models.training.synthesis import synthesise
 from models.training.tumour import Variant
@@ -32,28 +32,24 @@ def cube(start: int, stop: int) -> np.ndarray:
     return mask
 
 
-def test_dice_of_known_overlaps() -> None:
-    assert dice(cube(0, 4), cube(0, 4)) == 1
-    assert dice(cube(0, 4), cube(2, 6)) == pytest.approx(2 * 2 / (4 + 4))
-    assert dice(cube(0, 4), cube(5, 6)) == 0
-    assert dice(cube(0, 4), cube(0, 0)) == 0  # missed altogether
-    assert dice(cube(0, 0), cube(0, 4)) is None
-    assert dice(cube(0, 0), cube(0, 0)) is None
-
-
 def test_a_head_is_scored_label_by_label() -> None:
     truth = np.stack([cube(0, 0), cube(0, 4), cube(0, 2)])
     found = np.stack([cube(0, 1), cube(0, 4), cube(0, 1)])
-    score = score_head(5, Variant.UNIFOCAL, truth, found, voxel_mm3=10.0)
+    score = score_head(5, Variant.UNIFOCAL, truth, found, spacing_mm=(10.0, 1.0, 1.0))
     assert [label.label for label in score.labels] == [label.name for label in LABELS]
-    assert [label.dice for label in score.labels] == [None, 1.0, pytest.approx(2 / 3)]
+    assert [label.dice for label in score.labels] == [0.0, 1.0, pytest.approx(2 / 3)]
     # 100 voxels of 10 mm3 a layer are 1 ml.
     assert [label.found_ml for label in score.labels] == pytest.approx([1, 4, 1])
     assert [label.true_ml for label in score.labels] == pytest.approx([0, 4, 2])
 
 
 def scored(variant: Variant, value: float | None, found_ml: float) -> HeadScore:
-    return HeadScore(1, variant, (LabelScore("enhancing_tumour", value, 1.0, found_ml),))
+    """A head whose one label has a Dice, or is not in the truth."""
+    lesions = LesionScore(*((0, 0, 1, 0) if value is None else (2, 1, 1, 1)))
+    score = LabelScore(
+        "enhancing_tumour", value or 0.0, 10 * (value or 0.0), float(value is not None), found_ml, lesions
+    )
+    return HeadScore(1, variant, (score,))
 
 
 def test_heads_without_the_label_stay_out_of_its_mean() -> None:
@@ -72,6 +68,7 @@ def test_heads_without_the_label_stay_out_of_its_mean() -> None:
         pytest.approx(0.3),
         0,
     )
+    assert (summary.median_hd95_mm, summary.lesions) == (pytest.approx(3), LesionScore(6, 3, 6, 3))
     assert (summary.lesion_free_heads, summary.lesion_free_ml) == (2, pytest.approx(1.0))
 
 
