@@ -60,6 +60,13 @@ def test_confined(program: Callable[[str], str], units: Path, unit: str) -> None
     assert sum(exposed.values()) < 2.5
 
 
+def test_setpriv_may_run() -> None:
+    """The embedded PostgreSQL runs under it, and it asks for capabilities, if only to have none (seen with strace)."""
+    lines = (FOLDER / "glionode-.service.d" / "hardening.conf").read_text(encoding="utf-8").splitlines()
+    filters = [line.partition("=")[2] for line in lines if line.startswith("SystemCallFilter=")]
+    assert filters == ["@system-service", "~@privileged", "capset"]
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_commands_are_ours(unit: str) -> None:
     read = configparser.ConfigParser(interpolation=None, strict=False)
