@@ -32,7 +32,16 @@ def add_node_commands(app: typer.Typer) -> None:
     app.command()(echo)
 
 
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    plugin: Annotated[
+        Path | None,
+        typer.Option(help="Python script that was written for Orthanc (import orthanc), to run beside the node."),
+    ] = None,
+    plugin_config: Annotated[
+        Path | None, typer.Option(help="The configuration that the plugin sees: a file as Orthanc's own.")
+    ] = None,
+) -> None:
     """Run the node: receive studies over DICOM, segment them, send SEG and SR to the destinations.
 
     It listens on loopback unless the settings say otherwise, keeps everything under storage.data_dir, and goes on where
@@ -44,8 +53,15 @@ def serve(config: ConfigOption = None) -> None:
 
     settings = load_or_refuse(config)
     set_up_logging(logging.INFO, settings.logging.format)
+    if plugin_config is not None and plugin is None:
+        raise refuse("--plugin-config is for a plugin; name it by --plugin.")
+    files = None
+    if plugin is not None:
+        from plugin.orthanc_api.script import PluginFiles
+
+        files = PluginFiles(plugin, plugin_config)
     try:
-        serve_node(settings, StudySegmenter(settings))
+        serve_node(settings, StudySegmenter(settings), plugin=files)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
 

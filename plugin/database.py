@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -112,6 +112,35 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN marked_at timestamptz;
     CREATE INDEX glionode_jobs_unmarked ON glionode_jobs (finished_at)
         WHERE source = 'orthanc' AND (marked_at IS NULL OR marked_at < finished_at);
+    """,
+    11: """
+    CREATE TABLE glionode_plugin_changes (
+        seq bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+        change_type integer NOT NULL,
+        level integer NOT NULL,
+        resource text NOT NULL,
+        at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX glionode_plugin_changes_resource ON glionode_plugin_changes (resource);
+    CREATE TABLE glionode_plugin_seen (
+        resource text PRIMARY KEY,
+        origin integer NOT NULL,
+        ae_title text NOT NULL,
+        address text NOT NULL
+    );
+    CREATE TABLE glionode_plugin_stable (
+        resource text PRIMARY KEY
+    );
+    CREATE TABLE glionode_plugin_metadata (
+        resource text NOT NULL,
+        number integer NOT NULL,
+        value text NOT NULL,
+        PRIMARY KEY (resource, number)
+    );
+    CREATE TABLE glionode_plugin_properties (
+        number integer PRIMARY KEY,
+        value text NOT NULL
+    );
     """,
 }
 

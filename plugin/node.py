@@ -8,14 +8,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
+from plugin.archive import EmbeddedArchive
 from plugin.credentials import http_token
 from plugin.database import running_database
 from plugin.job_queue import STALLED_AFTER_S, JobQueue
@@ -29,6 +31,10 @@ from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings
 from plugin.tls import archive_context
 from plugin.worker_keeper import WorkerKeeper
+
+if TYPE_CHECKING:
+    from plugin.orthanc_api.plugin_host import PluginHost
+    from plugin.orthanc_api.script import PluginFiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,13 +58,14 @@ def serve(
     make_segment: SegmentFactory,
     stop: threading.Event | None = None,
     on_ready: OnReady | None = None,
+    plugin: "PluginFiles | None" = None,
 ) -> None:
     """Run a whole node until `stop` is set or, on the main thread, SIGTERM or SIGINT comes.
 
-    It drains for `shutdown.drain_s` and ends soon after. A kill -9 ends worker and database too. Raises SettingsWrong,
-    ModelUnusable and DatabaseUnavailable before anything listens.
+    `plugin` was written for Orthanc and runs beside it. It drains for `shutdown.drain_s` and ends soon after. A kill -9
+    ends worker and database too. Raises SettingsWrong, ModelUnusable and DatabaseUnavailable before anything listens.
     """
-    _run(settings, frozenset(Part), make_segment, stop, on_ready)
+    _run(settings, frozenset(Part), make_segment, stop, on_ready, plugin)
 
 
 def listen(settings: Settings, stop: threading.Event | None = None, on_ready: OnReady | None = None) -> None:
@@ -82,6 +89,7 @@ def _run(
     make_segment: SegmentFactory | None,
     stop: threading.Event | None,
     on_ready: OnReady | None,
+    plugin_files: "PluginFiles | None" = None,
 ) -> None:
     stop = stop or threading.Event()
     _refuse_wrong_settings(settings, parts)
@@ -98,12 +106,15 @@ def _run(
         keeper = stack.enter_context(working(shared, make_segment)) if make_segment is not None else None
         if Part.DELIVER in parts:
             stack.enter_context(delivering(shared))
-        http = stack.enter_context(http_of(shared, archive)) if settings.http.enabled else None
-        listener = stack.enter_context(receiving(shared, archive)) if archive is not None else None
+        plugin = stack.enter_context(_plugin(plugin_files, shared, archive))
+        http = stack.enter_context(http_of(shared, archive, plugin)) if settings.http.enabled else None
+        listener = stack.enter_context(receiving(shared, archive, plugin)) if archive is not None else None
         if http is not None:
             http.open(listener, keeper)
         if listener is not None:
             _announce(settings, listener.address, http.url if http is not None else "")
+            if plugin is not None:
+                plugin.begin(listener.address, http.url if http is not None else "")
             if on_ready is not None:
                 on_ready(listener.address)
         else:
@@ -132,6 +143,16 @@ def _refuse_wrong_settings(settings: Settings, parts: frozenset[Part]) -> None:
     # Read once more where they are needed; here so that what is wrong with them is said before anything starts.
     http_token(settings.http)
     archive_context(settings.http)
+
+
+def _plugin(
+    files: "PluginFiles | None", shared: Shared, archive: EmbeddedArchive | None
+) -> "AbstractContextManager[PluginHost | None]":
+    if files is None or archive is None:
+        return nullcontext()
+    from plugin.orthanc_api.plugin_host import running_plugin
+
+    return running_plugin(files, shared, archive)
 
 
 def _model(settings: Settings) -> ModelPackage:

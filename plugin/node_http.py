@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from plugin.archive import EmbeddedArchive
 from plugin.credentials import http_token
@@ -10,6 +11,9 @@ from plugin.health import Question, database_answers, room_left, worker_seen
 from plugin.listener import Listener
 from plugin.node_parts import Shared
 from plugin.worker_keeper import WorkerKeeper
+
+if TYPE_CHECKING:
+    from plugin.orthanc_api.plugin_host import PluginHost
 
 
 @dataclass(slots=True)
@@ -29,8 +33,11 @@ class NodeHttp:
 
 
 @contextmanager
-def http_of(shared: Shared, archive: EmbeddedArchive | None) -> Iterator[NodeHttp]:
-    """Serve health, metrics, and the archive if there is one and a token for it. Raises SettingsWrong."""
+def http_of(shared: Shared, archive: EmbeddedArchive | None, plugin: "PluginHost | None" = None) -> Iterator[NodeHttp]:
+    """Serve health, metrics, the archive if there is one and a token for it, and what a plugin answers.
+
+    Raises SettingsWrong.
+    """
     from plugin.http_archive import archive_routes
     from plugin.http_server import http_server, make_app
     from plugin.node_metrics import StandOfThings
@@ -54,6 +61,8 @@ def http_of(shared: Shared, archive: EmbeddedArchive | None) -> Iterator[NodeHtt
 
         intake = OrthancIntake(settings.orthanc, shared.queue, pool, shared.model.weights_sha256)
         routes.append(orthanc_routes(intake, token))
+    if plugin is not None:
+        routes += plugin.routes()
     app = make_app(questions, shared.meters.registry, *routes)
     with http_server(settings.http, app, settings.shutdown.drain_s) as url:
         yield NodeHttp(url, questions)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pynetdicom import evt
 
@@ -36,6 +37,9 @@ from plugin.retention import Retention
 from plugin.settings import DestinationSettings, Settings
 from plugin.settings_check import may_receive
 from plugin.worker_keeper import WorkerKeeper
+
+if TYPE_CHECKING:
+    from plugin.orthanc_api.plugin_host import PluginHost
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,7 +89,7 @@ def own_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
 
 
 @contextmanager
-def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
+def receiving(shared: Shared, archive: EmbeddedArchive, plugin: "PluginHost | None" = None) -> Iterator[Listener]:
     """The listener, what makes jobs of the studies that it receives, and what removes them in the end."""
     settings = shared.settings
     reconciler = Reconciler(archive, shared.queue, settings.study, shared.model.weights_sha256)
@@ -102,10 +106,17 @@ def receiving(shared: Shared, archive: EmbeddedArchive) -> Iterator[Listener]:
     commitment_handlers = [*commitment.handlers, (evt.EVT_N_EVENT_REPORT, reports.handle)]
     loops.append(commitment.run)
 
-    def on_stored(study: str, sender: Peer) -> None:
+    def on_kept(study: str, sender: Peer) -> None:
         reconciler.touch(study)
         receptions.count(study, sender)
 
+    def on_stored(study: str, sender: Peer) -> None:
+        on_kept(study, sender)
+        if plugin is not None:
+            plugin.touch(study, sender)
+
+    if plugin is not None:
+        plugin.on_kept(on_kept)
     with ExitStack() as stack:
         stack.enter_context(_threads(loops, shared.drain))
         try:

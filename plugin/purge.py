@@ -116,7 +116,7 @@ class Purger:
         purged = PurgedStudy(study, len(files), sum(path.stat().st_size for path in files))
         if dry_run:
             return purged
-        if not self._take_out(study, frozenset(known)):
+        if not self.take_out(study, frozenset(known)):
             return KeptStudy(study, "an image of it has just come")
         shutil.rmtree(results_root(self._data_dir) / study, ignore_errors=True)
         connection.execute(
@@ -135,7 +135,7 @@ class Purger:
         audit.record(connection, Audited.PURGED, About(study), f"{purged.files} files, {purged.freed_bytes} bytes")
         return purged
 
-    def _take_out(self, study: str, known: frozenset[Path]) -> bool:
+    def take_out(self, study: str, known: frozenset[Path]) -> bool:
         """Remove a study's images if they are those that are `known`; else leave them. Returns which."""
         folder = self._data_dir / "archive" / study
         if not folder.is_dir():

@@ -1,0 +1,134 @@
+"""The DICOM peers that plugins can send to, as Orthanc's /modalities has them: the destinations of the settings that
+speak DICOM, and what a plugin adds while the node runs. The node's own results go by the outbox, untouched by this.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
+
+from plugin.dimse_association import PeerAddress, Proposal, address_of, associated
+from plugin.orthanc_api.errors import ErrorCode, failure
+from plugin.orthanc_api.tags import Json
+from plugin.sending import PeerFailed
+from plugin.settings import DestinationSettings, Settings, is_ae_title
+
+_STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # PS3.4 table B.2-1: success, and success with a warning
+_MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
+_PERMISSIONS = ("Echo", "EventReport", "Find", "FindWorklist", "Get", "Move", "NAction", "Store", "Transcoding")
+OPERATIONS = ("configuration", "echo", "store")
+"""What can be asked of one, of all that Orthanc has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """A peer."""
+
+    ae_title: str
+    host: str
+    port: int
+    destination: DestinationSettings | None = None
+    """Where it stands in the settings: it may speak TLS."""
+
+    def as_json(self) -> Json:
+        """As GET /modalities/{name}/configuration has it."""
+        return {
+            "AET": self.ae_title,
+            "Host": self.host,
+            "LocalAet": "",
+            "Manufacturer": "Generic",
+            "Port": self.port,
+            "Timeout": 0,
+            "UseDicomTls": self.destination is not None and self.destination.tls,
+        } | {f"Allow{permission}": True for permission in _PERMISSIONS}
+
+    def address(self) -> PeerAddress:
+        """Raises PeerFailed."""
+        if self.destination is not None:
+            return address_of(self.destination)
+        return PeerAddress(self.ae_title, self.host, self.port)
+
+
+class Modalities:
+    """The peers by name. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._calling_ae_title = settings.listener.ae_title
+        self._timeout_s = settings.delivery.timeout_s
+        self._lock = threading.Lock()
+        self._modalities = {
+            each.name: Modality(each.ae_title, each.host, each.port, each)
+            for each in settings.destinations
+            if isinstance(each, DestinationSettings)
+        }
+
+    def names(self) -> list[str]:
+        """Sorted."""
+        with self._lock:
+            return sorted(self._modalities)
+
+    def get(self, name: str) -> Modality:
+        """Raises OrthancException where there is none."""
+        with self._lock:
+            found = self._modalities.get(name)
+        if found is None:
+            raise failure(ErrorCode.INEXISTENT_ITEM)
+        return found
+
+    def put(self, name: str, written: Json) -> None:
+        """Add one, or another in its place, from [AET, host, port] or an object. Raises OrthancException."""
+        values = [written.get(key) for key in ("AET", "Host", "Port")] if isinstance(written, dict) else written
+        if not isinstance(values, list) or len(values) not in (3, 4):
+            raise failure(ErrorCode.BAD_FILE_FORMAT)
+        ae_title, host, port = values[:3]
+        try:
+            port = int(port)
+        except (TypeError, ValueError) as exc:
+            raise failure(ErrorCode.BAD_FILE_FORMAT) from exc
+        if not (isinstance(ae_title, str) and is_ae_title(ae_title) and isinstance(host, str) and 0 < port < 65536):
+            raise failure(ErrorCode.BAD_FILE_FORMAT)
+        with self._lock:
+            self._modalities[name] = Modality(ae_title, host, port)
+
+    def delete(self, name: str) -> None:
+        """Raises OrthancException where there is none."""
+        with self._lock:
+            if self._modalities.pop(name, None) is None:
+                raise failure(ErrorCode.INEXISTENT_ITEM)
+
+    def echo(self, name: str) -> None:
+        """C-ECHO. Raises OrthancException."""
+        proposal = Proposal(((str(Verification), str(ImplicitVRLittleEndian)),))
+        try:
+            with associated(*self._to(name), proposal, self._timeout_s) as association:
+                if getattr(association.send_c_echo(), "Status", None) != 0:
+                    raise failure(ErrorCode.NETWORK_PROTOCOL)
+        except PeerFailed as exc:
+            raise failure(ErrorCode.NETWORK_PROTOCOL) from exc
+
+    def store(self, name: str, files: Sequence[tuple[Path, str, str]]) -> int:
+        """C-STORE files, each with SOP class and transfer syntax; how many were not stored. Raises OrthancException."""
+        kinds = tuple(sorted({(sop_class, syntax) for _, sop_class, syntax in files}))
+        if len(kinds) > _MOST_CONTEXTS:
+            raise failure(ErrorCode.NETWORK_PROTOCOL)
+        try:
+            with associated(*self._to(name), Proposal(kinds), self._timeout_s) as association:
+                return sum(not _store(association, path) for path, _, _ in files)
+        except (PeerFailed, RuntimeError) as exc:
+            raise failure(ErrorCode.NETWORK_PROTOCOL) from exc
+
+    def _to(self, name: str) -> tuple[PeerAddress, str]:
+        return self.get(name).address(), self._calling_ae_title
+
+
+def _store(association: Association, path: Path) -> bool:
+    try:
+        return getattr(association.send_c_store(dcmread(path)), "Status", None) in _STORED
+    except (OSError, InvalidDicomError, ValueError):  # gone, or no presentation context was accepted for it
+        return False

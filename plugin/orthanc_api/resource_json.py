@@ -1,0 +1,192 @@
+"""Resources as Orthanc's REST API writes them: patients, studies, series, instances, their metadata and statistics."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+
+from plugin.orthanc_api.enums import InstanceOrigin
+from plugin.orthanc_api.index import Resource
+from plugin.orthanc_api.levels import Level
+from plugin.orthanc_api.store import Change, Changes
+from plugin.orthanc_api.tags import Form, Json, texts_to_json
+
+_CHILDREN = {Level.PATIENT: "Studies", Level.STUDY: "Series", Level.SERIES: "Instances"}
+_PARENT = {Level.STUDY: "ParentPatient", Level.SERIES: "ParentStudy", Level.INSTANCE: "ParentSeries"}
+_INSTANCE_NUMBER, _IMAGES_IN_ACQUISITION, _TEMPORAL_POSITIONS = 0x00200013, 0x00201002, 0x00200105
+_SLICES, _TIME_SLICES, _CARDIAC_IMAGES = 0x00540081, 0x00540101, 0x00181090
+_FILE_NAMES = uuid.UUID("6f0c8a57-9b07-4f6b-8c0f-1f6f7a2b8f0e")
+USER_METADATA = 1024
+"""The first number that plugins may use; those below are the host's."""
+_METADATA = {
+    1: "IndexInSeries",
+    2: "ReceptionDate",
+    3: "RemoteAET",
+    4: "ExpectedNumberOfInstances",
+    7: "LastUpdate",
+    8: "Origin",
+    9: "TransferSyntax",
+    10: "SopClassUid",
+    11: "RemoteIP",
+    12: "CalledAET",
+    15: "PixelDataOffset",
+}
+_BY_NAME = {name: number for number, name in _METADATA.items()}
+_ORIGINS = {
+    InstanceOrigin.DICOM_PROTOCOL: "DicomProtocol",
+    InstanceOrigin.REST_API: "RestApi",
+    InstanceOrigin.PLUGIN: "Plugins",
+}
+_CHANGE_NAMES = (
+    *("CompletedSeries", "Deleted", "NewChildInstance", "NewInstance", "NewPatient", "NewSeries", "NewStudy"),
+    *("StablePatient", "StableSeries", "StableStudy", "OrthancStarted", "OrthancStopped"),
+    *("UpdatedAttachment", "UpdatedMetadata", "UpdatedPeers", "UpdatedModalities"),
+)
+"""By ChangeType."""
+
+
+def describe(resource: Resource, form: Form = Form.HUMAN) -> Json:
+    """GET /studies/{id} and its like."""
+    found: dict[str, Json] = {
+        "ID": resource.identifier,
+        "Type": resource.level.singular,
+        "MainDicomTags": texts_to_json(resource.main_texts, form),
+    }
+    if resource.parent is not None:
+        found[_PARENT[resource.level]] = resource.parent.identifier
+    if resource.level is Level.INSTANCE:
+        found |= {
+            "FileSize": resource.at_hand.size_bytes,
+            "FileUuid": str(uuid.uuid5(_FILE_NAMES, resource.identifier)),
+            "IndexInSeries": index_in_series(resource),
+        }
+        return found
+    found |= {
+        _CHILDREN[resource.level]: list(resource.children),
+        "IsStable": resource.stable,
+        "LastUpdate": moment(resource.last_update),
+    }
+    if resource.level is Level.STUDY and resource.parent is not None:
+        found["PatientMainDicomTags"] = texts_to_json(resource.parent.main_texts, form)
+    if resource.level is Level.SERIES:
+        expected = expected_instances(resource)
+        found |= {"ExpectedNumberOfInstances": expected, "Status": _status(resource, expected)}
+    return found
+
+
+def metadata_of(resource: Resource, own: Mapping[int, str], called_ae_title: str) -> dict[int, str]:
+    """All metadata of a resource by number; `own` is what plugins have put there."""
+    found: dict[int, str] = {}
+    if resource.level is Level.INSTANCE:
+        file, index = resource.at_hand, index_in_series(resource)
+        found = {2: moment(file.received), 9: file.transfer_syntax_uid, 10: file.sop_class_uid}
+        if index is not None:
+            found[1] = str(index)
+        if file.pixel_data_offset is not None:
+            found[15] = str(file.pixel_data_offset)
+        found[8] = _ORIGINS.get(resource.came.origin, "Unknown")
+        if resource.came.origin == InstanceOrigin.DICOM_PROTOCOL:
+            found |= {11: resource.came.sender.address, 12: called_ae_title}
+    else:
+        found[7] = moment(resource.last_update)
+    if resource.level in (Level.SERIES, Level.INSTANCE):
+        found[3] = resource.came.sender.ae_title
+    if resource.level is Level.SERIES and (expected := expected_instances(resource)) is not None:
+        found[4] = str(expected)
+    return dict(sorted((found | dict(own)).items()))
+
+
+def metadata_name(number: int) -> str:
+    """RemoteAET, or the number of what a plugin has put there."""
+    return _METADATA.get(number, str(number))
+
+
+def metadata_number(name: str) -> int | None:
+    """The number of metadata; None where there is no such name."""
+    return int(name) if name.isdecimal() else _BY_NAME.get(name)
+
+
+def statistics_of(resource: Resource) -> Json:
+    """GET /studies/{id}/statistics."""
+    sizes = [instance.at_hand.size_bytes for instance in resource.below(Level.INSTANCE)]
+    found: dict[str, Json] = {}
+    for prefix in ("", "Dicom"):
+        found |= _size(f"{prefix}DiskSize", sum(sizes)) | _size(f"{prefix}UncompressedSize", sum(sizes))
+    for level in (Level.STUDY, Level.SERIES, Level.INSTANCE):
+        if level.number > resource.level.number:
+            found[f"Count{level.plural.capitalize()}"] = sum(1 for _ in resource.below(level))
+    return found
+
+
+def statistics_of_all(counts: Mapping[Level, int], bytes_in_all: int) -> Json:
+    """GET /statistics."""
+    sizes = _size("TotalDiskSize", bytes_in_all) | _size("TotalUncompressedSize", bytes_in_all)
+    return {f"Count{level.plural.capitalize()}": count for level, count in counts.items()} | sizes
+
+
+def changes_as_json(changes: Changes) -> Json:
+    """GET /changes."""
+    return {
+        "Changes": [_change_as_json(change) for change in changes.entries],
+        "Done": changes.done,
+        "Last": changes.last,
+    }
+
+
+def index_in_series(instance: Resource) -> int | None:
+    """From its number; None where that is none."""
+    try:
+        return int(instance.text(_INSTANCE_NUMBER))
+    except ValueError:
+        return None
+
+
+def expected_instances(series: Resource) -> int | None:
+    """How many the headers promise; None where they do not."""
+    for tags in ((_IMAGES_IN_ACQUISITION, _TEMPORAL_POSITIONS), (_SLICES, _TIME_SLICES), (_CARDIAC_IMAGES,)):
+        product = 1
+        try:
+            for tag in tags:
+                product *= int(series.text(tag))
+        except ValueError:
+            continue
+        return product
+    return None
+
+
+def moment(seconds: float) -> str:
+    """20260131T235959, in local time, as Orthanc has it."""
+    return time.strftime("%Y%m%dT%H%M%S", time.localtime(seconds))
+
+
+def is_complete(series: Resource) -> bool:
+    """Whether all instances are there that the headers promise."""
+    return _status(series, expected_instances(series)) == "Complete"
+
+
+def _status(series: Resource, expected: int | None) -> str:
+    if expected is None:
+        return "Unknown"
+    indices = [index_in_series(instance) for instance in series.children.values()]
+    if any(index is None for index in indices):
+        return "Unknown"
+    if len(set(indices)) < len(indices) or any(index is not None and not 0 < index <= expected for index in indices):
+        return "Inconsistent"
+    return "Complete" if len(indices) == expected else "Missing"
+
+
+def _size(name: str, size_bytes: int) -> dict[str, Json]:
+    return {name: str(size_bytes), f"{name}MB": size_bytes >> 20}
+
+
+def _change_as_json(change: Change) -> Json:
+    level = next(level for level in Level if level.number == change.level)
+    at: datetime = change.at.astimezone()
+    return {
+        "ChangeType": _CHANGE_NAMES[change.change_type],
+        "Date": at.strftime("%Y%m%dT%H%M%S"),
+        "ID": change.resource,
+        "Path": f"/{level.plural}/{change.resource}",
+        "ResourceType": level.singular,
+        "Seq": change.seq,
+    }

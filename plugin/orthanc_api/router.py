@@ -1,0 +1,109 @@
+"""Which request to Orthanc's REST API is answered by what: paths, arguments, bodies. Answers nothing itself."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from plugin.orthanc_api.embedded_host import EmbeddedHost
+from plugin.orthanc_api.errors import ErrorCode, failure
+from plugin.orthanc_api.index import Resource
+from plugin.orthanc_api.levels import BY_PLURAL
+from plugin.orthanc_api.tags import Form, Json
+
+ANY = "(patients|studies|series|instances)"
+ONE = f"{ANY}/([^/]+)"
+"""The beginnings of paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that has found its route."""
+
+    host: EmbeddedHost
+    groups: tuple[str, ...]
+    """Of the route's pattern."""
+    arguments: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> Form:
+        """How elements are to be shown."""
+        return Form.FULL if "full" in self.arguments else Form.SHORT if "short" in self.arguments else Form.HUMAN
+
+    @property
+    def resource(self) -> Resource:
+        """The one that the path begins with. Raises OrthancException."""
+        return self.host.resource(BY_PLURAL[self.groups[0]], self.groups[1])
+
+    def json(self, code: int = ErrorCode.BAD_REQUEST) -> Json:
+        """The body. Raises OrthancException with the code where it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError as exc:
+            raise failure(code) from exc
+
+    def number(self, name: str, default: int) -> int:
+        """An argument. Raises OrthancException where it is no number."""
+        try:
+            number = int(self.arguments.get(name, default))
+        except ValueError as exc:
+            raise failure(ErrorCode.BAD_REQUEST) from exc
+        if number < 0:
+            raise failure(ErrorCode.BAD_REQUEST)
+        return number
+
+
+Handler = Callable[[Asked], "bytes | Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is answered by what."""
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+
+
+def route(method: str, pattern: str, handler: Handler) -> Route:
+    """A route; `pattern` is without its first slash. An answer that is not bytes is written as JSON."""
+    return Route(method, re.compile(f"/{pattern}"), handler)
+
+
+class OrthancRest:
+    """Answers requests. Thread-safe."""
+
+    def __init__(self, host: EmbeddedHost, routes: Sequence[Route]) -> None:
+        self._core = host
+        self._routes = tuple(routes)
+
+    def answer(self, method: str, uri: str, body: bytes = b"") -> bytes:
+        """The body of the answer. Raises OrthancException."""
+        self._core.require_started()
+        path, arguments = split_query(uri)
+        path = tidy(path)
+        for each in self._routes:
+            match = each.pattern.fullmatch(path) if each.method == method else None
+            if match is not None:
+                answer = each.handler(Asked(self._core, match.groups(), arguments, body))
+                return answer if isinstance(answer, bytes) else _encode(answer)
+        raise failure(ErrorCode.UNKNOWN_RESOURCE)
+
+
+def split_query(uri: str) -> tuple[str, dict[str, str]]:
+    """The path, and the arguments behind it, each with the last of its values."""
+    path, _, query = uri.partition("?")
+    return path, dict(parse_qsl(query, keep_blank_values=True))
+
+
+def tidy(path: str) -> str:
+    """A path without repeated slashes and without one at its end. Raises OrthancException where it begins with none."""
+    if not path.startswith("/"):
+        raise failure(ErrorCode.URI_SYNTAX)
+    return re.sub("/+", "/", path).rstrip("/") or "/"
+
+
+def _encode(answer: Json) -> bytes:
+    return (json.dumps(answer, indent="\t", sort_keys=True, ensure_ascii=False) + "\n").encode()

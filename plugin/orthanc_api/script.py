@@ -1,0 +1,88 @@
+"""Load a plugin that was written for Orthanc, and what it finds as its configuration."""
+
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.errors import SettingsWrong
+from plugin.orthanc_api.tags import Json
+from plugin.settings import Settings
+
+_NAME = "orthanc"
+_SCRIPT = "glionode_plugin_script"
+# Orthanc's settings may have comments; strings come first, for what looks like a comment in them is none.
+_COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFiles:
+    """What the command line names."""
+
+    script: Path
+    configuration: Path | None = None
+    """JSON, as Orthanc's own settings."""
+
+
+@contextmanager
+def loaded_script(script: Path, orthanc: ModuleType) -> Iterator[None]:
+    """Run a script that imports `orthanc`; what it registers is called for as long as the block runs.
+
+    Modules beside it can be imported. Raises SettingsWrong.
+    """
+    if _NAME in sys.modules:
+        raise SettingsWrong("A module called orthanc is loaded already; only one plugin can be in a process.")
+    spec = importlib.util.spec_from_file_location(_SCRIPT, script)
+    if not script.is_file() or spec is None or spec.loader is None:
+        raise SettingsWrong(f"--plugin: {script} is no Python file that can be read.")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(script.absolute().parent)
+    sys.modules[_NAME] = orthanc
+    sys.modules[_SCRIPT] = module
+    sys.path.append(folder)  # last, so that nothing there takes the place of a module of the node's
+    try:
+        try:
+            spec.loader.exec_module(module)
+        except Exception as exc:
+            raise SettingsWrong(f"--plugin: {script} cannot be loaded: {_failure(exc, script)}.") from exc
+        yield
+    finally:
+        del sys.modules[_NAME], sys.modules[_SCRIPT]
+        sys.path.remove(folder)
+
+
+def read_configuration(path: Path | None, settings: Settings) -> dict[str, Json]:
+    """Orthanc's settings as the plugin is to see them: a file as Orthanc's, with the node's own in the place of some.
+
+    Raises SettingsWrong.
+    """
+    found: Json = {}
+    if path is not None:
+        try:
+            found = json.loads(_COMMENT.sub(lambda match: match[1] or " ", path.read_text(encoding="utf-8")))
+        except OSError as exc:
+            raise SettingsWrong(f"--plugin-config: {path} cannot be read ({exc.strerror}).") from exc
+        except ValueError as exc:
+            raise SettingsWrong(f"--plugin-config: {path} is no JSON: {exc}.") from exc
+        if not isinstance(found, dict):
+            raise SettingsWrong(f"--plugin-config: {path} is no JSON object.")
+    own = {
+        "DicomAet": settings.listener.ae_title,
+        "DicomPort": settings.listener.port,
+        "HttpPort": settings.http.port,
+        "StableAge": settings.study.stable_after_s,
+    }
+    return {"Name": "", **found, **own}
+
+
+def _failure(exc: Exception, script: Path) -> str:
+    if isinstance(exc, SyntaxError):
+        return f"{type(exc).__name__} at line {exc.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(exc.__traceback__) if frame.filename == str(script)]
+    return f"{type(exc).__name__} at line {lines[-1] if lines else '?'} ({exc})"

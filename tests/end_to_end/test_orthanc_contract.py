@@ -1,0 +1,150 @@
+"""One script, in a real Orthanc and in the embedded node: the module that it imports, and all that it is answered."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
+
+HERE = Path(__file__).parent
+PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
+
+MOMENTS_AND_PLACES = ("Date", "LastUpdate", "ReceptionDate", "FileUuid", "DicomPort", "HttpPort", "GetInstanceMetadata")
+"""Fields that differ between any two hosts."""
+BYTES_MADE = ("GetInstanceData", "SerializeDicomInstance", "GetInstanceSize")
+"""Of a file that CreateDicom made: it names who made it."""
+UNORDERED = ("POST /tools/find", "/instances", "STORED")
+"""What Orthanc gives in the order of its index."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What came of the walk in one host."""
+
+    answers: dict[str, Any]
+    changes: list[list[Any]]
+    stored: list[list[Any]]
+    http: dict[str, Any]
+    log: str
+
+
+def installed(program: Callable[[str], str]) -> list[str]:
+    """Orthanc, its Python plugin, storescp; skips where one is missing."""
+    if not PYTHON_PLUGIN.exists():
+        program("the-python-plugin-of-orthanc")
+    return [program("Orthanc"), str(PYTHON_PLUGIN), program("storescp")]
+
+
+def walk(name: str, *arguments: str) -> None:
+    """A walk in a process of its own, as it takes a network of its own."""
+    command = [sys.executable, str(HERE / name), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    if "no network namespace may be made here" in result.stderr:
+        pytest.skip("no network namespace may be made here")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def hosts(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, Host]:
+    """The real one and the node."""
+    work = tmp_path_factory.mktemp("contract")
+    walk("walk_with_orthanc_contract.py", str(work), str(HERE / "orthanc_calls.py"), *installed(program))
+    return _read(work / "real", work / "real" / "orthanc.log"), _read(work / "own", work / "own" / "node.log")
+
+
+def _read(folder: Path, log: Path) -> Host:
+    text = (folder / "answers.json").read_text()
+    found = json.loads(text)
+    assert found["answers"].get("failed") is None
+    for word, place in _made(found["answers"]).items():
+        text = text.replace(word, place)
+    found = json.loads(text)
+    http = json.loads((folder / "http.json").read_text())
+    return Host(found["answers"], found["changes"], found["stored"], http, log.read_text())
+
+
+def _made(answers: dict[str, Any]) -> dict[str, str]:
+    """Identifiers of what the script made: each host makes up UIDs of its own."""
+    kept, tags = answers["store made"], answers["CreateDicom"]["GetInstanceSimplifiedJson"]
+    uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return {kept[key]: f"MADE-{key}" for key in ("ID", "ParentSeries", "ParentStudy")} | {
+        tags[key]: f"MADE-{key}" for key in uids
+    }
+
+
+def comparable(place: str, answer: Any) -> Any:
+    """An answer without what has to differ."""
+    if isinstance(answer, dict):
+        left_out = BYTES_MADE if place == "CreateDicom" else ()
+        return {
+            key: "*" if key in (*MOMENTS_AND_PLACES, *left_out) else comparable(place, value)
+            for key, value in answer.items()
+        }
+    if isinstance(answer, list):
+        items = [comparable(place, each) for each in answer]
+        return sorted(items, key=json.dumps) if any(each in place for each in UNORDERED) else items
+    return answer
+
+
+def assert_same(real: dict[str, Any], own: dict[str, Any], but: tuple[str, ...] = ()) -> None:
+    """All answers but those that are named are the same; otherwise all that are not are shown."""
+    different = {
+        place: {"real": real.get(place), "own": own.get(place)}
+        for place in real.keys() | own.keys()
+        if place not in but and comparable(place, real.get(place)) != comparable(place, own.get(place))
+    }
+    assert different == {}
+
+
+def test_the_module_has_all_names_and_values(hosts: tuple[Host, Host]) -> None:
+    real, own = (host.answers["names"] for host in hosts)
+    assert len(real) > 90
+    assert_same(real, own, but=UNSUPPORTED_CLASSES)
+    assert real.keys() == own.keys()
+
+
+def test_all_calls_are_answered_alike(hosts: tuple[Host, Host]) -> None:
+    real, own = hosts
+    assert len(real.answers) > 250
+    assert_same(real.answers, own.answers, but=("GET /modalities/peer", "names"))
+    # Of what can be asked of a modality there is a part.
+    assert set(own.answers["GET /modalities/peer"]) < set(real.answers["GET /modalities/peer"])
+
+
+def test_changes_are_told_alike(hosts: tuple[Host, Host]) -> None:
+    jobs, unordered = (16, 17, 18), (1, 15)  # Orthanc's own jobs; what is deleted together, and what is no resource's
+    real, own = ([each for each in host.changes if each[0] not in jobs] for host in hosts)
+    assert [each for each in real if each[0] not in unordered] == [each for each in own if each[0] not in unordered]
+    assert sorted(real) == sorted(own)
+
+
+def test_stored_instances_are_shown_alike(hosts: tuple[Host, Host]) -> None:
+    real, own = (dict(host.stored) for host in hosts)  # Orthanc shows one that is sent again once more
+    made = "MADE-ID"
+    assert len(real) == 6
+    assert real.pop(made).keys() == own.pop(made).keys()
+    assert_same(real, own)
+
+
+def test_requests_are_answered_alike(hosts: tuple[Host, Host]) -> None:
+    real, own = (host.http for host in hosts)
+    assert real["GET /trial/hello"] == {"status": 200, "headers": {"content-type": "text/plain"}, "body": "hello"}
+    for answer in own.values():
+        if isinstance(answer["body"], dict) and "HttpError" in answer["body"]:  # these have no type in Orthanc
+            assert answer["headers"].pop("content-type") == "application/json"
+    assert_same(real, own)
+
+
+def test_a_failing_callback_is_logged_by_kind_and_place(hosts: tuple[Host, Host]) -> None:
+    log = hosts[1].log
+    for kind, error in (("on-stored-instance", "ValueError"), ("on-change", "KeyError"), ("REST", "RuntimeError")):
+        assert f"the plugin's {kind} callback raised {error} at {HERE / 'orthanc_calls.py'}, line" in log
+    assert "a callback that fails" not in log
+    assert "Traceback" not in log
+    assert "Trial^" not in log  # patients' names
