@@ -1,0 +1,137 @@
+"""A small Orthanc over HTTP, as far as the node asks one, on the standard library; the real one is in end_to_end."""
+
+import base64
+import hashlib
+import json
+import re
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+
+from pydicom import Dataset, dcmread
+
+PIXEL_DATA = 0x7FE00010
+
+
+def orthanc_id(*parts: str) -> str:
+    """How Orthanc makes its identifiers: of the patient's ID and the UIDs down to the level."""
+    digest = hashlib.sha1("|".join(parts).encode()).hexdigest()
+    return "-".join(digest[at : at + 8] for at in range(0, 40, 8))
+
+
+class OrthancWeb:
+    """Keeps what it gets in memory, under conditions that a test sets."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.files: dict[str, bytes] = {}
+        self.heads: dict[str, Dataset] = {}
+        self.marks: dict[str, str] = {}
+        self.statuses: list[int] = []
+        """HTTP statuses that the next requests are answered with, before anything is looked at."""
+        self.answers: dict[str, tuple[int, object]] = {}
+        """What is answered to "METHOD PATH" in place of the usual."""
+        self.authorization = ""
+        self.requests: list[str] = []
+        self.bodies: list[bytes] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_address[1]}"
+        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+    def ask_password(self, user: str, password: str) -> None:
+        """Let only this one in."""
+        self.authorization = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+    def store(self, content: bytes) -> str:
+        """Gives its identifier."""
+        head = dcmread(BytesIO(content))
+        instance = orthanc_id(head.PatientID, head.StudyInstanceUID, head.SeriesInstanceUID, head.SOPInstanceUID)
+        self.files[instance], self.heads[instance] = content, head
+        return instance
+
+    def studies(self) -> dict[str, str]:
+        """Their UIDs by Orthanc's identifiers."""
+        heads = self.heads.values()
+        return {orthanc_id(head.PatientID, head.StudyInstanceUID): str(head.StudyInstanceUID) for head in heads}
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, object]:
+        if path == "/tools/lookup":
+            return 200, [{"ID": each, "Type": "Study"} for each, uid in self.studies().items() if uid == body.decode()]
+        if path == "/tools/bulk-content":
+            wanted = json.loads(body)["Resources"]
+            of_study = {each: orthanc_id(head.PatientID, head.StudyInstanceUID) for each, head in self.heads.items()}
+            return 200, [self._content(each) for each, study in of_study.items() if study in wanted]
+        if method == "POST" and path == "/instances":
+            before = set(self.files)
+            instance = self.store(body)
+            return 200, {"ID": instance, "Status": "AlreadyStored" if instance in before else "Success"}
+        if (found := re.fullmatch(r"/instances/([0-9a-f-]+)/file", path)) and found[1] in self.files:
+            return 200, self.files[found[1]]
+        if (found := re.fullmatch(r"/studies/([0-9a-f-]+)(/metadata/4810)?", path)) and found[1] in self.studies():
+            if method == "PUT":
+                self.marks[found[1]] = body.decode()
+            return 200, {"MainDicomTags": {"StudyInstanceUID": self.studies()[found[1]]}}
+        return 404, {}
+
+    def _content(self, instance: str) -> dict[str, Any]:
+        head, content = self.heads[instance], self.files[instance]
+        metadata = {"SopClassUid": str(head.SOPClassUID)}
+        if "PixelData" in head:
+            metadata["PixelDataOffset"] = str(head.get_item(PIXEL_DATA).value_tell - 12)
+        return {
+            "ID": instance,
+            "FileSize": len(content),
+            "Metadata": metadata,
+            "MainDicomTags": {"SOPInstanceUID": str(head.SOPInstanceUID)},
+        }
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                web.requests.append(f"{self.command} {self.path}")
+                web.bodies.append(body)
+                status, found = 200, object()
+                if web.authorization and self.headers.get("Authorization") != web.authorization:
+                    status, found = 401, {}
+                elif web.statuses:
+                    status, found = web.statuses.pop(0), {}
+                else:
+                    status, found = web.answers.get(web.requests[-1]) or web.answer(self.command, self.path, body)
+                content = found if isinstance(found, bytes) else json.dumps(found).encode()
+                self.send_response(status)
+                if status == 301:
+                    self.send_header("Location", "http://127.0.0.1:1/")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                try:
+                    self.wfile.write(content)
+                except OSError:  # who asked had enough
+                    self.close_connection = True
+
+            def do_GET(self) -> None:
+                self._answer()
+
+            def do_POST(self) -> None:
+                self._answer()
+
+            def do_PUT(self) -> None:
+                self._answer()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler

@@ -1,0 +1,186 @@
+"""Studies that Orthanc names become jobs, once; what came of them is told and written into Orthanc."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_trial import make_instance, new_study_uid, wait_until, write_instance
+from orthanc_web import OrthancWeb, orthanc_id
+from prometheus_client import CollectorRegistry
+
+from plugin.archive_client import ArchiveAway, NotInArchive
+from plugin.database import Database
+from plugin.http_server import http_server, make_app
+from plugin.job_queue import JobQueue
+from plugin.jobs import Finished, JobState, Source, new_job
+from plugin.orthanc_intake import OrthancIntake, Wish
+from plugin.orthanc_marks import OrthancMarks
+from plugin.orthanc_routes import orthanc_routes
+from plugin.settings import HttpSettings, OrthancSettings
+
+TOKEN = "a-token-of-the-tests-alone"
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+SHA = "m" * 64
+
+
+@pytest.fixture
+def web() -> Iterator[OrthancWeb]:
+    made = OrthancWeb()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def queue(database: Database) -> JobQueue:
+    with database.pool.connection() as connection:
+        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
+    return JobQueue(database)
+
+
+@pytest.fixture
+def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntake:
+    return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA)
+
+
+@pytest.fixture
+def store(web: OrthancWeb, tmp_path: Path) -> Callable[..., str]:
+    """Put an instance of a study into Orthanc; gives Orthanc's identifier of the study."""
+
+    def put(study: str, number: int = 1, sop_class: str = "1.2.840.10008.5.1.4.1.1.4", patient: str = "P") -> str:
+        instance = make_instance(study, sop_class=sop_class, number=number)
+        instance.PatientID = patient
+        web.store(write_instance(instance, tmp_path).read_bytes())
+        return orthanc_id(patient, study)
+
+    return put
+
+
+def test_a_study_has_a_job_for_the_images_that_it_has(
+    intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    first = intake.submit(study, Wish())
+    assert (first.study_instance_uid, first.added, first.state) == (uid, True, "queued")
+    assert not intake.submit(study, Wish()).added
+    store(uid, sop_class=SEG)
+    assert not intake.submit(study, Wish()).added, "its own results change nothing"
+    store(uid, number=2)
+    second = intake.submit(study, Wish(urgent=True))
+    assert (second.added, second.job != first.job) == (True, True)
+    jobs = {key: queue.peek(key) for key in (first.job, second.job)}
+    assert {key: job and (job.state, job.source, job.urgent) for key, job in jobs.items()} == {
+        first.job: (JobState.SUPERSEDED, Source.ORTHANC, False),
+        second.job: (JobState.QUEUED, Source.ORTHANC, True),
+    }
+
+
+def test_a_study_is_taken_once_more_if_a_person_says_so(
+    intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    job = intake.submit(study, Wish()).job
+    assert not intake.submit(study, Wish(again=True)).added, "it waits anyway"
+    taken = queue.take(job)
+    assert taken is not None
+    queue.finish(taken, Finished(JobState.NOT_ELIGIBLE, "There is no ADC map."), None, lambda _: None)
+    assert intake.submit(study, Wish()).state == "not_eligible"
+    again = intake.submit(study, Wish(again=True))
+    assert (again.added, again.job, again.state) == (True, job, "queued")
+
+
+def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb) -> None:
+    study = store(new_study_uid(), sop_class=SEG)
+    assert intake.submit(study, Wish()).state == "not_eligible"
+    assert "1 instances of other kinds" in intake.look(study)["reason"]
+    uid = new_study_uid()
+    study, _ = store(uid), store(uid, patient="Q")
+    assert intake.submit(study, Wish()).state == "failed"
+    assert "2 studies" in intake.look(study)["reason"]
+    with pytest.raises(NotInArchive):
+        intake.submit("-".join(["0" * 8] * 5), Wish())
+    web.statuses = [503]
+    with pytest.raises(ArchiveAway):
+        intake.submit(study, Wish())
+
+
+def test_a_study_that_was_never_named_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
+    uid = new_study_uid()
+    assert intake.look(store(uid)) == {"study_instance_uid": uid, "state": "unknown", "reason": None, "job": None}
+    assert intake.counts() == dict.fromkeys((state.value for state in JobState), 0)
+
+
+def test_what_came_of_a_study_is_marked_in_orthanc(
+    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    study = store(new_study_uid(), sop_class=SEG)
+    own = new_job(new_study_uid(), [], SHA)
+    queue.add_finished(own, JobState.NOT_ELIGIBLE, "It did not come from Orthanc.")
+    job = intake.submit(study, Wish()).job
+    web.statuses = [503]
+    with pytest.raises(ArchiveAway):
+        marks.look()
+    assert (marks.look(), marks.look()) == (1, 0)
+    mark = json.loads(web.marks.pop(study))
+    assert (mark["state"], mark["job"], mark["model_sha256"]) == ("not_eligible", job, SHA)
+    gone = store(new_study_uid(), sop_class=SEG)
+    intake.submit(gone, Wish())
+    web.heads.clear()
+    assert (marks.look(), marks.look(), web.marks) == (1, 0, {}), "one that was deleted keeps no other waiting"
+
+
+def test_marking_goes_on_when_orthanc_is_back(
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugin.orthanc_marks._AGAIN_AFTER_S", 0.01)
+    study = store(new_study_uid(), sop_class=SEG)
+    intake.submit(study, Wish())
+    web.statuses = [503, 500, 401]
+    stop = threading.Event()
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    thread = threading.Thread(target=marks.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: study in web.marks, "it is marked")
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_the_plugin_asks_over_http_and_shows_the_token(
+    web: OrthancWeb, intake: OrthancIntake, store: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    settings = HttpSettings.model_validate({"enabled": True, "port": 0})
+    app = make_app({}, CollectorRegistry(), orthanc_routes(intake, TOKEN))
+    with http_server(settings, app, 1) as url:
+
+        def ask(path: str, method: str = "GET", token: str = TOKEN) -> tuple[int, Any]:
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(f"{url}/api/orthanc{path}", headers=headers, method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return answer.status, json.loads(answer.read())
+            except urllib.error.HTTPError as exc:
+                return exc.code, json.loads(exc.read())
+
+        for path in ("/status", f"/studies/{study}"):
+            assert ask(path, token="another")[0] == 401
+        status, found = ask(f"/studies/{study}?urgent=true", "POST")
+        assert (status, found["added"], found["state"]) == (202, True, "queued")
+        assert ask(f"/studies/{study}")[1]["job"]["urgent"] is True
+        assert ask("/status")[1]["jobs"]["queued"] == 1
+        assert ask("/studies/1.2.3", "POST")[0] == 404
+        assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
+        web.statuses = [500]
+        assert ask(f"/studies/{study}", "POST")[0] == 503
