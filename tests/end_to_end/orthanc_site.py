@@ -81,7 +81,7 @@ class Site:
             yield process
 
     @contextmanager
-    def node(self, stand_in: bool = True) -> Iterator[None]:
+    def node(self, stand_in: bool = True, nice: int = 0) -> Iterator[None]:
         """The node, with the stand-in for a segmenter or with the bundled model."""
         settings = self.work / "glionode.toml"
         settings.write_text(self._node_settings(stand_in))
@@ -89,6 +89,8 @@ class Site:
         command = [sys.executable, str(part), "serve", str(settings), str(self.orders)]
         if not stand_in:
             command = [*GLIONODE, "serve", "--config", str(settings)]
+        if nice:
+            command = ["nice", "-n", str(nice), *command]
         note = self.work / "data" / "serve.json"
         note.unlink(missing_ok=True)
         with running(command, self.work / "node.log"):
