@@ -49,7 +49,7 @@ def test_systemd_understands_every_word(program: Callable[[str], str], units: Pa
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_confined(program: Callable[[str], str], units: Path, unit: str) -> None:
-    told = analyze(program, units, "security", "--offline=true", "--json=short", f"{unit}.service")
+    told = analyze(program, units, "security", "--offline=true", "--threshold=20", "--json=short", f"{unit}.service")
     exposed = {each["name"]: float(each["exposure"]) for each in json.loads(told.stdout) if each["exposure"]}
     assert {name for name, weight in exposed.items() if weight >= 0.2} - OPEN == {
         "PrivateDevices=",  # GPUs
@@ -58,7 +58,7 @@ def test_confined(program: Callable[[str], str], units: Path, unit: str) -> None
         "SystemCallFilter=~@privileged",  # capset alone, see below
         "SystemCallFilter=~@resources",  # the threads of PyTorch choose their cores
     }
-    assert sum(exposed.values()) < 2.5
+    assert told.returncode == 0, "systemd's overall level, from 0 (best) to 10, is above 2.0"
 
 
 def test_setpriv_may_run() -> None:
