@@ -37,8 +37,12 @@ def epoch_places(epoch: int, cases: int, settings: TrainSettings) -> list[Place]
 class CaseCrops(torch.utils.data.Dataset[Batch]):
     """Crops by place; holds no state, so that any process makes the same crop."""
 
-    def __init__(self, cases: tuple[Case, ...], prepared: PreparedCases, view: View, settings: TrainSettings) -> None:
+    def __init__(
+        self, cases: tuple[Case, ...], prepared: PreparedCases, view: View, settings: TrainSettings, stride: int
+    ) -> None:
+        """`stride` is what the sizes of whole heads have to be multiples of."""
         self._cases = cases
+        self._stride = stride
         self._prepared = prepared
         self._view = view
         self._settings = settings
@@ -46,17 +50,18 @@ class CaseCrops(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, place: Place) -> Batch:
         prepared = self._prepared(self._cases[place.case])
         generator = np.random.default_rng([self._settings.seed, 2, place.epoch, place.position])
-        channels, masks = _cut(prepared, self._settings, generator)
+        channels, masks = _cut(prepared, self._settings, self._stride, generator)
         if self._settings.flip and generator.random() < 0.5:
             channels, masks = channels.flip(3), masks.flip(3)
         return _vary(channels, self._view.channels, self._settings.intensity, generator), masks.contiguous()
 
 
-def _cut(prepared: Prepared, settings: TrainSettings, generator: np.random.Generator) -> Batch:
+def _cut(prepared: Prepared, settings: TrainSettings, stride: int, generator: np.random.Generator) -> Batch:
     """A cubic crop, zero-padded where the head is smaller; the whole head where `patch` is 0."""
-    if settings.patch == 0:
-        return prepared.channels, prepared.masks.float()
     size = prepared.channels.shape[1:]
+    if settings.patch == 0:
+        missing = [-have % stride for have in size]
+        return _pad(prepared.channels, missing), _pad(prepared.masks, missing).float()
     centre = _some_voxel(prepared.masks, generator) if generator.random() < settings.foreground else None
     window: list[slice] = [slice(None)]
     for axis in range(3):
@@ -70,8 +75,12 @@ def _cut(prepared: Prepared, settings: TrainSettings, generator: np.random.Gener
         window.append(slice(start, start + settings.patch))
     channels, masks = prepared.channels[tuple(window)], prepared.masks[tuple(window)]
     missing = [settings.patch - have for have in channels.shape[1:]]
-    pad = [0, missing[2], 0, missing[1], 0, missing[0]]
-    return functional.pad(channels, pad), functional.pad(masks, pad).float()
+    return _pad(channels, missing), _pad(masks, missing).float()
+
+
+def _pad(tensor: Tensor, missing: list[int]) -> Tensor:
+    """Zeros behind the last slice, row and column, as `pipeline.segment` does."""
+    return functional.pad(tensor, [0, missing[2], 0, missing[1], 0, missing[0]])
 
 
 def _some_voxel(masks: Tensor, generator: np.random.Generator) -> tuple[int, int, int] | None:

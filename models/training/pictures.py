@@ -1,0 +1,120 @@
+"""Slices of a case in grey with the contours of masks in colour, for reports and readings. Knows no DICOM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_seg.contours import contour_map
+from dicom_seg.directions import direction_letters, opposite
+from models.labels import LABELS, Role
+from pipeline.volume import Geometry, Volume
+
+Colour = tuple[int, int, int]
+Window = tuple[float, float]
+
+ADC_WINDOW: Window = (0.0, 3000.0)
+"""10^-6 mm2/s, the same for every case."""
+_PERCENTILES = (1.0, 99.5)
+_LONG_SIDE_PX = 384
+_OTHER_COLOURS: tuple[Colour, ...] = ((90, 200, 120), (200, 120, 230), (80, 210, 220))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A mask to draw."""
+
+    mask: NDArray[np.bool_]
+    """(rows, columns)"""
+    colour: Colour
+
+
+def window_of(volume: Volume, role: Role) -> Window:
+    """Black and white: percentiles of what is brighter than air; ADC on a fixed scale."""
+    if role is Role.ADC:
+        return ADC_WINDOW
+    known = volume.pixels[np.isfinite(volume.pixels)]
+    if not known.size:
+        return 0.0, 1.0
+    inside = known[known > 0.1 * np.percentile(known, 99)]
+    low, high = (float(value) for value in np.percentile(inside if inside.size else known, _PERCENTILES))
+    return low, max(high, low + 1e-6)
+
+
+def size_of(geometry: Geometry) -> tuple[int, int]:
+    """(width, height) in pixels of a slice that is enlarged to square pixels."""
+    _, rows, columns = geometry.shape
+    _, between_rows, between_columns = geometry.spacing_mm
+    width_mm, height_mm = columns * between_columns, rows * between_rows
+    scale = _LONG_SIDE_PX / max(width_mm, height_mm)
+    return max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
+
+
+def grey_slice(volume: Volume, index: int, window: Window) -> Image.Image:
+    """One slice in grey (mode L) with the directions of its edges; what is missing is black."""
+    low, high = window
+    grey = np.nan_to_num((volume.pixels[index] - low) / (high - low), nan=0.0).clip(0, 1) * 255
+    picture = Image.fromarray(grey.round().astype(np.uint8)).resize(size_of(volume.geometry), Image.Resampling.BICUBIC)
+    _write_directions(picture, volume.geometry)
+    return picture
+
+
+def contours(outlines: Sequence[Outline], size: tuple[int, int]) -> Image.Image:
+    """The contours alone, on nothing (mode RGBA); where several run together they take turns in dashes."""
+    drawn = contour_map(np.stack([outline.mask for outline in outlines]), size)
+    colours = np.array([(0, 0, 0, 0), *((*outline.colour, 255) for outline in outlines)], np.uint8)
+    return Image.fromarray(colours[drawn], "RGBA")
+
+
+def outlined(grey: Image.Image, outlines: Sequence[Outline]) -> Image.Image:
+    """A slice with contours on it (mode RGB)."""
+    picture = grey.convert("RGBA")
+    picture.alpha_composite(contours(outlines, grey.size))
+    return picture.convert("RGB")
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 4) -> Image.Image:
+    """Pictures of one height in a row, on a ground of the first one's mode."""
+    width = sum(picture.width + gap_px for picture in pictures) - gap_px
+    row = Image.new(pictures[0].mode, (width, pictures[0].height))
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap_px
+    return row
+
+
+def colour_of(label: str) -> Colour:
+    """The display colour of a label; labels that are none of ours get one by their name."""
+    for known in LABELS:
+        if known.name == label:
+            return known.colour_rgb
+    return _OTHER_COLOURS[sum(label.encode()) % len(_OTHER_COLOURS)]
+
+
+def title_of(label: str) -> str:
+    """What a person calls a label."""
+    return next((known.title for known in LABELS if known.name == label), label)
+
+
+def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
+    """The channel to show a label on: the one it is defined on, else T1CE."""
+    for known in LABELS:
+        if known.name == label and known.defined_on in volumes:
+            return known.defined_on
+    return Role.T1CE
+
+
+def _write_directions(picture: Image.Image, geometry: Geometry) -> None:
+    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    width, height = picture.size
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    for letters, point, anchor in (
+        (opposite(right), (4, height // 2), "lm"),
+        (right, (width - 4, height // 2), "rm"),
+        (opposite(down), (width // 2, 4), "ma"),
+        (down, (width // 2, height - 4), "md"),
+    ):
+        draw.text(point, letters, fill=255, font=font, anchor=anchor, stroke_width=1, stroke_fill=0)
