@@ -2,11 +2,24 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-if importlib.util.find_spec("lightning") is None:
-    # It comes with the extra glionode[train].
+import pytest
+import torch
+
+if importlib.util.find_spec("lightning") is None or importlib.util.find_spec("nibabel") is None:
+    # They come with the extra glionode[train].
     collect_ignore_glob = ["test_*.py"]
 
 # toy_heads.py is imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Toys are too small to share out: on a busy machine threads wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
