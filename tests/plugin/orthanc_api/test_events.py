@@ -1,0 +1,263 @@
+"""What a plugin is told of: once, in order, over restarts, and whatever its callbacks do."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node_trial import MARKER, make_instance, new_study_uid, wait_until
+from plugin_trial import SCANNER, SCRIPT, archive_in, clear, encoded, ids_of, keep, running
+
+from plugin.archive import results_root
+from plugin.audit import Peer
+from plugin.database import Database
+from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
+
+QUICK = {"stable_after_s": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(database: Database) -> Iterator[None]:
+    clear(database)
+    yield
+    clear(database)
+
+
+def test_what_comes_is_told_once_and_in_order(data_dir: Path, database: Database) -> None:
+    study = new_study_uid()
+    first, second = make_instance(study, number=1), make_instance(study, number=2)
+    with running(data_dir, database) as trial:
+        trial.begin()
+        one = trial.receive(first)
+        wait_until(lambda: trial.told(ChangeType.NEW_CHILD_INSTANCE, one.patient), "the first one")
+        two = trial.receive(second)
+        wait_until(lambda: len(trial.told(ChangeType.NEW_CHILD_INSTANCE, one.patient)) == 2, "the second one")
+    new, child = (ChangeType.NEW_INSTANCE, ResourceType.INSTANCE), ChangeType.NEW_CHILD_INSTANCE
+    below = [
+        (child, ResourceType.SERIES, one.series),
+        (child, ResourceType.STUDY, one.study),
+        (child, ResourceType.PATIENT, one.patient),
+    ]
+    assert [
+        (ChangeType.ORTHANC_STARTED, ResourceType.NONE, ""),
+        (*new, one.instance),
+        (ChangeType.NEW_SERIES, ResourceType.SERIES, one.series),
+        (ChangeType.NEW_STUDY, ResourceType.STUDY, one.study),
+        (ChangeType.NEW_PATIENT, ResourceType.PATIENT, one.patient),
+        *below,
+        (*new, two.instance),
+        *below,
+        (ChangeType.ORTHANC_STOPPED, ResourceType.NONE, ""),
+    ] == trial.script.EVENTS
+    sizes = [len(encoded(each)) for each in (first, second)]
+    ids = [one.instance, two.instance]
+    origin = (InstanceOrigin.DICOM_PROTOCOL, SCANNER.ae_title)
+    assert [(name, *origin, size) for name, size in zip(ids, sizes, strict=True)] == trial.script.STORED
+
+
+def test_what_is_quiet_is_stable_until_more_comes(data_dir: Path, database: Database) -> None:
+    study = new_study_uid()
+    with running(data_dir, database, study=QUICK) as trial:
+        trial.begin()
+        ids = trial.receive(make_instance(study))
+        stable = (
+            (ChangeType.STABLE_PATIENT, ids.patient),
+            (ChangeType.STABLE_STUDY, ids.study),
+            (ChangeType.STABLE_SERIES, ids.series),
+        )
+        wait_until(lambda: all(trial.told(*each) for each in stable), "all three are stable")
+        trial.receive(make_instance(study, number=2))
+        wait_until(lambda: all(len(trial.told(*each)) == 2 for each in stable), "they are stable again")
+        changes = trial.orthanc.RestApiGet("/changes?since=0&limit=100").decode()
+    assert changes.count("StableStudy") == 2
+    assert changes.count('"NewStudy"') == 1
+
+
+def test_the_first_start_tells_of_nothing_old(data_dir: Path, database: Database) -> None:
+    ids = keep(archive_in(data_dir), make_instance(new_study_uid()))
+    with running(data_dir, database, study=QUICK) as trial:
+        trial.begin()
+        described = trial.orthanc.RestApiGet(f"/studies/{ids.study}").decode()
+        new = trial.receive(make_instance(new_study_uid()))  # looked at after all that was there
+        wait_until(lambda: trial.told(ChangeType.STABLE_STUDY, new.study), "the new study is stable")
+        assert [each for each in trial.script.EVENTS if each[2] in (ids.instance, ids.study)] == []
+    assert '"IsStable": true' in described
+
+
+def test_a_restart_tells_of_what_came_meanwhile_and_of_nothing_twice(data_dir: Path, database: Database) -> None:
+    study = new_study_uid()
+    with running(data_dir, database) as trial:
+        trial.begin()
+        before = trial.receive(make_instance(study, number=1))
+        wait_until(lambda: trial.told(ChangeType.NEW_CHILD_INSTANCE, before.patient), "it has come")
+        trial.orthanc.RestApiPut(f"/studies/{before.study}/metadata/1024", "kept")
+    meanwhile = keep(trial.archive, make_instance(study, number=2))
+    with running(data_dir, database, study=QUICK) as trial:
+        trial.begin()
+        wait_until(lambda: trial.told(ChangeType.STABLE_STUDY, before.study), "it is stable")
+        sender = trial.orthanc.RestApiGet(f"/instances/{before.instance}/metadata/RemoteAET")
+        kept = trial.orthanc.RestApiGet(f"/studies/{before.study}/metadata/1024")
+    assert [each[2] for each in trial.told(ChangeType.NEW_INSTANCE)] == [meanwhile.instance]
+    assert trial.told(ChangeType.NEW_STUDY) == []
+    assert trial.script.EVENTS[0][0] == ChangeType.ORTHANC_STARTED
+    assert (sender, kept) == (SCANNER.ae_title.encode(), b"kept")
+    with running(data_dir, database, study=QUICK) as trial:
+        trial.begin()
+        new = trial.receive(make_instance(new_study_uid()))
+        wait_until(lambda: trial.told(ChangeType.STABLE_STUDY, new.study), "another study is stable")
+    assert trial.told(ChangeType.STABLE_STUDY, before.study) == []
+
+
+def test_what_is_removed_is_told_and_forgotten(data_dir: Path, database: Database) -> None:
+    study, other = new_study_uid(), new_study_uid()
+    instance = make_instance(study)
+    with running(data_dir, database, study={"stable_after_s": 3600, "rescan_every_s": 0.05}) as trial:
+        trial.begin()
+        ids = trial.receive(instance)
+        wait_until(lambda: trial.told(ChangeType.NEW_STUDY, ids.study), "it has come")
+        trial.orthanc.RestApiPut(f"/studies/{ids.study}/metadata/1024", "kept")
+        shutil.rmtree(trial.archive.data_dir / "archive" / study)
+        wait_until(lambda: trial.told(ChangeType.DELETED, ids.study), "it has gone")
+        with pytest.raises(trial.orthanc.OrthancException):
+            trial.orthanc.RestApiGet(f"/studies/{ids.study}")
+        trial.receive(instance)
+        wait_until(lambda: len(trial.told(ChangeType.NEW_STUDY, ids.study)) == 2, "it has come again")
+        with pytest.raises(trial.orthanc.OrthancException):
+            trial.orthanc.RestApiGet(f"/studies/{ids.study}/metadata/1024")
+        trial.orthanc.RestApiPut(f"/studies/{ids.study}/metadata/1024", "kept")
+        last = trial.receive(make_instance(other))
+        wait_until(lambda: trial.told(ChangeType.NEW_STUDY, last.study), "another has come")
+    shutil.rmtree(trial.archive.data_dir / "archive" / study)
+    with running(data_dir, database) as trial:
+        trial.begin()
+        assert ids.study not in trial.orthanc.RestApiGet("/studies").decode()
+    with database.pool.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM glionode_plugin_metadata").fetchone() == (0,)
+
+
+def test_a_callback_that_raises_is_logged_without_its_text(
+    data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = SCRIPT.replace("resource))\n", "resource))\n    raise KeyError('said')\n")
+    script = script.replace(
+        "    STORED.append", "    raise ValueError(dicom.GetInstanceSimplifiedJson())\n    STORED.append"
+    )
+    with running(data_dir, database, script) as trial:
+        trial.begin()
+        ids = trial.receive(make_instance(new_study_uid()))
+        wait_until(lambda: trial.told(ChangeType.NEW_CHILD_INSTANCE, ids.patient), "it goes on")
+    for kind, error in (("on-change", "KeyError"), ("on-stored-instance", "ValueError")):
+        assert f"the plugin's {kind} callback raised {error} at {data_dir / 'script.py'}, line " in caplog.text
+    assert "said" not in caplog.text
+    assert MARKER not in caplog.text
+
+
+def test_a_callback_that_hangs_holds_nobody_up(data_dir: Path, database: Database) -> None:
+    hanging = SCRIPT.replace("    STORED.append", "    GO.wait(60)\n    STORED.append")
+    script = f"import threading\n\nGO = threading.Event()\n{hanging}"
+    begun = time.monotonic()
+    with running(data_dir, database, script, study=QUICK, shutdown={"drain_s": 0.5}) as trial:
+        trial.begin()
+        ids = trial.receive(make_instance(new_study_uid()))
+        path = f"/studies/{ids.study}"
+        wait_until(lambda: ids.study in trial.orthanc.RestApiGet("/studies").decode(), "the index goes on")
+        wait_until(lambda: '"IsStable": true' in trial.orthanc.RestApiGet(path).decode(), "it is stable")
+    assert time.monotonic() - begun < 50, "the end waits for the callback"
+    trial.script.GO.set()
+
+
+def test_a_file_that_is_no_dicom_is_passed_over(
+    data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = new_study_uid()
+    with running(data_dir, database) as trial:
+        trial.begin()
+        folder = trial.archive.data_dir / "archive" / study / f"{study}.1"
+        folder.mkdir(parents=True)
+        (folder / "1.2.3.dcm").write_bytes(b"no DICOM")
+        ids = trial.receive(make_instance(study))
+        wait_until(lambda: trial.told(ChangeType.NEW_STUDY, ids.study), "the other one is told of")
+        assert len(trial.told(ChangeType.NEW_INSTANCE)) == 1
+    assert f"plugins do not see an instance of study {study}" in caplog.text
+
+
+def test_the_node_is_told_what_a_plugin_stores(data_dir: Path, database: Database) -> None:
+    kept: list[tuple[str, Peer]] = []
+    instance = make_instance(new_study_uid())
+    other = make_instance(instance.StudyInstanceUID)
+    other.SOPInstanceUID = instance.SOPInstanceUID
+    with running(data_dir, database) as trial:
+        trial.plugin.on_kept(lambda study, sender: kept.append((study, sender)))
+        trial.begin()
+        post = trial.orthanc.RestApiPost
+        answers = [post("/instances", encoded(each)).decode() for each in (instance, instance, other)]
+        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE), "it is told of")
+        file = trial.orthanc.GetDicomForInstance(ids_of(instance).instance)
+    assert [("AlreadyStored" in each, '"Success"' in each) for each in answers] == [(False, True), *[(True, False)] * 2]
+    assert kept == [(instance.StudyInstanceUID, Peer("", "plugin"))]
+    assert trial.script.STORED[0][1:3] == (InstanceOrigin.PLUGIN, "")
+    assert file == encoded(instance), "the first one stays"
+
+
+def test_a_full_disk_is_said_by_its_code(data_dir: Path, database: Database) -> None:
+    with running(data_dir, database) as trial:
+        trial.begin()
+        trial.archive._minimum_free_bytes = 1 << 62
+        with pytest.raises(trial.orthanc.OrthancException) as caught:
+            trial.orthanc.RestApiPost("/instances", encoded(make_instance(new_study_uid())))
+    assert caught.value.args[0] == trial.orthanc.ErrorCode.FULL_STORAGE
+
+
+def test_what_a_job_may_have_in_hand_is_not_deleted(data_dir: Path, database: Database) -> None:
+    instance = make_instance(new_study_uid())
+    study = str(instance.StudyInstanceUID)
+    with running(data_dir, database) as trial:
+        trial.begin()
+        ids = trial.receive(instance)
+        result = results_root(trial.archive.data_dir) / study / "a-result"
+        result.mkdir(parents=True)
+        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE), "it is told of")
+        for state, deleted in (("queued", False), ("running", False), ("segmented", True)):
+            with database.pool.connection() as connection:
+                connection.execute("DELETE FROM glionode_jobs WHERE study_instance_uid = %s", (study,))
+                connection.execute(
+                    "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
+                    "VALUES (%s, %s, '', '', %s)",
+                    (f"{study}-key", study, state),
+                )
+            if not deleted:
+                with pytest.raises(trial.orthanc.OrthancException) as caught:
+                    trial.orthanc.RestApiDelete(f"/studies/{ids.study}")
+                assert caught.value.args[0] == trial.orthanc.ErrorCode.BAD_SEQUENCE_OF_CALLS
+                assert len(trial.archive.files(study)) == 1
+        trial.orthanc.RestApiDelete(f"/studies/{ids.study}")
+        assert trial.archive.files(study) == ()
+        assert result.is_dir(), "the node's own results are the node's"
+        wait_until(lambda: trial.told(ChangeType.DELETED, ids.study), "the plugin is told of it")
+    with database.pool.connection() as connection:
+        connection.execute("DELETE FROM glionode_jobs WHERE study_instance_uid = %s", (study,))
+
+
+def test_changes_are_numbered_as_they_are_told(data_dir: Path, database: Database) -> None:
+    """Whoever reads on from the last number misses none, however many write at once."""
+    with running(data_dir, database) as trial:
+        trial.begin()
+        contents = [encoded(make_instance(new_study_uid())) for _ in range(12)]
+        threads = [
+            threading.Thread(target=trial.orthanc.RestApiPost, args=("/instances", content)) for content in contents
+        ]
+        for thread in threads:
+            thread.start()
+        seen: list[int] = []
+        store = trial.plugin._host.store
+
+        def all_read() -> bool:
+            written = not any(thread.is_alive() for thread in threads)
+            seen.extend(each.seq for each in store.changes(seen[-1] if seen else 0, 5).entries)
+            return written and store.last_change().last == seen[-1]
+
+        wait_until(all_read, "all changes are read")
+    assert len(seen) == 12 * 3 + 1, "instance, series and study of each, and one patient"
+    assert seen == list(range(1, len(seen) + 1))
