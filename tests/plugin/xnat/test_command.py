@@ -23,6 +23,7 @@ INPUT_TYPES = {
     *("Assessor", "Resource", "Config"),
 }
 OUTPUT_TYPES = {"Resource", "Assessor", "Scan"}
+MULTIPLE_DELIMITERS = {"quoted-space", "space", "comma", "flag"}
 Json = dict[str, Any]
 
 
@@ -52,9 +53,6 @@ def _of_command(command: Json) -> Iterator[str]:
         yield "the image has no tag"
     if command.get("type") != "docker":
         yield "the type is not docker"
-    for mount in command["mounts"]:
-        if blank(mount.get("name")) or blank(mount.get("path")):
-            yield "a mount lacks name or path"
     mounts = {mount.get("name") for mount in command["mounts"]}
     for things in (command["mounts"], command["inputs"], command["outputs"], command["xnat"]):
         yield from twice(things)
@@ -62,9 +60,21 @@ def _of_command(command: Json) -> Iterator[str]:
     for each in command["inputs"]:
         if each.get("select-values") or each.get("type") in ("select-one", "select-many"):
             yield f"input {each['name']} is a choice, which a wrapper cannot fill"
+        if each.get("multiple-delimiter", "space") not in MULTIPLE_DELIMITERS:
+            yield f"input {each['name']} is joined by an unknown delimiter"
     for output in command["outputs"]:
         if output.get("mount") not in mounts:
             yield f"output {output['name']} is on an unknown mount"
+    yield from _of_surroundings(command)
+
+
+def _of_surroundings(command: Json) -> Iterator[str]:
+    for mount in command["mounts"]:
+        if blank(mount.get("name")) or blank(mount.get("path")):
+            yield "a mount lacks name or path"
+    for limit in command.get("ulimits", {}).values():
+        if not limit or limit.count(":") > 1:
+            yield f"ulimit {limit!r} is neither a limit nor soft:hard"
 
 
 def _of_wrapper(wrapper: Json, command: Json) -> Iterator[str]:
@@ -93,6 +103,10 @@ def _of_wrapper(wrapper: Json, command: Json) -> Iterator[str]:
     for each in derived:
         if each.get("derived-from-wrapper-input") not in known or each["derived-from-wrapper-input"] == each["name"]:
             yield f"input {each['name']} is derived from nothing known before it"
+        if each.get("multiple") and (
+            each.get("provides-files-for-command-mount") or not each.get("provides-value-for-command-input")
+        ):
+            yield f"input {each['name']} has several values, which only an input of the command can take"
         known.add(each["name"])
     yield from _of_handlers(wrapper, command, known)
 
@@ -131,6 +145,11 @@ BREAKS: dict[str, Callable[[Json], Any]] = {
     "odd characters": lambda command: command["inputs"][0].update(name="SESSION ID"),
     "not unique": lambda command: command["outputs"].append(command["outputs"][0]),
     "a choice": lambda command: command["inputs"][0].update({"select-values": ["a"]}),
+    "unknown delimiter": lambda command: command["inputs"][0].update({"multiple-delimiter": ";"}),
+    "neither a limit": lambda command: command.update(ulimits={"memlock": "1:2:3"}),
+    "several values": lambda command: command["xnat"][0]["derived-inputs"][0].update(
+        {"multiple": True, "provides-files-for-command-mount": "in"}
+    ),
     "unknown mount": lambda command: command["outputs"][0].update(mount="nowhere"),
     "lacks name or description": lambda command: command["xnat"][0].update(description=None),
     "one external input": lambda command: command["xnat"][0]["external-inputs"].clear(),
