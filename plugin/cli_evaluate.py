@@ -70,20 +70,21 @@ def evaluate(
     if dataset is None:
         _on_synthetic_heads(find_model(model), heads, seed0, threads)
     else:
-        _on_dataset(find_model(model), dataset, split, groups, out, worst, seed, chosen_device(device, threads))
+        refuse_without_training_extra()
+        chosen = chosen_split(split)
+        _on_dataset(find_model(model), dataset, chosen, groups, out, worst, seed, chosen_device(device, threads))
 
 
 def _on_dataset(
     package: "ModelPackage",
     folder: Path,
-    split: str,
+    split: "Split | None",
     groups: Path | None,
     out: Path | None,
     worst: int,
     seed: int,
     device: "torch.device",
 ) -> None:
-    refuse_without_training_extra()
     from models.package import PackageBroken
     from models.training.dataset.case import read_dataset
     from models.training.evaluation.groups import groupings_of, read_groups
@@ -104,7 +105,7 @@ def _on_dataset(
         dataset = read_dataset(folder)
         if groups:  # a wrong file is told of now, and not after an hour
             read_groups(groups, [case.case_id for case in dataset.cases])
-        measured = measure_dataset(package, dataset, chosen_split(split), device, see)
+        measured = measure_dataset(package, dataset, split, device, see)
         for each in measured.left_out:
             _say_left_out(each)
         evaluation = summarise(measured, groupings_of(measured.cases, groups), seed)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from plugin.terminal import FAILED, complain, refuse
+from plugin.cli_evaluate import evaluate, this_command
+from plugin.terminal import complain, refuse
 
 if TYPE_CHECKING:
-    from models.package import ModelPackage
-    from models.training.evaluate import HeadScore
     from models.training.learner import PretrainSettings
     from models.training.pretrain import Progress as Trained
 
@@ -92,84 +90,13 @@ def pretrain(
         package = train(
             describe_package(out, name, version, settings),
             settings,
-            command=_this_command(),
+            command=this_command(),
             work=work or Path("runs") / name,
             report=display.report,
             resume=resume,
         )
     print(f"Wrote model {package.name} {package.version} to {out} (weights sha256 {package.weights_sha256[:12]}...).")
     print(f"Measure it on heads that it never saw: glionode evaluate {shlex.quote(str(out))} --synthetic")
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a package, or the name of a bundled one.")],
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Measure on synthetic heads (at present the only source).")
-    ] = False,
-    heads: Annotated[int, typer.Option(min=1, help="How many heads; the variants take turns.")] = 20,
-    seed0: Annotated[int, typer.Option(help="Seed of the first head; at least 1000000, training stays below.")] = (
-        1_000_000
-    ),
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-) -> None:
-    """Measure a model on synthetic heads that no training saw, and write its MODEL_CARD.md and metrics.json.
-
-    Each head is scanned with thick slices and a little motion and goes through the node's own steps: align, normalise,
-    segment, restore. Dice is taken on the T1CE grid. A head takes about 20 s on 2 cores.
-
-    Example: glionode evaluate phantom-demo --synthetic --heads 20
-    """
-    if not synthetic:
-        raise refuse("Say what to measure on: at present only --synthetic.")
-    package = _find_model(model)
-    import torch
-
-    from models.package import PackageBroken
-    from models.training.card import write_results
-    from models.training.evaluate import evaluate as measure
-
-    torch.set_num_threads(threads)
-    try:
-        evaluation = measure(package, heads, seed0, _print_head)
-        write_results(evaluation, _this_command())
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except ValueError as exc:
-        raise refuse(f"These settings cannot be used: {exc}.") from exc
-    except OSError as exc:
-        raise refuse(f"{package.folder} cannot be written: {exc.strerror or exc}.", FAILED) from exc
-    for summary in evaluation.labels:
-        value = "-" if summary.mean_dice is None else f"{summary.mean_dice:.3f}"
-        print(f"{summary.label}: mean Dice {value} over {summary.heads} heads")
-    if evaluation.mean_dice is not None:
-        print(f"Mean of the labels: {evaluation.mean_dice:.3f}. Card and metrics are in {package.folder}.")
-
-
-def _find_model(model: str) -> "ModelPackage":
-    from models.package import PackageBroken, find_package, read_package
-
-    try:
-        return read_package(Path(model)) if Path(model).is_dir() else find_package(model, None)
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
-
-
-def _this_command() -> str:
-    """The command as it was given, absolute paths by their names: the card goes to others, whom they do not concern."""
-    return shlex.join(["glionode", *(_without_folder(argument) for argument in sys.argv[1:])])
-
-
-def _without_folder(argument: str) -> str:
-    option, equals, value = argument.rpartition("=")
-    return option + equals + Path(value).name if Path(value).is_absolute() else argument
-
-
-def _print_head(score: "HeadScore") -> None:
-    parts = []
-    for label in score.labels:
-        value = f"{label.dice:.2f}" if label.is_there else "-"
-        parts.append(f"{label.label} {value} ({label.found_ml:.1f} of {label.true_ml:.1f} ml)")
-    print(f"head {score.seed} ({score.variant.value}): {', '.join(parts)}", flush=True)
 
 
 class _TrainingDisplay:

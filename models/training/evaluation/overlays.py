@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from models.training.evaluation.over_dataset import CaseScore, Compared
@@ -62,9 +63,7 @@ def draw(compared: Compared) -> Overlay:
     return Overlay(compared.score, tuple(slices), stream.getvalue())
 
 
-def _worst_slice(
-    true: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], found: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> int:
+def _worst_slice(true: NDArray[np.bool_], found: NDArray[np.bool_]) -> int:
     wrong = np.count_nonzero(true ^ found, axis=(1, 2))
     if wrong.any():
         return int(wrong.argmax())

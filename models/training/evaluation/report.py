@@ -17,11 +17,11 @@ from models.training.statistics.spread import Spread
 CASES_FILE, NUMBERS_FILE, PAGE_FILE = "cases.csv", "evaluation.json", "report.html"
 
 _CONVENTIONS = (
-    "Masks are compared on the grid of the data set, after the node's own segmenting and restoring. No case is dropped: "
-    "where truth and found are both empty Dice is 1, HD95 0 mm and the lesion metrics 1; where one is empty Dice is 0 "
-    f"and HD95 {NOT_FOUND_MM:.2f} mm. Percent of volume is of the mean of both, from -200 to 200. Lesions are "
-    "connected voxels (26 neighbours) of 50 mm3 or more; a true one is detected and a found one confirmed where a tenth "
-    "of it lies in the other mask. Intervals are 95 % percentile bootstraps of the median over cases; tests are "
+    "Masks are compared on the grid of the data set, after the node's own segmenting and restoring. No case is "
+    "dropped: where truth and found are both empty Dice is 1, HD95 0 mm and the lesion metrics 1; where one is empty "
+    f"Dice is 0 and HD95 {NOT_FOUND_MM:.2f} mm. Percent of volume is of the mean of both, from -200 to 200. Lesions "
+    "are connected voxels (26 neighbours) of 50 mm3 or more; a true one is detected and a found one confirmed where a "
+    "tenth of it lies in the other mask. Intervals are 95 % percentile bootstraps of the median over cases; tests are "
     "two-sided Mann-Whitney U with Cliff's delta, corrected by Holm within each metric. Intervals and tests take cases "
     "as independent, also those of one patient."
 )

@@ -1,12 +1,13 @@
 """A small data set whose lesions a simple network finds."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from models.labels import LABELS, Role
@@ -53,11 +54,15 @@ def balls(where: tuple[Ball, ...]) -> np.ndarray:
 
 
 @pytest.fixture
-def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever package is loaded, its network is FindsHighAdc."""
+def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever package is loaded, its network is FindsHighAdc; on one thread, which is faster for so little."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for module in ("models.training.evaluation.over_dataset", "models.training.reader_study.items"):
         if importlib.util.find_spec(module) is not None:
             monkeypatch.setattr(f"{module}.load_network", lambda _: FindsHighAdc())
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
