@@ -1,0 +1,149 @@
+"""The labels in files that are no DICOM: 3D Slicer's .seg.nrrd, and label maps as NRRD or NIfTI."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from models.labels import LABELS, Role
+from models.training.dataset.annotation import Annotation, LabelNames
+from models.training.dataset.images import read_nifti
+from models.training.dataset.manifest import Drawn
+from models.training.dataset.writer import CaseRefused
+from pipeline.volume import Geometry
+
+SUFFIXES = (".seg.nrrd", ".nrrd", ".nii", ".nii.gz")
+_MOST_NUMBERS = 16
+"""A file with more different values is an image and no label map."""
+
+
+class Values(StrEnum):
+    """What the numbers of a label map are."""
+
+    NUMBERS = "numbers"
+    """Each voxel has the number of one label."""
+    BITS = "bits"
+    """Each voxel has the sum of 1, 2, 4 for the first, second and third label: `glionode phantom` writes these."""
+
+
+def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation, ...] | None:
+    """Every label in a file; None where the file is an image and no label map.
+
+    Raises CaseRefused where it is damaged, or nothing says which label is meant.
+    """
+    if path.name.lower().endswith(".seg.nrrd"):
+        return _read_slicer(path, names)
+    voxels, geometry = _read(path)
+    if not np.issubdtype(voxels.dtype, np.number):
+        return None
+    numbers = np.unique(voxels)
+    if len(numbers) > _MOST_NUMBERS or (numbers != np.rint(numbers)).any() or numbers.min() < 0:
+        return None
+    found = [int(number) for number in numbers if number > 0]
+    if values is Values.BITS:
+        if found and max(found) >= 2 ** len(LABELS):
+            raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
+        bits = voxels.astype(np.int64)
+        masks = {label.name: (bits >> place) & 1 > 0 for place, label in enumerate(LABELS)}
+        defined = names.in_file_name(path.name)
+        # truth_adc.nii.gz holds all labels, and of these the one that is defined on ADC is meant.
+        return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)
+    return _annotations(path, geometry, _by_number(path, voxels, found, names), names)
+
+
+def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelNames) -> dict[str, NDArray[np.bool_]]:
+    named = names.in_file_name(path.name)
+    if named is not None and len(found) <= 1 and (not found or found[0] in (1, 255)):
+        return {named: voxels > 0}  # a plain mask, and an empty one too
+    labels = {number: names.numbered(number) for number in found}
+    if unknown := [number for number, label in labels.items() if label is None]:
+        raise CaseRefused(
+            f"{path.name} holds {unknown[0]}, which is no label's number. Say what it means with "
+            f"--map {unknown[0]}=LABEL, or --values bits where numbers are sums of 1, 2 and 4."
+        )
+    if not labels:
+        raise CaseRefused(f"{path.name} is empty, and its name does not say of which label. Name it after the label.")
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for number, label in labels.items():
+        assert label is not None
+        masks[label] = masks.get(label, False) | (voxels == number)
+    return masks
+
+
+def _read_slicer(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
+    """Segments by Segment<n>_Name, _LabelValue and _Layer; layers are the components of the voxels."""
+    image = _itk(path)
+    layers = sitk.GetArrayFromImage(image)
+    if layers.ndim == 3:
+        layers = layers[..., None]
+    fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    masks: dict[str, NDArray[np.bool_]] = {}
+    segments = 0
+    while f"Segment{segments}_ID" in fields or f"Segment{segments}_Name" in fields:
+        prefix = f"Segment{segments}_"
+        segments += 1
+        name, identity = fields.get(f"{prefix}Name", ""), fields.get(f"{prefix}ID", "")
+        label = names.called(name, identity)
+        try:
+            layer, value = int(fields.get(f"{prefix}Layer", "0")), int(fields.get(f"{prefix}LabelValue", "1"))
+            mask = layers[..., layer] == value
+        except (ValueError, IndexError) as exc:
+            raise CaseRefused(f"{path.name} describes a segment that is not in it. Save it anew.") from exc
+        if label is not None:
+            masks[label] = masks.get(label, False) | mask
+    if not segments:
+        raise CaseRefused(f"{path.name} describes no segment. Save it from 3D Slicer as a segmentation.")
+    return _annotations(path, _geometry(image), masks, names)
+
+
+def _annotations(
+    path: Path, geometry: Geometry, masks: dict[str, NDArray[np.bool_]], names: LabelNames
+) -> tuple[Annotation, ...]:
+    words = path.name.upper().replace("-", "_").replace(".", "_").split("_")
+    hints = [role for role in Role if role in words]
+    return tuple(
+        Annotation(
+            label=label,
+            parts=((mask, geometry),),
+            drawn=Drawn.PERSON,
+            drawn_at="",
+            series_instance_uid="",
+            where=path.name,
+            hint=hints[0] if len(hints) == 1 else None,
+        )
+        for label, mask in sorted(masks.items())
+    )
+
+
+def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        try:
+            return read_nifti(path)
+        except OSError as exc:
+            raise CaseRefused(f"{exc}. Save it anew, or leave it out.") from exc
+    image = _itk(path)
+    voxels = sitk.GetArrayFromImage(image)
+    if voxels.ndim != 3:
+        raise CaseRefused(f"{path.name} has several values a voxel. Save it as a label map, or as .seg.nrrd.")
+    return voxels, _geometry(image)
+
+
+def _itk(path: Path) -> sitk.Image:
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as exc:
+        raise CaseRefused(f"{path.name} is no NRRD file that can be read. Save it anew, or leave it out.") from exc
+
+
+def _geometry(image: sitk.Image) -> Geometry:
+    """Where a SimpleITK image stands; its world is LPS as ours, its axes are (column, row, slice)."""
+    if image.GetDimension() != 3:
+        raise CaseRefused("A label map of other than three dimensions has no place. Save it as a volume.")
+    columns, rows, slices = image.GetSize()
+    affine = np.eye(4)
+    affine[:3, :3] = (np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing()))[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return Geometry.from_affine(affine, (slices, rows, columns), "")

@@ -1,0 +1,97 @@
+"""Which annotations belong to which study: a SEG by what it refers to, a file by where it lies. Reads no voxels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.training.dataset.file_annotations import SUFFIXES
+from models.training.dataset.seg_annotations import SEG_CLASSES, referenced_series
+from models.training.dataset.writer import LeftOut
+from pipeline.study import Scan, Study
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedStudy:
+    """A study with the objects and files in which something of it may be drawn."""
+
+    study: Study
+    """Without its SEG."""
+    segs: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+
+def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, ...], tuple[LeftOut, ...]]:
+    """The studies with MR images under `folder`, with their annotations, and files of which nothing says whose.
+
+    A file belongs to the study whose images lie nearest: beside it, or under the nearest of the folders that it is in.
+    """
+    of_series = {
+        series.series_instance_uid: study.study_instance_uid
+        for study in found.studies
+        for series in study.series
+        if series.modality == "MR"
+    }
+    segs: dict[str, list[Path]] = {}
+    for study in found.studies:
+        for path in _seg_paths(study):
+            referred = {of_series[uid] for uid in referenced_series(path) if uid in of_series}
+            owner = referred.pop() if len(referred) == 1 else study.study_instance_uid
+            segs.setdefault(owner, []).append(path)
+    holders = _holders(folder, found.studies)
+    files: dict[str, list[Path]] = {}
+    lost: list[LeftOut] = []
+    for path in sorted(each for each in folder.rglob("*") if each.name.lower().endswith(SUFFIXES) and each.is_file()):
+        owners = _nearest(path, folder, holders)
+        named = [uid for uid in owners if uid in path.name]
+        if len(owners) == 1 or len(named) == 1:
+            files.setdefault((named or list(owners))[0], []).append(path)
+        else:
+            reason = f"It lies as near to {len(owners)} studies. Put it into the folder of its study."
+            lost.append(LeftOut(str(path.relative_to(folder)), reason))
+    studies = tuple(
+        AnnotatedStudy(
+            Study(study.study_instance_uid, tuple(series for series in study.series if not _is_seg(series.modality))),
+            tuple(segs.get(study.study_instance_uid, ())),
+            tuple(files.get(study.study_instance_uid, ())),
+        )
+        for study in found.studies
+        if any(series.modality == "MR" for series in study.series)
+    )
+    return studies, tuple(lost)
+
+
+def _is_seg(modality: str) -> bool:
+    return modality == "SEG"
+
+
+def _seg_paths(study: Study) -> list[Path]:
+    return [
+        instance.path
+        for series in study.series
+        for instance in series.instances
+        if instance.sop_class_uid in SEG_CLASSES
+    ]
+
+
+def _holders(folder: Path, studies: Iterable[Study]) -> dict[Path, set[str]]:
+    """For each folder the studies whose MR images lie in it, or in a folder of it."""
+    holders: dict[Path, set[str]] = {}
+    for study in studies:
+        places = {
+            instance.path.parent for series in study.series if series.modality == "MR" for instance in series.instances
+        }
+        for place in places:
+            for above in (place, *place.parents):
+                holders.setdefault(above, set()).add(study.study_instance_uid)
+                if above == folder:
+                    break
+    return holders
+
+
+def _nearest(path: Path, folder: Path, holders: Mapping[Path, set[str]]) -> set[str]:
+    for above in path.parents:
+        if above in holders:
+            return holders[above]
+        if above == folder:
+            break
+    return set()
