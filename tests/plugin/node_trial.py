@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from plugin.cli import app
 from plugin.listener import Address
 from plugin.node import serve
+from plugin.orthanc_api.script import PluginFiles
 from plugin.settings import Settings
 from plugin.status import Status, read_status
 
@@ -106,6 +107,7 @@ class NodeInThread:
     stop: threading.Event = field(default_factory=threading.Event)
     failure: BaseException | None = None
     thread: threading.Thread | None = None
+    plugin: PluginFiles | None = None
 
     def start(self) -> "NodeInThread":
         """Start it and wait until it listens."""
@@ -117,7 +119,7 @@ class NodeInThread:
 
         def run() -> None:
             try:
-                serve(self.settings, partial(make_stand_in, self.orders), self.stop, on_ready)
+                serve(self.settings, partial(make_stand_in, self.orders), self.stop, on_ready, self.plugin)
             except BaseException as exc:  # noqa: BLE001 - raised again in the test's own thread
                 self.failure = exc
                 ready.set()
