@@ -1,0 +1,136 @@
+"""Loading a script that was written for Orthanc, and the configuration that it sees."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from plugin_trial import clear, running
+
+from pipeline.errors import SettingsWrong
+from plugin.database import Database
+from plugin.orthanc_api.script import loaded_script, read_configuration
+from plugin.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(database: Database) -> Iterator[None]:
+    clear(database)
+    yield
+    clear(database)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import orthanc\nx = (\n", "SyntaxError at line 2"),
+        ("import orthanc\n\northanc.NoSuchFunction()\n", "AttributeError at line 3"),
+        (
+            "import no_such_module_anywhere\n",
+            "ModuleNotFoundError at line 1 (No module named 'no_such_module_anywhere')",
+        ),
+        (None, "is no Python file that can be read"),
+    ],
+)
+def test_a_script_that_cannot_be_loaded_is_said_with_its_line(tmp_path: Path, text: str | None, said: str) -> None:
+    script = tmp_path / "script.py"
+    if text is not None:
+        script.write_text(text)
+    path = list(sys.path)
+    with pytest.raises(SettingsWrong) as caught, loaded_script(script, ModuleType("orthanc")):
+        pass
+    assert said in str(caught.value)
+    assert str(script) in str(caught.value)
+    assert "orthanc" not in sys.modules
+    assert sys.path == path
+
+
+def test_modules_beside_a_script_can_be_imported_and_take_no_other_ones_place(tmp_path: Path) -> None:
+    (tmp_path / "beside_the_script.py").write_text("ANSWER = 42\n")
+    (tmp_path / "json.py").write_text("raise RuntimeError('not this one')\n")
+    (tmp_path / "plugin.py").write_text("raise RuntimeError('not this one')\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, orthanc, beside_the_script, plugin.settings\northanc.answer = beside_the_script.ANSWER\n"
+    )
+    module = ModuleType("orthanc")
+    with loaded_script(script, module):
+        assert module.answer == 42
+        with pytest.raises(SettingsWrong, match="only one plugin"), loaded_script(script, ModuleType("orthanc")):
+            pass
+        assert sys.modules["orthanc"] is module
+    del sys.modules["beside_the_script"]
+
+
+def test_orthancs_comments_are_read_over_and_the_nodes_own_settings_stand(tmp_path: Path) -> None:
+    path = tmp_path / "orthanc.json"
+    path.write_text(
+        """// Orthanc's
+        { "Name": "a // b", /* two
+        lines */ "DicomAet": "OTHER", "Mine": {"Url": "http://127.0.0.1/*", "Quoted": "\\\\" /* x */}, // the end
+        "Last": "\\"//\\"" }
+        """
+    )
+    settings = Settings(listener={"port": 4242}, study={"stable_after_s": 7}, http={"port": 8042})
+    assert read_configuration(path, settings) == {
+        "Name": "a // b",
+        "Mine": {"Url": "http://127.0.0.1/*", "Quoted": "\\"},
+        "Last": '"//"',
+        "DicomAet": "GLIONODE",
+        "DicomPort": 4242,
+        "HttpPort": 8042,
+        "StableAge": 7.0,
+    }
+    assert read_configuration(None, settings)["Name"] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is no JSON: "), ("[1]", "is no JSON object"), (None, "cannot be read (No such file")]
+)
+def test_a_configuration_that_is_none_is_said(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "orthanc.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SettingsWrong) as caught:
+        read_configuration(path, Settings())
+    assert said in str(caught.value)
+
+
+def test_the_database_is_not_there_while_a_script_is_loaded(data_dir: Path, database: Database) -> None:
+    script = """
+import json
+import orthanc
+
+NAME = json.loads(orthanc.GetConfiguration())["DicomAet"]
+FAILURES = []
+for call in (orthanc.RestApiGet, orthanc.LookupPatient, orthanc.GetDicomForInstance):
+    try:
+        call("/patients")
+    except orthanc.OrthancException as exc:
+        FAILURES.append(exc.args)
+"""
+    with running(data_dir, database, script) as trial:
+        assert trial.script.NAME == "GLIONODE"
+        assert trial.script.FAILURES == [(2038, "Plugin trying to call the database during its initialization")] * 3
+
+
+def test_what_is_not_here_says_so(data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    with running(data_dir, database, "import orthanc\n") as trial:
+        with pytest.raises(trial.orthanc.OrthancException) as caught:
+            trial.orthanc.RegisterFindCallback(lambda *_: None)
+        assert caught.value.args == (2, "Not implemented yet")
+        trial.orthanc.LogWarning("said by the plugin")
+    assert "orthanc.RegisterFindCallback, which the embedded node does not have" in caplog.text
+    assert "said by the plugin" in caplog.text
+
+
+def test_properties_and_metadata_outlive_the_plugin(data_dir: Path, database: Database) -> None:
+    with running(data_dir, database, "import orthanc\n") as trial:
+        trial.orthanc.SetGlobalProperty(1024, "kept")
+        trial.orthanc.SetGlobalProperty(1024, json.dumps({"kept": "longer"}))
+    with running(data_dir, database, "import orthanc\n") as trial:
+        assert json.loads(trial.orthanc.GetGlobalProperty(1024, "")) == {"kept": "longer"}
+        with pytest.raises(trial.orthanc.OrthancException):
+            trial.orthanc.SetGlobalProperty(1023, "the host's own")

@@ -1,0 +1,124 @@
+"""A whole node with a plugin: who reaches its routes, what the network brings, and glionode's own plugin in it."""
+
+import http.client
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, run, send, wait_until
+from plugin_trial import ids_of
+
+from pipeline.errors import SettingsWrong
+from plugin.node_lock import running_node
+from plugin.orthanc_api.script import PluginFiles
+
+ROOT = Path(__file__).parents[3]
+TOKEN = "a-token-of-the-tests-alone"
+SCRIPT = """
+import json
+import orthanc
+
+SEEN = []
+
+
+def on_stored(dicom, instance):
+    SEEN.append((dicom.GetInstanceRemoteAet(), instance))
+    orthanc.SetMetricsValue("instances", len(SEEN), orthanc.MetricsType.DEFAULT)
+
+
+def seen(output, uri, **request):
+    output.AnswerBuffer(json.dumps(SEEN), "application/json")
+
+
+def large(output, uri, **request):
+    output.AnswerBuffer(str(len(request["body"])), "text/plain")
+
+
+orthanc.RegisterOnStoredInstanceCallback(on_stored)
+orthanc.RegisterRestCallback("/trial/seen", seen)
+orthanc.RegisterRestCallback("/trial/size", large)
+orthanc.RegisterIncomingHttpRequestFilter(lambda uri, **request: request["headers"].get("x-who") != "nobody")
+"""
+MakeNode = Callable[..., NodeInThread]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def ask(
+    node: NodeInThread, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, Any]:
+    """Status and body of an answer."""
+    found = running_node(node.settings.data_dir)
+    assert found is not None
+    connection = http.client.HTTPConnection(found.http_url.removeprefix("http://"), timeout=30)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    content = answer.read().decode()
+    connection.close()
+    return answer.status, content
+
+
+def test_a_node_runs_a_plugin(
+    make_node: MakeNode, script: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    node = make_node(http={"enabled": True, "port": 0, "token_file": str(tmp_path / "token")})
+    node.plugin = PluginFiles(script)
+    node.start()
+    shown = {"Authorization": f"Bearer {TOKEN}"}
+    instance = make_instance(new_study_uid())
+    assert send(node.port, instance) == [0x0000]
+    expected = json.dumps([["SCANNER", ids_of(instance).instance]])
+    wait_until(lambda: ask(node, "/trial/seen", **shown) == (200, expected), "the plugin is told who sent it")
+    assert "glionode_plugin_instances 1.0" in ask(node, "/metrics")[1]
+    wait_until(lambda: ask(node, "/health")[0] == 200, "it is well")
+    assert ask(node, "/trial/size", "POST", bytes(3 << 20), **shown) == (200, str(3 << 20))
+    assert ask(node, "/trial/seen", x_who="nobody", **shown)[0] == 403
+    assert ask(node, "/patients", **shown)[0] == 404, "Orthanc's own API is the plugin's alone"
+    for path in ("/trial/seen", "/trial/nonsense", "/patients"):
+        assert [ask(node, path)[0], ask(node, path, Authorization="Bearer wrong")[0]] == [401, 401]
+    node.end()
+    assert MARKER not in caplog.text
+
+
+def test_beyond_loopback_its_routes_ask_for_a_token(make_node: MakeNode, script: Path) -> None:
+    node = make_node(http={"enabled": True, "port": 0, "host": "0.0.0.0", "insecure": True})
+    node.plugin = PluginFiles(script)
+    with pytest.raises(SettingsWrong, match="only to a token"):
+        node.start()
+
+
+def test_glionodes_own_plugin_runs_in_it(make_node: MakeNode, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It names studies to a node over HTTP, here to one that is not there: it is away, and nothing is hurt."""
+    (tmp_path / "token").write_text(TOKEN)
+    configuration = tmp_path / "orthanc.json"
+    section = {"Url": "http://127.0.0.1:1", "TokenFile": str(tmp_path / "token"), "TimeoutSeconds": 1}
+    configuration.write_text(json.dumps({"GlioNode": section}))
+    node = make_node(http={"enabled": True, "port": 0})
+    node.plugin = PluginFiles(ROOT / "orthanc-config" / "load_plugin.py", configuration)
+    node.start()
+    assert send(node.port, make_instance(new_study_uid())) == [0x0000]
+
+    def status() -> dict[str, Any]:
+        return dict(json.loads(ask(node, "/glionode/status")[1]))
+
+    wait_until(lambda: status()["waiting"] == 1, "the stable study waits")
+    assert status()["node"] == "away"
+    assert ask(node, "/glionode/studies/nonsense")[0] == 404
+    wait_until(lambda: node.jobs_are(not_eligible=1), "the node itself goes on")
+    node.end()
+    assert "callback raised" not in caplog.text
+
+
+def test_the_command_line_refuses_what_cannot_be(tmp_path: Path) -> None:
+    config = tmp_path / "glionode.toml"
+    config.write_text("")
+    status, said = run(config, "serve", "--plugin-config", str(tmp_path / "orthanc.json"))
+    assert (status, "--plugin" in said) == (64, True)
