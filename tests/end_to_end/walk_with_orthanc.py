@@ -4,7 +4,7 @@ By hand, on a machine that does nothing else: walk_with_orthanc.py WORK_FOLDER [
 [--nice N]. With the folder of a study (`dicom` of what `glionode phantom` writes), copies of it go through the bundled
 model; without one, small studies through a stand-in. `--nice` is for the node.
 
-    idle          Orthanc with the plugin, the node beside it, nothing to do
+    idle          Orthanc with the plugin, the node beside it, nothing to do; before the studies and after them
     alone         Orthanc without plugin and node, while the studies come: what receiving costs in any case
     receiving     Orthanc with plugin and node, while the studies come
     segmenting    from then on until the last result is in Orthanc
@@ -45,6 +45,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self.found: dict[str, list[float]] = {}
+        self.loads: dict[str, float] = {}
+        """Of the machine over the last minute, as each phase ended: more than a phase itself makes is others'."""
         self._phase = ""
         self._stop = threading.Event()
         self._user = b64encode(f"glionode:{PASSWORD}".encode()).decode()
@@ -77,6 +79,7 @@ class Latencies:
             if answer.status != 200:
                 raise RuntimeError(f"/system answers HTTP {answer.status}")
             self.found.setdefault(phase, []).append(1000 * (time.perf_counter() - began))
+            self.loads[phase] = os.getloadavg()[0]
 
 
 def main(
@@ -109,11 +112,13 @@ def main(
                 began = time.monotonic()
                 _send_at_once(storescu, folders)
                 latencies.next_phase("segmenting")
-                wait_for("all results", lambda: _all_marked(site, len(folders)), LIMIT_S)
+                wait_for("all results", lambda: _all_over(site, len(folders)), LIMIT_S)
                 seconds = time.monotonic() - began
+            with latencies.during("idle"):
+                time.sleep(IDLE_S)
             jobs = _jobs(site)
     print(f"{len(folders)} studies, {os.cpu_count()} cores, nice {nice}: {seconds:.0f} s until the last result; {jobs}")
-    _print(latencies.found)
+    _print(latencies.found, latencies.loads)
 
 
 def _studies(folder: Path, count: int, model: Path | None) -> list[Path]:
@@ -158,15 +163,15 @@ def _jobs(site: Site) -> dict[str, int] | None:
     return {state: count for state, count in found["jobs"].items() if count} if "jobs" in found else None
 
 
-def _all_marked(site: Site, count: int) -> bool | None:
-    """Whether all jobs are over and nothing is left to be sent."""
+def _all_over(site: Site, count: int) -> bool | None:
+    """Whether all jobs are over."""
     jobs = _jobs(site) or {}
     over = sum(number for state, number in jobs.items() if state not in ("queued", "running"))
     time.sleep(1.0)  # so that asking costs nothing beside what is measured
     return True if over >= count else None
 
 
-def _print(found: dict[str, list[float]]) -> None:
+def _print(found: dict[str, list[float]], loads: dict[str, float]) -> None:
     idle = statistics.median(found["idle"])
     measures: dict[str, Callable[[list[float]], float]] = {
         "median": statistics.median,
@@ -174,12 +179,16 @@ def _print(found: dict[str, list[float]]) -> None:
         "99 %": lambda values: statistics.quantiles(values, n=100)[-1],
         "max": max,
     }
-    print(f"{'/system, ms':<12}{'asked':>7}" + "".join(f"{name:>9}" for name in measures) + f"{'median / idle':>15}")
+    print(
+        f"{'/system, ms':<12}{'asked':>7}"
+        + "".join(f"{name:>9}" for name in measures)
+        + f"{'median / idle':>15}{'load':>7}"
+    )
     for phase in ("idle", "alone", "receiving", "segmenting"):
         values = found.get(phase, [])
         if len(values) > 1:
             numbers = "".join(f"{measure(values):9.2f}" for measure in measures.values())
-            print(f"{phase:<12}{len(values):>7}{numbers}{statistics.median(values) / idle:15.1f}")
+            print(f"{phase:<12}{len(values):>7}{numbers}{statistics.median(values) / idle:15.1f}{loads[phase]:7.1f}")
 
 
 if __name__ == "__main__":
