@@ -12,6 +12,7 @@ from plugin.orthanc_api import callbacks
 from plugin.orthanc_api.callbacks import Callbacks
 from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.output import Answer
+from plugin.orthanc_api.router import split_query
 
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
 _LARGEST_BODY = 512 << 20
@@ -34,7 +35,7 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
             f"/{path}",
             await _body(request),
             {name.lower(): value for name, value in request.headers.items()},
-            dict(request.query_params),
+            split_query(f"?{request.url.query}")[1],
             request.client.host if request.client is not None else "",
         )
         return await run_in_threadpool(_answer, registered, asked)

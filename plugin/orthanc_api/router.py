@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.errors import ErrorCode, failure
@@ -93,9 +92,10 @@ class OrthancRest:
 
 
 def split_query(uri: str) -> tuple[str, dict[str, str]]:
-    """The path, and the arguments behind it, each with the last of its values."""
+    """The path, and the arguments behind it, each with the last of its values. As in Orthanc, nothing is decoded."""
     path, _, query = uri.partition("?")
-    return path, dict(parse_qsl(query, keep_blank_values=True))
+    pairs = (part.partition("=") for part in query.split("&") if part)
+    return path, {name: value for name, _, value in pairs}
 
 
 def tidy(path: str) -> str:

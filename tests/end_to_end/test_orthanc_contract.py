@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_hosts import PYTHON_PLUGIN
 
 from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
 
 HERE = Path(__file__).parent
-PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 
 MOMENTS_AND_PLACES = ("Date", "LastUpdate", "ReceptionDate", "FileUuid", "DicomPort", "HttpPort", "GetInstanceMetadata")
 """Fields that differ between any two hosts."""
@@ -36,9 +36,9 @@ class Host:
 
 def installed(program: Callable[[str], str]) -> list[str]:
     """Orthanc, its Python plugin, storescp; skips where one is missing."""
-    if not PYTHON_PLUGIN.exists():
-        program("the-python-plugin-of-orthanc")
-    return [program("Orthanc"), str(PYTHON_PLUGIN), program("storescp")]
+    if not Path(PYTHON_PLUGIN).exists():
+        program("libOrthancPython.so")
+    return [program("Orthanc"), PYTHON_PLUGIN, program("storescp")]
 
 
 def walk(name: str, *arguments: str) -> None:
