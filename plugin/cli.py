@@ -7,6 +7,7 @@ import typer
 
 from plugin.cli_check import check
 from plugin.cli_classify import classify, inspect
+from plugin.cli_dataset import dataset_app
 from plugin.cli_explain import explain
 from plugin.cli_jobs import add_job_commands
 from plugin.cli_models import models_app
@@ -61,6 +62,7 @@ add_part_commands(app)
 add_job_commands(app)
 add_order_commands(app)
 app.add_typer(models_app, name="models")
+app.add_typer(dataset_app, name="dataset")
 add_training_commands(app)
 
 

@@ -73,6 +73,10 @@ class Case:
 
     def masks(self, labels: tuple[str, ...]) -> NDArray[np.bool_]:
         """(labels, slices, rows, columns) on the grid of the channels; the labels may overlap. Raises DatasetBroken."""
+        return self.placed_masks(labels)[0]
+
+    def placed_masks(self, labels: tuple[str, ...]) -> tuple[NDArray[np.bool_], Geometry]:
+        """The same, and where their files say that they stand. Raises DatasetBroken."""
         for label in labels:
             if label not in self.labels:
                 names = ", ".join(self.labels)
@@ -84,7 +88,7 @@ class Case:
                 raise DatasetBroken(
                     f"Case {self.case_id}: {label_file(label)} holds other values than 0 and 1. Make the data set anew."
                 )
-        return np.stack([voxels.astype(bool) for voxels, _ in read])
+        return np.stack([voxels.astype(bool) for voxels, _ in read]), read[0][1]
 
     @property
     def geometry(self) -> Geometry:
