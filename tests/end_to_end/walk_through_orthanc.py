@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from orthanc_site import HTTP, METADATA, SECOND_HTTP, Site, ended, send
 from peers import private_network, wait_for
 
-LIMIT_S = 60
+LIMIT_S = 90
 QUICK = {"StableAge": 1}
 SLOW = {"StableAge": 3600}
 
