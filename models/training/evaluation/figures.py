@@ -27,7 +27,7 @@ def box_plot(cases: Sequence[CaseScore], labels: Sequence[str], metric: Metric, 
             chosen = [case for case in cases if grouping is None or grouping.of_case.get(case.case_id) == group]
             values = [metric.of(score) for case in chosen for score in case.labels if score.label == label]
             place += 1
-            names.append("\n".join(filter(None, (title_of(label), group, f"n = {len(values)}"))))
+            names.append("\n".join(filter(None, (title_of(label).replace(" ", "\n"), group, f"n = {len(values)}"))))
             if values:
                 _box(axes, place, values, _shade(label))
         place += 1 if grouping else 0

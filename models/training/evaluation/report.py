@@ -109,7 +109,8 @@ def _present_table(summaries: Sequence[LabelSummary]) -> str:
         for summary in summaries
     ]
     head = ("Label", "Cases with it", "Dice", "HD95 (mm)", "ml found where there is none")
-    return table(head, rows, "Cases whose truth holds the label, and what was found in the others: median [95 %] (IQR)")
+    caption = "Cases whose truth holds the label, and what was found in the others: median [95 % interval] (quartiles)"
+    return table(head, rows, caption)
 
 
 def _lesion_table(summaries: Sequence[LabelSummary]) -> str:
