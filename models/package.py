@@ -136,11 +136,12 @@ def read_package(folder: Path) -> ModelPackage:
         raise PackageBroken(f"{where}: {exc.args[0]} is missing.") from exc
     except (ValueError, TypeError) as exc:
         raise PackageBroken(f"{where}: {exc}.") from exc
-    _check_values(package, where)
+    check_package(package, where)
     return package
 
 
-def _check_values(package: ModelPackage, where: Path) -> None:
+def check_package(package: ModelPackage, where: Path) -> None:
+    """Raise PackageBroken where `package`, read from `where`, contradicts itself; weights are not looked at."""
     if not _NAME.fullmatch(package.name):
         raise PackageBroken(f"{where}: name must be small letters, digits, '.', '_' or '-', not {package.name!r}.")
     if len(set(package.channels)) != len(package.channels) or not package.channels:
@@ -209,7 +210,8 @@ def install_package(source: Path, installed: Path) -> ModelPackage:
     installed.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
     try:
-        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE):
+        figures = [path.name for path in source.glob("*.png") if path.is_file()]  # the card shows them
+        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE, *figures):
             shutil.copyfile(source / name, staging / name)
         retired = installed / f".{package.name}-retired"
         shutil.rmtree(retired, ignore_errors=True)

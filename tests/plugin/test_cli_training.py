@@ -28,7 +28,9 @@ def sentence(text: str) -> str:
 def test_pretrain_wants_to_know_on_what(tmp_path: Path) -> None:
     result = runner.invoke(app, ["pretrain", str(tmp_path / "out")])
     assert result.exit_code == WRONG_USAGE
-    assert sentence(result.stderr) == "Say what to train on: at present only --synthetic."
+    assert sentence(result.stderr) == "Say what to train on: a folder that `glionode dataset` made, or --synthetic."
+    result = runner.invoke(app, ["pretrain", "--synthetic", str(tmp_path / "out"), str(tmp_path / "data")])
+    assert result.exit_code == WRONG_USAGE
 
 
 def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from models.training.retraining.learner import CaseTraining, TrainingStopped
 
-LAST, BEST, CURVE = "last.ckpt", "best.ckpt", "epochs.csv"
+LAST, CURVE = "last.ckpt", "epochs.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +90,19 @@ class KeepCheckpoints(Callback):  # type: ignore[misc]
         self._every = every
         self._patience = patience
         self.curve = Curve()
+        self.best_weights: dict[str, Tensor] = {}
+        """Of the network after the curve's best epoch, on the CPU."""
         self.interrupted = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The curve, in plain values."""
-        return {"curve": [(row.epoch, row.loss, list(row.validation_dice)) for row in self.curve.epochs]}
+        """The curve in plain values, and the best weights: one file holds all that belongs together."""
+        rows = [(row.epoch, row.loss, list(row.validation_dice)) for row in self.curve.epochs]
+        return {"curve": rows, "best_weights": self.best_weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a curve."""
+        """Go on with them."""
         self.curve = Curve(tuple(Epoch(epoch, loss, tuple(values)) for epoch, loss, values in state_dict["curve"]))
+        self.best_weights = state_dict["best_weights"]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Inside an epoch, every so many steps and before an interruption."""
@@ -115,13 +120,11 @@ class KeepCheckpoints(Callback):  # type: ignore[misc]
         assert isinstance(pl_module, CaseTraining)
         row = Epoch(trainer.current_epoch + 1, pl_module.mean_loss(), pl_module.validation_dice)
         self.curve = Curve((*self.curve.epochs, row))
+        if self.curve.best is row:
+            state = pl_module.network.state_dict()
+            self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
         if trainer.is_global_zero:
             write_whole(self._work / CURVE, curve_csv(self.curve, self._labels).encode())
-            if self.curve.best is row:
-                buffer = io.BytesIO()
-                state = {name: value.cpu() for name, value in pl_module.network.state_dict().items()}
-                torch.save({"epoch": row.epoch, "network": state}, buffer)
-                write_whole(self._work / BEST, buffer.getbuffer())
         trainer.save_checkpoint(self._work / LAST)
         if self.interrupted:
             raise Interrupted

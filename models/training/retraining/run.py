@@ -19,7 +19,7 @@ from torch import nn
 
 from models.network import NetworkSettings
 from models.training.quiet import without_advice
-from models.training.retraining.checkpoints import BEST, Curve, Epoch, Interrupted, KeepCheckpoints, WholeFiles
+from models.training.retraining.checkpoints import Curve, Epoch, Interrupted, KeepCheckpoints, WholeFiles
 from models.training.retraining.learner import Cases, CaseTraining, TrainingStopped
 from models.training.retraining.loader import steps_in_epoch
 from models.training.retraining.prepared import View
@@ -147,7 +147,7 @@ def train(
 ) -> Trained | None:
     """Train `network`, and leave it with the weights of the best epoch. None in all processes but the first.
 
-    `work` gets the checkpoints (`last.ckpt`, `best.ckpt`), the curve (`epochs.csv`) and the logs. `resume` is a
+    `work` gets the checkpoint (`last.ckpt`), the curve (`epochs.csv`) and the logs. `resume` is a
     checkpoint of the same plan. Ctrl-C ends the run after the step at hand. Raises SettingsContradict, TrainingStopped
     and what reading cases raises.
     """
@@ -176,9 +176,8 @@ def train(
             ) from exc
     if not trainer.is_global_zero:
         return None
-    if keep.curve.best is not None:
-        best = torch.load(work / BEST, map_location="cpu", weights_only=True)
-        network.cpu().load_state_dict(best["network"])
+    if keep.best_weights:
+        network.cpu().load_state_dict(keep.best_weights)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return Trained(keep.curve, complete, time.perf_counter() - started, peak)
 
