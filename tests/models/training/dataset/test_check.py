@@ -1,0 +1,162 @@
+"""Each thing that can be wrong with a data set is found by its name, and a sound one is called sound."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_cases import NAMES, ROLES, new_case
+
+from models.labels import Role
+from models.training.dataset.case import Dataset, read_dataset
+from models.training.dataset.check import Finding
+from models.training.dataset.check_page import check_and_report
+from models.training.dataset.images import read_nifti, write_nifti
+from models.training.dataset.manifest import Drawn
+from models.training.dataset.splits import Shares
+from models.training.dataset.writer import NewCase
+from pipeline.volume import Geometry
+
+Write = Callable[..., Path]
+LARGER = Geometry.axial((16, 20, 18), (1.0, 1.0, 1.0), (3.5, -7.25, 11.0), "")
+"""Large enough for a head with air around it."""
+
+
+def head_case(number: int, patient: str = "") -> NewCase:
+    """A head: bright within a ball, dark outside, with a lesion in it."""
+    case = new_case(number, patient, LARGER)
+    places = np.stack(np.meshgrid(*(np.arange(size) - (size - 1) / 2 for size in LARGER.shape), indexing="ij"))
+    inside = (places**2).sum(axis=0) < 49
+    t1ce = (case.channels[Role.T1CE] + 600) * inside
+    masks = {name: mask & inside for name, mask in case.masks.items()}
+    return replace(case, channels={**case.channels, Role.T1CE: t1ce.astype(np.float32)}, masks=masks)
+
+
+def found(dataset: Dataset) -> list[Finding]:
+    return [finding for finding in check_and_report(dataset) if "no case for" not in finding.sentence]
+
+
+def sentences(folder: Path) -> list[str]:
+    return [f"{'wrong' if each.wrong else 'notice'}: {each.sentence}" for each in found(read_dataset(folder))]
+
+
+def change(path: Path, edit: Callable[[np.ndarray], np.ndarray], move_mm: float = 0.0) -> None:
+    voxels, geometry = read_nifti(path)
+    x, y, z = geometry.origin_mm
+    write_nifti(edit(voxels.copy()), replace(geometry, origin_mm=(x + move_mm, y, z)), path)
+
+
+def test_a_sound_set_is_called_sound_and_shown(write_dataset: Write) -> None:
+    folder = write_dataset(*(head_case(number) for number in range(5)), shares=Shares(0.2, 0.2))
+    dataset = read_dataset(folder)
+    assert check_and_report(dataset) == ()
+    page = (folder / "check" / "index.html").read_text()
+    assert page.count("<img") == 5
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "the page fetches something"
+    assert all(case.case_id in page for case in dataset.cases)
+    written = json.loads((folder / "check" / "fingerprint.json").read_text())
+    assert (written["sound"], written["dataset"]) == (True, dataset.fingerprint)
+    assert written["cases"] == {case.case_id: case.entry.fingerprint for case in dataset.cases}
+    assert check_and_report(dataset) == (), "a second check finds the first one's page"
+
+
+def test_pictures_show_each_label_on_its_place(write_dataset: Write) -> None:
+    """The contour of a block of voxels in the rear left corner of the slice is painted there and nowhere else."""
+    case = head_case(1)
+    mask = np.zeros(LARGER.shape, bool)
+    mask[7:9, 12:16, 11:15] = True
+    empty = np.zeros(LARGER.shape, bool)
+    folder = write_dataset(replace(case, masks={NAMES[0]: mask, NAMES[1]: empty, NAMES[2]: empty}))
+    check_and_report(read_dataset(folder))
+    encoded = re.findall(r"base64,([^\"]+)", (folder / "check" / "index.html").read_text())[0]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")).astype(int)
+    red = (pixels[..., 0] > 150) & (pixels[..., 1] < 110)
+    third = pixels.shape[1] / len(ROLES)
+    rows, columns = np.nonzero(red)
+    assert len(rows) > 20
+    for panel in range(len(ROLES)):
+        here = (columns >= panel * third) & (columns < (panel + 1) * third)
+        across = (columns[here] - panel * third) / third * LARGER.shape[2]
+        down = rows[here] / pixels.shape[0] * LARGER.shape[1]
+        assert across.min() == pytest.approx(11, abs=0.6)
+        assert across.max() == pytest.approx(15, abs=0.6)
+        assert down.min() == pytest.approx(12, abs=0.6)
+        assert down.max() == pytest.approx(16, abs=0.6)
+
+
+def test_changed_voxels_and_places_are_found(write_dataset: Write) -> None:
+    folder = write_dataset(head_case(1))
+    case = read_dataset(folder).cases[0]
+
+    def broken(name: str, edit: Callable[[np.ndarray], np.ndarray], move_mm: float = 0.0) -> list[str]:
+        path = case.folder / name
+        whole = path.read_bytes()
+        change(path, edit, move_mm)
+        said = sentences(folder)
+        path.write_bytes(whole)
+        return said
+
+    def scaled(voxels: np.ndarray) -> np.ndarray:
+        return (voxels / 1000).astype(np.float32)
+
+    def infinite(voxels: np.ndarray) -> np.ndarray:
+        voxels[5, 5, 5] = np.inf
+        return voxels
+
+    assert any("ADC has a median of" in each and "wrong" in each for each in broken("channel-ADC.nii.gz", scaled))
+    assert any("FLAIR holds infinite" in each for each in broken("channel-FLAIR.nii.gz", infinite))
+    assert any("no value in 100 %" in each for each in broken("channel-FLAIR.nii.gz", lambda v: v * np.float32(np.nan)))
+    assert any("does not stand where" in each for each in broken("channel-FLAIR.nii.gz", lambda v: v, 0.5))
+    assert any("other values than 0 and 1" in each for each in broken(f"label-{NAMES[0]}.nii.gz", lambda v: v * 2))
+    (said,) = broken(f"label-{NAMES[0]}.nii.gz", lambda v: np.flip(v, 0))
+    assert said == "wrong: Its voxels are not those that dataset.json was written for. Copy or make it again."
+    for name in NAMES:
+        change(case.folder / f"label-{name}.nii.gz", lambda v: v, 0.5)
+    assert any("its labels do not stand where its channels do" in each for each in sentences(folder))
+
+
+def test_labels_that_a_person_should_look_at_are_told(write_dataset: Write) -> None:
+    case = head_case(1)
+    corner = np.zeros(LARGER.shape, bool)
+    corner[:3, :3, :3] = True
+    channels = {**case.channels, Role.FLAIR: np.where(case.masks[NAMES[2]], np.nan, case.channels[Role.FLAIR])}
+    masks = {NAMES[0]: corner, NAMES[1]: corner & False, NAMES[2]: case.masks[NAMES[2]]}
+    drawn = {NAMES[0]: Drawn.PERSON, NAMES[1]: Drawn.NOBODY, NAMES[2]: Drawn.NODE}
+    assert sentences(write_dataset(replace(case, channels=channels, masks=masks, drawn=drawn))) == [
+        "notice: 100 % of enhancing_tumour lies outside of the head. Is it another case's?",
+        "notice: adc_abnormality is empty, because nobody drew it.",
+        "notice: flair_hyperintensity is the node's own, and no person changed it.",
+        "notice: 100 % of flair_hyperintensity lies where FLAIR has no value.",
+    ]
+
+
+def test_patients_and_images_in_two_places_are_found(write_dataset: Write) -> None:
+    folder = write_dataset(*(head_case(number) for number in range(4)), shares=Shares(0.25))
+    written = json.loads((folder / "dataset.json").read_text())
+    one, other = written["splits"]["train"][0], written["splits"]["validation"][0]
+    written["cases"][one]["patient"] = written["cases"][other]["patient"]
+    (folder / "dataset.json").write_text(json.dumps(written))
+    (folder / "cases" / other / "channel-T1CE.nii.gz").write_bytes(
+        (folder / "cases" / one / "channel-T1CE.nii.gz").read_bytes()
+    )
+    (folder / "cases" / "stray").mkdir()
+    said = sentences(folder)
+    assert any(re.search(r"wrong: Patient \w+ is in train and validation", each) for each in said)
+    assert any("wrong: Its T1CE is that of case" in each for each in said)
+    assert any("wrong: dataset.json was changed by hand" in each for each in said)
+    assert any("notice: The folder cases/stray is no case" in each for each in said)
+
+
+def test_one_scan_that_was_processed_twice_is_suspected(write_dataset: Write) -> None:
+    case = head_case(1)
+    t1ce = case.channels[Role.T1CE]
+    again = (t1ce * 1.7 + np.random.default_rng(1).normal(0, 5, t1ce.shape)).astype(np.float32)
+    twin = replace(head_case(2), channels={**head_case(2).channels, Role.T1CE: again})
+    (said,) = sentences(write_dataset(case, twin, head_case(3)))
+    assert said.startswith("notice: Its T1CE is nearly that of case")
