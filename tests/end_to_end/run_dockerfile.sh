@@ -6,6 +6,7 @@
 #
 #   tests/end_to_end/run_dockerfile.sh                                   # the image for CPUs
 #   tests/end_to_end/run_dockerfile.sh --build-arg TORCH_INDEX=          # with the PyTorch of pip's own index
+#   tests/end_to_end/run_dockerfile.sh --compose                         # and orthanc-config/compose.yaml acted out with it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,4 +14,4 @@ cd "$(dirname "$0")/../.."
 command -v debootstrap >/dev/null || { echo "debootstrap is missing: apt-get install debootstrap" >&2; exit 64; }
 
 # A mount namespace of its own: what is mounted into the roots is gone when this ends, however it ends.
-exec unshare --mount --pid --fork --kill-child .venv/bin/python tests/end_to_end/walk_with_dockerfile.py "$@"
+exec unshare --mount --pid --mount-proc --fork --kill-child .venv/bin/python tests/end_to_end/walk_with_dockerfile.py "$@"

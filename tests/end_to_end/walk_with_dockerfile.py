@@ -70,23 +70,57 @@ def prepare(root: Path, binds: list[str]) -> None:
         (root / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", "-o", "ro", name, str(root / name.lstrip("/"))], check=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost node orthanc\n")
 
 
-def started(stage: Stage, command: list[str], **more: Any) -> subprocess.Popen[bytes]:
-    """A command in a stage's root, with nothing of this machine's environment but what reaches the packages."""
+def started(stage: Stage, command: list[str], within: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[bytes]:
+    """A command in a stage's root, with nothing of this machine's environment but what reaches the packages.
+
+    `within`: words of unshare or nsenter, for the namespaces that it runs in.
+    """
     passed = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_proxy")}
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **passed, **stage.build_arguments, **stage.environment}
     given = [f"{name}={value}" for name, value in environment.items()]
     inside = ["sh", "-c", 'cd "$0" && exec "$@"', stage.folder, *command]
     return subprocess.Popen(
-        ["chroot", f"--userspec={stage.user}", str(stage.root), "env", "-i", *given, *inside], **more
+        [*within, "chroot", f"--userspec={stage.user}", str(stage.root), "env", "-i", *given, *inside], **more
     )
 
 
+def as_first(stage: Stage) -> tuple[str, ...]:
+    """For `started`: process 1 of its own, as an engine starts it."""
+    return ("unshare", "--pid", "--fork", "--kill-child", "--mount", f"--mount-proc={stage.root}/proc")
+
+
+def first_of(process: subprocess.Popen[bytes]) -> int:
+    """The process ID out here of what was started `as_first`."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (first := children.read_text()):
+        if process.poll() is not None:
+            sys.exit(f"{process.args}: exit status {process.returncode}")
+        time.sleep(0.01)
+    return int(first)
+
+
+def beside(first: int) -> tuple[str, ...]:
+    """For `started`: in the namespaces of process 1, as an engine runs HEALTHCHECK."""
+    return ("nsenter", f"--target={first}", "--pid", "--mount", "--net")
+
+
 def run(stage: Stage, command: list[str]) -> None:
-    status = started(stage, command).wait()
+    status = started(stage, command, as_first(stage)).wait()
     if status:
         sys.exit(f"{command}: exit status {status}")
+
+
+def await_health(stage: Stage, process: subprocess.Popen[bytes]) -> None:
+    """Ask as HEALTHCHECK says, until it is satisfied."""
+    began, first = time.monotonic(), first_of(process)
+    while started(stage, stage.commands["HEALTHCHECK"], beside(first), stderr=subprocess.DEVNULL).wait():
+        if process.poll() is not None or time.monotonic() - began > READY_S:
+            sys.exit(f"{stage.root.name} did not become healthy.")
+        time.sleep(0.5)
+    say(f"{stage.root.name}: HEALTHCHECK passed after {time.monotonic() - began:.1f} s")
 
 
 def copy(stage: Stage, value: str, stages: dict[str, Stage]) -> None:
@@ -105,9 +139,9 @@ def copy(stage: Stage, value: str, stages: dict[str, Stage]) -> None:
             shutil.copy(found, place)
 
 
-def execute(options: argparse.Namespace, work: Path) -> Stage:
+def execute(dockerfile: Path, options: argparse.Namespace, work: Path) -> Stage:
     """Carry out every instruction; the last stage is given back. Prints what each adds."""
-    with (ROOT / "Dockerfile").open("rb") as file:
+    with dockerfile.open("rb") as file:
         lines = DockerfileParser(fileobj=file).structure
     chosen = dict(pair.split("=", 1) for pair in options.build_arg)
     stages: dict[str, Stage] = {}
@@ -115,7 +149,7 @@ def execute(options: argparse.Namespace, work: Path) -> Stage:
     for line in lines:
         word, value = line["instruction"], line["value"]
         if word == "FROM":
-            name = value.split()[-1]
+            name = value.split()[-1] if " AS " in value else dockerfile.stem
             stage = stages[name] = Stage(work / name)
             subprocess.run(["cp", "-a", str(work / "base"), str(stage.root)], check=True)
             prepare(stage.root, options.bind)
@@ -154,14 +188,9 @@ def demonstrate(stage: Stage) -> None:
     run(stage, ["mkdir", "-p", "/tmp/home"])
     run(stage, [*entry, "demo", "/tmp/demo"])
     run(stage, ["ls", "-l", "/tmp/demo"])
-    node = started(stage, [*entry, *stage.commands["CMD"]])
-    began = time.monotonic()
-    while started(stage, stage.commands["HEALTHCHECK"], stderr=subprocess.DEVNULL).wait():
-        if node.poll() is not None or time.monotonic() - began > READY_S:
-            sys.exit("The node did not become healthy.")
-        time.sleep(0.5)
-    say(f"HEALTHCHECK passed after {time.monotonic() - began:.1f} s")
-    node.send_signal(signal.SIGTERM)
+    node = started(stage, [*entry, *stage.commands["CMD"]], as_first(stage))
+    await_health(stage, node)
+    os.kill(first_of(node), signal.SIGTERM)
     say(f"SIGTERM: exit status {node.wait(timeout=60)}")
     stage.user = "12345:12345"
     run(stage, ["mkdir", "/tmp/xnat"])
@@ -178,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--bind", action="append", default=[], metavar="DIR", help="seen in the roots too, read-only")
+    parser.add_argument("--compose", action="store_true", help="and act out orthanc-config/compose.yaml")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/glionode-image"), help="for the roots, 8 GB")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -189,7 +219,12 @@ def main() -> None:
         subprocess.run(["debootstrap", "--variant=minbase", SUITE, str(options.work / "making")], check=True)
         clean(options.work / "making")
         (options.work / "making").rename(options.work / "base")
-    demonstrate(execute(options, options.work))
+    node = execute(ROOT / "Dockerfile", options, options.work)
+    demonstrate(node)
+    if options.compose:
+        from walk_with_compose import compose
+
+        compose(node, execute(ROOT / "orthanc-config/orthanc.Dockerfile", options, options.work), options.work)
 
 
 if __name__ == "__main__":
