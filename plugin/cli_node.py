@@ -48,13 +48,13 @@ def serve(
     it was after a crash. SIGTERM or Ctrl-C ends it in bounded time. The log goes to standard error; the line
     "listening as AE on HOST:PORT" says that it is ready.
     """
+    if plugin_config is not None and plugin is None:
+        raise refuse("--plugin-config is for a plugin; name it by --plugin.")
     from plugin.node import serve as serve_node
     from plugin.workshop import StudySegmenter
 
     settings = load_or_refuse(config)
     set_up_logging(logging.INFO, settings.logging.format)
-    if plugin_config is not None and plugin is None:
-        raise refuse("--plugin-config is for a plugin; name it by --plugin.")
     files = None
     if plugin is not None:
         from plugin.orthanc_api.script import PluginFiles

@@ -53,7 +53,7 @@ class PluginStore:
     def log(self, changes: Iterable[tuple[int, int, str]]) -> None:
         """Add changes: type, level, resource."""
         with self.pool.connection() as connection:
-            _log(connection, changes)
+            write_changes(connection, changes)
 
     def changes(self, since: int, limit: int) -> Changes:
         """So many changes after one; 0: all."""
@@ -96,7 +96,7 @@ class PluginStore:
     ) -> None:
         """An instance has come: log it, note how, and that what is above it is stable no more. One transaction."""
         with self.pool.connection() as connection:
-            _log(connection, changes)
+            write_changes(connection, changes)
             connection.execute(
                 "INSERT INTO glionode_plugin_seen VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
                 (instance, came.origin, came.sender.ae_title, came.sender.address),
@@ -106,7 +106,7 @@ class PluginStore:
     def now_stable(self, change: tuple[int, int, str]) -> None:
         """A resource is stable: log it, and note it. One transaction."""
         with self.pool.connection() as connection:
-            _log(connection, [change])
+            write_changes(connection, [change])
             connection.execute("INSERT INTO glionode_plugin_stable VALUES (%s) ON CONFLICT DO NOTHING", (change[2],))
 
     def forget(self, resources: Sequence[str]) -> None:
@@ -189,8 +189,11 @@ class PluginStore:
             )
 
 
-def _log(connection: Connection, changes: Iterable[tuple[int, int, str]]) -> None:
-    # Whoever asks for what came after a number must not miss a smaller one that is written later: one writer at a time.
+def write_changes(connection: Connection, changes: Iterable[tuple[int, int, str]]) -> None:
+    """Add changes in a transaction of the caller's, which keeps other writers waiting until its end.
+
+    Otherwise whoever asks for what came after a number would miss a smaller one that is committed later.
+    """
     connection.execute("LOCK TABLE glionode_plugin_changes IN EXCLUSIVE MODE")
     with connection.cursor() as cursor:
         cursor.executemany(

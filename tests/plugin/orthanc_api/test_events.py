@@ -1,7 +1,6 @@
 """What a plugin is told of: once, in order, over restarts, and whatever its callbacks do."""
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,26 +237,3 @@ def test_what_a_job_may_have_in_hand_is_not_deleted(data_dir: Path, database: Da
         wait_until(lambda: trial.told(ChangeType.DELETED, ids.study), "the plugin is told of it")
     with database.pool.connection() as connection:
         connection.execute("DELETE FROM glionode_jobs WHERE study_instance_uid = %s", (study,))
-
-
-def test_changes_are_numbered_as_they_are_told(data_dir: Path, database: Database) -> None:
-    """Whoever reads on from the last number misses none, however many write at once."""
-    with running(data_dir, database) as trial:
-        trial.begin()
-        contents = [encoded(make_instance(new_study_uid())) for _ in range(12)]
-        threads = [
-            threading.Thread(target=trial.orthanc.RestApiPost, args=("/instances", content)) for content in contents
-        ]
-        for thread in threads:
-            thread.start()
-        seen: list[int] = []
-        store = trial.plugin._host.store
-
-        def all_read() -> bool:
-            written = not any(thread.is_alive() for thread in threads)
-            seen.extend(each.seq for each in store.changes(seen[-1] if seen else 0, 5).entries)
-            return written and store.last_change().last == seen[-1]
-
-        wait_until(all_read, "all changes are read")
-    assert len(seen) == 12 * 3 + 1, "instance, series and study of each, and one patient"
-    assert seen == list(range(1, len(seen) + 1))

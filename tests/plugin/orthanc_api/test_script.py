@@ -47,14 +47,14 @@ def test_a_script_that_cannot_be_loaded_is_said_with_its_line(tmp_path: Path, te
     assert sys.path == path
 
 
-def test_modules_beside_a_script_can_be_imported_and_take_no_other_ones_place(tmp_path: Path) -> None:
+def test_modules_beside_a_script_can_be_imported_and_take_no_other_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "beside_the_script.py").write_text("ANSWER = 42\n")
-    (tmp_path / "json.py").write_text("raise RuntimeError('not this one')\n")
-    (tmp_path / "plugin.py").write_text("raise RuntimeError('not this one')\n")
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('not this one')\n")
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)  # of the standard library, and loaded now at the latest
     script = tmp_path / "script.py"
-    script.write_text(
-        "import json, orthanc, beside_the_script, plugin.settings\northanc.answer = beside_the_script.ANSWER\n"
-    )
+    script.write_text("import orthanc, beside_the_script, colorsys\northanc.answer = beside_the_script.ANSWER\n")
     module = ModuleType("orthanc")
     with loaded_script(script, module):
         assert module.answer == 42
