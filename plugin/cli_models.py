@@ -10,10 +10,12 @@ from rich.table import Table
 
 from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
 from pipeline.errors import GlionodeError
+from plugin.cli_import_monai import import_monai
 from plugin.cli_segment import ConfigOption
 from plugin.terminal import FAILED, refuse
 
 models_app = typer.Typer(no_args_is_help=True, help="List, show, verify and install model packages.")
+models_app.command("import-monai")(import_monai)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a package, see `glionode models list`.")]
 
 

@@ -10,6 +10,7 @@ FIGURE = "learning_curves.png"
 def draw_curves(curve: Curve, labels: tuple[str, ...], path: Path) -> None:
     """A PNG: the loss above, Dice on the validation cases below, the best epoch marked."""
     from matplotlib.figure import Figure  # not pyplot, which would look for a display
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [row.epoch for row in curve.epochs]
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -27,5 +28,6 @@ def draw_curves(curve: Curve, labels: tuple[str, ...], path: Path) -> None:
     below.set_ylabel("validation Dice")
     below.set_ylim(0, 1)
     below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.legend(fontsize=8)
     figure.savefig(path, dpi=120)
