@@ -1,5 +1,6 @@
 """What a plugin is told of: once, in order, over restarts, and whatever its callbacks do."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -139,6 +140,7 @@ def test_what_is_removed_is_told_and_forgotten(data_dir: Path, database: Databas
 def test_a_callback_that_raises_is_logged_without_its_text(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     script = SCRIPT.replace("resource))\n", "resource))\n    raise KeyError('said')\n")
     script = script.replace(
         "    STORED.append", "    raise ValueError(dicom.GetInstanceSimplifiedJson())\n    STORED.append"
@@ -170,6 +172,7 @@ def test_a_callback_that_hangs_holds_nobody_up(data_dir: Path, database: Databas
 def test_a_file_that_is_no_dicom_is_passed_over(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     study = new_study_uid()
     with running(data_dir, database) as trial:
         trial.begin()

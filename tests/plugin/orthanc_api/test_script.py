@@ -1,6 +1,7 @@
 """Loading a script that was written for Orthanc, and the configuration that it sees."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,7 @@ for call in (orthanc.RestApiGet, orthanc.LookupPatient, orthanc.GetDicomForInsta
 
 
 def test_what_is_not_here_says_so(data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     with running(data_dir, database, "import orthanc\n") as trial:
         with pytest.raises(trial.orthanc.OrthancException) as caught:
             trial.orthanc.RegisterFindCallback(lambda *_: None)

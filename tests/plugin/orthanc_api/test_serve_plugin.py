@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def ask(
 def test_a_node_runs_a_plugin(
     make_node: MakeNode, script: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     (tmp_path / "token").write_text(TOKEN)
     node = make_node(http={"enabled": True, "port": 0, "token_file": str(tmp_path / "token")})
     node.plugin = PluginFiles(script)
@@ -97,6 +99,7 @@ def test_beyond_loopback_its_routes_ask_for_a_token(make_node: MakeNode, script:
 
 def test_glionodes_own_plugin_runs_in_it(make_node: MakeNode, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It names studies to a node over HTTP, here to one that is not there: it is away, and nothing is hurt."""
+    caplog.set_level(logging.INFO)
     (tmp_path / "token").write_text(TOKEN)
     configuration = tmp_path / "orthanc.json"
     section = {"Url": "http://127.0.0.1:1", "TokenFile": str(tmp_path / "token"), "TimeoutSeconds": 1}
