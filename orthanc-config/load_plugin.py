@@ -12,4 +12,4 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from plugin.orthanc_plugin import register
 
-register(orthanc)
+register(orthanc, getattr(orthanc, "_glionode", None))  # the embedded node names itself so; Orthanc does not

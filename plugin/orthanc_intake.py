@@ -67,34 +67,11 @@ class OrthancIntake:
             study = study_uid_of(client, orthanc_id)
         finally:
             client.close()
-        try:
-            with self._pool.connection() as connection:
-                detail = show_job(connection, study)
-        except NoSuchJob:
-            return {"study_instance_uid": study, "state": "unknown", "reason": None, "job": None}
-        line = detail.job
-        return {
-            "study_instance_uid": study,
-            "state": line.state,
-            "reason": line.reason,
-            "job": asdict(line),
-            "chosen": {each.role: each.series_instance_uid for each in detail.chosen},
-            "outputs": [
-                {
-                    "file": each.file,
-                    "sop_class_uid": each.sop_class_uid,
-                    "sop_instance_uid": each.sop_instance_uid,
-                    "deliveries": {delivery.destination: delivery.state for delivery in each.deliveries},
-                }
-                for each in detail.outputs
-            ],
-        }
+        return what_came_of(self._pool, study)
 
     def counts(self) -> dict[str, int]:
         """Jobs by state, all states."""
-        with self._pool.connection() as connection:
-            rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
-        return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}
+        return counts_of(self._pool)
 
     def _take(self, client: OrthancClient, study: str, wish: Wish) -> Submitted:
         try:
@@ -118,3 +95,36 @@ class OrthancIntake:
                 audit.record(connection, Audited.RECEIVED, about, f"{images} images, which stay in Orthanc", peer)
         job = self._queue.peek(key)
         return Submitted(study, key, added, job.state.value if job is not None else "unknown")
+
+
+def what_came_of(pool: ConnectionPool, study: str) -> dict[str, Any]:
+    """What came of a study, for JSON: `state` is "unknown" where there is no job of it."""
+    try:
+        with pool.connection() as connection:
+            detail = show_job(connection, study)
+    except NoSuchJob:
+        return {"study_instance_uid": study, "state": "unknown", "reason": None, "job": None}
+    line = detail.job
+    return {
+        "study_instance_uid": study,
+        "state": line.state,
+        "reason": line.reason,
+        "job": asdict(line),
+        "chosen": {each.role: each.series_instance_uid for each in detail.chosen},
+        "outputs": [
+            {
+                "file": each.file,
+                "sop_class_uid": each.sop_class_uid,
+                "sop_instance_uid": each.sop_instance_uid,
+                "deliveries": {delivery.destination: delivery.state for delivery in each.deliveries},
+            }
+            for each in detail.outputs
+        ],
+    }
+
+
+def counts_of(pool: ConnectionPool) -> dict[str, int]:
+    """Jobs by state, all states."""
+    with pool.connection() as connection:
+        rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
+    return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}

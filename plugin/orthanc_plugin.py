@@ -31,6 +31,7 @@ def register(orthanc: Any, node: Node | None = None) -> Submissions | None:
     except NodeSettingsWrong as exc:
         orthanc.LogError(f"glionode is not loaded: {exc}")
         return None
+    where = settings.url if node is None else "the node that this runs in"
     node = node if node is not None else HttpNode(settings)
     submissions = Submissions(orthanc, node, settings)
     handlers = _Handlers(orthanc, node, submissions, settings)
@@ -38,7 +39,7 @@ def register(orthanc: Any, node: Node | None = None) -> Submissions | None:
     orthanc.RegisterRestCallback("/glionode/status", handlers.status)
     orthanc.RegisterRestCallback("/glionode/studies/(.*)", handlers.study)
     orthanc.ExtendOrthancExplorer(_BUTTON.read_text(encoding="utf-8"))
-    orthanc.LogWarning(f"glionode: studies are named to {settings.url}")
+    orthanc.LogWarning(f"glionode: studies are named to {where}")
     return submissions
 
 

@@ -28,6 +28,7 @@ from plugin.orthanc_api.index import OrthancIndex
 from plugin.orthanc_api.metrics import PluginMetrics
 from plugin.orthanc_api.modalities import Modalities
 from plugin.orthanc_api.module import orthanc_module
+from plugin.orthanc_api.own_node import OwnNode
 from plugin.orthanc_api.resource_routes import RESOURCE_ROUTES
 from plugin.orthanc_api.router import OrthancRest
 from plugin.orthanc_api.script import PluginFiles, loaded_script, read_configuration
@@ -109,7 +110,9 @@ def running_plugin(files: PluginFiles, shared: Shared, archive: EmbeddedArchive)
         while (event := events.get()) is not None:
             callbacks.call_for(host, event)
 
-    with loaded_script(files.script, orthanc_module(host, rest, callbacks, files.script)):
+    module = orthanc_module(host, rest, callbacks, files.script)
+    module._glionode = OwnNode(host, shared.queue, shared.model.weights_sha256)  # type: ignore[attr-defined]
+    with loaded_script(files.script, module):
         threads = [
             threading.Thread(target=plugin.watch, args=(stop,), name="plugin-watch", daemon=True),
             threading.Thread(target=call, name="plugin-calls", daemon=True),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from node_trial import wait_until
@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmwrite
 from plugin.archive import EmbeddedArchive, InstanceKey
 from plugin.audit import Peer
 from plugin.database import Database
+from plugin.job_queue import JobQueue
 from plugin.listener import Address
 from plugin.meters import Meters
 from plugin.node_parts import Drain, Shared
@@ -105,8 +106,8 @@ def running(folder: Path, database: Database, script: str = SCRIPT, **sections: 
     path = folder / "script.py"
     path.write_text(script)
     settings = Settings(**{**values, **sections})
-    missing = cast(Any, None)
-    shared = Shared(settings, missing, database, missing, Drain(settings.shutdown.drain_s), Meters())
+    model, queue = cast(Any, SimpleNamespace(weights_sha256="")), JobQueue(database)
+    shared = Shared(settings, model, database, queue, Drain(settings.shutdown.drain_s), Meters())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
         yield PluginTrial(plugin, archive)
 

@@ -97,25 +97,30 @@ def test_beyond_loopback_its_routes_ask_for_a_token(make_node: MakeNode, script:
         node.start()
 
 
-def test_glionodes_own_plugin_runs_in_it(make_node: MakeNode, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It names studies to a node over HTTP, here to one that is not there: it is away, and nothing is hurt."""
-    caplog.set_level(logging.INFO)
-    (tmp_path / "token").write_text(TOKEN)
-    configuration = tmp_path / "orthanc.json"
-    section = {"Url": "http://127.0.0.1:1", "TokenFile": str(tmp_path / "token"), "TimeoutSeconds": 1}
-    configuration.write_text(json.dumps({"GlioNode": section}))
-    node = make_node(http={"enabled": True, "port": 0})
-    node.plugin = PluginFiles(ROOT / "orthanc-config" / "load_plugin.py", configuration)
+def test_glionodes_own_plugin_for_orthanc_drives_the_node_that_it_runs_in(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make_node(http={"enabled": True, "port": 0}, study={"stable_after_s": 3600})
+    node.plugin = PluginFiles(ROOT / "orthanc-config" / "load_plugin.py")
     node.start()
-    assert send(node.port, make_instance(new_study_uid())) == [0x0000]
+    study = new_study_uid()
+    instances = [make_instance(study, number=number) for number in (1, 2, 3)]
+    assert send(node.port, *instances) == [0x0000] * 3
+    path = f"/glionode/studies/{ids_of(instances[0]).study}"
 
-    def status() -> dict[str, Any]:
-        return dict(json.loads(ask(node, "/glionode/status")[1]))
+    def answer(method: str = "GET", body: bytes | None = None) -> Any:
+        return json.loads(ask(node, path, method, body)[1])
 
-    wait_until(lambda: status()["waiting"] == 1, "the stable study waits")
-    assert status()["node"] == "away"
-    assert ask(node, "/glionode/studies/nonsense")[0] == 404
-    wait_until(lambda: node.jobs_are(not_eligible=1), "the node itself goes on")
+    wait_until(lambda: ask(node, path)[0] == 200, "the study is known")
+    assert answer()["state"] == "unknown", "it is not stable for an hour"
+    first = answer("POST")
+    assert (first["study_instance_uid"], first["added"]) == (study, True)
+    wait_until(lambda: answer()["state"] == "segmented", "it is segmented, as was wished")
+    assert len(answer()["outputs"]) == 2
+    assert answer("POST")["added"] is False
+    assert answer("POST", b'{"force": true}')["added"] is True
+    wait_until(lambda: json.loads(ask(node, "/glionode/status")[1])["jobs"]["segmented"] == 1, "once more")
+    assert ask(node, "/glionode/studies/" + "-".join(["0" * 8] * 5))[0] == 404
     node.end()
     assert "callback raised" not in caplog.text
 

@@ -1,0 +1,68 @@
+"""The node that a plugin runs in, as glionode's own plugin asks for it: in place of one that it reaches over HTTP."""
+
+from dataclasses import asdict
+from typing import Any
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from plugin.job_queue import JobQueue
+from plugin.jobs import JobState, new_job
+from plugin.orthanc_api.embedded_host import EmbeddedHost
+from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
+from plugin.orthanc_intake import Submitted, counts_of, what_came_of
+from plugin.orthanc_node import NodeAway, StudyUnknown
+from plugin.study_inputs import read_inputs
+
+
+class OwnNode:
+    """See `plugin.orthanc_node.Node`. Thread-safe."""
+
+    def __init__(self, host: EmbeddedHost, queue: JobQueue, model_sha256: str) -> None:
+        self._host = host
+        self._queue = queue
+        self._model_sha256 = model_sha256
+
+    def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
+        """A study's job, as the node itself would give it when it is quiet."""
+        uid = self._uid(study)
+        inputs = read_inputs(self._host.archive, uid)
+        job = new_job(uid, inputs.sop_instance_uids, self._model_sha256, urgent)
+        try:
+            if inputs.paths:
+                added = self._queue.add(job, again=force)
+            else:
+                reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
+                added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
+            found = self._queue.peek(job.key)
+        except (psycopg.Error, PoolTimeout) as exc:
+            raise _away(exc) from exc
+        return asdict(Submitted(uid, job.key, added, found.state.value if found is not None else "unknown"))
+
+    def look(self, study: str) -> dict[str, Any]:
+        """From the database."""
+        uid = self._uid(study)
+        try:
+            return what_came_of(self._host.store.pool, uid)
+        except (psycopg.Error, PoolTimeout) as exc:
+            raise _away(exc) from exc
+
+    def status(self) -> dict[str, Any]:
+        """From the database."""
+        try:
+            return {"jobs": counts_of(self._host.store.pool)}
+        except (psycopg.Error, PoolTimeout) as exc:
+            raise _away(exc) from exc
+
+    def abort(self) -> None:
+        """Nothing is asked that takes long."""
+
+    def _uid(self, study: str) -> str:
+        found = self._host.index.find(Level.STUDY, study)
+        if found is None:
+            raise StudyUnknown
+        return found.text(IDENTIFYING_TAG[Level.STUDY])
+
+
+def _away(exc: Exception) -> NodeAway:
+    return NodeAway(f"The node's database does not answer ({type(exc).__name__}).")
