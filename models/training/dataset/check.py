@@ -22,7 +22,7 @@ from pipeline.volume import Volume
 _LIKE_EDGE = 12
 """Voxels of the coarse pictures by which images are compared."""
 _ALIKE = 0.999
-"""Correlation of two coarse pictures from which they may be of one scan. Those of two synthetic heads stay below 0.95."""
+"""Correlation of two coarse pictures that may be of one scan. Those of two synthetic heads stay below 0.95."""
 _MOST_MISSING = 0.5
 """Share of the head without a value beyond which a channel is no use."""
 _OUTSIDE = 0.3

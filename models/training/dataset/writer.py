@@ -70,7 +70,7 @@ class DatasetWriter:
         self._out, self._source, self._names = out, source, names
         self._channels, self._labels = channels, labels
         self._entries: dict[str, CaseEntry] = {}
-        self._spacings: set[float] = set()
+        self._spacing_mm: float | None = None
         self._images: dict[str, str] = {}
         try:
             (out / CASES_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -111,25 +111,23 @@ class DatasetWriter:
             fingerprint=case_fingerprint(files.items(), case.grid),
         )
         self._images[images] = case_id
-        self._spacings.add(round(case.grid.spacing_mm[0], 6))
+        self._spacing_mm = self._spacing_mm or round(case.grid.spacing_mm[0], 4)
         return case_id
 
     def finish(self, shares: Shares, seed: int, known: Mapping[str, Split] | None = None) -> Manifest:
         """Share the patients out and write `dataset.json`. Raises DatasetBroken where there is no case."""
-        if not self._entries:
+        if self._spacing_mm is None:
             raise DatasetBroken("There is no case, so no data set was made.")
-        assert len(self._spacings) == 1, self._spacings
         splits = split_patients((entry.patient for entry in self._entries.values()), shares, seed, known)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
-        spacing = next(iter(self._spacings))
         manifest = Manifest(
             source=self._source,
             channels=self._channels,
             labels=self._labels,
-            spacing_mm=spacing,
+            spacing_mm=self._spacing_mm,
             seed=seed,
             cases=entries,
-            fingerprint=dataset_fingerprint(self._channels, self._labels, spacing, entries),
+            fingerprint=dataset_fingerprint(self._channels, self._labels, self._spacing_mm, entries),
         )
         try:
             write_manifest(manifest, self._out)
@@ -140,6 +138,7 @@ class DatasetWriter:
 
 def _check(case: NewCase) -> None:
     """Raises CaseRefused where a channel says nothing, or an infinite number."""
+    assert max(case.grid.spacing_mm) - min(case.grid.spacing_mm) < 2e-3, case.grid.spacing_mm
     for role, voxels in case.channels.items():
         assert voxels.shape == case.grid.shape, (role, voxels.shape, case.grid.shape)
         finite = voxels[np.isfinite(voxels)]

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
 from models.labels import LABELS, Label, Role
@@ -282,9 +282,14 @@ def write_highdicom_seg(
     headers = [dcmread(path) for path in study.files(role)]
     order = np.argsort([float(header.InstanceNumber) for header in headers])
     voxels = np.stack(list(segments.values()), axis=-1)
+    if kind == "FRACTIONAL":
+        voxels = voxels.astype(np.float32)
+    elif kind == "LABELMAP":
+        voxels = (voxels * np.arange(1, len(segments) + 1)).max(axis=-1).astype(np.uint8)
     seg = hd.seg.Segmentation(
         source_images=[headers[index] for index in order],
-        pixel_array=voxels if kind == "BINARY" else voxels.astype(np.float32),
+        pixel_array=voxels,
+        transfer_syntax_uid=RLELossless if kind == "LABELMAP" else ExplicitVRLittleEndian,
         segmentation_type=kind,
         segment_descriptions=[
             hd.seg.SegmentDescription(

@@ -105,3 +105,19 @@ def test_a_folder_that_holds_something_is_left_alone(write_dataset: Write) -> No
     folder = write_dataset(new_case(1))
     with pytest.raises(DatasetBroken, match="already holds files"):
         DatasetWriter(folder, Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = DatasetWriter(tmp_path / "set", Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    writer.add(new_case(1))
+
+    def full(voxels: object, geometry: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.training.dataset.writer.write_nifti", full)
+        with pytest.raises(DatasetBroken, match=r"No space left on device\. Free some space"):
+            writer.add(new_case(2))
+    assert len(list((tmp_path / "set" / "cases").iterdir())) == 1
+    assert not (tmp_path / "set" / "dataset.json").exists()

@@ -54,6 +54,8 @@ NAMES = tuple(label.name for label in LABELS)
 RULES = load_rules(None)
 SETTINGS = DicomSettings(rules=RULES, spacing_mm=2.5, align=AlignSettings(enabled=False))
 """In the scanner's coordinates: what is expected can be told without the registration."""
+MOTION = moved(9.0, (10.0, -8.0, 6.0))
+"""Of the patient before the ADC map."""
 COARSE = AlignSettings(resolution_mm=6)
 """With registration, quick."""
 Convert = Callable[..., tuple[Dataset, tuple[LeftOut, ...]]]
@@ -66,7 +68,21 @@ def head() -> SyntheticHead:
 
 @pytest.fixture(scope="module")
 def lasting(head: SyntheticHead, tmp_path_factory: pytest.TempPathFactory) -> DrawnStudy:
-    return write_study(tmp_path_factory.mktemp("studies") / "still", head, {})
+    return write_study(tmp_path_factory.mktemp("studies") / "dicom", head, {Role.ADC: MOTION})
+
+
+@pytest.fixture(scope="module")
+def registered(lasting: DrawnStudy, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A case that was aligned by registration."""
+    folder = tmp_path_factory.mktemp("registered")
+    study = in_folder(lasting, folder / "in" / "one")
+    for label in LABELS:
+        write_nifti_maps(study, label)
+    settings = replace(SETTINGS, spacing_mm=3.0, align=COARSE)
+    writer = DatasetWriter(folder / "out", Source.DICOM, settings.channels, NAMES, Pseudonyms(b"k" * 32))
+    assert convert_dicom(folder / "in", scan([folder / "in"]), writer, settings, lambda *_: None) == ()
+    writer.finish(Shares(), seed=1)
+    return read_dataset(folder / "out").cases[0]
 
 
 @pytest.fixture
@@ -98,9 +114,10 @@ def refusal(convert: Convert, settings: DicomSettings = SETTINGS) -> str:
     return str(left_out.reason)
 
 
-def expected(study: DrawnStudy, label: Label, case: Case) -> np.ndarray:
-    """The label on the case's grid by ITK: the share of each voxel's neighbours that are inside."""
-    image = itk_image(study.mask(label).astype(np.float32), GEOMETRIES[label.defined_on])
+def expected(study: DrawnStudy, label: Label, case: Case, on: Role | None = None) -> np.ndarray:
+    """What is drawn on the label's own series, or another, on the case's grid, by ITK: where half of it is inside."""
+    role = on or label.defined_on
+    image = itk_image(study.mask(label, role).astype(np.float32), GEOMETRIES[role])
     grid = itk_image(np.zeros(case.geometry.shape, np.float32), case.geometry)
     return sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)) >= 0.5
 
@@ -121,7 +138,7 @@ def draw_all(form: str, study: DrawnStudy, program: Callable[[str], str], work: 
             write_own_seg(study, label.defined_on, (label,))
         else:
             masks = {label.title: study.mask(label)}
-            write_highdicom_seg(study, label.defined_on, masks, "FRACTIONAL" if form == "fractional" else "BINARY")
+            write_highdicom_seg(study, label.defined_on, masks, form.upper())
 
 
 def write_own_seg(study: DrawnStudy, role: Role, labels: tuple[Label, ...], shift: int = 0) -> Path:
@@ -146,7 +163,7 @@ def write_own_seg(study: DrawnStudy, role: Role, labels: tuple[Label, ...], shif
     return path
 
 
-@pytest.mark.parametrize("form", ["nifti", "nrrd", "slicer", "dcmqi", "highdicom", "fractional", "ours"])
+@pytest.mark.parametrize("form", ["nifti", "nrrd", "slicer", "dcmqi", "binary", "fractional", "labelmap", "ours"])
 def test_every_form_puts_every_label_where_it_was_drawn(
     form: str, study: DrawnStudy, convert: Convert, program: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -166,13 +183,9 @@ def test_every_form_puts_every_label_where_it_was_drawn(
             assert dice(np.flip(mask, axis), wanted) < 0.95, "the test would not see a flip"
 
 
-def test_numbers_are_those_that_the_node_sees(study: DrawnStudy, convert: Convert, tmp_path: Path) -> None:
+def test_numbers_are_those_that_the_node_sees(registered: Case, lasting: DrawnStudy, tmp_path: Path) -> None:
     """The network of a node, asked for its input, was given exactly what training reads."""
-    draw_all("nifti", study, lambda name: name, tmp_path)
-    settings = replace(SETTINGS, spacing_mm=4.0, align=COARSE)
-    dataset, _ = convert(settings)
-    seen = served_input(study.folder, tmp_path / "segmented", 4.0)
-    assert torch.equal(dataset.cases[0].normalised(dataset.channels), seen)
+    assert torch.equal(registered.normalised(CHANNELS), served_input(lasting.folder, tmp_path / "segmented", 3.0))
 
 
 def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
@@ -198,20 +211,13 @@ def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
     return channels
 
 
-def test_a_label_is_moved_with_its_series(head: SyntheticHead, convert: Convert, tmp_path: Path) -> None:
+def test_a_label_is_moved_with_its_series(registered: Case, lasting: DrawnStudy, head: SyntheticHead) -> None:
     """The patient turned and slid before the ADC map; what is drawn on it goes where T1CE has it."""
-    motions = {Role.ADC: moved(9.0, (10.0, -8.0, 6.0))}
-    study = write_study(tmp_path / "in" / "one", head, motions)
-    draw_all("nifti", study, lambda name: name, tmp_path)
-    dataset, left_out = convert(replace(SETTINGS, align=COARSE))
-    assert left_out == ()
-    (case,) = dataset.cases
-    wanted = head.truth(case.geometry)[LABELS.index(ADC_ABNORMALITY)]
-    (found,) = case.masks((ADC_ABNORMALITY.name,))
+    wanted = head.truth(registered.geometry)[LABELS.index(ADC_ABNORMALITY)]
+    (found,) = registered.masks((ADC_ABNORMALITY.name,))
     # Drawn on voxels of 4.5 mm and found by registration to within a millimetre.
     assert dice(found, wanted) > 0.85
-    unmoved = expected(study, ADC_ABNORMALITY, case)
-    assert dice(unmoved, wanted) < 0.75, "the test would not see a registration that is not used"
+    assert dice(expected(lasting, ADC_ABNORMALITY, registered), wanted) < 0.7, "it would pass without registration"
 
 
 def test_nothing_of_the_patient_leaves(study: DrawnStudy, convert: Convert, tmp_path: Path) -> None:
@@ -245,13 +251,24 @@ def test_a_persons_correction_goes_before_ours_whatever_the_dates(study: DrawnSt
         ADC_ABNORMALITY.name: Drawn.NODE,
         FLAIR_HYPERINTENSITY.name: Drawn.PERSON,
     }
-    on_t1ce = replace(FLAIR_HYPERINTENSITY, defined_on=Role.T1CE)
-    image = itk_image(study.mask(FLAIR_HYPERINTENSITY, Role.T1CE).astype(np.float32), GEOMETRIES[Role.T1CE])
-    grid = itk_image(np.zeros(case.geometry.shape, np.float32), case.geometry)
-    wanted = sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)) >= 0.5
-    assert on_t1ce.name == FLAIR_HYPERINTENSITY.name
+    wanted = expected(study, FLAIR_HYPERINTENSITY, case, Role.T1CE)
     (found,) = case.masks((FLAIR_HYPERINTENSITY.name,))
     assert dice(found, wanted) > 0.985
+
+
+def test_what_is_drawn_on_a_series_that_is_no_channel_is_taken_where_the_scanner_has_it(
+    study: DrawnStudy, convert: Convert
+) -> None:
+    wanted = (ENHANCING_TUMOUR.name, FLAIR_HYPERINTENSITY.name)
+    settings = replace(SETTINGS, channels=(Role.FLAIR, Role.T1CE), labels=wanted)
+    for label in (ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY):
+        write_highdicom_seg(study, Role.ADC, {label.title: study.mask(label, Role.ADC)})
+    dataset, left_out = convert(settings)
+    assert left_out == ()
+    (case,) = dataset.cases
+    for name, mask in zip(wanted, case.masks(wanted), strict=True):
+        label = next(each for each in LABELS if each.name == name)
+        assert dice(mask, expected(study, label, case, Role.ADC)) > 0.985
 
 
 def test_segments_of_one_object_may_overlap_and_carry_a_sites_own_names(study: DrawnStudy, convert: Convert) -> None:
