@@ -68,6 +68,15 @@ def test_what_is_left_out_is_said_and_changes_the_status(tmp_path: Path) -> None
     assert "Wrote 3 cases" in made.stdout
 
 
+def test_a_folder_that_got_no_case_can_be_given_again(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 1, without="t2")
+    options = (source, tmp_path / "out", "--key", tmp_path / "key")
+    first = run("from-brats", *options)
+    assert first.exit_code == FAILED
+    assert "There is no case, so no data set was made." in first.stderr
+    assert run("from-brats", *options, "--channels", "FLAIR,T1CE").exit_code == 0
+
+
 def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
     run("from-brats", write_brats(tmp_path / "in", 2), tmp_path / "out", "--key", tmp_path / "key")
     next((tmp_path / "out").rglob("channel-T2.nii.gz")).unlink()

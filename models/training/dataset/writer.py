@@ -117,6 +117,7 @@ class DatasetWriter:
     def finish(self, shares: Shares, seed: int, known: Mapping[str, Split] | None = None) -> Manifest:
         """Share the patients out and write `dataset.json`. Raises DatasetBroken where there is no case."""
         if self._spacing_mm is None:
+            (self._out / CASES_FOLDER).rmdir()  # so that the same folder can be given again
             raise DatasetBroken("There is no case, so no data set was made.")
         splits = split_patients((entry.patient for entry in self._entries.values()), shares, seed, known)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
