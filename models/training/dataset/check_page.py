@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dicom_seg.contours import contour_map
 from models.labels import LABELS
 from models.training.dataset.case import Dataset
 from models.training.dataset.check import CheckedCase, Finding, check_dataset
 from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.page import heading, page, paragraph, picture, table
-from models.training.pictures import Colour, Outline, grey_slice, outlined, side_by_side, title_of, window_of
+from models.training.pictures import Colour, grey_slice, size_of, title_of, window_of
 
 CHECK_FOLDER = "check"
 PAGE_FILE = "index.html"
 FINGERPRINT_FILE = "fingerprint.json"
-_WIDTH_PX = 640
-"""Of a case's picture; a thousand cases make a page of some 60 MB."""
-_COLOURS = 96
+_WIDTH_PX = 720
+"""Of a case's picture; a thousand cases make a page of some 100 MB."""
+_GREYS = 64
 _PALETTE: tuple[Colour, ...] = ((60, 120, 240), (240, 200, 40), (230, 60, 50), (90, 200, 120))
 """For labels that are none of ours, by their place."""
 
@@ -108,18 +109,20 @@ def _entry(checked: CheckedCase, findings: tuple[Finding, ...], dataset: Dataset
 def _png(checked: CheckedCase, dataset: Dataset) -> bytes:
     amount = checked.masks.sum(axis=(0, 2, 3))
     index = int(amount.argmax()) if amount.any() else checked.masks.shape[1] // 2
-    outlines = [
-        Outline(mask[index], colour) for mask, colour in zip(checked.masks, _colours(dataset.labels), strict=True)
-    ]
-    row = side_by_side(
-        [
-            outlined(grey_slice(volume, index, window_of(volume, role)), outlines)
-            for role, volume in checked.volumes.items()
-        ]
-    )
-    row = row.resize((_WIDTH_PX, round(row.height * _WIDTH_PX / row.width)), Image.Resampling.LANCZOS)
+    wide, high = size_of(next(iter(checked.volumes.values())).geometry)
+    width = _WIDTH_PX // len(checked.volumes)
+    size = (width, max(1, round(high * width / wide)))
+    drawn = contour_map(checked.masks[:, index], size)
+    panels = []
+    for role, volume in checked.volumes.items():
+        grey = np.asarray(grey_slice(volume, index, window_of(volume, role)).resize(size, Image.Resampling.LANCZOS))
+        panels.append(np.where(drawn > 0, _GREYS - 1 + drawn, grey // (256 // _GREYS)).astype(np.uint8))
+    picture = Image.fromarray(np.concatenate(panels, axis=1), "P")
+    # A palette of our own: one that is fitted to the picture leaves out the few pixels of a small label's contour.
+    greys = [level * 255 // (_GREYS - 1) for level in range(_GREYS) for _ in range(3)]
+    picture.putpalette([*greys, *(part for colour in _colours(dataset.labels) for part in colour)])
     stream = io.BytesIO()
-    row.quantize(_COLOURS).save(stream, "PNG", optimize=True)
+    picture.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 

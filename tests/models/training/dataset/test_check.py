@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from small_cases import NAMES, ROLES, new_case
 
-from models.labels import Role
+from models.labels import LABELS, Role
 from models.training.dataset.case import Dataset, read_dataset
 from models.training.dataset.check import Finding
 from models.training.dataset.check_page import check_and_report
@@ -66,28 +66,31 @@ def test_a_sound_set_is_called_sound_and_shown(write_dataset: Write) -> None:
     assert check_and_report(dataset) == (), "a second check finds the first one's page"
 
 
-def test_pictures_show_each_label_on_its_place(write_dataset: Write) -> None:
-    """The contour of a block of voxels in the rear left corner of the slice is painted there and nowhere else."""
-    case = head_case(1)
-    mask = np.zeros(LARGER.shape, bool)
-    mask[7:9, 12:16, 11:15] = True
-    empty = np.zeros(LARGER.shape, bool)
-    folder = write_dataset(replace(case, masks={NAMES[0]: mask, NAMES[1]: empty, NAMES[2]: empty}))
+def test_pictures_show_each_label_in_its_colour_on_its_place(write_dataset: Write) -> None:
+    """Blocks of voxels, one within the other, are painted on all channels where they are and nowhere else."""
+    blocks = {NAMES[0]: (slice(12, 16), slice(11, 15)), NAMES[1]: (slice(9, 18), slice(8, 17)), NAMES[2]: None}
+    masks = {}
+    for name, block in blocks.items():
+        masks[name] = np.zeros(LARGER.shape, bool)
+        if block is not None:
+            masks[name][(slice(7, 9), *block)] = True
+    folder = write_dataset(replace(head_case(1), masks=masks))
     check_and_report(read_dataset(folder))
     encoded = re.findall(r"base64,([^\"]+)", (folder / "check" / "index.html").read_text())[0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")).astype(int)
-    red = (pixels[..., 0] > 150) & (pixels[..., 1] < 110)
     third = pixels.shape[1] / len(ROLES)
-    rows, columns = np.nonzero(red)
-    assert len(rows) > 20
-    for panel in range(len(ROLES)):
-        here = (columns >= panel * third) & (columns < (panel + 1) * third)
-        across = (columns[here] - panel * third) / third * LARGER.shape[2]
-        down = rows[here] / pixels.shape[0] * LARGER.shape[1]
-        assert across.min() == pytest.approx(11, abs=0.6)
-        assert across.max() == pytest.approx(15, abs=0.6)
-        assert down.min() == pytest.approx(12, abs=0.6)
-        assert down.max() == pytest.approx(16, abs=0.6)
+    for label in LABELS:
+        rows, columns = np.nonzero((pixels == label.colour_rgb).all(axis=2))
+        if (block := blocks[label.name]) is None:
+            assert not len(rows)
+            continue
+        for panel in range(len(ROLES)):
+            here = (columns >= panel * third) & (columns < (panel + 1) * third)
+            across = (columns[here] + 0.5 - panel * third) / third * LARGER.shape[2]
+            down = (rows[here] + 0.5) / pixels.shape[0] * LARGER.shape[1]
+            for found, side in ((down, block[0]), (across, block[1])):
+                assert found.min() == pytest.approx(side.start, abs=0.15)
+                assert found.max() == pytest.approx(side.stop, abs=0.15)
 
 
 def test_changed_voxels_and_places_are_found(write_dataset: Write) -> None:
