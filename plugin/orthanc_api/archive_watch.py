@@ -86,16 +86,19 @@ class ArchiveWatch:
             self._next_scan = time.monotonic() + self._host.settings.study.rescan_every_s
         with self._lock:
             touched = dict(self._touched)
+        failure: Exception | None = None
         for study, sender in touched.items():
             # Taken off before it is looked at: an instance that comes meanwhile puts it on again.
             with self._lock:
                 self._touched.pop(study, None)
             try:
                 self._take_in(study, Came(InstanceOrigin.DICOM_PROTOCOL, sender))
-            except BaseException:
-                self.touch(study)
-                raise
+            except Exception as exc:  # noqa: BLE001 - raised below: one study's trouble is not the others'
+                self.touch(study, sender)
+                failure = exc
         self._host.settle_quiet()
+        if failure is not None:
+            raise failure
 
     def _take_in(self, study: str, came: Came) -> None:
         for path in self._host.archive.files(study):

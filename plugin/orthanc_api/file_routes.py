@@ -10,7 +10,18 @@ from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import TOP_DOWN, Level
 from plugin.orthanc_api.router import ONE, Asked, route
-from plugin.orthanc_api.tags import Form, Json, NotDicom, Shown, parse_tag, read_data_set, tag_text, text_of, to_json
+from plugin.orthanc_api.tags import (
+    Form,
+    Json,
+    NotDicom,
+    Shown,
+    parse_tag,
+    read_data_set,
+    readable,
+    tag_text,
+    text_of,
+    to_json,
+)
 
 _PIXEL_DATA = 0x7FE00010
 _T = TypeVar("_T")
@@ -56,8 +67,9 @@ def _simplified_tags(asked: Asked) -> Json:
 
 
 def _header(asked: Asked) -> Json:
-    elements = (each for each in read_elements(asked.resource).file_meta if each.VR != "OB")
-    return to_json(elements, Shown(_form(asked)))
+    meta = read_elements(asked.resource).file_meta
+    meta.pop("FileMetaInformationVersion", None)  # Orthanc shows nothing binary of it
+    return to_json(meta, Shown(_form(asked)))
 
 
 def _file(asked: Asked) -> bytes:
@@ -91,7 +103,7 @@ def _content(asked: Asked) -> bytes | Json:
             found = element.value[int(steps.pop(0))]
         except (ValueError, IndexError) as exc:
             raise failure(ErrorCode.UNKNOWN_RESOURCE) from exc
-    return [tag_text(element.tag).replace(",", "-") for element in found]
+    return [tag_text(element.tag).replace(",", "-") for element in readable(found)]
 
 
 def _value(instance: Resource, element: DataElement) -> bytes:

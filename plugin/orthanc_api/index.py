@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import header
+from pipeline.header import PARSER_FAILURES, read_header
 from plugin.audit import Peer
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, MAIN_TAGS, TOP_DOWN, Level, OrthancIds, identifiers
@@ -199,13 +201,17 @@ class OrthancIndex:
 
 
 def _read(path: Path) -> tuple[dict[int, str], FileFacts]:
-    data_set, end = read_with_end(path)
     stat = path.stat()
+    try:
+        read_header(path, ())  # says no to what would grow without bound as it is inflated; pydicom says yes
+    except header.NotDicom as exc:
+        raise NotDicom(str(exc)) from exc
+    data_set, end = read_with_end(path)
     texts: dict[int, str] = {}
     for tag in sorted({tag for tags in MAIN_TAGS.values() for tag in tags}):
         try:
             text = text_of(data_set[tag]) if tag in data_set else None
-        except (ValueError, KeyError, TypeError, NotImplementedError) as exc:
+        except PARSER_FAILURES as exc:
             raise NotDicom(f"an element of it does not parse ({type(exc).__name__})") from exc
         if text is not None:
             texts[tag] = text

@@ -1,15 +1,21 @@
 """Which request to Orthanc's REST API is answered by what: paths, arguments, bodies. Answers nothing itself."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psycopg
+from psycopg_pool import PoolTimeout
+
 from plugin.orthanc_api.embedded_host import EmbeddedHost
-from plugin.orthanc_api.errors import ErrorCode, failure
+from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import BY_PLURAL
 from plugin.orthanc_api.tags import Form, Json
+
+_LOG = logging.getLogger(__name__)
 
 ANY = "(patients|studies|series|instances)"
 ONE = f"{ANY}/([^/]+)"
@@ -86,9 +92,22 @@ class OrthancRest:
         for each in self._routes:
             match = each.pattern.fullmatch(path) if each.method == method else None
             if match is not None:
-                answer = each.handler(Asked(self._core, match.groups(), arguments, body))
+                answer = _called(each.handler, Asked(self._core, match.groups(), arguments, body))
                 return answer if isinstance(answer, bytes) else _encode(answer)
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
+
+
+def _called(handler: Handler, asked: Asked) -> "bytes | Json":
+    """What a handler answers; whatever it fails by becomes one of Orthanc's errors."""
+    try:
+        return handler(asked)
+    except OrthancException:
+        raise
+    except (psycopg.Error, PoolTimeout) as exc:
+        raise failure(ErrorCode.DATABASE) from exc
+    except Exception as exc:
+        _LOG.error("a plugin's request failed (%s)", type(exc).__name__)
+        raise failure(ErrorCode.INTERNAL_ERROR) from exc
 
 
 def split_query(uri: str) -> tuple[str, dict[str, str]]:

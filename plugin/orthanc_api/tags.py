@@ -1,6 +1,6 @@
 """DICOM data sets as Orthanc writes them in JSON: in full, short (by tag) or for people (by name). No pixels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
@@ -14,6 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
+from pipeline.header import PARSER_FAILURES
 from plugin.orthanc_api.enums import DicomToJsonFlags, DicomToJsonFormat
 
 _TOO_LONG = 256
@@ -59,14 +60,25 @@ def read_with_end(source: Path | bytes, stop_before_pixels: bool = True) -> tupl
         try:
             found = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels)
             return found, stream.tell()
-        except (pydicom.errors.InvalidDicomError, ValueError, EOFError, KeyError, NotImplementedError) as exc:
+        except OSError:
+            raise
+        except PARSER_FAILURES as exc:
             raise NotDicom(f"it does not parse ({type(exc).__name__})") from exc
 
 
-def to_json(elements: Iterable[DataElement], shown: Shown) -> dict[str, Json]:
-    """Elements as a JSON object."""
+def readable(data_set: Dataset) -> Iterator[DataElement]:
+    """The elements of a data set, but for those whose values do not parse."""
+    for tag in sorted(data_set.keys()):
+        try:
+            yield data_set[tag]
+        except PARSER_FAILURES:
+            continue
+
+
+def to_json(data_set: Dataset, shown: Shown) -> dict[str, Json]:
+    """Its elements as a JSON object."""
     found: dict[str, Json] = {}
-    for element in elements:
+    for element in readable(data_set):
         if _is_shown(element, shown.flags):
             value = _value(element, shown)
             if shown.form is Form.HUMAN:
