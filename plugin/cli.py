@@ -15,6 +15,7 @@ from plugin.cli_node import add_node_commands
 from plugin.cli_orders import add_order_commands
 from plugin.cli_parts import add_part_commands
 from plugin.cli_phantom import add_phantom_commands
+from plugin.cli_reader_study import reader_study_app
 from plugin.cli_segment import segment
 from plugin.cli_training import add_training_commands
 from plugin.cli_xnat import xnat_session
@@ -64,6 +65,7 @@ add_order_commands(app)
 app.add_typer(models_app, name="models")
 app.add_typer(dataset_app, name="dataset")
 add_training_commands(app)
+app.add_typer(reader_study_app, name="reader-study")
 
 
 def main() -> None:
