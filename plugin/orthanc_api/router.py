@@ -81,18 +81,18 @@ class OrthancRest:
     """Answers requests. Thread-safe."""
 
     def __init__(self, host: EmbeddedHost, routes: Sequence[Route]) -> None:
-        self._core = host
+        self._host = host
         self._routes = tuple(routes)
 
     def answer(self, method: str, uri: str, body: bytes = b"") -> bytes:
         """The body of the answer. Raises OrthancException."""
-        self._core.require_started()
+        self._host.require_started()
         path, arguments = split_query(uri)
         path = tidy(path)
         for each in self._routes:
             match = each.pattern.fullmatch(path) if each.method == method else None
             if match is not None:
-                answer = _called(each.handler, Asked(self._core, match.groups(), arguments, body))
+                answer = _called(each.handler, Asked(self._host, match.groups(), arguments, body))
                 return answer if isinstance(answer, bytes) else _encode(answer)
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
 
