@@ -128,11 +128,12 @@ def test_the_other_branch_asks_anew(page: Any) -> None:
 def test_keys_turn_slices_and_never_an_answer(page: Any) -> None:
     page.get_by_role("button", name="Reader A").click()
     page.click("input[name=consistent][value=true]")
-    page.click("input[name='missing T1CE'][value=none]")
     page.keyboard.press("ArrowDown")
     assert page.text_content("#at") == "Slice 2 of 2"
-    assert page.is_checked("input[name='missing T1CE'][value=none]")
+    assert page.is_checked("input[name=consistent][value=true]")
+    page.click("input[name='missing T1CE'][value=none]")
     page.keyboard.press("ArrowDown")
+    assert page.is_checked("input[name='missing T1CE'][value=none]")
     assert page.text_content("#at") == "Slice 2 of 2"
     page.keyboard.press("ArrowLeft")
     assert page.get_attribute("#lines", "src") == "pictures/aa-000.png"

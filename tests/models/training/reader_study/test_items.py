@@ -145,6 +145,25 @@ def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Pa
 
 
 @pytest.mark.usefixtures("high_adc_network")
+def test_a_study_is_drawn_by_chance_unless_a_seed_is_given(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+) -> None:
+    dataset, package = toy_dataset(toy_case((LEFT,))), make_package()
+
+    def make(folder: str, seed: int | None) -> Key:
+        settings = StudySettings(slices=1, seed=seed)
+        return make_study(package, dataset, Split.TEST, settings, CPU, tmp_path / folder, lambda *_: None)
+
+    one, other = make("one", None), make("other", None)
+    assert one.seed != other.seed
+    assert not {item.item_id for item in one.items} & {item.item_id for item in other.items}
+    assert make("again", one.seed) == one
+
+
+@pytest.mark.usefixtures("high_adc_network")
 def test_what_cannot_be_shown_is_refused(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],

@@ -110,7 +110,7 @@ def test_second_showings_serve_the_reader_himself_alone() -> None:
     key = key_of(3, {"r1": "m0", "r2": "h1", "r3": "m2"})
     reading = Reading("A", {"m0": 3, "h0": 3, "m1": 4, "h1": 5, "m2": 2, "h2": 2, "r1": 3, "r2": 4, "r3": 2})
     (reader,) = score_study(key, [reading], ()).readers
-    assert [each.scores.count for each in reader.sources] == [3, 3]
+    assert [(each.scores.count, each.scores.mean) for each in reader.sources] == [(3, 3), (3, pytest.approx(10 / 3))]
     assert reader.repeats == 3
     # (3, 3), (5, 4), (2, 2): one square seen; by chance the mean over all pairs times three.
     chance = sum((a - b) ** 2 for a in (3, 5, 2) for b in (3, 4, 2)) / 3
