@@ -103,6 +103,7 @@ def carry_out(order: Order, report: Report, begin: Callable[[str], None]) -> tup
     `begin` is told what is about to run. Raises PackageBroken, SettingsContradict, TrainingStopped, DatasetBroken,
     NamesDoNotMatch and OSError; what training computed until then lies in the work folder.
     """
+    order.settings.check_network(order.package.network)
     check_package(order.package, order.package.folder)
     if order.folds and order.settings.devices * order.settings.nodes > 1:
         raise SettingsContradict("folds are trained one after the other: give each its own process, not --devices")

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from models.network import NetworkSettings
@@ -163,7 +164,10 @@ def train(
     keep = KeepCheckpoints(work, plan.view.labels, settings.checkpoint_every, settings.patience)
     with without_advice(), _on_interrupt(keep, settings):
         seed_everything(settings.seed, verbose=False)
-        trainer = _trainer(plan, work, [keep, _Watch(plan, keep, report)], len(cases.train))
+        try:
+            trainer = _trainer(plan, work, [keep, _Watch(plan, keep, report)], len(cases.train))
+        except (ValueError, MisconfigurationException) as exc:
+            raise SettingsContradict(f"Lightning cannot train like this: {str(exc).strip().splitlines()[0]}") from exc
         started = time.perf_counter()
         complete = True
         try:

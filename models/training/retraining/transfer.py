@@ -21,13 +21,13 @@ LAST_BIAS = "conv_final.2.conv.bias"
 
 STANDS_IN = {
     "ADC": "T2",
-    "T2": "ADC",
     "enhancing_tumour": "ET",
     "adc_abnormality": "TC",
     "flair_hyperintensity": "WT",
 }
-"""Where a name is missing in the parent, the one that takes its place (Wan et al. 2024: T2 weights begin the ADC
-channel, BraTS regions begin the labels that match them)."""
+STANDS_IN |= {other: name for name, other in STANDS_IN.items()}
+"""Where a name is missing in the parent, the one that takes its place, either way (Wan et al. 2024: T2 weights begin
+the ADC channel, BraTS regions begin the labels that match them)."""
 
 
 class How(StrEnum):
@@ -97,6 +97,10 @@ def match_names(
         raise NamesDoNotMatch(f"--{kind} ...={absent[0]}: the package has {', '.join(parents)}.")
     found = {name: stated.get(name) or _by_name(name, parents) for name in targets}
     used = {name for source in found.values() if source is not None for name in source.names or _all(source, parents)}
+    contradiction = [name for name in dropped if name in used]
+    if contradiction:
+        user = next(source for source in found.values() if source is not None and contradiction[0] in source.names)
+        raise NamesDoNotMatch(f"--drop {contradiction[0]}, but {user} takes it; say where else that is to begin.")
     left = [name for name in parents if name not in used and name not in set(dropped)]
     if left or None in found.values():
         raise NamesDoNotMatch(_needed(kind, parents, found, left))
@@ -123,9 +127,9 @@ def _needed(kind: str, parents: Sequence[str], found: Mapping[str, Source | None
         words.append(f"nothing is said to begin {', '.join(missing)} with")
     if left:
         words.append(f"{', '.join(left)} of the package would be lost")
-    free = iter(left)
-    options = [f"--{kind} {source or f'{name}={next(free, How.REINITIALISE)}'}" for name, source in found.items()]
-    options += [f"--drop {name}" for name in free]
+    # Nothing is guessed here: what is copied from the screen must not put one label's weights into another.
+    options = [f"--{kind} {source or Source(name, How.REINITIALISE)}" for name, source in found.items()]
+    options += [f"--drop {name}" for name in left]
     return "; ".join(words) + f". If that is meant, say: {' '.join(options)}"
 
 
