@@ -42,7 +42,7 @@ def evaluate(
         typer.Option(dir_okay=False, help="CSV of subgroups: a column `case` and others such as `status`, `focality`."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for the results.", show_default="evaluation/NAME")
+        Path | None, typer.Option(file_okay=False, help="Folder for the results.", show_default="runs/NAME-evaluation")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Cases to show pictures of, worst first.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 1,
@@ -94,7 +94,7 @@ def _on_dataset(
     from models.training.evaluation.summary import evaluate as summarise
     from pipeline.errors import GlionodeError
 
-    target = out or Path("evaluation") / package.name
+    target = out or Path("runs") / f"{package.name}-evaluation"
     pictures = WorstCases(worst)
 
     def see(compared: Compared) -> None:
