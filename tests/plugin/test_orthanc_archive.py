@@ -43,12 +43,20 @@ def client(web: OrthancWeb) -> Iterator[OrthancClient]:
     made.close()
 
 
-@pytest.fixture
-def study(web: OrthancWeb, tmp_path: Path) -> str:
-    """A study of four series in Orthanc, of which three are chosen."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
+    """A study's UID and files."""
     uid = new_study_uid()
-    for path in write_small_study(uid, tmp_path / "sent", SLICES):
-        web.store(path.read_bytes())
+    paths = write_small_study(uid, tmp_path_factory.mktemp("study"), SLICES)
+    return uid, [path.read_bytes() for path in paths]
+
+
+@pytest.fixture
+def study(web: OrthancWeb, files: tuple[str, list[bytes]]) -> str:
+    """A study of four series in Orthanc, of which three are chosen."""
+    uid, contents = files
+    for content in contents:
+        web.store(content)
     return uid
 
 
