@@ -49,6 +49,9 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
         self._cases = cases
         self._view = view
         self._settings = settings
+        self._loader: CaseLoader | None = None
+        self._place: dict[str, int] | None = None
+        """Where a checkpoint says that the loader stood."""
         self._dice = torch.zeros(0)
         self._validated = 0
         self.validation_dice: tuple[float, ...] = ()
@@ -60,7 +63,11 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
         """Crops for this process."""
         cases, trainer = self._cases, self.trainer
         crops = CaseCrops(cases.train, cases.prepared, self._view, self._settings, _stride(self.network))
-        return CaseLoader(crops, len(cases.train), self._settings, Share(trainer.global_rank, trainer.world_size))
+        share = Share(trainer.global_rank, trainer.world_size)
+        self._loader = CaseLoader(crops, len(cases.train), self._settings, share)
+        if self._place is not None:
+            self._loader.load_state_dict(self._place)
+        return self._loader
 
     def val_dataloader(self) -> "DataLoader[int]":
         """Indices of the validation cases of this process."""
@@ -101,12 +108,18 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the loss of an epoch that is not over."""
+        """Keep the loss of an epoch that is not over, and the place in its crops.
+
+        Lightning keeps a loader's state too, but does not bring it back from a checkpoint at the end of an epoch.
+        """
+        assert self._loader is not None
         checkpoint["losses"] = self._losses.cpu()
+        checkpoint["place"] = self._loader.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on adding up."""
+        """Go on from there."""
         self._losses = checkpoint["losses"]
+        self._place = checkpoint["place"]
 
     def on_train_start(self) -> None:
         """The sums go where the losses are."""

@@ -77,19 +77,37 @@ def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[Train
     assert (work / CURVE).read_text().splitlines()[0].startswith("epoch,loss,mean_dice,dice_enhancing_tumour")
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (2, 1), (2, 3), (2, 4)])
+@pytest.mark.parametrize(
+    ("every", "epoch", "step", "last"),
+    [
+        (1, 1, 2, (1, 2)),
+        (1, 2, 3, (2, 3)),
+        (1, 2, 4, (2, 3)),
+        (100, 2, 2, (1, 4)),
+        (100, 3, 1, (2, 4)),
+        (3, 2, 3, (2, 2)),
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
-    dataset: Dataset, whole: tuple[Trained, dict[str, torch.Tensor], Path], tmp_path: Path, epoch: int, step: int
+    dataset: Dataset,
+    whole: tuple[Trained, dict[str, torch.Tensor], Path],
+    tmp_path: Path,
+    every: int,
+    epoch: int,
+    step: int,
+    last: tuple[int, int],
 ) -> None:
+    """Killed in one step, gone on from the last checkpoint before it: inside an epoch or between two."""
+    settings = dataclasses.replace(SETTINGS, checkpoint_every=every)
     with pytest.raises(Killed):
-        run(dataset, tmp_path, report=killing(epoch, step))
+        run(dataset, tmp_path, settings, report=killing(epoch, step))
     steps: list[tuple[int, int]] = []
 
     def note(now: Progress) -> None:
         if now.ended is None:
             steps.append((now.epoch, now.step))
 
-    resumed, weights = run(dataset, tmp_path, report=note, resume=tmp_path / LAST)
+    resumed, weights = run(dataset, tmp_path, settings, report=note, resume=tmp_path / LAST)
     trained, expected, work = whole
     assert resumed.curve == trained.curve
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
@@ -97,9 +115,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     assert ours["global_step"] == theirs["global_step"] == 12
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert str(ours[key]) == str(theirs[key]), key
-    # No step is done twice, but the last of an epoch, whose checkpoint is written after it.
+    # It goes on with the very next step.
     everything = [(e, s) for e in (1, 2, 3) for s in (1, 2, 3, 4)]
-    assert steps == everything[everything.index((epoch, min(step, 3))) + 1 :]
+    assert steps == everything[everything.index(last) + 1 :]
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(
