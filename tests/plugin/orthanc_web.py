@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import ssl
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -21,6 +22,12 @@ def orthanc_id(*parts: str) -> str:
     return "-".join(digest[at : at + 8] for at in range(0, 40, 8))
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, _request: Any, _address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # who asked had enough, and hung up
+            super().handle_error(_request, _address)
+
+
 class OrthancWeb:
     """Keeps what it gets in memory, under conditions that a test sets."""
 
@@ -35,7 +42,7 @@ class OrthancWeb:
         self.authorization = ""
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server = _Server(("127.0.0.1", 0), self._handler())
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_address[1]}"
