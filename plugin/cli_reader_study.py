@@ -63,7 +63,7 @@ def make(
         raise refuse(str(exc), FAILED) from exc
     except OSError as exc:
         raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
-    print(f"{len(key.items)} items of {len(key.foci)} cases for {readers} readers.")
+    print(f"Items: {len(key.items)}; cases: {len(key.foci)}; readers: {readers}.")
     print(f"For the readers, as a whole: {out / READERS_FOLDER} (they open {FORM_FILE}).")
     print(f"Keep {out / 'key.json'} to yourself: it tells which masks are the model's.")
 

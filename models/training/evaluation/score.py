@@ -17,8 +17,8 @@ Mask = NDArray[np.bool_]
 """(slices, rows, columns)"""
 
 NOT_FOUND_MM = float(np.sqrt(240**2 + 240**2 + 155**2))
-"""Distance where one of two masks is empty: 373.13 mm, the diagonal of BraTS' volume, as its challenges have counted it
-(Bakas et al. 2018, arXiv:1811.02629). The same for every case, whatever its field of view."""
+"""Distance where one of two masks is empty: 373.13 mm, the diagonal of BraTS' volume, for which its lesion-wise metrics
+count 374 since 2023. The same for every case, whatever its field of view."""
 PERCENTILE = 95.0
 
 

@@ -1,0 +1,84 @@
+"""`glionode evaluate` and `glionode reader-study make` on a data set, from the command line to the files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from models.package import ModelPackage
+from models.training.dataset.case import Dataset
+from plugin.cli_evaluate import evaluate
+from plugin.cli_reader_study import reader_study_app
+from plugin.terminal import FAILED, WRONG_USAGE
+
+app = typer.Typer()
+app.command()(evaluate)
+app.add_typer(reader_study_app, name="reader-study")
+runner = CliRunner()
+
+BALL, OTHER = ((20.0, 24.0, 14.0), 5.0), ((12.0, 16.0, 27.0), 3.0)
+pytestmark = pytest.mark.usefixtures("high_adc_network")
+
+
+@pytest.fixture
+def dataset(toy_dataset: Callable[..., Dataset], toy_case: Callable[..., object]) -> Dataset:
+    """One case with one lesion, one with two."""
+    return toy_dataset(toy_case((BALL,)), toy_case((BALL, OTHER)))
+
+
+def test_evaluate_writes_tables_and_a_page(
+    dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    groups = tmp_path / "groups.csv"
+    rows = [f"{case.case_id},{status}" for case, status in zip(dataset.cases, ("new", "recurrent"), strict=True)]
+    groups.write_text("\n".join(["case,status", *rows]) + "\n")
+    package, out = str(make_package().folder), tmp_path / "out"
+    given = [package, str(dataset.folder), "--groups", str(groups), "--out", str(out), "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["/bin/glionode", "evaluate", *given])
+    result = runner.invoke(app, ["evaluate", *given, "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert f"{dataset.cases[0].case_id}: enhancing_tumour 1.00 (" in result.stdout
+    assert "enhancing_tumour: median Dice 0.9" in result.stdout
+    numbers = json.loads((out / "evaluation.json").read_text())
+    assert {each["grouping"] for each in numbers["comparisons"]} == {"status", "focality"}
+    assert numbers["dataset_fingerprint"] == dataset.fingerprint
+    assert str(tmp_path) not in numbers["command"]  # the report goes to others
+    assert str(tmp_path) not in (out / "report.html").read_text()
+
+    (dataset.cases[0].folder / "label-enhancing_tumour.nii.gz").unlink()
+    result = runner.invoke(app, ["evaluate", *given[:2], "--out", str(out), "--threads", "1", "--device", "cpu"])
+    assert result.exit_code == FAILED
+    assert f"Left out, {dataset.cases[0].case_id}: " in result.stderr
+    assert json.loads((out / "evaluation.json").read_text())["cases"] == 1
+
+
+def test_wrong_groups_are_told_before_the_work(
+    dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,status\nnobody,new\n")
+    given = [str(make_package().folder), str(dataset.folder), "--groups", str(groups), "--threads", "1"]
+    result = runner.invoke(app, ["evaluate", *given])
+    assert result.exit_code == FAILED
+    assert "names none of the cases" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_reading_is_laid_out(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    out, package = tmp_path / "reading", str(make_package().folder)
+    options = ["--cases", "1", "--repeats", "0.5", "--slices", "3", "--device", "cpu", "--threads", "1"]
+    given = ["reader-study", "make", package, str(dataset.folder), str(out), *options]
+    result = runner.invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "Items: 3; cases: 1; readers: 2." in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["for-readers", "key.json"]
+    assert len(list((out / "for-readers" / "pictures").iterdir())) == 3 * 3 * 2
+    again = runner.invoke(app, given)
+    assert again.exit_code == FAILED
+    assert "already holds files" in again.stderr
+    assert runner.invoke(app, [*given, "--split", "best"]).exit_code == WRONG_USAGE
