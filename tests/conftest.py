@@ -1,24 +1,42 @@
 """What every test may ask for: other people's programs, and a folder of the data beside the checkout."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests are shared among processes, keep a file's together, and all that need the demonstration's minute."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    slow = {item.path for item in items if "demonstration" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("demonstration" if item.path in slow else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests are shared among processes, keep a file's together, and all that need the demonstration's minute.
+
+    xdist's own groups are a suffix that it puts to a test's name, and pytest 9.2 keeps none.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(config.rootpath / nodeid.partition("::")[0])
+
+    return ByFile(config, log)
+
+
+@cache
+def _group(path: Path) -> str:
+    """A file is its own group, unless its tests ask for the fixtures of the demonstration."""
+    return (
+        "demonstration" if re.search(r"\b(demonstration: Demonstration|study: Path)\b", path.read_text()) else str(path)
+    )
 
 
 @pytest.fixture(scope="session")
