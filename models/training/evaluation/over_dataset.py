@@ -12,7 +12,7 @@ from models.package import ModelPackage
 from models.training.dataset.case import Case, Dataset
 from models.training.dataset.manifest import DatasetBroken, Drawn, Split
 from models.training.evaluation.lesions import count_foci
-from models.training.evaluation.predict import AS_IT_STANDS, predict
+from models.training.evaluation.predict import on_the_nodes_grid, predict
 from models.training.evaluation.score import LabelScore, score_label
 from models.weights import load_network
 from pipeline.volume import Geometry, Volume
@@ -93,7 +93,7 @@ def measure_dataset(
     refuse_mismatch(package, dataset)
     if not chosen:
         raise DatasetBroken(f"{dataset.folder} has no case for {split}; `--split all` takes every one.")
-    network = load_network(package).to(device)
+    network, ready = load_network(package).to(device), on_the_nodes_grid(dataset, package)
     scores: list[CaseScore] = []
     left_out: list[LeftOut] = []
     for case in chosen:
@@ -108,7 +108,7 @@ def measure_dataset(
         except DatasetBroken as exc:
             left_out.append(LeftOut(case.case_id, str(exc)))
             continue
-        everything = predict(volumes, package, network, AS_IT_STANDS, device)
+        everything = predict(volumes, package, network, device, ready)
         names = [label.name for label in package.labels]
         found = everything[[names.index(label) for label in labels]]
         geometry = volumes[Role.T1CE].geometry

@@ -1,5 +1,6 @@
 """Segment volumes as the node does: align, normalise, segment, restore. Reads no files."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from models.labels import Role
 from models.package import ModelPackage
+from models.training.dataset.case import Dataset
+from models.training.dataset.manifest import Source
 from pipeline.align import AlignSettings, align
 from pipeline.normalise import normalise
 from pipeline.restore import restore
@@ -16,24 +19,33 @@ from pipeline.segment import segment
 from pipeline.volume import Geometry, Volume
 
 CPU = torch.device("cpu")
-AS_IT_STANDS = AlignSettings(enabled=False)
-"""For volumes that stand on one grid already."""
+_NO_MOTION = AlignSettings(enabled=False)
+
+
+def on_the_nodes_grid(dataset: Dataset, package: ModelPackage) -> bool:
+    """Whether cases stand on the very grid that the node makes for the package.
+
+    `glionode dataset from-dicom` cuts and samples as the node does; at the package's spacing nothing is left to do.
+    """
+    return dataset.manifest.source is Source.DICOM and math.isclose(dataset.spacing_mm, package.spacing_mm)
 
 
 def predict(
-    volumes: Mapping[Role, Volume],
-    package: ModelPackage,
-    network: nn.Module,
-    alignment: AlignSettings,
-    device: torch.device = CPU,
+    volumes: Mapping[Role, Volume], package: ModelPackage, network: nn.Module, device: torch.device, ready: bool
 ) -> NDArray[np.bool_]:
-    """Masks (labels, slices, rows, columns) on the grid of T1CE, labels and thresholds those of the package.
+    """Masks (labels, slices, rows, columns) of a case on its own grid, labels and thresholds those of the package.
 
-    `network` is on `device`. Raises KeyError where a channel of the package, or T1CE, has no volume.
+    `ready`: see `on_the_nodes_grid`; the network then sees what it sees in the node, voxel for voxel. Else the case is
+    cut to the head and sampled on the package's grid first. `network` is on `device`. Raises KeyError where a channel
+    of the package, or T1CE, has no volume.
     """
-    probabilities, grid = probabilities_of(volumes, package, network, alignment, device)
-    thresholds = tuple(label.threshold for label in package.labels)
-    return restore(probabilities, grid, volumes[Role.T1CE].geometry, thresholds)
+    target = volumes[Role.T1CE].geometry
+    if ready:
+        raw = torch.from_numpy(np.stack([volumes[role].pixels for role in package.channels])).to(device)
+        probabilities, grid = _segmented(raw, package, network, device), target
+    else:
+        probabilities, grid = probabilities_of(volumes, package, network, _NO_MOTION, device)
+    return restore(probabilities, grid, target, tuple(label.threshold for label in package.labels))
 
 
 def probabilities_of(
@@ -46,6 +58,9 @@ def probabilities_of(
     """Probabilities (labels, slices, rows, columns) in the package's order on the model's grid, and that grid."""
     stride = package.network.stride
     aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
-    channels = normalise(aligned.channels, aligned.roles)
-    segmented = segment(channels, network.to, device, stride, window=package.window)
-    return segmented.probabilities, aligned.grid
+    return _segmented(aligned.channels, package, network, device), aligned.grid
+
+
+def _segmented(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
+    channels = normalise(raw, package.channels)
+    return segment(channels, network.to, device, package.network.stride, window=package.window).probabilities

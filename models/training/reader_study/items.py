@@ -1,13 +1,12 @@
 """Make a reading: pictures and form for the readers, the key for whoever runs the study."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 import torch
-from torch import nn
 
 from models.labels import Role
 from models.package import ModelPackage
@@ -15,13 +14,14 @@ from models.training.dataset.case import Case, Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.over_dataset import drawn_by_a_person, refuse_mismatch, wanted_channels
-from models.training.evaluation.predict import AS_IT_STANDS, predict
+from models.training.evaluation.predict import on_the_nodes_grid, predict
 from models.training.evaluation.report import write_whole
 from models.training.reader_study.form import form_page
 from models.training.reader_study.key import KEY_FILE, Item, Key, Source, key_json
 from models.training.reader_study.order import reading_order
-from models.training.reader_study.pictures import Scene, slices_to_show, write_pictures
+from models.training.reader_study.pictures import Masks, Scene, slices_to_show, write_pictures
 from models.weights import load_network
+from pipeline.volume import Volume
 
 READERS_FOLDER = "for-readers"
 """All of it, and nothing else, goes to the readers."""
@@ -65,14 +65,18 @@ def make_study(
     generator = Random(seed)
     cases = _drawn(package, dataset, split, settings.cases, generator)
     items = draw_items([case.case_id for case in cases], settings.repeats, generator)
-    network = load_network(package).to(device)
+    network, ready = load_network(package).to(device), on_the_nodes_grid(dataset, package)
+
+    def found(volumes: Mapping[Role, Volume]) -> Masks:
+        return predict(volumes, package, network, device, ready)
+
     pictures = out / READERS_FOLDER / PICTURES_FOLDER
     pictures.mkdir(parents=True)
     foci: dict[str, int] = {}
     shown: dict[str, int] = {}
     for number, case in enumerate(cases):
         own = [item for item in items if item.case_id == case.case_id]
-        foci[case.case_id], slices = _draw_case(case, own, package, network, device, settings.slices, pictures)
+        foci[case.case_id], slices = _draw_case(case, own, package, found, settings.slices, pictures)
         shown |= {item.item_id: slices for item in own}
         see(number + 1, len(cases))
     key = Key(
@@ -132,18 +136,14 @@ def _draw_case(
     case: Case,
     items: Sequence[Item],
     package: ModelPackage,
-    network: nn.Module,
-    device: torch.device,
+    find: Callable[[Mapping[Role, Volume]], Masks],
     most: int,
     folder: Path,
 ) -> tuple[int, int]:
     """Draw all items of a case; its foci, and how many slices are shown."""
     volumes = case.volumes(wanted_channels(package))
     labels = tuple(label.name for label in package.labels)
-    masks = {
-        Source.MANUAL: case.masks(labels),
-        Source.MODEL: predict(volumes, package, network, AS_IT_STANDS, device),
-    }
+    masks = {Source.MANUAL: case.masks(labels), Source.MODEL: find(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)
     scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
     for source, mask in masks.items():

@@ -1,10 +1,12 @@
 """A model is measured on a data set by the node's own steps, voxel for voxel in place; nothing goes missing unsaid."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models.labels import LABELS
 from models.package import ModelPackage
@@ -42,6 +44,29 @@ def test_what_is_there_is_found_where_it_is(
         assert (score.lesions.true, score.lesions.detected, score.lesions.confirmed) == (2, 2, 2)
     middle = np.argwhere(seen[0].found[0]).mean(axis=0)
     np.testing.assert_allclose(middle, np.argwhere(seen[0].truth[0]).mean(axis=0), atol=0.3)
+
+
+def test_on_the_nodes_own_grid_nothing_is_sampled_again(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A data set from DICOM holds what `align` made; test_from_dicom.py holds that to what the node's network sees."""
+    seen: list[Tensor] = []
+
+    class Looks(nn.Module):
+        def forward(self, channels: Tensor) -> Tensor:
+            seen.append(channels)
+            return torch.zeros_like(channels)
+
+    monkeypatch.setattr("models.training.evaluation.over_dataset.load_network", lambda _: Looks())
+    dataset, package = toy_dataset(toy_case((BALL,))), make_package()
+    shown = dataset.cases[0].normalised(package.channels)[None]
+    measured(replace(package, spacing_mm=dataset.spacing_mm), dataset)
+    assert torch.equal(seen[0], shown)
+    measured(package, dataset)  # of another spacing
+    assert seen[1].shape != shown.shape
 
 
 @pytest.mark.usefixtures("high_adc_network")
