@@ -15,6 +15,7 @@ from peers import GLIONODE
 from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
+from small_study import write_small_study
 
 from models.labels import LABELS
 from pipeline.measure import dice
@@ -197,24 +198,22 @@ def test_an_unreadable_transfer_syntax(study: Path, tmp_path: Path) -> None:
     assert visible(tmp_path / "out") == ["report.json"]
 
 
-def test_two_studies_in_one_folder(study: Path, tmp_path: Path) -> None:
-    other = tmp_path / "study" / "other"
-    shutil.copytree(study / "04_flair", other)
-    for path in other.iterdir():
+def test_two_studies_in_one_folder(tmp_path: Path) -> None:
+    write_small_study("1.2.3.7", tmp_path / "in")
+    for path in write_small_study("1.2.3.4", tmp_path / "other"):
         image = dcmread(path)
-        image.StudyInstanceUID = "1.2.3.4"
-        image.SeriesInstanceUID = "1.2.3.5"
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.6.{image.InstanceNumber}"
-        image.save_as(path)
-    finished = glionode("segment", study, tmp_path / "out")
+        if image.SeriesNumber == 2:  # of the second study the FLAIR alone
+            image.save_as(tmp_path / "in" / f"other-{image.InstanceNumber}.dcm")
+    finished = glionode("segment", tmp_path / "in", tmp_path / "out")
     assert_said(finished, 2, "Study 1.2.3.4: not eligible")
-    first = str(dcmread(next((study / "06_adc").iterdir())).StudyInstanceUID)
-    assert visible(tmp_path / "out") == sorted([first, "1.2.3.4"])
-    assert report_of(tmp_path / "out" / first)["status"] == "segmented"
+    assert visible(tmp_path / "out") == ["1.2.3.4", "1.2.3.7"]
+    assert report_of(tmp_path / "out" / "1.2.3.7")["status"] == "segmented"
     assert visible(tmp_path / "out" / "1.2.3.4") == ["report.json"]
 
 
-def test_a_full_disk_on_the_way_out(study: Path, tmp_path: Path) -> None:
+def test_a_full_disk_on_the_way_out(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_small_study("1.2.3.4", study)
     out = tmp_path / "small"
     out.mkdir()
     script = """
