@@ -174,6 +174,10 @@ def train(
             trainer.fit(module, ckpt_path=resume, weights_only=True)
         except Interrupted:
             complete = False
+        except RuntimeError as exc:
+            if "deterministic" not in str(exc):
+                raise
+            raise SettingsContradict(f"--deterministic cannot be had here: {str(exc).splitlines()[0]}") from exc
         except OSError as exc:
             raise TrainingStopped(
                 f"Training ended: {exc.strerror or exc}. The last checkpoint is in {work}; go on with --resume."
