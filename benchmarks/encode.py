@@ -43,7 +43,7 @@ result, started = pickle.loads((FOLDER / "result").read_bytes())
 measurements = (replace(each, label=LABELS[each.label.number - 1]) for each in result.measurements)
 result = replace(result, measurements=tuple(measurements))
 headers = lambda role: read_headers(result.source(role))
-gc.freeze()  # as plugin/workshop.py does
+gc.freeze()  # as plugin/worker/workshop.py does
 """
 SEG = "objects = [encode_seg(result, result.on_t1ce(), headers(Role.T1CE), started)]"
 ALL = "objects = [each.dataset for each in encode(result, started)]"

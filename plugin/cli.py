@@ -5,22 +5,22 @@ from typing import Annotated
 
 import typer
 
-from plugin.cli_check import check
-from plugin.cli_classify import classify, inspect
-from plugin.cli_dataset import dataset_app
-from plugin.cli_explain import explain
-from plugin.cli_jobs import add_job_commands
-from plugin.cli_models import models_app
-from plugin.cli_node import add_node_commands
-from plugin.cli_orders import add_order_commands
-from plugin.cli_parts import add_part_commands
-from plugin.cli_phantom import add_phantom_commands
-from plugin.cli_reader_study import reader_study_app
-from plugin.cli_segment import segment
-from plugin.cli_training import add_training_commands
-from plugin.cli_xnat import xnat_session
+from plugin.commands.check import check
+from plugin.commands.classify import classify, inspect
+from plugin.commands.dataset import dataset_app
+from plugin.commands.explain import explain
+from plugin.commands.jobs import add_job_commands
+from plugin.commands.models import models_app
+from plugin.commands.node import add_node_commands
+from plugin.commands.orders import add_order_commands
+from plugin.commands.parts import add_part_commands
+from plugin.commands.phantom import add_phantom_commands
+from plugin.commands.reader_study import reader_study_app
+from plugin.commands.segment import segment
+from plugin.commands.terminal import WRONG_USAGE
+from plugin.commands.training import add_training_commands
+from plugin.commands.xnat import xnat_session
 from plugin.logs import set_up_logging
-from plugin.terminal import WRONG_USAGE
 
 app = typer.Typer(
     name="glionode",

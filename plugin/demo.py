@@ -32,15 +32,15 @@ from pipeline.read import read_volume
 from pipeline.rules import load_rules
 from pipeline.scan import scan
 from pipeline.volume import Volume
+from plugin.commands.terminal import complain
+from plugin.listener.reactor_pause import pause_without_a_hole
 from plugin.node_lock import RunningNode, running_node
 from plugin.overlay import draw_overlay
 from plugin.phantom import PhantomStudy
-from plugin.reactor_pause import pause_without_a_hole
 from plugin.receiving_pacs import AE_TITLE as PACS_AE_TITLE
 from plugin.receiving_pacs import receiving_pacs
 from plugin.settings import Settings
 from plugin.status import read_status
-from plugin.terminal import complain
 
 START_LIMIT_S = 120.0
 RESULT_LIMIT_S = 600.0

@@ -17,20 +17,20 @@ from procrastinate.exceptions import ProcrastinateException
 
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
-from plugin.archive import EmbeddedArchive
+from plugin.archive.archive import EmbeddedArchive
 from plugin.credentials import http_token
 from plugin.database import running_database
-from plugin.job_queue import STALLED_AFTER_S, JobQueue
-from plugin.job_runner import SegmentFactory
-from plugin.listener import Address
-from plugin.meters import Meters
-from plugin.node_http import http_of
+from plugin.jobs.job_queue import STALLED_AFTER_S, JobQueue
+from plugin.listener.listener import Address
 from plugin.node_lock import RunningNode, announce, archive_lock
 from plugin.node_parts import Drain, Shared, delivering, own_archive, receiving, stopped_by_signals, working
 from plugin.settings import Settings
 from plugin.settings_check import Severity, check_settings
 from plugin.tls import archive_context
-from plugin.worker_keeper import WorkerKeeper
+from plugin.web.meters import Meters
+from plugin.web.node_http import http_of
+from plugin.worker.job_runner import SegmentFactory
+from plugin.worker.worker_keeper import WorkerKeeper
 
 if TYPE_CHECKING:
     from plugin.orthanc_api.plugin_host import PluginHost

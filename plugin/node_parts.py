@@ -15,28 +15,28 @@ from pynetdicom import evt
 
 from models.package import ModelPackage
 from pipeline.errors import SettingsWrong
-from plugin.archive import EmbeddedArchive, results_root
+from plugin.archive.archive import EmbeddedArchive, results_root
+from plugin.archive.purge import Purger
+from plugin.archive.retention import Retention
 from plugin.audit import Peer
-from plugin.commitment_asker import CommitmentAsker
-from plugin.commitment_reports import CommitmentReports
-from plugin.commitment_service import CommitmentService
+from plugin.commitment.commitment_asker import CommitmentAsker
+from plugin.commitment.commitment_reports import CommitmentReports
+from plugin.commitment.commitment_service import CommitmentService
 from plugin.database import Database
-from plugin.delivery import Deliverer
-from plugin.job_queue import JobQueue
-from plugin.job_runner import SegmentFactory
-from plugin.listener import Listener, start_listener
-from plugin.meters import Meters
+from plugin.delivery.delivery import Deliverer
+from plugin.delivery.result_source import ResultSource, open_result_source
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.reconcile import Reconciler
+from plugin.listener.listener import Listener, start_listener
+from plugin.listener.receptions import Receptions
 from plugin.node_lock import node_lock
 from plugin.orthanc_marks import OrthancMarks
-from plugin.purge import Purger
-from plugin.receptions import Receptions
-from plugin.reconcile import Reconciler
-from plugin.result_intake import remove_torn_uploads
-from plugin.result_source import ResultSource, open_result_source
-from plugin.retention import Retention
 from plugin.settings import DestinationSettings, Settings
 from plugin.settings_check import may_receive
-from plugin.worker_keeper import WorkerKeeper
+from plugin.web.meters import Meters
+from plugin.web.result_intake import remove_torn_uploads
+from plugin.worker.job_runner import SegmentFactory
+from plugin.worker.worker_keeper import WorkerKeeper
 
 if TYPE_CHECKING:
     from plugin.orthanc_api.plugin_host import PluginHost

@@ -17,16 +17,16 @@ from models.package import PackageBroken, find_package
 from pipeline.choose import Selected, choose
 from pipeline.errors import ModelUnusable
 from pipeline.scan import scan
-from plugin.archive import is_uid
-from plugin.archive_client import ArchiveAway, NotInArchive
-from plugin.jobs import Job
+from plugin.archive.archive import is_uid
+from plugin.archive.study_inputs import MR_IMAGE_CLASSES, StudyInputs
+from plugin.jobs.jobs import Job
 from plugin.orthanc_client import OrthancClient, is_orthanc_id
-from plugin.report_file import read_report
 from plugin.settings import Settings
-from plugin.site_rules import SiteRules
-from plugin.spool import Spool
-from plugin.study_inputs import MR_IMAGE_CLASSES, StudyInputs
-from plugin.supply import Bench, Supply
+from plugin.web.archive_client import ArchiveAway, NotInArchive
+from plugin.worker.report_file import read_report
+from plugin.worker.site_rules import SiteRules
+from plugin.worker.spool import Spool
+from plugin.worker.supply import Bench, Supply
 
 _BEYOND_OFFSET = 64
 """Bytes after the place where the pixels' element begins: its tag, and what says how long it is (PS3.5 7.1)."""

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import httpx2
 
 from pipeline.errors import SettingsWrong
-from plugin.archive_client import ArchiveAway, NotInArchive
 from plugin.credentials import orthanc_credentials
 from plugin.settings import OrthancSettings
 from plugin.tls import orthanc_context
+from plugin.web.archive_client import ArchiveAway, NotInArchive
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -11,9 +11,9 @@ from psycopg_pool import ConnectionPool
 
 from plugin import audit
 from plugin.audit import About, Audited, Peer
-from plugin.job_queue import JobQueue
-from plugin.job_view import NoSuchJob, show_job
-from plugin.jobs import JobState, Source, new_job
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.job_view import NoSuchJob, show_job
+from plugin.jobs.jobs import JobState, Source, new_job
 from plugin.orthanc_archive import TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
 from plugin.settings import OrthancSettings

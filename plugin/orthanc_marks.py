@@ -12,10 +12,10 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.archive_client import ArchiveAway, NotInArchive
 from plugin.orthanc_archive import orthanc_ids_of
 from plugin.orthanc_client import OrthancClient
 from plugin.settings import OrthancSettings
+from plugin.web.archive_client import ArchiveAway, NotInArchive
 
 _LOG = logging.getLogger(__name__)
 

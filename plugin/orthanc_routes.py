@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 
-from plugin.archive_client import ArchiveAway, NotInArchive
-from plugin.http_archive import Door
 from plugin.orthanc_client import is_orthanc_id
 from plugin.orthanc_intake import OrthancIntake, Wish
+from plugin.web.archive_client import ArchiveAway, NotInArchive
+from plugin.web.http_archive import Door
 
 _NOT_THERE = HTTPException(404, "Orthanc has no such study.")
 

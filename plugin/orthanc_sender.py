@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from plugin.archive_client import ArchiveAway
 from plugin.audit import Peer
+from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
 from plugin.orthanc_client import Answer, OrthancClient, WrongAnswer, is_orthanc_id
-from plugin.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
 from plugin.settings import OrthancDestinationSettings, OrthancSettings
+from plugin.web.archive_client import ArchiveAway
 
 _LOOK_EVERY_S = 0.2
 _AWAY = (404, 408, 429, 502, 503, 504)

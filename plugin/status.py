@@ -9,13 +9,13 @@ from typing import Any
 from psycopg_pool import ConnectionPool
 
 from models.package import IntendedUse, PackageBroken, find_package
-from plugin.archive import is_uid
-from plugin.commitments_requested import count_pending
+from plugin.archive.archive import is_uid
+from plugin.archive.quarantine import count_quarantined
+from plugin.commitment.commitments_requested import count_pending
 from plugin.database import connected, database_url
 from plugin.embedded_postgres import DatabaseUnavailable
+from plugin.listener.refusals import read_refusals
 from plugin.node_lock import RunningNode, running_node
-from plugin.quarantine import count_quarantined
-from plugin.refusals import read_refusals
 from plugin.settings import Settings
 from plugin.settings_check import may_receive, refusal
 

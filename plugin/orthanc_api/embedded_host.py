@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plugin.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.archive.incoming import NoRoom
+from plugin.archive.purge import Purger
 from plugin.audit import Peer
-from plugin.incoming import NoRoom
-from plugin.jobs import OPEN
+from plugin.jobs.jobs import OPEN
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.index import Added, Came, OrthancIndex, Resource
@@ -21,7 +22,6 @@ from plugin.orthanc_api.modalities import Modalities
 from plugin.orthanc_api.resource_json import is_complete
 from plugin.orthanc_api.store import PluginStore
 from plugin.orthanc_api.tags import Json, NotDicom, read_data_set
-from plugin.purge import Purger
 from plugin.settings import Settings
 
 _NEW = {

@@ -7,12 +7,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from plugin.http_archive import Door
 from plugin.orthanc_api import callbacks
 from plugin.orthanc_api.callbacks import Callbacks
 from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.output import Answer
 from plugin.orthanc_api.router import split_query
+from plugin.web.http_archive import Door
 
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
 _LARGEST_BODY = 512 << 20

@@ -10,7 +10,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from plugin.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from plugin.archive.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from plugin.orthanc_api.enums import CreateDicomFlags, InstanceOrigin
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.index import Came

@@ -13,10 +13,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.dimse_association import PeerAddress, Proposal, address_of, associated
+from plugin.delivery.dimse_association import PeerAddress, Proposal, address_of, associated
+from plugin.delivery.sending import PeerFailed
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.tags import Json
-from plugin.sending import PeerFailed
 from plugin.settings import DestinationSettings, Settings, is_ae_title
 
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # PS3.4 table B.2-1: success, and success with a warning

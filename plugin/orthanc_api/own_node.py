@@ -6,13 +6,13 @@ from typing import Any
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from plugin.job_queue import JobQueue
-from plugin.jobs import JobState, new_job
+from plugin.archive.study_inputs import read_inputs
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import JobState, new_job
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
 from plugin.orthanc_intake import Submitted, counts_of, what_came_of
 from plugin.orthanc_node import NodeAway, StudyUnknown
-from plugin.study_inputs import read_inputs
 
 
 class OwnNode:

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 
 from pipeline.errors import SettingsWrong
-from plugin.archive import EmbeddedArchive
+from plugin.archive.archive import EmbeddedArchive
 from plugin.audit import Peer
 from plugin.credentials import http_token
-from plugin.listener import Address
+from plugin.listener.listener import Address
 from plugin.node_parts import Shared
 from plugin.orthanc_api.archive_watch import ArchiveWatch
 from plugin.orthanc_api.callbacks import Callbacks

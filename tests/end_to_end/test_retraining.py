@@ -26,7 +26,7 @@ from models.training.synthesis import synthesise
 from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.errors import ModelUnusable
-from plugin.warm_model import WarmModel
+from plugin.worker.warm_model import WarmModel
 
 SPACING_MM = "5"
 SETTINGS = """

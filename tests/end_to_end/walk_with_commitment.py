@@ -20,11 +20,11 @@ from peers import free_port, orthanc, orthanc_get, orthanc_post, private_network
 from stand_in_segmenter import OUTPUT_CLASSES
 
 from plugin.database import database_url
-from plugin.delivery import echo
-from plugin.outbox import OutboxEntry
-from plugin.sending import Outgoing
+from plugin.delivery.delivery import echo
+from plugin.delivery.outbox import OutboxEntry
+from plugin.delivery.sending import Outgoing
+from plugin.delivery.stow_sender import StowSender
 from plugin.settings import Settings, StowDestinationSettings
-from plugin.stow_sender import StowSender
 
 LIMIT_S = 40
 

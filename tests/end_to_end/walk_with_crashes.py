@@ -32,7 +32,7 @@ from crash_node import Node
 from node_trial import MR_IMAGE_STORAGE, make_instance, new_study_uid
 from stand_in_segmenter import OUTPUT_CLASSES
 
-from plugin.reactor_pause import pause_without_a_hole
+from plugin.listener.reactor_pause import pause_without_a_hole
 
 IMAGES = 3
 SECONDS_A_STUDY = 0.3

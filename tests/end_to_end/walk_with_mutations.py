@@ -24,9 +24,9 @@ from pynetdicom import AE
 from rich.console import Console
 from rich.table import Table
 
-from plugin.c_store import NOT_A_DATA_SET, SUCCESS
-from plugin.quarantine import count_quarantined
-from plugin.reactor_pause import pause_without_a_hole
+from plugin.archive.quarantine import count_quarantined
+from plugin.listener.c_store import NOT_A_DATA_SET, SUCCESS
+from plugin.listener.reactor_pause import pause_without_a_hole
 
 OBJECTS_A_STUDY = 40
 LARGE_MIB = 256

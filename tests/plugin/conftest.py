@@ -19,13 +19,13 @@ from pynetdicom import AE, Association
 from receiving import Receiving
 
 from plugin.database import Database, running_database
-from plugin.reactor_pause import pause_without_a_hole
+from plugin.listener.reactor_pause import pause_without_a_hole
 from plugin.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def associations_without_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Senders of the tests lose no answers, as pynetdicom's do now and then; see plugin/reactor_pause.py."""
+    """Senders of the tests lose no answers, as pynetdicom's do now and then; see plugin/listener/reactor_pause.py."""
     real = AE.associate
 
     def associate(ae: AE, *arguments: Any, **options: Any) -> Association:

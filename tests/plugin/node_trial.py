@@ -18,7 +18,7 @@ from stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
 from typer.testing import CliRunner
 
 from plugin.cli import app
-from plugin.listener import Address
+from plugin.listener.listener import Address
 from plugin.node import serve
 from plugin.orthanc_api.script import PluginFiles
 from plugin.settings import Settings

@@ -11,18 +11,18 @@ from typing import Any, cast
 from node_trial import wait_until
 from pydicom import Dataset, dcmwrite
 
-from plugin.archive import EmbeddedArchive, InstanceKey
+from plugin.archive.archive import EmbeddedArchive, InstanceKey
 from plugin.audit import Peer
 from plugin.database import Database
-from plugin.job_queue import JobQueue
-from plugin.listener import Address
-from plugin.meters import Meters
+from plugin.jobs.job_queue import JobQueue
+from plugin.listener.listener import Address
 from plugin.node_parts import Drain, Shared
 from plugin.orthanc_api.enums import ChangeType
 from plugin.orthanc_api.levels import OrthancIds, identifiers
 from plugin.orthanc_api.plugin_host import PluginHost, running_plugin
 from plugin.orthanc_api.script import PluginFiles
 from plugin.settings import Settings
+from plugin.web.meters import Meters
 
 SCANNER = Peer("MR1", "192.0.2.7")
 SCRIPT = """

@@ -14,9 +14,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
-from plugin.archive import EmbeddedArchive
+from plugin.archive.archive import EmbeddedArchive
 from plugin.audit import Peer
-from plugin.listener import Listener, start_listener
+from plugin.listener.listener import Listener, start_listener
 from plugin.settings import ListenerSettings
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plugin.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
-from plugin.incoming import NoRoom
+from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.archive.incoming import NoRoom
 
 KEY = InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5")
 

@@ -21,14 +21,14 @@ from node_trial import (
 from receiving import Receiving
 
 from models.package import IntendedUse
-from plugin import outbox
 from plugin.audit import AuditEntry, Peer, entries_of
 from plugin.database import Database, database_url
-from plugin.job_queue import JobQueue
-from plugin.jobs import new_job
-from plugin.orders import cancel_job, retry_job
-from plugin.outbox import OutgoingObject
-from plugin.receptions import Receptions
+from plugin.delivery import outbox
+from plugin.delivery.outbox import OutgoingObject
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import new_job
+from plugin.jobs.orders import cancel_job, retry_job
+from plugin.listener.receptions import Receptions
 from plugin.settings import DestinationSettings
 
 MakeNode = Callable[..., NodeInThread]

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from typer.testing import CliRunner, Result
 
 from plugin.cli import app
-from plugin.terminal import FAILED, WRONG_USAGE
+from plugin.commands.terminal import FAILED, WRONG_USAGE
 
 pytest.importorskip("nibabel", reason="data sets need the extra glionode[train]")
 

@@ -19,8 +19,8 @@ from toy_heads import BRATS, REGIONS, toy_dataset
 from models.package import read_package
 from models.training.retraining import retrain
 from models.training.retraining.presets import Cache, Preset
-from plugin.cli_training import add_training_commands
-from plugin.terminal import FAILED, WRONG_USAGE
+from plugin.commands.terminal import FAILED, WRONG_USAGE
+from plugin.commands.training import add_training_commands
 
 app = typer.Typer()
 add_training_commands(app)

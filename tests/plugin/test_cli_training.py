@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from plugin.cli_training import add_training_commands
-from plugin.terminal import FAILED, WRONG_USAGE
+from plugin.commands.terminal import FAILED, WRONG_USAGE
+from plugin.commands.training import add_training_commands
 
 app = typer.Typer()
 add_training_commands(app)
@@ -117,7 +117,7 @@ def test_evaluate_refuses_heads_that_training_may_have_seen() -> None:
 @pytest.mark.parametrize("command", ["pretrain", "evaluate"])
 def test_help_has_an_example_and_needs_no_torch(command: str) -> None:
     check = (
-        "import sys, typer; from plugin.cli_training import add_training_commands;"
+        "import sys, typer; from plugin.commands.training import add_training_commands;"
         "app = typer.Typer(); add_training_commands(app);"
         f"sys.argv = ['glionode', {command!r}, '--help'];"
         "import atexit; atexit.register(lambda: print('torch' in sys.modules)); app()"

@@ -14,14 +14,14 @@ from pynetdicom import evt
 from stand_in_segmenter import OUTPUT_CLASSES
 
 from models.package import IntendedUse
-from plugin import outbox
-from plugin.archive import EmbeddedArchive
-from plugin.commitment_asker import CommitmentAsker
-from plugin.commitment_reports import CommitmentReports
+from plugin.archive.archive import EmbeddedArchive
+from plugin.commitment.commitment_asker import CommitmentAsker
+from plugin.commitment.commitment_reports import CommitmentReports
 from plugin.database import Database
-from plugin.delivery import Deliverer
-from plugin.listener import start_listener
-from plugin.outbox import OutboxState
+from plugin.delivery import outbox
+from plugin.delivery.delivery import Deliverer
+from plugin.delivery.outbox import OutboxState
+from plugin.listener.listener import start_listener
 from plugin.settings import DeliverySettings, DestinationSettings, ListenerSettings
 
 QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
@@ -164,7 +164,7 @@ def test_a_peer_that_never_commits_is_given_up(
 def test_a_report_that_never_comes_is_asked_for_again_and_then_given_up(
     database: Database, put: Callable[..., list[str]], committing: CommittingPacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugin.commitment_asker._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.commitment_asker._LISTEN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing, commitment_timeout_s=0.1)
     uids = put(destination)
@@ -188,7 +188,7 @@ def test_a_late_report_counts_and_a_second_one_does_not(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.commitment_asker._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.commitment_asker._LISTEN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing, commitment_timeout_s=0.1)
     first, second = put(destination)
@@ -213,7 +213,7 @@ def test_a_report_on_what_was_not_asked_changes_nothing(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.commitment_asker._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.commitment_asker._LISTEN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing)
     uids = put(destination)

@@ -20,16 +20,16 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from plugin.archive import EmbeddedArchive
-from plugin.commitment import CommitmentRequest, NotUnderstood, Reference, decode_request
-from plugin.commitment_asker import ReportEar
-from plugin.commitment_channel import OpenAssociations
-from plugin.commitment_check import make_report
-from plugin.commitment_reporter import CommitmentReporter
-from plugin.commitment_service import CommitmentService
-from plugin.commitments_requested import CommitmentRequests, Kept, count_pending
-from plugin.listener import Listener, start_listener
-from plugin.report_address import find_receiver
+from plugin.archive.archive import EmbeddedArchive
+from plugin.commitment.commitment import CommitmentRequest, NotUnderstood, Reference, decode_request
+from plugin.commitment.commitment_asker import ReportEar
+from plugin.commitment.commitment_channel import OpenAssociations
+from plugin.commitment.commitment_check import make_report
+from plugin.commitment.commitment_reporter import CommitmentReporter
+from plugin.commitment.commitment_service import CommitmentService
+from plugin.commitment.commitments_requested import CommitmentRequests, Kept, count_pending
+from plugin.commitment.report_address import find_receiver
+from plugin.listener.listener import Listener, start_listener
 from plugin.settings import Settings
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
@@ -362,11 +362,11 @@ def test_a_transaction_stands_for_one_thing(committing: Committing, modality: Mo
 def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = CommitmentRequests(tmp_path)
     request = CommitmentRequest("1", tuple(Reference("1.2", f"1.{number}") for number in range(5)))
-    monkeypatch.setattr("plugin.commitments_requested._MOST_PENDING", 2)
+    monkeypatch.setattr("plugin.commitment.commitments_requested._MOST_PENDING", 2)
     kept = [requests.keep("AE", "", replace(request, transaction_uid=uid))[0] for uid in ("1", "2", "3", "1")]
     assert kept == [Kept.KEPT, Kept.KEPT, Kept.TOO_MANY, Kept.KEPT]
-    monkeypatch.setattr("plugin.commitments_requested._MOST_PENDING", 9)
-    monkeypatch.setattr("plugin.commitments_requested._MOST_REFERENCES", 14)
+    monkeypatch.setattr("plugin.commitment.commitments_requested._MOST_PENDING", 9)
+    monkeypatch.setattr("plugin.commitment.commitments_requested._MOST_REFERENCES", 14)
     assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.TOO_MANY
     requests.done(requests.pending()[0].name)
     assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.KEPT

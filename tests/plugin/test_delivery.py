@@ -15,9 +15,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from models.package import IntendedUse
-from plugin import outbox
 from plugin.database import Database
-from plugin.delivery import Deliverer, echo, pause_after
+from plugin.delivery import outbox
+from plugin.delivery.delivery import Deliverer, echo, pause_after
 from plugin.settings import DeliverySettings, DestinationSettings
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"

@@ -7,7 +7,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-from plugin.file_meta import IMPLEMENTATION_CLASS_UID, encode_file_meta, sop_class_uid
+from plugin.archive.file_meta import IMPLEMENTATION_CLASS_UID, encode_file_meta, sop_class_uid
 
 MR, INSTANCE = "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from node_trial import wait_until
 
-import plugin.folder_sync
-from plugin.folder_sync import FolderSync
+import plugin.archive.folder_sync
+from plugin.archive.folder_sync import FolderSync
 
 
 def test_who_comes_during_a_sync_shares_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_who_comes_during_a_sync_shares_the_next(tmp_path: Path, monkeypatch: py
         begun.release()
         assert go_on.acquire(timeout=40)
 
-    monkeypatch.setattr(plugin.folder_sync, "sync_folder", held)
+    monkeypatch.setattr(plugin.archive.folder_sync, "sync_folder", held)
     syncs, ended = FolderSync(), []
 
     def sync(number: int) -> None:

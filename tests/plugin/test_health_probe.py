@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from pipeline.errors import SettingsWrong
 from plugin.cli import app
-from plugin.health_probe import what_is_wrong
-from plugin.http_server import http_server, make_app
 from plugin.settings import HttpSettings
+from plugin.web.health_probe import what_is_wrong
+from plugin.web.http_server import http_server, make_app
 
 PATIENCE_S = 20.0
 

@@ -17,13 +17,19 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from receiving import Receiving, association, send_bytes
 
 from pipeline.scan import scan
-from plugin.c_store import NOT_A_DATA_SET, OTHER_BYTES_UNDER_THIS_UID, OTHER_UID_IN_COMMAND, SUCCESS, UNUSABLE_UID
-from plugin.file_meta import encode_file_meta
-from plugin.past import Past
-from plugin.quarantine import count_quarantined
+from plugin.archive.file_meta import encode_file_meta
+from plugin.archive.quarantine import count_quarantined
+from plugin.jobs.past import Past
+from plugin.listener.c_store import (
+    NOT_A_DATA_SET,
+    OTHER_BYTES_UNDER_THIS_UID,
+    OTHER_UID_IN_COMMAND,
+    SUCCESS,
+    UNUSABLE_UID,
+)
 from plugin.settings import Settings
-from plugin.stopwatch import Stopwatch
-from plugin.workshop import open_workshop, segment_files
+from plugin.worker.stopwatch import Stopwatch
+from plugin.worker.workshop import open_workshop, segment_files
 
 MUTATIONS = 400
 STATUSES = {SUCCESS, NOT_A_DATA_SET, UNUSABLE_UID, OTHER_UID_IN_COMMAND, OTHER_BYTES_UNDER_THIS_UID}

@@ -14,8 +14,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from receiving import Receiving, answer_of, associate_request, association, pdu, raw_connection
 
+from plugin.listener.refusals import read_refusals
 from plugin.logs import quiet_libraries
-from plugin.refusals import read_refusals
 
 ACCEPTED, REJECTED, P_DATA = 0x02, 0x03, 0x04
 ELSEWHERE = "192.0.2.0/24"  # RFC 5737: nobody's

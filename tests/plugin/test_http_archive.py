@@ -19,19 +19,19 @@ from node_trial import new_study_uid, wait_until
 from prometheus_client import CollectorRegistry
 
 from pipeline.errors import SettingsWrong
-from plugin.archive import EmbeddedArchive, InstanceKey
-from plugin.archive_client import ArchiveAway, ArchiveClient, NotInArchive
+from plugin.archive.archive import EmbeddedArchive, InstanceKey
+from plugin.archive.file_meta import encode_file_meta
 from plugin.credentials import http_token
-from plugin.file_meta import encode_file_meta
-from plugin.http_archive import archive_routes
-from plugin.http_server import http_server, make_app
-from plugin.http_transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
-from plugin.jobs import new_job
-from plugin.outbox import OutboxEntry
-from plugin.result_source import HttpResults
+from plugin.delivery.outbox import OutboxEntry
+from plugin.delivery.result_source import HttpResults
+from plugin.jobs.jobs import new_job
 from plugin.settings import HttpSettings
-from plugin.spool import Spool
-from plugin.supply import HttpSupply
+from plugin.web.archive_client import ArchiveAway, ArchiveClient, NotInArchive
+from plugin.web.http_archive import archive_routes
+from plugin.web.http_server import http_server, make_app
+from plugin.web.http_transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
+from plugin.worker.spool import Spool
+from plugin.worker.supply import HttpSupply
 
 TOKEN = "a-token-of-the-tests-alone"
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -14,10 +14,10 @@ from psycopg import conninfo
 from dicom_seg.predecessor import Predecessor
 from plugin.database import SCHEMA_VERSION, Database, connected, set_up
 from plugin.embedded_postgres import DatabaseUnavailable
-from plugin.job_queue import QUEUE, SWEEP_LOCK, AlsoWrite, JobQueue
-from plugin.jobs import Finished, Job, new_job
-from plugin.past import remember
-from plugin.report_file import ReadReport, WrittenFile
+from plugin.jobs.job_queue import QUEUE, SWEEP_LOCK, AlsoWrite, JobQueue
+from plugin.jobs.jobs import Finished, Job, new_job
+from plugin.jobs.past import remember
+from plugin.worker.report_file import ReadReport, WrittenFile
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from node_trial import new_study_uid
 from stand_in_segmenter import StandInOutcome
 
 from models.package import IntendedUse
-from plugin.archive_client import ArchiveAway, NotInArchive
+from plugin.archive.study_inputs import StudyInputs
 from plugin.database import Database
-from plugin.in_hand import InHandReader, InHandWriter
-from plugin.job_queue import JobQueue
-from plugin.job_runner import JobRunner, Trouble
-from plugin.jobs import Job, JobState, new_job
-from plugin.past import Past
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import Job, JobState, new_job
+from plugin.jobs.past import Past
 from plugin.settings import Settings
-from plugin.study_inputs import StudyInputs
-from plugin.supply import Bench
+from plugin.web.archive_client import ArchiveAway, NotInArchive
+from plugin.worker.in_hand import InHandReader, InHandWriter
+from plugin.worker.job_runner import JobRunner, Trouble
+from plugin.worker.supply import Bench
 
 UIDS = ("1.2.1", "1.2.2")
 

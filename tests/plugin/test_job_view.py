@@ -9,12 +9,12 @@ import pytest
 from node_trial import MARKER, new_study_uid, run
 
 from models.package import IntendedUse
-from plugin import outbox
 from plugin.database import Database, running_database
-from plugin.job_queue import JobQueue
-from plugin.job_view import NoSuchJob, find_key, list_jobs, show_job
-from plugin.jobs import Finished, Job, JobState, new_job
-from plugin.outbox import OutgoingObject
+from plugin.delivery import outbox
+from plugin.delivery.outbox import OutgoingObject
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.job_view import NoSuchJob, find_key, list_jobs, show_job
+from plugin.jobs.jobs import Finished, Job, JobState, new_job
 from plugin.settings import DestinationSettings, Settings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)

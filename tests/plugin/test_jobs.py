@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from plugin.jobs import (
+from plugin.jobs.jobs import (
     MAX_ATTEMPTS,
     Cancelled,
     Event,

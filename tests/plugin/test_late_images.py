@@ -25,15 +25,15 @@ from pipeline.result import SourceSeries
 from pipeline.scan import scan
 from pipeline.volume import Frame
 from plugin.database import Database
-from plugin.job_queue import JobQueue
-from plugin.jobs import Finished, Job, new_job
-from plugin.past import Past, remember
-from plugin.report import Status
-from plugin.report_file import ReadReport, read_report
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import Finished, Job, new_job
+from plugin.jobs.past import Past, remember
 from plugin.settings import Settings
-from plugin.stopwatch import Stopwatch
-from plugin.worker import process_study
-from plugin.workshop import open_workshop
+from plugin.worker.report import Status
+from plugin.worker.report_file import ReadReport, read_report
+from plugin.worker.stopwatch import Stopwatch
+from plugin.worker.worker import process_study
+from plugin.worker.workshop import open_workshop
 
 
 def test_what_is_not_computed_from_leaves_the_result_standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +44,8 @@ def test_what_is_not_computed_from_leaves_the_result_standing(tmp_path: Path, mo
     choices = tuple(Choice(role, series, ("the test says so",)) for role in workshop.wanted)
     frames = (Frame("1.2.840.10008.5.1.4.1.1.4", series.instances[0].sop_instance_uid, 1),)
     volume = SimpleNamespace(geometry=None, frames=frames, notes=())
-    monkeypatch.setattr("plugin.worker.choose", lambda *_: Selected(choices))
-    monkeypatch.setattr("plugin.worker.read_volume", lambda *_: volume)
+    monkeypatch.setattr("plugin.worker.worker.choose", lambda *_: Selected(choices))
+    monkeypatch.setattr("plugin.worker.worker.read_volume", lambda *_: volume)
     sources = [SourceSeries(each.role, series, None, frames, each.why) for each in choices]  # type: ignore[arg-type]
     past = Past(datetime.now(UTC), standing={images_sha256(sources): "the first job"})
     report = process_study(study, workshop, tmp_path / "out", Stopwatch(), past)
@@ -60,7 +60,7 @@ def test_what_is_not_computed_from_leaves_the_result_standing(tmp_path: Path, mo
 
 
 def test_it_is_shown_what_took_whose_place(database: Database, data_dir: Path) -> None:
-    from plugin.job_view import show_job
+    from plugin.jobs.job_view import show_job
 
     queue, study = JobQueue(database), new_study_uid()
     jobs = [new_job(study, map(str, range(count)), "m", urgent=count == 2) for count in (1, 2, 3)]

@@ -31,17 +31,17 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
 from receiving import Receiving, association, send_bytes
 
-from plugin.archive import EmbeddedArchive, InstanceKey, Stored
-from plugin.c_store import (
+from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored
+from plugin.archive.incoming import IncomingFile
+from plugin.archive.quarantine import count_quarantined, quarantine_folder
+from plugin.archive.received_key import NotADataSet, read_head
+from plugin.listener.c_store import (
     NOT_A_DATA_SET,
     OTHER_BYTES_UNDER_THIS_UID,
     OTHER_UID_IN_COMMAND,
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
-from plugin.incoming import IncomingFile
-from plugin.quarantine import count_quarantined, quarantine_folder
-from plugin.received_key import NotADataSet, read_head
 
 
 def encode(instance: Dataset, syntax: str) -> bytes:

@@ -17,8 +17,8 @@ from psycopg import sql
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, _config
 
+from plugin.archive.file_meta import encode_file_meta
 from plugin.database import database_url
-from plugin.file_meta import encode_file_meta
 from plugin.node_lock import running_node
 
 MakeNode = Callable[..., NodeInThread]

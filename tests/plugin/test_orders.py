@@ -8,12 +8,12 @@ import pytest
 from node_trial import NodeInThread, config_of, make_instance, new_study_uid, run, send, wait_until
 
 from models.package import IntendedUse
-from plugin import outbox
 from plugin.database import Database
-from plugin.job_queue import JobQueue
-from plugin.jobs import Finished, new_job
-from plugin.orders import OrderRefused, cancel_job, retry_all, retry_job
-from plugin.outbox import OutgoingObject
+from plugin.delivery import outbox
+from plugin.delivery.outbox import OutgoingObject
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import Finished, new_job
+from plugin.jobs.orders import OrderRefused, cancel_job, retry_all, retry_job
 from plugin.settings import DestinationSettings
 
 MakeNode = Callable[..., NodeInThread]

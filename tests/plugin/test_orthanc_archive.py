@@ -12,14 +12,14 @@ from orthanc_web import OrthancWeb
 from pydicom import dcmread
 from small_study import TAKEN, write_small_study
 
-from plugin.archive import EmbeddedArchive
-from plugin.archive_client import ArchiveAway, NotInArchive
-from plugin.jobs import Job, Source, new_job
+from plugin.archive.archive import EmbeddedArchive
+from plugin.jobs.jobs import Job, Source, new_job
 from plugin.orthanc_archive import OrthancSupply, TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
 from plugin.settings import OrthancSettings, Settings
-from plugin.spool import Spool
-from plugin.supply import DiskSupply, open_supply
+from plugin.web.archive_client import ArchiveAway, NotInArchive
+from plugin.worker.spool import Spool
+from plugin.worker.supply import DiskSupply, open_supply
 
 SLICES = 13
 REPORT = '{"roles": {"T1CE": {"series_instance_uid": "%s"}}, "outputs": []}'

@@ -13,15 +13,15 @@ from node_trial import make_instance, new_study_uid, wait_until, write_instance
 from orthanc_web import OrthancWeb, orthanc_id
 from prometheus_client import CollectorRegistry
 
-from plugin.archive_client import ArchiveAway, NotInArchive
 from plugin.database import Database
-from plugin.http_server import http_server, make_app
-from plugin.job_queue import JobQueue
-from plugin.jobs import Finished, JobState, Source, new_job
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.jobs import Finished, JobState, Source, new_job
 from plugin.orthanc_intake import OrthancIntake, Wish
 from plugin.orthanc_marks import OrthancMarks
 from plugin.orthanc_routes import orthanc_routes
 from plugin.settings import HttpSettings, OrthancSettings
+from plugin.web.archive_client import ArchiveAway, NotInArchive
+from plugin.web.http_server import http_server, make_app
 
 TOKEN = "a-token-of-the-tests-alone"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"

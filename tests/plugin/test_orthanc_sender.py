@@ -10,10 +10,10 @@ import pytest
 from node_trial import make_instance, new_study_uid, write_instance
 from orthanc_web import OrthancWeb
 
-from plugin.delivery import echo
+from plugin.delivery.delivery import echo
+from plugin.delivery.outbox import OutboxEntry
+from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
 from plugin.orthanc_sender import OrthancSender
-from plugin.outbox import OutboxEntry
-from plugin.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
 from plugin.settings import OrthancDestinationSettings, OrthancSettings
 
 MODALITY = "/modalities/pacs"

@@ -12,8 +12,8 @@ from dicom_seg.encode import EncodedObject
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
-from plugin.out_folder import write_out
-from plugin.report import OutputReport, Report, Status
+from plugin.worker.out_folder import write_out
+from plugin.worker.report import OutputReport, Report, Status
 
 MODEL = ModelIdentity("m", "1", "0" * 64, IntendedUse.DEMONSTRATION)
 
@@ -73,7 +73,7 @@ def test_a_failure_between_the_objects_leaves_the_old_result_whole(
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("plugin.out_folder._write_flushed", full)
+    monkeypatch.setattr("plugin.worker.out_folder._write_flushed", full)
     with pytest.raises(OutputRefused, match=r"No space left on device.*nothing half-written"):
         write_out(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -17,12 +17,12 @@ from stand_in_segmenter import make_stand_in
 
 from pipeline.errors import SettingsWrong
 from plugin.database import Database
-from plugin.health import database_answers, room_left, worker_seen
-from plugin.listener import Address
+from plugin.listener.listener import Address
 from plugin.node import deliver, listen, serve, work
 from plugin.node_lock import running_node
-from plugin.node_metrics import StandOfThings
 from plugin.settings import Settings
+from plugin.web.health import database_answers, room_left, worker_seen
+from plugin.web.node_metrics import StandOfThings
 
 TOKEN = "a-token-of-the-tests-alone"
 

@@ -20,19 +20,20 @@ from node_trial import (
 )
 
 from models.package import IntendedUse
-from plugin import commitments_asked, outbox
-from plugin.archive import results_folder
+from plugin.archive.archive import results_folder
+from plugin.archive.purge import KeptStudy, PurgedStudy, Purger
+from plugin.archive.purge_rules import JobFacts, StudyFacts, why_kept, why_kept_though_named
+from plugin.archive.retention import Retention
 from plugin.audit import Peer
-from plugin.commitment import CommitmentReport, Reference
+from plugin.commitment import commitments_asked
+from plugin.commitment.commitment import CommitmentReport, Reference
 from plugin.database import Database
-from plugin.job_queue import JobQueue
-from plugin.job_view import show_job
-from plugin.jobs import Finished, JobState, new_job
-from plugin.orders import OrderRefused, retry_job
-from plugin.outbox import OutgoingObject
-from plugin.purge import KeptStudy, PurgedStudy, Purger
-from plugin.purge_rules import JobFacts, StudyFacts, why_kept, why_kept_though_named
-from plugin.retention import Retention
+from plugin.delivery import outbox
+from plugin.delivery.outbox import OutgoingObject
+from plugin.jobs.job_queue import JobQueue
+from plugin.jobs.job_view import show_job
+from plugin.jobs.jobs import Finished, JobState, new_job
+from plugin.jobs.orders import OrderRefused, retry_job
 from plugin.settings import DeliverySettings, DestinationSettings, StorageSettings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
@@ -246,7 +247,7 @@ def test_nothing_is_removed_where_the_settings_do_not_ask(site: Site) -> None:
 def test_a_running_node_removes_what_is_old(
     make_node: Callable[..., NodeInThread], data_dir: Path, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugin.retention.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("plugin.archive.retention.LOOK_EVERY_S", 0.1)
     storage = {"data_dir": str(data_dir / "data"), "minimum_free_mb": 0, "keep_days": 1e-6}
     node = make_node(storage=storage, destinations=[pacs.destination()]).start()
     study, failing = new_study_uid(), new_study_uid()

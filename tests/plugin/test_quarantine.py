@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plugin.archive import EmbeddedArchive
-from plugin.incoming import IncomingFile
-from plugin.quarantine import Quarantine, count_quarantined, quarantine_folder
+from plugin.archive.archive import EmbeddedArchive
+from plugin.archive.incoming import IncomingFile
+from plugin.archive.quarantine import Quarantine, count_quarantined, quarantine_folder
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 import pytest
 from node_trial import wait_until
 
-from plugin.reactor_pause import ReactorPause
+from plugin.listener.reactor_pause import ReactorPause
 
 
 class Reactor:
@@ -86,7 +86,7 @@ def test_it_runs_on_afterwards() -> None:
 
 
 def test_a_thread_that_has_ended_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugin.reactor_pause._LONGEST_S", 0.05)
+    monkeypatch.setattr("plugin.listener.reactor_pause._LONGEST_S", 0.05)
     pause = ReactorPause()
     pause.clear()
     assert pause.wait(0.01) is False

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from node_trial import MR_IMAGE_STORAGE
 
-from plugin.archive import EmbeddedArchive, InstanceKey
-from plugin.file_meta import encode_file_meta
-from plugin.jobs import Job, JobState
-from plugin.reconcile import Reconciler, is_ready
+from plugin.archive.archive import EmbeddedArchive, InstanceKey
+from plugin.archive.file_meta import encode_file_meta
+from plugin.jobs.jobs import Job, JobState
+from plugin.jobs.reconcile import Reconciler, is_ready
 from plugin.settings import StudySettings
 
 SETTINGS = StudySettings(stable_after_s=30, force_after_s=3600)

@@ -8,7 +8,7 @@ from models.labels import LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment, as_matrix
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
-from plugin.report import OutputReport, Report, RoleReport, Status, StepTime
+from plugin.worker.report import OutputReport, Report, RoleReport, Status, StepTime
 
 ADC = AdcStatistics(7, 1000.04, 990.06, 500.0, 2000.0, 250.04, 700.0, 1400.0)
 

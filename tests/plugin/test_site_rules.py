@@ -9,7 +9,7 @@ import pytest
 from models.labels import Role
 from pipeline.classify import classify_description
 from pipeline.errors import SettingsWrong
-from plugin.site_rules import SiteRules
+from plugin.worker.site_rules import SiteRules
 
 OWN = """format = 1
 [[term]]

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from node_trial import write_model
 
-from plugin.commitment import CommitmentRequest, Reference
-from plugin.commitments_requested import CommitmentRequests
+from plugin.archive.quarantine import quarantine_folder
+from plugin.commitment.commitment import CommitmentRequest, Reference
+from plugin.commitment.commitments_requested import CommitmentRequests
 from plugin.database import Database
+from plugin.listener.refusals import Refusals
+from plugin.listener.who_may_speak import Refusal
 from plugin.node_lock import RunningNode, announce, node_lock, running_node
-from plugin.quarantine import quarantine_folder
-from plugin.refusals import Refusals
 from plugin.settings import Settings
 from plugin.status import read_status
-from plugin.who_may_speak import Refusal
 
 
 def settings_in(folder: Path, **more: Any) -> Settings:

@@ -13,7 +13,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import P_DATA_TF
 
-from plugin.store_messages import InvalidMessage, encode_answer, fragments, parse_command, to_pdu
+from plugin.listener.store_messages import InvalidMessage, encode_answer, fragments, parse_command, to_pdu
 
 
 def request_of(instance: Dataset) -> C_STORE_RQ:

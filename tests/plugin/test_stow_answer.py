@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from plugin.sending import NotSent, Outcome, Sent
-from plugin.stow_answer import outcome_of
+from plugin.delivery.sending import NotSent, Outcome, Sent
+from plugin.delivery.stow_answer import outcome_of
 
 
 def listed(stored: dict[str, int | None], failed: dict[str, int | None]) -> bytes:

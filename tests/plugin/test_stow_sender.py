@@ -10,11 +10,11 @@ from certificates import Authority
 from node_trial import make_instance, new_study_uid, write_instance
 from web_archive import WebArchive
 
-from plugin.delivery import echo
-from plugin.outbox import OutboxEntry
-from plugin.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
+from plugin.delivery.delivery import echo
+from plugin.delivery.outbox import OutboxEntry
+from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
+from plugin.delivery.stow_sender import StowSender
 from plugin.settings import StowDestinationSettings
-from plugin.stow_sender import StowSender
 
 TOKEN = "s3cret-token"
 
@@ -64,9 +64,9 @@ def test_many_objects_go_in_requests_of_bounded_size(
     web: WebArchive, objects: list[Outgoing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = sum(Path(each.entry.path).stat().st_size for each in objects[:2])
-    monkeypatch.setattr("plugin.stow_sender._LARGEST_REQUEST", two)
+    monkeypatch.setattr("plugin.delivery.stow_sender._LARGEST_REQUEST", two)
     assert sent(web, objects) == [Sent()] * 3
-    monkeypatch.setattr("plugin.stow_sender._LARGEST_REQUEST", 1)
+    monkeypatch.setattr("plugin.delivery.stow_sender._LARGEST_REQUEST", 1)
     assert sent(web, objects) == [Sent()] * 3
     assert len(web.requests) == 2 + 3
 

@@ -15,8 +15,8 @@ from node_trial import make_instance, new_study_uid, wait_until, write_instance
 from receiving import Receiving, answer_of, associate_request, pdu, raw_connection
 
 from pipeline.errors import SettingsWrong
-from plugin.delivery import echo
-from plugin.refusals import read_refusals
+from plugin.delivery.delivery import echo
+from plugin.listener.refusals import read_refusals
 from plugin.settings import DestinationSettings, ListenerSettings, Settings
 from plugin.settings_check import Severity
 from plugin.tls import expires_at, listener_context

@@ -14,12 +14,12 @@ from pydicom.uid import (
 )
 from receiving import Receiving, association
 
-from plugin.archive import EmbeddedArchive, InstanceKey
-from plugin.file_meta import encode_file_meta
-from plugin.jobs import Job
-from plugin.purge import Purger
-from plugin.received_key import read_head
-from plugin.reconcile import Reconciler
+from plugin.archive.archive import EmbeddedArchive, InstanceKey
+from plugin.archive.file_meta import encode_file_meta
+from plugin.archive.purge import Purger
+from plugin.archive.received_key import read_head
+from plugin.jobs.jobs import Job
+from plugin.jobs.reconcile import Reconciler
 from plugin.settings import StudySettings
 
 

@@ -11,7 +11,7 @@ from models.network import NetworkSettings, build_network
 from models.package import OutputLabel, read_package
 from models.weights import pack_weights
 from pipeline.errors import ModelUnusable
-from plugin.warm_model import WarmModel, warm_model
+from plugin.worker.warm_model import WarmModel, warm_model
 
 MODEL_TOML = """
 format = 1

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from plugin.listener.who_may_speak import REJECTIONS, Caller, Refusal, caller_refusal, connection_refusal
 from plugin.settings import ListenerSettings
-from plugin.who_may_speak import REJECTIONS, Caller, Refusal, caller_refusal, connection_refusal
 
 SENDERS = [
     {"ae_title": "MR1", "networks": ["192.0.2.0/24", "2001:db8::/32"]},

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from pipeline.choose import Choice, Selected
 from pipeline.scan import scan
 from plugin.cli import app
-from plugin.past import Past
-from plugin.report import Status
+from plugin.jobs.past import Past
 from plugin.settings import Settings
-from plugin.stopwatch import Stopwatch
-from plugin.worker import process_study
-from plugin.workshop import Workshop, open_workshop
+from plugin.worker.report import Status
+from plugin.worker.stopwatch import Stopwatch
+from plugin.worker.worker import process_study
+from plugin.worker.workshop import Workshop, open_workshop
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in workshop.wanted)
-    monkeypatch.setattr("plugin.worker.choose", lambda *_: Selected(choices))
+    monkeypatch.setattr("plugin.worker.worker.choose", lambda *_: Selected(choices))
     report = process_study(study, workshop, tmp_path / "out", Stopwatch(), Past(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert report.reason
@@ -66,7 +66,7 @@ def test_a_report_that_cannot_be_written_is_still_given_back(
 def test_a_defect_in_one_study_is_not_the_next_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         write_instance(make_instance(new_study_uid()), tmp_path / "in")
-    from plugin import worker
+    from plugin.worker import worker
 
     choose, calls = worker.choose, iter((True, False))
 

@@ -10,7 +10,7 @@ import pytest
 from node_trial import MARKER, make_instance, new_study_uid, wait_until
 from plugin_trial import SCANNER, SCRIPT, archive_in, clear, encoded, ids_of, keep, running
 
-from plugin.archive import results_root
+from plugin.archive.archive import results_root
 from plugin.audit import Peer
 from plugin.database import Database
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType

@@ -11,8 +11,8 @@ from node_trial import MARKER, make_instance, new_study_uid, wait_until
 from plugin_trial import SCANNER, PluginTrial, clear, running
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from plugin.archive.file_meta import encode_file_meta
 from plugin.database import Database
-from plugin.file_meta import encode_file_meta
 from plugin.orthanc_api.enums import ChangeType
 
 MUTATIONS, STUDIES, SEED = 300, 10, 7

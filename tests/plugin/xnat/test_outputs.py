@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
-from plugin.report import OutputReport, Report, Status
+from plugin.worker.report import OutputReport, Report, Status
 from plugin.xnat.documents import Place
 from plugin.xnat.outputs import clear, lay_out
 

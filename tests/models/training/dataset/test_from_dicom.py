@@ -190,11 +190,11 @@ def test_numbers_are_those_that_the_node_sees(registered: Case, lasting: DrawnSt
 
 def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
     """What reaches the network when `process_study` segments the study in a folder."""
-    from plugin.past import Past
+    from plugin.jobs.past import Past
     from plugin.settings import Settings
-    from plugin.stopwatch import Stopwatch
-    from plugin.worker import process_study
-    from plugin.workshop import open_workshop
+    from plugin.worker.stopwatch import Stopwatch
+    from plugin.worker.worker import process_study
+    from plugin.worker.workshop import open_workshop
 
     workshop = replace(open_workshop(Settings(), device="cpu"), align=COARSE)
     workshop.model.package = replace(workshop.model.package, channels=CHANNELS, spacing_mm=spacing_mm, window=None)

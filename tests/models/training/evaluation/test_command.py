@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from models.package import ModelPackage
 from models.training.dataset.case import Dataset
-from plugin.cli_evaluate import evaluate
-from plugin.cli_reader_study import reader_study_app
-from plugin.terminal import FAILED, WRONG_USAGE
+from plugin.commands.evaluate import evaluate
+from plugin.commands.reader_study import reader_study_app
+from plugin.commands.terminal import FAILED, WRONG_USAGE
 
 app = typer.Typer()
 app.command()(evaluate)

@@ -15,8 +15,8 @@ from models.training.reader_study.answers import Reading, find_answers, read_all
 from models.training.reader_study.key import Item, Key, Source, key_json
 from models.training.reader_study.report import write_scores
 from models.training.reader_study.score import StudyScores, score_study
-from plugin.cli_reader_study import reader_study_app
-from plugin.terminal import FAILED
+from plugin.commands.reader_study import reader_study_app
+from plugin.commands.terminal import FAILED
 
 # Table 2 of Wan et al.: model by row, manual by column, scores 2 to 5.
 TABLE_2 = ((0, 1, 5, 0), (0, 23, 17, 2), (2, 15, 13, 7), (0, 3, 7, 2))

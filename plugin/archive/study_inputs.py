@@ -1,0 +1,28 @@
+"""Which of a study's instances the node may compute from. Its own results are none of them, so they start no job."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugin.archive.archive import Archive
+from plugin.archive.file_meta import sop_class_uid
+
+# MR Image, Enhanced MR Image, Enhanced MR Color Image, Legacy Converted Enhanced MR Image (PS3.4 B.5)
+MR_IMAGE_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("4", "4.1", "4.3", "4.4"))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyInputs:
+    """The MR images of a study in the archive."""
+
+    paths: tuple[Path, ...]
+    sop_instance_uids: tuple[str, ...]
+    """In the order of `paths`."""
+    other_instances: int
+    """How many instances of other classes lie beside them."""
+
+
+def read_inputs(archive: Archive, study_instance_uid: str) -> StudyInputs:
+    """Look at the head of each of the study's files, and no further."""
+    files = archive.files(study_instance_uid)
+    images = tuple(path for path in files if sop_class_uid(path) in MR_IMAGE_CLASSES)
+    return StudyInputs(images, tuple(path.stem for path in images), len(files) - len(images))

@@ -1,0 +1,95 @@
+"""The command `glionode explain`: what the node thinks of every series, and why. Reads headers only."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import GlionodeError
+from plugin.commands.segment import ConfigOption, find_studies, site_rules
+from plugin.commands.terminal import FAILED, refuse
+
+if TYPE_CHECKING:
+    from pipeline.choose import Explained
+    from pipeline.study import Study
+
+
+def explain(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder with DICOM; other files are ignored.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of studies.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say which series of each study would be taken for which role, with the evidence and what ruled the others out.
+
+    Only headers are read. Descriptions are shown as they are in the files; nothing else of a header is. In an XNAT
+    session's folder the scan types count too.
+    """
+    from pipeline.choose import explain as explain_study
+    from plugin.xnat.session import find_sessions, with_scan_types
+
+    rules = site_rules(config)
+    try:
+        found = find_studies(source)
+        for session in find_sessions(source):
+            found = with_scan_types(found, session)
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+    explained = [(study, explain_study(study, rules)) for study in found.studies]
+    if as_json:
+        print(json.dumps([_document(study, series) for study, series in explained], indent=1, ensure_ascii=False))
+        return
+    for study, series in explained:
+        _print_table(study, series)
+
+
+def _document(study: "Study", explained: "tuple[Explained, ...]") -> dict[str, Any]:
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "series": [
+            {
+                "series_instance_uid": each.series.series_instance_uid,
+                "series_number": each.series.series_number,
+                "series_description": each.series.description,
+                "modality": each.series.modality,
+                "instance_count": len(each.series.instances),
+                "role": each.classification.role,
+                "confidence": round(each.classification.confidence, 3),
+                "taken_for": each.taken_for,
+                "evidence": [
+                    {"rule": item.rule, "source": item.source, "weights": dict(item.weights)}
+                    for item in each.classification.evidence
+                ],
+                "marks": [
+                    {"mark": mark.name, "source": mark.source, "effect": mark.effect.value}
+                    for mark in each.classification.marks
+                ],
+                "ruled_out": list(each.ruled_out),
+            }
+            for each in explained
+        ],
+    }
+
+
+def _print_table(study: "Study", explained: "tuple[Explained, ...]") -> None:
+    table = Table(title=f"Study {study.study_instance_uid}", title_justify="left", show_lines=True)
+    for heading, justify in (("No.", "right"), ("SeriesDescription", "left"), ("Images", "right"), ("Role", "left")):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    table.add_column("Taken", justify="left")
+    table.add_column("Evidence, and what ruled it out", justify="left")
+    for each in explained:
+        found = each.classification
+        role = f"{found.role} {found.confidence:.0%}" if found.role else "none"
+        lines = [item.text for item in found.evidence] + [f"not taken: {reason}" for reason in each.ruled_out]
+        table.add_row(
+            str(each.series.series_number if each.series.series_number is not None else ""),
+            repr(each.series.description)[1:-1],
+            str(len(each.series.instances)),
+            role,
+            f"yes, {each.taken_for}" if each.taken_for else "",
+            "\n".join(lines),
+        )
+    console = Console()
+    console.print(table, markup=False) if console.is_terminal else Console(width=160).print(table)

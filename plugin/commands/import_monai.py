@@ -1,0 +1,47 @@
+"""The command `glionode models import-monai`: a MONAI bundle's weights as a package to fine-tune."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.labels import Role
+from models.package import PackageBroken
+from plugin.commands.terminal import FAILED, refuse
+
+
+def import_monai(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", exists=True, file_okay=False, help="Folder of a MONAI bundle.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder of the model package to write.")],
+    channel: Annotated[
+        list[Role] | None, typer.Option(metavar="ROLE", help="An input channel, in the bundle's order; for each one.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An output, in the bundle's order; for each one.")
+    ] = None,
+    spacing: Annotated[float, typer.Option(min=0.2, max=5, help="Edge of the voxels that it learned on, mm.")] = 1.0,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of OUT")] = None,
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
+) -> None:
+    """Write the weights of a MONAI bundle with a SegResNet as the package OUT, to be fine-tuned.
+
+    Reads models/model.pt (weights only, no code), configs/metadata.json and the network in configs/*.json. Channels and
+    labels are named here, because shapes never stand in for names.
+
+    Example: glionode models import-monai brats_mri_segmentation runs/brats --channel T1CE --channel T1 --channel T2
+    --channel FLAIR --label TC --label WT --label ET
+    """
+    from models.training.monai_bundle import BundleRefused, import_bundle, read_bundle
+
+    try:
+        read = read_bundle(bundle)
+        called = name or out.name, version
+        package = import_bundle(read, tuple(channel or ()), tuple(label or ()), spacing, called, out)
+    except (BundleRefused, PackageBroken) as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except OSError as exc:
+        raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
+    print(f"Wrote model {package.name} {package.version} to {out} (weights sha256 {package.weights_sha256[:12]}...).")
+    print(f"It learned on another normalisation: fine-tune it with glionode finetune OUT DATASET --from {out}")

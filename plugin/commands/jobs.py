@@ -1,0 +1,161 @@
+"""The commands on a node's jobs: `glionode jobs`, `show`. They work beside a running node and without one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import GlionodeError
+from plugin.commands.node import JsonOption, load_or_refuse
+from plugin.commands.segment import ConfigOption
+from plugin.commands.terminal import FAILED, refuse
+from plugin.jobs.jobs import JobState
+
+if TYPE_CHECKING:
+    from plugin.database import Database
+    from plugin.jobs.job_view import Delivery, JobDetail, JobLine
+    from plugin.settings import Settings
+
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="Key of a job or its beginning, or the UID of a study: its newest job.")
+]
+
+
+def add_job_commands(app: typer.Typer) -> None:
+    """Register the commands on jobs with the command line."""
+    app.command()(jobs)
+    app.command()(show)
+
+
+def jobs(
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most, newest first; 0: all.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the jobs of the node, newest first: a study with the images that it had and what became of it.
+
+    Works beside a running node; without one it starts the node's database for a moment. Exit status: 0 listed, 1 there
+    is no database to ask, 64 wrong usage.
+    """
+    from plugin.jobs.job_view import list_jobs
+
+    with open_database(config) as (_, database), database.pool.connection() as connection:
+        found = list_jobs(connection, state, limit)
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=1))
+        return
+    print_table(_jobs_table(found))
+    if limit and len(found) == limit:
+        print(f"The newest {limit}; --limit 0 lists all.")
+
+
+def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one job: state, reason, attempts, times, the series that were chosen, each object and where it went.
+
+    It shows UIDs and no text of a header. Exit status: 0 shown, 1 there is no database to ask, 64 no job or several
+    jobs are called so.
+    """
+    from plugin.jobs.job_view import NoSuchJob, show_job
+
+    with open_database(config) as (_, database), database.pool.connection() as connection:
+        try:
+            found = show_job(connection, job)
+        except NoSuchJob as exc:
+            raise refuse(str(exc)) from exc
+    if as_json:
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        _print_job(found)
+
+
+@contextmanager
+def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
+    """Settings and the node's database; ends the command with a sentence where there is none to ask."""
+    from plugin.node_database import reached_database
+
+    settings = load_or_refuse(config)
+    try:
+        with reached_database(settings) as database:
+            yield settings, database
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or wide enough for a UID where there is none."""
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _jobs_table(found: "tuple[JobLine, ...]") -> Table:
+    table = Table("Job", "State", "Images", "Tries", "Queued", "Ended", "Objects", "Reason")
+    for each in found:
+        table.add_row(
+            each.key,
+            f"{each.state}, urgent" if each.urgent else each.state,
+            _text(each.image_count),
+            str(each.attempts),
+            each.created_at,
+            _text(each.finished_at),
+            ", ".join(f"{count} {state}" for state, count in each.objects.items()),
+            _text(each.reason),
+        )
+    return table
+
+
+def _print_job(found: "JobDetail") -> None:
+    job = found.job
+    print(f"Job: {job.key}")
+    print(f"Study: {job.study_instance_uid}, {_text(job.image_count) or 'unknown number of'} images")
+    print(f"State: {job.state}{f' ({job.reason})' if job.reason else ''}")
+    if job.urgent:
+        print("Urgent: yes")
+    if job.superseded_by:
+        print(f"Superseded by: {job.superseded_by}")
+    for key in found.supersedes:
+        print(f"Supersedes: {key}")
+    if job.same_as:
+        print(f"Result as of: {job.same_as}")
+    print(f"Tries: {job.attempts}")
+    print(f"Queued: {job.created_at}; begun: {job.started_at or 'not yet'}; ended: {job.finished_at or 'not yet'}")
+    print(f"Model: sha256 {found.model_sha256}")
+    for series in found.chosen:
+        print(f"{series.role}: series {series.series_instance_uid}")
+    if job.purged_at:
+        print(f"Purged: {job.purged_at}, images and results")
+    if found.results_path:
+        print(f"Results: {found.results_path}")
+    for entry in found.audit:
+        peer = f" ({entry.peer_ae_title} at {entry.peer_address})" if entry.peer_address else ""
+        print(f"{entry.at} {entry.what}{peer}: {entry.detail}")
+    if not found.outputs:
+        return
+    table = Table("Object", "SOP instance UID", "Destination", "State", "Tries", "Sent", "Committed", "Last error")
+    for output in found.outputs:
+        for delivery in output.deliveries or (None,):
+            table.add_row(output.file, _text(output.sop_instance_uid), *_delivery(delivery))
+    print_table(table)
+
+
+def _delivery(delivery: "Delivery | None") -> tuple[str, ...]:
+    if delivery is None:
+        return ("none", "", "", "", "", "")
+    return (
+        delivery.destination,
+        delivery.state,
+        str(delivery.attempts),
+        _text(delivery.sent_at),
+        _text(delivery.committed_at) or ("waited for" if delivery.asked_again_at else ""),
+        _text(delivery.last_error),
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,111 @@
+"""The commands `glionode models ...`: look at, check and install model packages."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
+from pipeline.errors import GlionodeError
+from plugin.commands.import_monai import import_monai
+from plugin.commands.segment import ConfigOption
+from plugin.commands.terminal import FAILED, refuse
+
+models_app = typer.Typer(no_args_is_help=True, help="List, show, verify and install model packages.")
+models_app.command("import-monai")(import_monai)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a package, see `glionode models list`.")]
+
+
+@models_app.command("list")
+def list_models(
+    config: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
+    """List the packages: installed ones first, then bundled ones."""
+    try:
+        packages = list_packages(_installed(config))
+    except PackageBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
+    if as_json:
+        print(json.dumps([_summary(package) for package in packages], indent=1))
+        return
+    table = Table("Name", "Version", "Intended use", "Channels", "Labels", "Folder")
+    for package in packages:
+        labels = ", ".join(label.name for label in package.labels)
+        use, channels = package.intended_use.value, ", ".join(package.channels)
+        table.add_row(package.name, package.version, use, channels, labels, str(package.folder))
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+@models_app.command()
+def show(name: NameArgument, config: ConfigOption = None) -> None:
+    """Print a package's model card: how it was trained, and what was measured."""
+    card = _find(name, config).folder / CARD_FILE
+    try:
+        print(card.read_text(encoding="utf-8"), end="")
+    except OSError as exc:
+        raise refuse(f"{card} cannot be read: {exc.strerror}.", FAILED) from exc
+
+
+@models_app.command()
+def verify(name: NameArgument, config: ConfigOption = None) -> None:
+    """Check a package: weights against their sha256, against the network of model.toml, and that all are finite."""
+    from models.package import verify_package
+
+    package = _find(name, config)
+    try:
+        verify_package(package)
+    except PackageBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
+    print(f"{package.name} {package.version}: weights match sha256 {package.weights_sha256} and fit the network.")
+
+
+@models_app.command()
+def install(
+    path: Annotated[Path, typer.Argument(metavar="PATH", exists=True, file_okay=False, help="Folder of a package.")],
+    config: ConfigOption = None,
+) -> None:
+    """Verify the package in PATH and copy it to the node's folder of installed models.
+
+    To serve it, set `name` under [model] in the settings file.
+    """
+    from models.package import install_package
+
+    try:
+        package = install_package(path, _installed(config))
+    except PackageBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except OSError as exc:
+        raise refuse(f"{path} cannot be installed: {exc.strerror or exc}.", FAILED) from exc
+    print(f"{package.name} {package.version} is installed in {package.folder}.")
+
+
+def _installed(config: Path | None) -> Path:
+    from plugin.settings_file import load_settings
+
+    try:
+        return load_settings(config).installed_models_dir
+    except GlionodeError as exc:
+        raise refuse(str(exc)) from exc
+
+
+def _find(name: str, config: Path | None) -> ModelPackage:
+    try:
+        return find_package(name, _installed(config))
+    except PackageBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
+
+
+def _summary(package: ModelPackage) -> dict[str, object]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "intended_use": package.intended_use.value,
+        "channels": list(package.channels),
+        "labels": [label.name for label in package.labels],
+        "sha256": package.weights_sha256,
+        "folder": str(package.folder),
+    }

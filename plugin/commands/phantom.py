@@ -1,0 +1,90 @@
+"""The commands `glionode phantom` and `glionode demo`: synthetic studies, and the whole way of one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import GlionodeError
+from plugin.commands.terminal import FAILED, complain, refuse
+
+if TYPE_CHECKING:
+    from plugin.phantom import PhantomStudy
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal studies.")]
+VariantOption = Annotated[
+    str, typer.Option(help="unifocal, multifocal, small, non_enhancing or lesion_free.", show_default=True)
+]
+DEMO_SEED = 2_000_001
+"""Far from every seed that a bundled model was trained or evaluated on; not chosen by its result."""
+
+
+def add_phantom_commands(app: typer.Typer) -> None:
+    """Register `phantom` and `demo` with the command line."""
+    app.command()(phantom)
+    app.command()(demo)
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the study; must be empty.")],
+    seed: SeedOption = DEMO_SEED,
+    variant: VariantOption = "unifocal",
+) -> None:
+    """Make a synthetic glioma study with distractor series as DICOM, and the truth beside it.
+
+    OUT/dicom/<series>/*.dcm, OUT/truth_{t1ce,flair,adc}.nii.gz (bit mask: 1 enhancing tumour, 2 ADC abnormality,
+    4 FLAIR hyperintensity, on each series' own grid) and OUT/truth.json. The patient is synthetic and says so.
+    """
+    written = make_phantom(out, seed, variant)
+    print(f"Study {written.study_instance_uid} with {len(written.series)} series in {written.dicom_folder}")
+
+
+def make_phantom(out: Path, seed: int, variant: str) -> "PhantomStudy":
+    """Synthesise a head and write it as a study; refuses with a sentence."""
+    from models.training.synthesis import synthesise
+    from models.training.tumour import Variant
+    from plugin.phantom import write_phantom
+
+    try:
+        kind = Variant(variant)
+    except ValueError as exc:
+        known = ", ".join(each.value for each in Variant)
+        raise refuse(f"Variant {variant!r} is unknown; choose one of {known}.") from exc
+    try:
+        return write_phantom(synthesise(seed, kind), out, seed, variant)
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for all that is made.")] = Path(
+        "demo"
+    ),
+    seed: SeedOption = DEMO_SEED,
+    variant: VariantOption = "unifocal",
+) -> None:
+    """Walk the whole way once: a node and a receiving PACS on this machine, a synthetic study in, SEG and SR back.
+
+    Free ports on loopback; nothing is left running. At the end: volumes against truth, Dice, and where the files and an
+    overlay picture are. Exit status: 0 where all of it happened, 1 otherwise.
+    """
+    from plugin.demo import run_demo
+
+    if out.exists() and any(out.iterdir()):
+        if not (out / "phantom" / "truth.json").is_file():
+            raise refuse(f"{out} holds other files; choose an empty folder.")
+        from shutil import rmtree
+
+        rmtree(out)
+    complain("Making a synthetic study ...")
+    study = make_phantom(out / "phantom", seed, variant)
+    try:
+        result = run_demo(study, out)
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+    print(f"{'':<22}{'found ml':>10}{'true ml':>10}{'Dice':>8}")
+    for row in result.labels:
+        print(f"{row.label.title:<22}{row.found_ml:>10.1f}{row.true_ml:>10.1f}{row.dice:>8.3f}")
+    print(f"SEG      {result.seg_path}\nSR       {result.sr_path}\npicture  {result.picture_path}")
+    print(f"study    {study.dicom_folder}")
+    print("A demonstration model on a synthetic head like those it was trained on: this says nothing of patients.")

@@ -1,0 +1,126 @@
+"""The command `glionode segment`: a folder of DICOM to SEG, SR and report, with no server and no database."""
+
+import logging
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import GlionodeError
+from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, step_display
+
+if TYPE_CHECKING:
+    from pipeline.rules import Rules
+    from pipeline.study import Scan
+    from plugin.worker.report import Report
+    from plugin.worker.workshop import Workshop
+
+logger = logging.getLogger(__name__)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (glionode.toml).", show_default="$GLIONODE_CONFIG")
+]
+
+
+def segment(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="DICOM file, or folder in any layout; other files are ignored."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for SEG, SR and report.json.")],
+    model: Annotated[str, typer.Option(help="Model package by name.", show_default="of the settings")] = "",
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.", show_default="of the settings")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Segment every study in IN and write SEG, SR and report.json to OUT.
+
+    One study is written to OUT itself, several to a folder each, named by study UID. T1CE, FLAIR and ADC are chosen by
+    series description and headers; `glionode explain IN` says how. The results of a demonstration model are
+    marked as such and are not for patients.
+
+    Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
+    """
+    from plugin.settings_file import load_settings
+    from plugin.worker.workshop import keep_for_good, open_workshop
+
+    try:
+        settings = load_settings(config)
+        found = find_studies(source)
+        workshop = open_workshop(settings, model, device)
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except ValueError as exc:
+        raise refuse(f"{exc}.") from exc
+    keep_for_good()
+    statuses = [report.status.value for report in segment_all(found, workshop, out)]
+    if "failed" in statuses:
+        raise typer.Exit(FAILED)
+    if "not_eligible" in statuses:
+        raise typer.Exit(NOT_ELIGIBLE)
+
+
+def find_studies(source: Path) -> "Scan":
+    """The studies in a file or folder; damaged files are told on standard error. Raises StudyUnreadable."""
+    from pipeline.errors import StudyUnreadable
+    from pipeline.scan import scan
+
+    if not source.exists():
+        raise refuse(f"{source} does not exist. Give the file or folder that holds the images.")
+    found = scan([source])
+    for ignored in found.ignored:
+        if ignored.damaged:
+            complain(f"{ignored.path}: {ignored.reason}")
+    if not found.studies:
+        raise StudyUnreadable(
+            f"{source} holds no DICOM study ({len(found.ignored)} other files). Give the folder that holds the images."
+        )
+    return found
+
+
+def site_rules(config: Path | None) -> "Rules":
+    """The rules for choosing, with those of the site's settings; refuses with a sentence that names file and line."""
+    from pipeline.rules import load_rules
+    from plugin.settings_file import load_settings
+
+    try:
+        return load_rules(load_settings(config).rules_path)
+    except GlionodeError as exc:
+        raise refuse(str(exc)) from exc
+
+
+def segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
+    """Segment each study into `out`, or into a folder each where there are several, and say what came of it."""
+    from plugin.jobs.past import Past
+    from plugin.worker.stopwatch import STEPS, Stopwatch
+    from plugin.worker.worker import defect_report, leave_failure, process_study
+
+    reports = []
+    with step_display(STEPS) as display:
+        for number, study in enumerate(found.studies, start=1):
+            display.begin(f"study {number} of {len(found.studies)}")
+            folder = out if len(found.studies) == 1 else out / study.study_instance_uid
+            watch = Stopwatch(display.step)
+            try:
+                reports.append(process_study(study, workshop, folder, watch, Past(datetime.now().astimezone())))
+            except Exception as exc:
+                logger.info("study %s", study.study_instance_uid, exc_info=exc)
+                reports.append(leave_failure(defect_report(study, workshop, watch, exc), folder))
+    for report in reports:
+        _tell(report)
+    return reports
+
+
+def _tell(report: "Report") -> None:
+    uid = report.study_instance_uid
+    if report.reason is not None:
+        complain(f"Study {uid}: {report.status.value.replace('_', ' ')}. {report.reason}")
+        return
+    volumes = ", ".join(f"{entry.label.title.lower()} {entry.volume_ml:.1f} ml" for entry in report.labels)
+    seconds = next(entry.seconds for entry in report.timings if entry.step == "total")
+    print(f"Study {uid}: {volumes} ({report.device}, {seconds:.1f} s; {report.model.intended_use.value} model)")
+    for description, outputs in groupby(report.outputs, key=lambda output: output.series_description):
+        first, *others = outputs
+        last = f" to {others[-1].path}" if others else ""
+        print(f"  {first.path}{last}  {description}")

@@ -1,0 +1,34 @@
+"""Where a sender takes reports on the commitment that it asked for. From the settings alone: what a peer says of itself
+or of others never makes the node open a connection.
+"""
+
+from pipeline.errors import SettingsWrong
+from plugin.delivery.dimse_association import PeerAddress, address_of
+from plugin.delivery.sending import PeerFailed
+from plugin.listener.who_may_speak import within
+from plugin.settings import DestinationSettings, SenderSettings, Settings
+from plugin.tls import report_context
+
+
+def find_receiver(settings: Settings, ae_title: str, address: str) -> SenderSettings | DestinationSettings | None:
+    """Who takes the reports for a sender that called from an address: the sender with its own host and port, else a
+    destination of this AE title.
+    """
+    for sender in settings.listener.senders:
+        if sender.ae_title == ae_title and sender.host and within(address, sender.networks):
+            return sender
+    for destination in settings.destinations:
+        if isinstance(destination, DestinationSettings) and destination.ae_title == ae_title:
+            return destination
+    return None
+
+
+def receiver_address(settings: Settings, receiver: SenderSettings | DestinationSettings) -> PeerAddress:
+    """Where that is. Raises PeerFailed for certificates that cannot be used."""
+    if isinstance(receiver, DestinationSettings):
+        return address_of(receiver)
+    try:
+        tls = report_context(settings.listener) if receiver.tls else None
+    except SettingsWrong as exc:
+        raise PeerFailed(str(exc)) from exc
+    return PeerAddress(receiver.ae_title, receiver.host, receiver.port, tls)

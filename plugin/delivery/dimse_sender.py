@@ -1,0 +1,78 @@
+"""Sending to a DICOM peer: C-STORE with its answer checked, and C-ECHO. Knows no outbox."""
+
+from collections.abc import Generator, Sequence
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
+
+from plugin.audit import Peer
+from plugin.delivery.dimse_association import Proposal, address_of, associated
+from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
+from plugin.settings import DestinationSettings
+
+_SUCCESS = 0x0000
+# PS3.4 table B.2-1: the object is stored, with elements coerced (B000), discarded (B006) or not matching (B007).
+_STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
+
+
+class DimseSender:
+    """Sends to one DICOM peer, over one association for each call."""
+
+    def __init__(self, destination: DestinationSettings, calling_ae_title: str, timeout_s: float) -> None:
+        self._destination = destination
+        self._calling_ae_title = calling_ae_title
+        self._timeout_s = timeout_s
+
+    @property
+    def peer(self) -> Peer:
+        """AE title and address."""
+        return Peer(self._destination.ae_title, f"{self._destination.host}:{self._destination.port}")
+
+    def send(self, objects: Sequence[Outgoing]) -> Generator[tuple[Outgoing, Outcome], None, None]:
+        """Send by C-STORE, one after the other, each as it is encoded in its file. Raises PeerFailed.
+
+        At most 128 kinds of objects: so many presentation contexts can be proposed (PS3.8 9.3.2.2).
+        """
+        kinds = tuple(sorted({(each.sop_class_uid, each.transfer_syntax_uid) for each in objects}))
+        address = address_of(self._destination)
+        with associated(address, self._calling_ae_title, Proposal(kinds), self._timeout_s) as association:
+            for each in objects:
+                yield each, _store(association, each)
+
+    def echo(self) -> str:
+        """Ask by C-ECHO. Raises PeerFailed."""
+        proposal = Proposal(((str(Verification), str(ImplicitVRLittleEndian)),))
+        address = address_of(self._destination)
+        with associated(address, self._calling_ae_title, proposal, self._timeout_s) as association:
+            status = getattr(association.send_c_echo(), "Status", None)
+        if status is None:
+            raise PeerFailed("it does not answer")
+        if status != _SUCCESS:
+            raise PeerFailed(_status_text(status))
+        return "it answers"
+
+
+def _store(association: Association, outgoing: Outgoing) -> Outcome:
+    path = outgoing.entry.path
+    try:
+        status = getattr(association.send_c_store(dcmread(path)), "Status", None)
+    except (OSError, InvalidDicomError) as exc:
+        return NotSent(f"{path} cannot be read ({type(exc).__name__})")
+    except ValueError:  # no presentation context was accepted for it
+        return NotSent("it accepts no presentation context for this kind of object")
+    except RuntimeError as exc:
+        raise PeerFailed("it ended the association") from exc
+    if status is None:
+        raise PeerFailed("it did not answer a C-STORE")
+    if status == _SUCCESS:
+        return Sent()
+    return (
+        Sent(f"stored with warning 0x{status:04X}") if status in _STORED_WITH_WARNING else NotSent(_status_text(status))
+    )
+
+
+def _status_text(status: int) -> str:
+    return f"it answers with status 0x{status:04X}"

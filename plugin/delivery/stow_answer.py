@@ -1,0 +1,72 @@
+"""What a web server's answer to STOW-RS means for each object (PS3.18 10.5.3). Pure: no network."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plugin.delivery.sending import NotSent, Outcome, Sent
+
+# PS3.18 table 10.5.3-1 names the sequences, PS3.6 their tags; PS3.18 F.2 their form in JSON.
+_REFERENCED_SOP_SEQUENCE, _FAILED_SOP_SEQUENCE = "00081199", "00081198"
+_REFERENCED_SOP_INSTANCE_UID = "00081155"
+_FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
+
+_ALL_STORED, _SOME_STORED, _NONE_STORED = 200, 202, 409
+ANSWERED_BY_OBJECT = (_ALL_STORED, _SOME_STORED, _NONE_STORED)
+"""HTTP statuses of an answer that says what became of each object."""
+_DUPLICATE = 0x0111
+"""PS3.7 C.5: it has an instance of this UID already; and a UID of ours stands for the same bytes always."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    stored: Mapping[str, int | None]
+    failed: Mapping[str, int | None]
+
+
+def outcome_of(status: int, body: bytes, sop_instance_uid: str) -> Outcome:
+    """What became of one object of a request that was answered with this status and body."""
+    listed = _read(body)
+    if sop_instance_uid in listed.failed:
+        reason = listed.failed[sop_instance_uid]
+        if reason == _DUPLICATE:
+            return Sent("it had it already (0x0111)")
+        return NotSent("it answers without a reason" if reason is None else f"it answers with reason 0x{reason:04X}")
+    if sop_instance_uid in listed.stored:
+        warning = listed.stored[sop_instance_uid]
+        return Sent(None if warning is None else f"stored with warning 0x{warning:04X}")
+    if status == _ALL_STORED and not listed.stored and not listed.failed:
+        return Sent("it answers HTTP 200 without a list of what it stored")
+    return NotSent(f"it answers HTTP {status} and does not name this object")
+
+
+def _read(body: bytes) -> _Listed:
+    """Both lists; empty where the body is not DICOM JSON."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list):  # some servers answer with a list of one
+        found = found[0] if found else None
+    answer = found if isinstance(found, dict) else {}
+    return _Listed(
+        _reasons(answer.get(_REFERENCED_SOP_SEQUENCE), _WARNING_REASON),
+        _reasons(answer.get(_FAILED_SOP_SEQUENCE), _FAILURE_REASON),
+    )
+
+
+def _reasons(sequence: Any, reason: str) -> dict[str, int | None]:
+    items = sequence.get("Value") if isinstance(sequence, dict) else None
+    found: dict[str, int | None] = {}
+    for item in items if isinstance(items, list) else ():
+        uid, code = _first(item, _REFERENCED_SOP_INSTANCE_UID), _first(item, reason)
+        if isinstance(uid, str):
+            found[uid] = code if isinstance(code, int) and 0 <= code <= 0xFFFF else None
+    return found
+
+
+def _first(item: Any, tag: str) -> Any:
+    element = item.get(tag) if isinstance(item, dict) else None
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values[0] if isinstance(values, list) and values else None
