@@ -33,7 +33,7 @@ def form_page(
         "study": study,
         "sequences": list(sequences),
         "labels": [{"title": title_of(label), "colour": _css(colour_of(label))} for label in labels],
-        "slices": dict(slices),
+        "slices": dict(sorted(slices.items())),
         "orders": dict(zip(ascii_uppercase, map(list, orders), strict=False)),
         "branches": {
             str(consistent).lower(): [

@@ -1,5 +1,6 @@
 """Make a reading: pictures and form for the readers, the key for whoever runs the study."""
 
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ READERS_FOLDER = "for-readers"
 """All of it, and nothing else, goes to the readers."""
 FORM_FILE, PICTURES_FOLDER = "reading.html", "pictures"
 _SHOWN_FIRST = (Role.T1CE, Role.FLAIR, Role.ADC)
+_TIME_OF_ALL = 946_684_800
+"""2000-01-01 UTC, which every archive can hold: when a file was written must not tell what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def make_study(
     orders = [reading_order(case_of, generator) for _ in range(settings.readers)]
     labels = tuple(label.name for label in package.labels)
     write_whole(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
+    _give_one_time(out / READERS_FOLDER)
     write_whole(out / KEY_FILE, key_json(key))
     return key
 
@@ -140,13 +144,18 @@ def _draw_case(
     most: int,
     folder: Path,
 ) -> tuple[int, int]:
-    """Draw all items of a case; its foci, and how many slices are shown."""
+    """Draw all items of a case in the order given, which chance has made; its foci, and how many slices are shown."""
     volumes = case.volumes(wanted_channels(package))
     labels = tuple(label.name for label in package.labels)
     masks = {Source.MANUAL: case.masks(labels), Source.MODEL: find(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)
     scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
-    for source, mask in masks.items():
-        write_pictures(scene, mask, folder, [item.item_id for item in items if item.source is source])
+    write_pictures(scene, [(item.item_id, masks[item.source]) for item in items], folder)
     foci = count_foci(masks[Source.MANUAL], volumes[Role.T1CE].geometry.voxel_volume_mm3)
     return foci, len(slices)
+
+
+def _give_one_time(folder: Path) -> None:
+    """One modification time for all that readers get: sorted by it, the items of one source would stand together."""
+    for path in (*sorted(folder.rglob("*"), reverse=True), folder):
+        os.utime(path, (_TIME_OF_ALL, _TIME_OF_ALL))

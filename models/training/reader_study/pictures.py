@@ -47,20 +47,21 @@ def slices_to_show(masks: Sequence[Masks], most: int) -> tuple[int, ...]:
     return tuple(int(index) for index in np.unique(chosen.round()))
 
 
-def write_pictures(scene: Scene, masks: Masks, folder: Path, item_ids: Sequence[str]) -> None:
-    """For each item, which show one and the same, `ID-000.jpg` and `ID-000.png`... Raises OSError.
+def write_pictures(scene: Scene, items: Sequence[tuple[str, Masks]], folder: Path) -> None:
+    """For each item, an id and what it shows, `ID-000.jpg` and `ID-000.png`... Raises OSError.
 
-    Each label is drawn on the sequence that it is defined on. The pictures hold no text but directions.
+    Files are made in the order of the items, which some archives and file systems keep. Each label is drawn on the
+    sequence that it is defined on. The pictures hold no text but directions.
     """
     windows = {role: window_of(volume, role) for role, volume in scene.volumes.items()}
     on = [drawn_on(label, scene.volumes) for label in scene.labels]
     for number, index in enumerate(scene.slices):
         greys = {role: grey_slice(volume, index, windows[role]) for role, volume in scene.volumes.items()}
         base = side_by_side(list(greys.values()), GAP_PX)
-        drawn = [_contours_on(role, scene.labels, on, masks[:, index], greys[role].size) for role in scene.volumes]
-        # 16 colours hold the labels' and nothing: a tenth of the bytes.
-        lines = side_by_side(drawn, GAP_PX).quantize(16, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        for item_id in item_ids:
+        for item_id, masks in items:
+            drawn = [_contours_on(role, scene.labels, on, masks[:, index], greys[role].size) for role in scene.volumes]
+            # 16 colours hold the labels' and nothing: a tenth of the bytes.
+            lines = side_by_side(drawn, GAP_PX).quantize(16, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
             base.save(folder / f"{item_id}-{number:03d}.jpg", quality=90)
             lines.save(folder / f"{item_id}-{number:03d}.png", optimize=True)
 

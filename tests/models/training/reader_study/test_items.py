@@ -1,8 +1,10 @@
 """A study is laid out blinded: both masks of each case, in every reader's own order, and the key apart."""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,8 +69,23 @@ def test_both_masks_of_a_case_show_the_same_slices() -> None:
 
 
 @pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures in the order in which they are saved."""
+    names: list[str] = []
+    real = Image.Image.save
+
+    def save(self: Image.Image, path: Path, **options: Any) -> None:
+        names.append(path.name)
+        real(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    return names
+
+
+@pytest.fixture
 def study(
     high_adc_network: None,
+    saved: list[str],
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -106,6 +123,34 @@ def test_nothing_that_readers_get_tells_whose_mask_it_is(study: tuple[Path, Key]
             assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "transparency"}
     assert "http:" not in page
     assert "https:" not in page
+
+
+def test_no_file_of_the_readers_tells_by_its_time_its_size_or_its_place_when_it_was_made(
+    study: tuple[Path, Key], saved: list[str]
+) -> None:
+    folder, key = study
+    given = folder / "for-readers"
+    assert {path.stat().st_mtime_ns for path in (given, *given.rglob("*"))} == {946_684_800 * 10**9}
+    # Zip archives and some file systems list files as they were made.
+    for case in {item.case_id for item in key.items}:
+        own = [item.item_id for item in key.items if item.case_id == case]
+        assert list(dict.fromkeys(name[:8] for name in saved if name[:8] in own)) == own
+    for item in key.items:
+        others = [other.item_id for other in key.items if other.case_id == item.case_id]
+        for number in range(5):
+            (grey,) = {(given / "pictures" / f"{name}-{number:03d}.jpg").read_bytes() for name in others}
+            assert grey
+            lines = (given / "pictures" / f"{item.item_id}-{number:03d}.png").read_bytes()
+            assert set(chunks(lines)) <= {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+def chunks(png: bytes) -> Iterator[bytes]:
+    """Types of a PNG's chunks: length, type, content, checksum, from the eighth byte."""
+    at = 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        yield png[at + 4 : at + 8]
+        at += 12 + length
 
 
 def sides(folder: Path, item_id: str, panel: int) -> tuple[bool, bool]:
