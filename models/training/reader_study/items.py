@@ -92,8 +92,7 @@ def make_study(
         items=items,
         foci=foci,
     )
-    case_of = {item.item_id: item.case_id for item in items}
-    orders = [reading_order(case_of, generator) for _ in range(settings.readers)]
+    orders = [reading_order(items, generator) for _ in range(settings.readers)]
     labels = tuple(label.name for label in package.labels)
     write_whole(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
     _give_one_time(out / READERS_FOLDER)

@@ -45,7 +45,7 @@ def test_items_are_both_masks_of_each_case_and_some_twice() -> None:
 def test_a_case_comes_again_only_after_others(cases: int) -> None:
     items = draw_items([str(number) for number in range(cases)], 0.3, Random(5))
     case_of = {item.item_id: item.case_id for item in items}
-    order = reading_order(case_of, Random(6))
+    order = reading_order(items, Random(6))
     assert sorted(order) == sorted(case_of)
     gaps, seen = [], {}
     for place, item in enumerate(order):
@@ -54,7 +54,17 @@ def test_a_case_comes_again_only_after_others(cases: int) -> None:
         seen[case_of[item]] = place
     apart = min(MOST_APART, cases // 2)
     assert sum(gap >= apart for gap in gaps) >= 0.8 * len(gaps)
-    assert order != reading_order(case_of, Random(7)) or cases == 1
+    assert order != reading_order(items, Random(7)) or cases == 1
+
+
+@pytest.mark.parametrize("cases", [1, 7, 30])
+@pytest.mark.parametrize("seed", [6, 7])
+def test_a_repeat_comes_after_what_it_repeats(cases: int, seed: int) -> None:
+    items = draw_items([str(number) for number in range(cases)], 1, Random(5))
+    order = reading_order(items, Random(seed))
+    pairs = [(item.repeat_of, item.item_id) for item in items if item.repeat_of is not None]
+    assert len(pairs) == 2 * cases
+    assert [pair for pair in pairs if order.index(pair[0]) > order.index(pair[1])] == []
 
 
 def test_both_masks_of_a_case_show_the_same_slices() -> None:
