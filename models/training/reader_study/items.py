@@ -112,7 +112,10 @@ def draw_items(case_ids: Sequence[str], repeats: float, generator: Random) -> tu
     ids: set[str] = set()
     while len(ids) < 4 * len(case_ids):
         ids.add(f"{generator.getrandbits(32):08x}")
-    free = iter(sorted(ids, key=lambda _: generator.random()))
+    # A set has another order in every process.
+    shuffled = sorted(ids)
+    generator.shuffle(shuffled)
+    free = iter(shuffled)
     once = [Item(next(free), case, source, None) for case in case_ids for source in Source]
     twice = generator.sample(once, round(repeats * len(once)))
     every = [*once, *(replace(item, item_id=next(free), repeat_of=item.item_id) for item in twice)]

@@ -1,6 +1,9 @@
 """A study is laid out blinded: both masks of each case, in every reader's own order, and the key apart."""
 
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -21,6 +24,7 @@ from models.training.reader_study.order import MOST_APART, reading_order
 from models.training.reader_study.pictures import slices_to_show
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[4]
 LEFT, RIGHT = ((20.0, 24.0, 30.0), 5.0), ((16.0, 20.0, 11.0), 4.0)
 """The patient's left is at higher columns."""
 
@@ -65,6 +69,26 @@ def test_a_repeat_comes_after_what_it_repeats(cases: int, seed: int) -> None:
     pairs = [(item.repeat_of, item.item_id) for item in items if item.repeat_of is not None]
     assert len(pairs) == 2 * cases
     assert [pair for pair in pairs if order.index(pair[0]) > order.index(pair[1])] == []
+
+
+def test_a_seed_draws_the_same_items_in_every_process() -> None:
+    """Python gives sets of strings another order in every process; PYTHONHASHSEED says which."""
+    program = (
+        "from random import Random; from models.training.reader_study.items import draw_items;"
+        "print(draw_items(['one', 'two', 'three'], 0.5, Random(4)))"
+    )
+    drawn = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert drawn == {f"{draw_items(['one', 'two', 'three'], 0.5, Random(4))}\n"}
 
 
 def test_both_masks_of_a_case_show_the_same_slices() -> None:
