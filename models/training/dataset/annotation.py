@@ -20,6 +20,17 @@ _ALSO_CALLED = {
     ADC_ABNORMALITY: ("adc", "adc lesion"),
     FLAIR_HYPERINTENSITY: ("flair", "flair lesion"),
 }
+_SERIES = frozenset(role.casefold() for role in Role)
+_DENYING = frozenset({"non", "no", "not", "without"})
+_OF_THE_BRAIN = frozenset({"bet", "brain", "brainmask", "hdbet", "skull", "skullstrip", "skullstripped", "synthstrip"})
+_OF_LESIONS = frozenset({"tumour", "tumor", "lesion", "lesions", "metastasis", "metastases", "glioma", "gbm"})
+_SAYING_NOTHING = (
+    _SERIES
+    | _OF_LESIONS
+    | frozenset({"mask", "masks", "seg", "segm", "segmentation", "label", "labels", "labelmap", "map", "roi", "truth"})
+    | frozenset({"gt", "manual", "drawn", "drawing", "corrected", "final", "reader", "sub", "ses", "patient", "study"})
+)
+"""Beside a series' name, words that leave it open that the label of that series is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +74,30 @@ class LabelNames:
         return numbers.get(str(number))
 
     def in_file_name(self, name: str) -> str | None:
-        """The one label that a file's name speaks of; None where it speaks of none or of several."""
-        words = [word for word in re.split(r"[^A-Za-z0-9]+", name.split(".", maxsplit=1)[0]) if word]
-        # "adc_abnormality" is two words and one name.
-        phrases = [
-            "".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, len(words) + 1)
-        ]
-        found = {label for phrase in phrases if (label := self.called(phrase)) is not None}
+        """The one label that a file's name speaks of; None where it speaks of none or of several.
+
+        `non_enhancing_tumour` speaks of none. The name of a series stands for its label in `adc_mask`, but not beside a
+        word that says something else: `t1ce_necrosis`.
+        """
+        words = _words(name)
+        telling = all(word in _SAYING_NOTHING or any(map(str.isdigit, word)) for word in words)
+        own = {_plain(text) for text in self.given}
+        found = set()
+        for first in range(len(words)):
+            if first and words[first - 1] in _DENYING:
+                continue
+            for last in range(first + 1, len(words) + 1):
+                # "adc_abnormality" is two words and one name.
+                phrase = "".join(words[first:last])
+                if not phrase.isdigit() and (telling or phrase in own or phrase not in _SERIES):
+                    found.add(self.called(phrase))
+        found.discard(None)
         return found.pop() if len(found) == 1 else None
+
+    def is_brain(self, name: str) -> bool:
+        """Whether a file's name says that it is a mask of the brain, as programs that strip skulls leave them."""
+        words = set(_words(name))
+        return bool(words & _OF_THE_BRAIN) and not words & _OF_LESIONS and self.in_file_name(name) is None
 
 
 def decide(candidates: tuple[Annotation, ...], defined_on: str) -> Annotation:
@@ -99,6 +126,10 @@ def _both(candidates: tuple[Annotation, ...]) -> str:
 
 def _names(label: Label) -> tuple[str, ...]:
     return label.name, label.title, *_ALSO_CALLED[label]
+
+
+def _words(file_name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", file_name.split(".", maxsplit=1)[0].casefold()) if word]
 
 
 def _plain(text: str) -> str:

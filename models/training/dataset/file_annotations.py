@@ -30,7 +30,7 @@ class Values(StrEnum):
 
 
 def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation, ...] | None:
-    """Every label in a file; None where the file is an image and no label map.
+    """Every label in a file; None where the file is an image or a mask of the brain, and no label map.
 
     Raises CaseRefused where it is damaged, or nothing says which label is meant.
     """
@@ -43,6 +43,8 @@ def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation
     if len(numbers) > _MOST_NUMBERS or (numbers != np.rint(numbers)).any() or numbers.min() < 0:
         return None
     found = [int(number) for number in numbers if number > 0]
+    if _is_mask(found) and names.is_brain(path.name):
+        return None
     if values is Values.BITS:
         if found and max(found) >= 2 ** len(LABELS):
             raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
@@ -56,8 +58,14 @@ def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation
 
 def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelNames) -> dict[str, NDArray[np.bool_]]:
     named = names.in_file_name(path.name)
-    if named is not None and len(found) <= 1 and (not found or found[0] in (1, 255)):
-        return {named: voxels > 0}  # a plain mask, and an empty one too
+    if named is not None and _is_mask(found):
+        return {named: voxels > 0}
+    if found and _is_mask(found) and str(found[0]) not in names.given:
+        # 1 is enhancing tumour in a map of several labels, and "inside" in a mask of whatever it may be.
+        raise CaseRefused(
+            f"{path.name} holds {found[0]} and nothing else, and its name does not say of which label it is. Name it "
+            f"after the label, say --map {found[0]}=LABEL, or leave it out."
+        )
     labels = {number: names.numbered(number) for number in found}
     if unknown := [number for number, label in labels.items() if label is None]:
         raise CaseRefused(
@@ -71,6 +79,11 @@ def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelN
         assert label is not None
         masks[label] = masks.get(label, False) | (voxels == number)
     return masks
+
+
+def _is_mask(found: list[int]) -> bool:
+    """Whether numbers above 0 are those of a plain mask; an empty one has none."""
+    return not found or found in ([1], [255])
 
 
 def _read_slicer(path: Path, names: LabelNames) -> tuple[Annotation, ...]:

@@ -160,10 +160,13 @@ def itk_image(voxels: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 def write_nifti_maps(study: DrawnStudy, label: Label) -> None:
-    """A label map on the label's own series, by its number, the axes turned as converters turn them."""
+    """A label map on the label's own series, by its number, the axes turned as converters turn them.
+
+    What holds ones alone says by its name of which label they are.
+    """
     voxels = study.mask(label).astype(np.uint8) * label.number
     turned = sitk.DICOMOrient(itk_image(voxels, GEOMETRIES[label.defined_on]), "RAS")
-    sitk.WriteImage(turned, str(study.folder / f"reader1_map{label.number}.nii.gz"))
+    sitk.WriteImage(turned, str(study.folder / f"reader1_{'et_' * (label.number == 1)}map{label.number}.nii.gz"))
 
 
 def write_nrrd_mask(study: DrawnStudy, label: Label) -> None:

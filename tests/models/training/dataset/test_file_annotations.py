@@ -1,0 +1,85 @@
+"""A plain mask is the label that its name or the site says, and never one by chance."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from models.training.dataset.annotation import LabelNames
+from models.training.dataset.file_annotations import Values, read_file
+from models.training.dataset.writer import CaseRefused
+
+OURS = LabelNames()
+ONE_IS_ENHANCING = LabelNames({"1": "enhancing_tumour", "255": "enhancing_tumour"})
+
+
+def write_mask(folder: Path, name: str, number: int = 1) -> Path:
+    voxels = np.zeros((4, 5, 6), np.uint8)
+    voxels[1:3, 2:4, 1:4] = number
+    path = folder / f"{name}.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    return path
+
+
+def labels(path: Path, names: LabelNames = OURS, values: Values = Values.NUMBERS) -> list[str] | None:
+    found = read_file(path, names, values)
+    if found is None:
+        return None
+    assert all(annotation.parts[0][0].sum() == 12 for annotation in found)
+    return [annotation.label for annotation in found]
+
+
+@pytest.mark.parametrize("number", [1, 255])
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("enhancing_tumour", "enhancing_tumour"),
+        ("P001_ET", "enhancing_tumour"),
+        ("brain_enhancing_tumour", "enhancing_tumour"),
+        ("T1CE_mask", "enhancing_tumour"),
+        ("sub-07_ADC_seg", "adc_abnormality"),
+        ("Hansen adc abnormality", "adc_abnormality"),
+        ("reader2-T2-FLAIR", "flair_hyperintensity"),
+    ],
+)
+def test_a_name_tells_the_label(tmp_path: Path, name: str, label: str, number: int) -> None:
+    assert labels(write_mask(tmp_path, name, number)) == [label]
+
+
+@pytest.mark.parametrize("number", [1, 255])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "non_enhancing_tumour",
+        "Non-Enhancing",
+        "no_et",
+        "T1CE_not_enhancing",
+        "necrosis",
+        "oedema",
+        "ventricles",
+        "T1CE_ventricles",
+        "flair_necrosis",
+        "mask",
+        "brain_tumour",
+    ],
+)
+def test_a_name_that_tells_none_is_refused_until_the_number_is_explained(
+    tmp_path: Path, name: str, number: int
+) -> None:
+    path = write_mask(tmp_path, name, number)
+    with pytest.raises(CaseRefused, match=f"Name it after the label, say --map {number}=LABEL, or leave it out"):
+        labels(path)
+    assert labels(path, ONE_IS_ENHANCING) == ["enhancing_tumour"]
+
+
+@pytest.mark.parametrize("name", ["brain_mask", "T1CE_bet_mask", "P1_t1ce_brainmask", "brain_mask_FLAIR", "brain_mask_1"])
+@pytest.mark.parametrize("values", Values)
+def test_a_mask_of_the_brain_is_no_label_whatever_is_said(tmp_path: Path, name: str, values: Values) -> None:
+    path = write_mask(tmp_path, name)
+    assert labels(path, OURS, values) is None
+    assert labels(path, ONE_IS_ENHANCING, values) is None
+
+
+def test_numbers_other_than_ones_are_a_label_map(tmp_path: Path) -> None:
+    assert labels(write_mask(tmp_path, "map", 2)) == ["adc_abnormality"]
