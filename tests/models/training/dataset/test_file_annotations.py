@@ -73,7 +73,9 @@ def test_a_name_that_tells_none_is_refused_until_the_number_is_explained(
     assert labels(path, ONE_IS_ENHANCING) == ["enhancing_tumour"]
 
 
-@pytest.mark.parametrize("name", ["brain_mask", "T1CE_bet_mask", "P1_t1ce_brainmask", "brain_mask_FLAIR", "brain_mask_1"])
+@pytest.mark.parametrize(
+    "name", ["brain_mask", "T1CE_bet_mask", "P1_t1ce_brainmask", "brain_mask_FLAIR", "brain_mask_1"]
+)
 @pytest.mark.parametrize("values", Values)
 def test_a_mask_of_the_brain_is_no_label_whatever_is_said(tmp_path: Path, name: str, values: Values) -> None:
     path = write_mask(tmp_path, name)
