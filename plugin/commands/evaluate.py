@@ -103,12 +103,13 @@ def _on_dataset(
 
     try:
         dataset = read_dataset(folder)
-        if groups:  # a wrong file is told of now, and not after an hour
-            read_groups(groups, [case.case_id for case in dataset.cases])
+        chosen = dataset.cases if split is None else dataset.of(split)
+        # A wrong file is told of now, and not after an hour.
+        said = read_groups(groups, [case.case_id for case in chosen]) if groups and chosen else ()
         measured = measure_dataset(package, dataset, split, device, see)
         for each in measured.left_out:
             _say_left_out(each)
-        evaluation = summarise(measured, groupings_of(measured.cases, groups), seed)
+        evaluation = summarise(measured, groupings_of(measured.cases, said), seed)
         write_evaluation(evaluation, pictures.kept, this_command(), target)
     except (GlionodeError, PackageBroken) as exc:
         raise refuse(str(exc), FAILED) from exc

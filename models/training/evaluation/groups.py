@@ -98,9 +98,8 @@ def by_focality(foci: Mapping[str, int]) -> Grouping:
     return Grouping(FOCALITY, groups, "components of the truth")
 
 
-def groupings_of(cases: Sequence[CaseScore], path: Path | None) -> tuple[Grouping, ...]:
-    """What the CSV says, and focality from the truth where no column is called so. Raises DatasetBroken."""
-    said = read_groups(path, [case.case_id for case in cases]) if path else ()
+def groupings_of(cases: Sequence[CaseScore], said: tuple[Grouping, ...]) -> tuple[Grouping, ...]:
+    """What a CSV said, and focality from the truth where no column is called so."""
     if any(grouping.name == FOCALITY for grouping in said):
         return said
     return (*said, by_focality({case.case_id: case.foci for case in cases}))

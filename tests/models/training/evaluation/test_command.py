@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from models.package import ModelPackage
 from models.training.dataset.case import Dataset
+from models.training.dataset.manifest import Split
 from plugin.commands.evaluate import evaluate
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
@@ -67,6 +68,38 @@ def test_wrong_groups_are_told_before_the_work(
     assert result.exit_code == FAILED
     assert "names none of the cases" in result.stderr
     assert result.stdout == ""
+
+
+def test_groups_of_other_splits_are_told_before_the_work(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    dataset = toy_dataset(toy_case((BALL,)), toy_case((OTHER,), split=Split.TRAIN))
+    groups = tmp_path / "groups.csv"
+    (trained,) = dataset.of(Split.TRAIN)
+    groups.write_text(f"case,status\n{trained.case_id},new\n")
+    given = [str(make_package().folder), str(dataset.folder), "--groups", str(groups), "--threads", "1"]
+    result = runner.invoke(app, ["evaluate", *given, "--out", str(tmp_path / "out")])
+    assert result.exit_code == FAILED
+    assert "names none of the cases" in result.stderr
+    assert result.stdout == ""
+
+
+def test_groups_of_cases_that_are_left_out_cost_nobody_the_others(
+    dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    groups, out = tmp_path / "groups.csv", tmp_path / "out"
+    groups.write_text(f"case,status\n{dataset.cases[0].case_id},new\n")
+    (dataset.cases[0].folder / "label-enhancing_tumour.nii.gz").unlink()
+    given = [str(make_package().folder), str(dataset.folder), "--groups", str(groups), "--out", str(out)]
+    result = runner.invoke(app, ["evaluate", *given, "--threads", "1", "--device", "cpu"])
+    assert result.exit_code == FAILED
+    assert f"Left out, {dataset.cases[0].case_id}: " in result.stderr
+    assert json.loads((out / "evaluation.json").read_text())["cases"] == 1
 
 
 def test_a_reading_is_laid_out(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:

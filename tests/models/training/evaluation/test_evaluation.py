@@ -52,13 +52,13 @@ def test_a_label_is_summed_up_over_all_cases_and_over_those_that_have_it() -> No
 def test_groups_are_read_and_focality_is_told_from_the_truth(tmp_path: Path) -> None:
     path = tmp_path / "groups.csv"
     path.write_text("\ufeffcase,status\na,new\nb,recurrent\nc, recurrent \nd,\nother,new\n", encoding="utf-8")
-    status, focality = groupings_of(CASES, path)
+    status, focality = groupings_of(CASES, read_groups(path, ["a", "b"]))
     assert status.of_case == {"a": "new", "b": "recurrent", "c": "recurrent", "other": "new"}
     assert focality.of_case == {"a": "unifocal", "b": "multifocal", "c": "unifocal"}
     path.write_text("case,focality\na,multifocal\n")
-    (said,) = groupings_of(CASES, path)  # a person knows better than the components
+    (said,) = groupings_of(CASES, read_groups(path, ["a", "b"]))  # a person knows better than the components
     assert said.of_case == {"a": "multifocal"}
-    assert [each.name for each in groupings_of(CASES, None)] == ["focality"]
+    assert [each.name for each in groupings_of(CASES, ())] == ["focality"]
 
 
 @pytest.mark.parametrize(
