@@ -4,9 +4,10 @@
     2017-2019   Brats18_2013_2_1_{flair,t1,t1ce,t2,seg}.nii.gz                 1 NCR/NET, 2 ED, 4 ET
     2020, 2021  BraTS20_Training_001_{...}.nii, BraTS2021_00000_{...}.nii.gz   1 NCR, 2 ED, 4 ET
     2023        BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz               1 NCR, 2 SNFH, 3 ET
-    2024        as 2023, GLI after treatment                                   1 NETC, 2 SNFH, 3 ET, 4 RC
+    2024        as 2023, after treatment: time points from 100, as in ...-100  1 NETC, 2 SNFH, 3 ET, 4 RC
 
-The 4 of the underscored names is enhancing tumour, that of the hyphened names is the cavity of a resection.
+The 4 of the underscored names is enhancing tumour, that of the hyphened names is the cavity of a resection. Time
+points are as public lists of 2024's cases have them (BraTS-GLI-02143-102, BraTS-GLI-02405-100).
 """
 
 import csv
@@ -32,7 +33,8 @@ _ROLES = {
     "t2f": Role.FLAIR,
 }
 _OF_2017_TO_2019 = re.compile(r"brats1[789]_(?P<patient>.+)_\d+", re.I)
-_OF_2023 = re.compile(r"brats-(?P<task>[a-z]+)-(?P<patient>\d+)-\d+", re.I)
+_OF_2023 = re.compile(r"brats-(?P<task>[a-z]+)-(?P<patient>\d+)-(?P<time>\d+)", re.I)
+_FIRST_TIME_AFTER_TREATMENT = 100
 _GLIOMA_TASKS = ("gli", "ssa")
 """Adult gliomas, and those of Sub-Saharan Africa; the others are metastases, meningiomas, children's tumours, mixtures
 (and children's have other numbers)."""
@@ -42,7 +44,8 @@ class Numbers(Enum):
     """What the numbers of a label map mean, as the sets of numbers that make up each region."""
 
     UNTIL_2021 = (("TC", (1, 4)), ("WT", (1, 2, 4)), ("ET", (4,)))
-    SINCE_2023 = (("TC", (1, 3)), ("WT", (1, 2, 3)), ("ET", (3,)), ("RC", (4,)))
+    OF_2023 = (("TC", (1, 3)), ("WT", (1, 2, 3)), ("ET", (3,)))
+    SINCE_2024 = (("TC", (1, 3)), ("WT", (1, 2, 3)), ("ET", (3,)), ("RC", (4,)))
 
     @property
     def regions(self) -> Mapping[str, tuple[int, ...]]:
@@ -64,6 +67,8 @@ class BratsFiles:
     patient: str
     """What the name says of the patient: two studies of one patient share it, also across 2017 to 2019."""
     numbers: Numbers
+    year_told: bool
+    """Whether the name tells the year; where it does not, `numbers` are the latest."""
     channels: Mapping[Role, Path]
     segmentation: Path | None
     not_glioma: bool
@@ -97,11 +102,15 @@ def _case(
     name: str, channels: Mapping[Role, Path], segmentation: Path | None, earlier: Mapping[str, str]
 ) -> BratsFiles:
     of_2023 = _OF_2023.fullmatch(name)
-    hyphened = of_2023 is not None or name.lower().startswith("brats-")
+    if of_2023 is not None:
+        numbers = Numbers.SINCE_2024 if int(of_2023["time"]) >= _FIRST_TIME_AFTER_TREATMENT else Numbers.OF_2023
+    else:
+        numbers = Numbers.SINCE_2024 if name.lower().startswith("brats-") else Numbers.UNTIL_2021
     return BratsFiles(
         name=name,
         patient=f"{of_2023['task']}-{of_2023['patient']}" if of_2023 else _patient(earlier.get(name, name)),
-        numbers=Numbers.SINCE_2023 if hyphened else Numbers.UNTIL_2021,
+        numbers=numbers,
+        year_told=of_2023 is not None or numbers is Numbers.UNTIL_2021,
         channels=channels,
         segmentation=segmentation,
         not_glioma=of_2023 is not None and of_2023["task"].lower() not in _GLIOMA_TASKS,

@@ -44,7 +44,7 @@ class BratsSettings:
         for names in (self.channels, self.regions):
             if len(set(names)) != len(names):
                 raise ValueError("channels and labels must be named once each")
-        if unknown := set(self.regions) - set(Numbers.SINCE_2023.regions):
+        if unknown := set(self.regions) - set(Numbers.SINCE_2024.regions):
             raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
@@ -66,25 +66,16 @@ def convert_brats(
             "BraTS-GLI-00000-000-t1c.nii.gz. Give the folder that holds the cases' folders."
         )
     left_out: list[LeftOut] = []
-    seen: set[int] = set()
     for number, files in enumerate(found):
         report(number, len(found))
         try:
-            case, numbers = _read(files, settings)
-            writer.add(case)
-            if files.numbers is Numbers.SINCE_2023:
-                seen |= numbers
+            writer.add(_read(files, settings))
         except CaseRefused as exc:
             left_out.append(LeftOut(files.name, str(exc)))
-    if 4 in seen and 3 not in seen:
-        raise DatasetBroken(
-            "The names of these cases are those of 2023 and later, where 3 is enhancing tumour and 4 a cavity, but no "
-            "label map has a 3. If they are older maps under new names, give them their old names (with underscores)."
-        )
     return tuple(left_out)
 
 
-def _read(files: BratsFiles, settings: BratsSettings) -> tuple[NewCase, set[int]]:
+def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
     if files.not_glioma:
         raise CaseRefused("Its name is that of another task than adult gliomas (GLI, SSA). Leave it out.")
     regions = files.numbers.regions
@@ -95,12 +86,7 @@ def _read(files: BratsFiles, settings: BratsSettings) -> tuple[NewCase, set[int]
     if files.segmentation is None:
         raise CaseRefused("It has no segmentation (_seg or -seg). Only cases with one can be learned from.")
     labels, grid = _read_volume(files.segmentation)
-    numbers = {float(number) for number in np.unique(labels)}
-    if unknown := numbers - files.numbers.known:
-        raise CaseRefused(
-            f"Its segmentation holds {sorted(unknown)[0]:g}, which is no label number of its year "
-            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check where it comes from."
-        )
+    _check_numbers(files, {float(number) for number in np.unique(labels)})
     channels: dict[Role, NDArray[np.float32]] = {}
     for role in settings.channels:
         voxels, place = _read_volume(files.channels[role])
@@ -110,7 +96,24 @@ def _read(files: BratsFiles, settings: BratsSettings) -> tuple[NewCase, set[int]
             raise CaseRefused(f"Its {role} holds NaN or infinite values. Check the file.")
         channels[role] = voxels.astype(np.float32)
     masks = {region: np.isin(labels, regions[region]) for region in settings.regions}
-    return _new_case(files, grid, channels, masks, settings.spacing_mm), {int(number) for number in numbers}
+    return _new_case(files, grid, channels, masks, settings.spacing_mm)
+
+
+def _check_numbers(files: BratsFiles, numbers: set[float]) -> None:
+    """Raises CaseRefused where a number is none of the case's year, or it cannot be told what a 4 means."""
+    of_2023 = files.numbers is Numbers.OF_2023
+    if 4 in numbers and (of_2023 or (not files.year_told and 3 not in numbers)):
+        why = "is that of 2023, which has no 4," if of_2023 else "does not tell the year,"
+        raise CaseRefused(
+            f"Its name {why} and its segmentation has a 4: enhancing tumour until 2021, a cavity since 2024. Give an "
+            "older case a name with underscores (BraTS2021_00000_seg.nii.gz), and one after treatment a time point of "
+            "100 or more (BraTS-GLI-00000-100-seg.nii.gz)."
+        )
+    if unknown := numbers - files.numbers.known:
+        raise CaseRefused(
+            f"Its segmentation holds {sorted(unknown)[0]:g}, which is no label number of its year "
+            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check where it comes from."
+        )
 
 
 def _new_case(

@@ -134,11 +134,11 @@ def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -
 def test_the_cavity_is_a_region_of_its_own_since_2024(tmp_path: Path, convert: Convert) -> None:
     treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
     write_case(tmp_path / "in", "BraTS-GLI-00005-101", 6, numbers=treated)
-    write_case(tmp_path / "in", "BraTS2021_00000", 4)
+    write_case(tmp_path / "in", "BraTS-GLI-00006-000", 4)
     settings = BratsSettings(channels=(Role.T1, Role.T1CE), regions=("ET", "RC"))
     dataset, left_out = convert(tmp_path / "in", settings)
     assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
-    assert [each.where for each in left_out] == ["BraTS2021_00000"]
+    assert [each.where for each in left_out] == ["BraTS-GLI-00006-000"]
     assert "have no region RC" in left_out[0].reason
 
 
@@ -185,11 +185,41 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, conve
     assert "Its images are those of case" in reason
 
 
-def test_old_maps_under_new_names_are_found_out(tmp_path: Path, convert: Convert) -> None:
-    write_case(tmp_path / "in", "BraTS-GLI-00000-000", 1, numbers={"necrosis": 1, "oedema": 2, "enhancing": 4})
-    with pytest.raises(DatasetBroken, match="give them their old names"):
-        convert(tmp_path / "in")
-    assert not (tmp_path / "out" / "dataset.json").exists()
+OLD_MAP = {"necrosis": 1, "oedema": 2, "enhancing": 4}
+
+
+def test_an_old_map_under_a_name_of_2023_is_refused_beside_sound_cases(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS-GLI-00001-000", 1)
+    write_case(tmp_path / "in", "BraTS-GLI-00002-001", 2, numbers=OLD_MAP)
+    dataset, left_out = convert(tmp_path / "in")
+    assert_case_is(dataset, "BraTS-GLI-00001-000", "GLI-00001", 1)
+    assert len(dataset.cases) == len(list((tmp_path / "out" / "cases").iterdir())) == 1
+    ((name, reason),) = ((each.where, each.reason) for each in left_out)
+    assert name == "BraTS-GLI-00002-001"
+    assert "that of 2023, which has no 4" in reason
+    assert "name with underscores (BraTS2021_00000_seg.nii.gz)" in reason
+    # What the sentence proposes helps.
+    write_case(tmp_path / "renamed", "BraTS2021_00002", 2, numbers=OLD_MAP)
+    assert_case_is(convert(tmp_path / "renamed", out="renamed-out")[0], "BraTS2021_00002", "BraTS2021_00002", 2)
+
+
+def test_a_4_under_a_name_that_tells_no_year_needs_a_3_beside_it(tmp_path: Path, convert: Convert) -> None:
+    treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+    write_case(tmp_path / "in", "BraTS-GLI-A", 1, numbers=treated)
+    write_case(tmp_path / "in", "BraTS-GLI-B", 2, numbers=OLD_MAP)
+    dataset, left_out = convert(tmp_path / "in")
+    assert_case_is(dataset, "BraTS-GLI-A", "BraTS-GLI-A", 1)
+    assert [each.where for each in left_out] == ["BraTS-GLI-B"]
+    assert "does not tell the year" in left_out[0].reason
+
+
+def test_after_treatment_a_cavity_may_be_without_enhancement(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS-GLI-00005-100", 6, numbers={"necrosis": 1, "oedema": 2, "cavity": 4})
+    dataset, left_out = convert(tmp_path / "in", BratsSettings(regions=("ET", "RC")))
+    assert left_out == ()
+    enhancing, cavity = dataset.cases[0].masks(("ET", "RC"))
+    assert enhancing.sum() == 0
+    assert cavity.sum() == true_regions(6)["RC"].sum()
 
 
 def test_patients_are_known_again_across_years(tmp_path: Path, convert: Convert) -> None:
@@ -228,7 +258,8 @@ def test_another_edge_resamples_about_the_same_place(tmp_path: Path, convert: Co
 
 def test_numbers_of_each_year_are_those_of_the_challenge() -> None:
     assert Numbers.UNTIL_2021.regions["ET"] == (4,)
-    assert Numbers.SINCE_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,), "RC": (4,)}
+    assert Numbers.OF_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
+    assert Numbers.SINCE_2024.regions == {**Numbers.OF_2023.regions, "RC": (4,)}
 
 
 def test_a_folder_without_cases_says_what_they_are_called(tmp_path: Path, convert: Convert) -> None:
