@@ -116,7 +116,7 @@ def score(
     for reading in readings:
         print(f"Reader {reading.reader}: {len(reading.scores)} of {len(key.items)} items judged")
     for each in scores.agreement:
-        if each.icc is not None:
+        if each.icc is not None and each.icc.consistency is not None:
             print(f"{each.source or 'both'}: ICC(3,1) {each.icc.consistency:.3f} over {each.items} items")
     print(f"Tables: {out / PAGE_FILE}")
 

@@ -143,7 +143,7 @@ def _share(count: int, total: int) -> str:
 
 
 def _icc(found: IntraclassCorrelation | None) -> str:
-    if found is None:
+    if found is None or found.consistency is None or found.consistency_interval is None:
         return "-"
     low, high = found.consistency_interval
     return f"{found.consistency:.3f} [{low:.3f}, {high:.3f}]"

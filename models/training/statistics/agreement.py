@@ -10,22 +10,25 @@ from scipy import stats
 
 @dataclass(frozen=True, slots=True)
 class IntraclassCorrelation:
-    """The six forms of Shrout and Fleiss 1979, Psychological Bulletin 86:420; the letter k is the number of raters."""
+    """The six forms of Shrout and Fleiss 1979, Psychological Bulletin 86:420; the letter k is the number of raters.
 
-    one_way: float
+    None where a form is not defined: the variance that it is a share of is estimated as nothing, or below.
+    """
+
+    one_way: float | None
     """ICC(1,1): each subject has raters of its own."""
-    agreement: float
+    agreement: float | None
     """ICC(2,1): raters drawn at random; a rater who is stricter throughout counts as disagreement."""
-    consistency: float
+    consistency: float | None
     """ICC(3,1): these raters and no others; only the order and distances of subjects count. What Wan et al. report."""
-    one_way_mean: float
+    one_way_mean: float | None
     """ICC(1,k), of the raters' mean."""
-    agreement_mean: float
+    agreement_mean: float | None
     """ICC(2,k)"""
-    consistency_mean: float
+    consistency_mean: float | None
     """ICC(3,k)"""
-    consistency_interval: tuple[float, float]
-    """95 % confidence interval of ICC(3,1), from the F distribution (their equations 9 to 11)."""
+    consistency_interval: tuple[float, float] | None
+    """95 % confidence interval of ICC(3,1), from the F distribution (their equations 9 to 11); None where that is."""
     subjects: int
     raters: int
 
@@ -44,15 +47,14 @@ def intraclass_correlation(ratings: ArrayLike) -> IntraclassCorrelation | None:
     between, within, raters, residual = _mean_squares(table)
     if between == raters == residual == 0:
         return None
-    low, high = _consistency_interval(between, residual, n, k)
     return IntraclassCorrelation(
-        one_way=(between - within) / (between + (k - 1) * within),
-        agreement=(between - residual) / (between + (k - 1) * residual + k * (raters - residual) / n),
-        consistency=_ratio(between - residual, between + (k - 1) * residual),
-        one_way_mean=_ratio(between - within, between),
-        agreement_mean=_ratio(between - residual, between + (raters - residual) / n),
-        consistency_mean=_ratio(between - residual, between),
-        consistency_interval=(low, high),
+        one_way=_share(between - within, between + (k - 1) * within),
+        agreement=_share(between - residual, between + (k - 1) * residual + k * (raters - residual) / n),
+        consistency=_share(between - residual, between + (k - 1) * residual),
+        one_way_mean=_share(between - within, between),
+        agreement_mean=_share(between - residual, between + (raters - residual) / n),
+        consistency_mean=_share(between - residual, between),
+        consistency_interval=_consistency_interval(between, residual, n, k),
         subjects=n,
         raters=k,
     )
@@ -72,13 +74,14 @@ def _mean_squares(table: NDArray[np.float64]) -> tuple[float, float, float, floa
     return tuple(0.0 if square < nothing else square for square in (between, within, raters, residual))  # type: ignore[return-value]
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _share(part: float, whole: float) -> float | None:
+    # What rounding leaves of a whole that is nothing is tiny beside its part.
+    return part / whole if whole > 1e-9 * abs(part) else None
 
 
-def _consistency_interval(between: float, residual: float, n: int, k: int) -> tuple[float, float]:
+def _consistency_interval(between: float, residual: float, n: int, k: int) -> tuple[float, float] | None:
     if residual == 0:
-        return (1.0, 1.0) if between else (0.0, 0.0)
+        return (1.0, 1.0) if between else None
     found, of_residual = between / residual, (n - 1) * (k - 1)
     low = found / float(stats.f.ppf(0.975, n - 1, of_residual))
     high = found * float(stats.f.ppf(0.975, of_residual, n - 1))

@@ -106,6 +106,19 @@ def test_readers_agree_on_the_items_that_all_of_them_judged() -> None:
     assert score_study(key, [one], ()).agreement == ()
 
 
+def test_agreement_that_is_not_defined_is_a_dash(tmp_path: Path) -> None:
+    key = key_of(2, {"r1": "m0", "r2": "m1"})
+    one = Reading("A", {"m0": 3, "m1": 4, "h0": 3, "h1": 3, "r1": 4, "r2": 3})
+    other = Reading("B", {"m0": 4, "m1": 3, "h0": 4, "h1": 4})
+    write_scores(score_study(key, [one, other], ()), [one, other], tmp_path)
+    page = (tmp_path / "scores.html").read_text()
+    # Of the manual masks one reader gives 3 and the other 4: which of the two is better nobody says.
+    assert "<td>Manual</td><td>2</td><td>-</td>" in page
+    assert "2 items were judged twice: weighted kappa -1.000, ICC(3,1) -1.000" in page
+    numbers = json.loads((tmp_path / "scores.json").read_text())
+    assert numbers["readers"][0]["repeat_icc"]["agreement"] is None
+
+
 def test_second_showings_serve_the_reader_himself_alone() -> None:
     key = key_of(3, {"r1": "m0", "r2": "h1", "r3": "m2"})
     reading = Reading("A", {"m0": 3, "h0": 3, "m1": 4, "h1": 5, "m2": 2, "h2": 2, "r1": 3, "r2": 4, "r3": 2})

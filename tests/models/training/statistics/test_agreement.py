@@ -37,6 +37,33 @@ def test_icc_of_equal_ratings_is_nothing() -> None:
     assert intraclass_correlation([[3, 3], [3, 3], [3, 3]]) is None
 
 
+def forms(ratings: list[list[int]]) -> tuple[float | None, ...]:
+    icc = intraclass_correlation(ratings)
+    assert icc is not None
+    single = (icc.one_way, icc.agreement, icc.consistency)
+    return (*single, icc.one_way_mean, icc.agreement_mean, icc.consistency_mean)
+
+
+def test_a_form_that_is_not_defined_is_nothing_and_not_zero() -> None:
+    # BMS 0, WMS 1/2, JMS 0, EMS 1: ICC(2,1) is -1 / 0, ICC(1,k) and ICC(3,k) too; of ICC(2,k) the whole is below 0.
+    assert forms([[3, 4], [4, 3]]) == (-1, None, -1, None, None, None)
+    # BMS 0, WMS 1/2, JMS 3/2, EMS 0: subjects alike, one rater stricter.
+    assert forms([[3, 4], [3, 4], [3, 4]]) == (-1, 0, None, None, 0, None)
+    icc = intraclass_correlation([[3, 4], [3, 4], [3, 4]])
+    assert icc is not None
+    assert icc.consistency_interval is None
+
+
+def test_every_small_table_has_its_forms() -> None:
+    """No table of scores divides by zero, and no form is beyond 1."""
+    for ratings in product(range(1, 4), repeat=6):
+        for shape in ((3, 2), (2, 3)):
+            icc = intraclass_correlation(np.reshape(ratings, shape))
+            if icc is not None:
+                values = forms(np.reshape(ratings, shape).tolist())
+                assert all(value is None or value <= 1 + 1e-9 for value in values), ratings
+
+
 @pytest.mark.parametrize("ratings", [[[1, 2]], [[1], [2]], [1, 2], [[1, np.nan], [2, 3]]])
 def test_icc_refuses_what_it_is_not_made_for(ratings: list[object]) -> None:
     with pytest.raises(ValueError, match="ICC needs"):
