@@ -34,6 +34,7 @@ _ROLES = {
 }
 _OF_2017_TO_2019 = re.compile(r"brats1[789]_(?P<patient>.+)_\d+", re.I)
 _OF_2023 = re.compile(r"brats-(?P<task>[a-z]+)-(?P<patient>\d+)-(?P<time>\d+)", re.I)
+_OF_2021 = re.compile(r"brats2021_(?P<patient>\d+)", re.I)
 _FIRST_TIME_AFTER_TREATMENT = 100
 _GLIOMA_TASKS = ("gli", "ssa")
 """Adult gliomas, and those of Sub-Saharan Africa; the others are metastases, meningiomas, children's tumours, mixtures
@@ -65,7 +66,8 @@ class BratsFiles:
     name: str
     """As the challenge gave it, e.g. BraTS-GLI-00005-100."""
     patient: str
-    """What the name says of the patient: two studies of one patient share it, also across 2017 to 2019."""
+    """What the name says of the patient: two studies of one patient share it, also across 2017 to 2019, and where 2021
+    and 2023 count alike."""
     numbers: Numbers
     year_told: bool
     """Whether the name tells the year; where it does not, `numbers` are the latest."""
@@ -108,7 +110,7 @@ def _case(
         numbers = Numbers.SINCE_2024 if name.lower().startswith("brats-") else Numbers.UNTIL_2021
     return BratsFiles(
         name=name,
-        patient=f"{of_2023['task']}-{of_2023['patient']}" if of_2023 else _patient(earlier.get(name, name)),
+        patient=f"{of_2023['task'].upper()}-{of_2023['patient']}" if of_2023 else _patient(earlier.get(name, name)),
         numbers=numbers,
         year_told=of_2023 is not None or numbers is Numbers.UNTIL_2021,
         channels=channels,
@@ -119,7 +121,12 @@ def _case(
 
 def _patient(name: str) -> str:
     match = _OF_2017_TO_2019.fullmatch(name)
-    return match["patient"] if match else name
+    if match:
+        # The same patient is TCIA_105 in 2017 and TCIA08_105 since.
+        return re.sub(r"^TCIA\d*_", "TCIA_", match["patient"], flags=re.I)
+    # 2023 took over the cases of 2021 and, as far as is known, their numbers: one patient rather than two.
+    of_2021 = _OF_2021.fullmatch(name)
+    return f"GLI-{of_2021['patient']}" if of_2021 else name
 
 
 def _earlier_names(tables: Iterable[Path]) -> dict[str, str]:

@@ -126,7 +126,7 @@ def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -
     assert_case_is(dataset, "Brats18_2013_2_1", "2013_2", 1)
     assert_case_is(dataset, "BraTS20_Training_001", "BraTS20_Training_001", 2)
     assert_case_is(dataset, "BraTS20_Training_355", "BraTS20_Training_355", 3)
-    assert_case_is(dataset, "BraTS2021_00000", "BraTS2021_00000", 4)
+    assert_case_is(dataset, "BraTS2021_00000", "GLI-00000", 4)
     assert_case_is(dataset, "BraTS-GLI-00005-000", "GLI-00005", 5)
     assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
 
@@ -149,7 +149,7 @@ def test_a_file_that_stands_otherwise_is_turned_not_relabelled(tmp_path: Path, c
         nibabel.save(turned, path)
     assert nibabel.load(path).affine[0, 0] == 1
     dataset, _ = convert(tmp_path / "in")
-    assert_case_is(dataset, "BraTS2021_00000", "BraTS2021_00000", 4)
+    assert_case_is(dataset, "BraTS2021_00000", "GLI-00000", 4)
 
 
 def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, convert: Convert) -> None:
@@ -200,7 +200,7 @@ def test_an_old_map_under_a_name_of_2023_is_refused_beside_sound_cases(tmp_path:
     assert "name with underscores (BraTS2021_00000_seg.nii.gz)" in reason
     # What the sentence proposes helps.
     write_case(tmp_path / "renamed", "BraTS2021_00002", 2, numbers=OLD_MAP)
-    assert_case_is(convert(tmp_path / "renamed", out="renamed-out")[0], "BraTS2021_00002", "BraTS2021_00002", 2)
+    assert_case_is(convert(tmp_path / "renamed", out="renamed-out")[0], "BraTS2021_00002", "GLI-00002", 2)
 
 
 def test_a_4_under_a_name_that_tells_no_year_needs_a_3_beside_it(tmp_path: Path, convert: Convert) -> None:
@@ -241,6 +241,24 @@ def test_patients_are_known_again_across_years(tmp_path: Path, convert: Convert)
     patients = [len({case.patient for case in dataset.of(split)}) for split in Split]
     assert patients == [11, 6, 4]
     assert len(dataset.cases) == 23
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Brats17_TCIA_105_1", "Brats18_TCIA08_105_1"),
+        ("Brats17_TCIA_105_1", "BraTS19_TCIA08_105_1"),
+        ("Brats17_2013_2_1", "Brats18_2013_2_1"),
+        ("BraTS2021_00005", "BraTS-GLI-00005-000"),
+        ("BraTS-GLI-00005-000", "BraTS-GLI-00005-101"),
+    ],
+)
+def test_a_patient_under_two_names_is_one(tmp_path: Path, one: str, other: str) -> None:
+    for number, name in enumerate((one, other, "Brats17_TCIA_106_1", "BraTS2021_00006")):
+        write_case(tmp_path, name, number)
+    patients = {case.name: case.patient for case in find_brats(tmp_path)}
+    assert patients[one] == patients[other]
+    assert len(set(patients.values())) == 3
 
 
 def test_another_edge_resamples_about_the_same_place(tmp_path: Path, convert: Convert) -> None:
