@@ -158,6 +158,30 @@ def test_what_cannot_be_done_is_one_sentence_and_writes_no_package(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
+    ours: Path, brats: Path, general: Path, tmp_path: Path
+) -> None:
+    again = ["pretrain", "other", str(brats), *TOY, "--seed", "2", "--init-filters", "8"]
+    assert runner.invoke(app, again).exit_code == 0
+    begun = ["finetune", "mine", str(ours), *TOY, "--from", str(general)]
+    assert runner.invoke(app, begun).exit_code == 0
+    for changed, words in (
+        (["--from", str(tmp_path / "other")], "was made with parent_sha256 "),
+        (["--channel", "ADC=T2+FLAIR:mean"], "was made with channels_from ADC=T2:copy, "),
+        (["--head", "adc_abnormality=reinitialise", "--drop", "TC"], "was made with labels_from enhancing_tumour=ET:"),
+        (["--drop", "ET", "--head", "enhancing_tumour=TC"], "was made with labels_from enhancing_tumour=ET:"),
+    ):
+        result = runner.invoke(app, [*begun, *changed, "--resume", "runs/mine"])
+        assert result.exit_code == WRONG_USAGE, result.output
+        assert words in sentence(result.stderr)
+    result = runner.invoke(app, ["pretrain", "mine", str(ours), *TOY, "--init-filters", "8", "--resume", "runs/mine"])
+    assert result.exit_code == WRONG_USAGE
+    assert "and this run says none" in sentence(result.stderr)
+    assert runner.invoke(app, [*begun, "--resume", "runs/mine"]).exit_code == 0
+    provenance = tomllib.loads((tmp_path / "mine" / "model.toml").read_text())["provenance"]
+    assert provenance["parent_sha256"] == read_package(general).weights_sha256
+
+
 def test_a_run_that_lies_there_is_not_written_over(ours: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "last.ckpt").write_bytes(b"days of work")

@@ -2,7 +2,7 @@
 
 import csv
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from models.training.retraining.folds import fold_cases
 from models.training.retraining.learner import Cases, TrainingStopped
 from models.training.retraining.prepared import View, prepared_cases
 from models.training.retraining.presets import SettingsContradict, TrainSettings
-from models.training.retraining.run import Plan, Report, Trained, check_cases, train
+from models.training.retraining.run import ORIGIN, Plan, Report, Trained, check_cases, train
 from models.training.retraining.transfer import Source, transfer
 from models.training.retraining.tune import LabelOnValidation, output_labels, tune
 from models.weights import load_network
@@ -40,6 +40,16 @@ class Parent:
     channels: tuple[Source, ...]
     heads: tuple[Source, ...]
     dropped: tuple[str, ...] = ()
+
+    def origin(self) -> Mapping[str, str]:
+        """What of it decides the network's first weights, by `ORIGIN`."""
+        words = (
+            self.package.weights_sha256,
+            ", ".join(map(str, self.channels)),
+            ", ".join(map(str, self.heads)),
+            ", ".join(self.dropped),
+        )
+        return {name: word for name, word in zip(ORIGIN, words, strict=True) if word}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,8 @@ def _one(
     prepared = prepared_cases(order.settings.cache, view, order.work / "cache")
     cases = Cases(training, validation, prepared)
     check_cases(cases)
-    plan = Plan(view, package.network, package.window, order.settings, order.dataset.fingerprint, fold)
+    origin = order.parent.origin() if order.parent is not None else {}
+    plan = Plan(view, package.network, package.window, order.settings, order.dataset.fingerprint, fold, origin)
     network = begin_network(order)
     trained = train(plan, network, cases, work, report, _checkpoint(order, work))
     if trained is None:
@@ -208,11 +219,7 @@ def _facts(
     if order.parent is not None:
         parent = order.parent
         yield from (("parent_name", parent.package.name), ("parent_version", parent.package.version))
-        yield ("parent_sha256", parent.package.weights_sha256)
-        yield ("channels_from", ", ".join(map(str, parent.channels)))
-        yield ("labels_from", ", ".join(map(str, parent.heads)))
-        if parent.dropped:
-            yield ("dropped", ", ".join(parent.dropped))
+        yield from parent.origin().items()
     for name in ("learning_rate", "warm_up_epochs", "batch", "patch", "crops_per_case", "foreground", "intensity"):
         yield name, getattr(settings, name)
     yield from (("precision", settings.precision), ("processes", settings.devices * settings.nodes))

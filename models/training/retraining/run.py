@@ -4,9 +4,9 @@ import importlib.util
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -26,6 +26,8 @@ from models.training.retraining.loader import steps_in_epoch
 from models.training.retraining.prepared import View
 from models.training.retraining.presets import SettingsContradict, TrainSettings
 
+ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
+"""Names in provenance and in checkpoints: the package that fine-tuning begins with, and where its weights went."""
 FREE_TO_CHANGE = ("patience", "workers", "cache", "threads", "checkpoint_every", "deterministic")
 """Settings that a run may go on with differently: they decide no number."""
 
@@ -42,6 +44,8 @@ class Plan:
     """Of the data set."""
     fold: int = 0
     """Which fold is left out, from 1; 0 where the data set's own splits are used."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """What the network began with, by `ORIGIN`; empty where it began with nothing."""
 
     def signature(self) -> dict[str, str]:
         """What a checkpoint has to agree with, as names and words."""
@@ -54,6 +58,7 @@ class Plan:
             "window": str(self.window),
             "data set": self.fingerprint,
             "fold": str(self.fold),
+            **{name: self.origin.get(name, "none") for name in ORIGIN},
         }
 
 
