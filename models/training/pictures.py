@@ -19,7 +19,14 @@ ADC_WINDOW: Window = (0.0, 3000.0)
 """10^-6 mm2/s, the same for every case."""
 _PERCENTILES = (1.0, 99.5)
 _LONG_SIDE_PX = 384
-_OTHER_COLOURS: tuple[Colour, ...] = ((90, 200, 120), (200, 120, 230), (80, 210, 220))
+_COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in LABELS} | {
+    "TC": (70, 210, 100),
+    "WT": (70, 215, 235),
+    "ET": (235, 90, 225),
+    "RC": (255, 140, 20),
+}
+"""Of the node's labels and of BraTS's regions, all of which may be in one picture."""
+_FURTHER_COLOURS: tuple[Colour, ...] = ((160, 110, 255), (190, 235, 60), (255, 175, 185), (175, 125, 70))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,15 @@ def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 4) -> Image.Imag
     return row
 
 
-def colour_of(label: str) -> Colour:
-    """The display colour of a label; labels that are none of ours get one by their name."""
-    for known in LABELS:
-        if known.name == label:
-            return known.colour_rgb
-    return _OTHER_COLOURS[sum(label.encode()) % len(_OTHER_COLOURS)]
+def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
+    """Display colours of the labels of one picture: fixed ones of known labels, the others' by their places.
+
+    No two have the same as long as there are colours.
+    """
+    free = [*_FURTHER_COLOURS, *(colour for name, colour in _COLOURS.items() if name not in labels)]
+    others = [label for label in labels if label not in _COLOURS]
+    chosen = {**_COLOURS, **{label: free[place % len(free)] for place, label in enumerate(others)}}
+    return tuple(chosen[label] for label in labels)
 
 
 def title_of(label: str) -> str:

@@ -8,7 +8,7 @@ from models.training.evaluation.groups import Grouping, Metric
 from models.training.evaluation.over_dataset import CaseScore
 from models.training.evaluation.score import LabelScore
 from models.training.evaluation.summary import LabelSummary
-from models.training.pictures import colour_of, title_of
+from models.training.pictures import colours_of, title_of
 
 _DPI = 110
 _WIDTH_IN = 9.0
@@ -22,14 +22,14 @@ def box_plot(cases: Sequence[CaseScore], labels: Sequence[str], metric: Metric, 
     figure, (axes,) = _figure(1)
     groups = sorted(set(grouping.of_case.values())) if grouping else [""]
     names, place = [], 0
-    for label in labels:
+    for label, shade in zip(labels, _shades(labels), strict=True):
         for group in groups:
             chosen = [case for case in cases if grouping is None or grouping.of_case.get(case.case_id) == group]
             values = [metric.of(score) for case in chosen for score in case.labels if score.label == label]
             place += 1
             names.append("\n".join(filter(None, (title_of(label).replace(" ", "\n"), group, f"n = {len(values)}"))))
             if values:
-                _box(axes, place, values, _shade(label))
+                _box(axes, place, values, shade)
         place += 1 if grouping else 0
         names += [""] if grouping else []
     axes.set_xticks(range(1, len(names) + 1), names, fontsize=8)
@@ -43,9 +43,10 @@ def box_plot(cases: Sequence[CaseScore], labels: Sequence[str], metric: Metric, 
 def bland_altman(cases: Sequence[CaseScore], summaries: Sequence[LabelSummary]) -> bytes:
     """Found - true against their mean, a panel for each label, with bias and limits of agreement."""
     figure, panels = _figure(len(summaries))
-    for axes, summary in zip(panels, summaries, strict=True):
+    shades = _shades([summary.label for summary in summaries])
+    for axes, summary, shade in zip(panels, summaries, shades, strict=True):
         scores = [score for case in cases for score in case.labels if score.label == summary.label]
-        axes.scatter(*_means_and_differences(scores), s=14, color=_shade(summary.label), edgecolors="black", lw=0.3)
+        axes.scatter(*_means_and_differences(scores), s=14, color=shade, edgecolors="black", lw=0.3)
         axes.axhline(0, color="0.8", lw=0.8, zorder=0)
         if summary.volume is not None:
             for value, style in ((summary.volume.bias_ml, "-"), *((limit, "--") for limit in summary.volume.limits_ml)):
@@ -78,8 +79,8 @@ def _box(axes: Any, place: int, values: Sequence[float], colour: tuple[float, ..
     axes.scatter(spread, values, s=9, color=[colour], edgecolors="black", lw=0.3, zorder=3)
 
 
-def _shade(label: str) -> tuple[float, ...]:
-    return tuple(part / 255 for part in colour_of(label))
+def _shades(labels: Sequence[str]) -> list[tuple[float, ...]]:
+    return [tuple(part / 255 for part in colour) for colour in colours_of(labels)]
 
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import ascii_uppercase
 
-from models.training.pictures import colour_of, title_of
+from models.training.pictures import colours_of, title_of
 from models.training.reader_study.scale import BRANCHES, NAMES, PENALTY, Missing
 
 WORDS = {
@@ -32,7 +32,10 @@ def form_page(
         "format": ANSWERS_FORMAT,
         "study": study,
         "sequences": list(sequences),
-        "labels": [{"title": title_of(label), "colour": _css(colour_of(label))} for label in labels],
+        "labels": [
+            {"title": title_of(label), "colour": _css(colour)}
+            for label, colour in zip(labels, colours_of(labels), strict=True)
+        ],
         "slices": dict(sorted(slices.items())),
         "orders": dict(zip(ascii_uppercase, map(list, orders), strict=False)),
         "branches": {

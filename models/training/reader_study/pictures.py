@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.labels import Role
-from models.training.pictures import Outline, colour_of, contours, drawn_on, grey_slice, side_by_side, window_of
+from models.training.pictures import Outline, colours_of, contours, drawn_on, grey_slice, side_by_side, window_of
 from pipeline.volume import Volume
 
 Masks = NDArray[np.bool_]
@@ -70,6 +70,8 @@ def _contours_on(
     role: Role, labels: Sequence[str], on: Sequence[Role], masks: NDArray[np.bool_], size: tuple[int, int]
 ) -> Image.Image:
     outlines = [
-        Outline(mask, colour_of(label)) for label, where, mask in zip(labels, on, masks, strict=True) if where is role
+        Outline(mask, colour)
+        for colour, where, mask in zip(colours_of(labels), on, masks, strict=True)
+        if where is role
     ]
     return contours(outlines, size) if outlines else Image.new("RGBA", size)
