@@ -91,9 +91,10 @@ def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
         images = [_image(each) for each in found if each["Metadata"].get("SopClassUid") in MR_IMAGE_CLASSES]
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ArchiveAway("What answers as Orthanc is none, or older than 1.9.4.") from exc
-    images.sort(key=lambda image: image.sop_instance_uid)
+    images.sort(key=lambda image: (image.sop_instance_uid, image.orthanc_id))
     return OrthancInputs(
-        tuple(Path(f"{_name(image)}.dcm") for image in images),
+        # Orthanc's own name: nothing keeps two series of a study from having images of one SOP instance UID.
+        tuple(Path(f"{image.orthanc_id}.dcm") for image in images),
         tuple(image.sop_instance_uid for image in images),
         len(found) - len(images),
         tuple(images),
@@ -173,10 +174,6 @@ def _image(found: dict[str, Any]) -> OrthancImage:
     offset = str(found["Metadata"].get("PixelDataOffset", ""))
     head = int(offset) + _BEYOND_OFFSET if _NUMBER.fullmatch(offset) else size
     return OrthancImage(orthanc_id, str(found["MainDicomTags"]["SOPInstanceUID"]), size, min(head, size))
-
-
-def _name(image: OrthancImage) -> str:
-    return image.sop_instance_uid if is_uid(image.sop_instance_uid) else image.orthanc_id
 
 
 def _file(image: OrthancImage) -> str:

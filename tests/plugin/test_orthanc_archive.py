@@ -96,12 +96,12 @@ def test_the_chosen_series_come_whole_and_of_the_others_the_headers(
     inputs = supply.inputs(job_of(study))
     assert sorted(inputs.sop_instance_uids) == sorted(sent)
     with supply.bench(job_of(study), inputs) as bench:
-        assert [path.stem for path in bench.paths] == list(inputs.sop_instance_uids)
-        whole = {path.stem for path in bench.paths if path.read_bytes() == sent[path.stem]}
+        fetched = dict(zip(inputs.sop_instance_uids, bench.paths, strict=True))
+        whole = {uid for uid, path in fetched.items() if path.read_bytes() == sent[uid]}
         assert whole == {uid for uid in sent if int(uid.split(".")[-2]) in TAKEN}
-        for path in bench.paths:
-            assert path.stat().st_size == len(sent[path.stem])
-            here, there = dcmread(path), dcmread(BytesIO(sent[path.stem]))
+        for uid, path in fetched.items():
+            assert path.stat().st_size == len(sent[uid])
+            here, there = dcmread(path), dcmread(BytesIO(sent[uid]))
             del here.PixelData, there.PixelData
             assert here == there
         bench.results.mkdir()
@@ -109,6 +109,16 @@ def test_the_chosen_series_come_whole_and_of_the_others_the_headers(
         assert supply.keep(job_of(study), bench.results) == bench.results
     assert not bench.paths[0].exists()
     assert (bench.results / "report.json").exists(), "results lie where the node keeps all of them"
+
+
+def test_images_of_one_uid_in_two_series_stay_apart(web: OrthancWeb, supply: OrthancSupply, tmp_path: Path) -> None:
+    study = new_study_uid()
+    one, other = (make_instance(study, f"{study}.{series}") for series in (1, 2))
+    other.SOPInstanceUID = one.SOPInstanceUID
+    for each in (one, other):
+        web.store(write_instance(each, tmp_path / str(each.SeriesInstanceUID)).read_bytes())
+    with supply.bench(job_of(study), supply.inputs(job_of(study))) as bench:
+        assert {str(dcmread(path).SeriesInstanceUID) for path in bench.paths} == {f"{study}.1", f"{study}.2"}
 
 
 def test_nothing_is_computed_from_zeros(supply: OrthancSupply, study: str) -> None:
