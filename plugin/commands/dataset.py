@@ -77,7 +77,8 @@ def from_brats(
     try:
         settings = BratsSettings(_roles(channels), _words(labels), spacing)
         shares = _shares(validation, test)
-        names, known = _names(key, out), _known(splits_from)
+        names = _names(key, out)
+        known = _known(splits_from, names)
         writer = DatasetWriter(out, Source.BRATS, settings.channels, settings.regions, names)
         with _progress() as report:
             left_out = convert_brats(source, writer, settings, report)
@@ -87,6 +88,7 @@ def from_brats(
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"These options cannot be used: {exc}.") from exc
+    _tell_if_strangers(manifest, known, splits_from)
     _tell(manifest, out, left_out)
 
 
@@ -160,7 +162,8 @@ def from_dicom(
             device=pick_device(device),
         )
         shares = _shares(validation, test)
-        names, known = _names(key, out), _known(splits_from)
+        names = _names(key, out)
+        known = _known(splits_from, names)
         found = find_studies(source)
         writer = DatasetWriter(out, Source.DICOM, settings.channels, settings.labels, names)
         with _progress() as report:
@@ -171,6 +174,7 @@ def from_dicom(
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"These options cannot be used: {exc}.") from exc
+    _tell_if_strangers(manifest, known, splits_from)
     _tell(manifest, out, left_out)
 
 
@@ -243,10 +247,24 @@ def _names(key: Path | None, out: Path) -> "Pseudonyms":
     return open_key(key or Path(typer.get_app_dir("glionode")) / "dataset.key", out)
 
 
-def _known(earlier: Path | None) -> "dict[str, Split] | None":
-    from models.training.dataset.manifest import read_manifest
+def _known(earlier: Path | None, names: "Pseudonyms") -> "dict[str, Split] | None":
+    """The shares of an earlier data set's patients. Raises DatasetBroken where they have other names there."""
+    from models.training.dataset.manifest import DatasetBroken, read_manifest
 
-    return {case.patient: case.split for case in read_manifest(earlier).cases} if earlier else None
+    if earlier is None:
+        return None
+    manifest = read_manifest(earlier)
+    if manifest.key != names.fingerprint:
+        raise DatasetBroken(
+            f"{earlier} was made with another key, so nobody in it can be known again: its test patients might be "
+            "trained on. Give its key with --key."
+        )
+    return {case.patient: case.split for case in manifest.cases}
+
+
+def _tell_if_strangers(manifest: "Manifest", known: "dict[str, Split] | None", earlier: Path | None) -> None:
+    if known is not None and not any(case.patient in known for case in manifest.cases):
+        complain(f"None of the patients of {earlier} is among these: --splits-from changed nothing.")
 
 
 def _tell_left_out(left_out: "tuple[LeftOut, ...]") -> None:

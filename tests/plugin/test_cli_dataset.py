@@ -17,16 +17,16 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE
 pytest.importorskip("nibabel", reason="data sets need the extra glionode[train]")
 
 
-def write_brats(folder: Path, count: int, without: str = "") -> Path:
+def write_brats(folder: Path, count: int, without: str = "", first: int = 0) -> Path:
     """Cases of 2021; of the last one a file is missing."""
-    for number in range(count):
+    for number in range(first, first + count):
         name = f"BraTS2021_{number:05}"
         (folder / name).mkdir(parents=True)
         generator = np.random.default_rng(number)
         labels = generator.choice((0, 1, 2, 4), size=(8, 10, 9)).astype(np.uint8)
         for what in ("flair", "t1", "t1ce", "t2", "seg"):
             voxels = labels if what == "seg" else generator.integers(1, 900, labels.shape).astype(np.int16)
-            if number < count - 1 or what != without:
+            if number < first + count - 1 or what != without:
                 sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / name / f"{name}_{what}.nii.gz"))
     return folder
 
@@ -54,6 +54,26 @@ def test_brats_becomes_a_data_set_that_checks(tmp_path: Path) -> None:
     other = run("from-brats", source, tmp_path / "other", "--key", tmp_path / "another key", "--test", "0.2")
     assert other.exit_code == 0
     assert not set(first["cases"]) & set(json.loads((tmp_path / "other" / "dataset.json").read_text())["cases"])
+
+
+def test_splits_are_kept_under_one_key_alone(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 3)
+    key = ("--key", tmp_path / "key")
+    assert run("from-brats", source, tmp_path / "first", *key).exit_code == 0
+    kept = ("--splits-from", tmp_path / "first")
+    refused = run("from-brats", source, tmp_path / "second", "--key", tmp_path / "another key", *kept)
+    assert refused.exit_code == FAILED
+    assert "was made with another key" in refused.stderr
+    assert "Give its key with --key." in refused.stderr
+    assert not (tmp_path / "second").exists()
+    assert "None of the patients" not in run("from-brats", source, tmp_path / "second", *key, *kept).stderr
+    others = write_brats(tmp_path / "others", 2, first=3)
+    made = run("from-brats", others, tmp_path / "third", *key, *kept)
+    assert made.exit_code == 0
+    assert "None of the patients of" in made.stderr
+    assert "--splits-from changed nothing" in made.stderr
+    key_text = (tmp_path / "key").read_text().strip()
+    assert key_text[:16] not in (tmp_path / "first" / "dataset.json").read_text()
 
 
 def test_what_is_left_out_is_said_and_changes_the_status(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def check_dataset(dataset: Dataset, seen: Callable[[CheckedCase, tuple[Finding, 
         entries.append(case.entry)
         seen(checked, own)
     findings += _of_pairs(looks)
-    whole = dataset_fingerprint(dataset.channels, dataset.labels, dataset.spacing_mm, entries)
+    whole = dataset_fingerprint(dataset.manifest.source, dataset.channels, dataset.labels, dataset.spacing_mm, entries)
     if whole != dataset.fingerprint:
         findings.append(Finding("", True, "dataset.json was changed by hand: its fingerprint is another's."))
     return tuple(findings)

@@ -25,6 +25,11 @@ class Pseudonyms:
         message = "\n".join((kind, *parts)).encode()
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_DIGITS]
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether two data sets name patients by one key, and nothing else of it."""
+        return self("key")
+
 
 def open_key(path: Path, out: Path) -> Pseudonyms:
     """The key in the file `path`, which is made, for its owner alone, where it is not there.

@@ -14,7 +14,7 @@ from typing import Any
 from models.labels import Role
 from pipeline.errors import GlionodeError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the form on disk; a reader refuses a newer one."""
 MANIFEST_FILE = "dataset.json"
 CASES_FOLDER = "cases"
@@ -76,10 +76,12 @@ class Manifest:
     """Edge of the isotropic voxels of every case."""
     seed: int
     """Of the splits."""
+    key: str
+    """Fingerprint of the key that made the names: with another, a patient has another name."""
     cases: tuple[CaseEntry, ...]
     """In the order of their ids."""
     fingerprint: str
-    """SHA-256 of all above but the seed; a model's provenance names it."""
+    """SHA-256 of all above but seed and key; a model's provenance names it."""
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -92,6 +94,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         "labels": list(manifest.labels),
         "spacing_mm": manifest.spacing_mm,
         "seed": manifest.seed,
+        "key": manifest.key,
         "splits": {split.value: [case.case_id for case in manifest.cases if case.split is split] for split in Split},
         "cases": {
             case.case_id: {
@@ -148,6 +151,7 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
         labels=tuple(str(name) for name in document["labels"]),
         spacing_mm=float(document["spacing_mm"]),
         seed=int(document["seed"]),
+        key=str(document["key"]),
         cases=tuple(
             CaseEntry(
                 case_id=str(case_id),

@@ -127,8 +127,9 @@ class DatasetWriter:
             labels=self._labels,
             spacing_mm=self._spacing_mm,
             seed=seed,
+            key=self._names.fingerprint,
             cases=entries,
-            fingerprint=dataset_fingerprint(self._channels, self._labels, self._spacing_mm, entries),
+            fingerprint=dataset_fingerprint(self._source, self._channels, self._labels, self._spacing_mm, entries),
         )
         try:
             write_manifest(manifest, self._out)

@@ -77,7 +77,7 @@ def test_a_broken_manifest_is_told_from_a_missing_and_a_newer_one(write_dataset:
     written = json.loads((folder / "dataset.json").read_text())
     (case_id,) = written["cases"]
     for change, sentence in (
-        ({"format": 2}, "format is 2"),
+        ({"format": 1}, "format is 1; this version of glionode reads 2"),
         ({"channels": ["T9"]}, "'T9' is not a valid Role"),
         ({"splits": {"train": [case_id], "test": [case_id]}}, "is in two splits"),
         ({"splits": {"train": []}}, "splits and its cases are not the same"),
