@@ -156,6 +156,20 @@ def test_patients_and_images_in_two_places_are_found(write_dataset: Write) -> No
     assert any("notice: The folder cases/stray is no case" in each for each in said)
 
 
+def test_source_and_who_drew_belong_to_the_fingerprint(write_dataset: Write) -> None:
+    folder = write_dataset(head_case(1))
+    whole = json.loads((folder / "dataset.json").read_text())
+    (case_id,) = whole["cases"]
+    entry = whole["cases"][case_id]
+    drawn = {**entry["drawn"], NAMES[0]: "node"}
+    for change in ({"source": "brats"}, {"cases": {case_id: {**entry, "drawn": drawn}}}):
+        (folder / "dataset.json").write_text(json.dumps(whole | change))
+        assert "wrong: dataset.json was changed by hand: its fingerprint is another's." in sentences(folder)
+    backwards = {case_id: {**entry, "drawn": dict(reversed(entry["drawn"].items()))}}
+    (folder / "dataset.json").write_text(json.dumps(whole | {"cases": backwards}))
+    assert not any("by hand" in each for each in sentences(folder))
+
+
 def test_one_scan_that_was_processed_twice_is_suspected(write_dataset: Write) -> None:
     case = head_case(1)
     t1ce = case.channels[Role.T1CE]
