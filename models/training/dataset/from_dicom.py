@@ -31,7 +31,7 @@ from pipeline.study import Scan, Series, Study
 from pipeline.volume import IDENTITY, Geometry, Matrix
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
-_PATIENT_ID, _ISSUER_OF_PATIENT_ID = 0x00100020, 0x00100021
+_PATIENT_ID = 0x00100020
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,14 @@ def _other(series: Series, chosen: Mapping[str, _Drawable]) -> _Drawable | None:
 
 
 def _patient(study: Study) -> str:
-    """Whatever tells the patient from others; a study without a patient's ID is a patient of its own."""
+    """Patient ID, whoever issued it; a study without one is a patient of its own.
+
+    Old studies often lack the issuer that later ones have. Of two hospitals' patients under one ID both go into one
+    split, which is safe; one patient under two names would be trained on and tested.
+    """
     path = next(instance.path for series in study.series for instance in series.instances if series.modality == "MR")
     try:
-        header = read_header(path, (_PATIENT_ID, _ISSUER_OF_PATIENT_ID))
+        identity = read_header(path, (_PATIENT_ID,)).text(_PATIENT_ID)
     except NotDicom as exc:
         raise CaseRefused("One of its images cannot be read again. Begin anew.") from exc
-    identity = header.text(_PATIENT_ID)
-    return f"dicom {header.text(_ISSUER_OF_PATIENT_ID)} {identity}" if identity else f"study {study.study_instance_uid}"
+    return f"dicom {identity}" if identity else f"study {study.study_instance_uid}"

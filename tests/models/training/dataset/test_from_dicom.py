@@ -25,6 +25,7 @@ from drawn_study import (
     write_slicer_segmentation,
     write_study,
 )
+from pydicom import dcmread
 
 from dicom_seg.seg import encode_seg
 from dicom_seg.source import read_headers
@@ -336,4 +337,19 @@ def test_files_belong_to_the_study_beside_them(
     reasons = {each.where: each.reason for each in left_out}
     assert "as near to 2 studies" in reasons["whose.nii.gz"]
     assert "Nothing is drawn on it" in reasons[f"Study {lasting.study}"]
-    assert dataset.cases[0].patient == Pseudonyms(b"k" * 32)("patient", f"dicom  {SECRET}-1")
+    assert dataset.cases[0].patient == Pseudonyms(b"k" * 32)("patient", f"dicom {SECRET}-1")
+
+
+def test_a_patient_is_one_with_and_without_an_issuer_of_the_id(
+    lasting: DrawnStudy, convert: Convert, tmp_path: Path
+) -> None:
+    study = replace(renamed(lasting, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
+    draw_all("nifti", study, lambda name: name, tmp_path)
+    settings = replace(SETTINGS, spacing_mm=4.0)
+    (before,) = convert(settings)[0].cases
+    for path in (tmp_path / "in" / "dicom").rglob("*.dcm"):
+        instance = dcmread(path)
+        instance.IssuerOfPatientID = "HOSPITAL"
+        instance.save_as(path)
+    (after,) = convert(settings)[0].cases
+    assert after.patient == before.patient
