@@ -99,7 +99,11 @@ def match_names(
     used = {name for source in found.values() if source is not None for name in source.names or _all(source, parents)}
     contradiction = [name for name in dropped if name in used]
     if contradiction:
-        user = next(source for source in found.values() if source is not None and contradiction[0] in source.names)
+        user = next(
+            source
+            for source in found.values()
+            if source is not None and contradiction[0] in (source.names or _all(source, parents))
+        )
         raise NamesDoNotMatch(f"--drop {contradiction[0]}, but {user} takes it; say where else that is to begin.")
     left = [name for name in parents if name not in used and name not in set(dropped)]
     if left or None in found.values():

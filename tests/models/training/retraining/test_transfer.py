@@ -117,6 +117,8 @@ def test_names_without_a_place_are_refused_with_what_would_be_needed() -> None:
         match_names("channel", ("FLAIR", "T1CE"), OURS[0], (), ())
     with pytest.raises(NamesDoNotMatch, match="but FLAIR=FLAIR:copy takes it"):
         match_names("channel", BRATS[0], OURS[0], (), ("FLAIR",))
+    with pytest.raises(NamesDoNotMatch, match="--drop T2, but ADC=mean takes it"):
+        match_names("channel", BRATS[0], OURS[0], [parse_source("ADC=mean")], ("T2",))
     with pytest.raises(NamesDoNotMatch, match="the data set has ADC"):
         matched(("T1=T2",))
     with pytest.raises(NamesDoNotMatch, match="the package has T2"):
