@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 _LARGEST_ANSWER = 4 << 20
+STUDY_UNKNOWN = "study_unknown"
+"""What the node says, as "glionode" in the detail of its 404: any server has a 404, and most say nothing of studies."""
 
 
 class NodeSettingsWrong(ValueError):
@@ -23,7 +25,10 @@ class NodeAway(Exception):
 
 
 class StudyUnknown(Exception):
-    """The node looked for a study in Orthanc, and it is not there."""
+    """The node looked for a study in its Orthanc, and says that it is not there."""
+
+    def __init__(self) -> None:
+        super().__init__("The node finds no such study in its Orthanc; see its orthanc.url if Orthanc has it.")
 
 
 class NodeRefused(Exception):
@@ -137,8 +142,13 @@ class HttpNode:
             raise NodeAway(f"The node at {self._settings.url} does not answer ({type(exc).__name__}).") from exc
         if status in (401, 403):
             raise NodeAway("The node refuses the token; TokenFile has to hold the one of its http.token_file.")
-        if status == 404:
+        said = _said(body)
+        if status == 404 and said.get("glionode") == STUDY_UNKNOWN:
             raise StudyUnknown
+        if status == 404:
+            raise NodeAway(
+                "What answers at Url is no node with an Orthanc (HTTP 404); see Url, and [orthanc] of the node."
+            )
         if status in (429, 502, 503, 504):
             raise NodeAway(f"The node answers HTTP {status}; its log says why.")
         try:
@@ -164,3 +174,12 @@ class HttpNode:
             return Path(self._settings.token_file).read_text(encoding="ascii", errors="ignore").strip()
         except OSError as exc:
             raise NodeAway(f"TokenFile {self._settings.token_file} cannot be read ({exc.strerror}).") from exc
+
+
+def _said(body: bytes) -> dict[str, Any]:
+    """The detail of a refusal of the node's own; empty where somebody else refuses."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return detail if isinstance(detail, dict) else {}

@@ -10,7 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from plugin.orthanc_node import HttpNode, Node, NodeAway, NodeSettings, NodeSettingsWrong, StudyUnknown, node_settings
+from plugin.orthanc_node import (
+    HttpNode,
+    Node,
+    NodeAway,
+    NodeRefused,
+    NodeSettings,
+    NodeSettingsWrong,
+    StudyUnknown,
+    node_settings,
+)
 from plugin.orthanc_submissions import Submissions
 
 SECTION = "GlioNode"
@@ -77,6 +86,8 @@ class _Handlers:
                 found |= {"node": "up", **self._node.status()}
             except NodeAway as exc:
                 found |= {"node": "away", "why": str(exc)}
+            except (NodeRefused, StudyUnknown) as exc:
+                found |= {"node": "refuses", "why": str(exc)}
             output.AnswerBuffer(json.dumps(found, indent=1), _JSON)
         except Exception as exc:  # noqa: BLE001
             self._failed(output, exc)
@@ -95,8 +106,10 @@ class _Handlers:
                 output.AnswerBuffer(json.dumps(answer, indent=1), _JSON)
             else:
                 output.SendMethodNotAllowed("GET,POST")
-        except StudyUnknown:
-            _send(output, 404, "Orthanc has no such study.")
+        except StudyUnknown as exc:
+            _send(output, 404, str(exc))
+        except NodeRefused as exc:
+            _send(output, 502, str(exc))
         except NodeAway as exc:
             _send(output, 503, str(exc))
         except Exception as exc:  # noqa: BLE001

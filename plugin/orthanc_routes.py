@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, HTTPException
 
 from plugin.orthanc_client import is_orthanc_id
 from plugin.orthanc_intake import OrthancIntake, Wish
+from plugin.orthanc_node import STUDY_UNKNOWN
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 from plugin.web.http_archive import Door
 
-_NOT_THERE = HTTPException(404, "Orthanc has no such study.")
+_NOT_THERE = HTTPException(404, {"glionode": STUDY_UNKNOWN, "why": "Orthanc has no such study."})
 
 
 def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:

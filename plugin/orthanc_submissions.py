@@ -37,6 +37,8 @@ class Submissions:
         self._thread: threading.Thread | None = None
         self._submitted = 0
         self._failures = 0
+        self._unknown_said = False
+        """Whether it was said, since a study was taken, that the node does not find one."""
         self._not_before = 0.0
         self._comparison: Comparison | None = None
         self._next_page = 0.0
@@ -109,11 +111,16 @@ class Submissions:
                 self._put_back(study, last_update)
                 self._pause(now, str(exc))
                 return
-            except StudyUnknown:  # it was deleted meanwhile
-                self._settle(study, last_update)
+            except (
+                StudyUnknown
+            ) as exc:  # deleted meanwhile, or the node asks another Orthanc: the next comparison tells
+                if not self._unknown_said:
+                    self._orthanc.LogWarning(f"glionode: study {study} was not taken. {exc}")
+                self._unknown_said = True
             except NodeRefused as exc:  # the next comparison names it again
                 self._orthanc.LogError(f"glionode: study {study} was not taken. {exc}")
             else:
+                self._unknown_said = False
                 self._settle(study, last_update)
                 self._submitted += 1
                 self._metric("glionode_submitted", self._submitted)

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from node_trial import make_instance, new_study_uid, wait_until, write_instance
@@ -18,6 +19,7 @@ from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, JobState, Source, new_job
 from plugin.orthanc_intake import OrthancIntake, Wish
 from plugin.orthanc_marks import OrthancMarks
+from plugin.orthanc_node import STUDY_UNKNOWN
 from plugin.orthanc_routes import orthanc_routes
 from plugin.settings import HttpSettings, OrthancSettings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
@@ -180,7 +182,7 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         assert (status, found["added"], found["state"]) == (202, True, "queued")
         assert ask(f"/studies/{study}")[1]["job"]["urgent"] is True
         assert ask("/status")[1]["jobs"]["queued"] == 1
-        assert ask("/studies/1.2.3", "POST")[0] == 404
+        assert ask("/studies/1.2.3", "POST") == (404, {"detail": {"glionode": STUDY_UNKNOWN, "why": ANY}})
         assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
         web.statuses = [500]
         assert ask(f"/studies/{study}", "POST")[0] == 503

@@ -159,11 +159,24 @@ def test_a_study_that_is_gone_or_refused_keeps_no_other_waiting(orthanc: FakeOrt
     node.failure = None
     trial.turn(300.0)
     assert named(node) == [name(1)], "the next comparison names it again"
+
+
+def test_a_study_that_the_node_does_not_find_is_named_until_it_does(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    orthanc.studies = [study(1), study(2)]
+    trial = submissions(orthanc, node, reconcile_every_s=300.0)
     node.failure = StudyUnknown()
-    orthanc.studies = [study(2)]
+    for now in (0.0, 300.0):
+        trial.turn(now)
+    assert (trial.waiting, named(node), len(orthanc.warnings)) == (0, [], 1), "it is said once"
+    node.failure = None  # its orthanc.url was wrong
     trial.turn(600.0)
+    assert named(node) == [name(1), name(2)]
+    node.failure, orthanc.studies = StudyUnknown(), [study(3)]
     trial.turn(900.0)
-    assert (trial.waiting, len(orthanc.errors)) == (0, 1)
+    orthanc.studies = []  # it was deleted in Orthanc
+    node.failure = None
+    trial.turn(1200.0)
+    assert (named(node), trial.waiting, len(orthanc.warnings)) == ([name(1), name(2)], 0, 2)
 
 
 def test_an_orthanc_that_fails_is_asked_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
@@ -212,7 +225,14 @@ def test_a_person_may_want_a_study_once_more(
 
 
 @pytest.mark.parametrize(
-    ("failure", "status"), [(None, 200), (NodeAway("away"), 503), (StudyUnknown(), 404), (ValueError("x"), 500)]
+    ("failure", "status"),
+    [
+        (None, 200),
+        (NodeAway("away"), 503),
+        (StudyUnknown(), 404),
+        (NodeRefused("The node answers HTTP 500."), 502),
+        (ValueError("x"), 500),
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_request_is_answered_whatever_the_node_does(
@@ -245,6 +265,10 @@ def test_its_state_can_be_asked(orthanc: FakeOrthanc, node: FakeNode) -> None:
     node.failure = NodeAway("The node does not answer.")
     found = json.loads(orthanc.request("GET", "/glionode/status").body)
     assert (found["node"], found["why"]) == ("away", "The node does not answer.")
+    for failure in (NodeRefused("The node answers HTTP 500."), StudyUnknown()):
+        node.failure = failure
+        found = json.loads(orthanc.request("GET", "/glionode/status").body)
+        assert (found["node"], found["why"]) == ("refuses", str(failure))
 
 
 @pytest.mark.parametrize(
@@ -323,7 +347,11 @@ def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
     for status, body, raised in (
         (401, b"", NodeAway),
         (503, b"", NodeAway),
-        (404, b"", StudyUnknown),
+        (404, b'{"detail": {"glionode": "study_unknown"}}', StudyUnknown),
+        (404, b"", NodeAway),
+        (404, b'{"detail": "Not Found"}', NodeAway),
+        (404, b'{"HttpStatus": 404, "Message": "Unknown resource"}', NodeAway),
+        (404, b"[]", NodeAway),
         (500, b"", NodeRefused),
         (200, b"<html>", NodeRefused),
         (200, b"[]", NodeRefused),
