@@ -97,9 +97,9 @@ class Callbacks:
 
 
 def _instance_of(host: EmbeddedHost, stored: Resource) -> DicomInstance:
-    metadata = metadata_of(stored, {}, host.settings.listener.ae_title)
+    metadata = metadata_of(stored, {}, host.settings.listener.ae_title)  # all of it the host's own
     return DicomInstance(
-        read_file(stored), stored.came, {metadata_name(number): value for number, value in metadata.items()}
+        read_file(stored), stored.came, {metadata_name(number, {}): value for number, value in metadata.items()}
     )
 
 

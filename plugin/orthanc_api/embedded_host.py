@@ -68,6 +68,12 @@ class EmbeddedHost:
     ports: dict[str, int] = field(default_factory=dict)
     """Where the node listens, "dicom" and "http"."""
 
+    @property
+    def user_metadata(self) -> dict[str, int]:
+        """The numbers of what plugins keep under names of their own; checked as the configuration was read."""
+        found: dict[str, int] = self.configuration.get("UserMetadata", {})
+        return found
+
     def require_started(self) -> None:
         """Raises OrthancException while the script is being loaded, as Orthanc does."""
         if not self.started:

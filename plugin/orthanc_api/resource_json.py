@@ -1,9 +1,8 @@
 """Resources as Orthanc's REST API writes them: patients, studies, series, instances, their metadata and statistics."""
 
-import time
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.index import Resource
@@ -96,14 +95,25 @@ def metadata_of(resource: Resource, own: Mapping[int, str], called_ae_title: str
     return dict(sorted((found | dict(own)).items()))
 
 
-def metadata_name(number: int) -> str:
-    """RemoteAET, or the number of what a plugin has put there."""
-    return _METADATA.get(number, str(number))
+def metadata_name(number: int, user: Mapping[str, int]) -> str:
+    """RemoteAET, or what `user` calls it, or the number of what a plugin has put there."""
+    return _METADATA.get(number) or {user[name]: name for name in user}.get(number, str(number))
 
 
-def metadata_number(name: str) -> int | None:
-    """The number of metadata; None where there is no such name."""
-    return int(name) if name.isdecimal() else _BY_NAME.get(name)
+def metadata_number(name: str, user: Mapping[str, int]) -> int | None:
+    """The number of metadata, `user` names included; None where there is no such name."""
+    return int(name) if name.isdecimal() else _BY_NAME.get(name, user.get(name))
+
+
+def check_user_metadata(user: Json) -> None:
+    """The setting UserMetadata of Orthanc's configuration: numbers by name. Raises ValueError, as Orthanc says no."""
+    if not isinstance(user, dict):
+        raise ValueError("UserMetadata is no JSON object")
+    for name, number in user.items():
+        if type(number) is not int or not USER_METADATA <= number < 65536:
+            raise ValueError(f"UserMetadata.{name} is no number from {USER_METADATA} to 65535")
+        if name in _BY_NAME or list(user.values()).count(number) > 1:
+            raise ValueError(f"UserMetadata.{name} has the name or the number of other metadata")
 
 
 def statistics_of(resource: Resource) -> Json:
@@ -155,8 +165,8 @@ def expected_instances(series: Resource) -> int | None:
 
 
 def moment(seconds: float) -> str:
-    """20260131T235959, in local time, as Orthanc has it."""
-    return time.strftime("%Y%m%dT%H%M%S", time.localtime(seconds))
+    """20260131T235959, in UTC, as Orthanc has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S")
 
 
 def is_complete(series: Resource) -> bool:
@@ -181,10 +191,9 @@ def _size(name: str, size_bytes: int) -> dict[str, Json]:
 
 def _change_as_json(change: Change) -> Json:
     level = next(level for level in Level if level.number == change.level)
-    at: datetime = change.at.astimezone()
     return {
         "ChangeType": _CHANGE_NAMES[change.change_type],
-        "Date": at.strftime("%Y%m%dT%H%M%S"),
+        "Date": moment(change.at.timestamp()),
         "ID": change.resource,
         "Path": f"/{level.plural}/{change.resource}",
         "ResourceType": level.singular,

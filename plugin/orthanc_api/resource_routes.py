@@ -91,12 +91,13 @@ def _metadata(host: EmbeddedHost, resource: Resource) -> dict[int, str]:
 
 
 def _list_metadata(asked: Asked) -> Json:
-    found = {metadata_name(number): value for number, value in _metadata(asked.host, asked.resource).items()}
+    metadata, names = _metadata(asked.host, asked.resource), asked.host.user_metadata
+    found = {metadata_name(number, names): value for number, value in metadata.items()}
     return found if "expand" in asked.arguments else list(found)
 
 
 def _metadata_number(asked: Asked) -> int:
-    number = metadata_number(asked.groups[2])
+    number = metadata_number(asked.groups[2], asked.host.user_metadata)
     if number is None:
         raise failure(ErrorCode.INEXISTENT_ITEM)
     return number

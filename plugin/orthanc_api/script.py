@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline.errors import SettingsWrong
+from plugin.orthanc_api.resource_json import check_user_metadata
 from plugin.orthanc_api.tags import Json
 from plugin.settings import Settings
 
@@ -72,6 +73,10 @@ def read_configuration(path: Path | None, settings: Settings) -> dict[str, Json]
             raise SettingsWrong(f"--plugin-config: {path} is no JSON: {exc}.") from exc
         if not isinstance(found, dict):
             raise SettingsWrong(f"--plugin-config: {path} is no JSON object.")
+        try:
+            check_user_metadata(found.get("UserMetadata", {}))
+        except ValueError as exc:
+            raise SettingsWrong(f"--plugin-config: {path}: {exc}.") from exc
     own = {
         "DicomAet": settings.listener.ae_title,
         "DicomPort": settings.listener.port,

@@ -16,6 +16,7 @@ from peers import free_port, private_network, storescp, wait_for
 from plugin_hosts import LIMIT_S, Plugin, own, real
 
 QUIET_S = 60  # beyond the walk's end: nothing becomes stable, and no job begins, while it goes on
+USER_METADATA = {"TrialMark": 1026, "OtherMark": 1027}
 REQUESTS: tuple[tuple[str, str, bytes | None], ...] = (
     ("GET", "/trial/hello", None),
     ("GET", "/trial/hello/", None),
@@ -53,7 +54,7 @@ def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, sto
         for name in ("own", "real"):
             folder = work / name
             folder.mkdir()
-            trial = {"Trial": {"Files": str(work / "files"), "Answers": str(folder)}}
+            trial = {"Trial": {"Files": str(work / "files"), "Answers": str(folder)}, "UserMetadata": USER_METADATA}
             plugin = Plugin(script, trial, QUIET_S, peer)
             begin = own(folder, plugin) if name == "own" else real(folder, plugin, orthanc_program, python_plugin)
             hosts[name] = stack.enter_context(begin)
@@ -69,4 +70,5 @@ def _there(path: Path) -> bool | None:
 
 if __name__ == "__main__":
     os.environ.pop("GLIONODE_CONFIG", None)
+    os.environ["TZ"] = "XXX5"  # five hours behind UTC, in which Orthanc tells times
     main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -88,7 +88,17 @@ def test_orthancs_comments_are_read_over_and_the_nodes_own_settings_stand(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "is no JSON: "), ("[1]", "is no JSON object"), (None, "cannot be read (No such file")]
+    ("text", "said"),
+    [
+        ("{", "is no JSON: "),
+        ("[1]", "is no JSON object"),
+        (None, "cannot be read (No such file"),
+        ('{"UserMetadata": []}', "UserMetadata is no JSON object"),
+        ('{"UserMetadata": {"Mine": 1023}}', "UserMetadata.Mine is no number from 1024 to 65535"),
+        ('{"UserMetadata": {"Mine": true}}', "UserMetadata.Mine is no number"),
+        ('{"UserMetadata": {"LastUpdate": 1024}}', "UserMetadata.LastUpdate has the name or the number of other"),
+        ('{"UserMetadata": {"Mine": 1024, "Other": 1024}}', "UserMetadata.Mine has the name or the number of other"),
+    ],
 )
 def test_a_configuration_that_is_none_is_said(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "orthanc.json"
