@@ -117,7 +117,7 @@ class JobQueue:
             write(connection, current, action, results_path)
 
     def outdate(self, job: Job) -> None:
-        """More instances of the study came before its job was begun; the next look at the study adds a new one."""
+        """The study has other instances than before its job was begun; who looks at it next adds a new one."""
         with self._database.pool.connection() as connection:
             current = locked(connection, job.key)
             if current is not None:
@@ -132,6 +132,12 @@ class JobQueue:
         """The job as it stands; None where there is none."""
         with self._database.pool.connection() as connection:
             return select(connection, "WHERE key = %s", (key,))
+
+    def result_of(self, study_instance_uid: str) -> Job | None:
+        """The study's newest job that has a result; None where there is none."""
+        where = "WHERE study_instance_uid = %s AND state = %s ORDER BY created_at DESC, key LIMIT 1"
+        with self._database.pool.connection() as connection:
+            return select(connection, where, (study_instance_uid, JobState.SEGMENTED))
 
     def note_trouble(self, key: str, trouble: str) -> None:
         """Remember of a job why its worker is ended, in case that it is not tried again."""
@@ -209,17 +215,19 @@ class JobQueue:
                 )
             for older in select_all(connection, "WHERE study_instance_uid = %s FOR UPDATE", (job.study_instance_uid,)):
                 write(connection, older, next_action(older, Outdated()), None)
-            supersede(connection, job, WITHOUT_RESULT)
+            # One that was never begun is as old as its second coming: it is the study's newest job then.
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, state) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
-                "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source",
+                "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source, "
+                "created_at = CASE glionode_jobs.state WHEN 'superseded' THEN now() ELSE glionode_jobs.created_at END",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
                     *(job.image_count, job.urgent, job.source, JobState.QUEUED),
                 ),
             )
+            supersede(connection, job, WITHOUT_RESULT)
             current = locked(connection, job.key)
             assert current is not None, "it was just put there"
             write(connection, current, next_action(current, Forced()), None)

@@ -115,12 +115,15 @@ def list_jobs(connection: Connection, state: JobState | None, limit: int) -> tup
 
 
 def find_key(connection: Connection, name: str) -> str:
-    """The key of the job that `name` means: a key, a study UID (its newest job), or the beginning of one key alone.
+    """The key of the job that `name` means: a key, a study UID, or the beginning of one key alone.
+
+    Of a study it is the newest job, one whose place another took only where there is no other.
 
     Raises NoSuchJob.
     """
     rows = connection.execute(
-        "SELECT key, study_instance_uid FROM glionode_jobs WHERE starts_with(key, %s) ORDER BY created_at DESC, key",
+        "SELECT key, study_instance_uid FROM glionode_jobs WHERE starts_with(key, %s) "
+        "ORDER BY state = 'superseded', created_at DESC, key",
         (name,),
     ).fetchall()
     keys = [key for key, _ in rows]

@@ -13,11 +13,12 @@ from psycopg_pool import ConnectionPool
 from models.package import IntendedUse, PackageBroken
 from pipeline.errors import GlionodeError
 from plugin import audit
+from plugin.archive.study_inputs import StudyInputs
 from plugin.audit import Audited
 from plugin.database import clear_trouble, note_trouble
 from plugin.delivery import outbox
 from plugin.jobs.job_queue import Connection, JobQueue
-from plugin.jobs.jobs import OPEN, Finished, Job, JobState, new_job
+from plugin.jobs.jobs import OPEN, Finished, Job, JobState, Source, new_job
 from plugin.jobs.past import Past, explained, remember
 from plugin.settings import Settings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
@@ -27,6 +28,7 @@ from plugin.worker.supply import Bench, Supply
 
 _LOG = logging.getLogger(__name__)
 
+_ALL_DELETED = "All MR images of the study were deleted in Orthanc before it was begun."
 _ROOM_FOR_RESULTS_BYTES = 64 << 20
 """Several times what a study's objects take."""
 
@@ -122,11 +124,39 @@ class JobRunner:
             return
         inputs = self._supply.inputs(job)
         if new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key != key:
-            self._queue.outdate(job)
-            job = self._queue.peek(key)
+            job = self._outdated(job, inputs)
         if job is None or job.state not in OPEN:
             return
         self._in_hand.step(key, "fetch")
+        try:
+            self._fetch_and_run(job, inputs)
+        except NotInArchive:
+            # What was deleted since it was looked is not waited for; what is there and cannot be had, is.
+            if job.source is not Source.ORTHANC:
+                raise
+            inputs = self._supply.inputs(job)
+            if new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key == key:
+                raise
+            self._in_hand.nothing()
+            self._outdated(job, inputs)
+
+    def _outdated(self, job: Job, inputs: StudyInputs) -> Job | None:
+        """Other images are there than the job was made for. Gives the job as it stands then."""
+        # The node's own archive is looked at anew by the node. Of a study in Orthanc nobody tells that it has less.
+        if job.state is JobState.QUEUED and job.source is Source.ORTHANC:
+            uids = inputs.sop_instance_uids
+            successor = new_job(job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source)
+            if uids:
+                self._queue.add(successor)
+            elif self._queue.result_of(job.study_instance_uid) is None:
+                self._queue.add_finished(successor, JobState.NOT_ELIGIBLE, _ALL_DELETED)
+            _LOG.info("job %s: Orthanc has other images now, %d; see job %s", job.key, len(uids), successor.key)
+        # After its successor, which ends it in one transaction: a worker that is lost in between loses no study.
+        self._queue.outdate(job)
+        return self._queue.peek(job.key)
+
+    def _fetch_and_run(self, job: Job, inputs: StudyInputs) -> None:
+        key = job.key
         with self._supply.bench(job, inputs) as bench:
             _require_room(bench.results.parent)  # before it is taken: a try on a full disk is none
             taken = self._queue.take(key)
