@@ -19,6 +19,8 @@ NORMALISATION = "robust-head-1"
 """Name of the one normalising scheme of `pipeline.normalise`; weights learned under another are refused."""
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
+PATIENTS_FILE = "patients.json"
+"""Whom the weights learned from, by keyed hashes; see `models.training.learned_from`. Not every package has one."""
 BUNDLED = Path(__file__).parent / "packages"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -210,8 +212,9 @@ def install_package(source: Path, installed: Path) -> ModelPackage:
     installed.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
     try:
-        figures = [path.name for path in source.glob("*.png") if path.is_file()]  # the card shows them
-        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE, *figures):
+        others = [path.name for path in source.glob("*.png") if path.is_file()]  # the card shows them
+        others += [PATIENTS_FILE] if (source / PATIENTS_FILE).is_file() else []
+        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE, *others):
             shutil.copyfile(source / name, staging / name)
         retired = installed / f".{package.name}-retired"
         shutil.rmtree(retired, ignore_errors=True)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from torch import nn
 
-from models.package import CARD_FILE, FORMAT, NORMALISATION, WEIGHTS_FILE, ModelPackage, read_package, verify_package
+from models.package import (
+    CARD_FILE,
+    FORMAT,
+    NORMALISATION,
+    PATIENTS_FILE,
+    WEIGHTS_FILE,
+    ModelPackage,
+    read_package,
+    verify_package,
+)
+from models.training.learned_from import Learned, learned_text
 from models.weights import pack_weights
 
 LOG_FILE = "training_log.csv"
@@ -17,10 +27,12 @@ Fact = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How the weights came to be; the table [provenance] of model.toml."""
+    """How the weights came to be."""
 
     facts: tuple[tuple[str, Fact], ...]
-    """Names (small letters and underscores) and values, in the order they are written."""
+    """The table [provenance] of model.toml: names (small letters and underscores) and values, in their order."""
+    learned: Learned | None = None
+    """Whom from, where data sets say so."""
 
 
 def _toml_string(text: str) -> str:
@@ -71,7 +83,7 @@ def write_package(
     card: str | None = None,
     figures: tuple[Path, ...] = (),
 ) -> ModelPackage:
-    """Write `package.folder`: model.toml, float16 weights, the training log, and a card with its figures.
+    """Write `package.folder`: model.toml, float16 weights, whom they learned from, the log, a card with its figures.
 
     Without `card`, it says "not evaluated"; `figures` are the pictures that it shows, by their names.
     `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
@@ -84,6 +96,8 @@ def write_package(
     try:
         (staging / WEIGHTS_FILE).write_bytes(content)
         (staging / "model.toml").write_text(model_toml(packed, provenance), encoding="utf-8")
+        if provenance.learned is not None:
+            (staging / PATIENTS_FILE).write_text(learned_text(provenance.learned, sha256), encoding="utf-8")
         nothing_known = (
             f"# {package.name} {package.version}: {package.intended_use.value}, not for patients\n\n"
             f"Not evaluated yet; `glionode evaluate` writes this card.\n"
@@ -96,7 +110,8 @@ def write_package(
         verify_package(read_package(staging))
         package.folder.mkdir(exist_ok=True)
         # model.toml comes last: with its sha256 it says that the rest is in place.
-        for name in (WEIGHTS_FILE, *(figure.name for figure in figures), CARD_FILE, LOG_FILE, "model.toml"):
+        shown = (figure.name for figure in figures)
+        for name in (WEIGHTS_FILE, PATIENTS_FILE, *shown, CARD_FILE, LOG_FILE, "model.toml"):
             if (staging / name).is_file():
                 (staging / name).replace(package.folder / name)
     finally:

@@ -92,6 +92,7 @@ def _on_dataset(
     from models.training.evaluation.overlays import WorstCases
     from models.training.evaluation.report import PAGE_FILE, write_evaluation
     from models.training.evaluation.summary import evaluate as summarise
+    from models.training.learned_from import learned_from, overlap_of
     from pipeline.errors import GlionodeError
 
     target = out or Path("runs") / f"{package.name}-evaluation"
@@ -106,6 +107,9 @@ def _on_dataset(
         chosen = dataset.cases if split is None else dataset.of(split)
         # A wrong file is told of now, and not after an hour.
         said = read_groups(groups, [case.case_id for case in chosen]) if groups and chosen else ()
+        met = overlap_of(learned_from(package), dataset.manifest.key, {case.patient for case in chosen})
+        for sentence in met.warnings():
+            complain(sentence)
         measured = measure_dataset(package, dataset, split, device, see)
         for each in measured.left_out:
             _say_left_out(each)

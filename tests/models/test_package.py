@@ -105,6 +105,12 @@ def test_install_copies_a_package_that_is_found_before_a_bundled_one(make_packag
     assert [path.name for path in installed.iterdir()] == ["tiny"]
 
 
+def test_install_keeps_whom_the_weights_learned_from(make_package: Make, tmp_path: Path) -> None:
+    source = make_package()
+    (source.folder / "patients.json").write_text("{}")
+    assert (install_package(source.folder, tmp_path / "installed").folder / "patients.json").read_text() == "{}"
+
+
 def test_install_refuses_other_weights_under_the_same_version(make_package: Make, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     first = install_package(make_package(seed=1).folder, installed)

@@ -1,5 +1,6 @@
 """`glionode pretrain DATASET` and `finetune` pass on what was asked, and refuse with one sentence."""
 
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "training" / "retr
 from toy_heads import BRATS, REGIONS, toy_dataset
 
 from models.package import read_package
+from models.training.dataset.case import read_dataset
+from models.training.dataset.manifest import Split
+from models.training.learned_from import learned_from, overlap_of
 from models.training.retraining import retrain
 from models.training.retraining.presets import Cache, Preset
 from plugin.commands.terminal import FAILED, WRONG_USAGE
@@ -75,6 +79,32 @@ def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, bra
     assert "(learning_curves.png)" in card
     provenance = tomllib.loads((general / "model.toml").read_text())["provenance"]
     assert (provenance["preset"], provenance["training_cases"], provenance["best_epoch"]) == ("paper", 2, 1)
+
+
+def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: Path, general: Path) -> None:
+    result = runner.invoke(app, ["finetune", "heir", str(ours), "--from", str(general), *TOY])
+    assert result.exit_code == 0, result.output
+    parent, own = learned_from(read_package(Path("heir"))).lessons
+    assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
+    for lesson, folder in ((parent, brats), (own, ours)):
+        dataset = read_dataset(folder)
+        assert lesson.key == dataset.manifest.key
+        assert set(lesson.training) == {case.patient for case in dataset.of(Split.TRAIN)}
+        assert set(lesson.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
+    # Both data sets are of the same toy patients: training on one met the other's validation.
+    result = runner.invoke(
+        app, ["evaluate", "heir", str(ours), "--split", "all", "--threads", "1", "--worst", "0", "--out", "out"]
+    )
+    assert result.exit_code == 0, result.output
+    expected = overlap_of(
+        learned_from(read_package(Path("heir"))), own.key, {*own.training, *own.validation, *parent.validation}
+    )
+    assert (expected.patients, expected.training, expected.validation) == (4, 2, 2)
+    assert sentence(result.stderr) == expected.warnings()[0]
+    assert json.loads(Path("out/evaluation.json").read_text())["overlap"] == {
+        "patients": 4, "training": 2, "validation": 2, "unknown": [],
+    }  # fmt: skip
+    assert "Of 4 patients, 2 are among" in Path("out/report.html").read_text()
 
 
 def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from models.training.dataset.manifest import DatasetBroken, Drawn, Split
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import on_the_nodes_grid, predict
 from models.training.evaluation.score import LabelScore, score_label
+from models.training.learned_from import Learned, Overlap, learned_from, overlap_of
 from models.weights import load_network
 from pipeline.volume import Geometry, Volume
 
@@ -69,6 +70,13 @@ class Measured:
     """None for all cases of the data set."""
     cases: tuple[CaseScore, ...]
     left_out: tuple[LeftOut, ...]
+    learned: Learned
+    """What the package has seen before."""
+
+    @property
+    def overlap(self) -> Overlap:
+        """How many of the patients the package has met before."""
+        return overlap_of(self.learned, self.dataset.manifest.key, {case.patient for case in self.cases})
 
     @property
     def patients(self) -> int:
@@ -93,7 +101,11 @@ def measure_dataset(
     refuse_mismatch(package, dataset)
     if not chosen:
         raise DatasetBroken(f"{dataset.folder} has no case for {split}; `--split all` takes every one.")
-    network, ready = load_network(package).to(device), on_the_nodes_grid(dataset, package)
+    network, ready, learned = (
+        load_network(package).to(device),
+        on_the_nodes_grid(dataset, package),
+        learned_from(package),
+    )
     scores: list[CaseScore] = []
     left_out: list[LeftOut] = []
     for case in chosen:
@@ -115,7 +127,7 @@ def measure_dataset(
         score = score_case(case.case_id, case.patient, labels, truth, found, geometry)
         scores.append(score)
         see(Compared(score, volumes, labels, truth, found, geometry))
-    return Measured(package, dataset, split, tuple(scores), tuple(left_out))
+    return Measured(package, dataset, split, tuple(scores), tuple(left_out), learned)
 
 
 def score_case(

@@ -64,6 +64,7 @@ def report_page(evaluation: Evaluation, worst: Sequence[Overlay], command: str) 
         parts.append(
             paragraph("These are not test cases alone: a model does better on cases that it learned from.", "warning")
         )
+    parts += [paragraph(sentence, "warning") for sentence in measured.overlap.warnings()]
     if measured.left_out:
         parts.append(paragraph("Left out:", "warning"))
         parts.append(table(("Case", "Why"), [(each.case_id, each.why) for each in measured.left_out]))

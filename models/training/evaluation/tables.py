@@ -47,6 +47,7 @@ def evaluation_json(evaluation: Evaluation, command: str) -> str:
         "seed": evaluation.seed,
         "cases": len(measured.cases),
         "patients": measured.patients,
+        "overlap": asdict(measured.overlap),
         "left_out": [asdict(each) for each in measured.left_out],
         "not_found_mm": NOT_FOUND_MM,
         "labels": {summary.label: _label(summary) for summary in evaluation.labels},

@@ -16,6 +16,7 @@ from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
 from models.training.dataset.case import Case, Dataset
 from models.training.dataset.manifest import Split
 from models.training.export import Fact, Provenance, write_package
+from models.training.learned_from import Learned, Lesson, called, learned_from
 from models.training.learner import fresh_network
 from models.training.retraining.card import training_card
 from models.training.retraining.checkpoints import CURVE, LAST
@@ -163,7 +164,7 @@ def _one(
         raise TrainingStopped(f"Ended before the first epoch was over; go on with --resume {work}.")
     tuned = tune(package, network, validation, prepared, pick_device("auto"))
     package = replace(package, labels=output_labels(tuned), summary=_summary(order, len(training)))
-    provenance = Provenance(tuple(_facts(order, trained, cases, network, tuned)))
+    provenance = Provenance(tuple(_facts(order, trained, cases, network, tuned)), _learned(order, package, cases))
     draw_curves(trained.curve, view.labels, work / FIGURE)
     card = training_card(package, provenance, tuned)
     written = write_package(package, network, provenance, work / CURVE, card, (work / FIGURE,))
@@ -194,6 +195,13 @@ def begin_network(order: Order) -> nn.Module:
     parent = order.parent.package
     names = tuple(parent.channels), tuple(label.name for label in parent.labels)
     return transfer(load_network(parent), network, order.parent.channels, order.parent.heads, names)
+
+
+def _learned(order: Order, package: ModelPackage, cases: Cases) -> Learned:
+    """What the parent learned from, and this."""
+    before = Learned(()) if order.parent is None else learned_from(order.parent.package)
+    training, validation = (tuple(sorted({case.patient for case in some})) for some in (cases.train, cases.validation))
+    return before.then(Lesson(called(package), order.dataset.manifest.key, training, validation))
 
 
 def _summary(order: Order, cases: int) -> str:

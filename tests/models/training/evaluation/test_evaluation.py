@@ -20,6 +20,7 @@ from models.training.evaluation.over_dataset import CaseScore, Compared, LeftOut
 from models.training.evaluation.overlays import FOUND_COLOUR, TRUE_COLOUR, WorstCases
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
 from models.training.evaluation.summary import evaluate, summarise
+from models.training.learned_from import Learned, Lesson
 from pipeline.volume import Geometry, Volume
 
 LESIONS = LesionScore(true=2, detected=1, found=1, confirmed=1)
@@ -159,9 +160,10 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
 
     worst = WorstCases(1)
     worst.see(compared("d", (1,), (2,), 0.0))
-    dataset = SimpleNamespace(fingerprint="f" * 64)
+    dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
     left_out = (LeftOut("<e>", "its file is damaged"),)
-    measured = Measured(make_package(), dataset, Split.TRAIN, CASES, left_out)  # type: ignore[arg-type]
+    met = Learned((Lesson("old 1.0.0", "k", ("patient of a", "patient of b"), ("patient of c",)),), ("base 2.0.0",))
+    measured = Measured(make_package(), dataset, Split.TRAIN, CASES, left_out, met)  # type: ignore[arg-type]
     groupings = (Grouping("status", {"a": "new <1>", "b": "recurrent", "c": "recurrent"}, "test"),)
     evaluation = evaluate(measured, groupings, seed=1)
     write_evaluation(evaluation, worst.kept, "glionode evaluate x y", tmp_path / "out")
@@ -192,6 +194,9 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
     assert "new &lt;1&gt;" in text
     assert "new <1>" not in text
     assert "These are not test cases alone" in text
+    assert numbers["overlap"] == {"patients": 4, "training": 2, "validation": 1, "unknown": ["base 2.0.0"]}
+    assert "Of 4 patients, 2 are among those that the model, or one that it descends from, was trained on" in text
+    assert "that base 2.0.0 learned from cannot be known" in text
     assert "&lt;e&gt;" in text
 
 
@@ -199,7 +204,8 @@ def test_nothing_measured_is_said(make_package: Callable[..., ModelPackage], tmp
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
     from models.training.evaluation.report import write_evaluation
 
-    dataset = SimpleNamespace(fingerprint="f" * 64)
-    measured = Measured(make_package(), dataset, Split.TEST, (), (LeftOut("a", "broken"),))  # type: ignore[arg-type]
+    dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
+    left_out = (LeftOut("a", "broken"),)
+    measured = Measured(make_package(), dataset, Split.TEST, (), left_out, Learned(()))  # type: ignore[arg-type]
     write_evaluation(evaluate(measured, (), seed=1), (), "a command", tmp_path)
     assert "No case was measured." in (tmp_path / "report.html").read_text()
