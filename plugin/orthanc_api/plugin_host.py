@@ -84,6 +84,10 @@ class PluginHost:
         self._watch.run(stop)
 
 
+ROUTES = (*RESOURCE_ROUTES, *FILE_ROUTES, *TOOL_ROUTES)
+"""Of Orthanc's REST API."""
+
+
 @contextmanager
 def running_plugin(files: PluginFiles, shared: Shared, archive: EmbeddedArchive) -> Iterator[PluginHost]:
     """Load a plugin, call it for as long as the block runs, and tell it of the end. Raises SettingsWrong."""
@@ -102,7 +106,7 @@ def running_plugin(files: PluginFiles, shared: Shared, archive: EmbeddedArchive)
         configuration_path=files.configuration,
     )
     shared.meters.registry.register(host.metrics)
-    rest = OrthancRest(host, (*RESOURCE_ROUTES, *FILE_ROUTES, *TOOL_ROUTES))
+    rest = OrthancRest(host, ROUTES)
     plugin = PluginHost(host, callbacks, ArchiveWatch(host))
     stop = threading.Event()
 

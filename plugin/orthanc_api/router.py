@@ -13,6 +13,7 @@ from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import BY_PLURAL
+from plugin.orthanc_api.missing_routes import MissingRoutes
 from plugin.orthanc_api.tags import Form, Json
 
 _LOG = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class OrthancRest:
     def __init__(self, host: EmbeddedHost, routes: Sequence[Route]) -> None:
         self._host = host
         self._routes = tuple(routes)
+        self._missing = MissingRoutes()
 
     def answer(self, method: str, uri: str, body: bytes = b"") -> bytes:
         """The body of the answer. Raises OrthancException."""
@@ -94,7 +96,7 @@ class OrthancRest:
             if match is not None:
                 answer = _called(each.handler, Asked(self._host, match.groups(), arguments, body))
                 return answer if isinstance(answer, bytes) else _encode(answer)
-        raise failure(ErrorCode.UNKNOWN_RESOURCE)
+        raise self._missing.failure_of(method, path)
 
 
 def _called(handler: Handler, asked: Asked) -> "bytes | Json":

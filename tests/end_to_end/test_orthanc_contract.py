@@ -1,19 +1,24 @@
 """One script, in a real Orthanc and in the embedded node: the module that it imports, and all that it is answered."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugin_hosts import PYTHON_PLUGIN
 
+from plugin.orthanc_api.errors import ErrorCode
+from plugin.orthanc_api.missing_routes import MISSING, MissingRoutes
 from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
+from plugin.orthanc_api.plugin_host import ROUTES
 
 HERE = Path(__file__).parent
 
@@ -55,14 +60,32 @@ def walk(name: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def hosts(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, Host]:
-    """The real one and the node."""
+def walked(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    """What the walk left, and when it was."""
     work = tmp_path_factory.mktemp("contract")
     begun = time.time()
     walk("walk_with_orthanc_contract.py", str(work), str(HERE / "orthanc_calls.py"), *installed(program))
+    return work, int(begun), time.time()
+
+
+@pytest.fixture(scope="module")
+def hosts(walked: tuple[Path, float, float]) -> tuple[Host, Host]:
+    """The real one and the node."""
+    work, *moments = walked
     logs = (work / "real" / "orthanc.log", work / "own" / "node.log")
-    real, own = (_read(log.parent, log, (int(begun), time.time())) for log in logs)
+    real, own = (_read(log.parent, log, (moments[0], moments[1])) for log in logs)
     return real, own
+
+
+@pytest.fixture
+def routes(walked: tuple[Path, float, float]) -> set[tuple[str, str]]:
+    """Methods and paths of Orthanc's REST API, by Orthanc's own table."""
+    described = json.loads((walked[0] / "openapi.json").read_text())["paths"]
+    others = re.findall(r"URI without API documentation: ([A-Z]+) (\S+)", (walked[0] / "routes.log").read_text())
+    methods = {"get", "post", "put", "delete"}
+    return {(method.upper(), path) for path, known in described.items() for method in methods & set(known)} | set(
+        others
+    )
 
 
 def _read(folder: Path, log: Path, walked: tuple[float, float]) -> Host:
@@ -136,6 +159,32 @@ def test_all_calls_are_answered_alike(hosts: tuple[Host, Host]) -> None:
     assert_same(real.answers, own.answers, but=("GET /modalities/peer", "names"))
     # Of what can be asked of a modality there is a part.
     assert set(own.answers["GET /modalities/peer"]) < set(real.answers["GET /modalities/peer"])
+
+
+def test_each_route_of_orthancs_is_answered_or_said_to_be_missing(routes: set[tuple[str, str]]) -> None:
+    def example(path: str) -> str:
+        return re.sub(r"\{\w+\}", lambda match: "dicom" if match[0] == "{name}" else "x", path)
+
+    def answered(method: str, path: str) -> bool:
+        return any(each.method == method and each.pattern.fullmatch(path) for each in ROUTES)
+
+    assert len(routes) > 250
+    missing = MissingRoutes()
+    silent = [
+        (method, path)
+        for method, path in routes
+        if not answered(method, example(path))
+        and missing.failure_of(method, example(path)).args[0] != ErrorCode.NOT_IMPLEMENTED
+    ]
+    assert sorted(silent) == []
+    # Nor is anything said to be missing that Orthanc has not.
+    written = [
+        (method, "/" + "/".join(steps))
+        for methods, path in MISSING
+        for steps in product(*(step.strip("()").split("|") for step in path.split("/")))
+        for method in methods.split()
+    ]
+    assert sorted(set(written) - routes) == []
 
 
 def test_changes_are_told_alike(hosts: tuple[Host, Host]) -> None:

@@ -1,11 +1,13 @@
 """One script, and the same requests, in a real Orthanc and in the embedded node; what came of them goes into a folder.
 
 Run as a program: walk_with_orthanc_contract.py WORK_FOLDER SCRIPT ORTHANC PYTHON_PLUGIN STORESCP. The folders `real`
-and `own` in the work folder get answers.json of the script and http.json of the requests.
+and `own` in the work folder get answers.json of the script and http.json of the requests; openapi.json and routes.log
+beside them have the routes of Orthanc's REST API.
 """
 
 import json
 import os
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,6 +49,7 @@ def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, sto
     private_network()
     work.mkdir(parents=True, exist_ok=True)
     write_contract_files(work / "files")
+    print_routes(orthanc_program, work)
     peer = free_port()
     with ExitStack() as stack:
         stack.enter_context(storescp(storescp_program, work / "received", peer))
@@ -62,6 +65,12 @@ def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, sto
             wait_for(f"the answers of {name}", lambda name=name: _there(work / name / "answers.json"), LIMIT_S)
             asked = {f"{method} {uri}": host.ask(method, uri, body, X_Mark="m") for method, uri, body in REQUESTS}
             (work / name / "http.json").write_text(json.dumps(asked))
+
+
+def print_routes(program: str, work: Path) -> None:
+    """Orthanc's own table of routes: openapi.json has those that it describes, and routes.log names the others."""
+    with (work / "routes.log").open("wb") as log:
+        subprocess.run([program, f"--openapi={work / 'openapi.json'}"], check=True, stderr=log, timeout=60)
 
 
 def _there(path: Path) -> bool | None:

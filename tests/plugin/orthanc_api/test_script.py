@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -136,6 +136,29 @@ def test_what_is_not_here_says_so(data_dir: Path, database: Database, caplog: py
         trial.orthanc.LogWarning("said by the plugin")
     assert "orthanc.RegisterFindCallback, which the embedded node does not have" in caplog.text
     assert "said by the plugin" in caplog.text
+
+
+def test_what_orthanc_answers_and_the_node_does_not_says_so_once(
+    data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(data_dir, database) as trial:
+        trial.begin()
+        rest = trial.orthanc
+
+        def code(call: Callable[..., object], *arguments: str) -> int:
+            with pytest.raises(rest.OrthancException) as caught:
+                call(*arguments)
+            return int(caught.value.args[0])
+
+        assert code(rest.RestApiGet, "/instances/a-name/preview") == rest.ErrorCode.NOT_IMPLEMENTED
+        assert code(rest.RestApiGet, "/instances/another/preview?x=1") == rest.ErrorCode.NOT_IMPLEMENTED
+        assert code(rest.RestApiPost, "/tools/create-dicom", "{}") == rest.ErrorCode.NOT_IMPLEMENTED
+        for path in ("/nonsense", "/instances/a-name/nonsense", "/tools/create-dicom", "/series/x/protected"):
+            assert code(rest.RestApiGet, path) == rest.ErrorCode.UNKNOWN_RESOURCE
+    assert [each.getMessage() for each in caplog.records if "does not have" in each.getMessage()] == [
+        "the plugin asks for GET /instances/{id}/preview, which the embedded node does not have",
+        "the plugin asks for POST /tools/create-dicom, which the embedded node does not have",
+    ]
 
 
 def test_properties_and_metadata_outlive_the_plugin(data_dir: Path, database: Database) -> None:
