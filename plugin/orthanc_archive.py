@@ -36,6 +36,14 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class TwoStudies(NotInArchive):
     """Orthanc has two studies of one UID: it tells patients apart by their ID, and the standard does not."""
 
+    def __init__(self, study_instance_uid: str, ids: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Orthanc has {len(ids)} studies {study_instance_uid}, of patients with different IDs. Delete or anonymise "
+            "the wrong one."
+        )
+        self.ids = ids
+        """Orthanc's identifiers of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class OrthancImage:
@@ -79,10 +87,7 @@ def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
     """What Orthanc has of a study; nothing where it has no such study. Raises TwoStudies, ArchiveAway."""
     ids = orthanc_ids_of(client, study_instance_uid)
     if len(ids) > 1:
-        raise TwoStudies(
-            f"Orthanc has {len(ids)} studies {study_instance_uid}, of patients with different IDs. Delete or anonymise "
-            "the wrong one."
-        )
+        raise TwoStudies(study_instance_uid, ids)
     if not ids:
         return OrthancInputs((), (), 0)
     question = {"Resources": list(ids), "Level": "Instance", "Metadata": True}

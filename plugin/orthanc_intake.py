@@ -4,7 +4,7 @@ Named twice, a study has one job; results that have come to it since are no imag
 """
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg_pool import ConnectionPool
@@ -52,7 +52,7 @@ class OrthancIntake:
         self._model_sha256 = model_sha256
 
     def submit(self, orthanc_id: str, wish: Wish) -> Submitted:
-        """Give a study its job, if these images have none. Raises NotInArchive, ArchiveAway."""
+        """Give a study its job, if these images have none. Raises TwoStudies, NotInArchive, ArchiveAway."""
         client = OrthancClient(self._settings, patience_s=0)
         try:
             study = study_uid_of(client, orthanc_id)
@@ -77,8 +77,11 @@ class OrthancIntake:
         try:
             inputs = inputs_of(client, study)
         except TwoStudies as exc:
-            job = new_job(study, (), self._model_sha256, source=Source.ORTHANC)
-            return self._submitted(study, job.key, self._queue.add_finished(job, JobState.FAILED, str(exc)), 0)
+            # What came of the study before stands. Once one is gone, the images' own job takes this one's place.
+            if self._queue.newest(study, frozenset(JobState) - {JobState.SUPERSEDED}) is None:
+                job = new_job(study, exc.ids, self._model_sha256, source=Source.ORTHANC)
+                self._queue.add_finished(replace(job, image_count=0), JobState.FAILED, str(exc))
+            raise
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, wish.urgent, Source.ORTHANC)
         if inputs.images:
             added = self._queue.add(job, again=wish.again)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 _LARGEST_ANSWER = 4 << 20
 STUDY_UNKNOWN = "study_unknown"
 """What the node says, as "glionode" in the detail of its 404: any server has a 404, and most say nothing of studies."""
+TWO_STUDIES = "two_studies"
+"""The same of its 409."""
 
 
 class NodeSettingsWrong(ValueError):
@@ -32,7 +34,7 @@ class StudyUnknown(Exception):
 
 
 class NodeRefused(Exception):
-    """The node answers something else than was asked for."""
+    """The node answers something else than was asked for; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class HttpNode:
             found = json.loads(body)
         except ValueError:
             found = None
+        if status == 409 and said.get("glionode") == TWO_STUDIES:
+            raise NodeRefused(str(said.get("why")))
         if not 200 <= status < 300 or not isinstance(found, dict):
             raise NodeRefused(f"The node answers HTTP {status}.")
         return found

@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 
+from plugin.orthanc_archive import TwoStudies
 from plugin.orthanc_client import is_orthanc_id
 from plugin.orthanc_intake import OrthancIntake, Wish
-from plugin.orthanc_node import STUDY_UNKNOWN
+from plugin.orthanc_node import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 from plugin.web.http_archive import Door
 
@@ -42,6 +43,8 @@ def _of_a_study(study: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]
         raise _NOT_THERE
     try:
         return ask()
+    except TwoStudies as exc:  # it is for a person to solve, and named again until then
+        raise HTTPException(409, {"glionode": TWO_STUDIES, "why": str(exc)}) from exc
     except NotInArchive as exc:
         raise _NOT_THERE from exc
     except ArchiveAway as exc:

@@ -31,6 +31,8 @@ class Submissions:
         """Identifiers, oldest first, with the LastUpdate for which they wait where that is known."""
         self._settled: dict[str, str] = {}
         """LastUpdate of the studies that the node has taken."""
+        self._refused: dict[str, str] = {}
+        """Why the node did not take studies, as it was said."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -118,9 +120,12 @@ class Submissions:
                     self._orthanc.LogWarning(f"glionode: study {study} was not taken. {exc}")
                 self._unknown_said = True
             except NodeRefused as exc:  # the next comparison names it again
-                self._orthanc.LogError(f"glionode: study {study} was not taken. {exc}")
+                if self._refused.get(study) != str(exc):
+                    self._orthanc.LogError(f"glionode: study {study} was not taken. {exc}")
+                self._refused[study] = str(exc)
             else:
                 self._unknown_said = False
+                self._refused.pop(study, None)
                 self._settle(study, last_update)
                 self._submitted += 1
                 self._metric("glionode_submitted", self._submitted)
@@ -169,6 +174,7 @@ class Submissions:
             self._comparison = comparison
             return _BETWEEN_PAGES_S
         self._settled = {study: update for study, update in self._settled.items() if study in comparison.recent}
+        self._refused = {study: why for study, why in self._refused.items() if study in comparison.recent}
         return self._settings.reconcile_every_s
 
     def _count_node(self) -> None:

@@ -133,11 +133,11 @@ class JobQueue:
         with self._database.pool.connection() as connection:
             return select(connection, "WHERE key = %s", (key,))
 
-    def result_of(self, study_instance_uid: str) -> Job | None:
-        """The study's newest job that has a result; None where there is none."""
-        where = "WHERE study_instance_uid = %s AND state = %s ORDER BY created_at DESC, key LIMIT 1"
+    def newest(self, study_instance_uid: str, states: frozenset[JobState]) -> Job | None:
+        """The study's newest job in one of these states; None where there is none."""
+        where = "WHERE study_instance_uid = %s AND state = ANY(%s) ORDER BY created_at DESC, key LIMIT 1"
         with self._database.pool.connection() as connection:
-            return select(connection, where, (study_instance_uid, JobState.SEGMENTED))
+            return select(connection, where, (study_instance_uid, list(states)))
 
     def note_trouble(self, key: str, trouble: str) -> None:
         """Remember of a job why its worker is ended, in case that it is not tried again."""

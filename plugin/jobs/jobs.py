@@ -42,6 +42,7 @@ class Source(StrEnum):
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
+WITH_RESULT = frozenset({JobState.SEGMENTED})
 
 
 @dataclass(frozen=True, slots=True)

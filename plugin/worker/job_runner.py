@@ -18,7 +18,7 @@ from plugin.audit import Audited
 from plugin.database import clear_trouble, note_trouble
 from plugin.delivery import outbox
 from plugin.jobs.job_queue import Connection, JobQueue
-from plugin.jobs.jobs import OPEN, Finished, Job, JobState, Source, new_job
+from plugin.jobs.jobs import OPEN, WITH_RESULT, Finished, Job, JobState, Source, new_job
 from plugin.jobs.past import Past, explained, remember
 from plugin.settings import Settings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
@@ -148,7 +148,7 @@ class JobRunner:
             successor = new_job(job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source)
             if uids:
                 self._queue.add(successor)
-            elif self._queue.result_of(job.study_instance_uid) is None:
+            elif self._queue.newest(job.study_instance_uid, WITH_RESULT) is None:
                 self._queue.add_finished(successor, JobState.NOT_ELIGIBLE, _ALL_DELETED)
             _LOG.info("job %s: Orthanc has other images now, %d; see job %s", job.key, len(uids), successor.key)
         # After its successor, which ends it in one transaction: a worker that is lost in between loses no study.

@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 from plugin.database import Database
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, JobState, Source, new_job
+from plugin.orthanc_archive import TwoStudies
 from plugin.orthanc_intake import OrthancIntake, Wish
 from plugin.orthanc_marks import OrthancMarks
-from plugin.orthanc_node import STUDY_UNKNOWN
+from plugin.orthanc_node import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.orthanc_routes import orthanc_routes
 from plugin.settings import HttpSettings, OrthancSettings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
@@ -100,15 +101,32 @@ def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..
     study = store(new_study_uid(), sop_class=SEG)
     assert intake.submit(study, Wish()).state == "not_eligible"
     assert "1 instances of other kinds" in intake.look(study)["reason"]
-    uid = new_study_uid()
-    study, _ = store(uid), store(uid, patient="Q")
-    assert intake.submit(study, Wish()).state == "failed"
-    assert "2 studies" in intake.look(study)["reason"]
     with pytest.raises(NotInArchive):
         intake.submit("-".join(["0" * 8] * 5), Wish())
     web.statuses = [503]
     with pytest.raises(ArchiveAway):
         intake.submit(study, Wish())
+
+
+def test_two_studies_of_one_uid_wait_until_one_is_deleted(
+    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb
+) -> None:
+    uid = new_study_uid()
+    store(uid, patient="Q")
+    wrong, *_ = web.heads
+    study = store(uid)
+    for _ in range(2):
+        with pytest.raises(TwoStudies, match="has 2 studies"):
+            intake.submit(study, Wish())
+    found = intake.look(study)
+    assert (found["state"], found["job"]["image_count"], "2 studies" in found["reason"]) == ("failed", 0, True)
+    deleted = web.heads.pop(wrong)
+    taken = intake.submit(study, Wish())
+    assert (taken.added, taken.state, intake.look(study)["state"]) == (True, "queued", "queued")
+    web.heads[wrong] = deleted
+    with pytest.raises(TwoStudies):
+        intake.submit(study, Wish())
+    assert intake.look(study)["job"]["key"] == taken.job, "what came of it before stands"
 
 
 def test_a_study_that_was_never_named_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
@@ -186,3 +204,5 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
         web.statuses = [500]
         assert ask(f"/studies/{study}", "POST")[0] == 503
+        web.answers["POST /tools/lookup"] = (200, [{"ID": study, "Type": "Study"}] * 2)
+        assert ask(f"/studies/{study}", "POST") == (409, {"detail": {"glionode": TWO_STUDIES, "why": ANY}})

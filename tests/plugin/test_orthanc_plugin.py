@@ -155,9 +155,10 @@ def test_a_study_that_is_gone_or_refused_keeps_no_other_waiting(orthanc: FakeOrt
     trial = submissions(orthanc, node, reconcile_every_s=300.0)
     node.failure = NodeRefused("The node answers HTTP 500.")
     trial.turn(0.0)
-    assert (trial.waiting, len(orthanc.errors)) == (0, 1)
-    node.failure = None
     trial.turn(300.0)
+    assert (trial.waiting, len(orthanc.errors)) == (0, 1), "it is said once"
+    node.failure = None
+    trial.turn(600.0)
     assert named(node) == [name(1)], "the next comparison names it again"
 
 
@@ -353,12 +354,16 @@ def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
         (404, b'{"HttpStatus": 404, "Message": "Unknown resource"}', NodeAway),
         (404, b"[]", NodeAway),
         (500, b"", NodeRefused),
+        (409, b"", NodeRefused),
         (200, b"<html>", NodeRefused),
         (200, b"[]", NodeRefused),
     ):
         server.answer = (status, body)
         with pytest.raises(raised):
             node.look(name(1))
+    server.answer = (409, b'{"detail": {"glionode": "two_studies", "why": "Orthanc has 2 studies."}}')
+    with pytest.raises(NodeRefused, match="Orthanc has 2 studies"):
+        node.submit(name(1))
     token.unlink()
     with pytest.raises(NodeAway, match="TokenFile"):
         node.status()
