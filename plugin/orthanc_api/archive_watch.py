@@ -28,8 +28,9 @@ class ArchiveWatch:
     def __init__(self, host: EmbeddedHost) -> None:
         self._host = host
         self._touched: dict[str, Peer] = {}
-        self._passed_over: set[Path] = set()
-        """Files that are no DICOM, or have the identifiers of others."""
+        self._passed_over: dict[Path, tuple[int, int]] = {}
+        """Files that are no DICOM, or have the identifiers of others, as they were: one that takes the place of such a
+        file is looked at."""
         self._lock = threading.Lock()
         self._next_scan = 0.0
 
@@ -102,28 +103,40 @@ class ArchiveWatch:
 
     def _take_in(self, study: str, came: Came) -> None:
         for path in self._host.archive.files(study):
-            if path in self._host.index or path in self._passed_over:
+            if path in self._host.index:
                 continue
+            added = None
             try:
+                looked_at = _version(path)
+                if self._passed_over.get(path) == looked_at:
+                    continue
                 added = self._host.take_in(path, came)
             except FileNotFoundError:  # removed meanwhile
                 continue
             except NotDicom as exc:
                 _LOG.warning("plugins do not see an instance of study %s: %s", study, exc)
-                added = None
-            if added is None:
-                self._passed_over.add(path)
+            # It is in the index where a plugin stored it meanwhile.
+            if added is None and path not in self._host.index:
+                self._passed_over[path] = looked_at
 
     def _add(self, path: Path) -> None:
         try:
+            looked_at = _version(path)
             if path not in self._host.index and self._host.index.add(path, Came()) is None:
-                self._passed_over.add(path)
+                self._passed_over[path] = looked_at
         except FileNotFoundError:
             return
         except NotDicom:
-            self._passed_over.add(path)
+            self._passed_over[path] = looked_at
 
     def _forget_what_is_gone(self) -> None:
         gone = [found for path in self._host.index.paths if not path.exists() and (found := self._host.index.at(path))]
         if gone:
             self._host.forget(gone)
+        self._passed_over = {path: version for path, version in self._passed_over.items() if path.exists()}
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Differs between files that have the path one after the other. Raises FileNotFoundError."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns

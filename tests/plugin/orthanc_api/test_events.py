@@ -13,7 +13,9 @@ from plugin_trial import SCANNER, SCRIPT, archive_in, clear, encoded, ids_of, ke
 from plugin.archive.archive import results_root
 from plugin.audit import Peer
 from plugin.database import Database
+from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
+from plugin.orthanc_api.index import Added, Came
 
 QUICK = {"stable_after_s": 0.1}
 
@@ -183,6 +185,48 @@ def test_a_file_that_is_no_dicom_is_passed_over(
         wait_until(lambda: trial.told(ChangeType.NEW_STUDY, ids.study), "the other one is told of")
         assert len(trial.told(ChangeType.NEW_INSTANCE)) == 1
     assert f"plugins do not see an instance of study {study}" in caplog.text
+
+
+def test_what_a_plugin_stores_under_the_watchs_eyes_is_seen_again_after_its_deletion(
+    data_dir: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_in = EmbeddedHost.take_in
+    raced: list[Path] = []
+
+    def stored_meanwhile(host: EmbeddedHost, path: Path, came: Came) -> Added | None:
+        if not raced:  # a plugin's POST /instances, between the watch's look at the index and its taking in
+            raced.append(path)
+            taken_in(host, path, Came(InstanceOrigin.PLUGIN))
+        return taken_in(host, path, came)
+
+    monkeypatch.setattr(EmbeddedHost, "take_in", stored_meanwhile)
+    instance = make_instance(new_study_uid())
+    with running(data_dir, database) as trial:
+        trial.begin()
+        ids = trial.receive(instance)
+        wait_until(lambda: trial.told(ChangeType.NEW_PATIENT, ids.patient), "it has come")
+        last = trial.receive(make_instance(new_study_uid()))
+        wait_until(lambda: trial.told(ChangeType.NEW_STUDY, last.study), "the watch is beyond it")
+        trial.orthanc.RestApiDelete(f"/instances/{ids.instance}")
+        trial.receive(instance)
+        wait_until(lambda: len(trial.told(ChangeType.NEW_INSTANCE, ids.instance)) == 2, "it has come again")
+    assert len(raced) == 1
+
+
+def test_a_file_in_the_place_of_one_that_was_no_dicom_is_seen(data_dir: Path, database: Database) -> None:
+    study = new_study_uid()
+    instance = make_instance(study)
+    with running(data_dir, database) as trial:
+        trial.begin()
+        folder = trial.archive.data_dir / "archive" / study / str(instance.SeriesInstanceUID)
+        folder.mkdir(parents=True)
+        damaged = folder / f"{instance.SOPInstanceUID}.dcm"
+        damaged.write_bytes(b"no DICOM")
+        other = trial.receive(make_instance(study, f"{study}.2"))
+        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE, other.instance), "the watch is beyond it")
+        damaged.unlink()
+        ids = trial.receive(instance)
+        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE, ids.instance), "it has come")
 
 
 def test_the_node_is_told_what_a_plugin_stores(data_dir: Path, database: Database) -> None:
