@@ -139,6 +139,15 @@ def test_secrets_come_from_files(secrets: Path) -> None:
     assert all((secrets / name).read_text() not in text for name in ("glionode.token", "orthanc.password"))
 
 
+def test_the_builder_of_orthancs_image_gets_no_secret() -> None:
+    context = FOLDER / service("orthanc")["build"]["context"]
+    lines = (context / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == ["*"]
+    instructions = DockerfileParser(fileobj=BytesIO((FOLDER / "orthanc.Dockerfile").read_bytes())).structure
+    assert not {"ADD", "COPY"} & {line["instruction"] for line in instructions}, "nothing of the folder is needed"
+    assert "mount=" not in "".join(line["content"] for line in instructions)
+
+
 def test_secrets_are_made_once(secrets: Path) -> None:
     before = {path.name: path.read_bytes() for path in secrets.iterdir()}
     again = subprocess.run([FOLDER / "make-secrets", secrets], check=False, capture_output=True, text=True)
