@@ -7,14 +7,14 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
 
-from pipeline.errors import SettingsWrong
+from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.credentials import orthanc_credentials
 from plugin.settings import OrthancSettings
 from plugin.tls import orthanc_context
@@ -27,6 +27,8 @@ _PATIENCE_S = 30.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _REFUSING = (401, 403)
+_AWAY = (408, 429, 502, 503, 504)
+"""HTTP statuses that say nothing about what was asked."""
 _KEPT_ALIVE_S = 0.5
 """Orthanc hangs up on a connection that is idle for a second."""
 _LARGEST_ANSWER = 256 << 20
@@ -34,6 +36,10 @@ _LARGEST_ANSWER = 256 << 20
 _READ_ON_BYTES = 1 << 17
 """So much more than is needed is read rather than to call anew."""
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
+
+
+class MetadataRefused(GlionodeError):
+    """Orthanc answers, and does not take this metadata."""
 
 
 class WrongAnswer(ValueError):
@@ -46,6 +52,7 @@ class Answer:
 
     status: int
     body: bytes
+    etag: str = ""
 
     def json(self) -> Any:
         """What it says. Raises WrongAnswer."""
@@ -81,9 +88,21 @@ class OrthancClient:
         body = question if isinstance(question, bytes) else json.dumps(question).encode()
         return self._patiently(path, lambda: self._good(self.ask("POST", path, body), path).json())
 
-    def put(self, path: str, body: bytes) -> None:
-        """Write something. Raises NotInArchive, ArchiveAway."""
-        self._patiently(path, lambda: self._good(self.ask("PUT", path, body), path))
+    def put_metadata(self, path: str, body: bytes) -> None:
+        """Write metadata over what is there, also where Orthanc checks revisions. Tried once.
+
+        Raises NotInArchive, MetadataRefused, ArchiveAway.
+        """
+        there = self.ask("GET", path)
+        # What CheckRevisions asks for where there is a value already, and no other Orthanc minds.
+        revision = {"If-Match": there.etag} if there.status == 200 and there.etag else {}
+        answer = self.ask("PUT", path, body, headers=revision)
+        if answer.status in _AWAY:
+            raise ArchiveAway(f"{self._where()} does not take {path} (HTTP {answer.status}).")
+        try:
+            self._good(answer, path)
+        except WrongAnswer as exc:
+            raise MetadataRefused(f"{self._where()} refuses {path} ({exc}).") from exc
 
     def fetch(self, path: str, target: Path, size: int) -> None:
         """Put a file of so many bytes at a place, whole or not at all. Raises NotInArchive, ArchiveAway."""
@@ -96,19 +115,27 @@ class OrthancClient:
         """
         return self._patiently(path, lambda: self._fetch(path, target, size, head))
 
-    def ask(self, method: str, path: str, body: bytes | None = None, timeout_s: float | None = None) -> Answer:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """One request, one answer, whatever its status. Raises ArchiveAway."""
         client = self._connected()
         timeout = timeout_s or self._settings.timeout_s
         try:
-            with client.stream(method, self._settings.url + path, content=body, timeout=timeout) as answer:
+            request = client.stream(method, self._settings.url + path, content=body, timeout=timeout, headers=headers)
+            with request as answer:
                 self._refuse_refusal(answer)
                 found = bytearray()
                 for chunk in answer.iter_bytes():
                     found += chunk
                     if len(found) > _LARGEST_ANSWER:
                         raise ArchiveAway(f"{self._where()} answers {path} without an end.")
-                return Answer(answer.status_code, bytes(found))
+                return Answer(answer.status_code, bytes(found), answer.headers.get("ETag", ""))
         except httpx2.HTTPError as exc:
             self.close()
             raise ArchiveAway(f"{self._where()} does not answer ({type(exc).__name__}).") from exc

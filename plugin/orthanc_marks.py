@@ -6,6 +6,7 @@ Compares rows with what was marked, so that neither a restart nor an Orthanc tha
 import json
 import logging
 import threading
+import time
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.orthanc_archive import orthanc_ids_of
-from plugin.orthanc_client import OrthancClient
+from plugin.orthanc_client import MetadataRefused, OrthancClient
 from plugin.settings import OrthancSettings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 
@@ -22,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _AGAIN_AFTER_S = 10.0
 _BATCH = 20
+_REFUSED_AGAIN_AFTER_S = 600.0
+"""A mark that Orthanc does not take keeps no other waiting meanwhile."""
 
 
 class OrthancMarks:
@@ -31,6 +34,8 @@ class OrthancMarks:
         self._pool = pool
         self._settings = settings
         self._away = False
+        self._refused: dict[str, float] = {}
+        """Keys of jobs whose mark Orthanc did not take, with the monotonic seconds when it is tried again."""
 
     def run(self, stop: threading.Event) -> None:
         """Mark until `stop`. What goes wrong is logged and tried again."""
@@ -52,13 +57,16 @@ class OrthancMarks:
             stop.wait(pause_s)
 
     def look(self) -> int:
-        """Mark what has ended since; returns how many. Raises ArchiveAway."""
+        """Mark what has ended since; returns how many were tried. Raises ArchiveAway."""
+        now = time.monotonic()
+        self._refused = {key: again for key, again in self._refused.items() if again > now}
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(
                 "SELECT key, study_instance_uid, state, reason, finished_at, model_sha256 FROM glionode_jobs "
                 "WHERE source = 'orthanc' AND (marked_at IS NULL OR marked_at < finished_at) "
-                "AND finished_at IS NOT NULL ORDER BY finished_at LIMIT %s",
-                (_BATCH,),
+                "AND finished_at IS NOT NULL AND state <> 'superseded' AND key <> ALL(%s) "
+                "ORDER BY finished_at LIMIT %s",
+                (list(self._refused), _BATCH),
             )
             rows = cursor.fetchall()
         if not rows:
@@ -66,7 +74,11 @@ class OrthancMarks:
         client = OrthancClient(self._settings, patience_s=0)
         try:
             for row in rows:
-                self._mark(client, row)
+                try:
+                    self._mark(client, row)
+                except MetadataRefused as exc:
+                    _LOG.warning("job %s is not marked in Orthanc for now: %s", row["key"], exc)
+                    self._refused[row["key"]] = now + _REFUSED_AGAIN_AFTER_S
         finally:
             client.close()
         return len(rows)
@@ -83,7 +95,7 @@ class OrthancMarks:
         )
         for orthanc_id in orthanc_ids_of(client, row["study_instance_uid"]):
             try:
-                client.put(f"/studies/{orthanc_id}/metadata/{self._settings.metadata}", text.encode())
+                client.put_metadata(f"/studies/{orthanc_id}/metadata/{self._settings.metadata}", text.encode())
             except NotInArchive:  # it was deleted just now
                 continue
         with self._pool.connection() as connection:

@@ -35,6 +35,8 @@ class OrthancWeb:
         self.files: dict[str, bytes] = {}
         self.heads: dict[str, Dataset] = {}
         self.marks: dict[str, str] = {}
+        self.check_revisions = False
+        """As Orthanc's CheckRevisions."""
         self.statuses: list[int] = []
         """HTTP statuses that the next requests are answered with, before anything is looked at."""
         self.answers: dict[str, tuple[int, object]] = {}
@@ -70,13 +72,16 @@ class OrthancWeb:
         heads = self.heads.values()
         return {orthanc_id(head.PatientID, head.StudyInstanceUID): str(head.StudyInstanceUID) for head in heads}
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, object]:
+    def etag(self, path: str) -> str:
+        """Which value a path's metadata has; empty where it has none."""
+        mark = self.marks.get(path.removeprefix("/studies/").removesuffix("/metadata/4810"))
+        return f'"0-{hashlib.md5(mark.encode()).hexdigest()}"' if mark is not None else ""
+
+    def answer(self, method: str, path: str, body: bytes, if_match: str = "") -> tuple[int, object]:
         if path == "/tools/lookup":
-            return 200, [{"ID": each, "Type": "Study"} for each, uid in self.studies().items() if uid == body.decode()]
+            return 200, self._called(body.decode())
         if path == "/tools/bulk-content":
-            wanted = json.loads(body)["Resources"]
-            of_study = {each: orthanc_id(head.PatientID, head.StudyInstanceUID) for each, head in self.heads.items()}
-            return 200, [self._content(each) for each, study in of_study.items() if study in wanted]
+            return 200, self._contents(json.loads(body)["Resources"])
         if method == "POST" and path == "/instances":
             before = set(self.files)
             instance = self.store(body)
@@ -84,10 +89,26 @@ class OrthancWeb:
         if (found := re.fullmatch(r"/instances/([0-9a-f-]+)/file", path)) and found[1] in self.files:
             return 200, self.files[found[1]]
         if (found := re.fullmatch(r"/studies/([0-9a-f-]+)(/metadata/4810)?", path)) and found[1] in self.studies():
-            if method == "PUT":
-                self.marks[found[1]] = body.decode()
-            return 200, {"MainDicomTags": {"StudyInstanceUID": self.studies()[found[1]]}}
+            described = {"MainDicomTags": {"StudyInstanceUID": self.studies()[found[1]]}}
+            outdated = self.check_revisions and if_match != self.etag(path)
+            return self._metadata(method, found[1], body, outdated) if found[2] else (200, described)
         return 404, {}
+
+    def _called(self, uid: str) -> list[dict[str, str]]:
+        studies = [{"ID": each, "Type": "Study"} for each, of in self.studies().items() if of == uid]
+        instances = [each for each, head in self.heads.items() if uid == head.SOPInstanceUID]
+        return [*studies, *({"ID": each, "Type": "Instance"} for each in instances)]
+
+    def _contents(self, studies: list[str]) -> list[dict[str, Any]]:
+        of_study = {each: orthanc_id(head.PatientID, head.StudyInstanceUID) for each, head in self.heads.items()}
+        return [self._content(each) for each, study in of_study.items() if study in studies]
+
+    def _metadata(self, method: str, study: str, body: bytes, outdated: bool) -> tuple[int, object]:
+        if method == "GET":
+            return (200, self.marks[study].encode()) if study in self.marks else (404, {})
+        if not outdated:
+            self.marks[study] = body.decode()
+        return 409 if outdated else 200, {}
 
     def _content(self, instance: str) -> dict[str, Any]:
         head, content = self.heads[instance], self.files[instance]
@@ -117,11 +138,15 @@ class OrthancWeb:
                 elif web.statuses:
                     status, found = web.statuses.pop(0), {}
                 else:
-                    status, found = web.answers.get(web.requests[-1]) or web.answer(self.command, self.path, body)
+                    status, found = web.answers.get(web.requests[-1]) or web.answer(
+                        self.command, self.path, body, self.headers.get("If-Match", "")
+                    )
                 content = found if isinstance(found, bytes) else json.dumps(found).encode()
                 self.send_response(status)
                 if status == 301:
                     self.send_header("Location", "http://127.0.0.1:1/")
+                if etag := web.etag(self.path):
+                    self.send_header("ETag", etag)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 try:

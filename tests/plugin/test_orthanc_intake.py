@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -153,6 +154,42 @@ def test_what_came_of_a_study_is_marked_in_orthanc(
     intake.submit(gone, Wish())
     web.heads.clear()
     assert (marks.look(), marks.look(), web.marks) == (1, 0, {}), "one that was deleted keeps no other waiting"
+
+
+def test_a_study_is_marked_anew_where_orthanc_checks_revisions(
+    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    web.check_revisions = True
+    study = store(new_study_uid())
+    states = []
+    for reason in ("There is no ADC map.", None):
+        taken = queue.take(intake.submit(study, Wish(again=True)).job)
+        assert taken is not None
+        queue.finish(taken, Finished("not_eligible" if reason else "segmented", reason), None, lambda _: None)
+        assert (marks.look(), marks.look()) == (1, 0)
+        states.append(json.loads(web.marks[study])["state"])
+    assert states == ["not_eligible", "segmented"]
+
+
+def test_a_mark_that_orthanc_refuses_keeps_no_other_waiting(
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugin.orthanc_marks._BATCH", 1)
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    refused, other = (store(new_study_uid(), sop_class=SEG) for _ in range(2))
+    for study in (refused, other):
+        intake.submit(study, Wish())
+    web.answers[f"PUT /studies/{refused}/metadata/4810"] = (400, {})
+    assert [marks.look() for _ in range(3)] == [1, 1, 0]
+    assert list(web.marks) == [other]
+    web.answers.clear()
+    monkeypatch.setattr("time.monotonic", lambda real=time.monotonic: real() + 3600)
+    assert (marks.look(), sorted(web.marks)) == (1, sorted([refused, other]))
 
 
 def test_marking_goes_on_when_orthanc_is_back(
