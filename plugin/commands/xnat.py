@@ -37,7 +37,7 @@ def xnat_session(
 
     Talks to nobody and needs no password: Container Service mounts the session and takes OUT in, as
     plugin/xnat/command.json says. The scan types of the session's XML, or of a download's folder names, are one more
-    hint on what a series is.
+    hint on what a series is. XNAT's archive itself, which Container Service mounts, has neither.
 
     OUT/results has everything that `glionode segment` writes. Scans and ROI collection need the IDs.
 
