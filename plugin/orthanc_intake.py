@@ -4,6 +4,7 @@ Named twice, a study has one job; results that have come to it since are no imag
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,12 +12,13 @@ from psycopg_pool import ConnectionPool
 
 from plugin import audit
 from plugin.audit import About, Audited, Peer
+from plugin.delivery import outbox
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import NoSuchJob, show_job
 from plugin.jobs.jobs import JobState, Source, new_job
 from plugin.orthanc_archive import TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
-from plugin.settings import OrthancSettings
+from plugin.settings import AnyDestination, OrthancDestinationSettings, OrthancSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,8 +47,17 @@ class Submitted:
 class OrthancIntake:
     """Takes studies from Orthanc. Thread-safe."""
 
-    def __init__(self, settings: OrthancSettings, queue: JobQueue, pool: ConnectionPool, model_sha256: str) -> None:
+    def __init__(
+        self,
+        settings: OrthancSettings,
+        queue: JobQueue,
+        pool: ConnectionPool,
+        model_sha256: str,
+        destinations: Sequence[AnyDestination] = (),
+    ) -> None:
+        """Of the destinations, those count that are this Orthanc, or beyond it."""
         self._settings = settings
+        self._destinations = tuple(each.name for each in destinations if isinstance(each, OrthancDestinationSettings))
         self._queue = queue
         self._pool = pool
         self._model_sha256 = model_sha256
@@ -85,10 +96,24 @@ class OrthancIntake:
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, wish.urgent, Source.ORTHANC)
         if inputs.images:
             added = self._queue.add(job, again=wish.again)
+            if not added:
+                self._bring_back(client, job.key)
         else:
             reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
             added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
         return self._submitted(study, job.key, added, len(inputs.images))
+
+    def _bring_back(self, client: OrthancClient, key: str) -> None:
+        """Have results sent again that are not in Orthanc any more: the study was deleted there, and came again."""
+        with self._pool.connection() as connection:
+            there = outbox.delivered(connection, key, self._destinations)
+        lost = [uid for uid in there if not client.post_json("/tools/lookup", uid.encode())]
+        if not lost:
+            return
+        with self._pool.connection() as connection:
+            outbox.send_again(connection, lost, self._destinations)
+            connection.execute("UPDATE glionode_jobs SET marked_at = NULL WHERE key = %s", (key,))
+        _LOG.info("job %s: %d objects are not in Orthanc any more, and sent again", key, len(lost), extra={"job": key})
 
     def _submitted(self, study: str, key: str, added: bool, images: int) -> Submitted:
         if added:

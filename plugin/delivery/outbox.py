@@ -1,6 +1,6 @@
 """What is to be sent where: a row per object and destination. Knows the database, not the network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -151,6 +151,31 @@ def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], jo
         {"states": list(states), "job": job_key},
     )
     return done.rowcount
+
+
+def delivered(connection: psycopg.Connection[Any], job_key: str, destinations: Sequence[str]) -> tuple[str, ...]:
+    """What these destinations got of a job's result, or of the one that stands for it, and are not to get again yet.
+
+    SOP instance UIDs.
+    """
+    rows = connection.execute(
+        "SELECT sop_instance_uid FROM glionode_outbox o JOIN glionode_jobs j ON j.key = o.job_key "
+        "WHERE j.purged_at IS NULL AND o.destination = ANY(%(destinations)s) "
+        "AND j.key IN (%(job)s, (SELECT same_as FROM glionode_jobs WHERE key = %(job)s)) "
+        "GROUP BY sop_instance_uid HAVING bool_or(o.state IN ('sent', 'committed')) "
+        "AND NOT bool_or(o.state IN ('queued', 'failed')) ORDER BY sop_instance_uid",
+        {"destinations": list(destinations), "job": job_key},
+    ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
+def send_again(connection: psycopg.Connection[Any], uids: Sequence[str], destinations: Sequence[str]) -> None:
+    """Queue objects anew for destinations that had them and lost them."""
+    connection.execute(
+        "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
+        "WHERE sop_instance_uid = ANY(%s) AND destination = ANY(%s) AND state IN ('sent', 'committed')",
+        (list(uids), list(destinations)),
+    )
 
 
 def record_in_audit(

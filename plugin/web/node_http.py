@@ -59,7 +59,8 @@ def http_of(shared: Shared, archive: EmbeddedArchive | None, plugin: "PluginHost
         from plugin.orthanc_intake import OrthancIntake
         from plugin.orthanc_routes import orthanc_routes
 
-        intake = OrthancIntake(settings.orthanc, shared.queue, pool, shared.model.weights_sha256)
+        model = shared.model.weights_sha256
+        intake = OrthancIntake(settings.orthanc, shared.queue, pool, model, settings.destinations)
         routes.append(orthanc_routes(intake, token))
     if plugin is not None:
         routes += plugin.routes()

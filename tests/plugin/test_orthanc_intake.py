@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -15,21 +16,28 @@ from node_trial import make_instance, new_study_uid, wait_until, write_instance
 from orthanc_web import OrthancWeb, orthanc_id
 from prometheus_client import CollectorRegistry
 
+from models.package import IntendedUse
 from plugin.database import Database
+from plugin.delivery import outbox
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, JobState, Source, new_job
 from plugin.orthanc_archive import TwoStudies
-from plugin.orthanc_intake import OrthancIntake, Wish
+from plugin.orthanc_intake import OrthancIntake, Submitted, Wish
 from plugin.orthanc_marks import OrthancMarks
 from plugin.orthanc_node import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.orthanc_routes import orthanc_routes
-from plugin.settings import HttpSettings, OrthancSettings
+from plugin.settings import DestinationSettings, HttpSettings, OrthancDestinationSettings, OrthancSettings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 from plugin.web.http_server import http_server, make_app
 
 TOKEN = "a-token-of-the-tests-alone"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SHA = "m" * 64
+DESTINATIONS = (
+    OrthancDestinationSettings(name="orthanc", via="orthanc"),
+    OrthancDestinationSettings(name="beyond", via="orthanc", modality="pacs"),
+    DestinationSettings(name="elsewhere", ae_title="PACS", host="127.0.0.1", port=104),
+)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def queue(database: Database) -> JobQueue:
 
 @pytest.fixture
 def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntake:
-    return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA)
+    return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA, DESTINATIONS)
 
 
 @pytest.fixture
@@ -96,6 +104,56 @@ def test_a_study_is_taken_once_more_if_a_person_says_so(
     assert intake.submit(study, Wish()).state == "not_eligible"
     again = intake.submit(study, Wish(again=True))
     assert (again.added, again.job, again.state) == (True, job, "queued")
+
+
+@pytest.fixture
+def segment(
+    intake: OrthancIntake, queue: JobQueue, database: Database, web: OrthancWeb, tmp_path: Path
+) -> Callable[..., str]:
+    """Submit a study and finish its job with an object, which is delivered; gives the key of the job."""
+
+    def run(study: str) -> str:
+        key = intake.submit(study, Wish(again=True)).job
+        taken = queue.take(key)
+        assert taken is not None
+        instance = make_instance(taken.study_instance_uid, sop_class=SEG, number=99)
+        instance.PatientID = "P"
+        made = outbox.OutgoingObject(str(instance.SOPInstanceUID), write_instance(instance, tmp_path))
+        put = partial(
+            outbox.put, job_key=key, objects=[made], destinations=DESTINATIONS, intended_use=IntendedUse.RESEARCH
+        )
+        queue.finish(taken, Finished("segmented", None), str(tmp_path), put)
+        with database.pool.connection() as connection:
+            for each in DESTINATIONS:
+                outbox.record_sent(connection, each.name, made.sop_instance_uid, None)
+        web.store(made.path.read_bytes())
+        return key
+
+    return run
+
+
+def test_results_of_a_study_that_was_deleted_come_back_with_it(
+    intake: OrthancIntake, database: Database, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    job = segment(study)
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    assert marks.look() == 1
+
+    def again() -> dict[str, str]:
+        assert intake.submit(study, Wish()) == Submitted(uid, job, False, "segmented")
+        (output,) = intake.look(study)["outputs"]
+        return dict(output["deliveries"])
+
+    assert again() == {"orthanc": "sent", "beyond": "sent", "elsewhere": "sent"}, "it is there"
+    assert marks.look() == 0
+    for name, head in list(web.heads.items()):  # all is deleted, and the images are sent again
+        if head.SOPClassUID == SEG:
+            del web.heads[name]
+    assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+    assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+    assert marks.look() == 1, "its mark went, too"
 
 
 def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb) -> None:
