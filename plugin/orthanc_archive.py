@@ -63,6 +63,8 @@ class OrthancInputs(StudyInputs):
 
     images: tuple[OrthancImage, ...] = ()
     """In the order of `paths`."""
+    others: tuple[str, ...] = ()
+    """SOP instance UIDs of what else the study has."""
 
 
 def study_uid_of(client: OrthancClient, orthanc_id: str) -> str:
@@ -93,7 +95,12 @@ def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
     question = {"Resources": list(ids), "Level": "Instance", "Metadata": True}
     found: Any = client.post_json("/tools/bulk-content", question)
     try:
-        images = [_image(each) for each in found if each["Metadata"].get("SopClassUid") in MR_IMAGE_CLASSES]
+        images, others = [], []
+        for each in found:
+            if each["Metadata"].get("SopClassUid") in MR_IMAGE_CLASSES:
+                images.append(_image(each))
+            else:
+                others.append(str(each["MainDicomTags"]["SOPInstanceUID"]))
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ArchiveAway("What answers as Orthanc is none, or older than 1.9.4.") from exc
     images.sort(key=lambda image: (image.sop_instance_uid, image.orthanc_id))
@@ -103,6 +110,7 @@ def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
         tuple(image.sop_instance_uid for image in images),
         len(found) - len(images),
         tuple(images),
+        tuple(others),
     )
 
 

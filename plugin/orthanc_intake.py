@@ -15,8 +15,8 @@ from plugin.audit import About, Audited, Peer
 from plugin.delivery import outbox
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import NoSuchJob, show_job
-from plugin.jobs.jobs import JobState, Source, new_job
-from plugin.orthanc_archive import TwoStudies, inputs_of, study_uid_of
+from plugin.jobs.jobs import WITH_RESULT, Job, JobState, Source, new_job
+from plugin.orthanc_archive import OrthancInputs, TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
 from plugin.settings import AnyDestination, OrthancDestinationSettings, OrthancSettings
 
@@ -98,10 +98,20 @@ class OrthancIntake:
             added = self._queue.add(job, again=wish.again)
             if not added:
                 self._bring_back(client, job.key)
+        elif (standing := self._standing(study, inputs)) is not None:
+            return Submitted(study, standing.key, False, standing.state.value)
         else:
             reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
             added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
         return self._submitted(study, job.key, added, len(inputs.images))
+
+    def _standing(self, study: str, inputs: OrthancInputs) -> Job | None:
+        """The job that a study without images is known by: the one that has its result, or made all that it holds."""
+        if (segmented := self._queue.newest(study, WITH_RESULT)) is not None:
+            return segmented
+        with self._pool.connection() as connection:
+            key = outbox.maker_of_all(connection, study, inputs.others)
+        return self._queue.peek(key) if key is not None else None
 
     def _bring_back(self, client: OrthancClient, key: str) -> None:
         """Have results sent again that are not in Orthanc any more: the study was deleted there, and came again."""

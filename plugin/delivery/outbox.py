@@ -169,6 +169,17 @@ def delivered(connection: psycopg.Connection[Any], job_key: str, destinations: S
     return tuple(str(row[0]) for row in rows)
 
 
+def maker_of_all(connection: psycopg.Connection[Any], study: str, uids: Sequence[str]) -> str | None:
+    """The key of the newest job of a study that made one of these, where its jobs made all of them; None otherwise."""
+    made = connection.execute(
+        "SELECT DISTINCT ON (sop_instance_uid) j.key, j.created_at FROM glionode_outbox o "
+        "JOIN glionode_jobs j ON j.key = o.job_key "
+        "WHERE j.study_instance_uid = %s AND sop_instance_uid = ANY(%s)",
+        (study, list(uids)),
+    ).fetchall()
+    return str(max(made, key=lambda row: row[1])[0]) if uids and len(made) == len(set(uids)) else None
+
+
 def send_again(connection: psycopg.Connection[Any], uids: Sequence[str], destinations: Sequence[str]) -> None:
     """Queue objects anew for destinations that had them and lost them."""
     connection.execute(

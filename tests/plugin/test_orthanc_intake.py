@@ -156,6 +156,42 @@ def test_results_of_a_study_that_was_deleted_come_back_with_it(
     assert marks.look() == 1, "its mark went, too"
 
 
+def test_a_study_whose_images_are_gone_is_what_its_result_says(
+    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    job = segment(study)
+    for name, head in list(web.heads.items()):
+        if head.SOPClassUID != SEG:
+            del web.heads[name]
+    taken = intake.submit(study, Wish())
+    assert (taken.job, taken.added, taken.state) == (job, False, "segmented")
+    assert intake.look(study)["state"] == "segmented"
+    assert intake.counts()["not_eligible"] == 0
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_study_of_the_nodes_own_objects_alone_is_no_new_one(
+    stranger: bool,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    web: OrthancWeb,
+    segment: Callable[..., str],
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    job = segment(study)
+    with database.pool.connection() as connection:  # a report that says why it is none
+        connection.execute("UPDATE glionode_jobs SET state = 'not_eligible' WHERE key = %s", (job,))
+    for name, head in list(web.heads.items()):
+        if head.SOPClassUID != SEG:
+            del web.heads[name]
+    if stranger:
+        store(uid, number=2, sop_class=SEG)
+    assert (intake.submit(study, Wish()).job == job) is not stranger
+
+
 def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb) -> None:
     study = store(new_study_uid(), sop_class=SEG)
     assert intake.submit(study, Wish()).state == "not_eligible"
