@@ -51,7 +51,7 @@ class NodeSettings:
     submit_stable: bool = field(default=True, metadata={"name": "SubmitStable"})
     """Whether studies are submitted by themselves; where not, the button and POST are left."""
     reconcile_every_s: float = field(default=300.0, metadata={"name": "ReconcileEverySeconds"})
-    reconcile_days: float = field(default=7.0, metadata={"name": "ReconcileDays"})
+    reconcile_days: float = field(default=7.0, metadata={"name": "ReconcileDays", "most": 36500.0})
     """How far back it is looked for studies that were not submitted; older ones are for a person to name."""
 
 
@@ -70,8 +70,9 @@ def node_settings(section: Any) -> NodeSettings:
             raise NodeSettingsWrong(
                 f"{name} has to be {'a number' if isinstance(default, float) else 'as in the docs'}"
             )
-        if number and not 0 < value < 1e6:
-            raise NodeSettingsWrong(f"{name} has to be more than 0")
+        most = known[name].metadata.get("most", 1e6)
+        if number and not 0 < value <= most:
+            raise NodeSettingsWrong(f"{name} has to be more than 0, and {most:.0f} at most")
         values[known[name].name] = value
     settings = NodeSettings(**values)
     parts = urlsplit(settings.url)

@@ -78,6 +78,7 @@ class Submissions:
     def turn(self, now: float) -> float:
         """Do what is due at `now` (monotonic seconds); gives the seconds until there is something to do again."""
         if self._settings.submit_stable and now >= self._next_page:
+            self._next_page = now + self._settings.reconcile_every_s  # whatever becomes of this one
             self._next_page = now + self._compare()
         if now >= self._not_before:
             self._submit_waiting(now)
@@ -160,11 +161,11 @@ class Submissions:
 
     def _compare(self) -> float:
         """Look at one more page of Orthanc's studies; gives the seconds until the next one."""
-        comparison = self._comparison or Comparison(self._orthanc, self._settings.reconcile_days)
-        self._comparison = None  # whatever goes wrong, the next one begins anew
+        comparison, self._comparison = self._comparison, None  # whatever goes wrong, the next one begins anew
         try:
+            comparison = comparison or Comparison(self._orthanc, self._settings.reconcile_days)
             stable = comparison.next_page()
-        except (self._orthanc.OrthancException, ValueError, KeyError, TypeError) as exc:
+        except (self._orthanc.OrthancException, ValueError, KeyError, TypeError, ArithmeticError) as exc:
             self._orthanc.LogError(f"glionode: studies were not compared ({type(exc).__name__}); it is tried again")
             return self._settings.reconcile_every_s
         for study, last_update in stable.items():

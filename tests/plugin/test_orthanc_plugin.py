@@ -192,6 +192,23 @@ def test_an_orthanc_that_fails_is_asked_again(orthanc: FakeOrthanc, node: FakeNo
     assert named(node) == [name(2), name(1)]
 
 
+def test_a_comparison_that_cannot_be_made_costs_no_study(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    trial = submissions(orthanc, node, reconcile_days=1e6, reconcile_every_s=300.0)  # before the first year
+    trial.add(name(2))
+    trial.turn(0.0)
+    assert (named(node), len(orthanc.errors)) == ([name(2)], 1)
+    trial.turn(299.0)
+    assert len(orthanc.errors) == 1, "it is tried again in its time"
+    orthanc.RestApiGet = None  # type: ignore[assignment,method-assign]
+    orthanc.OrthancException = None  # type: ignore[assignment,misc] - so that not even that is caught
+    trial = submissions(orthanc, node, reconcile_every_s=300.0)
+    trial.add(name(3))
+    with pytest.raises(TypeError):
+        trial.turn(0.0)
+    trial.turn(1.0)
+    assert named(node) == [name(2), name(3)]
+
+
 def test_studies_are_named_by_hand_alone_where_that_is_set(node: FakeNode) -> None:
     orthanc = FakeOrthanc({"SubmitStable": False})
     orthanc.studies = [study(1)]
@@ -281,6 +298,7 @@ def test_its_state_can_be_asked(orthanc: FakeOrthanc, node: FakeNode) -> None:
         {"TimeoutSeconds": "10"},
         {"TimeoutSeconds": True},
         {"ReconcileDays": 0},
+        {"ReconcileDays": 36501},
         {"SubmitStable": "yes"},
         [],
     ],
