@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import psycopg
 from fastapi import APIRouter, Depends, HTTPException
+from procrastinate.exceptions import ConnectorException
+from psycopg_pool import PoolTimeout
 
 from plugin.orthanc_archive import TwoStudies
 from plugin.orthanc_client import is_orthanc_id
@@ -33,7 +36,7 @@ def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
     @routes.get("/status")
     def status() -> dict[str, Any]:
         """Jobs by state."""
-        return {"jobs": intake.counts()}
+        return _with_database(lambda: {"jobs": intake.counts()})
 
     return routes
 
@@ -42,10 +45,17 @@ def _of_a_study(study: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]
     if not is_orthanc_id(study):
         raise _NOT_THERE
     try:
-        return ask()
+        return _with_database(ask)
     except TwoStudies as exc:  # it is for a person to solve, and named again until then
         raise HTTPException(409, {"glionode": TWO_STUDIES, "why": str(exc)}) from exc
     except NotInArchive as exc:
         raise _NOT_THERE from exc
     except ArchiveAway as exc:
         raise HTTPException(503, str(exc)) from exc
+
+
+def _with_database(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return ask()
+    except (psycopg.Error, ConnectorException, PoolTimeout) as exc:
+        raise HTTPException(503, f"The node's database does not answer ({type(exc).__name__}).") from exc

@@ -124,6 +124,7 @@ class Submissions:
                 if self._refused.get(study) != str(exc):
                     self._orthanc.LogError(f"glionode: study {study} was not taken. {exc}")
                 self._refused[study] = str(exc)
+                continue
             else:
                 self._unknown_said = False
                 self._refused.pop(study, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
+import psycopg
 import pytest
 from node_trial import make_instance, new_study_uid, wait_until, write_instance
 from orthanc_web import OrthancWeb, orthanc_id
@@ -309,7 +310,7 @@ def test_marking_goes_on_when_orthanc_is_back(
 
 
 def test_the_plugin_asks_over_http_and_shows_the_token(
-    web: OrthancWeb, intake: OrthancIntake, store: Callable[..., str]
+    web: OrthancWeb, intake: OrthancIntake, store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = store(new_study_uid())
     settings = HttpSettings.model_validate({"enabled": True, "port": 0})
@@ -337,3 +338,14 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         assert ask(f"/studies/{study}", "POST")[0] == 503
         web.answers["POST /tools/lookup"] = (200, [{"ID": study, "Type": "Study"}] * 2)
         assert ask(f"/studies/{study}", "POST") == (409, {"detail": {"glionode": TWO_STUDIES, "why": ANY}})
+        web.answers.clear()
+
+        def lost(*_: object, **__: object) -> None:
+            raise psycopg.OperationalError("the connection is lost")
+
+        monkeypatch.setattr("plugin.orthanc_intake.what_came_of", lost)
+        monkeypatch.setattr("plugin.orthanc_intake.counts_of", lost)
+        monkeypatch.setattr(JobQueue, "add", lost)
+        for path, method in ((f"/studies/{study}", "GET"), (f"/studies/{study}", "POST"), ("/status", "GET")):
+            status, found = ask(path, method)
+            assert (status, "database does not answer" in found["detail"]) == (503, True)

@@ -162,6 +162,19 @@ def test_a_study_that_is_gone_or_refused_keeps_no_other_waiting(orthanc: FakeOrt
     assert named(node) == [name(1)], "the next comparison names it again"
 
 
+def test_a_node_that_refuses_is_not_taken_for_one_that_answers_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    trial = submissions(orthanc, node)
+    trial.add(name(1))
+    for now, failure in ((0.0, NodeAway("away")), (1.0, NodeRefused("The node answers HTTP 500."))):
+        node.failure = failure
+        trial.turn(now)
+    assert (len(orthanc.warnings), len(orthanc.errors), orthanc.metrics["glionode_node_up"]) == (1, 1, 0)
+    node.failure = None
+    trial.add(name(1))
+    trial.turn(2.0)
+    assert (len(orthanc.warnings), orthanc.metrics["glionode_node_up"]) == (2, 1)
+
+
 def test_a_study_that_the_node_does_not_find_is_named_until_it_does(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1), study(2)]
     trial = submissions(orthanc, node, reconcile_every_s=300.0)
