@@ -1,6 +1,7 @@
 """The node as the plugin inside Orthanc reaches it: settings, and HTTP with a token. The standard library alone."""
 
 import http.client
+import ipaddress
 import json
 import socket
 import ssl
@@ -53,6 +54,8 @@ class NodeSettings:
     reconcile_every_s: float = field(default=300.0, metadata={"name": "ReconcileEverySeconds"})
     reconcile_days: float = field(default=7.0, metadata={"name": "ReconcileDays", "most": 36500.0})
     """How far back it is looked for studies that were not submitted; older ones are for a person to name."""
+    insecure: bool = field(default=False, metadata={"name": "Insecure"})
+    """Allow a token to cross a network in the clear; it may be one's own, such as a container's."""
 
 
 def node_settings(section: Any) -> NodeSettings:
@@ -75,10 +78,40 @@ def node_settings(section: Any) -> NodeSettings:
             raise NodeSettingsWrong(f"{name} has to be more than 0, and {most:.0f} at most")
         values[known[name].name] = value
     settings = NodeSettings(**values)
-    parts = urlsplit(settings.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise NodeSettingsWrong("Url is written http://host:8114 or https://host:8114")
+    _check_url(settings)
     return settings
+
+
+def _check_url(settings: NodeSettings) -> None:
+    """Raises NodeSettingsWrong, whose text repeats nothing of the URL: a secret may be in it."""
+    try:
+        parts = urlsplit(settings.url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if (
+        not usable
+        or any(sign in settings.url for sign in "@?#\\")
+        or parts.path.strip("/")
+        or not _is_plain(settings.url)
+    ):
+        raise NodeSettingsWrong("Url is written http://host:8114 or https://host:8114, without a user or a password")
+    clear = parts.scheme == "http" and settings.token_file and not _is_loopback(parts.hostname or "")
+    if clear and not settings.insecure:
+        raise NodeSettingsWrong(
+            'the token would cross the network in the clear; write https:// in Url, or say "Insecure": true'
+        )
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Node(Protocol):
@@ -141,7 +174,7 @@ class HttpNode:
                 with self._lock:
                     self._open.discard(connection)
                 connection.close()
-        except (OSError, http.client.HTTPException) as exc:
+        except (OSError, http.client.HTTPException, ValueError) as exc:
             raise NodeAway(f"The node at {self._settings.url} does not answer ({type(exc).__name__}).") from exc
         if status in (401, 403):
             raise NodeAway("The node refuses the token; TokenFile has to hold the one of its http.token_file.")
@@ -176,9 +209,12 @@ class HttpNode:
         if not self._settings.token_file:
             return ""
         try:
-            return Path(self._settings.token_file).read_text(encoding="ascii", errors="ignore").strip()
+            token = Path(self._settings.token_file).read_text(encoding="ascii", errors="ignore").strip()
         except OSError as exc:
             raise NodeAway(f"TokenFile {self._settings.token_file} cannot be read ({exc.strerror}).") from exc
+        if not _is_plain(token):
+            raise NodeAway(f"TokenFile {self._settings.token_file} has to hold one line, the token.")
+        return token
 
 
 def _said(body: bytes) -> dict[str, Any]:

@@ -187,7 +187,9 @@ def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path)
         assert service(name)["networks"] == {"inside": {"aliases": ["node"]}}
     ours = orthanc_json(FOLDER / "orthanc.json")
     told["RegisteredUsers"], told["RemoteAccessAllowed"] = ours["RegisteredUsers"], ours["RemoteAccessAllowed"]
-    told["GlioNode"]["Url"] = ours["GlioNode"]["Url"]
+    assert (plugin.insecure, ours["GlioNode"]["Insecure"]) == (True, False), "within compose's own network alone"
+    for name in ("Url", "Insecure"):
+        told["GlioNode"][name] = ours["GlioNode"][name]
     assert told == ours
     assert http_token(settings.http) == (secrets / plugin.token_file).read_text()
 

@@ -308,6 +308,15 @@ def test_its_state_can_be_asked(orthanc: FakeOrthanc, node: FakeNode) -> None:
         {"Ulr": "http://127.0.0.1:8114"},
         {"Url": "ftp://127.0.0.1"},
         {"Url": "http://127.0.0.1:8114/api"},
+        {"Url": "http://user:secret@127.0.0.1:8114"},
+        {"Url": "http://127.0.0.1:8114/?secret"},
+        {"Url": "http://127.0.0.1:8114#secret"},
+        {"Url": "http://127.0.0.1:99999"},
+        {"Url": "http://127.0.0.1:secret"},
+        {"Url": "http://[secret:8114"},
+        {"Url": "http://127.0.0.1:8114\nsecret"},
+        {"Url": "http://node:8114", "TokenFile": "glionode.token"},
+        {"Insecure": 1},
         {"TimeoutSeconds": "10"},
         {"TimeoutSeconds": True},
         {"ReconcileDays": 0},
@@ -320,6 +329,21 @@ def test_a_wrong_section_is_refused_and_orthanc_goes_on(section: object) -> None
     orthanc = FakeOrthanc(section)
     assert register(orthanc) is None
     assert (orthanc.changed, orthanc.routes, len(orthanc.errors)) == (None, {}, 1)
+    assert "secret" not in orthanc.errors[0]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"Url": "http://node:8114"},
+        {"Url": "http://node:8114", "TokenFile": "glionode.token", "Insecure": True},
+        {"Url": "https://node:8114/", "TokenFile": "glionode.token"},
+        {"Url": "http://localhost:8114", "TokenFile": "glionode.token"},
+        {"Url": "http://[::1]:8114", "TokenFile": "glionode.token"},
+    ],
+)
+def test_a_token_crosses_a_network_as_it_was_said(section: dict[str, Any]) -> None:
+    assert node_settings(section).url == section["Url"]
 
 
 def test_the_configuration_beside_it_says_every_setting_with_its_default() -> None:
@@ -395,6 +419,13 @@ def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
     server.answer = (409, b'{"detail": {"glionode": "two_studies", "why": "Orthanc has 2 studies."}}')
     with pytest.raises(NodeRefused, match="Orthanc has 2 studies"):
         node.submit(name(1))
+    token.write_text("the-token\nanother\n")
+    with pytest.raises(NodeAway, match=r"TokenFile .* has to hold one line"):
+        node.status()
+    with pytest.raises(NodeAway, match=r"does not answer \(InvalidURL\)"):
+        HttpNode(NodeSettings(url="http://127.0.0.1:80")).look("a study")
+    with pytest.raises(NodeAway, match=r"does not answer \(ValueError\)"):
+        HttpNode(NodeSettings(url="http://127.0.0.1:99999")).status()
     token.unlink()
     with pytest.raises(NodeAway, match="TokenFile"):
         node.status()
