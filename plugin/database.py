@@ -14,7 +14,7 @@ from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 _SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
 _CONNECT_S = 10.0
 
@@ -142,6 +142,12 @@ _MIGRATIONS = {
         value text NOT NULL
     );
     """,
+    12: """
+    CREATE TABLE glionode_identity (
+        id uuid NOT NULL DEFAULT gen_random_uuid()
+    );
+    INSERT INTO glionode_identity DEFAULT VALUES;
+    """,
 }
 
 
@@ -219,6 +225,14 @@ def set_up(pool: ConnectionPool) -> None:
             connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
             _LOG.info("the database has schema version %d now", number)
+
+
+def identity(pool: ConnectionPool) -> str:
+    """What no other database of a node has: whoever remembers what is in this one knows by it that it was replaced."""
+    with pool.connection() as connection:
+        row = connection.execute("SELECT id FROM glionode_identity").fetchone()
+    assert row is not None, "it is put there with the table"
+    return str(row[0])
 
 
 def note_trouble(pool: ConnectionPool, place: str, message: str) -> None:

@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from plugin import audit
 from plugin.audit import About, Audited, Peer
+from plugin.database import identity
 from plugin.delivery import outbox
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import NoSuchJob, show_job
@@ -80,9 +81,9 @@ class OrthancIntake:
             client.close()
         return what_came_of(self._pool, study)
 
-    def counts(self) -> dict[str, int]:
-        """Jobs by state, all states."""
-        return counts_of(self._pool)
+    def status(self) -> dict[str, Any]:
+        """For JSON."""
+        return status_of(self._pool)
 
     def _take(self, client: OrthancClient, study: str, wish: Wish) -> Submitted:
         try:
@@ -166,3 +167,8 @@ def counts_of(pool: ConnectionPool) -> dict[str, int]:
     with pool.connection() as connection:
         rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
     return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}
+
+
+def status_of(pool: ConnectionPool) -> dict[str, Any]:
+    """Jobs by state, and which database has them, for JSON."""
+    return {"jobs": counts_of(pool), "database": identity(pool)}

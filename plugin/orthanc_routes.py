@@ -35,8 +35,8 @@ def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
 
     @routes.get("/status")
     def status() -> dict[str, Any]:
-        """Jobs by state."""
-        return _with_database(lambda: {"jobs": intake.counts()})
+        """Jobs by state, and which database has them."""
+        return _with_database(intake.status)
 
     return routes
 

@@ -31,6 +31,8 @@ class Submissions:
         """Identifiers, oldest first, with the LastUpdate for which they wait where that is known."""
         self._settled: dict[str, str] = {}
         """LastUpdate of the studies that the node has taken."""
+        self._database: str | None = None
+        """Which one the node has; what was taken into another one is not taken."""
         self._refused: dict[str, str] = {}
         """Why the node did not take studies, as it was said."""
         self._lock = threading.Lock()
@@ -181,14 +183,27 @@ class Submissions:
 
     def _count_node(self) -> None:
         try:
-            jobs = self._node.status().get("jobs", {})
+            status = self._node.status()
         except (NodeAway, NodeRefused, StudyUnknown):
             self._metric("glionode_node_up", 0)
             return
         self._metric("glionode_node_up", 1)
-        for state, count in jobs.items():
+        self._forget_if_replaced(status.get("database"))
+        jobs = status.get("jobs")
+        for state, count in jobs.items() if isinstance(jobs, dict) else ():
             if str(state).replace("_", "").isalpha() and isinstance(count, int):
                 self._metric(f"glionode_jobs_{state}", count)
+
+    def _forget_if_replaced(self, database: object) -> None:
+        if not isinstance(database, str):
+            return
+        if self._database not in (None, database):
+            self._orthanc.LogWarning(
+                "glionode: the node has another database; all studies of late are named to it anew"
+            )
+            self._settled.clear()
+            self._comparison, self._next_page = None, 0.0
+        self._database = database
 
     def _metric(self, name: str, value: float) -> None:
         self._orthanc.SetMetricsValue(name, float(value), self._orthanc.MetricsType.DEFAULT)

@@ -11,7 +11,7 @@ from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import JobState, new_job
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
-from plugin.orthanc_intake import Submitted, counts_of, what_came_of
+from plugin.orthanc_intake import Submitted, status_of, what_came_of
 from plugin.orthanc_node import NodeAway, StudyUnknown
 
 
@@ -50,7 +50,7 @@ class OwnNode:
     def status(self) -> dict[str, Any]:
         """From the database."""
         try:
-            return {"jobs": counts_of(self._host.store.pool)}
+            return status_of(self._host.store.pool)
         except (psycopg.Error, PoolTimeout) as exc:
             raise _away(exc) from exc
 

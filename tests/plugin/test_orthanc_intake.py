@@ -18,7 +18,7 @@ from orthanc_web import OrthancWeb, orthanc_id
 from prometheus_client import CollectorRegistry
 
 from models.package import IntendedUse
-from plugin.database import Database
+from plugin.database import Database, identity
 from plugin.delivery import outbox
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, JobState, Source, new_job
@@ -168,7 +168,7 @@ def test_a_study_whose_images_are_gone_is_what_its_result_says(
     taken = intake.submit(study, Wish())
     assert (taken.job, taken.added, taken.state) == (job, False, "segmented")
     assert intake.look(study)["state"] == "segmented"
-    assert intake.counts()["not_eligible"] == 0
+    assert intake.status()["jobs"]["not_eligible"] == 0
 
 
 @pytest.mark.parametrize("stranger", [False, True])
@@ -228,7 +228,7 @@ def test_two_studies_of_one_uid_wait_until_one_is_deleted(
 def test_a_study_that_was_never_named_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
     uid = new_study_uid()
     assert intake.look(store(uid)) == {"study_instance_uid": uid, "state": "unknown", "reason": None, "job": None}
-    assert intake.counts() == dict.fromkeys((state.value for state in JobState), 0)
+    assert intake.status()["jobs"] == dict.fromkeys((state.value for state in JobState), 0)
 
 
 def test_what_came_of_a_study_is_marked_in_orthanc(
@@ -310,7 +310,11 @@ def test_marking_goes_on_when_orthanc_is_back(
 
 
 def test_the_plugin_asks_over_http_and_shows_the_token(
-    web: OrthancWeb, intake: OrthancIntake, store: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = store(new_study_uid())
     settings = HttpSettings.model_validate({"enabled": True, "port": 0})
@@ -331,7 +335,8 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         status, found = ask(f"/studies/{study}?urgent=true", "POST")
         assert (status, found["added"], found["state"]) == (202, True, "queued")
         assert ask(f"/studies/{study}")[1]["job"]["urgent"] is True
-        assert ask("/status")[1]["jobs"]["queued"] == 1
+        said = ask("/status")[1]
+        assert (said["jobs"]["queued"], said["database"]) == (1, identity(database.pool))
         assert ask("/studies/1.2.3", "POST") == (404, {"detail": {"glionode": STUDY_UNKNOWN, "why": ANY}})
         assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
         web.statuses = [500]

@@ -46,6 +46,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.database = "its first one"
         self.named: list[tuple[str, bool, bool]] = []
 
     def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
@@ -62,7 +63,8 @@ class FakeNode:
     def status(self) -> dict[str, Any]:
         if self.failure is not None:
             raise self.failure
-        return {"jobs": {"segmented": 3, "not_eligible": 1, "of no metric's name": 1}}
+        jobs = {"segmented": 3, "not_eligible": 1, "of no metric's name": 1}
+        return {"jobs": jobs, "database": self.database}
 
     def abort(self) -> None:
         pass
@@ -173,6 +175,19 @@ def test_a_node_that_refuses_is_not_taken_for_one_that_answers_again(orthanc: Fa
     trial.add(name(1))
     trial.turn(2.0)
     assert (len(orthanc.warnings), orthanc.metrics["glionode_node_up"]) == (2, 1)
+
+
+def test_a_node_with_another_database_is_named_all_anew(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    orthanc.studies = [study(1)]
+    trial = submissions(orthanc, node, reconcile_every_s=300.0)
+    for now in (0.0, 31.0, 300.0, 331.0):
+        trial.turn(now)
+    assert named(node) == [name(1)]
+    node.database = "another one"
+    assert trial.turn(362.0) == 0, "at once"
+    for now in (363.0, 663.0, 700.0):
+        trial.turn(now)
+    assert (named(node), len(orthanc.warnings)) == ([name(1), name(1)], 1)
 
 
 def test_a_study_that_the_node_does_not_find_is_named_until_it_does(orthanc: FakeOrthanc, node: FakeNode) -> None:
