@@ -1,10 +1,10 @@
 """An image session as XNAT keeps or hands out: where its scans lie and what people called them. Reads no pixels.
 
 Two layouts: the archive's, SCANS/<id>/<resource>/..., which Container Service mounts; and that of a download,
-scans/<id>-<type>/resources/<resource>/files/... A scan's type stands in the session's XML, never in the images. XNAT puts
-no such XML into its archive, only catalogs of each scan's files, which have no types: there are none unless somebody
-lays the session's XML beside SCANS. Container Service could put types on the command line, but as words of a shell, and
-XNAT makes them of series descriptions, which anybody who sends images writes; one with a ";" it would refuse to run.
+scans/<id>-<type>/resources/<resource>/files/... A scan's type stands in the session's XML, never in the images. XNAT's
+archive has no such XML, only catalogs of each scan's files, which have no types: there are none unless somebody lays
+the session's XML beside SCANS. Container Service could put types on the command line, but as words of a shell, and XNAT
+makes them of series descriptions, which anybody who sends images writes; one with a ";" it would refuse to run.
 """
 
 import os
