@@ -5,7 +5,7 @@ queued ──taken──> running ──finished──> segmented | unchanged | 
   ├──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
   ├──retried── failed | cancelled
   └──forced── any that is over
-queued ──newer instances──> superseded
+queued ──other instances──> superseded
 queued | running ──cancelled──> cancelled
 """
 
@@ -27,7 +27,7 @@ class JobState(StrEnum):
     NOT_ELIGIBLE = "not_eligible"
     FAILED = "failed"
     SUPERSEDED = "superseded"
-    """More instances of its study came before it was run; a newer job has them."""
+    """Its study had other instances before it was run; a newer job has those."""
     CANCELLED = "cancelled"
     """A person wanted it to end."""
     UNCHANGED = "unchanged"
@@ -86,7 +86,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """More instances of the study came; another job has them all."""
+    """The study has other instances by now; another job has those."""
 
 
 @dataclass(frozen=True, slots=True)
