@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import HttpSettings, OrthancSettings, Settings, StowDestinationSettings
+from plugin.destination_settings import StowDestinationSettings
+from plugin.settings import HttpSettings, OrthancSettings, Settings
 from plugin.settings_check import Finding, Severity
 
 _LARGEST_BYTES = 1 << 16

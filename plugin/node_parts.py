@@ -25,13 +25,14 @@ from plugin.commitment.commitment_service import CommitmentService
 from plugin.database import Database
 from plugin.delivery.delivery import Deliverer
 from plugin.delivery.result_source import ResultSource, open_result_source
+from plugin.destination_settings import DestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.reconcile import Reconciler
 from plugin.listener.listener import Listener, start_listener
 from plugin.listener.receptions import Receptions
 from plugin.node_lock import node_lock
 from plugin.orthanc_marks import OrthancMarks
-from plugin.settings import DestinationSettings, Settings
+from plugin.settings import Settings
 from plugin.settings_check import may_receive
 from plugin.web.meters import Meters
 from plugin.web.result_intake import remove_torn_uploads

@@ -14,12 +14,13 @@ from plugin import audit
 from plugin.audit import About, Audited, Peer
 from plugin.database import identity
 from plugin.delivery import outbox
+from plugin.destination_settings import AnyDestination, OrthancDestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import NoSuchJob, show_job
 from plugin.jobs.jobs import WITH_RESULT, Job, JobState, Source, new_job
 from plugin.orthanc_archive import OrthancInputs, TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
-from plugin.settings import AnyDestination, OrthancDestinationSettings, OrthancSettings
+from plugin.settings import OrthancSettings
 
 _LOG = logging.getLogger(__name__)
 

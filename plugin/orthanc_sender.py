@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from plugin.audit import Peer
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
+from plugin.destination_settings import OrthancDestinationSettings
 from plugin.orthanc_client import Answer, OrthancClient, WrongAnswer, is_orthanc_id
-from plugin.settings import OrthancDestinationSettings, OrthancSettings
+from plugin.settings import OrthancSettings
 from plugin.web.archive_client import ArchiveAway
 
 _LOOK_EVERY_S = 0.2

@@ -3,84 +3,22 @@
 The models stand here and not beside their stages so that `glionode check-config` need not load a DICOM stack.
 """
 
-import ipaddress
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from plugin.destination_settings import DestinationByKind
+from plugin.setting_values import AeTitle, BaseUrlOrNone, Name, Network, Port, Seconds, Section
 
 ENVIRONMENT_PREFIX = "GLIONODE_"
 CONFIG_VARIABLE = "GLIONODE_CONFIG"
 """Names the settings file; the one variable with the prefix that is no setting."""
 
-# PS3.5 6.2, value representation AE: at most 16 characters of the default repertoire, no backslash, not only blanks.
-_AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
-
-def is_ae_title(text: str) -> bool:
-    """Whether a text is an AE title, and so safe to be shown and logged."""
-    return _AE_TITLE.fullmatch(text) is not None
-
-
-def _ae_title(value: str) -> str:
-    if not is_ae_title(value):
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash")
-    return value.strip()
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("a name has letters, digits, '.', '_' and '-' only")
-    return value
-
-
-def _name_or_none(value: str) -> str:
-    return _name(value) if value else ""
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError as exc:
-        raise ValueError(f"{value} is no address range such as 192.0.2.0/24, 192.0.2.10 or 2001:db8::/32") from exc
-
-
-def _base_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or "@" in value or "?" in value or "#" in value:
-        raise ValueError("a URL is written https://host/dicom-web, without a user, a password or a query")
-    return value.rstrip("/")
-
-
-def _base_url_or_none(value: str) -> str:
-    return _base_url(value) if value else ""
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-BaseUrlOrNone = Annotated[str, AfterValidator(_base_url_or_none)]
-Network = Annotated[str, AfterValidator(_network)]
-Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-
-
-class _Section(BaseModel):
-    """A table of the settings file. An unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SenderSettings(_Section):
+class SenderSettings(Section):
     """A peer that may send."""
 
     ae_title: AeTitle
@@ -95,7 +33,7 @@ class SenderSettings(_Section):
     that the system trusts."""
 
 
-class ListenerSettings(_Section):
+class ListenerSettings(Section):
     """Who may send, and where to."""
 
     ae_title: AeTitle = "GLIONODE"
@@ -133,7 +71,7 @@ class ListenerSettings(_Section):
     """All of them together, MiB."""
 
 
-class StorageSettings(_Section):
+class StorageSettings(Section):
     """Where everything that the node keeps lies."""
 
     data_dir: str = ""
@@ -146,7 +84,7 @@ class StorageSettings(_Section):
     """Below this much free space delivered studies are removed, the oldest first, MiB; 0: never."""
 
 
-class StudySettings(_Section):
+class StudySettings(Section):
     """When a study counts as complete."""
 
     stable_after_s: Seconds = 30.0
@@ -157,7 +95,7 @@ class StudySettings(_Section):
     """How often all studies are compared with their jobs; new arrivals are looked at without waiting for it."""
 
 
-class ChooseSettings(_Section):
+class ChooseSettings(Section):
     """How the series of a study are chosen."""
 
     rules_file: str = ""
@@ -166,7 +104,7 @@ class ChooseSettings(_Section):
     """Without an ADC map, compute one from a diffusion series with b = 0 and b around 1000."""
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Which model segments."""
 
     name: Name = "phantom-demo"
@@ -174,7 +112,7 @@ class ModelSettings(_Section):
     """Folder of installed model packages. Empty: `models` in the data folder."""
 
 
-class ComputeSettings(_Section):
+class ComputeSettings(Section):
     """Where the network runs."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -184,7 +122,7 @@ class ComputeSettings(_Section):
     """A worker that takes longer for one step of a study is ended; after three times the study's job is failed."""
 
 
-class OutputsSettings(_Section):
+class OutputsSettings(Section):
     """Which objects are made of a study."""
 
     seg_on: tuple[Literal["T1CE", "FLAIR", "ADC"], ...] = ("T1CE", "FLAIR", "ADC")
@@ -197,14 +135,14 @@ class OutputsSettings(_Section):
     """Pictures with contours and a table, for viewers that show no SEG."""
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where jobs are kept."""
 
     url: str = ""
     """postgresql://...; empty: PostgreSQL embedded in the node, on a Unix socket in the data folder."""
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """How delivery is tried again."""
 
     retry_first_s: Seconds = 5.0
@@ -216,7 +154,7 @@ class DeliverySettings(_Section):
     """For a connection, a negotiation and each answer."""
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """Health, metrics, and for hosts without a shared disk the archive: how a process serves them, how it asks."""
 
     enabled: bool = False
@@ -243,7 +181,7 @@ class HttpSettings(_Section):
     """For a connection, and for each part of an answer of the archive."""
 
 
-class OrthancSettings(_Section):
+class OrthancSettings(Section):
     """An Orthanc beside the node: its plugin names studies, the node fetches them over its REST API."""
 
     url: BaseUrlOrNone = ""
@@ -265,101 +203,18 @@ class OrthancSettings(_Section):
     """Number of the metadata of a study in which the node writes what became of it; Orthanc's own end at 1023."""
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     """How the log is written."""
 
     format: Literal["text", "json"] = "text"
     """`json`: an object a line, for programs."""
 
 
-class ShutdownSettings(_Section):
+class ShutdownSettings(Section):
     """How long `serve` takes to end."""
 
     drain_s: Seconds = 20.0
     """For running associations and the running job; what is not done by then is done at the next start."""
-
-
-class _Destination(_Section):
-    name: Name
-    accepts_demonstration: bool = False
-    """Send results of a demonstration model here; never for a PACS with patients in it."""
-
-
-class DestinationSettings(_Destination):
-    """A DICOM peer that gets the results by C-STORE."""
-
-    ae_title: AeTitle
-    host: str
-    port: Port
-    tls: bool = False
-    """Send over TLS; the peer's certificate is checked."""
-    tls_ca: str = ""
-    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
-    tls_server_name: str = ""
-    """The name that its certificate has; empty: `host`."""
-    tls_certificate: str = ""
-    """PEM file of the certificate that the node shows, where the peer asks for one."""
-    tls_key: str = ""
-    storage_commitment: bool = False
-    """Ask the peer to commit to what it stored; an object is delivered when it has. Its reports come to the listener,
-    which has to let it in, or on the association on which was asked."""
-    commitment_timeout_s: Seconds = 600.0
-    """After so many seconds without a report it is asked for again."""
-
-
-class StowDestinationSettings(_Destination):
-    """A web server that gets the results by STOW-RS."""
-
-    url: BaseUrl
-    """Its DICOMweb service, the part before /studies."""
-    tls_ca: str = ""
-    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
-    tls_certificate: str = ""
-    """PEM file of the certificate that the node shows, where the server asks for one."""
-    tls_key: str = ""
-    token_file: str = ""
-    """File with a bearer token; read anew for each request."""
-    token_variable: str = ""
-    """Or the environment variable that holds it."""
-    user: str = ""
-    """For HTTP Basic authentication."""
-    password_file: str = ""
-    password_variable: str = ""
-
-
-class OrthancDestinationSettings(_Destination):
-    """The Orthanc of [orthanc], or what it sends results on to."""
-
-    via: Literal["orthanc"]
-    modality: Annotated[str, AfterValidator(_name_or_none)] = ""
-    """From there on to this of its DicomModalities; with neither this nor `peer` they stay in it."""
-    peer: Annotated[str, AfterValidator(_name_or_none)] = ""
-    """From there on to this of its OrthancPeers."""
-    storage_commitment: bool = False
-    """Have Orthanc ask the modality to commit to what it stored; an object is delivered when it has."""
-    commitment_timeout_s: Seconds = 60.0
-    """After so many seconds without a report it is sent again."""
-
-
-AnyDestination = DestinationSettings | StowDestinationSettings | OrthancDestinationSettings
-
-
-def _kind_of_destination(value: Any) -> str:
-    if isinstance(value, OrthancDestinationSettings) or (isinstance(value, dict) and "via" in value):
-        return "orthanc"
-    if isinstance(value, StowDestinationSettings) or (isinstance(value, dict) and "url" in value):
-        return "stow"
-    return "dicom"
-
-
-_DestinationByKind = Annotated[
-    Annotated[DestinationSettings, Tag("dicom")]
-    | Annotated[StowDestinationSettings, Tag("stow")]
-    | Annotated[OrthancDestinationSettings, Tag("orthanc")],
-    Discriminator(_kind_of_destination),
-]
-KINDS_OF_DESTINATION = ("dicom", "stow", "orthanc")
-"""What pydantic adds to the place of an error in a destination."""
 
 
 class Settings(BaseSettings):
@@ -382,7 +237,7 @@ class Settings(BaseSettings):
     orthanc: OrthancSettings = OrthancSettings()
     logging: LoggingSettings = LoggingSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
-    destinations: tuple[_DestinationByKind, ...] = ()
+    destinations: tuple[DestinationByKind, ...] = ()
 
     @classmethod
     def settings_customise_sources(

@@ -6,14 +6,13 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from models.package import IntendedUse
-from plugin.settings import (
+from plugin.destination_settings import (
     AnyDestination,
     DestinationSettings,
-    HttpSettings,
     OrthancDestinationSettings,
-    Settings,
     StowDestinationSettings,
 )
+from plugin.settings import HttpSettings, Settings
 
 
 class Severity(StrEnum):

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, KINDS_OF_DESTINATION, Settings
+from plugin.destination_settings import KINDS_OF_DESTINATION
+from plugin.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings
 
 
 def load_settings(path: Path | None = None) -> Settings:

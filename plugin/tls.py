@@ -7,14 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import (
-    AnyDestination,
-    DestinationSettings,
-    HttpSettings,
-    ListenerSettings,
-    OrthancDestinationSettings,
-    OrthancSettings,
-)
+from plugin.destination_settings import AnyDestination, DestinationSettings, OrthancDestinationSettings
+from plugin.settings import HttpSettings, ListenerSettings, OrthancSettings
 
 # RFC 9325 4.2: what is recommended for TLS 1.2. OpenSSL offers the suites of TLS 1.3 beside these.
 _CIPHERS = (

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pipeline.errors import SettingsWrong
-from plugin.settings import OrthancDestinationSettings, Settings
+from plugin.destination_settings import OrthancDestinationSettings
+from plugin.settings import Settings
 from plugin.settings_check import Finding, Severity
 from plugin.tls import (
     archive_context,

@@ -20,8 +20,9 @@ from dockerfile_parse import DockerfileParser
 
 from models.package import IntendedUse
 from plugin.credentials import check_credentials, http_token, orthanc_credentials
+from plugin.destination_settings import OrthancDestinationSettings
 from plugin.orthanc_node import node_settings
-from plugin.settings import OrthancDestinationSettings, Settings
+from plugin.settings import Settings
 from plugin.settings_check import check_settings
 from plugin.settings_file import load_settings
 

@@ -17,7 +17,8 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE, refuse
 from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from plugin.settings import AnyDestination, OrthancDestinationSettings, Settings
+    from plugin.destination_settings import AnyDestination, OrthancDestinationSettings
+    from plugin.settings import Settings
     from plugin.status import Status
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -156,7 +157,7 @@ def echo(
 
 
 def _address(destination: "AnyDestination") -> str:
-    from plugin.settings import OrthancDestinationSettings, StowDestinationSettings
+    from plugin.destination_settings import OrthancDestinationSettings, StowDestinationSettings
 
     if isinstance(destination, StowDestinationSettings):
         return f"{destination.name} ({destination.url})"

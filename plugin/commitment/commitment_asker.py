@@ -31,7 +31,8 @@ from plugin.commitment.commitments_asked import Unasked
 from plugin.delivery.destination_loop import run_in_turn
 from plugin.delivery.dimse_association import Proposal, address_of, associated
 from plugin.delivery.sending import PeerFailed
-from plugin.settings import DeliverySettings, DestinationSettings
+from plugin.destination_settings import DestinationSettings
+from plugin.settings import DeliverySettings
 
 _LOG = logging.getLogger(__name__)
 

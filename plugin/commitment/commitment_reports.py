@@ -13,7 +13,8 @@ import psycopg
 from plugin.audit import Peer
 from plugin.commitment.commitment import ALL_COMMITTED, PUSH_MODEL_INSTANCE, SOME_FAILED, NotUnderstood, decode_report
 from plugin.commitment.commitments_asked import apply_report
-from plugin.settings import DeliverySettings, is_ae_title
+from plugin.setting_values import is_ae_title
+from plugin.settings import DeliverySettings
 
 _LOG = logging.getLogger(__name__)
 

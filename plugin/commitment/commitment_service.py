@@ -19,7 +19,8 @@ from plugin.commitment.commitment import (
 from plugin.commitment.commitment_channel import OpenAssociations
 from plugin.commitment.commitment_reporter import CommitmentReporter
 from plugin.commitment.commitments_requested import CommitmentRequests, Kept
-from plugin.settings import Settings, is_ae_title
+from plugin.setting_values import is_ae_title
+from plugin.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 

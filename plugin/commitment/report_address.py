@@ -5,8 +5,9 @@ or of others never makes the node open a connection.
 from pipeline.errors import SettingsWrong
 from plugin.delivery.dimse_association import PeerAddress, address_of
 from plugin.delivery.sending import PeerFailed
+from plugin.destination_settings import DestinationSettings
 from plugin.listener.who_may_speak import within
-from plugin.settings import DestinationSettings, SenderSettings, Settings
+from plugin.settings import SenderSettings, Settings
 from plugin.tls import report_context
 
 

@@ -24,15 +24,14 @@ from plugin.delivery.outbox import OutboxEntry
 from plugin.delivery.result_source import DiskResults, ResultSource
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sender
 from plugin.delivery.stow_sender import StowSender
-from plugin.orthanc_sender import OrthancSender
-from plugin.settings import (
+from plugin.destination_settings import (
     AnyDestination,
-    DeliverySettings,
     DestinationSettings,
     OrthancDestinationSettings,
-    OrthancSettings,
     StowDestinationSettings,
 )
+from plugin.orthanc_sender import OrthancSender
+from plugin.settings import DeliverySettings, OrthancSettings
 
 _LOG = logging.getLogger(__name__)
 

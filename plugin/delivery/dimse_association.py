@@ -13,8 +13,8 @@ from pynetdicom import AE, Association, build_role, evt
 
 from pipeline.errors import SettingsWrong
 from plugin.delivery.sending import PeerFailed
+from plugin.destination_settings import DestinationSettings
 from plugin.listener.reactor_pause import pause_without_a_hole
-from plugin.settings import DestinationSettings
 from plugin.tls import destination_context
 
 _LONGEST_CONNECT_S = 10.0

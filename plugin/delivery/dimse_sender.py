@@ -11,7 +11,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unus
 from plugin.audit import Peer
 from plugin.delivery.dimse_association import Proposal, address_of, associated
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
-from plugin.settings import DestinationSettings
+from plugin.destination_settings import DestinationSettings
 
 _SUCCESS = 0x0000
 # PS3.4 table B.2-1: the object is stored, with elements coerced (B000), discarded (B006) or not matching (B007).

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from models.package import IntendedUse
 from plugin import audit
 from plugin.audit import Audited, Peer
-from plugin.settings import AnyDestination
+from plugin.destination_settings import AnyDestination
 from plugin.settings_check import may_receive, refusal
 
 

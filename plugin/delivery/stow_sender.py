@@ -17,7 +17,7 @@ from plugin.audit import Peer
 from plugin.credentials import credentials_of
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed
 from plugin.delivery.stow_answer import ANSWERED_BY_OBJECT, outcome_of
-from plugin.settings import StowDestinationSettings
+from plugin.destination_settings import StowDestinationSettings
 from plugin.tls import destination_context
 
 _LARGEST_REQUEST = 64 << 20

@@ -27,7 +27,8 @@ from plugin.listener.who_may_speak import (
     caller_refusal,
     connection_refusal,
 )
-from plugin.settings import ListenerSettings, is_ae_title
+from plugin.setting_values import is_ae_title
+from plugin.settings import ListenerSettings
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from plugin.listener.c_store import PROCESSING_FAILURE, StoreAnswer, StoreReques
 from plugin.listener.pdu_reader import PduReader
 from plugin.listener.received_data_set import BeginFile, ReceivedDataSet
 from plugin.listener.store_messages import Command, InvalidMessage, encode_answer, fragments, parse_command, to_pdu
-from plugin.settings import is_ae_title
+from plugin.setting_values import is_ae_title
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from plugin.delivery.delivery import echo
 from plugin.delivery.outbox import OutboxEntry
 from plugin.delivery.sending import Outgoing
 from plugin.delivery.stow_sender import StowSender
-from plugin.settings import Settings, StowDestinationSettings
+from plugin.destination_settings import StowDestinationSettings
+from plugin.settings import Settings
 
 LIMIT_S = 40
 

@@ -25,11 +25,11 @@ from plugin.audit import AuditEntry, Peer, entries_of
 from plugin.database import Database, database_url
 from plugin.delivery import outbox
 from plugin.delivery.outbox import OutgoingObject
+from plugin.destination_settings import DestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import new_job
 from plugin.jobs.orders import cancel_job, retry_job
 from plugin.listener.receptions import Receptions
-from plugin.settings import DestinationSettings
 
 MakeNode = Callable[..., NodeInThread]
 

@@ -21,8 +21,9 @@ from plugin.database import Database
 from plugin.delivery import outbox
 from plugin.delivery.delivery import Deliverer
 from plugin.delivery.outbox import OutboxState
+from plugin.destination_settings import DestinationSettings
 from plugin.listener.listener import start_listener
-from plugin.settings import DeliverySettings, DestinationSettings, ListenerSettings
+from plugin.settings import DeliverySettings, ListenerSettings
 
 QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 

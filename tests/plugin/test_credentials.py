@@ -7,7 +7,8 @@ from node_trial import run
 
 from pipeline.errors import SettingsWrong
 from plugin.credentials import Credentials, check_credentials, credentials_of
-from plugin.settings import Settings, StowDestinationSettings
+from plugin.destination_settings import StowDestinationSettings
+from plugin.settings import Settings
 
 
 def web(**keys: object) -> StowDestinationSettings:

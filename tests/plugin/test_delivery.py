@@ -18,7 +18,8 @@ from models.package import IntendedUse
 from plugin.database import Database
 from plugin.delivery import outbox
 from plugin.delivery.delivery import Deliverer, echo, pause_after
-from plugin.settings import DeliverySettings, DestinationSettings
+from plugin.destination_settings import DestinationSettings
+from plugin.settings import DeliverySettings
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)

@@ -12,10 +12,11 @@ from models.package import IntendedUse
 from plugin.database import Database, running_database
 from plugin.delivery import outbox
 from plugin.delivery.outbox import OutgoingObject
+from plugin.destination_settings import DestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import NoSuchJob, find_key, list_jobs, show_job
 from plugin.jobs.jobs import Finished, Job, JobState, new_job
-from plugin.settings import DestinationSettings, Settings
+from plugin.settings import Settings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 

@@ -11,10 +11,10 @@ from models.package import IntendedUse
 from plugin.database import Database
 from plugin.delivery import outbox
 from plugin.delivery.outbox import OutgoingObject
+from plugin.destination_settings import DestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, new_job
 from plugin.jobs.orders import OrderRefused, cancel_job, retry_all, retry_job
-from plugin.settings import DestinationSettings
 
 MakeNode = Callable[..., NodeInThread]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from models.package import IntendedUse
 from plugin.database import Database, identity
 from plugin.delivery import outbox
+from plugin.destination_settings import DestinationSettings, OrthancDestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.jobs import Finished, JobState, Source, new_job
 from plugin.orthanc_archive import TwoStudies
@@ -27,7 +28,7 @@ from plugin.orthanc_intake import OrthancIntake, Submitted, Wish
 from plugin.orthanc_marks import OrthancMarks
 from plugin.orthanc_node import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.orthanc_routes import orthanc_routes
-from plugin.settings import DestinationSettings, HttpSettings, OrthancDestinationSettings, OrthancSettings
+from plugin.settings import HttpSettings, OrthancSettings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 from plugin.web.http_server import http_server, make_app
 

@@ -30,11 +30,12 @@ from plugin.commitment.commitment import CommitmentReport, Reference
 from plugin.database import Database
 from plugin.delivery import outbox
 from plugin.delivery.outbox import OutgoingObject
+from plugin.destination_settings import DestinationSettings
 from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import show_job
 from plugin.jobs.jobs import Finished, JobState, new_job
 from plugin.jobs.orders import OrderRefused, retry_job
-from plugin.settings import DeliverySettings, DestinationSettings, StorageSettings
+from plugin.settings import DeliverySettings, StorageSettings
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 FAR = 1e11

@@ -9,13 +9,8 @@ from pydantic import BaseModel
 
 from models.package import IntendedUse
 from pipeline.errors import SettingsWrong
-from plugin.settings import (
-    DestinationSettings,
-    OrthancDestinationSettings,
-    SenderSettings,
-    Settings,
-    StowDestinationSettings,
-)
+from plugin.destination_settings import DestinationSettings, OrthancDestinationSettings, StowDestinationSettings
+from plugin.settings import SenderSettings, Settings
 from plugin.settings_check import Severity, check_settings
 from plugin.settings_file import load_settings
 

@@ -16,8 +16,9 @@ from receiving import Receiving, answer_of, associate_request, pdu, raw_connecti
 
 from pipeline.errors import SettingsWrong
 from plugin.delivery.delivery import echo
+from plugin.destination_settings import DestinationSettings
 from plugin.listener.refusals import read_refusals
-from plugin.settings import DestinationSettings, ListenerSettings, Settings
+from plugin.settings import ListenerSettings, Settings
 from plugin.settings_check import Severity
 from plugin.tls import expires_at, listener_context
 from plugin.tls_check import check_certificates

@@ -1,0 +1,71 @@
+"""The values that settings are made of, each checked as it is read: AE titles, names, URLs, address ranges, ports."""
+
+import ipaddress
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# PS3.5 6.2, value representation AE: at most 16 characters of the default repertoire, no backslash, not only blanks.
+_AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether a text is an AE title, and so safe to be shown and logged."""
+    return _AE_TITLE.fullmatch(text) is not None
+
+
+def _ae_title(value: str) -> str:
+    if not is_ae_title(value):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash")
+    return value.strip()
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name has letters, digits, '.', '_' and '-' only")
+    return value
+
+
+def _name_or_none(value: str) -> str:
+    return _name(value) if value else ""
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as exc:
+        raise ValueError(f"{value} is no address range such as 192.0.2.0/24, 192.0.2.10 or 2001:db8::/32") from exc
+
+
+def _base_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in value or "?" in value or "#" in value:
+        raise ValueError("a URL is written https://host/dicom-web, without a user, a password or a query")
+    return value.rstrip("/")
+
+
+def _base_url_or_none(value: str) -> str:
+    return _base_url(value) if value else ""
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrlOrNone = Annotated[str, AfterValidator(_base_url_or_none)]
+Network = Annotated[str, AfterValidator(_network)]
+Name = Annotated[str, AfterValidator(_name)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+NameOrNone = Annotated[str, AfterValidator(_name_or_none)]
+
+
+class Section(BaseModel):
+    """A table of the settings file. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
