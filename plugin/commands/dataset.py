@@ -1,25 +1,21 @@
 """The commands that make and check data sets for training: `glionode dataset`. Imports torch only when one runs."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline.errors import GlionodeError
+from plugin.commands.dataset_making import Making
 from plugin.commands.segment import ConfigOption, find_studies, site_rules
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
     from models.labels import Role
-    from models.training.dataset.identity import Pseudonyms
-    from models.training.dataset.manifest import Manifest, Split
     from models.training.dataset.splits import Shares
-    from models.training.dataset.writer import LeftOut
 
 dataset_app = typer.Typer(
     name="dataset",
@@ -71,25 +67,13 @@ def from_brats(
     _need_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
     from models.training.dataset.manifest import Source
-    from models.training.dataset.writer import DatasetWriter
 
     _need_folder(source)
-    try:
+    with _refusing():
         settings = BratsSettings(_roles(channels), _words(labels), spacing)
         shares = _shares(validation, test)
-        names = _names(key, out)
-        known = _known(splits_from, names)
-        writer = DatasetWriter(out, Source.BRATS, settings.channels, settings.regions, names)
-        with _progress() as report:
-            left_out = convert_brats(source, writer, settings, report)
-        _tell_left_out(left_out)
-        manifest = writer.finish(shares, seed, known)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except ValueError as exc:
-        raise refuse(f"These options cannot be used: {exc}.") from exc
-    _tell_if_strangers(manifest, known, splits_from)
-    _tell(manifest, out, left_out)
+        making = Making(out, Source.BRATS, settings.channels, settings.regions, shares, seed, splits_from, key)
+        making.run(lambda writer, report: convert_brats(source, writer, settings, report))
 
 
 @dataset_app.command("from-dicom")
@@ -142,12 +126,11 @@ def from_dicom(
     from models.training.dataset.file_annotations import Values
     from models.training.dataset.from_dicom import DicomSettings, convert_dicom
     from models.training.dataset.manifest import Source
-    from models.training.dataset.writer import DatasetWriter
     from pipeline.segment import pick_device
     from plugin.settings_file import load_settings
 
     _need_folder(source)
-    try:
+    with _refusing():
         settings = DicomSettings(
             rules=site_rules(config),
             channels=_roles(channels),
@@ -161,21 +144,10 @@ def from_dicom(
             derive_adc=load_settings(config).choose.derive_adc,
             device=pick_device(device),
         )
-        shares = _shares(validation, test)
-        names = _names(key, out)
-        known = _known(splits_from, names)
         found = find_studies(source)
-        writer = DatasetWriter(out, Source.DICOM, settings.channels, settings.labels, names)
-        with _progress() as report:
-            left_out = convert_dicom(source, found, writer, settings, report)
-        _tell_left_out(left_out)
-        manifest = writer.finish(shares, seed, known)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except ValueError as exc:
-        raise refuse(f"These options cannot be used: {exc}.") from exc
-    _tell_if_strangers(manifest, known, splits_from)
-    _tell(manifest, out, left_out)
+        shares = _shares(validation, test)
+        making = Making(out, Source.DICOM, settings.channels, settings.labels, shares, seed, splits_from, key)
+        making.run(lambda writer, report: convert_dicom(source, found, writer, settings, report))
 
 
 @dataset_app.command("check")
@@ -206,6 +178,17 @@ def check(
     print(f"Pictures and numbers: {page_of(dataset)}")
     if wrong:
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say what went wrong in a sentence, with the exit status that tells a failure from wrong usage."""
+    try:
+        yield
+    except GlionodeError as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except ValueError as exc:
+        raise refuse(f"These options cannot be used: {exc}.") from exc
 
 
 def _need_extra() -> None:
@@ -239,62 +222,3 @@ def _shares(validation: float, test: float) -> "Shares":
     from models.training.dataset.splits import Shares
 
     return Shares(validation, test)
-
-
-def _names(key: Path | None, out: Path) -> "Pseudonyms":
-    from models.training.dataset.identity import open_key
-
-    return open_key(key or Path(typer.get_app_dir("glionode")) / "dataset.key", out)
-
-
-def _known(earlier: Path | None, names: "Pseudonyms") -> "dict[str, Split] | None":
-    """The shares of an earlier data set's patients. Raises DatasetBroken where they have other names there."""
-    from models.training.dataset.manifest import DatasetBroken, read_manifest
-
-    if earlier is None:
-        return None
-    manifest = read_manifest(earlier)
-    if manifest.key != names.fingerprint:
-        raise DatasetBroken(
-            f"{earlier} was made with another key, so nobody in it can be known again: its test patients might be "
-            "trained on. Give its key with --key."
-        )
-    return {case.patient: case.split for case in manifest.cases}
-
-
-def _tell_if_strangers(manifest: "Manifest", known: "dict[str, Split] | None", earlier: Path | None) -> None:
-    if known is not None and not any(case.patient in known for case in manifest.cases):
-        complain(f"None of the patients of {earlier} is among these: --splits-from changed nothing.")
-
-
-def _tell_left_out(left_out: "tuple[LeftOut, ...]") -> None:
-    for each in left_out:
-        complain(f"{each.where}: {each.reason}")
-
-
-def _tell(manifest: "Manifest", out: Path, left_out: "tuple[LeftOut, ...]") -> None:
-    from models.training.dataset.manifest import Split
-
-    counts = ", ".join(f"{sum(case.split is split for case in manifest.cases)} {split.value}" for split in Split)
-    print(f"Wrote {len(manifest.cases)} cases to {out} ({counts}); {len(left_out)} left out.")
-    print(f"Look at them: glionode dataset check {out}")
-    if left_out:
-        raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Told how many of how many cases are done: a bar on a terminal, a line every tenth elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-
-        def line(done: int, of: int) -> None:
-            if done % max(1, of // 10) == 0:
-                complain(f"case {done + 1} of {of}")
-
-        yield line
-        return
-    columns = (TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("cases")
-        yield lambda done, of: bar.update(task, completed=done, total=of)
