@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,8 @@ from stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
 from typer.testing import CliRunner
 
 from plugin.cli import app
+from plugin.delivery.outbox import OutboxEntry
+from plugin.delivery.sending import Outgoing
 from plugin.listener.listener import Address
 from plugin.node import serve
 from plugin.orthanc_api.script import PluginFiles
@@ -82,6 +85,17 @@ def write_instance(instance: Dataset, folder: Path) -> Path:
     dcmwrite(buffer, instance, enforce_file_format=True)
     path.write_bytes(buffer.getvalue())
     return path
+
+
+def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
+    """Write objects of one study, and give them as the outbox has them."""
+    study, made = new_study_uid(), []
+    for number in range(count):
+        instance = make_instance(study, number=number)
+        path = write_instance(instance, folder)
+        entry = OutboxEntry(str(instance.SOPInstanceUID), str(path), 0, datetime.now(UTC))
+        made.append(Outgoing(entry, str(instance.SOPClassUID), str(instance.file_meta.TransferSyntaxUID)))
+    return made
 
 
 def send(port: int, *instances: Dataset) -> list[int]:

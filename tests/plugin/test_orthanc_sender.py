@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node_trial import make_instance, new_study_uid, write_instance
+from node_trial import write_outgoing
 from orthanc_web import OrthancWeb
 
 from plugin.delivery.delivery import echo
-from plugin.delivery.outbox import OutboxEntry
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
+from plugin.destination_settings import OrthancDestinationSettings
 from plugin.orthanc_sender import OrthancSender
-from plugin.settings import OrthancDestinationSettings, OrthancSettings
+from plugin.settings import OrthancSettings
 
 MODALITY = "/modalities/pacs"
 TRANSACTION = "/storage-commitment/2.25.1"
@@ -36,13 +35,7 @@ def web() -> Iterator[OrthancWeb]:
 @pytest.fixture
 def objects(tmp_path: Path) -> list[Outgoing]:
     """Two objects of a study, as the outbox has them."""
-    study, made = new_study_uid(), []
-    for number in range(2):
-        instance = make_instance(study, number=number)
-        path = write_instance(instance, tmp_path / "results")
-        entry = OutboxEntry(str(instance.SOPInstanceUID), str(path), 0, datetime.now(UTC))
-        made.append(Outgoing(entry, str(instance.SOPClassUID), str(instance.file_meta.TransferSyntaxUID)))
-    return made
+    return write_outgoing(tmp_path / "results", 2)
 
 
 def destination(**keys: object) -> OrthancDestinationSettings:

@@ -2,19 +2,17 @@
 
 import ssl
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from certificates import Authority
-from node_trial import make_instance, new_study_uid, write_instance
+from node_trial import write_outgoing
 from web_archive import WebArchive
 
 from plugin.delivery.delivery import echo
-from plugin.delivery.outbox import OutboxEntry
 from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
 from plugin.delivery.stow_sender import StowSender
-from plugin.settings import StowDestinationSettings
+from plugin.destination_settings import StowDestinationSettings
 
 TOKEN = "s3cret-token"
 
@@ -29,13 +27,7 @@ def web() -> Iterator[WebArchive]:
 @pytest.fixture
 def objects(tmp_path: Path) -> list[Outgoing]:
     """Three objects of a study, as the outbox has them."""
-    study, made = new_study_uid(), []
-    for number in range(3):
-        instance = make_instance(study, number=number)
-        path = write_instance(instance, tmp_path / "results")
-        entry = OutboxEntry(str(instance.SOPInstanceUID), str(path), 0, datetime.now(UTC))
-        made.append(Outgoing(entry, str(instance.SOPClassUID), str(instance.file_meta.TransferSyntaxUID)))
-    return made
+    return write_outgoing(tmp_path / "results", 3)
 
 
 def destination(web: WebArchive, **keys: object) -> StowDestinationSettings:
