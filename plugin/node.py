@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 
-from models.package import ModelPackage, PackageBroken, find_package
-from pipeline.errors import GlionodeError, ModelUnusable, SettingsWrong
+from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.archive import EmbeddedArchive
 from plugin.credentials import http_token
 from plugin.database import running_database
@@ -30,6 +29,7 @@ from plugin.tls import archive_context
 from plugin.web.meters import Meters
 from plugin.web.node_http import http_of
 from plugin.worker.job_runner import SegmentFactory
+from plugin.worker.served_model import served_package
 from plugin.worker.worker_keeper import WorkerKeeper
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _run(
 ) -> None:
     stop = stop or threading.Event()
     _refuse_wrong_settings(settings, parts)
-    model = _model(settings)
+    model = served_package(settings.model.name, settings.installed_models_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(stop))
@@ -153,13 +153,6 @@ def _plugin(
     from plugin.orthanc_api.plugin_host import running_plugin
 
     return running_plugin(files, shared, archive)
-
-
-def _model(settings: Settings) -> ModelPackage:
-    try:
-        return find_package(settings.model.name, settings.installed_models_dir)
-    except PackageBroken as exc:
-        raise ModelUnusable(str(exc)) from exc
 
 
 def _announce(settings: Settings, address: Address, http_url: str) -> None:

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.labels import LABELS, Role
-from models.package import PackageBroken, find_package
 from pipeline.choose import Selected, choose
-from pipeline.errors import ModelUnusable
 from pipeline.scan import scan
 from plugin.archive.archive import is_uid
 from plugin.archive.study_inputs import MR_IMAGE_CLASSES, StudyInputs
@@ -24,6 +21,7 @@ from plugin.orthanc_client import OrthancClient, is_orthanc_id
 from plugin.settings import Settings
 from plugin.web.archive_client import ArchiveAway, NotInArchive
 from plugin.worker.report_file import read_report
+from plugin.worker.served_model import served_package, wanted_roles
 from plugin.worker.site_rules import SiteRules
 from plugin.worker.spool import Spool
 from plugin.worker.supply import Bench, Supply
@@ -124,12 +122,7 @@ class OrthancSupply:
         self._results = results
         self._rules = SiteRules(settings.rules_path)
         self._derive_adc = settings.choose.derive_adc
-        try:
-            package = find_package(settings.model.name, settings.installed_models_dir)
-        except PackageBroken as exc:
-            raise ModelUnusable(str(exc)) from exc
-        defined_on = (label.defined_on for label in LABELS)
-        self._wanted: tuple[Role, ...] = tuple(dict.fromkeys([*package.channels, *defined_on]))
+        self._wanted = wanted_roles(served_package(settings.model.name, settings.installed_models_dir))
         self._whole: frozenset[str] = frozenset()
         """Series of the latest bench of which there is more than headers."""
 

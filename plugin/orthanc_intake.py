@@ -16,7 +16,7 @@ from plugin.database import identity
 from plugin.delivery import outbox
 from plugin.destination_settings import AnyDestination, OrthancDestinationSettings
 from plugin.jobs.job_queue import JobQueue
-from plugin.jobs.job_view import NoSuchJob, show_job
+from plugin.jobs.job_view import NoSuchJob, count_by_state, show_job
 from plugin.jobs.jobs import WITH_RESULT, Job, JobState, Source, new_job
 from plugin.orthanc_archive import OrthancInputs, TwoStudies, inputs_of, study_uid_of
 from plugin.orthanc_client import OrthancClient
@@ -163,13 +163,8 @@ def what_came_of(pool: ConnectionPool, study: str) -> dict[str, Any]:
     }
 
 
-def counts_of(pool: ConnectionPool) -> dict[str, int]:
-    """Jobs by state, all states."""
-    with pool.connection() as connection:
-        rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
-    return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}
-
-
 def status_of(pool: ConnectionPool) -> dict[str, Any]:
     """Jobs by state, and which database has them, for JSON."""
-    return {"jobs": counts_of(pool), "database": identity(pool)}
+    with pool.connection() as connection:
+        jobs = count_by_state(connection)
+    return {"jobs": jobs, "database": identity(pool)}

@@ -116,9 +116,8 @@ class Submissions:
                 self._put_back(study, last_update)
                 self._pause(now, str(exc))
                 return
-            except (
-                StudyUnknown
-            ) as exc:  # deleted meanwhile, or the node asks another Orthanc: the next comparison tells
+            except StudyUnknown as exc:
+                # Deleted meanwhile, or the node asks another Orthanc: the next comparison tells.
                 if not self._unknown_said:
                     self._orthanc.LogWarning(f"glionode: study {study} was not taken. {exc}")
                 self._unknown_said = True

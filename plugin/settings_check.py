@@ -14,6 +14,8 @@ from plugin.destination_settings import (
 )
 from plugin.settings import HttpSettings, Settings
 
+_BOTH = "A certificate and its key belong together; set both or none."
+
 
 class Severity(StrEnum):
     """How bad a finding about the settings is."""
@@ -113,10 +115,9 @@ def _idle_limits(settings: Settings) -> list[Finding]:
 
 def _tls_contradictions(settings: Settings) -> list[Finding]:
     listener = settings.listener
-    both = "A certificate and its key belong together; set both or none."
     findings = []
     if bool(listener.tls_certificate) != bool(listener.tls_key):
-        findings.append(Finding(Severity.ERROR, "listener.tls_key", both))
+        findings.append(Finding(Severity.ERROR, "listener.tls_key", _BOTH))
     if listener.tls_client_ca and not listener.tls_certificate:
         text = "Without listener.tls_certificate there is no TLS, and no sender is asked for a certificate."
         findings.append(Finding(Severity.ERROR, "listener.tls_client_ca", text))
@@ -125,7 +126,7 @@ def _tls_contradictions(settings: Settings) -> list[Finding]:
             continue
         place = f"destinations.{destination.name}"
         if bool(destination.tls_certificate) != bool(destination.tls_key):
-            findings.append(Finding(Severity.ERROR, f"{place}.tls_key", both))
+            findings.append(Finding(Severity.ERROR, f"{place}.tls_key", _BOTH))
         if isinstance(destination, StowDestinationSettings):
             if not destination.url.startswith("https:") and (destination.tls_ca or destination.tls_certificate):
                 text = "The tls keys say how TLS is spoken, and it is not. Write https://, or take them out."
@@ -145,8 +146,9 @@ def _commitment_contradictions(settings: Settings) -> list[Finding]:
             findings.append(Finding(Severity.ERROR, "listener.senders", text))
     let_in = {*listener.calling_ae_titles, *(sender.ae_title for sender in listener.senders)}
     for destination in settings.destinations:
-        asked = isinstance(destination, DestinationSettings) and destination.storage_commitment
-        if isinstance(destination, DestinationSettings) and asked and let_in and destination.ae_title not in let_in:
+        if not isinstance(destination, DestinationSettings) or not destination.storage_commitment:
+            continue
+        if let_in and destination.ae_title not in let_in:
             text = (
                 f"The listener does not let {destination.ae_title} in, so no report comes on an association that it "
                 "opens. List it in listener.calling_ae_titles or [[listener.senders]] if it opens one."
@@ -166,8 +168,7 @@ def _web_contradictions(destination: StowDestinationSettings) -> list[Finding]:
     if bool(destination.user) != bool(password):
         text = "A user and a password belong together; set both or none."
         findings.append(Finding(Severity.ERROR, f"{place}.user", text))
-    parts = urlsplit(destination.url)
-    if (token or password) and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    if (token or password) and _in_the_clear(destination.url):
         text = "Over http everybody on the way could read the token or the password. Write https://."
         findings.append(Finding(Severity.ERROR, f"{place}.url", text))
     return findings
@@ -182,17 +183,15 @@ def _http_contradictions(http: HttpSettings) -> list[Finding]:
         )
         findings.append(Finding(Severity.ERROR, "http.host", text))
     if bool(http.tls_certificate) != bool(http.tls_key):
-        text = "A certificate and its key belong together; set both or none."
-        findings.append(Finding(Severity.ERROR, "http.tls_key", text))
+        findings.append(Finding(Severity.ERROR, "http.tls_key", _BOTH))
     if http.token_file and http.token_variable:
         findings.append(Finding(Severity.ERROR, "http.token_variable", "There is one token; say where it is once."))
     if not http.archive_url:
         return findings
-    archive = urlsplit(http.archive_url)
     if not (http.token_file or http.token_variable):
         text = "The archive asks for a token. Set http.token_file or http.token_variable, here as there."
         findings.append(Finding(Severity.ERROR, "http.archive_url", text))
-    if archive.scheme == "http" and not is_loopback(archive.hostname or "") and not http.insecure:
+    if _in_the_clear(http.archive_url) and not http.insecure:
         text = "Token and images would cross the network in the clear. Use https://, or say http.insecure = true."
         findings.append(Finding(Severity.ERROR, "http.archive_url", text))
     return findings
@@ -218,15 +217,13 @@ def _orthanc_contradictions(settings: Settings) -> list[Finding]:
         text = "A user and one place of a password belong together; set both or none."
         findings.append(Finding(Severity.ERROR, "orthanc.user", text))
     if bool(orthanc.tls_certificate) != bool(orthanc.tls_key):
-        text = "A certificate and its key belong together; set both or none."
-        findings.append(Finding(Severity.ERROR, "orthanc.tls_key", text))
-    parts = urlsplit(orthanc.url)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        findings.append(Finding(Severity.ERROR, "orthanc.tls_key", _BOTH))
+    if _in_the_clear(orthanc.url):
         text = "Password and images would cross the network in the clear. Write https://."
         # As for the archive: a network of one's own, such as a container's, may be trusted.
         severity = Severity.WARNING if settings.http.insecure else Severity.ERROR
         findings.append(Finding(severity, "orthanc.url", f"{text} http.insecure = true allows it."))
-    if parts.scheme == "http" and (orthanc.tls_ca or orthanc.tls_certificate):
+    if urlsplit(orthanc.url).scheme == "http" and (orthanc.tls_ca or orthanc.tls_certificate):
         text = "The tls keys say how TLS is spoken, and it is not. Write https://, or take them out."
         findings.append(Finding(Severity.ERROR, "orthanc.tls_ca", text))
     http = settings.http
@@ -251,6 +248,12 @@ def refusal(destination: AnyDestination) -> str:
         f"the model is a demonstration and destination {destination.name} does not accept its results; install a model "
         "for research or clinical use, or set accepts_demonstration = true there if no patient's images are in it."
     )
+
+
+def _in_the_clear(url: str) -> bool:
+    """Whether what goes to a URL could be read on its way."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""TLS by PS3.15 B.12 (BCP 195: RFC 8996 and RFC 9325), for the listener and for destinations; reads the PEM files."""
+"""TLS by PS3.15 B.12 (BCP 195: RFC 8996 and RFC 9325), for servers and clients of all kinds; reads PEM files."""
 
 import re
 import ssl
@@ -91,12 +91,7 @@ def archive_context(http: HttpSettings) -> ssl.SSLContext | None:
     """What the archive of another host is asked in, None for plain TCP. Raises SettingsWrong."""
     if not http.archive_url.startswith("https:"):
         return None
-    context = _modern(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    if http.archive_tls_ca:
-        _trust(context, http.archive_tls_ca, "http.archive_tls_ca")
-    else:
-        context.load_default_certs()
-    return context
+    return _client(http.archive_tls_ca, "http.archive_tls_ca")
 
 
 def orthanc_context(orthanc: OrthancSettings) -> ssl.SSLContext | None:

@@ -1,6 +1,5 @@
 """The command `glionode finetune`: a package's weights, trained on for other channels and labels."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +21,7 @@ from plugin.commands.retrain import (
     SpacingOption,
     Wishes,
     WorkersOption,
+    need_lightning,
     open_dataset,
     train,
     work_folder,
@@ -87,8 +87,7 @@ def finetune(
 
     Example: glionode finetune runs/ours our-data --from runs/brats --preset fast --cache disk --workers 4
     """
-    if importlib.util.find_spec("lightning") is None:
-        raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
+    need_lightning()
     wishes = Wishes(
         preset, epochs, patience, batch, patch, foreground, learning_rate, precision,
         seed, deterministic, devices, nodes, workers, cache, threads,

@@ -1,18 +1,18 @@
 """What `glionode pretrain DATASET` and `glionode finetune` share: options, the run, what it says. Decides no number."""
 
+import importlib.util
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from models.training.retraining.presets import Cache, Preset, SettingsContradict, TrainSettings, settings_of
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import FAILED, complain, progress_bar, refuse
 
 if TYPE_CHECKING:
     from models.training.dataset.case import Dataset
@@ -84,6 +84,12 @@ class Wishes:
             )
         except SettingsContradict as exc:
             raise refuse(f"These settings contradict each other: {exc}.") from exc
+
+
+def need_lightning() -> None:
+    """Refuse to go on without the extra that trains."""
+    if importlib.util.find_spec("lightning") is None:
+        raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
 
 
 def open_dataset(folder: Path) -> "Dataset":
@@ -183,9 +189,5 @@ class _Display:
 
 @contextmanager
 def _display(silent: bool) -> Iterator[_Display]:
-    console = Console(stderr=True)
-    if silent or not console.is_terminal:
-        yield _Display(None, silent)
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+    with nullcontext() if silent else progress_bar() as bar:
         yield _Display(bar, silent)

@@ -54,7 +54,12 @@ def segment(
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
     keep_for_good()
-    statuses = [report.status.value for report in segment_all(found, workshop, out)]
+    exit_with_worst(segment_all(found, workshop, out))
+
+
+def exit_with_worst(reports: "list[Report]") -> None:
+    """End with 1 where one failed, else with 2 where one is not eligible."""
+    statuses = {report.status.value for report in reports}
     if "failed" in statuses:
         raise typer.Exit(FAILED)
     if "not_eligible" in statuses:

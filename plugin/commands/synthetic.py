@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from plugin.commands.evaluate import this_command
-from plugin.commands.terminal import complain
+from plugin.commands.terminal import complain, progress_bar
 
 if TYPE_CHECKING:
     from models.training.learner import PretrainSettings
@@ -56,9 +55,5 @@ class _TrainingDisplay:
 
 @contextmanager
 def _training_display(settings: "PretrainSettings") -> Iterator[_TrainingDisplay]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _TrainingDisplay(None, settings.steps)
-        return
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+    with progress_bar() as bar:
         yield _TrainingDisplay(bar, settings.steps)

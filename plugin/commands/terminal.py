@@ -56,9 +56,16 @@ class StepDisplay:
 @contextmanager
 def step_display(steps: tuple[str, ...]) -> Iterator[StepDisplay]:
     """A StepDisplay on standard error for as long as the block runs."""
+    with progress_bar() as bar:
+        yield StepDisplay(steps, bar)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """A bar on standard error for as long as the block runs; None where that is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield StepDisplay(steps, None)
+        yield None
         return
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bar:
-        yield StepDisplay(steps, bar)
+        yield bar

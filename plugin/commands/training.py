@@ -1,6 +1,5 @@
 """The commands that train and evaluate, and `glionode pretrain` itself. Imports torch only when one runs."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ from plugin.commands.retrain import (
     SpacingOption,
     Wishes,
     WorkersOption,
+    need_lightning,
     open_dataset,
     train,
     work_folder,
@@ -121,8 +121,7 @@ def pretrain(
     """
     if (dataset is None) != synthetic:
         raise refuse("Say what to train on: a folder that `glionode dataset` made, or --synthetic.")
-    if importlib.util.find_spec("lightning") is None:
-        raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
+    need_lightning()
     wishes = Wishes(
         preset, epochs, patience, batch, patch, foreground, learning_rate, precision,
         seed, deterministic, devices, nodes, workers, cache, threads,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption, find_studies, segment_all
-from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, complain, refuse
+from plugin.commands.segment import ConfigOption, exit_with_worst, find_studies, segment_all
+from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
     from plugin.worker.report import Report
@@ -73,11 +73,7 @@ def xnat_session(
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
     _say_what_is_missing(segmented, place.session_id, place.project and place.subject_id)
-    statuses = {report.status.value for report in reports}
-    if "failed" in statuses:
-        raise typer.Exit(FAILED)
-    if "not_eligible" in statuses:
-        raise typer.Exit(NOT_ELIGIBLE)
+    exit_with_worst(reports)
 
 
 def _session_of(source: Path) -> "XnatSession":

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from plugin.archive.archive import Archive
 from plugin.archive.file_meta import sop_class_uid
+from plugin.archive.folder_sync import sync_folder
 from plugin.commitment.commitment import CommitmentReport, FailureReason, Reference
-from plugin.commitment.commitments_requested import sync_folder
 
 
 def make_report(archive: Archive, transaction_uid: str, references: Iterable[Reference]) -> CommitmentReport:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from plugin.archive.folder_sync import sync_folder
 from plugin.archive.incoming import full_disk_is_no_room
 from plugin.commitment.commitment import CommitmentRequest, Reference
 
@@ -119,15 +120,6 @@ class CommitmentRequests:
 def count_pending(data_dir: Path) -> int:
     """How many requests wait for their reports, from outside the process that has them."""
     return sum(1 for _ in (data_dir / _FOLDER).glob("*.json"))
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_head(path: Path) -> Pending | None:

@@ -6,7 +6,6 @@ Each destination has a thread and connections of its own, so a dead one delays n
 import logging
 import random
 import threading
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +48,6 @@ class EchoResult:
     destination: str
     answered: bool
     message: str
-    seconds: float
 
 
 def make_sender(
@@ -70,12 +68,11 @@ def echo(
     orthanc: OrthancSettings | None = None,
 ) -> EchoResult:
     """Ask a destination whether it is there."""
-    started = time.monotonic()
     try:
         message = make_sender(destination, calling_ae_title, timeout_s, orthanc).echo()
     except PeerFailed as exc:
-        return EchoResult(destination.name, False, str(exc), time.monotonic() - started)
-    return EchoResult(destination.name, True, message, time.monotonic() - started)
+        return EchoResult(destination.name, False, str(exc))
+    return EchoResult(destination.name, True, message)
 
 
 def pause_after(attempts: int, settings: DeliverySettings, spread: float) -> float:

@@ -67,7 +67,7 @@ class HttpResults:
         return tuple(fetched)
 
     def close(self) -> None:
-        """Remove the spool."""
+        """Hang up and remove the spool."""
         self._client.close()
         self._spool.close()
 

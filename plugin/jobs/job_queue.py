@@ -68,9 +68,9 @@ class JobQueue:
     def add(self, job: Job, again: bool = False) -> bool:
         """Queue a job unless its study was queued or done with the same instances, whatever the model was then.
 
-        With `again` only one that waits or runs is in its way, and no earlier result of the study stands. Waiting jobs
-        with fewer instances of the study are superseded. An urgent job that is in its own way goes first from now on.
-        Returns whether it was added.
+        With `again` only one that waits or runs is in its way, and no earlier result of the study stands. Other waiting
+        jobs of the study are superseded. An urgent job that is in its own way goes first from now on. Returns whether
+        it was added.
         """
         in_its_way = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
         return self._insert(job, in_its_way, self._defer, forget_results=again)

@@ -38,7 +38,7 @@ class JobLine:
     urgent: bool
     """Whether it goes before those that are not."""
     superseded_by: str | None
-    """The key of the job that took its place, with more instances of the study."""
+    """The key of the job that took its place."""
     same_as: str | None
     """The key of the job whose result stands, where this one is unchanged."""
     purged_at: str | None
@@ -204,3 +204,9 @@ def _line(row: dict[str, Any]) -> JobLine:
 
 def _iso(at: datetime | None) -> str | None:
     return at.isoformat(timespec="seconds") if at is not None else None
+
+
+def count_by_state(connection: psycopg.Connection) -> dict[str, int]:
+    """How many jobs are in each state, all states."""
+    rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
+    return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}

@@ -4,8 +4,7 @@ which looks at both by itself.
 
 from dataclasses import dataclass
 
-from models.package import PackageBroken, find_package
-from pipeline.errors import GlionodeError, ModelUnusable
+from pipeline.errors import GlionodeError
 from plugin import audit
 from plugin.archive.archive import EmbeddedArchive, is_uid
 from plugin.archive.study_inputs import StudyInputs, read_inputs
@@ -17,6 +16,7 @@ from plugin.jobs.job_queue import JobQueue
 from plugin.jobs.job_view import find_key, list_jobs, show_job
 from plugin.jobs.jobs import Cancelled, JobState, Leave, Restart, Retried, Source, new_job
 from plugin.settings import Settings
+from plugin.worker.served_model import served_package
 
 
 class OrderRefused(GlionodeError):
@@ -97,10 +97,7 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
         inputs, source = _in_orthanc(settings, study_instance_uid), Source.ORTHANC
     if inputs is None or not inputs.paths:
         raise OrderRefused(f"The archive has no MR images of a study {study_instance_uid!r}; send it first.")
-    try:
-        model = find_package(settings.model.name, settings.installed_models_dir)
-    except PackageBroken as exc:
-        raise ModelUnusable(str(exc)) from exc
+    model = served_package(settings.model.name, settings.installed_models_dir)
     job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256, source=source)
     if JobQueue(database).add(job, again=again):
         _write_down(database, job.key, "forced, once more" if again else "forced")

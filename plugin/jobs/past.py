@@ -4,7 +4,7 @@ result takes the place of. Reads and writes rows; runs nothing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -63,7 +63,7 @@ def remember(connection: Connection, key: str, report: ReadReport) -> None:
     ]
     connection.execute(
         "UPDATE glionode_jobs SET images_sha256 = %s, same_as = %s, reports = %s WHERE key = %s",
-        (report.images_sha256, report.same_as, json.dumps([_fields(each) for each in reports]), key),
+        (report.images_sha256, report.same_as, json.dumps([asdict(each) for each in reports]), key),
     )
 
 
@@ -76,12 +76,3 @@ def explained(finished: Finished, past: Past) -> Finished:
         "them, send the whole study again."
     )
     return replace(finished, reason=f"{finished.reason} {why}" if finished.reason else why)
-
-
-def _fields(report: Predecessor) -> dict[str, str]:
-    return {
-        "file_name": report.file_name,
-        "series_instance_uid": report.series_instance_uid,
-        "sop_class_uid": report.sop_class_uid,
-        "sop_instance_uid": report.sop_instance_uid,
-    }

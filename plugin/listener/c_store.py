@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from plugin.archive.archive import Archive, Stored, WrongUid, is_uid
 from plugin.archive.incoming import NoRoom
 from plugin.archive.quarantine import Quarantine
-from plugin.archive.received_key import NotADataSet, read_head
+from plugin.archive.received_head import NotADataSet, read_head
 from plugin.audit import Peer
 from plugin.listener.received_data_set import ReceivedDataSet
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from plugin.archive.archive import is_uid
+from plugin.archive.folder_sync import sync_folder
 
 CHUNK_BYTES = 1 << 18
 _JOB_KEY = re.compile(r"([0-9.]+)-[0-9a-f]{16}")
@@ -93,15 +94,6 @@ def unpack(packed: BinaryIO, folder: Path) -> None:
     except (tarfile.TarError, FileExistsError) as exc:
         raise WrongTransfer(f"it is no tar of results ({type(exc).__name__})") from exc
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check(members: Sequence[tarfile.TarInfo]) -> None:

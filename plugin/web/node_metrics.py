@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.jobs.jobs import JobState
+from plugin.jobs.job_view import count_by_state
 from plugin.listener.refusals import read_refusals
 from plugin.web.health import live_workers
 
@@ -55,10 +55,8 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _jobs(connection: psycopg.Connection) -> Iterable[Metric]:
-    rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
-    counts = {state.value: 0 for state in JobState} | dict(rows)
     jobs = GaugeMetricFamily("glionode_jobs", "Jobs by state.", labels=["state"])
-    for state, count in counts.items():
+    for state, count in count_by_state(connection).items():
         jobs.add_metric([state], count)
     yield jobs
     row = connection.execute(

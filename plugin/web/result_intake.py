@@ -12,8 +12,9 @@ import uuid
 from pathlib import Path
 
 from plugin.archive.archive import EmbeddedArchive, results_folder
+from plugin.archive.folder_sync import sync_folder
 from plugin.archive.incoming import IncomingFile, full_disk_is_no_room
-from plugin.web.http_transfer import MOST_BYTES, WrongTransfer, study_of_job, sync_folder, unpack
+from plugin.web.http_transfer import MOST_BYTES, WrongTransfer, study_of_job, unpack
 
 _STAGING = ".results"
 

@@ -7,11 +7,12 @@ import torch
 
 from models.labels import LABELS
 from models.openvino_network import OpenVinoMissing, openvino_network
-from models.package import ModelPackage, PackageBroken, find_package
+from models.package import ModelPackage, PackageBroken
 from models.weights import load_network
 from pipeline.errors import ModelUnusable
 from pipeline.result import ModelIdentity
 from pipeline.segment import Network
+from plugin.worker.served_model import served_package
 
 
 class WarmModel:
@@ -68,7 +69,4 @@ class WarmModel:
 
 def warm_model(name: str, installed: Path | None, cpu_engine: str = "torch") -> WarmModel:
     """The package called `name`, ready to run. Raises ModelUnusable."""
-    try:
-        return WarmModel(find_package(name, installed), cpu_engine)
-    except PackageBroken as exc:
-        raise ModelUnusable(str(exc)) from exc
+    return WarmModel(served_package(name, installed), cpu_engine)

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from dicom_seg.encode import Outputs
-from models.labels import LABELS, Role
+from models.labels import Role
 from pipeline.align import AlignSettings
 from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
 from plugin.jobs.past import Past
 from plugin.settings import OutputsSettings, Settings
+from plugin.worker.served_model import wanted_roles
 from plugin.worker.site_rules import SiteRules
 from plugin.worker.stopwatch import Stopwatch
 from plugin.worker.warm_model import WarmModel, warm_model
@@ -38,8 +39,8 @@ class Workshop:
 
     @property
     def wanted(self) -> tuple[Role, ...]:
-        """The roles that a study must have: the model's channels, and the series on which the labels are defined."""
-        return tuple(dict.fromkeys([*self.model.package.channels, *(label.defined_on for label in LABELS)]))
+        """The roles that a study must have."""
+        return wanted_roles(self.model.package)
 
 
 def open_workshop(settings: Settings, model: str = "", device: str = "") -> Workshop:

@@ -34,7 +34,7 @@ from receiving import Receiving, association, send_bytes
 from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored
 from plugin.archive.incoming import IncomingFile
 from plugin.archive.quarantine import count_quarantined, quarantine_folder
-from plugin.archive.received_key import NotADataSet, read_head
+from plugin.archive.received_head import NotADataSet, read_head
 from plugin.listener.c_store import (
     NOT_A_DATA_SET,
     OTHER_BYTES_UNDER_THIS_UID,

@@ -350,7 +350,7 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
             raise psycopg.OperationalError("the connection is lost")
 
         monkeypatch.setattr("plugin.orthanc_intake.what_came_of", lost)
-        monkeypatch.setattr("plugin.orthanc_intake.counts_of", lost)
+        monkeypatch.setattr("plugin.orthanc_intake.count_by_state", lost)
         monkeypatch.setattr(JobQueue, "add", lost)
         for path, method in ((f"/studies/{study}", "GET"), (f"/studies/{study}", "POST"), ("/status", "GET")):
             status, found = ask(path, method)

@@ -17,7 +17,7 @@ from receiving import Receiving, association
 from plugin.archive.archive import EmbeddedArchive, InstanceKey
 from plugin.archive.file_meta import encode_file_meta
 from plugin.archive.purge import Purger
-from plugin.archive.received_key import read_head
+from plugin.archive.received_head import read_head
 from plugin.jobs.jobs import Job
 from plugin.jobs.reconcile import Reconciler
 from plugin.settings import StudySettings
