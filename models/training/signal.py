@@ -52,6 +52,8 @@ _TABLE: dict[Tissue, _Properties] = {
     Tissue.NECROSIS: _Properties(0.95, 3200, 380, (1800, 2800), (0, 0.08), 0.08),
     Tissue.NON_ENHANCING: _Properties(0.85, 1500, 140, (1000, 1500), (0, 0.08), 0.10),
     Tissue.OEDEMA: _Properties(0.85, 1450, 130, (1300, 1700), (0, 0.04), 0.08),
+    Tissue.CAVITY: _Properties(1.00, 3800, 1100, (2500, 3200), (0, 0.02), 0.01),
+    Tissue.BLOOD: _Properties(0.75, 600, 70, (350, 650), (0, 0.05), 0.15),
 }
 
 TEXTURE: Levels = np.array([_TABLE[tissue].texture for tissue in Tissue], dtype=np.float32)

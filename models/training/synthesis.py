@@ -7,11 +7,13 @@ Label rule. The labels overlap; which tissue of a lesion belongs to which:
     necrosis                no                   yes                  no
     non-enhancing           no                   yes                  yes
     oedema                  no                   yes                  yes
+    resection cavity        no                   no                   no
+    blood                   no                   no                   no
 
 1 is what takes up contrast: rim and solid nodules. 2 is all non-CSF tissue of the lesion whose ADC is above normal
 white matter, tumour of intermediate ADC included (Wan et al. 2024, "Tumor Annotation"). 3 is all of the lesion that is
-bright on FLAIR; fluid necrosis is suppressed like CSF here and is no part of 3. White-matter spots, vessels, dura and
-plexus belong to no label.
+bright on FLAIR; fluid necrosis is suppressed like CSF here and is no part of 3. A cavity holds CSF, and blood restricts
+diffusion: neither is in any label, nor are white-matter spots, vessels, dura and plexus.
 """
 
 import hashlib

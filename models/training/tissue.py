@@ -32,3 +32,7 @@ class Tissue(IntEnum):
     NECROSIS = 16
     NON_ENHANCING = 17
     OEDEMA = 18
+    CAVITY = 19
+    """Fluid where tumour was resected: like CSF, sometimes with more protein."""
+    BLOOD = 20
+    """Haemorrhage inside a lesion: bright on T1 without contrast, of low ADC."""
