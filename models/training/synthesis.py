@@ -27,6 +27,8 @@ from torch.nn import functional
 
 from models.labels import LABELS, Role
 from models.training.anatomy import HEAD_CENTRE_MM, paint_head
+from models.training.appearance import Appearance, Flaws
+from models.training.family import Family
 from models.training.fields import noise
 from models.training.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.tissue import Tissue, TissueMap
@@ -49,7 +51,7 @@ _SLICES_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHead:
-    """A head whose tissues are known everywhere. Equal for equal seed, variant and spacing."""
+    """A head whose tissues are known everywhere. Equal for equal seed, variant, spacing and family."""
 
     seed: int
     variant: Variant
@@ -57,7 +59,8 @@ class SyntheticHead:
     """Axis-aligned LPS grid of `tissue`; head world coordinates have their origin in the middle of the brain."""
     tissue: TissueMap
     """A `Tissue` per voxel, (slices, rows, columns). Below the last slice the neck goes on unchanged."""
-    contrast: Contrast
+    appearance: Appearance
+    family: Family = Family.PAINTED
 
     def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
         """A scan of one sequence on any grid, thick slices averaged across their thickness.
@@ -67,17 +70,20 @@ class SyntheticHead:
         are 0; a smooth bias field differs with `noise_seed`. ADC is in 10^-6 mm2/s, everything else in arbitrary units.
         """
         generator = np.random.default_rng([self.seed, noise_seed, list(Role).index(role)])
+        look, flaws = self.appearance, self.appearance.flaws
         uneven = torch.from_numpy(self.unevenness())
         tissue = torch.from_numpy(self.tissue).int()
-        levels = torch.from_numpy(signal_levels(role, self.contrast))[tissue] * uneven
+        levels = torch.from_numpy(look.levels[role])[tissue] * uneven
         if role is Role.ADC:
-            weight = torch.from_numpy(echo_planar_levels(self.contrast))[tissue]
+            weight = torch.from_numpy(look.echo_planar)[tissue]
             sampled = self._sample(torch.stack((levels * weight, weight)), geometry, motion)
-            pixels = _noisy_adc(sampled, float(echo_planar_levels(self.contrast)[Tissue.WHITE]), generator)
+            pixels = _noisy_adc(sampled, float(look.echo_planar[Tissue.WHITE]), flaws, generator)
         else:
             pixels = self._sample(levels[None], geometry, motion)[0].numpy()
-            pixels = pixels * _bias(geometry, generator, 0.12)
-            sigma = float(generator.uniform(0.02, 0.045))
+            pixels = pixels * _bias(geometry, generator, flaws.bias)
+            sigma = float(generator.uniform(*flaws.noise))
+            if flaws.ghost > 0:
+                pixels = _ghosted(pixels, float(generator.uniform(0, flaws.ghost)))
             pixels = _rician(pixels, sigma, generator) * np.float32(_SCANNER_UNITS)
         return Volume(pixels=np.ascontiguousarray(pixels, dtype=np.float32), geometry=geometry)
 
@@ -93,7 +99,7 @@ class SyntheticHead:
         half = (self.geometry.shape[0] // 2, self.geometry.shape[1] // 2, self.geometry.shape[2] // 2)
         pattern = noise(generator, half, 2 * self.geometry.spacing_mm[0], 14, band=0.5)
         fine = functional.interpolate(torch.from_numpy(pattern)[None, None], size=self.geometry.shape, mode="trilinear")
-        uneven = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * TEXTURE[self.tissue]
+        uneven = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * self.appearance.texture[self.tissue]
         return np.asarray(uneven, dtype=np.float32)
 
     def _sample(self, fields: Tensor, geometry: Geometry, motion: Matrix | None) -> Tensor:
@@ -108,11 +114,18 @@ class SyntheticHead:
         return torch.cat(parts, dim=1)
 
 
-def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0) -> SyntheticHead:
+def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Family = Family.PAINTED) -> SyntheticHead:
     """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L)."""
-    generator = np.random.default_rng([seed, list(Variant).index(variant)])
-    tissue = paint_head(generator, variant, spacing_mm)
-    digest = hashlib.sha256(f"glionode synthetic head {seed} {variant}".encode()).digest()
+    number = list(Variant).index(variant)
+    if family is Family.GROWN:
+        generator = np.random.default_rng([seed, number, list(Family).index(family)])
+        tissue, appearance = _painted(generator, variant, spacing_mm)
+        name = f"glionode {family} synthetic head {seed} {variant}"
+    else:
+        generator = np.random.default_rng([seed, number])
+        tissue, appearance = _painted(generator, variant, spacing_mm)
+        name = f"glionode synthetic head {seed} {variant}"
+    digest = hashlib.sha256(name.encode()).digest()
     geometry = Geometry.axial(
         shape=(tissue.shape[0], tissue.shape[1], tissue.shape[2]),
         spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
@@ -120,7 +133,18 @@ def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0) -> Syntheti
         # PS3.5 B.2: a UID from a 128-bit number under 2.25.
         frame_of_reference_uid=f"2.25.{int.from_bytes(digest[:16], 'big')}",
     )
-    return SyntheticHead(seed, variant, geometry, tissue, draw_contrast(generator, spread=0.06))
+    return SyntheticHead(seed, variant, geometry, tissue, appearance, family)
+
+
+def painted_appearance(contrast: Contrast) -> Appearance:
+    """What a drawing of the painted family's signal model looks like in every sequence."""
+    levels = {role: signal_levels(role, contrast) for role in Role}
+    return Appearance(levels, echo_planar_levels(contrast), TEXTURE)
+
+
+def _painted(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+    tissue = paint_head(generator, variant, spacing_mm)
+    return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
 
 
 def _subsample_offsets(geometry: Geometry, fine_mm: float) -> NDArray[np.float64]:
@@ -170,11 +194,19 @@ def _bias(geometry: Geometry, generator: np.random.Generator, strength: float) -
     return np.asarray(np.exp(1.4 * strength * smooth.numpy()), dtype=np.float32)
 
 
-def _noisy_adc(sampled: Tensor, white_signal: float, generator: np.random.Generator) -> NDArray[np.float32]:
+def _ghosted(pixels: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """The image under a faint copy of itself, half a field of view along the rows away, as periodic motion makes."""
+    return np.asarray(pixels + np.float32(strength) * np.roll(pixels, pixels.shape[1] // 2, axis=1))
+
+
+def _noisy_adc(
+    sampled: Tensor, white_signal: float, flaws: Flaws, generator: np.random.Generator
+) -> NDArray[np.float32]:
     """An ADC map from (2, slices, rows, columns): ADC times weight, and weight. 0 where the fit failed."""
     product, weight = sampled.numpy()
     adc = product / np.maximum(weight, 1e-6)
-    noise_sd = generator.uniform(25, 60) * np.clip(white_signal / np.maximum(weight, 1e-6), 0.3, 6)
+    noise_sd = generator.uniform(*flaws.adc_noise) * np.clip(white_signal / np.maximum(weight, 1e-6), 0.3, 6)
     adc = adc + noise_sd * generator.standard_normal(adc.shape, dtype=np.float32)
-    failed = (weight < 0.25 * white_signal) | (adc < 0) | (generator.random(adc.shape, dtype=np.float32) < 5e-4)
+    chance = generator.random(adc.shape, dtype=np.float32) < flaws.failed_fits
+    failed = (weight < 0.25 * white_signal) | (adc < 0) | chance
     return np.where(failed, 0, adc).astype(np.float32)

@@ -8,8 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from models.labels import Role
-from models.training.signal import draw_contrast, signal_levels
-from models.training.synthesis import LABEL_TISSUES, SyntheticHead, synthesise
+from models.training.family import Family
+from models.training.signal import draw_contrast
+from models.training.synthesis import LABEL_TISSUES, SyntheticHead, painted_appearance, synthesise
 from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.volume import Geometry, Matrix
@@ -25,8 +26,8 @@ def unifocal() -> SyntheticHead:
 def made_of(tissue: np.ndarray, spacing_mm: float) -> SyntheticHead:
     """A head of given tissues around the world's origin."""
     geometry = Geometry.axial(tissue.shape, (spacing_mm,) * 3, (0.0, 0.0, 0.0), FRAME)
-    contrast = draw_contrast(np.random.default_rng(0), 0.0)
-    return SyntheticHead(0, Variant.UNIFOCAL, geometry, tissue.astype(np.uint8), contrast)
+    look = painted_appearance(draw_contrast(np.random.default_rng(0), 0.0))
+    return SyntheticHead(0, Variant.UNIFOCAL, geometry, tissue.astype(np.uint8), look)
 
 
 def ball_at(centre_mm: tuple[float, float, float], radius_mm: float, kind: Tissue) -> SyntheticHead:
@@ -101,7 +102,7 @@ def test_the_neck_goes_on_below_the_grid() -> None:
     tissue[30:] = Tissue.AIR
     grid = Geometry.axial((5, 5, 5), (4.0, 2.0, 2.0), (0.0, 0.0, -60.0), FRAME)
     head = made_of(tissue, 1.0)
-    muscle = signal_levels(Role.T2, head.contrast)[Tissue.MUSCLE] * 400
+    muscle = head.appearance.levels[Role.T2][Tissue.MUSCLE] * 400
     assert head.acquire(Role.T2, grid, None, 0).pixels.mean() == pytest.approx(muscle, rel=0.3)
 
 
@@ -111,7 +112,7 @@ def test_adc_is_quantitative_and_its_failed_fits_are_zero() -> None:
     head = made_of(tissue, 1.0)
     volume = head.acquire(Role.ADC, Geometry.axial((20, 20, 20), (2.0, 2.0, 2.0), (0, 0, 0), FRAME), None, 0)
     inside, air = volume.pixels[:, 6:], volume.pixels[:, :3]
-    assert np.median(inside) == pytest.approx(head.contrast.adc[Tissue.WHITE], rel=0.02)
+    assert np.median(inside) == pytest.approx(head.appearance.levels[Role.ADC][Tissue.WHITE], rel=0.02)
     assert (air == 0).all()
     assert 0 < np.count_nonzero(inside == 0) < 0.005 * inside.size
 
@@ -170,3 +171,12 @@ def test_heads_need_neither_lightning_nor_monai() -> None:
         "sys.exit(any(name in sys.modules for name in ('lightning', 'monai', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_families_are_different_heads_on_the_same_grid() -> None:
+    painted, grown = (synthesise(5, Variant.SMALL, 4.0, family) for family in Family)
+    assert (painted.family, grown.family) == (Family.PAINTED, Family.GROWN)
+    assert painted.geometry.shape == grown.geometry.shape
+    assert np.array_equal(painted.geometry.affine, grown.geometry.affine)
+    assert painted.geometry.frame_of_reference_uid != grown.geometry.frame_of_reference_uid
+    assert not np.array_equal(painted.tissue, grown.tissue)

@@ -1,0 +1,12 @@
+"""Families of synthetic heads: what a network learns from, and what it is only ever tested on."""
+
+from enum import StrEnum
+
+
+class Family(StrEnum):
+    """Where anatomy, tumours and signals of a synthetic head come from. The families share none of the three."""
+
+    PAINTED = "painted"
+    """Painted shapes with drawn tumours under drawn contrast (`anatomy`, `tumour`, `signal`): the training family."""
+    GROWN = "grown"
+    """Cortex of average surfaces, tumours of growth equations, signals of sequences (`grown`): held out."""
