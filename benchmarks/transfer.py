@@ -25,11 +25,11 @@ from models.training.dataset.identity import Pseudonyms
 from models.training.dataset.manifest import Drawn, Source
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
-from models.training.samples import resample_to
 from models.training.synthesis import SyntheticHead, synthesise
 from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.align import AlignSettings, align
+from pipeline.resample import resample
 from pipeline.volume import Geometry
 
 GENERAL, LOCAL = (Role.T2, Role.FLAIR, Role.T1CE), (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -68,7 +68,7 @@ def shares_of(head: SyntheticHead, tissues: tuple[tuple[Tissue, ...], ...], grid
     for number, members in enumerate(tissues):
         codes[number, list(members)] = 1
     tissue = torch.from_numpy(head.tissue).int()
-    return np.asarray(resample_to(codes[:, tissue], head.geometry, grid, np.eye(4)).numpy() >= 0.5)
+    return np.asarray(resample(codes[:, tissue], head.geometry, grid).numpy() >= 0.5)
 
 
 def write_general(folder: Path, count: int, spacing_mm: float) -> None:

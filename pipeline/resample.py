@@ -79,8 +79,13 @@ def _gaussian(voxels: Tensor, axis: int, sigma: float) -> Tensor:
     offsets = range(-reach, reach + 1)
     kernel = [float(np.exp(-0.5 * (offset / sigma) ** 2)) for offset in offsets]
     present = torch.isfinite(voxels)
-    filled = torch.nan_to_num(voxels, nan=0.0)
-    total, weight = torch.zeros_like(filled), torch.zeros_like(filled)
+    if bool(present.all()):
+        # Only the ends of the axis lack neighbours, so one line of weights serves all.
+        lines = [size if number == axis else 1 for number, size in enumerate(voxels.shape)]
+        filled, present = voxels, torch.ones(lines, device=voxels.device)
+    else:
+        filled = torch.nan_to_num(voxels, nan=0.0)
+    total, weight = torch.zeros_like(filled), torch.zeros_like(present, dtype=filled.dtype)
     size = voxels.shape[axis]
     for offset, factor in zip(offsets, kernel, strict=True):
         length = size - abs(offset)
@@ -89,4 +94,4 @@ def _gaussian(voxels: Tensor, axis: int, sigma: float) -> Tensor:
         here, there = max(0, -offset), max(0, offset)
         total.narrow(axis, here, length).add_(filled.narrow(axis, there, length), alpha=factor)
         weight.narrow(axis, here, length).add_(present.narrow(axis, there, length), alpha=factor)
-    return total / weight.clamp(min=1e-6)
+    return total.div_(weight.clamp_(min=1e-6))

@@ -10,3 +10,9 @@ class Family(StrEnum):
     """Painted shapes with drawn tumours under drawn contrast (`anatomy`, `tumour`, `signal`): the training family."""
     GROWN = "grown"
     """Cortex of average surfaces, tumours of growth equations, signals of sequences (`grown`): held out."""
+    TEMPLATE = "template"
+    """An average brain's tissue maps (`template`), otherwise as PAINTED: learned from, too."""
+
+
+LEARNED_FROM = (Family.PAINTED, Family.TEMPLATE)
+"""What training draws its heads from; all others are held out."""

@@ -12,6 +12,8 @@ from models.training.tissue import Tissue, TissueMap
 class Build:
     """The random proportions of one head."""
 
+    atrophy: float
+    """0 is a young brain, 1 one of wide sulci and ventricles."""
     sulcus_half_width_mm: float
     cortex_mm: float
     gap_mm: float
@@ -29,6 +31,7 @@ def draw_build(generator: np.random.Generator) -> Build:
     """Proportions of an adult; atrophy widens sulci, ventricles and the space around the brain together."""
     atrophy = float(generator.uniform(0, 1))
     return Build(
+        atrophy=atrophy,
         sulcus_half_width_mm=0.35 + 0.75 * atrophy,
         cortex_mm=float(generator.uniform(2.3, 3.0)),
         gap_mm=1.5 + 3.0 * atrophy,

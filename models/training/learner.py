@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from models.labels import ENHANCING_TUMOUR, LABELS
 from models.network import NetworkSettings, build_network
-from models.training.samples import CHANNELS, SampleSettings
+from models.training.dressing import CHANNELS
+from models.training.samples import SampleSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ _DICE_WEIGHTS = tuple(2.0 if label is ENHANCING_TUMOUR else 1.0 for label in LAB
 
 
 def segmentation_loss(
-    logits: Tensor, truth: Tensor, label_weights: tuple[float, ...] | None = None
+    logits: Tensor, truth: Tensor, label_weights: tuple[float, ...] | None = None, power: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Dice loss plus binary cross-entropy, a sigmoid per label, and the soft Dice per label.
 
@@ -65,7 +66,7 @@ def segmentation_loss(
     probability = logits.sigmoid()
     axes = (0, 2, 3, 4)
     overlap = 2 * (probability * truth).sum(axes) + 100
-    dice = overlap / (probability.sum(axes) + truth.sum(axes) + 100)
+    dice = overlap / ((probability**power).sum(axes) + (truth**power).sum(axes) + 100)
     entropy = functional.binary_cross_entropy_with_logits(logits, truth)
     weights = torch.ones_like(dice) if label_weights is None else dice.new_tensor(label_weights)
     return ((1 - dice) * weights).sum() / weights.sum() + entropy, dice.detach()
@@ -113,7 +114,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Loss of one batch."""
         channels, truth = batch
-        loss, dice = segmentation_loss(self.network(channels).float(), truth, _DICE_WEIGHTS)
+        loss, dice = segmentation_loss(self.network(channels).float(), truth, _DICE_WEIGHTS, power=2)
         self.log("loss", loss.detach())
         for label, value in zip(LABELS, dice, strict=True):
             self.log(f"soft_dice_{label.name}", value)

@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 from models.labels import LABELS
 from models.network import count_parameters
 from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.training.dressing import CHANNELS
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
 from models.training.quiet import without_advice
-from models.training.samples import CHANNELS, HeadSamples
+from models.training.samples import HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 
 CHECKPOINT = "last.ckpt"

@@ -117,9 +117,9 @@ class SyntheticHead:
 def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Family = Family.PAINTED) -> SyntheticHead:
     """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L)."""
     number = list(Variant).index(variant)
-    if family is Family.GROWN:
+    if family is not Family.PAINTED:
         generator = np.random.default_rng([seed, number, list(Family).index(family)])
-        tissue, appearance = _painted(generator, variant, spacing_mm)
+        tissue, appearance = _painted(generator, variant, spacing_mm, template=family is Family.TEMPLATE)
         name = f"glionode {family} synthetic head {seed} {variant}"
     else:
         generator = np.random.default_rng([seed, number])
@@ -142,8 +142,10 @@ def painted_appearance(contrast: Contrast) -> Appearance:
     return Appearance(levels, echo_planar_levels(contrast), TEXTURE)
 
 
-def _painted(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
-    tissue = paint_head(generator, variant, spacing_mm)
+def _painted(
+    generator: np.random.Generator, variant: Variant, spacing_mm: float, template: bool = False
+) -> tuple[TissueMap, Appearance]:
+    tissue = paint_head(generator, variant, spacing_mm, template)
     return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
 
 

@@ -1,9 +1,10 @@
 """Where synthetic gliomas sit and what they are made of. Draws foci, turns them into distance fields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+from scipy.stats import norm
 
 from models.training.fields import Coordinates, Field, noise
 
@@ -23,6 +24,8 @@ class Variant(StrEnum):
     """A glioma without enhancement: bright on FLAIR, dark on T1CE."""
     LESION_FREE = "lesion_free"
     """No tumour; age changes of the white matter only."""
+    RESECTED = "resected"
+    """A cavity with a whole, broken or absent rim, oedema, and now and then a nodule beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ class Focus:
     """How far non-enhancing tumour reaches beyond the rim; may be 0."""
     oedema_mm: float
     """How far oedema reaches beyond the rim in white matter."""
+    absent_rim: float = 0.0
+    """Share of the rim that does not enhance, 0 to 1."""
+    blood: float = 0.0
+    """Share of what lies within the rim that is blood, 0 to 1."""
+    cavity: bool = False
+    """Whether what lies within the rim is fluid after resection, not necrosis."""
 
     @property
     def centre(self) -> Point:
@@ -61,6 +70,12 @@ class TumourFields:
     """To the outline of non-enhancing tumour."""
     oedema: Field
     """To the outline of oedema; where it ends in tissue other than white matter is the painter's business."""
+    cavity: Field
+    """To the wall of resection cavities."""
+    blood: Field
+    """No distance, but negative inside blood."""
+    gaps: Field
+    """No distance, but negative where a rim does not enhance."""
 
 
 def draw_foci(generator: np.random.Generator, variant: Variant) -> tuple[Focus, ...]:
@@ -73,8 +88,25 @@ def draw_foci(generator: np.random.Generator, variant: Variant) -> tuple[Focus, 
         return (_draw_focus(generator, generator.uniform(9, 24), enhancing=False, oedema_mm=generator.uniform(0, 10)),)
     if variant is Variant.UNIFOCAL:
         return (_draw_focus(generator, generator.uniform(8, 26), enhancing=True, oedema_mm=generator.uniform(6, 30)),)
+    if variant is Variant.RESECTED:
+        return _draw_resection(generator)
     radii = sorted(generator.uniform(4, 17, size=int(generator.integers(2, 5))), reverse=True)
     return tuple(_draw_focus(generator, float(r), enhancing=True, oedema_mm=generator.uniform(5, 18)) for r in radii)
+
+
+def _draw_resection(generator: np.random.Generator) -> tuple[Focus, ...]:
+    radius = float(generator.uniform(7, 22))
+    around = _draw_focus(generator, radius, enhancing=True, oedema_mm=generator.uniform(2, 16))
+    absent = 1.0 if generator.random() < 0.35 else float(generator.uniform(0, 0.9))
+    rim = float(generator.uniform(1.5, 4))
+    cavity = replace(around, rim_mm=rim, absent_rim=absent, cavity=True, infiltration_mm=0.5 * around.infiltration_mm)
+    if generator.random() < 0.6:
+        return (cavity,)
+    size = float(generator.uniform(3, 7))
+    direction = generator.normal(size=3)
+    away = np.array(cavity.centre) + direction / np.linalg.norm(direction) * radius
+    nodule = _draw_focus(generator, size, enhancing=True, oedema_mm=generator.uniform(1, 6))
+    return (cavity, replace(nodule, lobes=(((float(away[0]), float(away[1]), float(away[2])), size),)))
 
 
 def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: bool, oedema_mm: float) -> Focus:
@@ -87,13 +119,16 @@ def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: boo
             ((float(away[0]), float(away[1]), float(away[2])), radius_mm * float(generator.uniform(0.45, 0.8)))
         )
     # Thin rims around large necroses and solid nodules are both common; the draw covers both.
-    rim = float(generator.uniform(2.0, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
+    rim = float(generator.uniform(1.5, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
     infiltration = float(generator.uniform(1, 8)) if generator.random() < 0.5 else 0.0
+    broken, bled = generator.random() < 0.3, generator.random() < 0.12
     return Focus(
         lobes=tuple(lobes),
         rim_mm=rim if enhancing else 0.0,
         infiltration_mm=infiltration,
         oedema_mm=float(oedema_mm),
+        absent_rim=float(generator.uniform(0.1, 0.6)) if broken and radius_mm > 8 else 0.0,
+        blood=float(generator.uniform(0.1, 0.6)) if bled else 0.0,
     )
 
 
@@ -128,8 +163,9 @@ def tumour_fields(
     """Distance fields of roughened foci on the grid of `at`; `foci` must not be empty."""
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     far = np.full(shape, 1e3, dtype=np.float32)
-    core, necrosis, infiltration, oedema = far, far, far, far
+    core, necrosis, infiltration, oedema, cavity, blood, gaps = (far,) * 7
     lobulation, thickness, fingers = (noise(generator, shape, spacing_mm, wave) for wave in (18, 16, 24))
+    breaks, clots = (noise(generator, shape, spacing_mm, wave) for wave in (22, 12))
     for focus in foci:
         body = far
         for (cx, cy, cz), radius in focus.lobes:
@@ -137,11 +173,21 @@ def tumour_fields(
             body = np.minimum(body, ball)
         body = body + lobulation * min(2.5, 0.13 * focus.radius_mm)
         if focus.rim_mm > 0:
+            inner = body + np.maximum(focus.rim_mm * (1 + 0.35 * thickness), 1.0)
             core = np.minimum(core, body)
-            necrosis = np.minimum(necrosis, body + np.maximum(focus.rim_mm * (1 + 0.35 * thickness), 1.0))
+            necrosis = np.minimum(necrosis, inner)
+            cavity = np.minimum(cavity, inner) if focus.cavity else cavity
+            blood = np.minimum(blood, _patches(inner, clots, focus.blood))
+            gaps = np.minimum(gaps, _patches(body - 1, breaks, focus.absent_rim))
             reach = focus.infiltration_mm * np.clip(0.5 + 0.7 * thickness, 0, 1.5)
         else:
             reach = np.float32(0)
         infiltration = np.minimum(infiltration, body - reach)
         oedema = np.minimum(oedema, body - focus.oedema_mm * np.clip(1 + 0.45 * fingers, 0.1, 2))
-    return TumourFields(core=core, necrosis=necrosis, infiltration=infiltration, oedema=oedema)
+    return TumourFields(core, necrosis, infiltration, oedema, cavity, blood, gaps)
+
+
+def _patches(inside: Field, pattern: Field, share: float) -> Field:
+    """Negative in about this share of where `inside` is; `pattern` is noise of variance 1."""
+    level = np.float32(np.clip(norm.ppf(share), -9, 9))
+    return np.asarray(np.maximum(inside, pattern - level), dtype=np.float32)

@@ -188,7 +188,7 @@ def _heads_settings(
             precision=wishes.precision or "bf16-mixed",
             tune_heads=10 if tune_heads is None else tune_heads,
             network=NetworkSettings(init_filters=init_filters or 8),
-            samples=SampleSettings(patch=wishes.patch or 96, batch=wishes.batch or 1),
+            samples=SampleSettings(patch=wishes.patch or 80, batch=wishes.batch or 1),
         )
     except ValueError as exc:
         raise refuse(f"These settings contradict each other: {exc}.") from exc

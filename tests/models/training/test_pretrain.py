@@ -13,6 +13,7 @@ pytest.importorskip("lightning", reason="training needs the extra: pip install '
 
 from models.network import NetworkSettings
 from models.package import IntendedUse, read_package, verify_package
+from models.training.dressing import CHANNELS
 from models.training.export import LOG_FILE
 from models.training.learner import PretrainSettings
 from models.training.pretrain import (
@@ -21,7 +22,7 @@ from models.training.pretrain import (
     describe_package,
     pretrain,
 )
-from models.training.samples import CHANNELS, SampleSettings
+from models.training.samples import SampleSettings
 from models.weights import load_network
 
 TOY = PretrainSettings(

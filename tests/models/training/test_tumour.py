@@ -1,5 +1,7 @@
 """Foci are drawn as their variant says, in the hemispheres, and their fields nest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,34 @@ def test_foci_are_as_the_variant_says(variant: Variant, counts: set[int], radii:
             assert (x / 66) ** 2 + (y / 84) ** 2 + ((z - 8) / 60) ** 2 < 1  # inside the cerebrum
         assert list(foci) == sorted(foci, key=lambda focus: -focus.radius_mm)
     assert seen == counts
+
+
+def test_a_resection_is_a_cavity_with_or_without_rim_and_nodule() -> None:
+    drawn = [draw_foci(np.random.default_rng(seed), Variant.RESECTED) for seed in range(60)]
+    assert {len(foci) for foci in drawn} == {1, 2}
+    assert all(foci[0].cavity and not any(focus.cavity for focus in foci[1:]) for foci in drawn)
+    absent = [foci[0].absent_rim for foci in drawn]
+    assert 1.0 in absent
+    assert min(absent) < 0.3
+
+
+def test_a_share_of_the_rim_and_of_the_inside_is_taken_as_told() -> None:
+    at = coarse_coordinates((92, 112, 92), 1.0, (0, 0, 0))
+    whole, part, none = (
+        tumour_fields(np.random.default_rng(1), at, (replace(ball(20), absent_rim=share, blood=share),), 2.0)
+        for share in (0.0, 0.5, 1.0)
+    )
+    rim, inside = (whole.core < 0) & (whole.necrosis > 0), whole.necrosis < 0
+    assert not (whole.gaps < 0).any()
+    assert not (whole.blood < 0).any()
+    assert 0.2 < (part.gaps < 0)[rim].mean() < 0.8
+    assert 0.2 < (part.blood < 0)[inside].mean() < 0.8
+    assert (none.gaps < 0)[rim].all()
+    assert (none.blood < 0)[inside].all()
+    assert not (none.blood < 0)[~inside].any()
+    assert (whole.cavity > 0).all()
+    fluid = tumour_fields(np.random.default_rng(1), at, (replace(ball(20), cavity=True),), 2.0).cavity
+    assert np.array_equal(fluid < 0, inside)
 
 
 def test_both_hemispheres_are_drawn() -> None:
