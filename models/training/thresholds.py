@@ -8,6 +8,7 @@ from torch import nn
 from models.labels import LABELS
 from models.package import ModelPackage, OutputLabel
 from models.training.evaluate import head_probabilities
+from models.training.family import LEARNED_FROM
 from models.training.synthesis import synthesise
 from models.training.tumour import Variant
 from pipeline.measure import dice
@@ -16,7 +17,7 @@ FIRST_TUNING_SEED = 3_000_000
 """Above the seeds of training and away from those of evaluation."""
 CANDIDATES = tuple(round(0.2 + 0.05 * step, 2) for step in range(15))
 """0.2 to 0.9."""
-_VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Variant.UNIFOCAL, Variant.SMALL)
+_VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Variant.RESECTED, Variant.SMALL)
 
 
 def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> ModelPackage:
@@ -26,7 +27,8 @@ def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> Mo
     """
     scores: dict[str, list[list[float]]] = {label.name: [] for label in LABELS}
     for number in range(heads):
-        head = synthesise(FIRST_TUNING_SEED + number, _VARIANTS[number % len(_VARIANTS)])
+        variant, family = _VARIANTS[number % len(_VARIANTS)], LEARNED_FROM[number % len(LEARNED_FROM)]
+        head = synthesise(FIRST_TUNING_SEED + number, variant, family=family)
         probabilities, grid, _ = head_probabilities(head, package, network)
         for label, values, truth in zip(LABELS, probabilities.numpy(), head.truth(grid), strict=True):
             if truth.any():

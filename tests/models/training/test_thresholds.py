@@ -9,6 +9,7 @@ import torch
 from models.labels import LABELS
 from models.package import OutputLabel, find_package
 from models.training import thresholds
+from models.training.family import LEARNED_FROM
 from models.training.samples import FIRST_HELD_OUT_SEED
 from pipeline.volume import Geometry
 
@@ -30,8 +31,10 @@ def test_each_label_gets_the_threshold_of_its_own(monkeypatch: pytest.MonkeyPatc
     probabilities[0] = 0.72  # too much everywhere ...
     probabilities[0, 2:6, 2:6, 2:6] = 0.9  # ... and more in the middle: 0.75 is right and nearest 0.5
     probabilities[2, :4] = 0.32  # shy, but right: 0.3 at most
-    seeds = []
-    monkeypatch.setattr(thresholds, "synthesise", lambda seed, variant: seeds.append(seed) or FakeHead())
+    drawn = []
+    monkeypatch.setattr(
+        thresholds, "synthesise", lambda seed, variant, family: drawn.append((seed, family)) or FakeHead()
+    )
     monkeypatch.setattr(thresholds, "head_probabilities", lambda *_: (probabilities, GRID, GRID))
     labels = tuple(OutputLabel(label.name, 0.55) for label in reversed(LABELS))
     tuned = thresholds.tune_thresholds(
@@ -40,4 +43,5 @@ def test_each_label_gets_the_threshold_of_its_own(monkeypatch: pytest.MonkeyPatc
     found = {label.name: label.threshold for label in tuned.labels}
     assert [label.name for label in tuned.labels] == [label.name for label in labels]
     assert found == {"enhancing_tumour": 0.75, "adc_abnormality": 0.55, "flair_hyperintensity": 0.3}
-    assert min(seeds) >= FIRST_HELD_OUT_SEED + 1_000_000
+    assert min(seed for seed, _ in drawn) >= FIRST_HELD_OUT_SEED + 1_000_000
+    assert {family for _, family in drawn} == set(LEARNED_FROM)
