@@ -2,7 +2,8 @@
 
     python benchmarks/synthesis.py [--heads 6] [--spacing 1.25] [--threads 2] [--json]
 
-At 1.25 mm a sample has about as many voxels as a cube of 160. "New" is a sample of a new head; "stream" is the mean over the samples of `HeadSamples`, which dresses each head several times and hands out every dressing twice.
+At 1.25 mm a sample has about as many voxels as a cube of 160. "New" is a sample of a new head; "stream" is the mean
+over the samples of `HeadSamples`, which dresses each head several times and hands out every dressing twice.
 """
 
 import argparse
