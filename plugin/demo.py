@@ -19,7 +19,6 @@ from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydicom import dcmread
-from pynetdicom import AE
 from SimpleITK import GetArrayFromImage, ReadImage
 
 from dicom_seg.seg import SERIES_NUMBERS
@@ -32,8 +31,8 @@ from pipeline.read import read_volume
 from pipeline.rules import load_rules
 from pipeline.scan import scan
 from pipeline.volume import Volume
+from plugin.calling_ae import CallingAE
 from plugin.commands.terminal import complain
-from plugin.listener.reactor_pause import pause_without_a_hole
 from plugin.node_lock import RunningNode, running_node
 from plugin.overlay import draw_overlay
 from plugin.phantom import PhantomStudy
@@ -152,13 +151,12 @@ accepts_demonstration = true  # no patient's images are in this PACS
 def _send(folder: Path, node: RunningNode) -> int:
     files = sorted(folder.rglob("*.dcm"))
     heads = [dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True) for path in files]
-    sender = AE("DEMOSCANNER")
+    sender = CallingAE("DEMOSCANNER")
     for sop_class, syntax in sorted({(str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID)) for head in heads}):
         sender.add_requested_context(sop_class, syntax)
     association = sender.associate(node.host, node.port, ae_title=node.ae_title)
     if not association.is_established:
         raise DemoFailed(f"The node at {node.host}:{node.port} does not take an association.")
-    pause_without_a_hole(association)
     try:
         for path in files:
             status = association.send_c_store(str(path))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.uid import UID
-from pynetdicom import AE, Association, build_role, evt
+from pynetdicom import Association, build_role, evt
 
 from pipeline.errors import SettingsWrong
+from plugin.calling_ae import CallingAE
 from plugin.delivery.sending import PeerFailed
 from plugin.destination_settings import DestinationSettings
-from plugin.listener.reactor_pause import pause_without_a_hole
 from plugin.tls import destination_context
 
 _LONGEST_CONNECT_S = 10.0
@@ -62,7 +62,7 @@ def associated(
     """An association for as long as the block runs; `handlers` are pynetdicom's. Raises PeerFailed."""
     if not proposal.contexts:
         raise PeerFailed("there is nothing to propose")
-    ae = AE(ae_title=calling_ae_title)
+    ae = CallingAE(ae_title=calling_ae_title)
     ae.connection_timeout = min(timeout_s, _LONGEST_CONNECT_S)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     for sop_class, transfer_syntax in proposal.contexts:
@@ -78,7 +78,6 @@ def associated(
     )
     if not association.is_established:
         raise PeerFailed(_why_not(association, connected.is_set(), address))
-    pause_without_a_hole(association)
     try:
         yield association
     finally:

@@ -32,7 +32,7 @@ from crash_node import Node
 from node_trial import MR_IMAGE_STORAGE, make_instance, new_study_uid
 from stand_in_segmenter import OUTPUT_CLASSES
 
-from plugin.listener.reactor_pause import pause_without_a_hole
+from plugin.calling_ae import CallingAE
 
 IMAGES = 3
 SECONDS_A_STUDY = 0.3
@@ -126,13 +126,12 @@ class Scanner:
 
     def _send(self, images: list[Dataset]) -> int:
         """How many of them, from the first, were acknowledged before the association broke or one was refused."""
-        ae = AE("SCANNER")
+        ae = CallingAE("SCANNER")
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
         peer = ae.associate("127.0.0.1", self._port, ae_title="GLIONODE")
         sent = 0
         if peer.is_established:
-            pause_without_a_hole(peer)
             for image in images:
                 try:
                     answer = peer.send_c_store(image)

@@ -20,13 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
 from mutations import mutated, send_all
 from node_trial import make_instance, new_study_uid
 from peers import GLIONODE, node, wait_for
-from pynetdicom import AE
 from rich.console import Console
 from rich.table import Table
 
 from plugin.archive.quarantine import count_quarantined
+from plugin.calling_ae import CallingAE
 from plugin.listener.c_store import NOT_A_DATA_SET, SUCCESS
-from plugin.listener.reactor_pause import pause_without_a_hole
 
 OBJECTS_A_STUDY = 40
 LARGE_MIB = 256
@@ -114,10 +113,9 @@ def send_large(port: int) -> None:
     """One object that is too large to be held by anybody who does not mean to."""
     instance = make_instance(new_study_uid())
     instance.PixelData = bytes(LARGE_MIB << 20)
-    ae = AE("SENDER")
+    ae = CallingAE("SENDER")
     ae.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
-    pause_without_a_hole(peer)
     assert peer.send_c_store(instance).Status == SUCCESS
     peer.release()
 

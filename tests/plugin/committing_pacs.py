@@ -10,6 +10,8 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 from stand_in_segmenter import OUTPUT_CLASSES
 
+from plugin.calling_ae import CallingAE
+
 INSTANCE = "1.2.840.10008.1.20.1.1"
 
 
@@ -96,7 +98,7 @@ class CommittingPacs:
             event_type = 2 if "FailedSOPSequence" in information else 1
         own = association is None
         if own:
-            ae = AE("PACS")
+            ae = CallingAE("PACS")
             ae.add_requested_context(StorageCommitmentPushModel)
             role = build_role(StorageCommitmentPushModel, scp_role=True)
             association = ae.associate("127.0.0.1", self.report_to, ae_title="GLIONODE", ext_neg=[role])

@@ -15,25 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from node_trial import NodeInThread, Pacs, write_model
-from pynetdicom import AE, Association
 from receiving import Receiving
 
 from plugin.database import Database, running_database
-from plugin.listener.reactor_pause import pause_without_a_hole
 from plugin.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def associations_without_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Senders of the tests lose no answers, as pynetdicom's do now and then; see plugin/listener/reactor_pause.py."""
-    real = AE.associate
-
-    def associate(ae: AE, *arguments: Any, **options: Any) -> Association:
-        association = real(ae, *arguments, **options)
-        pause_without_a_hole(association)
-        return association
-
-    monkeypatch.setattr(AE, "associate", associate)
 
 
 def _memory() -> Path | None:

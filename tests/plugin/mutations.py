@@ -18,8 +18,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom import AE
 from receiving import send_bytes
+
+from plugin.calling_ae import CallingAE
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 _LENGTHS = (0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFC, 0x80000000, 0x7FFFFFFF, 0, 1, 0x0000FFFF)
@@ -109,7 +110,7 @@ def send_all(port: int, objects: Iterable[Mutated]) -> Counter[int]:
     """
     peers = {}
     for syntax in SYNTAXES:
-        ae = AE("SENDER")
+        ae = CallingAE("SENDER")
         ae.add_requested_context("1.2.840.10008.5.1.4.1.1.4", syntax)
         peers[syntax] = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
         # With Nagle's algorithm the data set would wait for the acknowledgement of its command (40 ms).

@@ -18,6 +18,7 @@ from pynetdicom import AE, evt
 from stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
 from typer.testing import CliRunner
 
+from plugin.calling_ae import CallingAE
 from plugin.cli import app
 from plugin.delivery.outbox import OutboxEntry
 from plugin.delivery.sending import Outgoing
@@ -100,7 +101,7 @@ def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
 
 def send(port: int, *instances: Dataset) -> list[int]:
     """Send instances over one association; returns the statuses of the answers."""
-    ae = AE("SCANNER")
+    ae = CallingAE("SCANNER")
     for sop_class in {str(instance.SOPClassUID) for instance in instances}:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")

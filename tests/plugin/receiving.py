@@ -12,10 +12,10 @@ from node_trial import MR_IMAGE_STORAGE
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
 
 from plugin.archive.archive import EmbeddedArchive
 from plugin.audit import Peer
+from plugin.calling_ae import CallingAE
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings import ListenerSettings
 
@@ -39,7 +39,7 @@ class Receiving:
 @contextmanager
 def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = ExplicitVRLittleEndian) -> Iterator[Any]:
     """An association with one presentation context, released at the end."""
-    ae = AE("SENDER")
+    ae = CallingAE("SENDER")
     ae.add_requested_context(sop_class, syntax)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
     assert peer.is_established

@@ -21,6 +21,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from plugin.archive.archive import EmbeddedArchive
+from plugin.calling_ae import CallingAE
 from plugin.commitment.commitment import CommitmentRequest, NotUnderstood, Reference, decode_request
 from plugin.commitment.commitment_asker import ReportEar
 from plugin.commitment.commitment_channel import OpenAssociations
@@ -31,9 +32,6 @@ from plugin.commitment.commitments_requested import CommitmentRequests, Kept, co
 from plugin.commitment.report_address import find_receiver
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings import Settings
-
-# pynetdicom leaves the socket of a refused connection to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -108,7 +106,7 @@ class Modality:
 
     @contextmanager
     def association(self, port: int) -> Iterator[Any]:
-        ae = AE("MODALITY")
+        ae = CallingAE("MODALITY")
         ae.add_requested_context(StorageCommitmentPushModel)
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])

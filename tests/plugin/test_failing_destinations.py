@@ -27,8 +27,6 @@ def web() -> Iterator[WebArchive]:
     archive.stop()
 
 
-# pynetdicom leaves the socket of a refused connection to the garbage collector.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_each_destination_gets_all_in_its_own_time(
     make_node: Callable[..., NodeInThread], committing: CommittingPacs, web: WebArchive, data_dir: Path
 ) -> None:

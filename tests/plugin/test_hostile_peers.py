@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from node_trial import make_instance, new_study_uid, wait_until
-from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from receiving import Receiving, answer_of, associate_request, association, pdu, raw_connection
 
+from plugin.calling_ae import CallingAE
 from plugin.listener.refusals import read_refusals
 from plugin.logs import quiet_libraries
 
@@ -38,7 +38,7 @@ def drip(connection: socket.socket, content: bytes) -> None:
 
 
 def still_serves(receiving: Receiving) -> bool:
-    ae = AE("SENDER")
+    ae = CallingAE("SENDER")
     ae.add_requested_context(Verification)
     peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
     if not peer.is_established:

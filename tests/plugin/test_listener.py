@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-from pynetdicom import AE, AllStoragePresentationContexts
+from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
@@ -35,6 +35,7 @@ from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored
 from plugin.archive.incoming import IncomingFile
 from plugin.archive.quarantine import count_quarantined, quarantine_folder
 from plugin.archive.received_head import NotADataSet, read_head
+from plugin.calling_ae import CallingAE
 from plugin.listener.c_store import (
     NOT_A_DATA_SET,
     OTHER_BYTES_UNDER_THIS_UID,
@@ -108,7 +109,7 @@ def test_every_storage_class_and_a_private_one_is_taken(receive: Callable[..., R
     classes = [str(context.abstract_syntax) for context in AllStoragePresentationContexts] + [private]
     instance = make_instance(new_study_uid(), sop_class=private)
     for some in (classes[:100], classes[100:]):
-        ae = AE("SENDER")
+        ae = CallingAE("SENDER")
         for sop_class in some:
             ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
         peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
@@ -234,7 +235,7 @@ def test_only_known_callers_by_the_right_name_are_let_in(receive: Callable[..., 
     port = receive(calling_ae_titles=("SCANNER",)).port
     ways = {("SCANNER", "GLIONODE"): True, ("STRANGER", "GLIONODE"): False, ("SCANNER", "OTHER"): False}
     for (calling, called), expected in ways.items():
-        ae = AE(calling)
+        ae = CallingAE(calling)
         ae.add_requested_context(Verification)
         peer = ae.associate("127.0.0.1", port, ae_title=called)
         assert peer.is_established is expected
@@ -384,7 +385,7 @@ def test_a_data_set_may_share_a_pdu_with_its_command(receive: Callable[..., Rece
 
 def test_other_messages_come_between_images(receive: Callable[..., Receiving]) -> None:
     receiving, study = receive(), new_study_uid()
-    ae = AE("SENDER")
+    ae = CallingAE("SENDER")
     ae.add_requested_context(Verification)
     ae.add_requested_context(MR_IMAGE_STORAGE)
     peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")

@@ -15,9 +15,10 @@ import pytest
 from node_trial import MARKER, MR_IMAGE_STORAGE, NodeInThread, make_instance, new_study_uid, run, send, wait_until
 from psycopg import sql
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, _config
+from pynetdicom import _config
 
 from plugin.archive.file_meta import encode_file_meta
+from plugin.calling_ae import CallingAE
 from plugin.database import database_url
 from plugin.node_lock import running_node
 
@@ -90,7 +91,7 @@ def sequence(group: int, tag: int, item: bytes) -> bytes:
 
 def send_files(port: int, *files: Path) -> list[int]:
     """Send files as they are."""
-    ae = AE("SCANNER")
+    ae = CallingAE("SCANNER")
     ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
     assert peer.is_established

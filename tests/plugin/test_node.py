@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from node_trial import MARKER, NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_instance
 from pydicom import Dataset, dcmread
-from pynetdicom import AE
 
 from pipeline.errors import ModelUnusable, SettingsWrong
+from plugin.calling_ae import CallingAE
 from plugin.database import database_url
 from plugin.node_lock import running_node
 
@@ -160,8 +160,6 @@ def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: Mak
     assert node.status().troubles == ()
 
 
-# pynetdicom leaves the socket of a refused connection to the garbage collector.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
     other = Pacs()
     try:
@@ -380,7 +378,7 @@ def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeN
     study, late = new_study_uid(), make_instance(new_study_uid())
     send(process.port, *instances_of(study))
     wait_until(lambda: runs(node) == 1, "a job is in hand")
-    ae = AE("SCANNER")
+    ae = CallingAE("SCANNER")
     ae.add_requested_context(late.SOPClassUID, late.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", process.port, ae_title="GLIONODE")
     assert peer.is_established
