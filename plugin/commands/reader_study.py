@@ -94,7 +94,7 @@ def score(
 
     Example: glionode reader-study score reading answers-0a1b2c3d4e5f-A.json answers-0a1b2c3d4e5f-B.json
     """
-    from models.training.evaluation.groups import FOCALITY, by_focality, read_groups
+    from models.training.evaluation.groups import read_groups, with_focality
     from models.training.reader_study.answers import find_answers, read_all
     from models.training.reader_study.key import read_key
     from models.training.reader_study.report import PAGE_FILE, write_scores
@@ -105,9 +105,7 @@ def score(
         key = read_key(out)
         readings = read_all(find_answers(out, answers or []), key)
         groupings = read_groups(groups, list(key.foci)) if groups else ()
-        if all(grouping.name != FOCALITY for grouping in groupings):
-            groupings = (*groupings, by_focality(key.foci))
-        scores = score_study(key, readings, groupings)
+        scores = score_study(key, readings, with_focality(groupings, key.foci))
         write_scores(scores, readings, out)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc

@@ -98,11 +98,14 @@ def by_focality(foci: Mapping[str, int]) -> Grouping:
     return Grouping(FOCALITY, groups, "components of the truth")
 
 
-def groupings_of(cases: Sequence[CaseScore], said: tuple[Grouping, ...]) -> tuple[Grouping, ...]:
+def with_focality(said: tuple[Grouping, ...], foci: Mapping[str, int]) -> tuple[Grouping, ...]:
     """What a CSV said, and focality from the truth where no column is called so."""
-    if any(grouping.name == FOCALITY for grouping in said):
-        return said
-    return (*said, by_focality({case.case_id: case.foci for case in cases}))
+    return said if any(grouping.name == FOCALITY for grouping in said) else (*said, by_focality(foci))
+
+
+def groupings_of(cases: Sequence[CaseScore], said: tuple[Grouping, ...]) -> tuple[Grouping, ...]:
+    """The same for cases that were scored."""
+    return with_focality(said, {case.case_id: case.foci for case in cases})
 
 
 def compare(cases: Sequence[CaseScore], groupings: Sequence[Grouping], seed: int) -> tuple[Comparison, ...]:
