@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.segment import ConfigOption, find_studies, site_rules
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import FAILED, complain, print_table, refuse
 
 
 def classify(
@@ -51,8 +50,6 @@ def inspect(
         found = find_studies(source)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
-    console = Console()
-    console = console if console.is_terminal else Console(width=180)
     for study in found.studies:
         table = Table(
             "No.", "SeriesDescription", "Images", "Role", "Slices x rows x columns", "Spacing mm", "Plane", "Note"
@@ -70,7 +67,7 @@ def inspect(
                 row.plane,
                 row.refusal or "; ".join(row.notes),
             )
-        console.print(table)
+        print_table(table)
     for ignored in found.ignored:
         if not ignored.damaged:
             complain(f"{ignored.path}: {ignored.reason}")

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.segment import ConfigOption, find_studies, site_rules
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import FAILED, print_table, refuse
 
 if TYPE_CHECKING:
     from pipeline.choose import Explained
@@ -91,5 +90,4 @@ def _print_table(study: "Study", explained: "tuple[Explained, ...]") -> None:
             f"yes, {each.taken_for}" if each.taken_for else "",
             "\n".join(lines),
         )
-    console = Console()
-    console.print(table, markup=False) if console.is_terminal else Console(width=160).print(table)
+    print_table(table)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.node import JsonOption, load_or_refuse
 from plugin.commands.segment import ConfigOption
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import FAILED, print_table, refuse
 from plugin.jobs.jobs import JobState
 
 if TYPE_CHECKING:
@@ -86,12 +85,6 @@ def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
             yield settings, database
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
-
-
-def print_table(table: Table) -> None:
-    """A table as wide as the terminal, or wide enough for a UID where there is none."""
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def _jobs_table(found: "tuple[JobLine, ...]") -> Table:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
-from pipeline.errors import GlionodeError
 from plugin.commands.import_monai import import_monai
+from plugin.commands.node import load_or_refuse
 from plugin.commands.segment import ConfigOption
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import FAILED, print_table, refuse
 
 models_app = typer.Typer(no_args_is_help=True, help="List, show, verify and install model packages.")
 models_app.command("import-monai")(import_monai)
@@ -36,8 +35,7 @@ def list_models(
         labels = ", ".join(label.name for label in package.labels)
         use, channels = package.intended_use.value, ", ".join(package.channels)
         table.add_row(package.name, package.version, use, channels, labels, str(package.folder))
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+    print_table(table)
 
 
 @models_app.command()
@@ -84,12 +82,7 @@ def install(
 
 
 def _installed(config: Path | None) -> Path:
-    from plugin.settings_file import load_settings
-
-    try:
-        return load_settings(config).installed_models_dir
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc
+    return load_or_refuse(config).installed_models_dir
 
 
 def _find(name: str, config: Path | None) -> ModelPackage:

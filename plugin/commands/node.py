@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from models.package import IntendedUse, PackageBroken, find_package
 from pipeline.errors import GlionodeError
 from plugin.commands.segment import ConfigOption
-from plugin.commands.terminal import FAILED, WRONG_USAGE, refuse
+from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
 from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
@@ -213,7 +212,6 @@ def _print_status(found: "Status") -> None:
         for each in found.destinations:
             counts = ", ".join(f"{count} {state}" for state, count in each.objects.items()) or "none"
             table.add_row(each.name, counts, each.refused_because or each.last_error or "")
-        console = Console()
-        (console if console.is_terminal else Console(width=160)).print(table)
+        print_table(table)
     for trouble in found.troubles:
         print(f"Trouble: {trouble.at} {trouble.place}: {trouble.message}")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 WRONG_USAGE = 64
 """Exit status of a command that cannot do what it was asked (sysexits.h, EX_USAGE)."""
@@ -24,6 +25,12 @@ def refuse(sentence: str, status: int = WRONG_USAGE) -> typer.Exit:
     """Say a sentence on standard error; raise what this returns."""
     complain(sentence)
     return typer.Exit(status)
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or wide enough for a UID where there is none; brackets in it are no markup."""
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table, markup=False)
 
 
 class StepDisplay:

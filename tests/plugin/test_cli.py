@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from node_trial import make_instance, new_study_uid, write_instance
 from typer.testing import CliRunner
 
 from models.package import BUNDLED
@@ -166,6 +167,16 @@ def test_classify_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     status, text = run("classify", tmp_path / "nothing.txt")
     assert status == 64
     assert "nothing.txt" in text
+
+
+@pytest.mark.parametrize("command", ["inspect", "explain"])
+def test_brackets_of_a_description_are_shown_as_they_are(command: str, tmp_path: Path) -> None:
+    instance = make_instance(new_study_uid())
+    instance.SeriesDescription = "t1 [/ax] [red]"
+    write_instance(instance, tmp_path / "study")
+    status, text = run(command, tmp_path / "study")
+    assert status == 0
+    assert "t1 [/ax] [red]" in text
 
 
 def test_inspect_of_an_empty_folder(tmp_path: Path) -> None:
