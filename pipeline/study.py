@@ -85,7 +85,6 @@ class Instance:
     contrast_agent: str | None
     """Whether (0018,0010) names an agent; kept for rules only, never printed"""
     scanning_sequence: tuple[str, ...]
-    sequence_variant: tuple[str, ...]
     body_part: str
     acquisition_type: str = ""
     """(0018,0023), "2D" or "3D" where it is known"""

@@ -60,7 +60,6 @@ def make_series(
         acquisition_number=1,
         contrast_agent=None,
         scanning_sequence=("SE",),
-        sequence_variant=(),
         body_part="HEAD",
         acquired_at=f"20240101{100000 + 100 * number}",
     )

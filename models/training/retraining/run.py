@@ -92,8 +92,6 @@ class Trained:
     complete: bool
     """False where a person ended it early."""
     seconds: float
-    peak_gpu_bytes: int
-    """0 on CPUs."""
 
 
 class _Watch(Callback):  # type: ignore[misc]
@@ -191,8 +189,7 @@ def train(
         return None
     if keep.best_weights:
         network.cpu().load_state_dict(keep.best_weights)
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return Trained(keep.curve, complete, time.perf_counter() - started, peak)
+    return Trained(keep.curve, complete, time.perf_counter() - started)
 
 
 def check_cases(cases: Cases) -> None:
