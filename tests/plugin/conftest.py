@@ -18,6 +18,7 @@ from node_trial import NodeInThread, Pacs, write_model
 from receiving import Receiving
 
 from plugin.database import Database, running_database
+from plugin.jobs.job_queue import JobQueue
 from plugin.settings import Settings
 
 
@@ -75,13 +76,32 @@ def receive(tmp_path: Path) -> Iterator[Callable[..., Receiving]]:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[Database]:
-    """A PostgreSQL for the tests of a session that need no whole node; each clears what it uses."""
+def database_of_session() -> Iterator[Database]:
+    """A PostgreSQL for the tests of a session that need no whole node."""
     with (
         tempfile.TemporaryDirectory(prefix="gn-", dir=_memory()) as folder,
         running_database(Settings(storage={"data_dir": folder})) as running,
     ):
         yield running
+
+
+@pytest.fixture
+def database(database_of_session: Database) -> Database:
+    """The session's PostgreSQL, with nothing in it of another test."""
+    with database_of_session.pool.connection() as connection:
+        found = connection.execute(
+            "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE tablename ~ '^(glionode|procrastinate)_' "
+            "AND tablename NOT IN ('glionode_schema', 'glionode_identity')"
+        ).fetchone()
+        assert found is not None
+        connection.execute(f"TRUNCATE {found[0]} RESTART IDENTITY")
+    return database_of_session
+
+
+@pytest.fixture
+def queue(database: Database) -> JobQueue:
+    """The jobs of that database."""
+    return JobQueue(database)
 
 
 @pytest.fixture

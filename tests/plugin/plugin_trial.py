@@ -110,10 +110,3 @@ def running(folder: Path, database: Database, script: str = SCRIPT, **sections: 
     shared = Shared(settings, model, database, queue, Drain(settings.shutdown.drain_s), Meters())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
         yield PluginTrial(plugin, archive)
-
-
-def clear(database: Database) -> None:
-    """As if no plugin had ever run."""
-    tables = ", ".join(f"glionode_plugin_{what}" for what in ("changes", "seen", "stable", "metadata", "properties"))
-    with database.pool.connection() as connection:
-        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")  # type: ignore[call-overload, unused-ignore]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-import pytest
 from node_trial import (
     MARKER,
     NodeInThread,
@@ -68,13 +67,6 @@ def test_a_study_leaves_its_trace_and_no_text(make_node: MakeNode, data_dir: Pat
     assert f"{study}.99.1 to pacs: stored with status 0x0000" in {entry["detail"] for entry in entries[5:]}
     assert MARKER not in text
     assert "received (SCANNER at 127.0.0.1): 3 new" in run(config_of(node, data_dir), "show", study)[1]
-
-
-@pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, glionode_audit, procrastinate_jobs CASCADE")
-    return JobQueue(database)
 
 
 def test_orders_and_what_was_given_up_are_written_down(database: Database, queue: JobQueue) -> None:

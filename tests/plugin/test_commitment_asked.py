@@ -38,8 +38,6 @@ def committing() -> Iterator[CommittingPacs]:
 @pytest.fixture
 def put(database: Database, tmp_path: Path) -> Callable[..., list[str]]:
     """Puts small objects into the outbox for a destination; returns their UIDs."""
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, glionode_audit, glionode_commitments")
 
     def put(destination: DestinationSettings, count: int = 2, age_h: int = 0) -> list[str]:
         uids = []
@@ -81,11 +79,11 @@ def delivering(
 
 
 @pytest.fixture(scope="module")
-def listening(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def listening(database_of_session: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A listener that takes reports; gives its port."""
     archive = EmbeddedArchive(tmp_path_factory.mktemp("listening") / "archive", 0)
     archive.open()
-    handlers = [(evt.EVT_N_EVENT_REPORT, CommitmentReports(database.url, QUICK).handle)]
+    handlers = [(evt.EVT_N_EVENT_REPORT, CommitmentReports(database_of_session.url, QUICK).handle)]
     listener = start_listener(ListenerSettings(port=0), archive, lambda *_: None, commitment=handlers)
     yield listener.address.port
     listener.stop(2)

@@ -47,8 +47,6 @@ def peer(handler: Callable[[Any], int] = lambda event: 0x0000, *classes: str) ->
 @pytest.fixture
 def put(database: Database, tmp_path: Path) -> Callable[..., str]:
     """Puts a small object into the outbox for a destination; returns its UID."""
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox")
 
     def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0, size_bytes: int = 0) -> str:
         instance = make_instance(new_study_uid(), sop_class=sop_class)

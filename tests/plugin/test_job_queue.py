@@ -20,13 +20,6 @@ from plugin.jobs.past import remember
 from plugin.worker.report_file import ReadReport, WrittenFile
 
 
-@pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
-    return JobQueue(database)
-
-
 def job_of(study: str, *instances: str, model: str = "m") -> Job:
     return new_job(study, instances, model)
 

@@ -60,13 +60,6 @@ def segment(paths: tuple[Path, ...], out: Path, past: Past, on_step: Callable[[s
     return StandInOutcome("segmented", None, ())
 
 
-@pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_troubles, glionode_audit, procrastinate_jobs CASCADE")
-    return JobQueue(database)
-
-
 def troubles(database: Database) -> list[tuple[str, str]]:
     with database.pool.connection() as connection:
         return connection.execute("SELECT place, message FROM glionode_troubles").fetchall()

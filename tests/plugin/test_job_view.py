@@ -21,13 +21,6 @@ from plugin.settings import Settings
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 
 
-@pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
-    return JobQueue(database)
-
-
 def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
     """A job that made two objects, of which the report names a third that goes nowhere."""
     job = new_job(study, ["1", "2", "3"], "m")

@@ -20,13 +20,6 @@ MakeNode = Callable[..., NodeInThread]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 
 
-@pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
-    return JobQueue(database)
-
-
 def finished(queue: JobQueue, status: str) -> str:
     job = new_job(new_study_uid(), ["1"], "m")
     queue.add(job)

@@ -50,13 +50,6 @@ def web() -> Iterator[OrthancWeb]:
 
 
 @pytest.fixture
-def queue(database: Database) -> JobQueue:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, procrastinate_jobs, procrastinate_workers CASCADE")
-    return JobQueue(database)
-
-
-@pytest.fixture
 def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntake:
     return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA, DESTINATIONS)
 

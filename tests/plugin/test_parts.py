@@ -119,9 +119,6 @@ class Parts:
 
 @pytest.fixture
 def parts(database: Database, data_dir: Path, pacs: Pacs) -> Iterator[Parts]:
-    with database.pool.connection() as connection:
-        tables = "glionode_jobs, glionode_troubles, glionode_audit, procrastinate_jobs, procrastinate_workers"
-        connection.execute(f"TRUNCATE {tables} CASCADE")
     made = Parts(database, data_dir)
     made.destinations = [pacs.destination()]
     yield made

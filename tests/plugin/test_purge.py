@@ -128,8 +128,6 @@ class Site:
 
 @pytest.fixture
 def site(data_dir: Path, database: Database) -> Site:
-    with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox, glionode_audit, procrastinate_jobs CASCADE")
     return Site(data_dir / "data", database)
 
 

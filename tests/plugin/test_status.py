@@ -65,7 +65,6 @@ def test_a_model_that_is_not_there(data_dir: Path) -> None:
 
 def test_a_destination_that_was_taken_out_of_the_settings(data_dir: Path, database: Database) -> None:
     with database.pool.connection() as connection:
-        connection.execute("TRUNCATE glionode_jobs, glionode_outbox")
         connection.execute(
             "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
             "VALUES ('k', '1', '', '', 'segmented')"

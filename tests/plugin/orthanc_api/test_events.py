@@ -3,12 +3,11 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from node_trial import MARKER, make_instance, new_study_uid, wait_until
-from plugin_trial import SCANNER, SCRIPT, archive_in, clear, encoded, ids_of, keep, running
+from plugin_trial import SCANNER, SCRIPT, archive_in, encoded, ids_of, keep, running
 
 from plugin.archive.archive import results_root
 from plugin.audit import Peer
@@ -18,13 +17,6 @@ from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
 from plugin.orthanc_api.index import Added, Came
 
 QUICK = {"stable_after_s": 0.1}
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(database: Database) -> Iterator[None]:
-    clear(database)
-    yield
-    clear(database)
 
 
 def test_what_comes_is_told_once_and_in_order(data_dir: Path, database: Database) -> None:
@@ -282,5 +274,3 @@ def test_what_a_job_may_have_in_hand_is_not_deleted(data_dir: Path, database: Da
         assert trial.archive.files(study) == ()
         assert result.is_dir(), "the node's own results are the node's"
         wait_until(lambda: trial.told(ChangeType.DELETED, ids.study), "the plugin is told of it")
-    with database.pool.connection() as connection:
-        connection.execute("DELETE FROM glionode_jobs WHERE study_instance_uid = %s", (study,))

@@ -2,13 +2,12 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mutations import bomb, mutated
 from node_trial import MARKER, make_instance, new_study_uid, wait_until
-from plugin_trial import SCANNER, PluginTrial, clear, running
+from plugin_trial import SCANNER, PluginTrial, running
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from plugin.archive.file_meta import encode_file_meta
@@ -18,13 +17,6 @@ from plugin.orthanc_api.enums import ChangeType
 MUTATIONS, STUDIES, SEED = 300, 10, 7
 BOMB_MIB = 512
 PATHS = ("tags", "simplified-tags", "header", "content", "metadata?expand", "statistics", "frames", "content/0010-0010")
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(database: Database) -> Iterator[None]:
-    clear(database)
-    yield
-    clear(database)
 
 
 def put(trial: PluginTrial, study: str, name: str, syntax: str, data_set: bytes) -> None:

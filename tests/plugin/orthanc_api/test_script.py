@@ -3,24 +3,17 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from plugin_trial import clear, running
+from plugin_trial import running
 
 from pipeline.errors import SettingsWrong
 from plugin.database import Database
 from plugin.orthanc_api.script import loaded_script, read_configuration
 from plugin.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(database: Database) -> Iterator[None]:
-    clear(database)
-    yield
-    clear(database)
 
 
 @pytest.mark.parametrize(

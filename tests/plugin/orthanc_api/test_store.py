@@ -1,11 +1,9 @@
 """What plugins keep in the database: nobody who reads the changes on misses one."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from node_trial import wait_until
-from plugin_trial import clear
 
 from plugin.database import Database
 from plugin.orthanc_api.enums import ChangeType, ResourceType
@@ -15,10 +13,8 @@ NEW = (ChangeType.NEW_INSTANCE, ResourceType.INSTANCE)
 
 
 @pytest.fixture
-def store(database: Database) -> Iterator[PluginStore]:
-    clear(database)
-    yield PluginStore(database.pool)
-    clear(database)
+def store(database: Database) -> PluginStore:
+    return PluginStore(database.pool)
 
 
 def test_a_change_is_not_seen_before_one_with_a_smaller_number(store: PluginStore) -> None:
