@@ -1,28 +1,23 @@
-"""Measure a model package on synthetic heads that no training ever saw, through the steps of the pipeline.
+"""One synthetic head through the steps of the pipeline, and what was found compared with its truth.
 
-Conventions. Masks are compared on the T1CE grid, after restoring, by `evaluation.score`. Dice and HD95 are summed up
-over the heads whose truth holds the label; what was found in heads without any lesion is reported as false-positive
-volume. Lesions are counted over all heads. A label that is there and was not found at all has Dice 0.
+Conventions. Masks are compared on the T1CE grid, after restoring, by `evaluation.score`. A label that is there and was
+not found at all has Dice 0.
 """
 
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
-from models.training.evaluation.lesions import LesionScore, pool
-from models.training.evaluation.predict import probabilities_of
+from models.training.evaluation.predict import CPU, OnModelGrid, on_model_grid, order_of_labels
 from models.training.evaluation.score import LabelScore, score_label
-from models.training.samples import FIRST_HELD_OUT_SEED
-from models.training.synthesis import SyntheticHead, synthesise
-from models.training.tumour import Variant
-from models.weights import load_network
+from models.training.synthesis import SyntheticHead
 from pipeline.align import AlignSettings
 from pipeline.alignment import as_matrix
 from pipeline.restore import restore
@@ -36,128 +31,57 @@ REGISTERED = AlignSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class HeadScore:
-    """All labels in one head."""
+class SegmentedHead:
+    """Masks of LABELS on the T1CE grid, and how the network came to them."""
 
-    seed: int
-    variant: Variant
-    labels: tuple[LabelScore, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSummary:
-    """One label over many heads."""
-
-    label: str
-    heads: int
-    """Heads whose truth holds the label."""
-    mean_dice: float | None
-    """None where no head holds the label."""
-    median_dice: float | None
-    lowest_dice: float | None
-    median_hd95_mm: float | None
-    lesions: LesionScore
-    """Of all heads."""
-    lesion_free_heads: int
-    lesion_free_ml: float | None
-    """Mean volume found in heads without a lesion, where all of it is false; None without such heads."""
+    truth: Masks
+    found: Masks
+    t1ce: Geometry
+    seen: OnModelGrid
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """A package measured on held-out heads."""
-
-    package: ModelPackage
-    first_seed: int
-    heads: tuple[HeadScore, ...]
-    labels: tuple[LabelSummary, ...]
-
-    @property
-    def mean_dice(self) -> float | None:
-        """Mean over the labels of their mean Dice; None where no head holds any."""
-        means = [label.mean_dice for label in self.labels if label.mean_dice is not None]
-        return statistics.fmean(means) if means else None
-
-
-def score_head(head_seed: int, variant: Variant, truth: Masks, found: Masks, spacing_mm: Vector) -> HeadScore:
+def score_masks(truth: Masks, found: Masks, spacing_mm: Vector) -> tuple[LabelScore, ...]:
     """Compare masks of LABELS on one grid."""
-    return HeadScore(
-        seed=head_seed,
-        variant=variant,
-        labels=tuple(
-            score_label(label.name, true, guess, spacing_mm)
-            for label, true, guess in zip(LABELS, truth, found, strict=True)
-        ),
+    return tuple(
+        score_label(label.name, true, guess, spacing_mm)
+        for label, true, guess in zip(LABELS, truth, found, strict=True)
     )
 
 
-def summarise(heads: Sequence[HeadScore], label: str) -> LabelSummary:
-    """What the scores of one label come to."""
-    scores = [(head, score) for head in heads for score in head.labels if score.label == label]
-    there = [score for _, score in scores if score.is_there]
-    values = [score.dice for score in there]
-    free = [score.found_ml for head, score in scores if head.variant is Variant.LESION_FREE]
-    return LabelSummary(
-        label=label,
-        heads=len(values),
-        mean_dice=statistics.fmean(values) if values else None,
-        median_dice=statistics.median(values) if values else None,
-        lowest_dice=min(values) if values else None,
-        median_hd95_mm=statistics.median(score.hd95_mm for score in there) if there else None,
-        lesions=pool(score.lesions for _, score in scores),
-        lesion_free_heads=len(free),
-        lesion_free_ml=statistics.fmean(free) if free else None,
-    )
-
-
-def evaluate(
-    package: ModelPackage,
-    heads: int,
-    first_seed: int,
-    report: Callable[[HeadScore], None],
-    spacing_mm: float = 1.0,
-    alignment: AlignSettings = REGISTERED,
-) -> Evaluation:
-    """Scores of `heads` heads from `first_seed` on, the variants of heads taking turns.
-
-    Raises ValueError for a seed that training may have used, and PackageBroken where the weights are.
-    """
-    if first_seed < FIRST_HELD_OUT_SEED:
-        raise ValueError(f"seeds below {FIRST_HELD_OUT_SEED} are for training; evaluate on seeds from there on")
-    network = load_network(package)
-    scores = []
-    for number in range(heads):
-        variant = list(Variant)[number % len(Variant)]
-        head = synthesise(first_seed + number, variant, spacing_mm)
-        truth, found, geometry = segment_head(head, package, network, alignment)
-        scores.append(score_head(head.seed, variant, truth, found, geometry.spacing_mm))
-        report(scores[-1])
-    summaries = tuple(summarise(scores, label.name) for label in LABELS)
-    return Evaluation(package, first_seed, tuple(scores), summaries)
+def thresholds_of(package: ModelPackage) -> tuple[float, ...]:
+    """In the order of LABELS."""
+    return tuple(package.labels[channel].threshold for channel in order_of_labels(package))
 
 
 def segment_head(
-    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
-) -> tuple[Masks, Masks, Geometry]:
-    """Scan a head, walk it through align, normalise, segment and restore; truth and found on the T1CE grid."""
-    probabilities, grid, target = head_probabilities(head, package, network, alignment)
-    thresholds = {label.name: label.threshold for label in package.labels}
-    found = restore(probabilities, grid, target, tuple(thresholds[label.name] for label in LABELS))
-    return head.truth(target), found, target
+    head: SyntheticHead,
+    package: ModelPackage,
+    network: nn.Module,
+    alignment: AlignSettings = REGISTERED,
+    device: torch.device = CPU,
+) -> SegmentedHead:
+    """Scan a head, walk it through align, normalise, segment and restore; `network` is on `device`."""
+    seen, target = _walked(head, package, network, alignment, device)
+    found = restore(seen.probabilities[order_of_labels(package)], seen.grid, target, thresholds_of(package))
+    return SegmentedHead(head.truth(target), found, target, seen)
 
 
 def head_probabilities(
     head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Tensor, Geometry, Geometry]:
     """Probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and the T1CE grid."""
-    volumes = scan_head(head, package.channels)
-    probabilities, grid = probabilities_of(volumes, package, network, alignment)
-    by_name = {label.name: number for number, label in enumerate(package.labels)}
-    order = [by_name[label.name] for label in LABELS]
-    return probabilities[order], grid, volumes[Role.T1CE].geometry
+    seen, target = _walked(head, package, network, alignment, CPU)
+    return seen.probabilities[order_of_labels(package)], seen.grid, target
 
 
-def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> dict[Role, Volume]:
+def _walked(
+    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings, device: torch.device
+) -> tuple[OnModelGrid, Geometry]:
+    volumes = scan_head(head, tuple(dict.fromkeys([*package.channels, Role.T1CE])))
+    return on_model_grid(volumes, package, network, alignment, device), volumes[Role.T1CE].geometry
+
+
+def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> Mapping[Role, Volume]:
     """Scans of a head on unlike grids, drawn by its seed, with a little motion between T1CE and the others."""
     generator = np.random.default_rng([head.seed, 4242])
     frame = head.geometry.frame_of_reference_uid

@@ -93,6 +93,21 @@ def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 4) -> Image.Imag
     return row
 
 
+def in_few_colours(picture: Image.Image, greys: int, colours: Sequence[Colour]) -> Image.Image:
+    """An RGB picture of greys and a few pure colours with a palette (mode P): a fraction of the bytes as PNG.
+
+    What is neither becomes the grey of its red.
+    """
+    pixels = np.asarray(picture.convert("RGB"))
+    index = np.rint(pixels[..., 0] * ((greys - 1) / 255)).astype(np.uint8)
+    for place, colour in enumerate(colours):
+        index[(pixels == colour).all(axis=-1)] = greys + place
+    steps = [[round(255 * step / (greys - 1))] * 3 for step in range(greys)]
+    few = Image.fromarray(index, "P")
+    few.putpalette([part for colour in (*steps, *colours) for part in colour])
+    return few
+
+
 def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
     """Display colours of the labels of one picture: fixed ones of known labels, the others' by their places.
 

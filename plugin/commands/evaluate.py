@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.training.family import Family
+from plugin.commands.heads_asked import HeadsAsked
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
@@ -15,10 +17,10 @@ if TYPE_CHECKING:
 
     from models.package import ModelPackage
     from models.training.dataset.manifest import Split
-    from models.training.evaluate import HeadScore
     from models.training.evaluation.over_dataset import CaseScore, LeftOut
 
 ALL = "all"
+_HEADS = "With --synthetic"
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Folder of a package, or the name of a bundled one.")
 ]
@@ -35,7 +37,9 @@ def evaluate(
             metavar="DATASET", file_okay=False, help="Data set that `glionode dataset` made.", show_default=False
         ),
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Measure on synthetic heads instead.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Measure on synthetic heads instead, and on studies with --study.")
+    ] = False,
     split: SplitOption = "test",
     groups: Annotated[
         Path | None,
@@ -47,11 +51,54 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="Cases to show pictures of, worst first.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 1,
     device: DeviceOption = "auto",
-    heads: Annotated[int, typer.Option(min=1, help="With --synthetic: how many heads; the variants take turns.")] = 20,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of a process.", show_default="2, with --synthetic 1")
+    ] = None,
+    heads: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Heads with a lesion of each family; the variants take turns.", rich_help_panel=_HEADS
+        ),
+    ] = 20,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Heads of which family: {', '.join(Family)} or {ALL}. May be given several times.",
+            show_default=ALL,
+            rich_help_panel=_HEADS,
+        ),
+    ] = None,
+    lesion_free: Annotated[
+        int, typer.Option(min=0, help="Heads without a lesion, of the families in turn.", rich_help_panel=_HEADS)
+    ] = 8,
+    study: Annotated[
+        list[Path] | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder of a real head with a simulated tumour: dicom/ and truth_*.nii.gz as `glionode phantom` "
+            "writes them. May be given several times.",
+            rich_help_panel=_HEADS,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=_HEADS)] = 1,
     seed0: Annotated[
-        int, typer.Option(help="With --synthetic: seed of the first head; at least 1000000, training stays below.")
+        int,
+        typer.Option(
+            help="Seed of each family's first head, at least 1000000: training stays below. Heads without a lesion "
+            "come 500000 later.",
+            rich_help_panel=_HEADS,
+        ),
     ] = 1_000_000,
-    threads: ThreadsOption = 2,
+    spacing: Annotated[
+        float,
+        typer.Option(
+            min=0.5,
+            max=6,
+            help="Edge of the voxels of which heads are made, mm; above 1 for trials.",
+            rich_help_panel=_HEADS,
+        ),
+    ] = 1.0,
 ) -> None:
     """Measure a model: Dice, HD95, volumes and lesions, label by label and by subgroup.
 
@@ -59,20 +106,32 @@ def evaluate(
     evaluation.json and report.html (one page, no network needed). Subgroups are the columns of --groups and, unless a
     column is called so, focality by the components of the truth. Exit status 1 where cases were left out.
 
-    With --synthetic: heads that no training saw go through the whole way, aligning included; writes the model's
-    MODEL_CARD.md and metrics.json. A head takes about 20 s on 2 cores.
+    With --synthetic: heads that no training saw go through the whole way, aligning included, and so do studies, from
+    scanning on; writes the model's MODEL_CARD.md with pictures, and metrics.json. A head takes about 30 s a process.
+    Each is kept in --out as it comes: a second start goes on where the first was ended. Exit status 1 where something
+    could not be measured.
 
     Example: glionode evaluate my-model my-data --groups status.csv
-    Example: glionode evaluate phantom-demo --synthetic --heads 20
+    Example: glionode evaluate phantom-demo --synthetic --heads 50 --lesion-free 20 --workers 2
     """
     if (dataset is None) != synthetic:
         raise refuse("Say what to measure on: a folder that `glionode dataset` made, or --synthetic.")
+    if study and not synthetic:
+        raise refuse("--study goes with --synthetic; a data set has its truth with it.")
     if dataset is None:
-        _on_synthetic_heads(find_model(model), heads, seed0, threads)
+        from plugin.commands.evaluate_heads import evaluate_on_heads
+
+        package = find_model(model)
+        work = out or _results_of(package)
+        asked = HeadsAsked(
+            *(chosen_families(family or [ALL]), heads, lesion_free, tuple(study or ()), seed0, spacing),
+            *(workers, threads or 1, device, work),
+        )
+        evaluate_on_heads(package, asked)
     else:
         refuse_without_training_extra()
         chosen = chosen_split(split)
-        _on_dataset(find_model(model), dataset, chosen, groups, out, worst, seed, chosen_device(device, threads))
+        _on_dataset(find_model(model), dataset, chosen, groups, out, worst, seed, chosen_device(device, threads or 2))
 
 
 def _on_dataset(
@@ -95,7 +154,7 @@ def _on_dataset(
     from models.training.learned_from import learned_from, overlap_of
     from pipeline.errors import GlionodeError
 
-    target = out or Path("runs") / f"{package.name}-evaluation"
+    target = out or _results_of(package)
     pictures = WorstCases(worst)
 
     def see(compared: Compared) -> None:
@@ -127,30 +186,6 @@ def _on_dataset(
         raise typer.Exit(FAILED)
 
 
-def _on_synthetic_heads(package: "ModelPackage", heads: int, seed0: int, threads: int) -> None:
-    import torch
-
-    from models.package import PackageBroken
-    from models.training.card import write_results
-    from models.training.evaluate import evaluate as measure
-
-    torch.set_num_threads(threads)
-    try:
-        evaluation = measure(package, heads, seed0, _print_head)
-        write_results(evaluation, this_command())
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except ValueError as exc:
-        raise refuse(f"These settings cannot be used: {exc}.") from exc
-    except OSError as exc:
-        raise refuse(f"{package.folder} cannot be written: {exc.strerror or exc}.", FAILED) from exc
-    for summary in evaluation.labels:
-        value = "-" if summary.mean_dice is None else f"{summary.mean_dice:.3f}"
-        print(f"{summary.label}: mean Dice {value} over {summary.heads} heads")
-    if evaluation.mean_dice is not None:
-        print(f"Mean of the labels: {evaluation.mean_dice:.3f}. Card and metrics are in {package.folder}.")
-
-
 def find_model(model: str) -> "ModelPackage":
     """The package in a folder or of a name; refuses with a sentence."""
     from models.package import PackageBroken, find_package, read_package
@@ -159,6 +194,13 @@ def find_model(model: str) -> "ModelPackage":
         return read_package(Path(model)) if Path(model).is_dir() else find_package(model, None)
     except PackageBroken as exc:
         raise refuse(str(exc), FAILED) from exc
+
+
+def chosen_families(names: list[str]) -> tuple[Family, ...]:
+    """The families of these names, in their own order; refuses with a sentence."""
+    if unknown := [name for name in names if name not in (*Family, ALL)]:
+        raise refuse(f"Family {unknown[0]!r} is unknown; choose among {', '.join(Family)} and {ALL}.")
+    return tuple(family for family in Family if ALL in names or family in names)
 
 
 def chosen_split(name: str) -> "Split | None":
@@ -212,9 +254,5 @@ def _case_line(score: "CaseScore") -> str:
     return f"{score.case_id}: {', '.join(labels)}"
 
 
-def _print_head(score: "HeadScore") -> None:
-    parts = []
-    for label in score.labels:
-        value = f"{label.dice:.2f}" if label.is_there else "-"
-        parts.append(f"{label.label} {value} ({label.found_ml:.1f} of {label.true_ml:.1f} ml)")
-    print(f"head {score.seed} ({score.variant.value}): {', '.join(parts)}", flush=True)
+def _results_of(package: "ModelPackage") -> Path:
+    return Path("runs") / f"{package.name}-evaluation"

@@ -1,17 +1,32 @@
-"""Pictures of the cases that came off worst: truth and what was found, label by label. Writes no files."""
+"""Pictures of cases: truth and what was found, label by label. Writes no files."""
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.labels import LABELS, Role
 from models.training.evaluation.over_dataset import CaseScore, Compared
-from models.training.pictures import Outline, drawn_on, grey_slice, outlined, side_by_side, window_of
+from models.training.pictures import (
+    Outline,
+    drawn_on,
+    grey_slice,
+    in_few_colours,
+    outlined,
+    side_by_side,
+    window_of,
+)
+from pipeline.volume import Volume
 
 TRUE_COLOUR = (70, 220, 110)
 FOUND_COLOUR = (240, 80, 220)
+SMALL_BYTES = 150_000
+"""What a picture in a model package may have."""
+_GREYS = (48, 24, 12)
+"""Steps of grey that are tried until a picture is small: noise is what costs, and in noise an eye misses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +64,54 @@ def _rank(score: CaseScore) -> tuple[float, str]:
 
 def draw(compared: Compared) -> Overlay:
     """Each label on its own channel, in the slice where truth and found differ most."""
-    panels: list[Image.Image] = []
-    slices: list[int] = []
-    for label, true, found in zip(compared.labels, compared.truth, compared.found, strict=True):
-        role = drawn_on(label, compared.volumes)
-        volume = compared.volumes[role]
-        index = _worst_slice(true, found)
-        outlines = (Outline(true[index], TRUE_COLOUR), Outline(found[index], FOUND_COLOUR))
+    slices = [_worst_slice(true, found) for true, found in zip(compared.truth, compared.found, strict=True)]
+    row = _panels(compared.volumes, compared.labels, compared.truth, compared.found, slices)
+    return Overlay(compared.score, tuple(slices), _png(row))
+
+
+def draw_lesion(volumes: Mapping[Role, Volume], truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> bytes:
+    """LABELS, each on the series on which it is defined, in the slice where it is largest; a PNG in few colours.
+
+    Volumes and masks (labels, slices, rows, columns) are on one grid. A label that is not there shows the slice where
+    the lesion is largest, and where there is none the one with most that was found.
+    """
+    anything = np.logical_or.reduce(truth)
+    shown = [
+        next((mask for mask in (true, anything) if mask.any()), wrong) for true, wrong in zip(truth, found, strict=True)
+    ]
+    labels = [label.name for label in LABELS]
+    row = _panels(volumes, labels, truth, found, [_fullest_slice(mask) for mask in shown])
+    pngs = [_png(in_few_colours(row, greys, (TRUE_COLOUR, FOUND_COLOUR))) for greys in _GREYS]
+    return next((png for png in pngs if len(png) < SMALL_BYTES), pngs[-1])
+
+
+def _panels(
+    volumes: Mapping[Role, Volume],
+    labels: Sequence[str],
+    truth: NDArray[np.bool_],
+    found: NDArray[np.bool_],
+    slices: Sequence[int],
+) -> Image.Image:
+    panels = []
+    for label, true, guess, index in zip(labels, truth, found, slices, strict=True):
+        role = drawn_on(label, volumes)
+        volume = volumes[role]
+        outlines = (Outline(true[index], TRUE_COLOUR), Outline(guess[index], FOUND_COLOUR))
         panels.append(outlined(grey_slice(volume, index, window_of(volume, role)), outlines))
-        slices.append(index)
+    return side_by_side(panels)
+
+
+def _png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
-    side_by_side(panels).save(stream, "png", optimize=True)
-    return Overlay(compared.score, tuple(slices), stream.getvalue())
+    picture.save(stream, "png", optimize=True)
+    return stream.getvalue()
+
+
+def _fullest_slice(mask: NDArray[np.bool_]) -> int:
+    inside = np.count_nonzero(mask, axis=(1, 2))
+    return int(inside.argmax()) if inside.any() else len(mask) // 2
 
 
 def _worst_slice(true: NDArray[np.bool_], found: NDArray[np.bool_]) -> int:
-    wrong = np.count_nonzero(true ^ found, axis=(1, 2))
-    if wrong.any():
-        return int(wrong.argmax())
-    inside = np.count_nonzero(true, axis=(1, 2))
-    return int(inside.argmax()) if inside.any() else len(true) // 2
+    wrong = true ^ found
+    return _fullest_slice(wrong if wrong.any() else true)

@@ -1,63 +1,126 @@
-"""The card says first what the model is not for, and carries the measured numbers and no others."""
+"""The card says first what the model is not for; it and metrics.json carry the same measured numbers and no others."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from models.labels import LABELS
+from models.labels import LABELS, Role
 from models.package import CARD_FILE, ModelPackage, verify_package
-from models.training.card import METRICS_FILE, write_results
-from models.training.evaluate import Evaluation, HeadScore, summarise
+from models.training.card import write_results
+from models.training.evaluation.cases import Head, Study
+from models.training.evaluation.families import Evaluation, Place, Scored
 from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.run import Figure
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
+from models.training.family import Family
+from models.training.metrics import METRICS_FILE
 from models.training.tumour import Variant
+
+COMMAND = "glionode evaluate tiny --synthetic --heads 2"
+
+
+def scored(case: Head | Study, value: float | None, found_ml: float) -> Scored:
+    """All labels alike."""
+    there = value is not None
+    lesions = LesionScore(2 * there, 1 * there, 1, 1 * there)
+    hd95 = 4.0 if there else NOT_FOUND_MM
+    return Scored(
+        case, tuple(LabelScore(each.name, value or 0.0, hd95, 10.0 * there, found_ml, lesions) for each in LABELS)
+    )
 
 
 @pytest.fixture
-def evaluation(make_package: Callable[..., ModelPackage]) -> Evaluation:
-    def head(seed: int, variant: Variant, value: float | None, found_ml: float) -> HeadScore:
-        there = value is not None
-        lesions = LesionScore(2 * there, 1 * there, 1, 1 * there)
-        scores = (
-            LabelScore(label.name, value or 0.0, 4.0 if there else NOT_FOUND_MM, 10.0 * there, found_ml, lesions)
-            for label in LABELS
-        )
-        return HeadScore(seed, variant, tuple(scores))
-
-    heads = (
-        head(1_000_000, Variant.UNIFOCAL, 0.8125, 9.5),
-        head(1_000_001, Variant.SMALL, 0.25, 1.5),
-        head(1_000_002, Variant.LESION_FREE, None, 0.75),
+def evaluation(make_package: Callable[..., ModelPackage], tmp_path: Path) -> Evaluation:
+    cases = (
+        scored(Head(Family.PAINTED, 1_000_000, Variant.UNIFOCAL), 0.8125, 9.5),
+        scored(Head(Family.PAINTED, 1_000_002, Variant.SMALL), 0.25, 1.5),
+        scored(Head(Family.GROWN, 1_000_000, Variant.UNIFOCAL), 0.5, 5.25),
+        scored(Head(Family.PAINTED, 1_500_000, Variant.LESION_FREE), None, 0.75),
+        scored(Head(Family.GROWN, 1_500_000, Variant.LESION_FREE), None, 0.0),
+        scored(Study(tmp_path / "a-study"), 0.625, 6.5),
     )
-    return Evaluation(make_package(), 1_000_000, heads, tuple(summarise(heads, label.name) for label in LABELS))
+    return Evaluation(make_package(), cases, ((Head(Family.GROWN, 1_000_001, Variant.MULTIFOCAL), "It broke."),))
 
 
-def test_the_card_begins_with_a_warning_and_holds_the_numbers(evaluation: Evaluation) -> None:
-    write_results(evaluation, "glionode evaluate tiny --synthetic --heads 3")
+@pytest.fixture
+def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
+    return (
+        Figure("painted", Place.BEST, evaluation.cases[0], b"first picture"),
+        Figure("real", Place.BEST, evaluation.cases[-1], b"second picture"),
+    )
+
+
+def cells(card: str) -> list[list[str]]:
+    """Every row of every table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")]
+
+
+def test_the_card_begins_with_a_warning_and_holds_the_numbers(
+    evaluation: Evaluation, figures: tuple[Figure, ...]
+) -> None:
+    write_results(evaluation, figures, COMMAND)
     card = (evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8")
     assert card.splitlines()[0] == "# tiny 1.0.0: a demonstration, not for patients"
-    assert "glionode evaluate tiny --synthetic --heads 3" in card
+    assert COMMAND in card
     assert "- command: `a test`" in card
-    mean = (0.8125 + 0.25) / 2
+    rows = cells(card)
+    mean = f"{(0.8125 + 0.25) / 2:.3f}"
     for label in LABELS:
-        assert f"| {label.name} | 2 | {mean:.3f} | {mean:.3f} | 0.250 | 4.000 | 2 of 4, 2 of 3 | 0.750 |" in card
-    assert f"**{mean:.3f}**" in card
-    assert "| 1000002 | lesion_free | - (0.0, 0.8) |" in card
+        assert ["painted", label.name, "2", mean, mean, "0.250", "4.000", "2 of 4", "2 of 2"] in rows
+        assert ["grown", label.name, "1", "0.500", "0.500", "0.500", "4.000", "1 of 2", "1 of 1"] in rows
+        assert ["all", label.name, "2", "0.375", f"{0.95 * 0.75:.3f}", "0.750", "2"] in rows
+        where = label.defined_on.value
+        assert ["a-study", label.name, where, "0.625", "4.000", "10.000", "6.500", "1 of 2", "1 of 1"] in rows
+    assert ["painted", "small", "1", *["0.250 (0.250; 0.250)"] * 3] in rows
+    assert "not a patient's tumour" in card
+    assert "Not measured, because something failed: grown, seed 1000001, multifocal." in card
+    assert "goal" not in card.lower()
     verify_package(evaluation.package)
 
 
-def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation) -> None:
-    write_results(evaluation, "a command")
+def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: tuple[Figure, ...]) -> None:
+    write_results(evaluation, figures, COMMAND)
     metrics = json.loads((evaluation.package.folder / METRICS_FILE).read_text(encoding="utf-8"))
+    rows = cells((evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8"))
     assert metrics["weights_sha256"] == evaluation.package.weights_sha256
-    assert metrics["mean_dice"] == pytest.approx((0.8125 + 0.25) / 2)
-    assert set(metrics["labels"]) == {label.name for label in LABELS}
-    assert metrics["heads"][2]["labels"]["enhancing_tumour"]["dice"] is None
-    assert metrics["labels"]["enhancing_tumour"]["lesions"] == {"true": 4, "detected": 2, "found": 3, "confirmed": 2}
+    assert metrics["groups"]["painted"]["mean_dice"] == pytest.approx((0.8125 + 0.25) / 2)
+    for group, named in (("painted", "painted"), ("grown", "grown"), ("real", "real heads, simulated tumours")):
+        for label, summary in metrics["groups"][group]["labels"].items():
+            (row,) = [row for row in rows if row[:2] == [named, label] and len(row) == 9]
+            numbers = [summary[name] for name in ("median_dice", "mean_dice", "lowest_dice", "median_hd95_mm")]
+            lesions = summary["lesions"]
+            assert row[2:] == [
+                *(str(summary["cases"]), *(f"{number:.3f}" for number in numbers)),
+                *(f"{lesions['detected']} of {lesions['true']}", f"{lesions['confirmed']} of {lesions['found']}"),
+            ]
+    for group, free in metrics["lesion_free"].items():
+        for label, each in free["labels"].items():
+            volumes = [f"{each[name]:.3f}" for name in ("median_ml", "percentile_95_ml", "highest_ml")]
+            assert [group, label, str(free["heads"]), *volumes, str(each["lesions"])] in rows
+    assert [case.get("seed", case.get("study")) for case in metrics["cases"]] == [
+        *(1_000_000, 1_000_002, 1_000_000, 1_500_000, 1_500_000),
+        "a-study",
+    ]
+    assert metrics["cases"][3]["labels"]["enhancing_tumour"]["dice"] is None
+    assert metrics["left_out"] == [{"group": "grown", "seed": 1_000_001, "variant": "multifocal", "why": "It broke."}]
 
 
-def test_no_half_written_file_stays(evaluation: Evaluation) -> None:
-    write_results(evaluation, "a command")
-    names = {path.name for path in evaluation.package.folder.iterdir()}
-    assert names == {"model.toml", "weights.safetensors", CARD_FILE, METRICS_FILE}
+def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
+    evaluation: Evaluation, figures: tuple[Figure, ...]
+) -> None:
+    folder = evaluation.package.folder
+    write_results(evaluation, (Figure("grown", Place.WORST, evaluation.cases[2], b"old"), *figures), COMMAND)
+    (folder / "of-somebody-else.png").write_bytes(b"kept")
+    write_results(evaluation, figures, COMMAND)
+    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    assert re.findall(r"!\[[^\]]*\]\(([^)]*)\)", card) == ["painted-best.png", "real-best.png"]
+    assert (folder / "painted-best.png").read_bytes() == b"first picture"
+    # Nothing half-written stays either.
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.toml", "weights.safetensors", CARD_FILE, METRICS_FILE),
+        *("painted-best.png", "real-best.png", "of-somebody-else.png"),
+    }
+    assert f"enhancing_tumour on {Role.T1CE}" in card

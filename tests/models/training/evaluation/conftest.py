@@ -1,0 +1,116 @@
+"""Cases that were measured by hand, and a small study in which a simple network finds the lesion."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import Tensor, nn
+
+from models.labels import ADC_ABNORMALITY, LABELS, Role
+from models.training.evaluation import measure_case
+from models.training.evaluation.cases import Case, Head
+from models.training.evaluation.families import Scored
+from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
+from models.training.family import Family
+from models.training.synthesis import SyntheticHead, synthesise
+from models.training.tumour import Variant
+from pipeline.normalise import ADC_SCALE
+from pipeline.volume import Geometry, Matrix, Volume
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
+from drawn_study import GEOMETRIES, DrawnStudy, itk_image, moved, write_study
+
+if importlib.util.find_spec("nibabel") is None:
+    # It reads the truth of a study, and comes with the extra glionode[train].
+    collect_ignore = ["test_real_head.py", "test_run.py", "test_command_heads.py"]
+
+MOTION = {Role.ADC: moved(6.0, (9.0, -8.0, 0.0)), Role.FLAIR: moved(-2.0, (1.0, 2.0, 0.0))}
+_MARKED = 3200.0
+"""10^-6 mm2/s, above all that is no lesion in a MarkedHead."""
+
+
+@dataclass(frozen=True)
+class MarkedHead:
+    """A head whose ADC map shows the truth of its label, whatever tissues measure."""
+
+    head: SyntheticHead
+    seed: int = 1
+
+    def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
+        volume = self.head.acquire(role, geometry, motion, noise_seed)
+        if role is not Role.ADC:
+            return volume
+        lesion = self.truth(geometry, motion)[LABELS.index(ADC_ABNORMALITY)]
+        return replace(volume, pixels=np.where(lesion, np.float32(_MARKED), np.minimum(volume.pixels, 1500)))
+
+    def truth(self, geometry: Geometry, motion: Matrix | None = None) -> np.ndarray:
+        return self.head.truth(geometry, motion)
+
+
+class FindsMarks(nn.Module):
+    """All labels are where ADC is marked."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        """Logits of (1, channels, ...), ADC being the first channel."""
+        return ((channels[:, :1] * ADC_SCALE - 2200) / 100).expand(-1, len(LABELS), -1, -1, -1)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DrawnStudy]:
+    """A study of `dicom/` with its truth beside it, the masks' axes turned as converters turn them."""
+    folder = tmp_path_factory.mktemp("real") / "a-study"
+    head = MarkedHead(synthesise(1_000_000, Variant.UNIFOCAL, 3.0))
+    study = write_study(folder / "dicom", head, MOTION)
+    for role, masks in study.truth.items():
+        bits = np.tensordot(1 << np.arange(len(LABELS)), masks, 1).astype(np.uint8)
+        turned = sitk.DICOMOrient(itk_image(bits, GEOMETRIES[role]), "RAS")
+        sitk.WriteImage(turned, str(folder / f"truth_{role.lower()}.nii.gz"))
+    return folder, study
+
+
+@pytest.fixture
+def finds_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever package measuring loads in this process, its network is FindsMarks."""
+    monkeypatch.setattr(measure_case, "load_network", lambda _: FindsMarks())
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Measuring sets their number for its process, which here is the tests'."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def scored() -> Callable[..., Scored]:
+    """A case whose labels have these values of Dice; None where the truth has none."""
+
+    def make(case: Case, *dice: float | None, found_ml: float = 9.5) -> Scored:
+        values = dice if len(dice) == len(LABELS) else dice * len(LABELS)
+        scores = []
+        for label, value in zip(LABELS, values, strict=True):
+            there = value is not None
+            lesions = LesionScore(2, 1, 1, 1) if there else LesionScore(0, 0, int(found_ml > 0), 0)
+            hd95 = 4.0 if value else NOT_FOUND_MM
+            scores.append(LabelScore(label.name, value or 0.0, hd95, 10.0 * there, found_ml, lesions))
+        return Scored(case, tuple(scores))
+
+    return make
+
+
+@pytest.fixture
+def head() -> Callable[..., Head]:
+    """A head of the painted family."""
+
+    def make(number: int, variant: Variant = Variant.UNIFOCAL, family: Family = Family.PAINTED) -> Head:
+        return Head(family, 1_000_000 + number, variant)
+
+    return make

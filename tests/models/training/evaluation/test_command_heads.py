@@ -1,0 +1,127 @@
+"""`glionode evaluate --synthetic` from the command line to the model card; what cannot be done is told at once."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from models.package import CARD_FILE, ModelPackage
+from models.training.evaluation.cases import Wanted
+from models.training.evaluation.fingerprint import fingerprint
+from models.training.evaluation.journal import open_journal
+from models.training.evaluation.measure_case import Measuring
+from models.training.family import Family
+from models.training.metrics import METRICS_FILE
+from plugin.commands import evaluate_heads
+from plugin.commands.evaluate import evaluate
+from plugin.commands.terminal import FAILED, WRONG_USAGE
+
+app = typer.Typer()
+app.command()(evaluate)
+runner = CliRunner()
+NO_HEADS = ("--heads", "0", "--lesion-free", "0", "--device", "cpu")
+
+
+@pytest.mark.usefixtures("finds_marks")
+def test_a_study_that_fails_costs_the_card_no_other(
+    written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    package = make_package()
+    shutil.copytree(written[0], tmp_path / "broken", ignore=shutil.ignore_patterns("truth_flair*"))
+    studies = ["--study", str(written[0]), "--study", str(tmp_path / "broken")]
+    given = [str(package.folder), "--synthetic", *NO_HEADS, "--out", str(tmp_path / "out"), *studies]
+    result = runner.invoke(app, given)
+    assert result.exit_code == FAILED
+    assert "1 of 2: real, a-study: enhancing_tumour 0." in result.stdout
+    assert "Not measured, real, broken: broken has no truth_flair.nii.gz" in result.stderr
+    card = (package.folder / CARD_FILE).read_text()
+    assert "Not measured, because something failed: real, broken." in card
+    assert "![real, best](real-best.png)" in card
+    metrics = json.loads((package.folder / METRICS_FILE).read_text())
+    score = metrics["cases"][0]["labels"]["adc_abnormality"]
+    row = [cell.strip() for line in result.stdout.splitlines() if "| ADC " in line for cell in line.split("|")]
+    assert row[1:8] == [
+        *("a-study", "adc_abnormality", "ADC", f"{score['dice']:.3f}", f"{score['hd95_mm']:.3f}"),
+        *(f"{score['true_ml']:.3f}", f"{score['found_ml']:.3f}"),
+    ]
+    again = runner.invoke(app, given[:-2])
+    assert again.exit_code == 0
+    assert "Measured by an earlier run, and kept: 1 of 1." in again.stdout
+    assert json.loads((package.folder / METRICS_FILE).read_text())["cases"] == metrics["cases"]
+
+
+def test_what_was_asked_is_what_is_measured(
+    make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nilearn", reason="heads of other families need the extra glionode[train]")
+    package, asked = make_package(), []
+
+    def stop(_: ModelPackage, wanted: evaluate_heads.HeadsAsked) -> None:
+        asked.append((wanted, evaluate_heads._wanted(wanted)))
+
+    monkeypatch.setattr(evaluate_heads, "evaluate_on_heads", stop)
+    options = ["--heads", "3", "--lesion-free", "4", "--workers", "2", "--spacing", "2", "--seed0", "1000007"]
+    for families in ([], ["--family", "grown"], ["--family", "grown", "--family", "painted"]):
+        assert runner.invoke(app, [str(package.folder), "--synthetic", *options, *families]).exit_code == 0
+    wanted = [each for _, each in asked]
+    assert wanted[0] == Wanted(tuple(Family), 3, 4, (), 1_000_007)
+    assert [each.families for each in wanted[1:]] == [(Family.GROWN,), (Family.PAINTED, Family.GROWN)]
+    first, _ = asked[0]
+    assert (first.workers, first.threads, first.spacing_mm) == (2, 1, 2.0)
+    assert first.work == Path("runs") / "tiny-evaluation"
+
+
+@pytest.mark.parametrize(
+    ("options", "say"),
+    [
+        (["--family", "sculpted"], "Family 'sculpted' is unknown; choose among painted, "),
+        (["--heads", "0", "--lesion-free", "0"], "nothing to measure"),
+        (["--seed0", "5"], "seeds below 1000000 are for training"),
+        (["--device", "abacus"], "device 'abacus' is unknown"),
+    ],
+)
+def test_wrong_wishes_are_refused(options: list[str], say: str, make_package: Callable[..., ModelPackage]) -> None:
+    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted", *options])
+    assert result.exit_code == WRONG_USAGE
+    assert say in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_folder_that_is_no_study_is_refused(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    given = [str(make_package().folder), "--synthetic", *NO_HEADS, "--study", str(tmp_path)]
+    result = runner.invoke(app, given)
+    assert result.exit_code == WRONG_USAGE
+    assert "has no folder `dicom`" in result.stderr
+
+
+def test_studies_are_no_data_set(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    result = runner.invoke(app, [str(make_package().folder), str(tmp_path), "--study", str(tmp_path)])
+    assert result.exit_code == WRONG_USAGE
+    assert "--study goes with --synthetic" in result.stderr
+
+
+@pytest.mark.parametrize("family", ["grown", "all"])
+def test_brains_that_are_not_here_are_told_of(
+    family: str, make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nilearn" else real(name))
+    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", family])
+    assert result.exit_code == WRONG_USAGE
+    assert "install glionode[train], or say --family painted" in result.stderr
+
+
+def test_two_evaluations_do_not_share_a_folder(
+    written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    package = make_package()
+    given = [str(package.folder), "--synthetic", *NO_HEADS, "--study", str(written[0]), "--out", str(tmp_path)]
+    with open_journal(tmp_path / fingerprint(Measuring(package.folder))[:12]):
+        result = runner.invoke(app, given)
+    assert result.exit_code == FAILED
+    assert "Not measured: another evaluation writes to" in result.stderr

@@ -1,0 +1,42 @@
+"""What decides a result changes the fingerprint, and the rest does not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from models.package import ModelPackage
+from models.training.evaluation.fingerprint import fingerprint, sources
+from models.training.evaluation.measure_case import Measuring
+from pipeline.align import AlignSettings
+
+ROOT = Path(__file__).parents[4]
+
+
+def test_model_and_settings_decide(
+    make_package: Callable[..., ModelPackage], edit: Callable[[Path, str, str], None]
+) -> None:
+    folder = make_package().folder
+    measuring = Measuring(folder)
+    first = fingerprint(measuring)
+    assert fingerprint(Measuring(folder)) == first
+    assert fingerprint(replace(measuring, threads=5)) == first
+    others = {
+        fingerprint(replace(measuring, spacing_mm=2.0)),
+        fingerprint(replace(measuring, alignment=AlignSettings(enabled=False))),
+        fingerprint(Measuring(make_package(seed=1).folder)),
+    }
+    edit(folder, "threshold = 0.5", "threshold = 0.25")
+    assert len({first, fingerprint(measuring), *others}) == 5
+
+
+def test_code_that_measures_decides_and_code_that_tells_does_not() -> None:
+    names = {str(path.relative_to(ROOT)) for path in sources("models.training.evaluation.measure_case")}
+    assert {
+        "models/training/synthesis.py",
+        "models/training/anatomy.py",  # by way of synthesis
+        "models/training/evaluation/real_head.py",  # imported inside a function
+        "models/network.py",
+        "pipeline/align.py",
+        "pipeline/rules.toml",
+    } <= names
+    assert not names & {"models/training/card.py", "models/training/pretrain.py", "plugin/commands/evaluate.py"}

@@ -1,0 +1,89 @@
+"""The picture of a lesion shows each label on its own series, at its place, and tells nothing else."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from models.labels import LABELS, Role
+from models.training.evaluation.overlays import FOUND_COLOUR, SMALL_BYTES, TRUE_COLOUR, draw_lesion
+from pipeline.volume import Geometry, Volume
+
+SHAPE = (9, 60, 50)
+GRID = Geometry.axial(SHAPE, (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
+
+
+def box(slices: slice, rows: slice, columns: slice) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[slices, rows, columns] = True
+    return mask
+
+
+def volumes() -> dict[Role, Volume]:
+    """Slices of unlike brightness, so that the picture says which one it shows."""
+    levels = np.linspace(300, 2700, SHAPE[0])[:, None, None]
+    pixels = np.broadcast_to(levels, SHAPE).astype(np.float32)
+    return {role: Volume(pixels.copy(), GRID) for role in (Role.ADC, Role.FLAIR, Role.T1CE)}
+
+
+def drawn(truth: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
+    """Its panels as RGB."""
+    picture = np.asarray(Image.open(io.BytesIO(draw_lesion(volumes(), truth, found))).convert("RGB"))
+    width = (picture.shape[1] - 2 * 4) // 3
+    return [picture[:, place * (width + 4) :][:, :width] for place in range(3)]
+
+
+def middle(panel: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, float]:
+    """Of the contour in that colour, as shares of height and width."""
+    rows, columns = np.nonzero((panel == colour).all(axis=-1))
+    height, width = panel.shape[:2]
+    return float(rows.min() + rows.max()) / 2 / height, float(columns.min() + columns.max()) / 2 / width
+
+
+def test_contours_stand_where_the_masks_are_and_in_the_fullest_slice() -> None:
+    truth = np.stack(
+        [
+            box(slice(2, 3), slice(10, 20), slice(5, 15)),
+            box(slice(4, 5), slice(30, 50), slice(5, 15)) | box(slice(1, 2), slice(0, 5), slice(0, 5)),
+            box(slice(6, 7), slice(10, 20), slice(30, 40)),
+        ]
+    )
+    found = np.stack([np.roll(mask, 8, axis=2) for mask in truth])
+    panels = drawn(truth, found)
+    for panel, rows, columns, index in zip(panels, (15, 40, 15), (10, 10, 35), (2, 4, 6), strict=True):
+        true, guess = middle(panel, TRUE_COLOUR), middle(panel, FOUND_COLOUR)
+        assert np.allclose(true, (rows / 60, columns / 50), atol=0.02)
+        assert np.allclose(guess, (rows / 60, (columns + 8) / 50), atol=0.02)
+        if panel is panels[1]:
+            # ADC has a fixed window of 3000.
+            level = 255 * (300 + index * 300) / 3000
+            assert abs(float(np.median(panel[..., 0])) - level) < 255 / 47
+
+
+def test_a_label_that_is_not_there_shows_the_slice_of_the_others() -> None:
+    empty = np.zeros(SHAPE, bool)
+    lesion = box(slice(7, 8), slice(20, 40), slice(20, 40))
+    panels = drawn(np.stack([empty, lesion, lesion]), np.stack([lesion, lesion, lesion]))
+    assert not (panels[0] == TRUE_COLOUR).all(axis=-1).any()
+    assert np.allclose(middle(panels[0], FOUND_COLOUR), (0.5, 0.6), atol=0.02)
+
+
+def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
+    shape = (3, 150, 112)  # a head of 1.5 mm
+    grid = Geometry.axial(shape, (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
+    noise = np.random.default_rng(1)
+    # Noise of a tenth of the signal, everywhere: more than any scan has.
+    noisy = {
+        role: Volume(noise.normal(1500, 150, shape).astype(np.float32), grid)
+        for role in (Role.ADC, Role.FLAIR, Role.T1CE)
+    }
+    masks = np.zeros((len(LABELS), *shape), bool)
+    masks[:, 1, 40:90, 30:80] = True
+    png = draw_lesion(noisy, masks, masks)
+    assert len(png) < SMALL_BYTES <= 150_000
+    chunks, place = [], 8
+    while place < len(png):
+        length = int.from_bytes(png[place : place + 4], "big")
+        chunks.append(png[place + 4 : place + 8])
+        place += 12 + length
+    assert set(chunks) == {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
