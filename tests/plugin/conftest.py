@@ -36,6 +36,15 @@ def data_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command line finds the default settings, and keeps its files in the test's folder."""
+    for name in os.environ:
+        if name.startswith("GLIONODE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GLIONODE_STORAGE__DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
 def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
     """Make a node with quick settings; sections given override them. It is ended at the end of the test."""
     nodes: list[NodeInThread] = []

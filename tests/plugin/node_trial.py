@@ -198,12 +198,17 @@ threshold = 0.5
     )
 
 
-def run(config: Path, *arguments: str) -> tuple[int, str]:
+def glionode(*arguments: str | Path) -> tuple[int, str]:
     """A command of the command line: its exit status and all that it said."""
-    result = CliRunner().invoke(app, [*arguments, "--config", str(config)])
+    result = CliRunner().invoke(app, [*map(str, arguments)], prog_name="glionode")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
+
+
+def run(config: Path, *arguments: str) -> tuple[int, str]:
+    """The same with a settings file."""
+    return glionode(*arguments, "--config", config)
 
 
 def config_of(node: NodeInThread, folder: Path) -> Path:

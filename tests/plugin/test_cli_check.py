@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from node_trial import glionode
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from typer.testing import CliRunner
 
 from dicom_seg.encode import Outputs, encode
 from dicom_seg.write import write_dicom
@@ -21,7 +21,6 @@ from models.package import IntendedUse
 from pipeline.read import read_volume
 from pipeline.result import LabelMeasurement, ModelIdentity, SegmentationResult, SourceSeries
 from pipeline.scan import scan
-from plugin.cli import app
 
 NAME, PATIENT_ID = "Quill^Zoe", "P-4711"
 
@@ -70,11 +69,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
-    """Exit status and all that was said."""
-    result = CliRunner().invoke(app, ["check", *map(str, arguments)], prog_name="glionode")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
+    return glionode("check", *arguments)
 
 
 def rewrite(path: Path, change: Callable[[Dataset], None]) -> None:

@@ -1,21 +1,11 @@
 """`glionode xnat-session`: what it refuses, and a session that is not eligible. run_dockerfile.sh walks a whole one."""
 
-import os
 from pathlib import Path
 
 import pytest
-from node_trial import MARKER, make_instance, write_instance
-from typer.testing import CliRunner
+from node_trial import MARKER, glionode, make_instance, write_instance
 
-from plugin.cli import app
-
-
-@pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in os.environ:
-        if name.startswith("GLIONODE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("GLIONODE_STORAGE__DATA_DIR", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
 
 
 @pytest.fixture
@@ -25,10 +15,8 @@ def session(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["xnat-session", *map(str, arguments)], prog_name="glionode")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, " ".join(result.output.split())
+    status, text = glionode("xnat-session", *arguments)
+    return status, " ".join(text.split())
 
 
 def test_a_session_without_the_roles_leaves_a_report_and_nothing_old(session: Path, tmp_path: Path) -> None:
