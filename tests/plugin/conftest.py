@@ -14,6 +14,7 @@ import pytest
 # this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from committing_pacs import CommittingPacs
 from node_trial import NodeInThread, Pacs, write_model
 from receiving import Receiving
 
@@ -117,5 +118,13 @@ def queue(database: Database) -> JobQueue:
 def pacs() -> Iterator[Pacs]:
     """A receiver of results on loopback."""
     made = Pacs()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def committing() -> Iterator[CommittingPacs]:
+    """A receiver of results that speaks Storage Commitment."""
+    made = CommittingPacs()
     yield made
     made.stop()

@@ -29,13 +29,6 @@ QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 
 
 @pytest.fixture
-def committing() -> Iterator[CommittingPacs]:
-    made = CommittingPacs()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def put(database: Database, tmp_path: Path) -> Callable[..., list[str]]:
     """Puts small objects into the outbox for a destination; returns their UIDs."""
 

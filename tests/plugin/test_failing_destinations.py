@@ -14,13 +14,6 @@ from web_archive import WebArchive
 
 
 @pytest.fixture
-def committing() -> Iterator[CommittingPacs]:
-    made = CommittingPacs()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def web() -> Iterator[WebArchive]:
     archive = WebArchive()
     yield archive
