@@ -30,6 +30,8 @@ from models.training.anatomy import HEAD_CENTRE_MM, paint_head
 from models.training.appearance import Appearance, Flaws
 from models.training.family import Family
 from models.training.fields import noise
+from models.training.grown.head import grow_head
+from models.training.grown.scanner import draw_appearance
 from models.training.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.tissue import Tissue, TissueMap
 from models.training.tumour import Variant
@@ -115,16 +117,15 @@ class SyntheticHead:
 
 
 def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Family = Family.PAINTED) -> SyntheticHead:
-    """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L)."""
-    number = list(Variant).index(variant)
+    """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L).
+
+    Raises a GlionodeError that says what to install where a family is made of something that is not here.
+    """
+    stream, name = [seed, list(Variant).index(variant)], f"glionode synthetic head {seed} {variant}"
     if family is not Family.PAINTED:
-        generator = np.random.default_rng([seed, number, list(Family).index(family)])
-        tissue, appearance = _painted(generator, variant, spacing_mm, template=family is Family.TEMPLATE)
+        stream.append(list(Family).index(family))
         name = f"glionode {family} synthetic head {seed} {variant}"
-    else:
-        generator = np.random.default_rng([seed, number])
-        tissue, appearance = _painted(generator, variant, spacing_mm)
-        name = f"glionode synthetic head {seed} {variant}"
+    tissue, appearance = _RECIPES[family](np.random.default_rng(stream), variant, spacing_mm)
     digest = hashlib.sha256(name.encode()).digest()
     geometry = Geometry.axial(
         shape=(tissue.shape[0], tissue.shape[1], tissue.shape[2]),
@@ -142,11 +143,23 @@ def painted_appearance(contrast: Contrast) -> Appearance:
     return Appearance(levels, echo_planar_levels(contrast), TEXTURE)
 
 
-def _painted(
-    generator: np.random.Generator, variant: Variant, spacing_mm: float, template: bool = False
-) -> tuple[TissueMap, Appearance]:
-    tissue = paint_head(generator, variant, spacing_mm, template)
+def _painted(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+    tissue = paint_head(generator, variant, spacing_mm)
     return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
+
+
+def _of_template(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+    tissue = paint_head(generator, variant, spacing_mm, True)
+    return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
+
+
+def _grown(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+    tissue = grow_head(generator, variant, spacing_mm)
+    return tissue, draw_appearance(generator)
+
+
+_RECIPES = {Family.PAINTED: _painted, Family.GROWN: _grown, Family.TEMPLATE: _of_template}
+"""How the heads of each family come to be."""
 
 
 def _subsample_offsets(geometry: Geometry, fine_mm: float) -> NDArray[np.float64]:

@@ -42,10 +42,10 @@ def draw_build(generator: np.random.Generator) -> Build:
         return max(0.0, young + age * (old - young) + float(generator.normal(0, spread)))
 
     return Build(
-        cortex=float(generator.uniform(1.1, 1.5)),
+        cortex=float(generator.uniform(1.2, 1.6)),
         white_mm=float(generator.uniform(0.2, 0.8)),
-        atrophy_mm=aged(0.0, 0.7, 0.1),
-        gap_mm=1.2 + aged(0.3, 2.5, 0.4),
+        atrophy_mm=aged(0.0, 0.5, 0.1),
+        gap_mm=0.9 + aged(0.2, 2.0, 0.3),
         ventricles=0.6 + aged(0.05, 0.55, 0.12),
         skull_mm=float(generator.uniform(4.5, 8)),
         diploe=float(generator.uniform(0.15, 0.5)),

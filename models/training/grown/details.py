@@ -82,7 +82,8 @@ def _paint_age(generator: np.random.Generator, tissue: TissueMap, frame: Frame, 
 
 def _vessels(generator: np.random.Generator, frame: Frame, build: Build) -> Mask:
     """Named arteries and veins, each a little astray, and veins that wind over the cortex."""
-    centres, radii = [], []
+    centres: list[Points] = []
+    radii = []
     for path in (*_PAIRED, *_SINGLE):
         for mirror in (np.ones(3), _MIRROR) if path in _PAIRED else (np.ones(3),):
             points, sizes = curve(path)

@@ -46,7 +46,8 @@ def grow(white: Field, grey: Field, pace: Field, seeds: Points, habit: Habit, vo
     """
     box = _room(white.shape, seeds, reach_mm=2.2 * np.cbrt(volume_mm3) + 12 * habit.width_mm + 30, mm=mm)
     tissue = white[box] + grey[box]
-    spread = habit.width_mm**2 * (white[box] + habit.grey_share * grey[box]) * (tissue > 0.5)
+    mobility = white[box] + habit.grey_share * grey[box]
+    spread = np.where(tissue > 0.5, habit.width_mm**2 * mobility, 0).astype(np.float32)
     step = min(_LONGEST_STEP, _STABLE * mm**2 / max(float(spread.max()), 1e-6))
     faces = [_harmonic(spread, axis) * np.float32(step / mm**2) for axis in range(3)]
     division = (pace[box] * (tissue > 0.5) * step).astype(np.float32)

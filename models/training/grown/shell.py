@@ -11,10 +11,10 @@ from models.training.grown.surfaces import from_ras
 from models.training.grown.voxelise import Mask
 from models.training.tissue import Tissue, TissueMap
 
-_CLOSING_MM = 10.0
+_CLOSING_MM = 16.0
 """Clefts narrower than twice this are bridged by the dura."""
-_OUTLINE_MM = 4.0
-"""The dura's outline is so smooth that a grid of this spacing holds it."""
+_OUTLINE_MM = 4.5
+"""Standard deviation with which the dura's outline is smoothed."""
 
 _NOSE: Path = ((0, 78, -22, 7), (0, 92, -38, 8), (0, 103, -52, 10), (0, 90, -58, 11))
 _JAW: Path = ((-46, 4, -52, 5), (-46, 8, -86, 6), (-32, 38, -108, 7), (0, 64, -116, 8))

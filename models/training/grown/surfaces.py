@@ -8,14 +8,15 @@ import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import GlionodeError
 
-Points = NDArray[np.float64]
-"""(points, 3): x, y, z in millimetres."""
+Points = NDArray[np.floating[Any]]
+"""(points, 3): x, y, z in millimetres, in double precision unless there are very many."""
 Triangles = NDArray[np.int64]
 """(triangles, 3): numbers of corners, counter-clockwise seen from outside."""
 
@@ -77,7 +78,7 @@ def _hemisphere(folder: Path, side: str) -> Hemisphere:
 
 def _to_template(ras: NDArray[np.float32]) -> Points:
     # Two axes turn around: left stays left of right and triangles keep their outside.
-    return (np.asarray(ras, dtype=np.float64) - _MIDDLE_RAS_MM) * np.array((-1.0, -1.0, 1.0))
+    return np.asarray((np.asarray(ras, dtype=np.float64) - _MIDDLE_RAS_MM) * np.array((-1.0, -1.0, 1.0)))
 
 
 def outward(points: Points, triangles: Triangles) -> Points:

@@ -61,7 +61,7 @@ def _hits(
     return hit, sides[0]
 
 
-def _height(places: NDArray[np.float64], row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
+def _height(places: Points, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
     """Slice index at which each ray meets the plane of its triangle (rays, 3 corners, 3)."""
     corner = places[:, 0]
     normal = np.cross(places[:, 1] - corner, places[:, 2] - corner)
@@ -70,6 +70,6 @@ def _height(places: NDArray[np.float64], row: NDArray[np.intp], column: NDArray[
     return np.asarray(corner[:, 0] - sideways / flat)
 
 
-def _volume(places: NDArray[np.float64]) -> float:
+def _volume(places: Points) -> float:
     """Signed volume within triangles (triangles, 3 corners, 3), by Gauss's theorem: negative if they face inwards."""
     return float(np.einsum("ij,ij->", places[:, 0], np.cross(places[:, 1], places[:, 2]))) / 6
