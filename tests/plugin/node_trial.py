@@ -206,6 +206,13 @@ def glionode(*arguments: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def sentence(text: str) -> str:
+    """What was said on standard error, which must be one line and no traceback."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
 def run(config: Path, *arguments: str) -> tuple[int, str]:
     """The same with a settings file."""
     return glionode(*arguments, "--config", config)

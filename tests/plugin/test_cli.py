@@ -27,6 +27,21 @@ def test_every_command_has_a_help_worth_reading(command: str) -> None:
     assert len(text.split()) > 30
 
 
+@pytest.mark.parametrize(
+    "command", ["dataset from-brats", "dataset from-dicom", "dataset check", "pretrain", "evaluate"]
+)
+def test_help_of_training_has_an_example_and_needs_no_torch(command: str) -> None:
+    check = (
+        "import sys; from plugin.cli import main;"
+        f"sys.argv = ['glionode', *{command.split()!r}, '--help'];"
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules)); main()"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert f"glionode {command}" in result.stdout
+    assert "Example:" in result.stdout
+    assert result.stdout.strip().endswith("False")
+
+
 def test_wrong_usage_ends_with_64() -> None:
     code = "from plugin.cli import main; main()"
     for arguments in (["nonsense"], ["segment"], ["segment", "--nonsense", "a", "b"], ["phantom", "x", "--seed", "-1"]):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from node_trial import sentence
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
@@ -30,13 +31,6 @@ app = typer.Typer()
 add_training_commands(app)
 runner = CliRunner()
 TOY = ("--patch", "0", "--epochs", "1", "--threads", "1", "--learning-rate", "0.003")
-
-
-def sentence(text: str) -> str:
-    """What was said on standard error, which must be one line and no traceback."""
-    lines = text.strip().splitlines()
-    assert len(lines) == 1, text
-    return lines[0]
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,12 @@
 """The training commands pass on what was asked, and refuse with one sentence."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import typer
+from node_trial import sentence
 from typer.testing import CliRunner
 
 from plugin.commands.terminal import FAILED, WRONG_USAGE
@@ -16,13 +15,6 @@ from plugin.commands.training import add_training_commands
 app = typer.Typer()
 add_training_commands(app)
 runner = CliRunner()
-
-
-def sentence(text: str) -> str:
-    """What was said on standard error, which must be one line and no traceback."""
-    lines = text.strip().splitlines()
-    assert len(lines) == 1, text
-    return lines[0]
 
 
 def test_pretrain_wants_to_know_on_what(tmp_path: Path) -> None:
@@ -112,17 +104,3 @@ def test_evaluate_refuses_heads_that_training_may_have_seen() -> None:
     result = runner.invoke(app, ["evaluate", "--synthetic", "--seed0", "5", "phantom-demo"])
     assert result.exit_code == WRONG_USAGE
     assert "seeds below 1000000 are for training" in sentence(result.stderr)
-
-
-@pytest.mark.parametrize("command", ["pretrain", "evaluate"])
-def test_help_has_an_example_and_needs_no_torch(command: str) -> None:
-    check = (
-        "import sys, typer; from plugin.commands.training import add_training_commands;"
-        "app = typer.Typer(); add_training_commands(app);"
-        f"sys.argv = ['glionode', {command!r}, '--help'];"
-        "import atexit; atexit.register(lambda: print('torch' in sys.modules)); app()"
-    )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert f"glionode {command}" in result.stdout
-    assert "Example:" in result.stdout
-    assert result.stdout.strip().endswith("False")
