@@ -32,6 +32,11 @@ from plugin.settings import ListenerSettings
 
 _LOG = logging.getLogger(__name__)
 
+POLL_S = 0.1
+"""How often the server looks whether it is to stop."""
+_COLLECT_EVERY_S = 30
+"""pynetdicom's server collects garbage, the process's whole, every so many of those looks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reception:
@@ -58,6 +63,7 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused
         self._connections: Counter[str] = Counter()
         self._counting = threading.Lock()
         super().__init__(*args, request_handler=_Connection, **options)
+        self._gc = [0, round(_COLLECT_EVERY_S / POLL_S)]
 
     @contextmanager
     def counted(self, address: str) -> Iterator[Refusal | None]:

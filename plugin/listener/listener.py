@@ -16,7 +16,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unus
 from plugin.archive.archive import Archive
 from plugin.archive.quarantine import Quarantine, quarantine_folder
 from plugin.commitment.commitment import PUSH_MODEL, TRANSFER_SYNTAXES
-from plugin.listener.association_server import AssociationServer, Reception
+from plugin.listener.association_server import POLL_S, AssociationServer, Reception
 from plugin.listener.c_store import OnAnswer, OnStored, StoreHandler
 from plugin.listener.pdu_reader import PduLimits
 from plugin.listener.refusals import Refusals
@@ -102,7 +102,7 @@ def start_listener(
         reception=reception,
     )
     ae._servers.append(server)  # its shutdown takes it from there
-    thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="listener", daemon=True)
     thread.start()
     host, port = server.server_address[:2]
     return Listener(server, Address(settings.ae_title, str(host), int(port)), thread)
