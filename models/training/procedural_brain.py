@@ -59,7 +59,10 @@ def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacin
 def paint_procedural_brain(
     generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: Build, spacing_mm: float
 ) -> TissueMap:
-    """All tissues of a head but the tumour. `outer` places skull and skin, `at` the brain that a tumour has pushed aside."""
+    """All tissues of a head but the tumour.
+
+    `outer` places skull and skin, `at` the brain that a tumour has pushed aside.
+    """
     coarse_mm = spacing_mm * REFINEMENT
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     cerebrum = _cerebrum(at)

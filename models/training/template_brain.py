@@ -13,8 +13,9 @@ from models.training.white_matter import callosum, paint_age_changes
 def paint_template_brain(
     generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: Build, spacing_mm: float
 ) -> TissueMap:
-    """All tissues of a head but the tumour. `outer` places skull and skin, `at` the brain that a tumour has pushed aside.
+    """All tissues of a head but the tumour.
 
+    `outer` places skull and skin, `at` the brain that a tumour has pushed aside.
     Raises TemplateMissing where nilearn is not installed.
     """
     coarse_mm = spacing_mm * REFINEMENT

@@ -114,8 +114,8 @@ def pretrain(
     was killed goes on with --resume at the same step.
 
     With --synthetic: on heads that are made while it runs; no data is needed and none is read. The package's intended
-    use is "demonstration". Ctrl-C ends the run early and still writes the package. 2 cores take 1 to 2 s a step; each of
-    --workers makes about a head a second on a core of its own.
+    use is "demonstration". Ctrl-C ends the run early and still writes the package. 2 cores take 1 to 2 s a step; each
+    of --workers makes about a head a second on a core of its own.
 
     Example: glionode pretrain runs/brats brats-data --preset fast --cache disk --workers 4
     Example: glionode pretrain --synthetic --minutes 60 runs/my-demo
