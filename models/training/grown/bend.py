@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from models.training.grown.surfaces import Points
 
-_CLOSE_MM = 1e-7
+_CLOSE_MM = 1e-4
 """The way back is found step by step until places move less than this."""
 
 
@@ -45,10 +45,15 @@ class Bend:
         return np.asarray(rest @ self.matrix.T.astype(head.dtype) + self.shift.astype(head.dtype) + self._waved(rest))
 
     def to_head(self, template: Points) -> Points:
-        """Where places of the template lie in the head; the inverse of `to_template` to some 1e-6 mm."""
+        """Where places of the template lie in the head; the inverse of `to_template` within some 1e-4 mm."""
         back = np.linalg.inv(self.matrix).T
         straight = (template - self.shift) @ back
-        rest = _fixed_point(straight, lambda at: straight - self._waved(at) @ back)
+        return self.pushed(_fixed_point(straight, lambda at: straight - self._waved(at) @ back))
+
+    def pushed(self, rest: Points) -> Points:
+        """Where the masses have moved places of the same head without them."""
+        if not self.bulges:
+            return rest
         return _fixed_point(rest, lambda at: rest + sum((_pushed(at, b) for b in self.bulges), np.zeros_like(at)))
 
     def with_bulges(self, bulges: tuple[Bulge, ...]) -> "Bend":

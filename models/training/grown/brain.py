@@ -49,6 +49,12 @@ def bent_cortex(bend: Bend, build: Build) -> tuple[Hemisphere, Hemisphere]:
     return left, right
 
 
+def pushed_cortex(cortex: tuple[Hemisphere, Hemisphere], bend: Bend) -> tuple[Hemisphere, Hemisphere]:
+    """The same after masses have pushed it, those of `bend`."""
+    left, right = (Hemisphere(bend.pushed(half.white), bend.pushed(half.pial), half.triangles) for half in cortex)
+    return left, right
+
+
 def _bent(half: Hemisphere, bend: Bend, build: Build) -> Hemisphere:
     pial = half.white + build.cortex * (half.pial - half.white)
     back = build.atrophy_mm * outward(half.pial, half.triangles)

@@ -46,14 +46,15 @@ def paint_details(generator: np.random.Generator, tissue: TissueMap, frame: Fram
     shelf = (np.abs(tent_height) < 1.0) & (y > behind) & (np.abs(x) < 45)
     dura_mm = 0.8 + 0.5 * frame.noise(generator, 45)
     tissue[wet & (falx | shelf | (hull > -dura_mm))] = Tissue.DURA
-    shell = (hull < 0.5) & (hull > -4.5 - 2 * build.vessel_mm)
+    shell = (hull < 0) & (hull > -4.5 - 2 * build.vessel_mm)
     sagittal = (np.abs(x) < 3 + build.vessel_mm) & (z > tent) & (y > from_ras(0, 60, 0)[1])
     transverse = (np.abs(z - tent + 4) < 2.6 + build.vessel_mm) & (y > behind)
     tissue[shell & (sagittal | transverse)] = Tissue.VESSEL
     fluid = np.isin(tissue, (Tissue.CSF, Tissue.DURA)) & (hull < 0)
     tissue[fluid & _vessels(generator, frame, build)] = Tissue.VESSEL
     tissue[(tissue == Tissue.WHITE) & _medullary_veins(generator, frame)] = Tissue.VESSEL
-    tissue[below(ellipsoid(frame.at, from_ras(0, 2, -31), (6.5, 5, 4)))] = Tissue.MUCOSA
+    gland = below(ellipsoid(frame.at, from_ras(0, 2, -31), (6.5, 5, 4)))
+    tissue[gland & (hull < 0) & (tissue != Tissue.VESSEL)] = Tissue.MUCOSA
 
 
 def _paint_age(generator: np.random.Generator, tissue: TissueMap, frame: Frame, build: Build) -> None:
@@ -100,15 +101,14 @@ def _vessels(generator: np.random.Generator, frame: Frame, build: Build) -> Mask
 
 def _over_the_cortex(generator: np.random.Generator) -> Points:
     """A vein just above the cortex between two places 20 to 60 mm apart, in template coordinates."""
-    half = average_cortex()[int(generator.integers(2))]
-    tree = _pial_tree(half is average_cortex()[0])
+    side = int(generator.integers(2))
+    half, (above, tree) = average_cortex()[side], _above_cortex(side)
     start = half.pial[int(generator.integers(len(half.pial)))]
     near = np.linalg.norm(half.pial - start, axis=1)
     end = half.pial[int(generator.choice(np.flatnonzero((near > 20) & (near < 60))))]
     straight = start + np.linspace(0, 1, 160)[:, None] * (end - start)
-    above = outward(half.pial, half.triangles)
     _, nearest = tree.query(straight)
-    on_top = half.pial[nearest] + 1.2 * above[nearest]
+    on_top = above[nearest]
     # Snapping to corners makes steps; a running mean takes them away.
     kernel = np.ones(15) / 15
     smooth = np.stack([np.convolve(axis, kernel, mode="valid") for axis in on_top.T], axis=1)
@@ -116,8 +116,10 @@ def _over_the_cortex(generator: np.random.Generator) -> Points:
 
 
 @cache
-def _pial_tree(left: bool) -> cKDTree:
-    return cKDTree(average_cortex()[0 if left else 1].pial)
+def _above_cortex(side: int) -> tuple[Points, cKDTree]:
+    """Places a vein's breadth above each corner of a hemisphere's cortex, and the corners to look up."""
+    half = average_cortex()[side]
+    return half.pial + 1.2 * outward(half.pial, half.triangles), cKDTree(half.pial)
 
 
 def _medullary_veins(generator: np.random.Generator, frame: Frame) -> Mask:

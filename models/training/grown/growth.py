@@ -19,6 +19,8 @@ _STABLE = 0.15
 """Largest D dt / h^2 of the explicit scheme, below its limit of 1/6."""
 _LONGEST_STEP = 0.25
 _MOST_STEPS = 1500
+_STILL = 1e-4
+"""No density changes by more in a step: all room is taken."""
 _FEWEST = 1e-30
 """A density below this is none: no cell has come so far."""
 UNREACHED = -1e3
@@ -56,8 +58,9 @@ def grow(white: Field, grey: Field, pace: Field, seeds: Points, habit: Habit, vo
         density[tuple(seed)] = 0.9
     wanted = volume_mm3 / mm**3
     for _ in range(_MOST_STEPS):
-        density = density + division * density * (1 - density) + _spread(density, faces)
-        if np.count_nonzero(density > habit.level) >= wanted:
+        change = division * density * (1 - density) + _spread(density, faces)
+        density = density + change
+        if np.count_nonzero(density > habit.level) >= wanted or float(np.abs(change).max()) < _STILL:
             break
     some = np.clip(density, _FEWEST, 1 - 1e-6)
     within = np.where(density > _FEWEST, np.log(some / (1 - some)), UNREACHED)

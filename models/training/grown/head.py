@@ -5,7 +5,15 @@ import numpy as np
 from models.training.anatomy import HEAD_CENTRE_MM, HEAD_EXTENT_MM
 from models.training.fields import REFINEMENT, refine
 from models.training.grown.bend import draw_bend
-from models.training.grown.brain import bent_cortex, cerebellum, fill_cortex, paint_brain, stem, ventricles
+from models.training.grown.brain import (
+    bent_cortex,
+    cerebellum,
+    fill_cortex,
+    paint_brain,
+    pushed_cortex,
+    stem,
+    ventricles,
+)
 from models.training.grown.build import Build, draw_build
 from models.training.grown.details import paint_details
 from models.training.grown.frame import Frame, place
@@ -24,13 +32,14 @@ def grow_head(generator: np.random.Generator, variant: Variant, spacing_mm: floa
     fine, coarse = _grid(spacing_mm, 1), _grid(spacing_mm, REFINEMENT)
     # Skull and skin are those of the head at rest; a mass moves what lies within them.
     rest = place(fine, bend, HEAD_CENTRE_MM)
-    white, pial = fill_cortex(bent_cortex(bend, build), coarse)
+    cortex = bent_cortex(bend, build)
+    white, pial = fill_cortex(cortex, coarse)
     hull = dura_distance(pial | (cerebellum(rest.at) < 0) | (stem(rest.at) < 0), rest.coarse_mm, build)
     tissue = paint_shell(generator, rest, hull, build)
     plans = draw_plans(generator, variant, _places(white, rest, coarse, build))
     frame = place(fine, bend.with_bulges(bulges(plans)), HEAD_CENTRE_MM) if plans else rest
     outline = refine(hull)
-    paint_brain(generator, tissue, frame, fill_cortex(bent_cortex(frame.bend, build), fine), outline, build)
+    paint_brain(generator, tissue, frame, fill_cortex(pushed_cortex(cortex, frame.bend), fine), outline, build)
     paint_details(generator, tissue, frame, outline, build)
     paint_lesions(generator, tissue, frame, plans)
     return tissue
