@@ -56,8 +56,8 @@ def _wanted(asked: HeadsAsked) -> "Wanted":
     """The cases, refused here and now where they cannot be measured."""
     from models.training.evaluation.cases import Wanted
 
-    if asked.studies and importlib.util.find_spec("nibabel") is None:
-        raise refuse("The truth of studies is read with nibabel, which is not installed here; install glionode[train].")
+    if importlib.util.find_spec("nibabel") is None:
+        raise refuse("Measuring needs nibabel, which is not installed here; install glionode[train].")
     if (
         asked.heads + asked.lesion_free
         and set(asked.families) - {Family.PAINTED}

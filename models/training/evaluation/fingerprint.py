@@ -6,6 +6,7 @@ Results that were kept under one fingerprint are those that a run under the same
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +22,30 @@ def fingerprint(measuring: Measuring) -> str:
     """64 hexadecimal digits. Raises OSError where package or code cannot be read."""
     digest = hashlib.sha256((measuring.package_folder / "model.toml").read_bytes())  # which names the weights' sha256
     digest.update(repr((measuring.spacing_mm, measuring.device, measuring.alignment)).encode())
-    digest.update(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
-    for path in sorted(sources(_START)):
-        digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
+    digest.update(_code().encode())
     return digest.hexdigest()
+
+
+@cache
+def _code() -> str:
+    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
+    for path in sorted(sources(_START)):
+        text = path.read_text(encoding="utf-8")
+        digest.update(f"{path.relative_to(_ROOT)}\n{meaning(text) if path.suffix == '.py' else text}".encode())
+    return digest.hexdigest()
+
+
+def meaning(source: str) -> str:
+    """What Python makes of a module: equal for sources that differ in comments, docstrings and layout alone."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [each for each in node.body if not _is_docstring(each)]
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def sources(module: str) -> set[Path]:

@@ -19,6 +19,7 @@ from models.training.evaluate import REGISTERED, score_masks, segment_head, thre
 from models.training.evaluation.cases import Case, Head, Study
 from models.training.evaluation.overlays import draw_lesion
 from models.training.evaluation.predict import OnModelGrid, on_model_grid, order_of_labels
+from models.training.evaluation.real_head import read_real_head
 from models.training.evaluation.score import LabelScore, score_label
 from models.training.synthesis import synthesise
 from models.training.tumour import Variant
@@ -86,9 +87,6 @@ class Measuring:
         return MeasuredCase(case, labels, _picture(head.truth(walked.seen.grid), walked.seen, package))
 
     def _study(self, case: Study, package: ModelPackage, network: nn.Module) -> MeasuredCase:
-        # nibabel, which reads the truth, comes with the extra `train`; heads do without.
-        from models.training.evaluation.real_head import read_real_head
-
         study = read_real_head(case.folder, package.channels)
         seen = on_model_grid(study.volumes, package, network, self.alignment, torch.device(self.device))
         probabilities, thresholds = seen.probabilities[order_of_labels(package)], thresholds_of(package)

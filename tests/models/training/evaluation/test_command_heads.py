@@ -105,6 +105,16 @@ def test_studies_are_no_data_set(make_package: Callable[..., ModelPackage], tmp_
     assert "--study goes with --synthetic" in result.stderr
 
 
+def test_without_the_extra_it_says_what_to_install(
+    make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nibabel" else real(name))
+    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted"])
+    assert result.exit_code == WRONG_USAGE
+    assert "install glionode[train]" in result.stderr
+
+
 @pytest.mark.parametrize("family", ["grown", "all"])
 def test_brains_that_are_not_here_are_told_of(
     family: str, make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch

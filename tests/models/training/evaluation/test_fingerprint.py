@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.package import ModelPackage
-from models.training.evaluation.fingerprint import fingerprint, sources
+from models.training.evaluation.fingerprint import fingerprint, meaning, sources
 from models.training.evaluation.measure_case import Measuring
 from pipeline.align import AlignSettings
 
@@ -34,9 +34,17 @@ def test_code_that_measures_decides_and_code_that_tells_does_not() -> None:
     assert {
         "models/training/synthesis.py",
         "models/training/anatomy.py",  # by way of synthesis
-        "models/training/evaluation/real_head.py",  # imported inside a function
+        "models/training/evaluation/real_head.py",
         "models/network.py",
         "pipeline/align.py",
         "pipeline/rules.toml",
     } <= names
     assert not names & {"models/training/card.py", "models/training/pretrain.py", "plugin/commands/evaluate.py"}
+
+
+def test_words_do_not_decide() -> None:
+    bare = "A = 3\ndef f(x):\n    return x + A\n"
+    told = '"""Why."""\nA = 3  # because\n"""Unit."""\n\n\ndef f(x):\n    """What."""\n    return (x + A)\n'
+    assert meaning(told) == meaning(bare)
+    assert meaning(bare.replace("3", "4")) != meaning(bare)
+    assert meaning(bare.replace("x + A", "A + x")) != meaning(bare)
