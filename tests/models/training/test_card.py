@@ -2,13 +2,15 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from models.labels import LABELS, Role
-from models.package import CARD_FILE, ModelPackage, verify_package
+from models.package import BUNDLED, CARD_FILE, ModelPackage, verify_package
 from models.training.card import write_results
 from models.training.evaluation.cases import Head, Study
 from models.training.evaluation.families import Evaluation, Place, Scored
@@ -19,6 +21,7 @@ from models.training.family import Family
 from models.training.metrics import METRICS_FILE
 from models.training.tumour import Variant
 
+ROOT = Path(__file__).parents[3]
 COMMAND = "glionode evaluate tiny --synthetic --heads 2"
 
 
@@ -56,6 +59,11 @@ def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
 def cells(card: str) -> list[list[str]]:
     """Every row of every table."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")]
+
+
+def pictures_of(card: str) -> list[str]:
+    """Names of the files that it shows."""
+    return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", card)
 
 
 def test_the_card_begins_with_a_warning_and_holds_the_numbers(
@@ -116,7 +124,7 @@ def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
     (folder / "of-somebody-else.png").write_bytes(b"kept")
     write_results(evaluation, figures, COMMAND)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    assert re.findall(r"!\[[^\]]*\]\(([^)]*)\)", card) == ["painted-best.png", "real-best.png"]
+    assert pictures_of(card) == ["painted-best.png", "real-best.png"]
     assert (folder / "painted-best.png").read_bytes() == b"first picture"
     # Nothing half-written stays either.
     assert {path.name for path in folder.iterdir()} == {
@@ -124,3 +132,16 @@ def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
         *("painted-best.png", "real-best.png", "of-somebody-else.png"),
     }
     assert f"enhancing_tumour on {Role.T1CE}" in card
+
+
+def test_a_wheel_takes_cards_and_pictures_along() -> None:
+    """Setuptools takes what the patterns of pyproject.toml name."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["models"]
+    models = BUNDLED.parent
+    cards = list(BUNDLED.glob(f"*/{CARD_FILE}"))
+    assert cards
+    for card in cards:
+        shown = [card.parent / name for name in pictures_of(card.read_text(encoding="utf-8"))]
+        assert [path for path in shown if not path.is_file()] == []
+        for path in (card, card.parent / METRICS_FILE, card.parent / "painted-best.png", *shown):
+            assert any(fnmatch(path.relative_to(models).as_posix(), pattern) for pattern in patterns), path

@@ -31,6 +31,11 @@ def test_a_process_that_dies_costs_its_piece_and_no_other() -> None:
     assert sorted(each for each in results if not isinstance(each, Died)) == [6, 24, 120, 720, 5040]
 
 
+def test_every_process_that_dies_is_replaced() -> None:
+    results = list(in_lanes(CALL, [partial(os._exit, number) for number in (3, 4, 5, 6)], 2))
+    assert sorted(each.exit_code for each in results if isinstance(each, Died)) == [3, 4, 5, 6]
+
+
 def test_the_processes_are_others_and_end_with_the_iterator() -> None:
     results = in_lanes(CALL, [os.getpid, os.getpid, partial(time.sleep, 600)], 2)
     assert os.getpid() not in {next(results), next(results)}

@@ -1,6 +1,6 @@
 """A study with its truth is read as the node reads it, and each label is scored on the series where it is defined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from models.training.dataset.writer import CaseRefused
 from models.training.evaluation import measure_case
 from models.training.evaluation.cases import Study
 from models.training.evaluation.measure_case import MeasuredCase, Measuring, Unmeasured
+from models.training.evaluation.overlays import draw_lesion
 from models.training.evaluation.predict import OnModelGrid, on_model_grid
 from models.training.evaluation.real_head import read_real_head
 from pipeline.align import AlignSettings
-from pipeline.volume import Geometry
+from pipeline.measure import dice
+from pipeline.volume import Geometry, Volume
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
 
@@ -51,16 +53,25 @@ def test_each_label_is_scored_on_its_series_through_its_alignment(
         seen.append(on_model_grid(*given))
         return seen[-1]
 
+    def drawn(volumes: Mapping[Role, Volume], truth: np.ndarray, found: np.ndarray) -> bytes:
+        shown.append((truth[place], found[place]))
+        return draw_lesion(volumes, truth, found)
+
+    shown: list[tuple[np.ndarray, np.ndarray]] = []
+    place = LABELS.index(ADC_ABNORMALITY)
     monkeypatch.setattr(measure_case, "on_model_grid", watched)
+    monkeypatch.setattr(measure_case, "draw_lesion", drawn)
     measured = Measuring(make_package().folder, alignment=AlignSettings(resolution_mm=5))()(Study(folder))
     assert isinstance(measured, MeasuredCase)
-    adc = measured.labels[LABELS.index(ADC_ABNORMALITY)]
+    adc = measured.labels[place]
     voxel_ml = GEOMETRIES[Role.ADC].voxel_volume_mm3 / 1000
     assert adc.true_ml == pytest.approx(np.count_nonzero(study.mask(ADC_ABNORMALITY)) * voxel_ml)
     # The network sees ADC where T1CE is; what it finds there has to go back by the way it came, 12 mm and 6 degrees.
     (way,) = (each for each in seen[0].alignments if each.role is Role.ADC)
     assert way.kept
     assert adc.dice > 0.8
+    # The picture is drawn where T1CE is: there, too, truth and finding lie on each other.
+    assert dice(*shown[0]) > 0.8
     assert measured.picture is not None
 
 
