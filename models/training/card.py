@@ -10,7 +10,7 @@ from models.training.evaluation.cases import REAL, Head
 from models.training.evaluation.families import Evaluation, Place, Scored
 from models.training.evaluation.run import Figure
 from models.training.evaluation.score_tables import called, name_of, number, tables
-from models.training.family import LEARNED_FROM, Family
+from models.training.family import LEARNED_FROM, Family, group_of
 from models.training.metrics import METRICS_FILE, metrics_json
 
 _WARNING = {
@@ -37,7 +37,7 @@ def write_results(evaluation: Evaluation, figures: tuple[Figure, ...], command: 
         staging = folder / f".{name}.part"
         staging.write_bytes(content)
         staging.replace(folder / name)
-    for group in (*Family, REAL):
+    for group in (*map(group_of, Family), REAL):
         for place in Place:
             if (name := f"{group}-{place}.png") not in contents:
                 (folder / name).unlink(missing_ok=True)

@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class Family(StrEnum):
-    """Where anatomy, tumours and signals of a synthetic head come from. The families share none of the three."""
+    """Where anatomy, tumours and signals of a synthetic head come from.
+
+    PAINTED and TEMPLATE differ in the brain alone; GROWN shares none of the three with them.
+    """
 
     PAINTED = "painted"
     """Painted shapes with drawn tumours under drawn contrast (`anatomy`, `tumour`, `signal`): the training family."""
@@ -16,3 +19,10 @@ class Family(StrEnum):
 
 LEARNED_FROM = (Family.PAINTED, Family.TEMPLATE)
 """What training draws its heads from; all others are held out."""
+LEARNED = "learned"
+"""The group of all heads like those that training draws."""
+
+
+def group_of(family: Family) -> str:
+    """What heads of a family are summed up with: those like the ones learned from together, each other by itself."""
+    return LEARNED if family in LEARNED_FROM else family.value

@@ -57,7 +57,9 @@ def evaluate(
     heads: Annotated[
         int,
         typer.Option(
-            min=0, help="Heads with a lesion of each family; the variants take turns.", rich_help_panel=_HEADS
+            min=0,
+            help="Heads with a lesion: so many like those that training draws, so many of each family held out.",
+            rich_help_panel=_HEADS,
         ),
     ] = 20,
     family: Annotated[

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.training.family import Family
+from models.training.family import Family, group_of
 from models.training.samples import FIRST_HELD_OUT_SEED
 from models.training.tumour import Variant
 
@@ -32,7 +32,7 @@ class Head:
     @property
     def group(self) -> str:
         """What it is summed up with."""
-        return self.family.value
+        return group_of(self.family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Wanted:
 
     families: tuple[Family, ...] = tuple(Family)
     heads: int = 20
-    """Of each family, with a lesion; the variants take turns."""
+    """Of each group of families, with a lesion; its families and the variants take turns."""
     lesion_free: int = 8
     """Of all families together, which take turns."""
     studies: tuple[Path, ...] = ()
@@ -92,9 +92,13 @@ class Wanted:
     @property
     def cases(self) -> tuple[Case, ...]:
         """All of them: families first, then heads without a lesion, then studies."""
+        groups: dict[str, list[Family]] = {}
+        for family in self.families:
+            groups.setdefault(group_of(family), []).append(family)
+        # 2 families and 5 variants have no divisor in common: every family gets every variant.
         with_lesion = (
-            Head(family, self.first_seed + number, _WITH_LESION[number % len(_WITH_LESION)])
-            for family in self.families
+            Head(group[number % len(group)], self.first_seed + number, _WITH_LESION[number % len(_WITH_LESION)])
+            for group in groups.values()
             for number in range(self.heads)
         )
         return (*with_lesion, *self._lesion_free(), *(Study(folder) for folder in self.studies))

@@ -8,6 +8,13 @@ from models.training.evaluation.cases import REAL, Case, Study
 from models.training.evaluation.families import Evaluation, LabelSummary, Scored
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.score import LabelScore
+from models.training.family import LEARNED, Family
+
+_CALLED = {
+    LEARNED: "of the families learned from",
+    Family.GROWN.value: "of a family held out",
+    REAL: "real heads, simulated tumours",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ def number(value: float | None) -> str:
 
 def called(group: str) -> str:
     """What a person calls a group of cases."""
-    return "real heads, simulated tumours" if group == REAL else group
+    return _CALLED.get(group, group)
 
 
 def name_of(case: Case) -> str:
@@ -80,7 +87,12 @@ def _by_variant(evaluation: Evaluation) -> Table:
         "By variant: median Dice (mean; lowest)",
         ("heads", "variant", "number", *(label.name for label in LABELS)),
         tuple(
-            (group.group, variant.variant, str(variant.cases), *(_in_one_cell(label) for label in variant.labels))
+            (
+                called(group.group),
+                variant.variant,
+                str(variant.cases),
+                *(_in_one_cell(label) for label in variant.labels),
+            )
             for group in evaluation.groups
             for variant in group.variants
         ),
@@ -93,7 +105,7 @@ def _lesion_free(evaluation: Evaluation) -> Table:
         ("heads", "label", "number", "median", "95th percentile", "highest", "lesions found"),
         tuple(
             (
-                *(free.group, each.label, str(free.heads)),
+                *(called(free.group), each.label, str(free.heads)),
                 *(number(each.median_ml), number(each.high_ml), number(each.highest_ml), str(each.lesions)),
             )
             for free in evaluation.lesion_free

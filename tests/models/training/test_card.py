@@ -35,6 +35,13 @@ def scored(case: Head | Study, value: float | None, found_ml: float) -> Scored:
     )
 
 
+_NAMES = {
+    "learned": "of the families learned from",
+    "grown": "of a family held out",
+    "real": "real heads, simulated tumours",
+}
+
+
 @pytest.fixture
 def evaluation(make_package: Callable[..., ModelPackage], tmp_path: Path) -> Evaluation:
     cases = (
@@ -51,7 +58,7 @@ def evaluation(make_package: Callable[..., ModelPackage], tmp_path: Path) -> Eva
 @pytest.fixture
 def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
     return (
-        Figure("painted", Place.BEST, evaluation.cases[0], b"first picture"),
+        Figure("learned", Place.BEST, evaluation.cases[0], b"first picture"),
         Figure("real", Place.BEST, evaluation.cases[-1], b"second picture"),
     )
 
@@ -77,12 +84,22 @@ def test_the_card_begins_with_a_warning_and_holds_the_numbers(
     rows = cells(card)
     mean = f"{(0.8125 + 0.25) / 2:.3f}"
     for label in LABELS:
-        assert ["painted", label.name, "2", mean, mean, "0.250", "4.000", "2 of 4", "2 of 2"] in rows
-        assert ["grown", label.name, "1", "0.500", "0.500", "0.500", "4.000", "1 of 2", "1 of 1"] in rows
+        assert [
+            "of the families learned from",
+            label.name,
+            "2",
+            mean,
+            mean,
+            "0.250",
+            "4.000",
+            "2 of 4",
+            "2 of 2",
+        ] in rows
+        assert ["of a family held out", label.name, "1", "0.500", "0.500", "0.500", "4.000", "1 of 2", "1 of 1"] in rows
         assert ["all", label.name, "2", "0.375", f"{0.95 * 0.75:.3f}", "0.750", "2"] in rows
         where = label.defined_on.value
         assert ["a-study", label.name, where, "0.625", "4.000", "10.000", "6.500", "1 of 2", "1 of 1"] in rows
-    assert ["painted", "small", "1", *["0.250 (0.250; 0.250)"] * 3] in rows
+    assert ["of the families learned from", "small", "1", *["0.250 (0.250; 0.250)"] * 3] in rows
     assert "not a patient's tumour" in card
     assert "Not measured, because something failed: grown, seed 1000001, multifocal." in card
     assert "goal" not in card.lower()
@@ -94,8 +111,8 @@ def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: 
     metrics = json.loads((evaluation.package.folder / METRICS_FILE).read_text(encoding="utf-8"))
     rows = cells((evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8"))
     assert metrics["weights_sha256"] == evaluation.package.weights_sha256
-    assert metrics["groups"]["painted"]["mean_dice"] == pytest.approx((0.8125 + 0.25) / 2)
-    for group, named in (("painted", "painted"), ("grown", "grown"), ("real", "real heads, simulated tumours")):
+    assert metrics["groups"]["learned"]["mean_dice"] == pytest.approx((0.8125 + 0.25) / 2)
+    for group, named in _NAMES.items():
         for label, summary in metrics["groups"][group]["labels"].items():
             (row,) = [row for row in rows if row[:2] == [named, label] and len(row) == 9]
             numbers = [summary[name] for name in ("median_dice", "mean_dice", "lowest_dice", "median_hd95_mm")]
@@ -107,7 +124,7 @@ def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: 
     for group, free in metrics["lesion_free"].items():
         for label, each in free["labels"].items():
             volumes = [f"{each[name]:.3f}" for name in ("median_ml", "percentile_95_ml", "highest_ml")]
-            assert [group, label, str(free["heads"]), *volumes, str(each["lesions"])] in rows
+            assert [_NAMES.get(group, group), label, str(free["heads"]), *volumes, str(each["lesions"])] in rows
     assert [case.get("seed", case.get("study")) for case in metrics["cases"]] == [
         *(1_000_000, 1_000_002, 1_000_000, 1_500_000, 1_500_000),
         "a-study",
@@ -124,12 +141,12 @@ def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
     (folder / "of-somebody-else.png").write_bytes(b"kept")
     write_results(evaluation, figures, COMMAND)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    assert pictures_of(card) == ["painted-best.png", "real-best.png"]
-    assert (folder / "painted-best.png").read_bytes() == b"first picture"
+    assert pictures_of(card) == ["learned-best.png", "real-best.png"]
+    assert (folder / "learned-best.png").read_bytes() == b"first picture"
     # Nothing half-written stays either.
     assert {path.name for path in folder.iterdir()} == {
         *("model.toml", "weights.safetensors", CARD_FILE, METRICS_FILE),
-        *("painted-best.png", "real-best.png", "of-somebody-else.png"),
+        *("learned-best.png", "real-best.png", "of-somebody-else.png"),
     }
     assert f"enhancing_tumour on {Role.T1CE}" in card
 
@@ -143,5 +160,5 @@ def test_a_wheel_takes_cards_and_pictures_along() -> None:
     for card in cards:
         shown = [card.parent / name for name in pictures_of(card.read_text(encoding="utf-8"))]
         assert [path for path in shown if not path.is_file()] == []
-        for path in (card, card.parent / METRICS_FILE, card.parent / "painted-best.png", *shown):
+        for path in (card, card.parent / METRICS_FILE, card.parent / "learned-best.png", *shown):
             assert any(fnmatch(path.relative_to(models).as_posix(), pattern) for pattern in patterns), path

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.training.evaluation.cases import LESION_FREE_OFFSET, Head, Study, Wanted
-from models.training.family import Family
+from models.training.family import LEARNED_FROM, Family
 from models.training.samples import FIRST_HELD_OUT_SEED
 from models.training.thresholds import FIRST_TUNING_SEED
 from models.training.tumour import Variant
@@ -22,6 +22,14 @@ def test_variants_with_a_lesion_take_turns_in_each_family() -> None:
         assert [head.seed for head in heads] == list(range(1_000_000, 1_000_000 + count))
         assert [head.variant for head in heads] == [*turn, *turn[:2]]
     assert len(cases) == 2 * count
+
+
+def test_families_that_are_learned_from_share_their_heads() -> None:
+    cases = [case for case in Wanted(heads=10, lesion_free=0).cases if isinstance(case, Head)]
+    assert [case.group for case in cases] == ["learned"] * 10 + ["grown"] * 10
+    learned = {(case.family, case.variant) for case in cases[:10]}
+    assert len(learned) == 10
+    assert {family for family, _ in learned} == set(LEARNED_FROM)
 
 
 def test_heads_without_a_lesion_are_shared_among_the_families() -> None:

@@ -64,17 +64,17 @@ def test_groups_and_variants_are_kept_apart(
     )
     evaluation = Evaluation(make_package(), cases, ())
     groups = {group.group: group for group in evaluation.groups}
-    assert list(groups) == ["painted", "grown", REAL]
+    assert list(groups) == ["learned", "grown", REAL]
     assert [groups[name].cases for name in groups] == [2, 1, 1]
-    assert groups["painted"].mean_dice == pytest.approx(0.6)
+    assert groups["learned"].mean_dice == pytest.approx(0.6)
     assert groups["grown"].mean_dice == pytest.approx(0.55)  # of the two labels that are there
-    assert [(each.variant, each.labels[0].median_dice) for each in groups["painted"].variants] == [
+    assert [(each.variant, each.labels[0].median_dice) for each in groups["learned"].variants] == [
         ("unifocal", 0.8),
         ("small", 0.4),
     ]
     assert groups[REAL].variants == ()
     assert [(free.group, free.heads, free.labels[1].median_ml) for free in evaluation.lesion_free] == [
-        ("painted", 1, 2),
+        ("learned", 1, 2),
         ("grown", 1, 0),
         (ALL, 2, 1),
     ]
