@@ -12,6 +12,7 @@ from models.training.evaluation.run import Figure
 from models.training.evaluation.score_tables import called, name_of, number, tables
 from models.training.family import LEARNED_FROM, Family, group_of
 from models.training.metrics import METRICS_FILE, metrics_json
+from models.training.training_log import FIGURE
 
 _WARNING = {
     IntendedUse.DEMONSTRATION: "a demonstration, not for patients",
@@ -56,6 +57,7 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         f"mm; one output sigmoid for each of {', '.join(label.name for label in package.labels)}. The labels overlap.",
         "## How it was trained",
         _provenance(package.folder),
+        f"![Loss and soft Dice by step]({FIGURE})" if (package.folder / FIGURE).is_file() else "",
         "## What was measured",
         _measured(evaluation),
         _conventions(evaluation),

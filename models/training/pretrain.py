@@ -25,6 +25,7 @@ from models.training.learner import Pretraining, PretrainSettings
 from models.training.quiet import without_advice
 from models.training.samples import HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
+from models.training.training_log import FIGURE, draw_log, join_logs
 
 CHECKPOINT = "last.ckpt"
 
@@ -124,11 +125,13 @@ def pretrain(
         ("torch", torch.__version__),
         ("lightning", lightning.__version__),
     )
-    logs = sorted((work / "log").glob("*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    log, curves = join_logs(work), work / FIGURE
+    if log is not None:
+        draw_log(log, tuple(label.name for label in LABELS), curves)
     network = module.mean_network.module
     if settings.tune_heads:
         package = tune_thresholds(package, network.eval(), settings.tune_heads)
-    return write_package(package, network, Provenance(facts), logs[-1] if logs else None)
+    return write_package(package, network, Provenance(facts), log, figures=(curves,) if log is not None else ())
 
 
 def describe_package(folder: Path, name: str, version: str, settings: PretrainSettings) -> ModelPackage:
