@@ -5,6 +5,8 @@ scaled, turned and bent at random.
 """
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
 from models.training.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
@@ -70,9 +72,10 @@ def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFi
         # The falx stops growth to the other side; the corpus callosum does not.
         reachable = (np.sign(x) == sides.pop()) | ((callosum > 2) & (np.abs(x) < 25))
     white = np.isin(tissue, (Tissue.WHITE, Tissue.SPOT))
-    tissue[white & reachable & (refine(fields.oedema) < 0)] = Tissue.OEDEMA
     invaded = brain & reachable
-    tissue[invaded & (refine(fields.infiltration) < 0)] = Tissue.NON_ENHANCING
+    tumour = invaded & (refine(fields.infiltration) < 0)
+    tissue[_connected(white & reachable & (refine(fields.oedema) < 0), tumour)] = Tissue.OEDEMA
+    tissue[tumour] = Tissue.NON_ENHANCING
     core = invaded & (refine(fields.core) < 0)
     tissue[core] = Tissue.ENHANCING
     tissue[core & (refine(fields.gaps) < 0)] = Tissue.NON_ENHANCING
@@ -82,3 +85,18 @@ def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFi
         (fields.blood, Tissue.BLOOD),
     ):
         tissue[core & (refine(field) < 0)] = kind
+
+
+def _connected(oedema: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of the oedema that hangs together with the tumour: fluid does not cross a sulcus to the next gyrus."""
+    both = oedema | tumour
+    there = np.argwhere(both)
+    if not len(there):
+        return oedema
+    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(there.min(0), there.max(0), strict=True))
+    parts, count = label(both[box])
+    fed = np.zeros(count + 1, dtype=bool)
+    fed[parts[tumour[box]]] = True
+    kept = np.zeros_like(oedema)
+    kept[box] = oedema[box] & fed[parts]
+    return kept

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from models.training.anatomy import HEAD_EXTENT_MM, paint_head
 from models.training.tissue import Tissue, TissueMap
@@ -95,6 +96,16 @@ def test_the_template_has_the_cerebellum_below_and_behind() -> None:
     assert behind > 1.3 * np.isin(low[:, : rows // 2], (Tissue.GREY, Tissue.WHITE)).sum()
     fluid = np.argwhere(tissue[:, :, tissue.shape[2] // 2 - 8 : tissue.shape[2] // 2 + 8] == Tissue.CHOROID)
     assert len(fluid)
+
+
+@pytest.mark.parametrize("template", [False, True])
+def test_oedema_hangs_together_with_the_tumour(template: bool) -> None:
+    for seed in range(4):
+        tissue = head(40 + seed, Variant.MULTIFOCAL, template)
+        parts, count = label(np.isin(tissue, (*LESION, *INSIDE)))
+        tumour = np.isin(tissue, (Tissue.ENHANCING, Tissue.NON_ENHANCING))
+        assert count
+        assert set(np.unique(parts[tissue == Tissue.OEDEMA])) <= set(np.unique(parts[tumour]))
 
 
 @pytest.mark.parametrize("template", [False, True])
