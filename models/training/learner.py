@@ -111,6 +111,10 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         """Start the clock of `minutes`."""
         self._started = time.monotonic()
 
+    def on_train_start(self) -> None:
+        """Take the rate that this run was asked for; a checkpoint brings back that of the run before."""
+        self.lr_schedulers().base_lrs = [self.settings.learning_rate]
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Loss of one batch."""
         channels, truth = batch

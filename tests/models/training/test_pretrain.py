@@ -81,6 +81,16 @@ def test_a_checkpoint_is_gone_on_from_and_can_be_exported_alone(tmp_path: Path) 
     assert tomllib.loads((longer / "model.toml").read_text())["provenance"]["steps"] == 5
 
 
+def test_a_run_that_goes_on_takes_the_rate_that_it_is_asked_for(tmp_path: Path) -> None:
+    run(tmp_path, TOY)
+    checkpoint = tmp_path / "work" / CHECKPOINT
+    slower = dataclasses.replace(TOY, steps=5, learning_rate=TOY.learning_rate / 100)
+    with (run(tmp_path, slower, resume=checkpoint) / LOG_FILE).open() as log:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(log)]
+    # The warm-up still rises; a hundredth of the peak stays far below what the first run came to.
+    assert max(rates[3:]) < 0.1 * rates[2]
+
+
 def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path) -> None:
     reports: list[Progress] = []
 
