@@ -22,12 +22,12 @@ FIRST_HELD_OUT_SEED = 1_000_000
 """Heads of this seed and above are never trained on."""
 
 _VARIANTS = {
-    Variant.UNIFOCAL: 0.34,
-    Variant.MULTIFOCAL: 0.2,
-    Variant.SMALL: 0.14,
+    Variant.UNIFOCAL: 0.26,
+    Variant.MULTIFOCAL: 0.18,
+    Variant.SMALL: 0.18,
     Variant.NON_ENHANCING: 0.14,
     Variant.LESION_FREE: 0.08,
-    Variant.RESECTED: 0.1,
+    Variant.RESECTED: 0.16,
 }
 _FAMILIES = dict.fromkeys(LEARNED_FROM, 1 / len(LEARNED_FROM))
 _POOL_CAPACITY = 240

@@ -43,6 +43,19 @@ def test_the_loss_is_small_where_the_answer_is_right_and_large_where_it_is_not()
     assert float(dice[0]) == pytest.approx(100 / 612, rel=1e-3)
 
 
+def test_synthetic_training_pays_for_a_rim_of_25_voxels_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    truth[:, 0, 0, :5, :5] = 1
+    learner = Pretraining(PretrainSettings())
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(learner, "log", lambda name, value: logged.update({name: float(value)}))
+    monkeypatch.setattr(learner, "optimizers", lambda: torch.optim.Adam(learner.parameters()))
+    monkeypatch.setattr(learner.network, "forward", lambda channels: torch.full_like(truth, -20.0))
+    learner.training_step((torch.zeros_like(truth), truth), 0)
+    assert logged["soft_dice_enhancing_tumour"] < 0.3
+    assert logged["soft_dice_adc_abnormality"] == pytest.approx(1)
+
+
 def test_contradictory_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit stride 8"):
         PretrainSettings(samples=SampleSettings(stride=4))
