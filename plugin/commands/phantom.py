@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal studies.")]
 VariantOption = Annotated[
-    str, typer.Option(help="unifocal, multifocal, small, non_enhancing or lesion_free.", show_default=True)
+    str, typer.Option(help="unifocal, multifocal, small, non_enhancing, resected or lesion_free.", show_default=True)
 ]
 DEMO_SEED = 2_000_001
 """Far from every seed that a bundled model was trained or evaluated on; not chosen by its result."""

@@ -9,6 +9,7 @@ import pytest
 from node_trial import glionode, make_instance, new_study_uid, write_instance
 
 from models.package import BUNDLED
+from models.training.tumour import Variant
 
 pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
 COMMANDS = (
@@ -131,8 +132,11 @@ def test_status_of_a_node_that_does_not_run() -> None:
 def test_a_phantom_of_an_unknown_kind(tmp_path: Path) -> None:
     status, text = glionode("phantom", tmp_path / "out", "--variant", "imaginary")
     assert status == 64
-    assert "unifocal" in text
     assert not (tmp_path / "out").exists()
+    _, helped = glionode("phantom", "--help")
+    for variant in Variant:
+        assert variant.value in text
+        assert variant.value in helped
 
 
 def test_classify_answers_in_tsv_and_keeps_blanks(tmp_path: Path) -> None:
