@@ -12,6 +12,7 @@ from models.training.family import LEARNED_FROM
 from models.training.synthesis import synthesise
 from models.training.tumour import Variant
 from pipeline.measure import dice
+from pipeline.restore import restore
 
 FIRST_TUNING_SEED = 3_000_000
 """Above the seeds of training and away from those of evaluation."""
@@ -23,16 +24,19 @@ _VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Varian
 def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> ModelPackage:
     """`package` with, for each label, the threshold of the highest mean Dice over `heads` heads.
 
-    Dice is taken on the model's grid; heads without a label do not vote on it. Of equals, the one nearest 0.5 wins.
+    Dice is taken on the T1CE grid after restoring, where the masks are read: on the model's coarser grid thin rims want
+    more than they get there. Heads without a label do not vote on it. Of equals, the one nearest 0.5 wins.
     """
     scores: dict[str, list[list[float]]] = {label.name: [] for label in LABELS}
     for number in range(heads):
         variant, family = _VARIANTS[number % len(_VARIANTS)], LEARNED_FROM[number % len(LEARNED_FROM)]
         head = synthesise(FIRST_TUNING_SEED + number, variant, family=family)
-        probabilities, grid, _ = head_probabilities(head, package, network)
-        for label, values, truth in zip(LABELS, probabilities.numpy(), head.truth(grid), strict=True):
+        probabilities, grid, target = head_probabilities(head, package, network)
+        truths = head.truth(target)
+        found = [restore(probabilities, grid, target, (candidate,) * len(LABELS)) for candidate in CANDIDATES]
+        for channel, (label, truth) in enumerate(zip(LABELS, truths, strict=True)):
             if truth.any():
-                scores[label.name].append([dice(values >= candidate, truth) for candidate in CANDIDATES])
+                scores[label.name].append([dice(masks[channel], truth) for masks in found])
     tuned = tuple(OutputLabel(each.name, best_threshold(scores[each.name], each.threshold)) for each in package.labels)
     return replace(package, labels=tuned)
 

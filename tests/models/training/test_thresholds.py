@@ -45,3 +45,24 @@ def test_each_label_gets_the_threshold_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert found == {"enhancing_tumour": 0.75, "adc_abnormality": 0.55, "flair_hyperintensity": 0.3}
     assert min(seed for seed, _ in drawn) >= FIRST_HELD_OUT_SEED + 1_000_000
     assert {family for _, family in drawn} == set(LEARNED_FROM)
+
+
+class HeadBelowAPlane:
+    """Truth of all labels: what lies at most 7.6 mm from the first slice of the model's grid."""
+
+    def truth(self, grid: Geometry) -> np.ndarray:
+        below = np.arange(grid.shape[0]) * grid.spacing_mm[0] <= 7.6
+        return np.broadcast_to(below[:, None, None], (3, *grid.shape))
+
+
+def test_thresholds_fit_the_grid_on_which_masks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = Geometry.axial((8, 8, 8), (2, 2, 2), (0, 0, 0), "1.2")
+    fine = Geometry.axial((29, 15, 15), (0.5, 1, 1), (0, 0, 0), "1.2")
+    np.testing.assert_allclose(fine.affine[:3, 3], coarse.affine[:3, 3])  # both begin at the same point
+    probabilities = torch.zeros(3, 8, 8, 8)
+    probabilities[:, :4] = 0.9
+    probabilities[:, 4] = 0.2  # 0.375 at 7.5 mm: from 0.25 to 0.35 is right there, 0.5 only on the coarse grid
+    monkeypatch.setattr(thresholds, "synthesise", lambda *_, **__: HeadBelowAPlane())
+    monkeypatch.setattr(thresholds, "head_probabilities", lambda *_: (probabilities, coarse, fine))
+    tuned = thresholds.tune_thresholds(find_package("phantom-demo", None), torch.nn.Identity(), 1)
+    assert [label.threshold for label in tuned.labels] == [0.35] * 3
