@@ -18,6 +18,8 @@ FIRST_TUNING_SEED = 3_000_000
 """Above the seeds of training and away from those of evaluation."""
 CANDIDATES = tuple(round(0.2 + 0.05 * step, 2) for step in range(15))
 """0.2 to 0.9."""
+_AS_GOOD = 0.005
+"""Means of Dice closer than this are equal: tiny lesions decide them, and draw every larger outline outwards."""
 _VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Variant.RESECTED, Variant.SMALL)
 
 
@@ -25,7 +27,8 @@ def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> Mo
     """`package` with, for each label, the threshold of the highest mean Dice over `heads` heads.
 
     Dice is taken on the T1CE grid after restoring, where the masks are read: on the model's coarser grid thin rims want
-    more than they get there. Heads without a label do not vote on it. Of equals, the one nearest 0.5 wins.
+    more than they get there. Heads without a label do not vote on it. Of near equals, the one
+    nearest 0.5 wins.
     """
     scores: dict[str, list[list[float]]] = {label.name: [] for label in LABELS}
     for number in range(heads):
@@ -42,12 +45,12 @@ def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> Mo
 
 
 def best_threshold(scores: list[list[float]], otherwise: float) -> float:
-    """The candidate of the highest mean over cases, nearest 0.5 among equals; `otherwise` without any case.
+    """The candidate nearest 0.5 of those whose mean is within 0.005 of the best; `otherwise` without any case.
 
     `scores` holds, for each case, the Dice at each of CANDIDATES.
     """
     if not scores:
         return otherwise
     means = np.mean(scores, axis=0)
-    best = [candidate for candidate, mean in zip(CANDIDATES, means, strict=True) if mean >= means.max() - 1e-9]
+    best = [candidate for candidate, mean in zip(CANDIDATES, means, strict=True) if mean >= means.max() - _AS_GOOD]
     return min(best, key=lambda candidate: abs(candidate - 0.5))

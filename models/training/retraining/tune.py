@@ -38,7 +38,7 @@ def tune(
     """For each label of `package`, the threshold of the highest mean Dice over `cases`.
 
     Whole heads go through `segment` as in the node; Dice is taken on the network's grid. Cases whose truth lacks a
-    label do not vote on its threshold. Of equals, the one nearest 0.5 wins.
+    label do not vote on its threshold. Of near equals, the one nearest 0.5 wins.
     """
     network = network.to(device).eval()
     scores: list[list[list[float]]] = [[] for _ in package.labels]

@@ -66,3 +66,10 @@ def test_thresholds_fit_the_grid_on_which_masks_are_read(monkeypatch: pytest.Mon
     monkeypatch.setattr(thresholds, "head_probabilities", lambda *_: (probabilities, coarse, fine))
     tuned = thresholds.tune_thresholds(find_package("phantom-demo", None), torch.nn.Identity(), 1)
     assert [label.threshold for label in tuned.labels] == [0.35] * 3
+
+
+def test_a_threshold_nearer_to_a_half_wins_unless_it_costs_half_a_percent() -> None:
+    at = {0.25: 0.746, 0.3: 0.744, 0.35: 0.736}
+    means = [at.get(candidate, 0.5) for candidate in thresholds.CANDIDATES]
+    assert thresholds.best_threshold([means, means], 0.5) == 0.3
+    assert thresholds.best_threshold([], 0.45) == 0.45
