@@ -49,8 +49,8 @@ class PretrainSettings:
             raise ValueError(f"steps is {self.steps}: at least 1")
 
 
-_SMALL_COUNTS = 10
-"""Voxels that smooth the Dice of synthetic heads. A thin rim has 25 at 2 mm: by 100 it would count as found already."""
+_SMOOTHING_VOXELS = 10
+"""For the Dice of synthetic heads. A thin rim has 25 voxels at 2 mm: with 100 more it would count as found already."""
 
 _DICE_WEIGHTS = tuple(2.0 if label is ENHANCING_TUMOUR else 1.0 for label in LABELS)
 """What each label's Dice counts for on synthetic heads. A rim is a few voxels thin: unweighted, it learns last."""
@@ -126,7 +126,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         """Loss of one batch."""
         channels, truth = batch
         logits = self.network(channels).float()
-        loss, dice = segmentation_loss(logits, truth, _DICE_WEIGHTS, power=2, smoothing=_SMALL_COUNTS)
+        loss, dice = segmentation_loss(logits, truth, _DICE_WEIGHTS, power=2, smoothing=_SMOOTHING_VOXELS)
         self.log("loss", loss.detach())
         for label, value in zip(LABELS, dice, strict=True):
             self.log(f"soft_dice_{label.name}", value)

@@ -19,16 +19,15 @@ FIRST_TUNING_SEED = 3_000_000
 CANDIDATES = tuple(round(0.2 + 0.05 * step, 2) for step in range(15))
 """0.2 to 0.9."""
 _AS_GOOD = 0.005
-"""Means of Dice closer than this are equal: tiny lesions decide them, and draw every larger outline outwards."""
+"""Means of Dice closer than this are equal: a few tiny lesions decide between them, at the cost of larger outlines."""
 _VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Variant.RESECTED, Variant.SMALL)
 
 
 def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> ModelPackage:
     """`package` with, for each label, the threshold of the highest mean Dice over `heads` heads.
 
-    Dice is taken on the T1CE grid after restoring, where the masks are read: on the model's coarser grid thin rims want
-    more than they get there. Heads without a label do not vote on it. Of near equals, the one
-    nearest 0.5 wins.
+    Dice is taken on the T1CE grid after restoring, where the masks are read. Heads without a label do not vote on it.
+    Of near equals, the one nearest 0.5 wins.
     """
     scores: dict[str, list[list[float]]] = {label.name: [] for label in LABELS}
     for number in range(heads):
