@@ -19,10 +19,12 @@ from torch.utils.data import DataLoader
 from models.labels import LABELS
 from models.network import count_parameters
 from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.training.checkpoint import open_checkpoint
 from models.training.dressing import CHANNELS
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
 from models.training.quiet import without_advice
+from models.training.sample_processes import START_METHOD
 from models.training.samples import HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 from models.training.training_log import FIGURE, draw_log, join_logs
@@ -86,26 +88,27 @@ def pretrain(
     """Train on synthetic heads, then write `package` (see `describe_package`) with the running mean of the weights.
 
     `work` gets the checkpoint (every 100 steps) and the log. Ctrl-C ends the run early and still writes the package;
-    `resume` continues from a checkpoint, and with `minutes` 0 only writes what it holds. `command` is recorded.
+    `resume` continues from a checkpoint, and with `minutes` 0 only writes what it holds; that of a narrower network is
+    widened (see `widen`). `command` is recorded. Raises CheckpointDoesNotFit.
     """
     torch.set_num_threads(settings.threads)
     seed_everything(settings.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module = Pretraining(settings)
-    module.commands = (*(_commands_in(resume) if resume is not None else ()), command)
+    start = open_checkpoint(resume, module, work, settings.seed) if resume is not None else None
+    module.commands = (*(start.commands if start is not None else ()), command)
     watch = _Watch(settings, report)
-    if resume is not None and settings.minutes == 0:
-        checkpoint = torch.load(resume, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-        steps = int(checkpoint["global_step"])
+    if start is not None and settings.minutes == 0:
+        module.load_state_dict(start.state)
+        steps = start.steps
     else:
         with without_advice():
             trainer = _trainer(settings, work, watch)
-        seed = settings.seed if resume is None else settings.seed + _steps_in(resume)
+        seed = settings.seed + (start.steps if start is not None else 0)
         previous = signal.signal(signal.SIGINT, watch.interrupt)
         try:
             with without_advice():
-                trainer.fit(module, _loader(seed, settings), ckpt_path=resume, weights_only=True)
+                trainer.fit(module, _loader(seed, settings), ckpt_path=start and start.path, weights_only=True)
                 trainer.save_checkpoint(work / CHECKPOINT)
         finally:
             signal.signal(signal.SIGINT, previous)
@@ -114,7 +117,7 @@ def pretrain(
         ("command", "; ".join(module.commands)),
         ("trained_on", "synthetic heads only"),
         ("steps", steps),
-        ("resumed_at_step", _steps_in(resume) if resume is not None else 0),
+        ("resumed_at_step", start.steps if start is not None else 0),
         ("seed", settings.seed),
         ("crop_edge", settings.samples.patch),
         ("batch", settings.samples.batch),
@@ -152,18 +155,8 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
     )
 
 
-def _commands_in(checkpoint: Path) -> tuple[str, ...]:
-    return tuple(
-        str(line) for line in torch.load(checkpoint, map_location="cpu", weights_only=True).get("commands", ())
-    )
-
-
-def _steps_in(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-
-
 def _loader(seed: int, settings: PretrainSettings) -> DataLoader[tuple[Tensor, Tensor]]:
-    # The samples come in batches already. A fork would inherit the threads of torch; spawn does not.
+    # The samples come in batches already.
     samples = HeadSamples(seed, settings.samples)
     if settings.workers == 0:
         return DataLoader(samples, batch_size=None)
@@ -172,7 +165,7 @@ def _loader(seed: int, settings: PretrainSettings) -> DataLoader[tuple[Tensor, T
         batch_size=None,
         num_workers=settings.workers,
         prefetch_factor=4,
-        multiprocessing_context="spawn",
+        multiprocessing_context=START_METHOD,
     )
 
 

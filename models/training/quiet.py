@@ -19,6 +19,7 @@ def without_advice() -> Iterator[None]:
             "Consider setting `persistent_workers",
             ".*does not have many workers",
             "`weights_only` was not set",
+            "The dirpath has changed",
         ):
             warnings.filterwarnings("ignore", message=message)
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from plugin.commands.evaluate import this_command
-from plugin.commands.terminal import complain, progress_bar
+from plugin.commands.terminal import complain, progress_bar, refuse
 
 if TYPE_CHECKING:
     from models.training.learner import PretrainSettings
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 def pretrain_on_heads(
     out: Path, name: str, version: str, settings: "PretrainSettings", work: Path | None, resume: Path | None
 ) -> None:
-    """Train, and write the package `out`."""
+    """Train, and write the package `out`. Refuses with a sentence."""
+    from models.training.checkpoint import CheckpointDoesNotFit
     from models.training.pretrain import describe_package
     from models.training.pretrain import pretrain as train
 
     with _training_display(settings) as display:
-        package = train(
-            describe_package(out, name, version, settings),
-            settings,
-            command=this_command(),
-            work=work or Path("runs") / name,
-            report=display.report,
-            resume=resume,
-        )
+        try:
+            package = train(
+                describe_package(out, name, version, settings),
+                settings,
+                command=this_command(),
+                work=work or Path("runs") / name,
+                report=display.report,
+                resume=resume,
+            )
+        except CheckpointDoesNotFit as exc:
+            raise refuse(f"{exc}.") from exc
     print(f"Wrote model {package.name} {package.version} to {out} (weights sha256 {package.weights_sha256[:12]}...).")
     print(f"Measure it on heads that it never saw: glionode evaluate {shlex.quote(str(out))} --synthetic")
 

@@ -115,7 +115,8 @@ def pretrain(
 
     With --synthetic: on heads that are made while it runs; no data is needed and none is read. The package's intended
     use is "demonstration". Ctrl-C ends the run early and still writes the package. 2 cores take 1 to 2 s a step; each
-    of --workers makes about a head a second on a core of its own.
+    of --workers makes about a head a second on a core of its own. A run goes on with --resume; with a multiple of its
+    --init-filters it goes on as a wider network that begins with what the narrower one had learned.
 
     Example: glionode pretrain runs/brats brats-data --preset fast --cache disk --workers 4
     Example: glionode pretrain --synthetic --minutes 60 runs/my-demo

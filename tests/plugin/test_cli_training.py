@@ -59,6 +59,15 @@ def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.M
     assert "Wrote model mine 1.0.0" in result.stdout
 
 
+def test_pretrain_refuses_to_go_on_from_what_is_no_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
+    options = ["--minutes", "0", "--tune-heads", "0", "--work", str(tmp_path / "work"), "--resume", str(tmp_path)]
+    result = runner.invoke(app, ["pretrain", "--synthetic", *options, str(tmp_path / "out")])
+    assert result.exit_code == WRONG_USAGE
+    assert "last.ckpt is no checkpoint of training on synthetic heads" in sentence(result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
 def test_contradictory_options_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="training needs the extra glionode[train]")
     result = runner.invoke(app, ["pretrain", "--synthetic", "--init-filters", "9", str(tmp_path / "out")])

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from models.training.retraining.crops import Batch, CaseCrops, Place, epoch_places
 from models.training.retraining.presets import TrainSettings
+from models.training.sample_processes import START_METHOD
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,11 @@ class CaseLoader:
         self._handed_out = 0
         self._resumed = False
         self._places = _Places()
-        # A fork would inherit the threads of torch; spawn does not.
         self._loader: DataLoader[Batch] = DataLoader(
             crops,
             batch_sampler=self._places,
             num_workers=settings.workers,
-            multiprocessing_context="spawn" if settings.workers else None,
+            multiprocessing_context=START_METHOD if settings.workers else None,
             persistent_workers=settings.workers > 0,
         )
 

@@ -4,10 +4,13 @@ import csv
 import dataclasses
 import signal
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
@@ -19,6 +22,7 @@ from models.training.learner import PretrainSettings
 from models.training.pretrain import (
     CHECKPOINT,
     Progress,
+    _loader,
     describe_package,
     pretrain,
 )
@@ -109,3 +113,26 @@ def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
     reports: list[Progress] = []
     run(tmp_path, dataclasses.replace(TOY, steps=100_000, minutes=0.02), reports)
     assert reports[-1].seconds < 60
+
+
+class LargeSamples(IterableDataset[Tensor]):
+    """Samples without end that take a while to hand over."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            yield torch.zeros(20_000_000)
+
+
+@pytest.mark.parametrize("run", range(2))
+def test_a_process_that_makes_samples_leaves_quietly_in_the_middle_of_one(
+    run: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.training.pretrain.HeadSamples", LargeSamples)
+    batches = iter(_loader(run, dataclasses.replace(TOY, workers=1)))
+    next(batches)
+    (process,) = batches._workers
+    batches._shutdown_workers()
+    assert process.exitcode == 0
