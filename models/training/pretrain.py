@@ -24,7 +24,7 @@ from models.training.dressing import CHANNELS
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
 from models.training.quiet import without_advice
-from models.training.sample_processes import START_METHOD
+from models.training.sample_processes import START_METHOD, leave_interrupts_to_training
 from models.training.samples import HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 from models.training.training_log import FIGURE, draw_log, join_logs
@@ -166,6 +166,7 @@ def _loader(seed: int, settings: PretrainSettings) -> DataLoader[tuple[Tensor, T
         num_workers=settings.workers,
         prefetch_factor=4,
         multiprocessing_context=START_METHOD,
+        worker_init_fn=leave_interrupts_to_training,
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import signal
 import tomllib
 from collections.abc import Iterator
@@ -134,5 +135,17 @@ def test_a_process_that_makes_samples_leaves_quietly_in_the_middle_of_one(
     batches = iter(_loader(run, dataclasses.replace(TOY, workers=1)))
     next(batches)
     (process,) = batches._workers
+    batches._shutdown_workers()
+    assert process.exitcode == 0
+
+
+def test_an_interrupt_of_the_whole_terminal_leaves_the_samples_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.pretrain.HeadSamples", LargeSamples)
+    batches = iter(_loader(1, dataclasses.replace(TOY, workers=1)))
+    next(batches)
+    (process,) = batches._workers
+    os.kill(process.pid, signal.SIGINT)
+    for _ in range(8):
+        next(batches)
     batches._shutdown_workers()
     assert process.exitcode == 0

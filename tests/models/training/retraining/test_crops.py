@@ -1,6 +1,8 @@
 """What a network is shown: the numbers that the node's own network sees, in crops that depend on nothing but places."""
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,19 @@ def test_processes_share_an_epoch_without_gaps() -> None:
     one = handed_out(CaseLoader(_Places(), 9, dataclasses.replace(SETTINGS, batch=4)))
     together = [place for step in range(3) for share in found for place in share[2 * step : 2 * step + 2]]
     assert together == one
+
+
+class _Interrupted(_Places):
+    """Ctrl-C in a terminal, as the process meets it that makes crops."""
+
+    def __getitem__(self, place: Place) -> Batch:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(place)
+
+
+def test_an_interrupt_of_the_whole_terminal_leaves_the_crops_coming() -> None:
+    settings = dataclasses.replace(SETTINGS, workers=1)
+    assert len(handed_out(CaseLoader(_Interrupted(), 5, settings))) == 5
 
 
 def test_contradictions_are_refused() -> None:
