@@ -18,13 +18,17 @@ def resample(voxels: Tensor, source: Geometry, target: Geometry, target_to_sourc
     `voxels` is (channels, slices, rows, columns) float on `source`; the result (channels, slices, rows, columns) on
     `target`, float32, same device. `target_to_source` maps world points of `target` to world points of `source`.
     NaN are missing values: they take no part, and a point gets NaN where less than half of its weight is present,
-    which is so outside of `source` too. Where `target` is coarser than `source`, a Gaussian along the source's axes
-    keeps detail that the target cannot hold from aliasing.
+    which is so outside of `source` too. Where `target` is coarser than `source`, see `smoothed_for`.
     """
-    smooth = _smoothing(voxels.float(), source, target)
-    present = torch.isfinite(smooth)
+    return interpolate(smoothed_for(target, voxels, source), source, target, target_to_source)
+
+
+def interpolate(voxels: Tensor, source: Geometry, target: Geometry, target_to_source: Matrix = IDENTITY) -> Tensor:
+    """As `resample`, but of `voxels` as they are, however coarse `target` is."""
+    voxels = voxels.float()
+    present = torch.isfinite(voxels)
     complete = bool(present.all())
-    stack = torch.cat([torch.nan_to_num(smooth, nan=0.0), _weights(present, complete)])
+    stack = torch.cat([torch.nan_to_num(voxels, nan=0.0), _weights(present, complete)])
     sampled = _sample(stack, _index_map(source, target, target_to_source), target.shape)
     values, weights = sampled[: voxels.shape[0]], sampled[voxels.shape[0] :]
     return torch.where(weights >= 0.5, values / weights.clamp(min=0.5), torch.nan)
@@ -61,8 +65,13 @@ def _sample(stack: Tensor, index_map: NDArray[np.float64], shape: tuple[int, int
     return out
 
 
-def _smoothing(voxels: Tensor, source: Geometry, target: Geometry) -> Tensor:
-    # A voxel of edge a seen by voxels of edge b > a: Gaussians of FWHM a and b differ by sqrt(b^2 - a^2).
+def smoothed_for(target: Geometry, voxels: Tensor, source: Geometry) -> Tensor:
+    """`voxels` without the detail that the voxels of `target` cannot hold; it would alias. Float32, NaN where they are.
+
+    A Gaussian along each axis of `source` whose voxels are finer: a voxel of edge a, seen by voxels of edge b > a, is
+    blurred by a full width at half maximum of sqrt(b^2 - a^2).
+    """
+    voxels = voxels.float()
     edge = target.voxel_volume_mm3 ** (1 / 3)
     missing = torch.isnan(voxels)
     for axis, spacing in enumerate(source.spacing_mm):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from pipeline.resample import resample
+from pipeline.resample import interpolate, smoothed_for
 from pipeline.restore import restore
 from pipeline.volume import Geometry, Matrix
 
@@ -13,13 +13,37 @@ GRID = Geometry.axial((16, 16, 16), (2, 2, 2), (0, 0, 0), "1.2")
 
 
 def test_an_edge_is_decided_after_interpolation() -> None:
-    # Probability rises linearly along x: 0 at -15 mm, 1 at +15 mm; it reaches 0.75 at +7.5 mm.
-    probabilities = torch.linspace(0, 1, 16).expand(1, 16, 16, 16).contiguous()
+    # The logit rises linearly along x: -3 at -15 mm, 3 at +15 mm; a probability of 0.75 is a logit of ln 3.
+    probabilities = torch.linspace(-3, 3, 16).sigmoid().expand(1, 16, 16, 16).contiguous()
     target = Geometry.axial((3, 3, 61), (1, 1, 0.5), (0, 0, 0), "1.2")
     x = -15 + 0.5 * np.arange(61)
     masks = restore(probabilities, GRID, target, (0.75,))
     assert masks.shape == (1, 3, 3, 61)
-    np.testing.assert_array_equal(masks[0], np.broadcast_to(x >= 7.5, (3, 3, 61)))
+    np.testing.assert_array_equal(masks[0], np.broadcast_to(x >= 5 * np.log(3), (3, 3, 61)))
+
+
+def test_a_low_threshold_does_not_widen_a_sharp_outline() -> None:
+    probabilities = torch.zeros(1, 16, 16, 16)
+    probabilities[0, 6:10, 6:10, 6:10] = 1
+    target = Geometry.axial((64, 64, 64), (0.5, 0.5, 0.5), (0, 0, 0), "1.2")
+    half, low = (int(restore(probabilities, GRID, target, (threshold,)).sum()) for threshold in (0.5, 0.2))
+    assert half <= low < 1.3 * half
+
+
+def test_a_low_threshold_finds_what_fills_a_part_of_a_voxel() -> None:
+    probabilities = torch.zeros(1, 16, 16, 16)
+    probabilities[0, 8, 8, 8] = 0.35
+    assert not restore(probabilities, GRID, GRID, (0.5,)).any()
+    assert restore(probabilities, GRID, GRID, (0.3,)).sum() == 1
+
+
+def test_of_voxels_that_a_series_cannot_hold_their_mean_decides() -> None:
+    # Two planes of 2 mm amid voxels of 14 mm: a seventh of each.
+    probabilities = torch.zeros(1, 16, 16, 16)
+    probabilities[0, [4, 11]] = 1
+    target = Geometry.axial((2, 2, 2), (14, 14, 14), (0, 0, 0), "1.2")
+    assert not restore(probabilities, GRID, target, (0.3,)).any()
+    assert restore(probabilities, GRID, target, (0.1,)).all()
 
 
 def test_labels_overlap_and_have_their_own_thresholds() -> None:
@@ -64,9 +88,10 @@ def test_only_the_part_within_reach_is_sampled_with_the_answer_of_sampling_all(
     motion[:3, 3] = random.normal(0, 3, 3)
     matrix: Matrix = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in motion)
     found = restore(probabilities, GRID, target, (0.2, 0.5), matrix)
-    whole = torch.nan_to_num(resample(probabilities, GRID, target, matrix), nan=0.0).numpy()
-    np.testing.assert_array_equal(found[0], whole[0] >= 0.2)
-    np.testing.assert_array_equal(found[1], whole[1] >= 0.5)
+    logits = torch.logit(smoothed_for(target, probabilities, GRID), eps=1e-3)
+    whole = interpolate(logits, GRID, target, matrix).numpy()
+    np.testing.assert_array_equal(found[0], whole[0] >= np.float32(np.log(0.2 / 0.8)))
+    np.testing.assert_array_equal(found[1], whole[1] >= 0)
     assert found.any()
 
 
