@@ -70,6 +70,8 @@ class ModelPackage:
     network: NetworkSettings
     weights_sha256: str
     folder: Path
+    mirror: bool = False
+    """Whether the network sees each head's mirror image, too, and the mean of both answers counts."""
 
     @property
     def weights_path(self) -> Path:
@@ -96,6 +98,12 @@ def _table(document: dict[str, Any], key: str, where: Path) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
         raise PackageBroken(f"{where}: the table [{key}] is missing.")
+    return value
+
+
+def _yes_or_no(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{key} must be true or false")
     return value
 
 
@@ -133,6 +141,7 @@ def read_package(folder: Path) -> ModelPackage:
             ),
             weights_sha256=str(weights["sha256"]),
             folder=folder,
+            mirror=_yes_or_no(source.get("mirror", False), "mirror"),
         )
     except KeyError as exc:
         raise PackageBroken(f"{where}: {exc.args[0]} is missing.") from exc

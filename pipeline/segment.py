@@ -41,12 +41,14 @@ def segment(
     stride: int,
     settings: SegmentSettings = SegmentSettings(),
     window: int | None = None,
+    mirror: bool = False,
 ) -> Segmented:
     """Label probabilities of `channels` (channels, slices, rows, columns; normalised float32).
 
     `network_on` gives the network on a device. The whole volume is tried first where it is small enough, then a sliding
     window with Gaussian weights; where a GPU runs out of memory the window moves to the CPU. Probabilities come back
-    on the CPU or, where the GPU managed, on it. `window` is the edge that a model asks for instead of the whole.
+    on the CPU or, where the GPU managed, on it. `window` is the edge that a model asks for instead of the whole;
+    with `mirror`, logits are the mean of those of the head and of its mirror image, left to right.
     """
     if window is not None:
         settings = replace(settings, whole_volume_voxels=0, window=window)
@@ -57,7 +59,7 @@ def segment(
         attempts.append((torch.device("cpu"), False))
     for number, (where, at_once) in enumerate(attempts):
         try:
-            probabilities = _run(channels.to(where), network_on(where), stride, at_once, settings)
+            probabilities = _run(channels.to(where), _network(network_on(where), mirror), stride, at_once, settings)
         except torch.OutOfMemoryError:
             if number + 1 == len(attempts):
                 raise
@@ -68,6 +70,12 @@ def segment(
         reason = " (GPU memory ran out)" if (number and whole) or where.type != device.type else ""
         return Segmented(probabilities, f"{where.type}{way}{reason}")
     raise AssertionError("the last attempt either returns or raises")
+
+
+def _network(network: Network, mirror: bool) -> Network:
+    if not mirror:
+        return network
+    return lambda batch: (network(batch) + network(batch.flip(-1)).flip(-1)) / 2
 
 
 def _run(channels: Tensor, network: Network, stride: int, at_once: bool, settings: SegmentSettings) -> Tensor:

@@ -54,7 +54,8 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         "## What it is",
         f"SegResNet, {package.network.init_filters} initial filters, blocks down {list(package.network.blocks_down)}, "
         f"up {list(package.network.blocks_up)}. Input {', '.join(package.channels)} on a grid of {package.spacing_mm} "
-        f"mm; one output sigmoid for each of {', '.join(label.name for label in package.labels)}. The labels overlap.",
+        f"mm{', and its mirror image' if package.mirror else ''}; one output sigmoid for each of "
+        f"{', '.join(label.name for label in package.labels)}. The labels overlap.",
         "## How it was trained",
         _provenance(package.folder),
         f"![Loss and soft Dice by step]({FIGURE})" if (package.folder / FIGURE).is_file() else "",

@@ -58,6 +58,7 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
         f"spacing_mm = {package.spacing_mm}",
         f"normalisation = {_toml_string(NORMALISATION)}",
         *([f"window = {package.window}"] if package.window is not None else []),
+        *(["mirror = true"] if package.mirror else []),
         "",
         "[network]",
         f"init_filters = {package.network.init_filters}",

@@ -152,6 +152,7 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
         network=settings.network,
         weights_sha256="",
         folder=folder,
+        mirror=True,  # half of the heads that it learns from are mirrored
     )
 
 

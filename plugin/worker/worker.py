@@ -92,7 +92,7 @@ def _segment_volumes(
         channels = normalise(aligned.channels, aligned.roles)
     with watch("segment"):
         stride, window = package.network.stride, package.window
-        segmented = segment(channels, model.on, workshop.device, stride, workshop.segment, window)
+        segmented = segment(channels, model.on, workshop.device, stride, workshop.segment, window, package.mirror)
         probabilities = segmented.probabilities[list(model.label_order)]
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with watch("restore"):

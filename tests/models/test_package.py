@@ -50,6 +50,7 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ('"adc_abnormality"', '"enhancing_tumour"', "output labels must be named once each"),
         ("threshold = 0.5", "threshold = 1.5", "a threshold must lie between 0 and 1"),
         ("spacing_mm = 3.0", "spacing_mm = 3.0\nwindow = 33", "window must be a multiple of"),
+        ("spacing_mm = 3.0", "spacing_mm = 3.0\nmirror = 1", "mirror must be true or false"),
         ("spacing_mm = 3.0", "spacing_mm = 30.0", "spacing_mm must lie between 0.2 and 5"),
         ("robust-head-1", "z-score", "normalisation 'z-score' is unknown"),
         ('"nontrainable"', '"magic"', "upsample_mode 'magic' is unknown"),
@@ -73,6 +74,13 @@ def test_a_window_is_read(make_package: Make, edit: Edit) -> None:
     assert read_package(folder).window is None
     edit(folder, "spacing_mm = 3.0", "spacing_mm = 3.0\nwindow = 96")
     assert read_package(folder).window == 96
+
+
+def test_whether_it_wants_the_mirror_image_is_read(make_package: Make, edit: Edit) -> None:
+    folder = make_package().folder
+    assert not read_package(folder).mirror
+    edit(folder, "spacing_mm = 3.0", "spacing_mm = 3.0\nmirror = true")
+    assert read_package(folder).mirror
 
 
 def test_tampered_weights_are_refused(make_package: Make) -> None:

@@ -77,6 +77,21 @@ def test_devices_by_name() -> None:
             pick_device("cuda")
 
 
+@pytest.mark.parametrize("window", [None, 16])
+def test_a_model_that_asks_for_the_mirror_image_gets_the_mean_of_both(window: int | None) -> None:
+    def leaning(batch: Tensor) -> Tensor:
+        """Answers by the first channel on the left half of what it sees, with 0 on the right."""
+        answer = batch[:, :1].clone()
+        answer[..., answer.shape[-1] // 2 :] = 0
+        return answer
+
+    channels = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain = segment(channels, lambda device: leaning, CPU, 8, window=window).probabilities[0]
+    both = segment(channels, lambda device: leaning, CPU, 8, window=window, mirror=True).probabilities[0]
+    assert (plain[..., 8:] == 0.5).all()
+    torch.testing.assert_close(both, torch.sigmoid(channels[0] / 2))
+
+
 def test_a_model_that_asks_for_windows_never_sees_the_whole() -> None:
     seen = []
 

@@ -105,4 +105,5 @@ def order_of_labels(package: ModelPackage) -> list[int]:
 
 def _segmented(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
     channels = normalise(raw, package.channels)
-    return segment(channels, network.to, device, package.network.stride, window=package.window).probabilities
+    stride, window, mirror = package.network.stride, package.window, package.mirror
+    return segment(channels, network.to, device, stride, window=window, mirror=mirror).probabilities

@@ -18,6 +18,7 @@ def training_card(package: ModelPackage, provenance: Provenance, tuned: tuple[La
     facts = "\n".join(f"- {name.replace('_', ' ')}: `{value}`" for name, value in provenance.facts)
     mean = statistics.fmean(each.mean_dice for each in tuned)
     window = "whole heads" if package.window is None else f"windows of {package.window} voxels"
+    window += " and their mirror images" if package.mirror else ""
     return f"""# {package.name} {package.version}: for research, not for patients
 
 {package.summary}

@@ -56,6 +56,7 @@ def test_a_short_run_writes_a_package_that_verifies(tmp_path: Path) -> None:
     verify_package(package)
     assert package.intended_use is IntendedUse.DEMONSTRATION
     assert package.channels == CHANNELS
+    assert package.mirror
     assert [report.step for report in reports] == [1, 2, 3]
     assert all(report.loss > 0 for report in reports)
     provenance = tomllib.loads((folder / "model.toml").read_text())["provenance"]
