@@ -1,6 +1,7 @@
 """A small data set whose lesions a simple network finds."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from models.training.dataset.case import Dataset, read_dataset
 from models.training.dataset.manifest import Drawn, Source, Split
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry
+
+# endless_samples.py is imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
 
 GRID = Geometry.axial((36, 44, 40), (4.0, 4.0, 4.0), (3.0, -5.0, 11.0), "")
 Ball = tuple[tuple[float, float, float], float]

@@ -5,13 +5,11 @@ import dataclasses
 import os
 import signal
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils.data import IterableDataset
+from endless_samples import LargeSamples
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
@@ -115,17 +113,6 @@ def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
     reports: list[Progress] = []
     run(tmp_path, dataclasses.replace(TOY, steps=100_000, minutes=0.02), reports)
     assert reports[-1].seconds < 60
-
-
-class LargeSamples(IterableDataset[Tensor]):
-    """Samples without end that take a while to hand over."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            yield torch.zeros(20_000_000)
 
 
 @pytest.mark.parametrize("run", range(2))

@@ -1,14 +1,12 @@
 """What a network is shown: the numbers that the node's own network sees, in crops that depend on nothing but places."""
 
 import dataclasses
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy_heads import BRATS, NAMES, OURS, REGIONS, SPACING_MM, toy_case, toy_dataset
+from toy_heads import BRATS, NAMES, OURS, REGIONS, SPACING_MM, InterruptedCrops, toy_case, toy_dataset
 
 from models.labels import Role
 from models.training.dataset.case import Dataset, read_dataset
@@ -187,17 +185,9 @@ def test_processes_share_an_epoch_without_gaps() -> None:
     assert together == one
 
 
-class _Interrupted(_Places):
-    """Ctrl-C in a terminal, as the process meets it that makes crops."""
-
-    def __getitem__(self, place: Place) -> Batch:
-        os.kill(os.getpid(), signal.SIGINT)
-        return super().__getitem__(place)
-
-
 def test_an_interrupt_of_the_whole_terminal_leaves_the_crops_coming() -> None:
     settings = dataclasses.replace(SETTINGS, workers=1)
-    assert len(handed_out(CaseLoader(_Interrupted(), 5, settings))) == 5
+    assert len(handed_out(CaseLoader(InterruptedCrops(), 5, settings))) == 5
 
 
 def test_contradictions_are_refused() -> None:
