@@ -27,7 +27,7 @@ def widen_checkpoint(checkpoint: Mapping[str, Any], shapes: Mapping[str, torch.S
     for name in names:
         shares = _shares(old[name].shape, shapes[name], generator)
         for kind in (name, name.replace("network.", "mean_network.module.", 1)):
-            state[kind] = _repeat(old[kind], shapes[kind], (0, 1)) * shares
+            state[kind] = _repeat(old[kind], shapes[kind]) * shares
     optimiser = dict(checkpoint["optimizer_states"][0])
     optimiser["state"] = {
         number: _widen_moments(moments, old[names[number]].shape, shapes[names[number]])
@@ -41,8 +41,8 @@ def _is_multiple(old: Iterable[int], new: Iterable[int]) -> bool:
     return len(old) == len(new) and old[2:] == new[2:] and all(n % o == 0 for o, n in zip(old, new, strict=True))
 
 
-def _repeat(values: Tensor, shape: torch.Size, axes: tuple[int, ...]) -> Tensor:
-    for axis in axes[: values.dim()]:
+def _repeat(values: Tensor, shape: torch.Size) -> Tensor:
+    for axis in range(min(2, values.dim())):  # outputs, inputs
         values = values.repeat_interleave(shape[axis] // values.shape[axis], dim=axis)
     return values
 
@@ -60,6 +60,4 @@ def _widen_moments(moments: Mapping[str, Tensor], old: torch.Size, new: torch.Si
     # The gradient of a feature map is divided among its copies, on average evenly.
     copies = new[0] // old[0]
     scale = {"exp_avg": 1 / copies, "exp_avg_sq": 1 / copies**2}
-    return {
-        name: _repeat(value, new, (0, 1)) * scale[name] if name in scale else value for name, value in moments.items()
-    }
+    return {name: _repeat(value, new) * scale[name] if name in scale else value for name, value in moments.items()}

@@ -17,7 +17,7 @@ from models.training.dataset.manifest import Drawn, Source, Split
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry
 
-# endless_samples.py is imported by name.
+# endless_samples.py and toy_pretraining.py are imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
 
 GRID = Geometry.axial((36, 44, 40), (4.0, 4.0, 4.0), (3.0, -5.0, 11.0), "")

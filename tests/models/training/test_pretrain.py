@@ -13,7 +13,8 @@ from endless_samples import LargeSamples
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
-from models.network import NetworkSettings
+from toy_pretraining import TOY
+
 from models.package import IntendedUse, read_package, verify_package
 from models.training.dressing import CHANNELS
 from models.training.export import LOG_FILE
@@ -25,18 +26,7 @@ from models.training.pretrain import (
     describe_package,
     pretrain,
 )
-from models.training.samples import SampleSettings
 from models.weights import load_network
-
-TOY = PretrainSettings(
-    steps=3,
-    warm_up_steps=1,
-    workers=0,
-    log_every=1,
-    precision="32-true",
-    network=NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,)),
-    samples=SampleSettings(spacing_mm=5.0, patch=16, batch=1, stride=8, head_spacing_mm=4.0),
-)
 
 
 def run(

@@ -8,32 +8,24 @@ import torch
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
+from toy_pretraining import TOY
+
 from models.labels import LABELS
 from models.network import NetworkSettings, build_network
 from models.training.checkpoint import WIDENED, CheckpointDoesNotFit
 from models.training.dressing import CHANNELS
-from models.training.learner import Pretraining, PretrainSettings
+from models.training.learner import Pretraining
 from models.training.pretrain import CHECKPOINT, Progress, describe_package, pretrain
-from models.training.samples import SampleSettings
 from models.training.widen import widen_checkpoint
 
-NARROW = PretrainSettings(
-    steps=3,
-    warm_up_steps=1,
-    workers=0,
-    log_every=1,
-    precision="32-true",
-    network=NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,)),
-    samples=SampleSettings(spacing_mm=5.0, patch=16, batch=1, stride=8, head_spacing_mm=4.0),
-)
-WIDE = dataclasses.replace(NARROW, steps=5, network=dataclasses.replace(NARROW.network, init_filters=16))
+WIDE = dataclasses.replace(TOY, steps=5, network=dataclasses.replace(TOY.network, init_filters=16))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of three steps of the narrow network."""
     work = tmp_path_factory.mktemp("narrow")
-    pretrain(describe_package(work / "package", "toy", "1.0.0", NARROW), NARROW, "narrow", work, lambda _: None)
+    pretrain(describe_package(work / "package", "toy", "1.0.0", TOY), TOY, "narrow", work, lambda _: None)
     return work / CHECKPOINT
 
 
@@ -47,13 +39,13 @@ def logits(state: dict[str, torch.Tensor], settings: NetworkSettings, prefix: st
 @pytest.mark.parametrize("prefix", ["network.", "mean_network.module."])
 @pytest.mark.parametrize("filters", [16, 24])
 def test_it_computes_the_same(checkpoint: Path, prefix: str, filters: int) -> None:
-    wide = dataclasses.replace(NARROW.network, init_filters=filters)
+    wide = dataclasses.replace(TOY.network, init_filters=filters)
     shapes = {
         name: value.shape for name, value in Pretraining(dataclasses.replace(WIDE, network=wide)).state_dict().items()
     }
     old = torch.load(checkpoint, weights_only=True)
     new = widen_checkpoint(old, shapes, seed=1)
-    expected = logits(old["state_dict"], NARROW.network, prefix)
+    expected = logits(old["state_dict"], TOY.network, prefix)
     torch.testing.assert_close(logits(new["state_dict"], wide, prefix), expected, rtol=1e-4, atol=1e-4)
 
 
