@@ -121,7 +121,7 @@ def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: boo
     # Thin rims around large necroses and solid nodules are both common; the draw covers both.
     rim = float(generator.uniform(1.5, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
     infiltration = float(generator.uniform(1, 8)) if generator.random() < 0.5 else 0.0
-    broken, bled = generator.random() < 0.3, generator.random() < 0.12
+    broken, bled = generator.random() < 0.3, generator.random() < 0.25
     return Focus(
         lobes=tuple(lobes),
         rim_mm=rim if enhancing else 0.0,

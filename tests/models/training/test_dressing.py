@@ -1,11 +1,14 @@
 """A dressed head: truth and channels on one grid, cut to the head, the truth where the lesion is seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from models.training.dressing import CHANNELS, dress, label_shares, pooled
 from models.training.synthesis import synthesise
+from models.training.tissue import Tissue
 from models.training.tumour import Variant
 from pipeline.alignment import as_matrix
 from pipeline.resample import resample
@@ -58,6 +61,20 @@ def test_dressing_shows_the_lesion_where_the_truth_is() -> None:
         brighter.append(float(flair[lesion].median() - flair[head_elsewhere].median()))
         assert 900 / 3500 < float(adc[sample.shares[1] > 0.9].median()) < 2500 / 3500
     assert np.median(brighter) > 0.2
+
+
+def test_white_matter_is_not_equally_bright_everywhere() -> None:
+    head = synthesise(35, Variant.LESION_FREE, 4.0)
+    white = replace(head, tissue=np.where(head.tissue == Tissue.AIR, Tissue.AIR, Tissue.WHITE))
+    spread = []
+    for seed in range(6):
+        adc = dress(white, np.random.default_rng(seed), 6.0).channels[:1]
+        # Means of 125 voxels that all lie inside the head: noise and fine texture are averaged away.
+        means = torch.nn.functional.avg_pool3d(adc, 5, stride=1)
+        inside = -torch.nn.functional.max_pool3d(-(adc > 0.1).float(), 5, stride=1) > 0
+        low, middle, high = means[inside].quantile(torch.tensor((0.1, 0.5, 0.9)))
+        spread.append(float((high - low) / middle))
+    assert np.median(spread) > 0.025
 
 
 def test_a_dressed_head_is_cut_to_the_head() -> None:
