@@ -31,11 +31,12 @@ def restore(
     """
     masks = np.zeros((len(thresholds), *target.shape), bool)
     for label, threshold in enumerate(thresholds):
-        box = _reach(probabilities[label] >= threshold, grid, target, target_to_grid)
-        if box is not None:
-            part = target.cropped(box)
-            logits = _logit(smoothed_for(part, probabilities[label : label + 1], grid))
-            values = interpolate(logits, grid, part, target_to_grid)[0]
+        near = _near(probabilities[label] >= threshold, grid, target)
+        box = near and _reach(grid.cropped(near), target, target_to_grid)
+        if near and box:
+            source, part = grid.cropped(near), target.cropped(box)
+            logits = _logit(smoothed_for(part, probabilities[label : label + 1, *near], source))
+            values = interpolate(logits, source, part, target_to_grid)[0]
             masks[label][box] = (values >= _logit(torch.tensor(threshold, device=values.device))).cpu().numpy()
     return masks
 
@@ -44,21 +45,28 @@ def _logit(probability: Tensor) -> Tensor:
     return torch.logit(probability, eps=_LEAST)
 
 
-def _reach(mask: Tensor, grid: Geometry, target: Geometry, target_to_grid: Matrix) -> Box | None:
-    """The part of `target` outside of which no mean of voxels around can reach the threshold; None for nothing.
+def _near(mask: Tensor, grid: Geometry, target: Geometry) -> Box | None:
+    """The part of `grid` outside of which no mean of voxels around can reach the threshold; None for nothing.
 
     A mean is never above its largest voxel, so a point needs a voxel of `mask` within the reach of interpolation
-    (one voxel) and of smoothing (about one voxel of the target).
+    (one voxel) and of smoothing (about one voxel of the target). Twice that, so that all means there are whole.
     """
+    margin = 2 * (1 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm))))
     extents = []
-    margin = 2 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm)))
     for axis in range(3):
         planes = torch.nonzero(mask.any(dim=[other for other in range(3) if other != axis])).flatten()
         if planes.numel() == 0:
             return None
-        extents.append((int(planes[0]) - margin, int(planes[-1]) + margin))
-    corners = np.array([[s, r, c, 1.0] for s in extents[0] for r in extents[1] for c in extents[2]])
-    index = (np.linalg.inv(target.affine) @ np.linalg.inv(np.array(target_to_grid)) @ grid.affine @ corners.T)[:3]
+        first, last = int(planes[0]) - margin, int(planes[-1]) + margin
+        extents.append(slice(max(0, first), min(mask.shape[axis], last + 1)))
+    return extents[0], extents[1], extents[2]
+
+
+def _reach(near: Geometry, target: Geometry, target_to_grid: Matrix) -> Box | None:
+    """The part of `target` that `near` covers; None for nothing."""
+    corners = np.array([[s, r, c, 1.0] for s in (0, 1) for r in (0, 1) for c in (0, 1)])
+    corners[:, :3] *= np.array(near.shape) - 1
+    index = (np.linalg.inv(target.affine) @ np.linalg.inv(np.array(target_to_grid)) @ near.affine @ corners.T)[:3]
     low = np.clip(np.floor(index.min(axis=1)).astype(int), 0, target.shape)
     high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1, 0, target.shape)
     if (low >= high).any():
