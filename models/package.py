@@ -138,6 +138,7 @@ def read_package(folder: Path) -> ModelPackage:
                 blocks_down=tuple(int(number) for number in network["blocks_down"]),
                 blocks_up=tuple(int(number) for number in network["blocks_up"]),
                 upsample_mode=network["upsample_mode"],
+                space_to_depth=int(network.get("space_to_depth", 1)),
             ),
             weights_sha256=str(weights["sha256"]),
             folder=folder,

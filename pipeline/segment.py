@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.network import NetworkSettings
+
 Network = Callable[[Tensor], Tensor]
 """Maps (1, channels, slices, rows, columns) to logits (1, labels, slices, rows, columns)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSettings:
-    """When the whole volume goes through the network at once, and what else is done."""
+    """When the whole volume goes through the network at once, and what else is done.
+
+    For a network that takes blocks of voxels, edges are so many times longer: it needs no more memory for a block.
+    """
 
     whole_volume_voxels: int = 12_000_000
     """Larger volumes are segmented by sliding window from the start (about 230 mm cubed at 1 mm)."""
@@ -22,6 +27,10 @@ class SegmentSettings:
     """Edge of the sliding window in voxels; a multiple of the network's stride."""
     overlap: float = 0.25
     """Fraction of the window that neighbouring windows share."""
+
+    def in_blocks(self, edge: int) -> "SegmentSettings":
+        """For a network that takes blocks of `edge` voxels cubed."""
+        return replace(self, whole_volume_voxels=self.whole_volume_voxels * edge**3, window=self.window * edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +47,20 @@ def segment(
     channels: Tensor,
     network_on: Callable[[torch.device], Network],
     device: torch.device,
-    stride: int,
+    shape: NetworkSettings,
     settings: SegmentSettings = SegmentSettings(),
     window: int | None = None,
     mirror: bool = False,
 ) -> Segmented:
     """Label probabilities of `channels` (channels, slices, rows, columns; normalised float32).
 
-    `network_on` gives the network on a device. The whole volume is tried first where it is small enough, then a sliding
-    window with Gaussian weights; where a GPU runs out of memory the window moves to the CPU. Probabilities come back
-    on the CPU or, where the GPU managed, on it. `window` is the edge that a model asks for instead of the whole;
-    with `mirror`, logits are the mean of those of the head and of its mirror image, left to right.
+    `network_on` gives the network, of `shape`, on a device. The whole volume is tried first where it is small enough,
+    then a sliding window with Gaussian weights; where a GPU runs out of memory the window moves to the CPU.
+    Probabilities come back on the CPU or, where the GPU managed, on it. `window` is the edge that a model asks for
+    instead of the whole; with `mirror`, logits are the mean of those of the head and of its mirror image, left to
+    right.
     """
+    settings = settings.in_blocks(shape.space_to_depth)
     if window is not None:
         settings = replace(settings, whole_volume_voxels=0, window=window)
     whole = channels[0].numel() <= settings.whole_volume_voxels
@@ -59,7 +70,9 @@ def segment(
         attempts.append((torch.device("cpu"), False))
     for number, (where, at_once) in enumerate(attempts):
         try:
-            probabilities = _run(channels.to(where), _network(network_on(where), mirror), stride, at_once, settings)
+            probabilities = _run(
+                channels.to(where), _network(network_on(where), mirror), shape.stride, at_once, settings
+            )
         except torch.OutOfMemoryError:
             if number + 1 == len(attempts):
                 raise

@@ -65,6 +65,7 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
         f"blocks_down = {_toml_list(package.network.blocks_down)}",
         f"blocks_up = {_toml_list(package.network.blocks_up)}",
         f"upsample_mode = {_toml_string(package.network.upsample_mode)}",
+        *([f"space_to_depth = {package.network.space_to_depth}"] if package.network.space_to_depth > 1 else []),
         "",
         "[weights]",
         f"sha256 = {_toml_string(package.weights_sha256)}",

@@ -40,16 +40,16 @@ _BATCHES_PER_DRESSING = 2
 class SampleSettings:
     """How training samples are cut."""
 
-    spacing_mm: float = 2.0
+    spacing_mm: float = 1.0
     """Edge of the network's voxels."""
-    patch: int = 80
+    patch: int = 160
     """Mean edge of a crop in voxels; edges vary by a third so that the network meets many fields of view."""
     batch: int = 1
     """Crops in a step."""
     whole: float = 0.8
     """Share of the steps that see whole heads, as inference does. Group norm's statistics are those of all that is in
     sight: a network that met crops alone finds lesions all over a whole head."""
-    stride: int = 8
+    stride: int = 16
     """Crop edges are multiples of this."""
     head_spacing_mm: float = 1.25
     """Edge of the voxels that heads are painted on; finer ones cost twice as much and are averaged away."""

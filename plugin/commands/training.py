@@ -190,8 +190,8 @@ def _heads_settings(
             workers=1 if wishes.workers is None else wishes.workers,
             precision=wishes.precision or "bf16-mixed",
             tune_heads=10 if tune_heads is None else tune_heads,
-            network=NetworkSettings(init_filters=init_filters or 8),
-            samples=SampleSettings(patch=wishes.patch or 80, batch=wishes.batch or 1),
+            network=NetworkSettings(init_filters=init_filters or 8, space_to_depth=2),
+            samples=SampleSettings(patch=wishes.patch or 160, batch=wishes.batch or 1),
         )
     except ValueError as exc:
         raise refuse(f"These settings contradict each other: {exc}.") from exc

@@ -91,8 +91,8 @@ def _segment_volumes(
     with watch("normalise"):
         channels = normalise(aligned.channels, aligned.roles)
     with watch("segment"):
-        stride, window = package.network.stride, package.window
-        segmented = segment(channels, model.on, workshop.device, stride, workshop.segment, window, package.mirror)
+        shape, window, mirror = package.network, package.window, package.mirror
+        segmented = segment(channels, model.on, workshop.device, shape, workshop.segment, window, mirror)
         probabilities = segmented.probabilities[list(model.label_order)]
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with watch("restore"):

@@ -20,6 +20,26 @@ def test_stride_is_two_to_the_number_of_halvings() -> None:
     assert NetworkSettings(blocks_down=(1, 1), blocks_up=(1,)).stride == 2
 
 
+def test_a_network_of_blocks_gives_every_voxel_of_a_block_logits_of_its_own() -> None:
+    settings = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), space_to_depth=2)
+    assert settings.stride == 2**2
+    network = build_network(settings, in_channels=3, out_channels=2).eval()
+    with torch.inference_mode():
+        logits = network(torch.randn(1, 3, 8, 12, 16, generator=torch.Generator().manual_seed(0)))
+    assert logits.shape == (1, 2, 8, 12, 16)
+    assert float((logits[..., ::2, ::2, ::2] - logits[..., 1::2, 1::2, 1::2]).abs().mean()) > 1e-3
+
+
+def test_a_voxel_of_a_block_comes_out_where_it_went_in() -> None:
+    settings = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), space_to_depth=2)
+    network = build_network(settings, in_channels=2, out_channels=2).eval()
+    # With no SegResNet between, blocks are taken apart and put together again.
+    volume = torch.arange(2 * 4 * 4 * 8, dtype=torch.float32).reshape(1, 2, 4, 4, 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monai.networks.nets.segresnet.SegResNet.forward", lambda self, x: x)
+        assert torch.equal(network(volume), volume)
+
+
 def test_wider_network_has_more_parameters() -> None:
     small, large = (build_network(NetworkSettings(init_filters=filters), 3, 3) for filters in (8, 16))
     # Nearly all weights are convolutions between channels, whose number goes with the square.
@@ -31,3 +51,5 @@ def test_contradictory_settings_are_refused() -> None:
         NetworkSettings(blocks_up=(1, 1))
     with pytest.raises(ValueError, match="init_filters is 12"):
         NetworkSettings(init_filters=12)
+    with pytest.raises(ValueError, match="space_to_depth is 0"):
+        NetworkSettings(space_to_depth=0)

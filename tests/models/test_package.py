@@ -57,6 +57,8 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ('name = "tiny"', 'name = "../tiny"', r"name must be small letters, digits.*not '\.\./tiny'"),
         ('"demonstration"', '"anything"', "'anything' is not a valid IntendedUse"),
         ("init_filters = 8", "init_filters = 9", "wants a multiple of 8"),
+        ("init_filters = 8", "init_filters = 8\nspace_to_depth = 0", "space_to_depth is 0"),
+        ("init_filters = 8", 'init_filters = 8\nspace_to_depth = "two"', "invalid literal"),
         ("[input]", "[input", "cannot be read"),
     ],
 )

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.network import NetworkSettings
 from pipeline.segment import Network, SegmentSettings, pick_device, segment
 
 CPU = torch.device("cpu")
+SHAPE = NetworkSettings()
 
 
 def logit_of_first_channel(batch: Tensor) -> Tensor:
@@ -17,7 +19,7 @@ def logit_of_first_channel(batch: Tensor) -> Tensor:
 
 def test_labels_are_independent_sigmoids_on_the_unpadded_grid() -> None:
     channels = torch.randn(3, 13, 17, 9, generator=torch.Generator().manual_seed(0))
-    found = segment(channels, lambda device: logit_of_first_channel, CPU, stride=8)
+    found = segment(channels, lambda device: logit_of_first_channel, CPU, SHAPE)
     assert found.device == "cpu"
     assert found.probabilities.shape == (2, 13, 17, 9)
     torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]))
@@ -27,9 +29,26 @@ def test_labels_are_independent_sigmoids_on_the_unpadded_grid() -> None:
 def test_a_large_volume_goes_through_a_sliding_window_with_the_same_answer() -> None:
     channels = torch.randn(3, 20, 36, 28, generator=torch.Generator().manual_seed(0))
     settings = SegmentSettings(whole_volume_voxels=1000, window=16)
-    found = segment(channels, lambda device: logit_of_first_channel, CPU, stride=8, settings=settings)
+    found = segment(channels, lambda device: logit_of_first_channel, CPU, SHAPE, settings)
     assert found.device == "cpu, sliding window"
     torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_of_blocks_takes_volumes_and_windows_with_so_many_times_longer_edges() -> None:
+    settings = SegmentSettings(whole_volume_voxels=4 * 5 * 6, window=16)
+    blocks = NetworkSettings(space_to_depth=2)
+    seen: list[int] = []
+
+    def network(batch: Tensor) -> Tensor:
+        seen.append(batch.shape[2])
+        return logit_of_first_channel(batch)
+
+    found = segment(torch.zeros(3, 8, 10, 12), lambda device: network, CPU, blocks, settings)
+    assert found.device == "cpu"
+    assert seen == [16]  # padded to the stride
+    found = segment(torch.zeros(3, 8, 10, 13), lambda device: network, CPU, blocks, settings)
+    assert found.device == "cpu, sliding window"
+    assert set(seen[1:]) == {32}
 
 
 def test_out_of_memory_falls_back_to_a_window_and_says_so() -> None:
@@ -39,7 +58,7 @@ def test_out_of_memory_falls_back_to_a_window_and_says_so() -> None:
         return logit_of_first_channel(batch)
 
     channels = torch.randn(3, 24, 24, 24, generator=torch.Generator().manual_seed(0))
-    found = segment(channels, lambda device: short_of_memory, CPU, 8, SegmentSettings(window=16))
+    found = segment(channels, lambda device: short_of_memory, CPU, SHAPE, SegmentSettings(window=16))
     assert found.device == "cpu, sliding window (GPU memory ran out)"
     torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)
 
@@ -54,7 +73,7 @@ def test_a_full_gpu_falls_back_to_the_cpu_and_says_so() -> None:
         return full if device == gpu else logit_of_first_channel
 
     channels = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    found = segment(channels, network_on, gpu, 8, SegmentSettings(window=16))
+    found = segment(channels, network_on, gpu, SHAPE, SegmentSettings(window=16))
     assert found.device == "cpu, sliding window (GPU memory ran out)"
     assert found.probabilities.device == CPU
 
@@ -64,7 +83,7 @@ def test_memory_that_no_fallback_finds_is_an_error() -> None:
         raise torch.OutOfMemoryError("full")
 
     with pytest.raises(torch.OutOfMemoryError):
-        segment(torch.zeros(3, 16, 16, 16), lambda device: full, CPU, 8, SegmentSettings(window=16))
+        segment(torch.zeros(3, 16, 16, 16), lambda device: full, CPU, SHAPE, SegmentSettings(window=16))
 
 
 def test_devices_by_name() -> None:
@@ -86,8 +105,8 @@ def test_a_model_that_asks_for_the_mirror_image_gets_the_mean_of_both(window: in
         return answer
 
     channels = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    plain = segment(channels, lambda device: leaning, CPU, 8, window=window).probabilities[0]
-    both = segment(channels, lambda device: leaning, CPU, 8, window=window, mirror=True).probabilities[0]
+    plain = segment(channels, lambda device: leaning, CPU, SHAPE, window=window).probabilities[0]
+    both = segment(channels, lambda device: leaning, CPU, SHAPE, window=window, mirror=True).probabilities[0]
     assert (plain[..., 8:] == 0.5).all()
     torch.testing.assert_close(both, torch.sigmoid(channels[0] / 2))
 
@@ -100,7 +119,7 @@ def test_a_model_that_asks_for_windows_never_sees_the_whole() -> None:
         return logit_of_first_channel(batch)
 
     channels = torch.randn(3, 24, 40, 32, generator=torch.Generator().manual_seed(0))
-    found = segment(channels, lambda device: watching, CPU, 8, window=16)
+    found = segment(channels, lambda device: watching, CPU, SHAPE, window=16)
     assert set(seen) == {(16, 16, 16)}
     assert found.device == "cpu, sliding window"
     torch.testing.assert_close(found.probabilities[0], torch.sigmoid(channels[0]), atol=1e-5, rtol=1e-4)

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from models.network import NetworkSettings
 from models.training.dataset.case import Case
 from models.training.learner import half_cosine, segmentation_loss
 from models.training.retraining.crops import Batch, CaseCrops
@@ -39,12 +40,19 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
     """The network with its loss, its optimiser and its validation."""
 
     def __init__(
-        self, network: nn.Module, window: int | None, cases: Cases, view: View, settings: TrainSettings
+        self,
+        network: nn.Module,
+        shape: NetworkSettings,
+        window: int | None,
+        cases: Cases,
+        view: View,
+        settings: TrainSettings,
     ) -> None:
         super().__init__()
         self.network = network
         if settings.channels_last:
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._shape = shape
         self._window = window
         self._cases = cases
         self._view = view
@@ -62,7 +70,7 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
     def train_dataloader(self) -> CaseLoader:
         """Crops for this process."""
         cases, trainer = self._cases, self.trainer
-        crops = CaseCrops(cases.train, cases.prepared, self._view, self._settings, _stride(self.network))
+        crops = CaseCrops(cases.train, cases.prepared, self._view, self._settings, self._shape.stride)
         share = Share(trainer.global_rank, trainer.world_size)
         self._loader = CaseLoader(crops, len(cases.train), self._settings, share)
         if self._place is not None:
@@ -129,7 +137,7 @@ class CaseTraining(LightningModule):  # type: ignore[misc]
         """(labels, slices, rows, columns) of a whole head, as the node computes them, in float32."""
         with torch.autocast(self.device.type, enabled=False):
             return segment(
-                prepared.channels, self._network_on, self.device, stride=_stride(self.network), window=self._window
+                prepared.channels, self._network_on, self.device, self._shape, window=self._window
             ).probabilities
 
     def _network_on(self, device: torch.device) -> nn.Module:
@@ -178,7 +186,3 @@ def dice(found: Tensor, truth: Tensor) -> float:
     """2 |A and B| / (|A| + |B|); 1 where both are empty, so that nothing found where nothing is counts as right."""
     both = int(found.sum()) + int(truth.sum())
     return 2 * int((found & truth).sum()) / both if both else 1.0
-
-
-def _stride(network: nn.Module) -> int:
-    return int(2 ** (len(network.blocks_down) - 1))  # type: ignore[arg-type]

@@ -163,7 +163,7 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     if resume is not None:
         check_checkpoint(resume, plan)
-    module = CaseTraining(network, plan.window, cases, plan.view, settings)
+    module = CaseTraining(network, plan.network, plan.window, cases, plan.view, settings)
     keep = KeepCheckpoints(work, plan.view.labels, settings.checkpoint_every, settings.patience)
     with without_advice(), _on_interrupt(keep, settings):
         seed_everything(settings.seed, verbose=False)

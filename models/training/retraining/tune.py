@@ -41,12 +41,12 @@ def tune(
     label do not vote on its threshold. Of near equals, the one nearest 0.5 wins.
     """
     network = network.to(device).eval()
-    stride, window, mirror = package.network.stride, package.window, package.mirror
+    shape, window, mirror = package.network, package.window, package.mirror
     scores: list[list[list[float]]] = [[] for _ in package.labels]
     there: list[list[bool]] = [[] for _ in package.labels]
     for case in cases:
         seen = prepared(case)
-        segmented = segment(seen.channels, network.to, device, stride, window=window, mirror=mirror)
+        segmented = segment(seen.channels, network.to, device, shape, window=window, mirror=mirror)
         network.to(device)  # a head that the GPU had no room for took the network along to the CPU
         for number, (found, truth) in enumerate(zip(segmented.probabilities.cpu(), seen.masks, strict=True)):
             scores[number].append([dice(found >= candidate, truth) for candidate in CANDIDATES])

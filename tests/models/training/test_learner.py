@@ -5,6 +5,7 @@ import torch
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
+from models.labels import LABELS
 from models.network import NetworkSettings
 from models.training.learner import Pretraining, PretrainSettings, segmentation_loss
 from models.training.samples import SampleSettings
@@ -43,21 +44,38 @@ def test_the_loss_is_small_where_the_answer_is_right_and_large_where_it_is_not()
     assert float(dice[0]) == pytest.approx(100 / 612, rel=1e-3)
 
 
-def test_synthetic_training_pays_for_a_rim_of_25_voxels_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = torch.zeros(1, 3, 8, 8, 8)
-    truth[:, 0, 0, :5, :5] = 1
+def soft_dice(monkeypatch: pytest.MonkeyPatch, logits: torch.Tensor, truth: torch.Tensor) -> list[float]:
+    """By label, as one step of training counts it."""
     learner = Pretraining(PretrainSettings())
     logged: dict[str, float] = {}
     monkeypatch.setattr(learner, "log", lambda name, value: logged.update({name: float(value)}))
     monkeypatch.setattr(learner, "optimizers", lambda: torch.optim.Adam(learner.parameters()))
-    monkeypatch.setattr(learner.network, "forward", lambda channels: torch.full_like(truth, -20.0))
+    monkeypatch.setattr(learner.network, "forward", lambda channels: logits)
     learner.training_step((torch.zeros_like(truth), truth), 0)
-    assert logged["soft_dice_enhancing_tumour"] < 0.3
-    assert logged["soft_dice_adc_abnormality"] == pytest.approx(1)
+    return [logged[f"soft_dice_{label.name}"] for label in LABELS]
+
+
+def test_synthetic_training_pays_for_a_rim_of_200_voxels_that_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.zeros(1, 3, 16, 16, 16)
+    truth[:, 0, :2, :10, :10] = 1
+    enhancing, adc, _ = soft_dice(monkeypatch, torch.full_like(truth, -20.0), truth)
+    assert enhancing < 0.3
+    assert adc == pytest.approx(1)
+
+
+def test_a_few_false_voxels_cost_little_where_there_is_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.zeros(1, 3, 16, 16, 16)
+    truth[:, 1, :2, :10, :10] = 1
+    logits = torch.full_like(truth, -20.0)
+    logits[:, :2, 8:10, :10, :10] = 20
+    enhancing, adc, _ = soft_dice(monkeypatch, logits, truth)
+    # 200 false voxels each: a tenth of a loss where the label is not in sight, most of it where it is and was missed.
+    assert enhancing == pytest.approx(2000 / 2200, rel=1e-3)
+    assert adc == pytest.approx(80 / 480, rel=1e-3)
 
 
 def test_contradictory_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit stride 8"):
+    with pytest.raises(ValueError, match="do not fit stride 16"):
         PretrainSettings(samples=SampleSettings(stride=4))
     with pytest.raises(ValueError, match="steps is 0"):
         PretrainSettings(steps=0)

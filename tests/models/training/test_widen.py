@@ -21,6 +21,9 @@ from models.training.widen import widen_checkpoint
 WIDE = dataclasses.replace(TOY, steps=5, network=dataclasses.replace(TOY.network, init_filters=16))
 
 
+CHANNELS_SEEN = torch.randn(1, len(CHANNELS), 16, 8, 24, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of three steps of the narrow network."""
@@ -33,7 +36,14 @@ def logits(state: dict[str, torch.Tensor], settings: NetworkSettings, prefix: st
     network = build_network(settings, len(CHANNELS), len(LABELS)).eval()
     network.load_state_dict({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
     with torch.no_grad():
-        return network(torch.randn(1, 3, 16, 8, 24, generator=torch.Generator().manual_seed(1)))
+        return network(CHANNELS_SEEN)
+
+
+def _doubled(volume: torch.Tensor) -> torch.Tensor:
+    """Every voxel as a block of eight."""
+    for axis in (2, 3, 4):
+        volume = volume.repeat_interleave(2, axis)
+    return volume
 
 
 @pytest.mark.parametrize("prefix", ["network.", "mean_network.module."])
@@ -47,6 +57,17 @@ def test_it_computes_the_same(checkpoint: Path, prefix: str, filters: int) -> No
     new = widen_checkpoint(old, shapes, seed=1)
     expected = logits(old["state_dict"], TOY.network, prefix)
     torch.testing.assert_close(logits(new["state_dict"], wide, prefix), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_of_single_voxels_goes_on_as_one_of_blocks(checkpoint: Path) -> None:
+    blocks = dataclasses.replace(TOY.network, space_to_depth=2)
+    learner = Pretraining(dataclasses.replace(TOY, network=blocks))
+    shapes = {name: value.shape for name, value in learner.state_dict().items()}
+    learner.load_state_dict(widen_checkpoint(torch.load(checkpoint, weights_only=True), shapes, seed=1)["state_dict"])
+    with torch.no_grad():
+        answer = learner.network.eval()(_doubled(CHANNELS_SEEN))
+    expected = logits(torch.load(checkpoint, weights_only=True)["state_dict"], TOY.network, "network.")
+    torch.testing.assert_close(answer, _doubled(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_training_goes_on_and_tells_the_copies_apart(checkpoint: Path, tmp_path: Path) -> None:
