@@ -34,6 +34,15 @@ class NetworkSettings:
             raise ValueError(f"space_to_depth is {self.space_to_depth}: at least 1")
 
     @property
+    def in_words(self) -> str:
+        """What a model card says of it."""
+        down, up = list(self.blocks_down), list(self.blocks_up)
+        words = f"SegResNet, {self.init_filters} initial filters, blocks down {down}, up {up}"
+        if self.space_to_depth == 1:
+            return words
+        return f"{words}, over blocks of {self.space_to_depth} voxels cubed (space to depth)"
+
+    @property
     def stride(self) -> int:
         """Input sizes must be multiples of this: 2 to the number of down-samplings, times `space_to_depth`."""
         return int(self.space_to_depth * 2 ** (len(self.blocks_down) - 1))

@@ -15,6 +15,11 @@ def test_logits_have_the_input_size_and_one_channel_a_label() -> None:
     assert logits.shape == (1, 2, *sizes)
 
 
+def test_a_card_says_whether_voxels_are_taken_in_blocks() -> None:
+    assert NetworkSettings().in_words == "SegResNet, 16 initial filters, blocks down [1, 2, 2, 4], up [1, 1, 1]"
+    assert NetworkSettings(space_to_depth=2).in_words.endswith(", over blocks of 2 voxels cubed (space to depth)")
+
+
 def test_stride_is_two_to_the_number_of_halvings() -> None:
     assert NetworkSettings(blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1)).stride == 2**3
     assert NetworkSettings(blocks_down=(1, 1), blocks_up=(1,)).stride == 2

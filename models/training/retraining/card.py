@@ -25,9 +25,8 @@ def training_card(package: ModelPackage, provenance: Provenance, tuned: tuple[La
 
 ## What it is
 
-SegResNet, {package.network.init_filters} initial filters, blocks down {list(package.network.blocks_down)}, up \
-{list(package.network.blocks_up)}. Input {", ".join(package.channels)} on a grid of {package.spacing_mm} mm, in \
-{window}; one output sigmoid for each of {", ".join(label.name for label in package.labels)}. The labels overlap.
+{package.network.in_words}. Input {", ".join(package.channels)} on a grid of {package.spacing_mm} mm, in {window}; \
+one output sigmoid for each of {", ".join(label.name for label in package.labels)}. The labels overlap.
 
 ## How it was trained
 
