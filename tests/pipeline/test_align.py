@@ -89,6 +89,14 @@ def test_the_grid_is_axial_isotropic_around_the_head_and_a_multiple_of_the_strid
         assert np.nanmedian(values[classes == number]) == pytest.approx(value, rel=0.12)  # partial volume at the edges
 
 
+def test_networks_of_other_strides_see_the_same_grid() -> None:
+    volumes = {Role.T1CE: volume(T1CE_GRID, [0, 400, 650, 150, 900])}
+    eight, sixteen = (align(volumes, (Role.T1CE,), 3.0, stride, CPU) for stride in (8, 16))
+    assert eight.grid == sixteen.grid
+    torch.testing.assert_close(eight.channels, sixteen.channels, rtol=0, atol=0, equal_nan=True)
+    assert all(size % 48 == 0 for size in align(volumes, (Role.T1CE,), 3.0, 24, CPU).grid.shape)
+
+
 def test_a_motion_out_of_bounds_leaves_the_scanners_geometry() -> None:
     flair = volume(THICK, FLAIR_VALUES, motion_matrix([3, -2, 4], [4, -3, 2.5]))
     settings = AlignSettings(max_rotation_deg=0.5)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.labels import LABELS, Role
-from models.network import NetworkSettings
 from models.package import ModelPackage
 from models.training.dataset.case import Dataset
 from models.training.dataset.manifest import Source
@@ -49,11 +48,9 @@ class OnModelGrid:
 def on_the_nodes_grid(dataset: Dataset, package: ModelPackage) -> bool:
     """Whether cases stand on the very grid that the node makes for the package.
 
-    `glionode dataset from-dicom` cuts and samples as the node does, for networks of the usual stride; at the package's
-    spacing nothing is left to do.
+    `glionode dataset from-dicom` cuts and samples as the node does; at the package's spacing nothing is left to do.
     """
-    usual = package.network.stride == NetworkSettings().stride
-    return usual and dataset.manifest.source is Source.DICOM and math.isclose(dataset.spacing_mm, package.spacing_mm)
+    return dataset.manifest.source is Source.DICOM and math.isclose(dataset.spacing_mm, package.spacing_mm)
 
 
 def predict(
