@@ -1,8 +1,8 @@
 """Carry a package's weights over to other channels and labels, by name. Knows no data and no training.
 
-A first convolution has one slice of weights an input channel, a last convolution one an output label; everything
-between is copied. Which slice goes where is decided by names and written down: with three channels in and three
-out every wrong order loads silently.
+A first convolution has one slice of weights an input channel, a last convolution one an output label (or, where a
+network takes and gives blocks of voxels, one for each voxel of a block); everything between is copied. Which slice goes
+where is decided by names and written down: with three channels in and three out every wrong order loads silently.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,6 @@ LAST_CONVOLUTION = "conv_final.2.conv.weight"
 """(labels, filters, 1, 1, 1)."""
 LAST_BIAS = "conv_final.2.conv.bias"
 """(labels)."""
-
 STANDS_IN = {
     "ADC": "T2",
     "enhancing_tumour": "ET",
@@ -151,33 +150,40 @@ def transfer(
     differ elsewhere than in channels and labels.
     """
     old, fresh = parent.state_dict(), network.state_dict()
-    ends = {FIRST_CONVOLUTION, LAST_CONVOLUTION, LAST_BIAS}
+    ends = {
+        FIRST_CONVOLUTION: (channels, parents[0], 1),
+        LAST_CONVOLUTION: (heads, parents[1], 0),
+        LAST_BIAS: (heads, parents[1], 0),
+    }
     unlike = [
-        name for name in old.keys() | fresh.keys() if name not in ends and _shape(old, name) != _shape(fresh, name)
+        name
+        for name in old.keys() | fresh.keys()
+        if _shape(old, name, ends.get(name)) != _shape(fresh, name, ends.get(name))
     ]
     if unlike:
         raise NamesDoNotMatch(f"The package's network has another shape than the one to train, first at {min(unlike)}.")
-    state = {name: value for name, value in old.items() if name not in ends}
-    state[FIRST_CONVOLUTION] = _gather(old[FIRST_CONVOLUTION], fresh[FIRST_CONVOLUTION], channels, parents[0], axis=1)
-    for name in (LAST_CONVOLUTION, LAST_BIAS):
-        state[name] = _gather(old[name], fresh[name], heads, parents[1], axis=0)
-    network.load_state_dict(state)
+    network.load_state_dict(
+        {name: _gather(value, fresh[name], *ends[name]) if name in ends else value for name, value in old.items()}
+    )
     return network
 
 
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(state[name].shape) if name in state else None
+def _shape(state: Mapping[str, Tensor], name: str, end: tuple[object, object, int] | None) -> tuple[int, ...] | None:
+    """Of the weights `name`, None where there are none; without the axis along which an end has its slices."""
+    if name not in state:
+        return None
+    return tuple(size for axis, size in enumerate(state[name].shape) if end is None or axis != end[2])
 
 
 def _gather(old: Tensor, fresh: Tensor, sources: Sequence[Source], names: Sequence[str], axis: int) -> Tensor:
-    """`fresh` with each slice along `axis` replaced by what its source says."""
-    slices = []
-    for index, source in enumerate(sources):
-        chosen = [names.index(name) for name in source.names] or list(range(len(names)))
+    """`fresh` with each source's slices along `axis`, one or a block's worth, replaced by what it says."""
+    own, by_name = fresh.chunk(len(sources), axis), dict(zip(names, old.chunk(len(names), axis), strict=True))
+    parts = []
+    for part, source in zip(own, sources, strict=True):
         if source.how is How.REINITIALISE:
-            slices.append(fresh.select(axis, index))
+            parts.append(part)
         elif source.how is How.ZERO:
-            slices.append(torch.zeros_like(fresh.select(axis, index)))
+            parts.append(torch.zeros_like(part))
         else:
-            slices.append(torch.stack([old.select(axis, at) for at in chosen]).mean(dim=0))
-    return torch.stack(slices, dim=axis)
+            parts.append(torch.stack([by_name[name] for name in source.names or names]).mean(dim=0))
+    return torch.cat(parts, dim=axis)

@@ -1,5 +1,7 @@
 """Weights go where their names say, and nowhere silently."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -18,13 +20,14 @@ from models.training.retraining.transfer import (
 )
 
 TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
+BLOCKS = replace(TINY, space_to_depth=2)
 BRATS = ("T2", "FLAIR", "T1CE"), ("TC", "WT", "ET")
 OURS = ("ADC", "FLAIR", "T1CE"), ("enhancing_tumour", "adc_abnormality", "flair_hyperintensity")
 
 
-def fresh(seed: int, channels: int = 3, labels: int = 3) -> nn.Module:
+def fresh(seed: int, channels: int = 3, labels: int = 3, settings: NetworkSettings = TINY) -> nn.Module:
     torch.manual_seed(seed)
-    return build_network(TINY, channels, labels)
+    return build_network(settings, channels, labels)
 
 
 def matched(
@@ -63,16 +66,18 @@ def test_each_slice_is_found_under_its_name() -> None:
     assert all(torch.equal(before[name], moved[name]) for name in inside)
 
 
-def test_a_moved_network_answers_as_its_parent_does_when_its_channels_are_moved_too() -> None:
-    parent = fresh(1).eval()
+@pytest.mark.parametrize("settings", [TINY, BLOCKS])
+def test_a_moved_network_answers_as_its_parent_does_when_its_channels_are_moved_too(settings: NetworkSettings) -> None:
+    parent = fresh(1, settings=settings).eval()
     names = ("T1CE", "T2", "FLAIR")
     labels = ("ET", "TC", "WT")
     sources = match_names("channel", BRATS[0], names, (), ()), match_names("head", BRATS[1], labels, (), ())
-    child = transfer(parent, fresh(2), *sources, BRATS).eval()
+    child = transfer(parent, fresh(2, settings=settings), *sources, BRATS).eval()
     seen = torch.randn(1, 3, 8, 8, 8)
     with torch.no_grad():
         expected = parent(seen[:, [names.index(name) for name in BRATS[0]]])
         found = child(seen)
+    assert not torch.allclose(found[:, 0], found[:, 1], atol=1e-3)
     assert torch.allclose(found, expected[:, [BRATS[1].index(label) for label in labels]], atol=1e-5)
 
 
