@@ -108,14 +108,19 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.settings = settings
         self.network = fresh_network(settings.network, len(CHANNELS), len(LABELS))
+        # On CPUs a step then takes three quarters of the time (benchmarks/pretrain.py).
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
         self._started = time.monotonic()
         self.commands: tuple[str, ...] = ()
         """The command lines of this run and of those that it goes on from."""
+        self.steps_of_package = 0
+        """Steps before those that Lightning counts, where training went on from a package."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the commands with the weights."""
+        """Keep the commands, and what a package brought, with the weights."""
         checkpoint["commands"] = list(self.commands)
+        checkpoint["steps_of_package"] = self.steps_of_package
 
     def on_fit_start(self) -> None:
         """Start the clock of `minutes`."""
@@ -133,6 +138,7 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         smoothing = torch.where(in_sight, _SMOOTHING_VOXELS, _SMOOTHING_OF_NOTHING)
         loss, dice = segmentation_loss(logits, truth, _DICE_WEIGHTS, power=2, smoothing=smoothing)
         self.log("loss", loss.detach())
+        self.log("step", float(self.steps_of_package + self.global_step))  # what Lightning's loggers count by
         for label, value in zip(LABELS, dice, strict=True):
             self.log(f"soft_dice_{label.name}", value)
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"])

@@ -23,8 +23,9 @@ from models.training.checkpoint import open_checkpoint
 from models.training.dressing import CHANNELS
 from models.training.export import Provenance, write_package
 from models.training.learner import Pretraining, PretrainSettings
+from models.training.memory import keep_freed_memory
 from models.training.quiet import without_advice
-from models.training.sample_processes import START_METHOD, leave_interrupts_to_training
+from models.training.sample_processes import START_METHOD, begin_making_samples
 from models.training.samples import HeadSamples
 from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 from models.training.training_log import FIGURE, draw_log, join_logs
@@ -89,17 +90,21 @@ def pretrain(
 
     `work` gets the checkpoint (every 100 steps) and the log. Ctrl-C ends the run early and still writes the package;
     `resume` continues from a checkpoint, and with `minutes` 0 only writes what it holds; that of a narrower network is
-    widened (see `widen`). `command` is recorded. Raises CheckpointDoesNotFit.
+    widened (see `widen`). It can be the folder of a model package, too. `command` is recorded.
+    Raises CheckpointDoesNotFit.
     """
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     seed_everything(settings.seed, verbose=False)
     work.mkdir(parents=True, exist_ok=True)
     module = Pretraining(settings)
     start = open_checkpoint(resume, module, work, settings.seed) if resume is not None else None
     module.commands = (*(start.commands if start is not None else ()), command)
+    module.steps_of_package = start.steps_of_package if start is not None else 0
+    if start is not None:
+        module.load_state_dict(start.state)
     watch = _Watch(settings, report)
     if start is not None and settings.minutes == 0:
-        module.load_state_dict(start.state)
         steps = start.steps
     else:
         with without_advice():
@@ -112,7 +117,7 @@ def pretrain(
                 trainer.save_checkpoint(work / CHECKPOINT)
         finally:
             signal.signal(signal.SIGINT, previous)
-        steps = trainer.global_step
+        steps = module.steps_of_package + trainer.global_step
     facts = (
         ("command", "; ".join(module.commands)),
         ("trained_on", "synthetic heads only"),
@@ -167,7 +172,7 @@ def _loader(seed: int, settings: PretrainSettings) -> DataLoader[tuple[Tensor, T
         num_workers=settings.workers,
         prefetch_factor=4,
         multiprocessing_context=START_METHOD,
-        worker_init_fn=leave_interrupts_to_training,
+        worker_init_fn=begin_making_samples,
     )
 
 

@@ -2,6 +2,8 @@
 
 import signal
 
+from models.training.memory import keep_freed_memory
+
 START_METHOD = "forkserver"
 """How they are started.
 
@@ -11,6 +13,10 @@ server leaves without that.
 """
 
 
-def leave_interrupts_to_training(_number: int) -> None:
-    """For `worker_init_fn`: Ctrl-C reaches every process of a terminal, and training still wants this one's samples."""
+def begin_making_samples(_number: int) -> None:
+    """For `worker_init_fn`: leave interrupts to training, and keep memory.
+
+    Ctrl-C reaches every process of a terminal, and training, which ends its step, still wants this one's samples.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()

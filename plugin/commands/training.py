@@ -73,7 +73,11 @@ def pretrain(
         Path | None, typer.Option(file_okay=False, help="Folder for checkpoints and logs.", show_default="runs/NAME")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(exists=True, help="Work folder of a run, or its last.ckpt, to go on from.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            help="Work folder of a run, or its last.ckpt, to go on from; with --synthetic a model package, too.",
+        ),
     ] = None,
     preset: PresetOption = None,
     epochs: EpochsOption = None,
@@ -116,7 +120,8 @@ def pretrain(
     With --synthetic: on heads that are made while it runs; no data is needed and none is read. The package's intended
     use is "demonstration". Ctrl-C ends the run early and still writes the package. 2 cores take 1 to 2 s a step; each
     of --workers makes about a head a second on a core of its own. A run goes on with --resume; with a multiple of its
-    --init-filters it goes on as a wider network that begins with what the narrower one had learned.
+    --init-filters it goes on as a wider network that begins with what the narrower one had learned. Where no checkpoint
+    is left, --resume goes on from the package of a run.
 
     Example: glionode pretrain runs/brats brats-data --preset fast --cache disk --workers 4
     Example: glionode pretrain --synthetic --minutes 60 runs/my-demo
@@ -133,7 +138,9 @@ def pretrain(
         from plugin.commands.synthetic import pretrain_on_heads
 
         settings = _heads_settings(wishes, steps, minutes, tune_heads, init_filters)
-        checkpoint = resume / "last.ckpt" if resume is not None and resume.is_dir() else resume
+        checkpoint = resume
+        if resume is not None and resume.is_dir() and not (resume / "model.toml").is_file():
+            checkpoint = resume / "last.ckpt"
         pretrain_on_heads(out, name or "phantom-demo", version, settings, work, checkpoint)
         return
     for option, value in (("--steps", steps), ("--minutes", minutes), ("--tune-heads", tune_heads)):

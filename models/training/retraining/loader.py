@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from models.training.retraining.crops import Batch, CaseCrops, Place, epoch_places
 from models.training.retraining.presets import TrainSettings
-from models.training.sample_processes import START_METHOD, leave_interrupts_to_training
+from models.training.sample_processes import START_METHOD, begin_making_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class CaseLoader:
             batch_sampler=self._places,
             num_workers=settings.workers,
             multiprocessing_context=START_METHOD if settings.workers else None,
-            worker_init_fn=leave_interrupts_to_training if settings.workers else None,
+            worker_init_fn=begin_making_samples if settings.workers else None,
             persistent_workers=settings.workers > 0,
         )
 

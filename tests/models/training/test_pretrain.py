@@ -16,6 +16,7 @@ pytest.importorskip("lightning", reason="training needs the extra: pip install '
 from toy_pretraining import TOY
 
 from models.package import IntendedUse, read_package, verify_package
+from models.training.checkpoint import CheckpointDoesNotFit
 from models.training.dressing import CHANNELS
 from models.training.export import LOG_FILE
 from models.training.learner import PretrainSettings
@@ -73,6 +74,40 @@ def test_a_checkpoint_is_gone_on_from_and_can_be_exported_alone(tmp_path: Path) 
     assert [report.step for report in reports] == [4, 5]
     assert read_package(longer).weights_sha256 != first.weights_sha256
     assert tomllib.loads((longer / "model.toml").read_text())["provenance"]["steps"] == 5
+
+
+BLOCKS = dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, space_to_depth=2))
+
+
+def test_training_goes_on_from_a_package_of_which_no_checkpoint_is_left(tmp_path: Path) -> None:
+    begun = run(tmp_path / "a", BLOCKS)
+    exported = run(tmp_path / "b", dataclasses.replace(BLOCKS, minutes=0), resume=begun)
+    seen = torch.randn(1, 3, 8, 8, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(load_network(read_package(exported))(seen), load_network(read_package(begun))(seen))
+    longer = run(tmp_path / "c", BLOCKS, resume=begun)
+    again = run(tmp_path / "d", dataclasses.replace(BLOCKS, steps=5), resume=tmp_path / "c" / "work" / CHECKPOINT)
+    for folder, steps in ((longer, 6), (again, 8)):
+        provenance = tomllib.loads((folder / "model.toml").read_text())["provenance"]
+        assert provenance["steps"] == steps
+        assert provenance["command"].count("glionode pretrain") == steps // 3 + (steps == 8)
+    with (longer / LOG_FILE).open() as log:
+        assert [int(row["step"]) for row in csv.DictReader(log)] == [0, 1, 2, 3, 4, 5]
+    assert read_package(longer).weights_sha256 != read_package(begun).weights_sha256
+
+
+def test_a_package_of_another_network_or_another_training_is_not_gone_on_from(tmp_path: Path) -> None:
+    begun = run(tmp_path / "a", BLOCKS)
+    wider = dataclasses.replace(BLOCKS, network=dataclasses.replace(BLOCKS.network, init_filters=16))
+    with pytest.raises(CheckpointDoesNotFit, match=r"is of another network, first at convInit\.conv\.weight"):
+        run(tmp_path / "b", wider, resume=begun)
+    toml = begun / "model.toml"
+    toml.write_text(toml.read_text().replace("steps = ", "epochs = "))
+    with pytest.raises(CheckpointDoesNotFit, match="does not say how many steps"):
+        run(tmp_path / "c", BLOCKS, resume=begun)
+    toml.write_text("format = 0")
+    with pytest.raises(CheckpointDoesNotFit, match="format is 0"):
+        run(tmp_path / "d", BLOCKS, resume=begun)
 
 
 def test_a_run_that_goes_on_takes_the_rate_that_it_is_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""What a step of training on synthetic heads costs on this CPU, by how memory is laid out and whether it is kept.
+
+    python benchmarks/pretrain.py [--steps 4] [--edge 184] [--filters 16] [--threads 2] [--json]
+
+Each way runs in a process of its own, in turns, on noise of the size of a whole head: forward in bfloat16, loss,
+backward, one step of Adam. "Kept" is `models.training.memory`; training itself keeps memory and lays channels last.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from models.network import NetworkSettings
+from models.training.learner import Pretraining, PretrainSettings, segmentation_loss
+from models.training.memory import keep_freed_memory
+
+TURNS = 2
+WAYS = tuple(itertools.product((False, True), (False, True)))
+
+
+def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
+    """Median over the steps after a first one, in which kernels are chosen."""
+    settings = PretrainSettings(network=NetworkSettings(init_filters=filters, space_to_depth=2))
+    network = Pretraining(settings).network
+    if not last:
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    optimiser = torch.optim.Adam(network.parameters(), 1e-4)
+    channels, truth = torch.randn(1, 3, edge, edge, edge), (torch.rand(1, 3, edge, edge, edge) > 0.99).float()
+    took = []
+    for _ in range(steps + 1):
+        since = time.perf_counter()
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(channels)
+        segmentation_loss(logits.float(), truth, power=2)[0].backward()
+        optimiser.step()
+        took.append(time.perf_counter() - since)
+    return statistics.median(took[1:])
+
+
+def main() -> None:
+    """Measure all ways in turns, print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--edge", type=int, default=184, help="voxels; a multiple of 16")
+    parser.add_argument("--filters", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.way is not None:
+        kept, last = json.loads(wanted.way)
+        torch.set_num_threads(wanted.threads)
+        if kept and not keep_freed_memory():
+            sys.exit("This C library is not glibc; memory cannot be kept.")
+        print(seconds_a_step(wanted.steps, wanted.edge, wanted.filters, last))
+        return
+    took: dict[tuple[bool, bool], list[float]] = {way: [] for way in WAYS}
+    for _ in range(TURNS):
+        for way in WAYS:
+            call = [sys.executable, *sys.argv, "--way", json.dumps(way)]
+            took[way].append(float(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    plain = min(took[WAYS[0]])
+    rows = [
+        {"kept": kept, "channels_last": last, "step_s": round(min(times), 2), "of_plain": round(min(times) / plain, 2)}
+        for (kept, last), times in took.items()
+    ]
+    if wanted.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print("| freed memory | channels | s a step | of the first |\n|---|---|---|---|")
+    for row in rows:
+        names = ("kept" if row["kept"] else "given back", "last" if row["channels_last"] else "first")
+        print(f"| {names[0]} | {names[1]} | {row['step_s']} | {row['of_plain']} |")
+
+
+if __name__ == "__main__":
+    main()
