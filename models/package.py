@@ -39,12 +39,24 @@ class PackageBroken(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Refinement:
+    """How much a scan's own brightness has to say beside the network; see `pipeline.refine`."""
+
+    channels: tuple[Role, ...]
+    """One or two of the model's input channels, whose brightness counts together."""
+    weight: float
+    """What the logarithm of a ratio of likelihoods counts for, the network's logit counting 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class OutputLabel:
     """One sigmoid channel of a network."""
 
     name: str
     threshold: float
     """Probability from which a voxel belongs to the label."""
+    refinement: Refinement | None = None
+    """How the scan corrects the network; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,11 @@ class ModelPackage:
     folder: Path
     mirror: bool = False
     """Whether the network sees each head's mirror image, too, and the mean of both answers counts."""
+
+    @property
+    def refinements(self) -> tuple[Refinement | None, ...]:
+        """In the order of `labels`."""
+        return tuple(label.refinement for label in self.labels)
 
     @property
     def weights_path(self) -> Path:
@@ -107,6 +124,15 @@ def _yes_or_no(value: Any, key: str) -> bool:
     return value
 
 
+def _refinement(output: dict[str, Any]) -> Refinement | None:
+    if "refinement" not in output:
+        return None
+    asked = output["refinement"]
+    if not isinstance(asked, dict):
+        raise TypeError("refinement must be a table of channels and weight")
+    return Refinement(tuple(Role(name) for name in asked["channels"]), float(asked["weight"]))
+
+
 def read_package(folder: Path) -> ModelPackage:
     """The package in `folder`, its `model.toml` checked; the weights are not read. Raises PackageBroken."""
     where = folder / "model.toml"
@@ -132,7 +158,9 @@ def read_package(folder: Path) -> ModelPackage:
             spacing_mm=float(source["spacing_mm"]),
             normalisation=str(source["normalisation"]),
             window=int(source["window"]) if "window" in source else None,
-            labels=tuple(OutputLabel(str(output["label"]), float(output["threshold"])) for output in outputs),
+            labels=tuple(
+                OutputLabel(str(output["label"]), float(output["threshold"]), _refinement(output)) for output in outputs
+            ),
             network=NetworkSettings(
                 init_filters=int(network["init_filters"]),
                 blocks_down=tuple(int(number) for number in network["blocks_down"]),
@@ -162,6 +190,11 @@ def check_package(package: ModelPackage, where: Path) -> None:
         raise PackageBroken(f"{where}: output labels must be named once each.")
     if not all(0 < label.threshold < 1 for label in package.labels):
         raise PackageBroken(f"{where}: a threshold must lie between 0 and 1.")
+    for asked in (label.refinement for label in package.labels if label.refinement is not None):
+        if len(asked.channels) not in (1, 2) or len(set(asked.channels) & set(package.channels)) != len(asked.channels):
+            raise PackageBroken(f"{where}: a refinement names one or two of the input channels, once each.")
+        if not 0 < asked.weight <= 10:
+            raise PackageBroken(f"{where}: the weight of a refinement must lie between 0 and 10.")
     if not 0.2 <= package.spacing_mm <= 5:
         raise PackageBroken(f"{where}: spacing_mm must lie between 0.2 and 5.")
     if package.normalisation != NORMALISATION:

@@ -37,8 +37,12 @@ def load_network(package: ModelPackage) -> nn.Module:
     return network.eval()
 
 
-def pack_weights(network: nn.Module) -> tuple[bytes, str]:
-    """The network's weights as float16 safetensors, and their sha256 in hexadecimal."""
+def pack_weights(network: nn.Module, used: str = "") -> tuple[bytes, str]:
+    """The network's weights as float16 safetensors, and their sha256 in hexadecimal.
+
+    `used` says how its answers are used beside what is learned; it stands in the file, so that the same weights used
+    in another way have another sha256: jobs, results and their UIDs know a model by that.
+    """
     state = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    content = save_safetensors(state)
+    content = save_safetensors(state, metadata={"used": used} if used else None)
     return content, hashlib.sha256(content).hexdigest()

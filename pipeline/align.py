@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -68,7 +68,8 @@ def align(
 ) -> Aligned:
     """Register every volume onto T1CE and sample all of them on one grid around the head.
 
-    The grid has isotropic voxels of `spacing_mm` and sizes that are multiples of `stride` and of 16. Registration is
+    The grid has isotropic voxels of `spacing_mm`, one of which is a voxel of T1CE, and sizes that are multiples of
+    `stride` and of 16. Registration is
     rigid, by Mattes' mutual information (Mattes et al. 2003, IEEE TMI 22:120), from the scanner's coordinates.
     Raises KeyError where a role has no volume.
     """
@@ -78,6 +79,7 @@ def align(
     low, high = _head_box(fixed[0], t1ce.geometry)
     alignments = _register_all(fixed, low, high, volumes, moving, settings)
     grid = _grid(low, high, spacing_mm, math.lcm(stride, _GRID_MULTIPLE), t1ce.geometry.frame_of_reference_uid)
+    grid = _through_a_voxel(grid, t1ce.geometry)
     to_series = {alignment.role: alignment.matrix for alignment in alignments}
     channels = torch.empty((len(roles), *grid.shape), device=device)
     for channel, role in enumerate(roles):
@@ -107,6 +109,19 @@ def _grid(
     middle = (low + high) / 2
     centre = (float(middle[0]), float(middle[1]), float(middle[2]))
     return Geometry.axial((z, y, x), (spacing_mm, spacing_mm, spacing_mm), centre, frame_of_reference_uid)
+
+
+def _through_a_voxel(grid: Geometry, t1ce: Geometry) -> Geometry:
+    """The grid, moved by half a voxel at most, so that the voxel of T1CE in its middle is one of its own.
+
+    A T1CE of the grid's own spacing is then taken as it is, not blurred half-way between voxels: thin rims stay thin.
+    """
+    middle = grid.affine @ np.array([*(np.array(grid.shape) // 2), 1.0])
+    nearest = np.round((np.linalg.inv(t1ce.affine) @ middle)[:3])
+    shift = (t1ce.affine @ np.array([*nearest, 1.0]) - middle)[:3]
+    spacing = grid.spacing_mm[0]
+    origin = np.array(grid.origin_mm) + shift - spacing * np.round(shift / spacing)
+    return replace(grid, origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])))
 
 
 def _register_all(

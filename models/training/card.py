@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.labels import LABELS
-from models.package import CARD_FILE, IntendedUse
+from models.package import CARD_FILE, IntendedUse, ModelPackage
 from models.training.evaluation.cases import REAL, Head
 from models.training.evaluation.families import Evaluation, Place, Scored
 from models.training.evaluation.run import Figure
@@ -54,7 +54,7 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         "## What it is",
         f"{package.network.in_words}. Input {', '.join(package.channels)} on a grid of {package.spacing_mm} "
         f"mm{', and its mirror image' if package.mirror else ''}; one output sigmoid for each of "
-        f"{', '.join(label.name for label in package.labels)}. The labels overlap.",
+        f"{', '.join(label.name for label in package.labels)}. The labels overlap.{_refined(package)}",
         "## How it was trained",
         _provenance(package.folder),
         f"![Loss and soft Dice by step]({FIGURE})" if (package.folder / FIGURE).is_file() else "",
@@ -68,6 +68,15 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         _pictures(figures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _refined(package: ModelPackage) -> str:
+    asked = [
+        f"{label.name} by {' and '.join(label.refinement.channels)}"
+        for label in package.labels
+        if label.refinement is not None
+    ]
+    return f" Corrected by what each scan itself looks like: {', '.join(asked)}." if asked else ""
 
 
 def _measured(evaluation: Evaluation) -> str:

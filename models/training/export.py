@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,9 +73,18 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
     ]
     for label in package.labels:
         lines += ["", "[[output]]", f"label = {_toml_string(label.name)}", f"threshold = {label.threshold}"]
+        if (asked := label.refinement) is not None:
+            channels = _toml_list(tuple(role.value for role in asked.channels))
+            lines.append(f"refinement = {{ channels = {channels}, weight = {asked.weight} }}")
     lines += ["", "[provenance]"]
     lines += [f"{key} = {_toml_string(v) if isinstance(v, str) else v}" for key, v in provenance.facts]
     return "\n".join(lines) + "\n"
+
+
+def _refined(package: ModelPackage) -> Iterator[str]:
+    for label in package.labels:
+        if (asked := label.refinement) is not None:
+            yield f"{label.name} from {label.threshold} refined by {'+'.join(asked.channels)} times {asked.weight}"
 
 
 def write_package(
@@ -91,7 +101,7 @@ def write_package(
     `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
     replaced. Returns the package as read back and verified.
     """
-    content, sha256 = pack_weights(network)
+    content, sha256 = pack_weights(network, "; ".join(_refined(package)))
     packed = replace(package, weights_sha256=sha256)
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.folder.parent))

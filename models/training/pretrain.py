@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from models.labels import LABELS
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Role
 from models.network import count_parameters
-from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel, Refinement
 from models.training.checkpoint import open_checkpoint
 from models.training.dressing import CHANNELS
 from models.training.export import Provenance, write_package
@@ -31,6 +31,12 @@ from models.training.thresholds import FIRST_TUNING_SEED, tune_thresholds
 from models.training.training_log import FIGURE, draw_log, join_logs
 
 CHECKPOINT = "last.ckpt"
+REFINEMENTS = {
+    ENHANCING_TUMOUR: Refinement((Role.T1CE,), 1.5),
+    ADC_ABNORMALITY: Refinement((Role.ADC, Role.FLAIR), 1.0),
+    FLAIR_HYPERINTENSITY: Refinement((Role.ADC, Role.FLAIR), 1.0),
+}
+"""What a scan's own brightness has to say to each label; chosen on heads of the learned families (docs/training.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ def describe_package(folder: Path, name: str, version: str, settings: PretrainSe
         spacing_mm=settings.samples.spacing_mm,
         normalisation=NORMALISATION,
         window=None,
-        labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
+        labels=tuple(OutputLabel(label.name, 0.5, REFINEMENTS[label]) for label in LABELS),
         network=settings.network,
         weights_sha256="",
         folder=folder,

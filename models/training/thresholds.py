@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from models.labels import LABELS
-from models.package import ModelPackage, OutputLabel
+from models.package import ModelPackage
 from models.training.evaluate import head_probabilities
 from models.training.family import LEARNED_FROM
 from models.training.synthesis import synthesise
@@ -39,7 +39,7 @@ def tune_thresholds(package: ModelPackage, network: nn.Module, heads: int) -> Mo
         for channel, (label, truth) in enumerate(zip(LABELS, truths, strict=True)):
             if truth.any():
                 scores[label.name].append([dice(masks[channel], truth) for masks in found])
-    tuned = tuple(OutputLabel(each.name, best_threshold(scores[each.name], each.threshold)) for each in package.labels)
+    tuned = tuple(replace(each, threshold=best_threshold(scores[each.name], each.threshold)) for each in package.labels)
     return replace(package, labels=tuned)
 
 

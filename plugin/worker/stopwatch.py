@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from plugin.worker.report import StepTime
 
-STEPS = ("choose", "read", "align", "normalise", "segment", "restore", "measure", "picture", "encode")
+STEPS = ("choose", "read", "align", "normalise", "segment", "refine", "restore", "measure", "picture", "encode")
 """In the order of the way of a study."""
 
 

@@ -21,6 +21,7 @@ from pipeline.measure import measure
 from pipeline.normalise import normalise
 from pipeline.panels import panels
 from pipeline.read import read_volume
+from pipeline.refine import refine
 from pipeline.restore import restore
 from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
 from pipeline.segment import segment
@@ -93,8 +94,10 @@ def _segment_volumes(
     with watch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
         segmented = segment(channels, model.on, workshop.device, shape, workshop.segment, window, mirror)
-        probabilities = segmented.probabilities[list(model.label_order)]
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
+    with watch("refine"):
+        refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
+        probabilities = refined[list(model.label_order)]
     with watch("restore"):
         inverse = {each.role: each.inverse for each in aligned.alignments}
         # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.

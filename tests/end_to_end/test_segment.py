@@ -61,7 +61,19 @@ def test_the_report_keeps_its_contract(segmented: tuple[Finished, Path], demonst
         len(entry["rotation_deg"]) == len(entry["translation_mm"]) == 3 for entry in report["alignment"].values()
     )
     assert list(report["labels"]) == [label.name for label in LABELS]
-    steps = ["choose", "read", "align", "normalise", "segment", "restore", "measure", "picture", "encode", "total"]
+    steps = [
+        "choose",
+        "read",
+        "align",
+        "normalise",
+        "segment",
+        "refine",
+        "restore",
+        "measure",
+        "picture",
+        "encode",
+        "total",
+    ]
     assert list(report["timings_s"]) == steps
     assert {entry["path"] for entry in report["outputs"]} | {"report.json"} == set(visible(out))
     for entry in report["outputs"]:

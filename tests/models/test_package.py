@@ -59,6 +59,11 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ("init_filters = 8", "init_filters = 9", "wants a multiple of 8"),
         ("init_filters = 8", "init_filters = 8\nspace_to_depth = 0", "space_to_depth is 0"),
         ("init_filters = 8", 'init_filters = 8\nspace_to_depth = "two"', "invalid literal"),
+        ("threshold = 0.5", 'threshold = 0.5\nrefinement = { channels = ["T2"], weight = 1 }', "one or two of"),
+        ("threshold = 0.5", "threshold = 0.5\nrefinement = { channels = [], weight = 1 }", "one or two of"),
+        ("threshold = 0.5", 'threshold = 0.5\nrefinement = { channels = ["ADC"], weight = 0 }', "the weight of a"),
+        ("threshold = 0.5", 'threshold = 0.5\nrefinement = { channels = ["ADC"] }', "weight is missing"),
+        ("threshold = 0.5", "threshold = 0.5\nrefinement = true", "must be a table"),
         ("[input]", "[input", "cannot be read"),
     ],
 )

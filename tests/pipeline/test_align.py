@@ -97,6 +97,20 @@ def test_networks_of_other_strides_see_the_same_grid() -> None:
     assert all(size % 48 == 0 for size in align(volumes, (Role.T1CE,), 3.0, 24, CPU).grid.shape)
 
 
+@pytest.mark.parametrize("offset_mm", [(0.0, 0.0, 0.0), (0.3, 1.2, -0.9), (1.25, -1.25, 1.25)])
+def test_a_t1ce_of_the_grids_own_spacing_is_taken_as_it_is(offset_mm: tuple[float, float, float]) -> None:
+    sagittal = np.array([[0, 0, 2.5, 5 - 80], [2.5, 0, 0, -10 - 90], [0, -2.5, 0, 12 + 75], [0, 0, 0, 1]])
+    sagittal[:3, 3] += offset_mm
+    t1ce = volume(Geometry.from_affine(sagittal[:, [2, 1, 0, 3]], (64, 60, 72), "1.2.3"), [0, 400, 650, 150, 900])
+    aligned = align({Role.T1CE: t1ce}, (Role.T1CE,), 2.5, 8, CPU)
+    found = aligned.channels[0].numpy()
+    places = np.linalg.inv(t1ce.geometry.affine) @ aligned.grid.affine @ [*(np.array(found.shape) // 2), 1]
+    np.testing.assert_allclose(places, np.round(places), atol=1e-6)
+    # Every value between the grid's edges is one that was scanned: none is a mean of two, which noise would tell.
+    kept = np.isin(np.round(found[np.isfinite(found)], 2), np.round(t1ce.pixels, 2))
+    assert kept.mean() > 0.99
+
+
 def test_a_motion_out_of_bounds_leaves_the_scanners_geometry() -> None:
     flair = volume(THICK, FLAIR_VALUES, motion_matrix([3, -2, 4], [4, -3, 2.5]))
     settings = AlignSettings(max_rotation_deg=0.5)

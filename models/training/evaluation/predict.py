@@ -1,4 +1,4 @@
-"""Segment volumes as the node does: align, normalise, segment, restore. Reads no files."""
+"""Segment volumes as the node does: align, normalise, segment, refine, restore. Reads no files."""
 
 import math
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from models.training.dataset.manifest import Source
 from pipeline.align import AlignSettings, align
 from pipeline.alignment import RoleAlignment
 from pipeline.normalise import normalise
+from pipeline.refine import refine
 from pipeline.restore import restore
 from pipeline.segment import segment
 from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
@@ -90,7 +91,7 @@ def on_model_grid(
     alignment: AlignSettings,
     device: torch.device = CPU,
 ) -> OnModelGrid:
-    """Align, normalise and segment; `network` is on `device`. Raises KeyError where a channel has no volume."""
+    """Align, normalise, segment and refine; `network` is on `device`. Raises KeyError where a channel has no volume."""
     stride = package.network.stride
     aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
     probabilities = _segmented(aligned.channels, package, network, device)
@@ -106,4 +107,5 @@ def order_of_labels(package: ModelPackage) -> list[int]:
 def _segmented(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
     channels = normalise(raw, package.channels)
     shape, window, mirror = package.network, package.window, package.mirror
-    return segment(channels, network.to, device, shape, window=window, mirror=mirror).probabilities
+    segmented = segment(channels, network.to, device, shape, window=window, mirror=mirror)
+    return refine(segmented.probabilities, raw, package.channels, package.refinements)

@@ -15,6 +15,7 @@ from models.package import (
     ModelPackage,
     OutputLabel,
     PackageBroken,
+    Refinement,
     read_package,
     verify_package,
 )
@@ -24,7 +25,7 @@ from models.weights import load_network
 TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), space_to_depth=2)
 
 
-def described(folder: Path) -> ModelPackage:
+def described(folder: Path, refinement: Refinement | None = None) -> ModelPackage:
     return ModelPackage(
         name="tiny",
         version="0.1",
@@ -34,17 +35,18 @@ def described(folder: Path) -> ModelPackage:
         spacing_mm=2.0,
         normalisation=NORMALISATION,
         window=None,
-        labels=tuple(OutputLabel(label.name, 0.4) for label in LABELS),
+        labels=tuple(OutputLabel(label.name, 0.4, refinement) for label in LABELS),
         network=TINY,
         weights_sha256="",
         folder=folder,
     )
 
 
-def test_the_package_is_read_as_it_was_described(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refinement", [None, Refinement((Role.T1CE, Role.FLAIR), 1.5)])
+def test_the_package_is_read_as_it_was_described(refinement: Refinement | None, tmp_path: Path) -> None:
     log = tmp_path / "metrics.csv"
     log.write_text("step,loss\n1,0.5\n")
-    wanted = described(tmp_path / "package")
+    wanted = described(tmp_path / "package", refinement)
     network = build_network(TINY, 3, 3)
     written = write_package(wanted, network, Provenance((("command", "train"), ("steps", 3))), log)
     read = read_package(tmp_path / "package")
@@ -76,3 +78,15 @@ def test_toml_strings_are_escaped(tmp_path: Path) -> None:
     text = model_toml(described(tmp_path), Provenance((("note", 'say "\\n"'),)))
     assert tomllib.loads(text)["summary"] == described(tmp_path).summary
     assert tomllib.loads(text)["provenance"]["note"] == 'say "\\n"'
+
+
+def test_the_same_weights_used_in_another_way_are_another_model(tmp_path: Path) -> None:
+    network = build_network(TINY, 3, 3)
+    ways = (None, Refinement((Role.FLAIR,), 1.5), Refinement((Role.FLAIR,), 1.0), Refinement((Role.T1CE,), 1.5))
+    written = [
+        write_package(described(tmp_path / str(number), way), network, Provenance(()), None)
+        for number, way in enumerate(ways)
+    ]
+    assert len({package.weights_sha256 for package in written}) == len(ways)
+    again = write_package(described(tmp_path / "again", ways[1]), network, Provenance(()), None)
+    assert again.weights_sha256 == written[1].weights_sha256

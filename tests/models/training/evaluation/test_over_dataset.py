@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.labels import LABELS
-from models.package import ModelPackage
+from models.labels import LABELS, Role
+from models.package import ModelPackage, Refinement
 from models.training.dataset.case import Dataset
 from models.training.dataset.manifest import DatasetBroken, Drawn, Split
 from models.training.evaluation.over_dataset import Compared, Measured, measure_dataset
+from pipeline.normalise import ADC_SCALE
 
 CPU = torch.device("cpu")
 BALL = ((20.0, 24.0, 14.0), 5.0)
@@ -67,6 +69,29 @@ def test_on_the_nodes_own_grid_nothing_is_sampled_again(
     assert torch.equal(seen[0], shown)
     measured(package, dataset)  # of another spacing
     assert seen[1].shape != shown.shape
+
+
+def test_an_answer_is_refined_as_the_package_asks_before_it_is_measured(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FindsItTooLarge(nn.Module):
+        """A voxel around is taken along, with less confidence."""
+
+        def forward(self, channels: Tensor) -> Tensor:
+            bright = (channels[:, :1] * ADC_SCALE > 1300).float()
+            return (6 * functional.max_pool3d(bright, 3, 1, 1) + 2 * bright - 5).expand(-1, 3, -1, -1, -1)
+
+    monkeypatch.setattr("models.training.evaluation.over_dataset.load_network", lambda _: FindsItTooLarge())
+    dataset, package = toy_dataset(toy_case((BALL,))), make_package()
+    labels = list(package.labels)
+    labels[1] = replace(labels[1], refinement=Refinement((Role.ADC,), 2.0))
+    (plain,) = measured(package, dataset).cases
+    (refined,) = measured(replace(package, labels=tuple(labels)), dataset).cases
+    assert refined.labels[1].dice > plain.labels[1].dice + 0.05
+    assert (refined.labels[0].dice, refined.labels[2].dice) == (plain.labels[0].dice, plain.labels[2].dice)
 
 
 @pytest.mark.usefixtures("high_adc_network")

@@ -1,0 +1,105 @@
+"""What a scan shows corrects what the network said, where it shows something and nowhere else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.labels import Role
+from models.package import Refinement
+from pipeline.measure import dice
+from pipeline.refine import refine
+
+SIZE = 40
+BY_T1CE = Refinement((Role.T1CE,), 1.5)
+
+
+def distance_from_middle() -> Tensor:
+    axis = torch.arange(SIZE) - (SIZE - 1) / 2
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
+
+
+def noisy(values: Tensor, seed: int = 0) -> Tensor:
+    return values + 8 * torch.randn(values.shape, generator=torch.Generator().manual_seed(seed))
+
+
+TRUTH = distance_from_middle() < 8
+ANSWER = torch.sigmoid((9 - distance_from_middle()) / 1.5)[None]
+"""Of a network that sees where the ball is and draws it too large, with soft edges."""
+SCAN = noisy(torch.where(TRUTH, 130.0, 80.0))[None]
+
+
+def drawn(probabilities: Tensor) -> np.ndarray:
+    return (probabilities[0] >= 0.5).numpy()
+
+
+@pytest.mark.parametrize("darker", [False, True])
+def test_an_outline_moves_to_where_the_scan_shows_it(darker: bool) -> None:
+    scan = 300 - SCAN if darker else SCAN
+    refined = refine(ANSWER, scan, (Role.T1CE,), (BY_T1CE,))
+    assert refined.shape == ANSWER.shape
+    assert dice(drawn(ANSWER), TRUTH.numpy()) < 0.85
+    assert dice(drawn(refined), TRUTH.numpy()) > 0.95
+
+
+def test_labels_are_refined_by_their_own_wishes() -> None:
+    both = refine(torch.cat((ANSWER, ANSWER)), SCAN, (Role.T1CE,), (None, BY_T1CE))
+    assert torch.equal(both[0], ANSWER[0])
+    assert torch.equal(both[1:], refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)))
+
+
+def test_it_is_the_channel_of_that_role_that_counts() -> None:
+    noise = noisy(torch.zeros(1, SIZE, SIZE, SIZE), seed=1)
+    found = refine(ANSWER, torch.cat((noise, SCAN)), (Role.FLAIR, Role.T1CE), (BY_T1CE,))
+    assert torch.equal(found, refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)))
+
+
+def test_a_scan_that_shows_no_difference_changes_nothing() -> None:
+    even = torch.full_like(SCAN, 90.0)
+    torch.testing.assert_close(refine(ANSWER, even, (Role.T1CE,), (BY_T1CE,)), ANSWER, atol=1.1e-3, rtol=0)
+    # Noise alone moves single voxels, not the outline.
+    by_noise = refine(ANSWER, noisy(even), (Role.T1CE,), (BY_T1CE,))
+    assert dice(drawn(by_noise), drawn(ANSWER)) > 0.95
+
+
+def test_where_the_scan_has_no_value_the_network_stands() -> None:
+    t1ce, adc = SCAN.clone(), 10 * SCAN
+    t1ce[:, :20] = torch.nan
+    adc[:, :, :20] = 0  # failed fits
+    for channel, role, missing in ((t1ce, Role.T1CE, np.s_[:, :20]), (adc, Role.ADC, np.s_[:, :, :20])):
+        refined = refine(ANSWER, channel, (role,), (Refinement((role,), 1.5),))
+        assert torch.equal(refined[missing], ANSWER[missing])
+        assert not torch.equal(refined, ANSWER)
+        assert torch.isfinite(refined).all()
+    t1ce[:] = torch.nan
+    assert torch.equal(refine(ANSWER, t1ce, (Role.T1CE,), (BY_T1CE,)), ANSWER)
+
+
+def test_two_channels_together_tell_what_neither_tells_alone() -> None:
+    """Inside both are bright; around it, one is bright wherever the other is dark."""
+    half = torch.arange(SIZE)[:, None, None].expand(SIZE, SIZE, SIZE) % 2 == 0
+    adc = noisy(torch.where(TRUTH | half, 1500.0, 800.0), seed=1)
+    flair = noisy(torch.where(TRUTH | ~half, 150.0, 80.0), seed=2)
+    channels, roles = torch.stack((adc, flair)), (Role.ADC, Role.FLAIR)
+    together = refine(ANSWER, channels, roles, (Refinement(roles, 1.0),))
+    alone = [refine(ANSWER, channels, roles, (Refinement((role,), 1.0),)) for role in roles]
+    assert dice(drawn(together), TRUTH.numpy()) > 0.93
+    assert max(dice(drawn(each), TRUTH.numpy()) for each in alone) < 0.9
+
+
+def test_a_faint_suspicion_in_a_scan_without_lesion_stays_one() -> None:
+    suspicion = torch.full((1, SIZE, SIZE, SIZE), 1e-4)
+    suspicion[0, 18:22, 18:22, 18:22] = 0.15
+    assert float(refine(suspicion, noisy(torch.full_like(SCAN, 80.0)), (Role.T1CE,), (BY_T1CE,)).max()) < 0.4
+
+
+def test_nothing_that_may_be_a_lesion_is_left_as_it_is() -> None:
+    nothing = torch.full((1, SIZE, SIZE, SIZE), 0.01)
+    assert torch.equal(refine(nothing, SCAN, (Role.T1CE,), (BY_T1CE,)), nothing)
+
+
+def test_the_same_scan_gives_the_same_answer_and_what_was_given_is_not_changed() -> None:
+    before = ANSWER.clone()
+    first, again = (refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(ANSWER, before)
