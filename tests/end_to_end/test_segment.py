@@ -106,7 +106,7 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
         volume_ml = on_grid.sum() * np.prod(truth.GetSpacing()) / 1000
         assert volume_ml == pytest.approx(report["labels"][label.name]["volume_ml"], abs=0.002)
         # A shifted or flipped mask falls far below; the model card has the model's own numbers.
-        least = 0.6 if label.name == "enhancing_tumour" else 0.8
+        least = 0.75 if label.name == "enhancing_tumour" else 0.8
         assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > least
 
 
