@@ -108,8 +108,6 @@ class Pretraining(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.settings = settings
         self.network = fresh_network(settings.network, len(CHANNELS), len(LABELS))
-        # On CPUs a step then takes three quarters of the time (benchmarks/pretrain.py).
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.mean_network = AveragedModel(self.network, avg_fn=_running_mean)
         self._started = time.monotonic()
         self.commands: tuple[str, ...] = ()
