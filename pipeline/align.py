@@ -69,8 +69,8 @@ def align(
     """Register every volume onto T1CE and sample all of them on one grid around the head.
 
     The grid has isotropic voxels of `spacing_mm`, one of which is a voxel of T1CE, and sizes that are multiples of
-    `stride` and of 16. Registration is
-    rigid, by Mattes' mutual information (Mattes et al. 2003, IEEE TMI 22:120), from the scanner's coordinates.
+    `stride` and of 16. Registration is rigid, by Mattes' mutual information (Mattes et al. 2003, IEEE TMI 22:120), from
+    the scanner's coordinates.
     Raises KeyError where a role has no volume.
     """
     t1ce = volumes[Role.T1CE]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from pipeline.alignment import RoleAlignment
+from pipeline.boxes import Box
 from pipeline.resample import resample
 from pipeline.result import Panels
 from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
@@ -15,8 +16,6 @@ from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 _SHOWN = (Role.T1CE, Role.FLAIR, Role.ADC)
 _WITHOUT_LABELS = 5
 """Slices of a study in which nothing was found: enough to see which study it is and how its series lie."""
-
-Box = tuple[slice, slice, slice]
 
 
 def panels(

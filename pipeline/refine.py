@@ -15,10 +15,8 @@ from torch.nn import functional
 
 from models.labels import Role
 from models.package import Refinement
-
-Box = tuple[slice, slice, slice]
-Histogram = NDArray[np.float64]
-"""Share of the voxels in each bin, one axis a channel; sums to 1."""
+from pipeline.boxes import box_around
+from pipeline.logit import logit
 
 _POSSIBLE = 0.02
 """Probability from which a voxel may belong to the label."""
@@ -37,8 +35,6 @@ _DOUBT_VOXELS = 100.0
 _MOST = 3.0
 """Largest logarithm of a ratio of likelihoods."""
 _ROUNDS = 2
-_LEAST = 1e-3
-"""Probabilities below it and above 1 less it are as certain as can be; logits have no end."""
 
 
 def refine(
@@ -54,7 +50,7 @@ def refine(
     """
     refined = probabilities.clone()
     for label, wish in enumerate(refinements):
-        box = wish and _box(probabilities[label])
+        box = wish and box_around(probabilities[label] > _POSSIBLE, _AROUND)
         if wish and box:
             inside = probabilities[(label, *box)]
             seen = torch.stack([channels[(roles.index(role), *box)] for role in wish.channels]).cpu()
@@ -68,17 +64,6 @@ def _known(channel: Tensor, role: Role) -> Tensor:
     return known & (channel != 0) if role is Role.ADC else known
 
 
-def _box(probability: Tensor) -> Box | None:
-    """The part of the grid where the label may be, and what is around it."""
-    extents = []
-    for axis in range(3):
-        planes = torch.nonzero((probability > _POSSIBLE).any(dim=[other for other in range(3) if other != axis]))
-        if planes.numel() == 0:
-            return None
-        extents.append(slice(max(0, int(planes[0]) - _AROUND), int(planes[-1]) + 1 + _AROUND))
-    return extents[0], extents[1], extents[2]
-
-
 def _refined(probability: Tensor, seen: Tensor, known: Tensor, weight: float) -> Tensor:
     """`probability` (slices, rows, columns), corrected by `seen` (channels, slices, rows, columns) where `known`."""
     possible = (probability > _POSSIBLE).float()[None, None]
@@ -89,13 +74,13 @@ def _refined(probability: Tensor, seen: Tensor, known: Tensor, weight: float) ->
     count = _BINS[len(seen)]
     shape = (count,) * len(seen)
     place = np.ravel_multi_index([_bins(channel[used].numpy(), count) for channel in seen], shape)
-    prior = torch.logit(probability[used], eps=_LEAST).double().numpy()
-    logit = prior
+    prior = logit(probability[used]).double().numpy()
+    corrected_logit = prior
     for _ in range(_ROUNDS):
-        inside = 1 / (1 + np.exp(-logit))
-        logit = prior + weight * _evidence(place, inside, shape)[place]
+        inside = 1 / (1 + np.exp(-corrected_logit))
+        corrected_logit = prior + weight * _evidence(place, inside, shape)[place]
     corrected = probability.clone()
-    corrected[used] = torch.sigmoid(torch.from_numpy(logit)).float()
+    corrected[used] = torch.sigmoid(torch.from_numpy(corrected_logit)).float()
     return corrected
 
 
@@ -116,6 +101,7 @@ def _evidence(place: NDArray[np.int64], inside: NDArray[np.float64], shape: tupl
     return np.clip(ratio, -_MOST, _MOST)
 
 
-def _counted(place: NDArray[np.int64], weights: NDArray[np.float64], shape: tuple[int, ...]) -> Histogram:
+def _counted(place: NDArray[np.int64], weights: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The sum of weights in each bin, smoothed; one value a bin, as `place` counts them."""
     counts = np.bincount(place, weights, int(np.prod(shape))).reshape(shape)
     return np.asarray(gaussian_filter(counts, _BLUR * shape[0], mode="nearest").ravel())

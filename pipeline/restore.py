@@ -5,13 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.boxes import Box, box_around
+from pipeline.logit import logit
 from pipeline.resample import interpolate, smoothed_for
 from pipeline.volume import IDENTITY, Geometry, Matrix
-
-Box = tuple[slice, slice, slice]
-
-_LEAST = 1e-3
-"""Probabilities below it and above 1 less it are as certain as can be; logits have no end."""
 
 
 def restore(
@@ -35,14 +32,10 @@ def restore(
         box = near and _reach(grid.cropped(near), target, target_to_grid)
         if near and box:
             source, part = grid.cropped(near), target.cropped(box)
-            logits = _logit(smoothed_for(part, probabilities[label : label + 1, *near], source))
+            logits = logit(smoothed_for(part, probabilities[label : label + 1, *near], source))
             values = interpolate(logits, source, part, target_to_grid)[0]
-            masks[label][box] = (values >= _logit(torch.tensor(threshold, device=values.device))).cpu().numpy()
+            masks[label][box] = (values >= logit(torch.tensor(threshold, device=values.device))).cpu().numpy()
     return masks
-
-
-def _logit(probability: Tensor) -> Tensor:
-    return torch.logit(probability, eps=_LEAST)
 
 
 def _near(mask: Tensor, grid: Geometry, target: Geometry) -> Box | None:
@@ -51,15 +44,7 @@ def _near(mask: Tensor, grid: Geometry, target: Geometry) -> Box | None:
     A mean is never above its largest voxel, so a point needs a voxel of `mask` within the reach of interpolation
     (one voxel) and of smoothing (about one voxel of the target). Twice that, so that all means there are whole.
     """
-    margin = 2 * (1 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm))))
-    extents = []
-    for axis in range(3):
-        planes = torch.nonzero(mask.any(dim=[other for other in range(3) if other != axis])).flatten()
-        if planes.numel() == 0:
-            return None
-        first, last = int(planes[0]) - margin, int(planes[-1]) + margin
-        extents.append(slice(max(0, first), min(mask.shape[axis], last + 1)))
-    return extents[0], extents[1], extents[2]
+    return box_around(mask, 2 * (1 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm)))))
 
 
 def _reach(near: Geometry, target: Geometry, target_to_grid: Matrix) -> Box | None:

@@ -81,7 +81,7 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _refined(package: ModelPackage) -> Iterator[str]:
+def _ways_of_use(package: ModelPackage) -> Iterator[str]:
     for label in package.labels:
         if (asked := label.refinement) is not None:
             yield f"{label.name} from {label.threshold} refined by {'+'.join(asked.channels)} times {asked.weight}"
@@ -101,7 +101,7 @@ def write_package(
     `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
     replaced. Returns the package as read back and verified.
     """
-    content, sha256 = pack_weights(network, "; ".join(_refined(package)))
+    content, sha256 = pack_weights(network, "; ".join(_ways_of_use(package)))
     packed = replace(package, weights_sha256=sha256)
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.folder.parent))

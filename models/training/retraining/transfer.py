@@ -18,6 +18,7 @@ LAST_CONVOLUTION = "conv_final.2.conv.weight"
 """(labels, filters, 1, 1, 1)."""
 LAST_BIAS = "conv_final.2.conv.bias"
 """(labels)."""
+
 STANDS_IN = {
     "ADC": "T2",
     "enhancing_tumour": "ET",
@@ -156,9 +157,7 @@ def transfer(
         LAST_BIAS: (heads, parents[1], 0),
     }
     unlike = [
-        name
-        for name in old.keys() | fresh.keys()
-        if _shape(old, name, ends.get(name)) != _shape(fresh, name, ends.get(name))
+        name for name in old.keys() | fresh.keys() if name not in ends and _shape(old, name) != _shape(fresh, name)
     ]
     if unlike:
         raise NamesDoNotMatch(f"The package's network has another shape than the one to train, first at {min(unlike)}.")
@@ -168,11 +167,8 @@ def transfer(
     return network
 
 
-def _shape(state: Mapping[str, Tensor], name: str, end: tuple[object, object, int] | None) -> tuple[int, ...] | None:
-    """Of the weights `name`, None where there are none; without the axis along which an end has its slices."""
-    if name not in state:
-        return None
-    return tuple(size for axis, size in enumerate(state[name].shape) if end is None or axis != end[2])
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
 
 
 def _gather(old: Tensor, fresh: Tensor, sources: Sequence[Source], names: Sequence[str], axis: int) -> Tensor:
