@@ -33,8 +33,8 @@ from models.training.training_log import FIGURE, draw_log, join_logs
 CHECKPOINT = "last.ckpt"
 REFINEMENTS = {
     ENHANCING_TUMOUR: Refinement((Role.T1CE,), 1.5),
-    ADC_ABNORMALITY: Refinement((Role.ADC, Role.FLAIR), 1.0),
-    FLAIR_HYPERINTENSITY: Refinement((Role.ADC, Role.FLAIR), 1.0),
+    ADC_ABNORMALITY: Refinement((Role.ADC, Role.FLAIR), 1.5),
+    FLAIR_HYPERINTENSITY: Refinement((Role.ADC, Role.FLAIR), 1.5),
 }
 """What a scan's own brightness has to say to each label; chosen on heads of the learned families (docs/training.md)."""
 

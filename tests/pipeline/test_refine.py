@@ -42,6 +42,32 @@ def test_an_outline_moves_to_where_the_scan_shows_it(darker: bool) -> None:
     assert dice(drawn(refined), TRUTH.numpy()) > 0.95
 
 
+def test_what_the_network_is_less_sure_of_does_not_say_how_the_lesion_looks() -> None:
+    """It takes in the gyrus beside the oedema, as large as this, and is only surer of the oedema."""
+    beside = (distance_from_middle() < 11) & ~TRUTH & (torch.arange(SIZE) < SIZE / 2)
+    answer = torch.where(TRUTH, 0.995, torch.where(beside, 0.8, 0.01))[None]
+    scan = noisy(torch.where(TRUTH, 150.0, torch.where(distance_from_middle() < 16, 110.0, 80.0)))[None]
+    assert beside.sum() > 0.7 * TRUTH.sum()
+    assert dice(drawn(answer), TRUTH.numpy()) < 0.75
+    assert dice(drawn(refine(answer, scan, (Role.T1CE,), (BY_T1CE,))), TRUTH.numpy()) > 0.95
+
+
+def test_outlines_move_but_no_lesion_is_founded() -> None:
+    """Spots as bright as the lesion: one that touches it belongs to it; of those apart, one that was suspected does."""
+    slices, rows, columns = torch.meshgrid(*(torch.arange(SIZE),) * 3, indexing="ij")
+    middle = (slices - 20).abs().lt(3) & (rows - 20).abs().lt(3)
+    touching = middle & (columns >= 26) & (columns < 31)
+    apart = middle & (columns >= 34) & (columns < 38)
+    suspected = middle & (columns >= 2) & (columns < 6)
+    spots = touching | apart | suspected
+    answer = torch.where(suspected, 0.35, torch.where(touching | apart, 0.25, ANSWER[0]))[None]
+    scan = noisy(torch.where(TRUTH | spots, 130.0, 80.0))[None]
+    refined = refine(answer, scan, (Role.T1CE,), (BY_T1CE,))[0]
+    assert (refined[touching] >= 0.5).float().mean() > 0.9
+    assert (refined[suspected] >= 0.5).float().mean() > 0.9
+    assert not (refined[apart] >= 0.5).any()
+
+
 def test_labels_are_refined_by_their_own_wishes() -> None:
     both = refine(torch.cat((ANSWER, ANSWER)), SCAN, (Role.T1CE,), (None, BY_T1CE))
     assert torch.equal(both[0], ANSWER[0])
