@@ -30,7 +30,7 @@ _SUSPECTED = 0.3
 """Probability of the network that a piece of the label needs in one of its voxels."""
 _SUREST = 0.4
 """Share of the voxels taken for the label, the surest, that show how it looks: where a network takes in too much, the
-gyri beside an oedema, what is too much is what it is less sure of."""
+gyri beside an oedema, it is less sure of them."""
 _BINS = {1: 64, 2: 32}
 """Of each channel's brightness, by the number of channels."""
 _BLUR = 0.04
@@ -113,10 +113,10 @@ def _unfounded(corrected: Tensor, probability: Tensor) -> Tensor:
     Voxels that share a corner belong to one piece.
     """
     pieces, count = ndimage.label((corrected >= _TAKEN).numpy(), np.ones((3, 3, 3)))
-    held = np.zeros(count + 1, bool)
-    held[np.unique(pieces[(probability >= _SUSPECTED).numpy()])] = True
-    held[0] = True
-    return torch.from_numpy(~held[pieces])
+    unfounded = np.ones(count + 1, bool)
+    unfounded[0] = False  # no piece
+    unfounded[pieces[(probability >= _SUSPECTED).numpy()]] = False
+    return torch.from_numpy(unfounded[pieces])
 
 
 def _bins(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
