@@ -1,9 +1,9 @@
 """Studies that are queued all at once: what the node adds to each, and whether its memory grows with them.
 
-    python benchmarks/backlog.py [--studies 50] [--json FILE]
+    python -m benchmarks.backlog [--studies 50] [--json FILE]
 
 A whole node in a process of its own, with its embedded database, and a PACS. The pipeline's own time is left out: the
-stand-in of the tests (tests/plugin/stand_in_segmenter.py) writes two small objects for each study of three images. It
+stand-in of the tests (tests/support/stand_in_segmenter.py) writes two small objects for each study of three images. It
 is held at the first job until all studies are queued; then a study's time is that between its results at the PACS and
 those of the study before. Memory is the resident set of the node, its worker and its database together, with shared
 memory counted in each of them. Goal: memory flat.
@@ -12,7 +12,6 @@ memory counted in each of them. Goal: memory flat.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -20,14 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-from segment import machine
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "plugin"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "end_to_end"))
-from crash_node import Node
-from node_trial import make_instance, new_study_uid, send
-from stand_in_segmenter import OUTPUT_CLASSES
-from walk_with_crashes import IMAGES, Pacs, wait_for_it
+from benchmarks.segment import machine
+from tests.end_to_end.walk_with_crashes import IMAGES, Pacs, wait_for_it
+from tests.support.crash_node import Node
+from tests.support.node import make_instance, new_study_uid, send
+from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 TENTHS = 5
 

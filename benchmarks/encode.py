@@ -1,6 +1,6 @@
 """Encoding beside dcmqi: seconds, bytes and peak memory for the same masks on the same files, in one run.
 
-    python benchmarks/encode.py [--repeats 5] [--json FILE]
+    python -m benchmarks.encode [--repeats 5] [--json FILE]
 
 The study is that of read.py: a 192 x 256 x 256 sagittal T1CE among eight other series. Three overlapping segments of a
 tumour's size and ragged outline lie on it. Each run is a process of its own; the ways take turns, so that another load
@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from read import write_study
-from segment import machine
+
+from benchmarks.segment import machine
 
 PREPARED = """
 import gc
@@ -43,7 +44,7 @@ result, started = pickle.loads((FOLDER / "result").read_bytes())
 measurements = (replace(each, label=LABELS[each.label.number - 1]) for each in result.measurements)
 result = replace(result, measurements=tuple(measurements))
 headers = lambda role: read_headers(result.source(role))
-gc.freeze()  # as plugin/worker/workshop.py does
+gc.freeze()  # as plugin/worker/context.py does
 """
 SEG = "objects = [encode_seg(result, result.on_t1ce(), headers(Role.T1CE), started)]"
 ALL = "objects = [each.dataset for each in encode(result, started)]"

@@ -1,6 +1,6 @@
 """Receiving beside DCMTK's storescp and Orthanc: instances a second, and how long each waits for its acknowledgement.
 
-    python benchmarks/ingest.py [--instances 400] [--repeats 3] [--json FILE]
+    python -m benchmarks.ingest [--instances 400] [--repeats 3] [--json FILE]
 
 MR images of 128 KiB over 1 and 8 associations. The sender is a few lines on a socket, so that it costs little and is
 the same for all: PDUs made beforehand, the next image after the answer to the last, TCP_NODELAY on both sides (DCMTK
@@ -33,10 +33,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.filewriter import write_dataset
 from pydicom.uid import MRImageStorage
-from segment import machine
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "end_to_end"))
-from peers import free_port, listens, node, orthanc, private_network, running, wait_for
+from benchmarks.segment import machine
+from tests.support.programs import free_port, listens, node, orthanc, private_network, running, wait_for
 
 PDU_BYTES = 131072
 UID_ROOT, UID_DIGITS = "2.25.", 30

@@ -1,9 +1,10 @@
 """What a step of training on synthetic heads costs on this CPU, by how memory is laid out and whether it is kept.
 
-    python benchmarks/pretrain.py [--steps 4] [--edge 176] [--filters 16] [--threads 2] [--json]
+    python -m benchmarks.pretrain [--steps 4] [--edge 176] [--filters 16] [--threads 2] [--json]
 
 Each way runs in a process of its own, in turns, on noise of the size of a whole head: forward in bfloat16, loss,
-backward, one step of Adam. "Kept" is `models.training.memory`; training itself keeps memory and leaves channels first.
+backward, one step of Adam. "Kept" is `models.training.train.malloc`; training
+itself keeps memory and leaves channels first.
 """
 
 import argparse
@@ -17,8 +18,8 @@ import time
 import torch
 
 from models.network import NetworkSettings
-from models.training.learner import Pretraining, PretrainSettings, segmentation_loss
-from models.training.memory import keep_freed_memory
+from models.training.train.malloc import keep_freed_memory
+from models.training.train.synthetic_learner import Pretraining, PretrainSettings, segmentation_loss
 
 TURNS = 2
 WAYS = tuple(itertools.product((False, True), (False, True)))

@@ -1,6 +1,6 @@
 """Choosing and reading beside SimpleITK and dcm2niix: seconds and peak memory over the same files, in one run.
 
-    python benchmarks/read.py [--repeats 5] [--json FILE]
+    python -m benchmarks.read [--repeats 5] [--json FILE]
 
 The study is made here: a 192 x 256 x 256 T1CE and eight other series, one file a slice, uncompressed. Each run is a
 process of its own; seconds are those of the work alone, without starting Python. dcm2niix converts (and writes) only

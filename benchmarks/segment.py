@@ -1,6 +1,6 @@
 """Seconds of each step and peak memory of `glionode segment`, for a phantom and for studies on disk.
 
-    python benchmarks/segment.py [STUDY ...] [--repeats 3] [--json FILE]
+    python -m benchmarks.segment [STUDY ...] [--repeats 3] [--json FILE]
 
 Each run is a process of its own, so that peak memory is that run's alone; model loading is in "process" but in no
 step. The table shows medians. Dice is against truth_t1ce.nii.gz beside a study's dicom folder, where there is one.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-GLIONODE = (sys.executable, "-c", "from plugin.cli import main; main()")
+GLIONODE = (sys.executable, "-c", "from plugin.commands.app import main; main()")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a synthetic training sample costs: painting a head, dressing it, and both as the stream of samples mixes them.
 
-    python benchmarks/synthesis.py [--heads 6] [--spacing 1.25] [--threads 2] [--json]
+    python -m benchmarks.synthesis [--heads 6] [--spacing 1.25] [--threads 2] [--json]
 
 At 1.25 mm a sample has about as many voxels as a cube of 160. "New" is a sample of a new head; "stream" is the mean
 over the samples of `HeadSamples`, which dresses each head several times and hands out every dressing twice.
@@ -16,11 +16,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.training.dressing import dress
-from models.training.family import Family
-from models.training.samples import HeadSamples, SampleSettings
-from models.training.synthesis import synthesise
-from models.training.tumour import Variant
+from models.training.synthetic.augment import dress
+from models.training.synthetic.families import Family
+from models.training.synthetic.head import synthesise
+from models.training.synthetic.samples import HeadSamples, SampleSettings
+from models.training.synthetic.tumour import Variant
 
 VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.RESECTED)
 

@@ -1,6 +1,6 @@
 """Train on a data set with `glionode`'s loop and with a plain MONAI loop, in one run: steps a second, time for data.
 
-    python benchmarks/train.py [DATASET] [--steps 40] [--patch 96] [--precision bf16-mixed] [--workers 0] [--json]
+    python -m benchmarks.train [DATASET] [--steps 40] [--patch 96] [--precision bf16-mixed] [--workers 0] [--json]
 
 The same network, patch, precision, cases and processes on both sides, in turns. MONAI's loop is the one of its
 tutorials: CacheDataset in memory, NormalizeIntensity per channel, random crops and flips, DataLoader, DiceCE loss in
@@ -23,17 +23,17 @@ import torch
 
 from models.labels import LABELS, Role
 from models.network import NetworkSettings
-from models.training.dataset.case import Case, Dataset, read_dataset
-from models.training.dataset.identity import Pseudonyms
+from models.training.dataset.dataset import Case, Dataset, read_dataset
 from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
-from models.training.learner import fresh_network
-from models.training.quiet import without_advice
-from models.training.retraining.learner import Cases
-from models.training.retraining.prepared import View, prepared_cases
-from models.training.retraining.presets import Cache, Preset, settings_of
-from models.training.retraining.run import Plan, Progress, train
+from models.training.train.fit import Plan, Progress, train
+from models.training.train.lightning_module import Cases
+from models.training.train.lightning_warnings import without_advice
+from models.training.train.prepared_cases import View, prepared_cases
+from models.training.train.settings import Cache, Preset, settings_of
+from models.training.train.synthetic_learner import fresh_network
 from pipeline.volume import Geometry
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)

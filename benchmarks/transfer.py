@@ -1,6 +1,6 @@
 """What fine-tuning gains over training from scratch on the same small local set, by the project's own commands.
 
-    python benchmarks/transfer.py WORK [--general 24] [--local 10] [--test 16] [--epochs 12,40] [--spacing 2] [--json]
+    python -m benchmarks.transfer WORK [--general 24] [--local 10] [--test 16] [--epochs 12,40] [--spacing 2] [--json]
 
 Synthetic heads, of seeds that no other run uses: a large general set in the form of BraTS (T2, FLAIR, T1CE without
 skull; ET, TC, WT), a small local one as from DICOM (ADC, FLAIR, T1CE with skull, thick slices; the node's labels), and
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from models.labels import LABELS, Role
-from models.training.dataset.identity import Pseudonyms
 from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
-from models.training.synthesis import SyntheticHead, synthesise
-from models.training.tissue import Tissue
-from models.training.tumour import Variant
+from models.training.synthetic.head import SyntheticHead, synthesise
+from models.training.synthetic.tissue import Tissue
+from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings, align
 from pipeline.resample import resample
 from pipeline.volume import Geometry
@@ -100,7 +100,7 @@ def run(name: str, work: Path, epochs: int | None, *arguments: str) -> Run:
     """Run `glionode` in WORK; its log is NAME.log there."""
     started = time.monotonic()
     with (work / f"{name}.log").open("wb") as log:
-        command = [sys.executable, "-c", "from plugin.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from plugin.commands.app import main; main()", *arguments]
         process = subprocess.Popen(command, cwd=work, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import shutil
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +18,7 @@ NORMALISATION = "robust-head-1"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
 PATIENTS_FILE = "patients.json"
-"""Whom the weights learned from, by keyed hashes; see `models.training.learned_from`. Not every package has one."""
+"""Whom the weights learned from, by keyed hashes; see `models.training.dataset.lineage`. Not every package has one."""
 BUNDLED = Path(__file__).parent / "packages"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -223,48 +221,3 @@ def find_package(name: str, installed: Path | None) -> ModelPackage:
         if root is not None and _NAME.fullmatch(name) and (root / name / "model.toml").is_file():
             return read_package(root / name)
     raise PackageBroken(f"There is no model package called {name!r}; `glionode models list` shows those there are.")
-
-
-def verify_package(package: ModelPackage) -> None:
-    """Check that weights match their sha256, fit the network name by name and shape by shape, and are finite.
-
-    Raises PackageBroken.
-    """
-    from models.weights import load_network
-
-    load_network(package)
-    if not (package.folder / CARD_FILE).is_file():
-        raise PackageBroken(f"Model {package.name}: {CARD_FILE} is missing from {package.folder}.")
-
-
-def install_package(source: Path, installed: Path) -> ModelPackage:
-    """Copy the package in folder `source` into the folder `installed` after verifying it. Raises PackageBroken.
-
-    A package of the same name and version with other weights is refused; an older version is replaced.
-    """
-    package = read_package(source)
-    verify_package(package)
-    target = installed / package.name
-    if target.is_dir():
-        present = read_package(target)
-        if present.version == package.version and present.weights_sha256 != package.weights_sha256:
-            raise PackageBroken(
-                f"Model {package.name} {package.version} is installed with other weights; "
-                "give the new one a new version."
-            )
-    installed.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
-    try:
-        others = [path.name for path in source.glob("*.png") if path.is_file()]  # the card shows them
-        others += [PATIENTS_FILE] if (source / PATIENTS_FILE).is_file() else []
-        for name in ("model.toml", WEIGHTS_FILE, CARD_FILE, *others):
-            shutil.copyfile(source / name, staging / name)
-        retired = installed / f".{package.name}-retired"
-        shutil.rmtree(retired, ignore_errors=True)
-        if target.exists():
-            target.rename(retired)
-        staging.rename(target)
-        shutil.rmtree(retired, ignore_errors=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return read_package(target)

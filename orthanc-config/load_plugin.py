@@ -10,6 +10,6 @@ import orthanc
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from plugin.orthanc_plugin import register
+from plugin.orthanc_script.register import register
 
 register(orthanc, getattr(orthanc, "_glionode", None))  # the embedded node names itself so; Orthanc does not

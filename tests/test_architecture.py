@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 ROOMS = ("models", "pipeline", "dicom_seg", "plugin")
 MAY_IMPORT = {
     "models": {"models"},
@@ -43,13 +44,104 @@ def test_imports_flow_one_way(path: Path) -> None:
             assert parts[:2] == ("plugin", "commands"), f"only the command line imports {name}"
 
 
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+NAMES = {_module(path) for path in MODULES if path.name != "__init__.py"}
+
+
+def _room(module: str) -> str:
+    """The folder of a module, as far as rooms go: those of `plugin` and of `models.training` are rooms of their own."""
+    parts = module.split(".")
+    if parts[0] == "plugin":
+        return ".".join(parts[:2])
+    return ".".join(parts[:3]) if parts[:2] == ["models", "training"] else parts[0]
+
+
+def _graph() -> dict[str, set[str]]:
+    """Which module imports which others of ours, at the top of the file or inside a function."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        if path.name != "__init__.py":
+            names = {name for name in members(path) if name in NAMES}
+            graph[_module(path)] = names - {_module(path)}
+    return graph
+
+
+def members(path: Path) -> set[str]:
+    """Full names of the modules, and of whatever stands in them, that a file imports."""
+    names = imported(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """One circle of a graph, from a node to itself; empty where there is none."""
+    done: set[str] = set()
+
+    def search(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node not in done:
+            for other in sorted(graph.get(node, ())):
+                if found := search(other, [*way, node]):
+                    return found
+            done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := search(node, []))), [])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle_in(_graph()) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, others in _graph().items():
+        rooms.setdefault(_room(module), set()).update({_room(other) for other in others} - {_room(module)})
+    assert circle_in(rooms) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "loose"),
+    [("plugin", {"errors.py", "context.py", "logs.py"}), ("models/training", set())],
+)
+def test_loose_modules_are_few_and_named(folder: str, loose: set[str]) -> None:
+    assert {path.name for path in (ROOT / folder).glob("*.py")} == {"__init__.py", *loose}
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """Every test of a room lies in the folder of that room."""
+    found = {
+        path.parent.relative_to(ROOT / "tests") for room in ROOMS for path in (ROOT / "tests" / room).rglob("test_*.py")
+    }
+    assert {str(folder) for folder in found if not list((ROOT / folder).glob("*.py"))} == set()
+    assert [str(path) for path in (ROOT / "tests" / "plugin").glob("test_*.py")] == []
+
+
 def test_package_markers_are_empty() -> None:
     assert [path for path in MODULES if path.name == "__init__.py" and path.read_text().strip()] == []
 
 
 @pytest.mark.parametrize(
     "module",
-    ["plugin.cli", "pipeline.choose", "pipeline.scan", "pipeline.volume", "models.package", "plugin.settings"],
+    [
+        "plugin.commands.app",
+        "pipeline.choose",
+        "pipeline.scan",
+        "pipeline.volume",
+        "models.package",
+        "plugin.settings.sections",
+    ],
 )
 def test_light_modules_do_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'monai', 'SimpleITK', 'highdicom'}} & set(sys.modules)))"

@@ -19,14 +19,14 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from models.package import IntendedUse
-from plugin.credentials import check_credentials, http_token, orthanc_credentials
-from plugin.destination_settings import OrthancDestinationSettings
-from plugin.orthanc_node import node_settings
-from plugin.settings import Settings
-from plugin.settings_check import check_settings
-from plugin.settings_file import load_settings
+from plugin.orthanc_script.node_client import node_settings
+from plugin.settings.check import check_settings
+from plugin.settings.destinations import OrthancDestinationSettings
+from plugin.settings.load import load_settings
+from plugin.settings.secrets import check_credentials, http_token, orthanc_credentials
+from plugin.settings.sections import Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "orthanc-config"
 SERVICES = ("orthanc", "node", "node-gpu", "database")
 Json = dict[str, Any]

@@ -12,10 +12,10 @@ import pytest
 from dockerfile_parse import DockerfileParser
 from typer.testing import CliRunner
 
-from plugin.cli import app
-from plugin.settings import Settings
+from plugin.commands.app import app
+from plugin.settings.sections import Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 BUILD_TOOLS = ("gcc", "g++", "build-essential", "make", "python3-pip", "python3-dev", "git", "curl", "wget")
 Step = tuple[str, str]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from plugin.cli import app
-from plugin.settings_file import load_settings
+from plugin.commands.app import app
+from plugin.settings.load import load_settings
+from tests.support.paths import ROOT
 
-FOLDER = Path(__file__).parents[1] / "orthanc-config" / "systemd"
+FOLDER = ROOT / "orthanc-config" / "systemd"
 UNITS = ("glionode-deliver", "glionode-listen", "glionode-serve", "glionode-work")
 OPEN = {"IPAddressDeny=", "PrivateNetwork=", "RestrictAddressFamilies=~AF_(INET|INET6)"}
 """What a node cannot be without; systemd's weights are from 0 (nothing) to 0.5."""

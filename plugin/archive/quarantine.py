@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from plugin.archive.incoming import IncomingFile
+from plugin.archive.incoming_file import IncomingFile
 
 _LOG = logging.getLogger(__name__)
 

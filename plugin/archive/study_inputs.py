@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugin.archive.archive import Archive
 from plugin.archive.file_meta import sop_class_uid
+from plugin.archive.store import Archive
 
 # MR Image, Enhanced MR Image, Enhanced MR Color Image, Legacy Converted Enhanced MR Image (PS3.4 B.5)
 MR_IMAGE_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("4", "4.1", "4.3", "4.4"))

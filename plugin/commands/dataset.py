@@ -127,7 +127,7 @@ def from_dicom(
     from models.training.dataset.from_dicom import DicomSettings, convert_dicom
     from models.training.dataset.manifest import Source
     from pipeline.segment import pick_device
-    from plugin.settings_file import load_settings
+    from plugin.settings.load import load_settings
 
     _need_folder(source)
     with _refusing():
@@ -162,8 +162,8 @@ def check(
     Example: glionode dataset check brats
     """
     _need_extra()
-    from models.training.dataset.case import read_dataset
     from models.training.dataset.check_page import check_and_report, page_of
+    from models.training.dataset.dataset import read_dataset
 
     try:
         read = read_dataset(dataset)

@@ -14,8 +14,8 @@ from plugin.commands.terminal import FAILED, complain
 
 if TYPE_CHECKING:
     from models.labels import Role
-    from models.training.dataset.identity import Pseudonyms
     from models.training.dataset.manifest import Manifest, Source, Split
+    from models.training.dataset.pseudonyms import Pseudonyms
     from models.training.dataset.splits import Shares
     from models.training.dataset.writer import DatasetWriter, LeftOut
 
@@ -55,7 +55,7 @@ class Making:
 
 
 def _names(key: Path | None, out: Path) -> "Pseudonyms":
-    from models.training.dataset.identity import open_key
+    from models.training.dataset.pseudonyms import open_key
 
     return open_key(key or Path(typer.get_app_dir("glionode")) / "dataset.key", out)
 

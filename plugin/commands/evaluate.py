@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.training.family import Family
+from models.training.synthetic.families import Family
 from plugin.commands.heads_asked import HeadsAsked
 from plugin.commands.terminal import FAILED, complain, refuse
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.package import ModelPackage
     from models.training.dataset.manifest import Split
-    from models.training.evaluation.over_dataset import CaseScore, LeftOut
+    from models.training.evaluation.evaluate_dataset import CaseScore, LeftOut
 
 ALL = "all"
 _HEADS = "With --synthetic"
@@ -147,13 +147,13 @@ def _on_dataset(
     device: "torch.device",
 ) -> None:
     from models.package import PackageBroken
-    from models.training.dataset.case import read_dataset
+    from models.training.dataset.dataset import read_dataset
+    from models.training.dataset.lineage import learned_from, overlap_of
+    from models.training.evaluation.evaluate_dataset import Compared, measure_dataset
     from models.training.evaluation.groups import groupings_of, read_groups
-    from models.training.evaluation.over_dataset import Compared, measure_dataset
     from models.training.evaluation.overlays import WorstCases
     from models.training.evaluation.report import PAGE_FILE, write_evaluation
     from models.training.evaluation.summary import evaluate as summarise
-    from models.training.learned_from import learned_from, overlap_of
     from pipeline.errors import GlionodeError
 
     target = out or _results_of(package)

@@ -5,27 +5,27 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from models.training.family import Family
+from models.training.synthetic.families import Family
 from plugin.commands.evaluate import this_command
 from plugin.commands.heads_asked import HeadsAsked
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
-    from models.training.evaluation.cases import Wanted
     from models.training.evaluation.measure_case import Unmeasured
     from models.training.evaluation.run import Seen
+    from models.training.evaluation.synthetic_cases import Wanted
 
 
 def evaluate_on_heads(package: "ModelPackage", asked: HeadsAsked) -> None:
     """Measure, print the tables, and write the model card with its pictures and metrics.json."""
     wanted = _wanted(asked)
     from models.package import PackageBroken
-    from models.training.card import write_results
     from models.training.evaluation.journal import JournalBusy
     from models.training.evaluation.measure_case import Measuring
     from models.training.evaluation.run import Run, evaluate
     from models.training.evaluation.score_tables import tables
+    from models.training.evaluation.synthetic_card import write_results
     from pipeline.segment import pick_device
 
     try:
@@ -54,7 +54,7 @@ def evaluate_on_heads(package: "ModelPackage", asked: HeadsAsked) -> None:
 
 def _wanted(asked: HeadsAsked) -> "Wanted":
     """The cases, refused here and now where they cannot be measured."""
-    from models.training.evaluation.cases import Wanted
+    from models.training.evaluation.synthetic_cases import Wanted
 
     if importlib.util.find_spec("nibabel") is None:
         raise refuse("Measuring needs nibabel, which is not installed here; install glionode[train].")

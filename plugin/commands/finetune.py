@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.training.retraining.presets import FINETUNE_EPOCHS
+from models.training.train.settings import FINETUNE_EPOCHS
 from plugin.commands.evaluate import find_model, this_command
 from plugin.commands.retrain import (
     CacheOption,
@@ -19,7 +19,7 @@ from plugin.commands.retrain import (
     PatienceOption,
     PresetOption,
     SpacingOption,
-    Wishes,
+    TrainingOptions,
     WorkersOption,
     need_lightning,
     open_dataset,
@@ -30,8 +30,8 @@ from plugin.commands.terminal import refuse
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
-    from models.training.dataset.case import Dataset
-    from models.training.retraining.retrain import Parent
+    from models.training.dataset.dataset import Dataset
+    from models.training.train.experiment import Parent
 
 
 def finetune(
@@ -88,13 +88,13 @@ def finetune(
     Example: glionode finetune runs/ours our-data --from runs/brats --preset fast --cache disk --workers 4
     """
     need_lightning()
-    wishes = Wishes(
+    wishes = TrainingOptions(
         preset, epochs, patience, batch, patch, foreground, learning_rate, precision,
         seed, deterministic, devices, nodes, workers, cache, threads,
     )  # fmt: skip
     settings = wishes.settings(FINETUNE_EPOCHS)
     package, cases = find_model(parent), open_dataset(dataset)
-    from models.training.retraining.retrain import Order, describe
+    from models.training.train.experiment import Order, describe
 
     described = describe(cases, package.network, spacing or package.spacing_mm, settings, out)
     described = replace(described, name=name or described.name, version=version)
@@ -121,8 +121,8 @@ def _parent(
     dropped: list[str],
 ) -> "Parent":
     """Where every weight goes; refuses with the mapping that would be needed."""
-    from models.training.retraining.retrain import Parent
-    from models.training.retraining.transfer import NamesDoNotMatch, match_names, parse_source
+    from models.training.train.experiment import Parent
+    from models.training.train.transfer import NamesDoNotMatch, match_names, parse_source
 
     parent_labels = [label.name for label in package.labels]
     known = {*package.channels, *parent_labels}

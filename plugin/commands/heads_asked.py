@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.training.family import Family
+from models.training.synthetic.families import Family
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def import_monai(
     Example: glionode models import-monai brats_mri_segmentation runs/brats --channel T1CE --channel T1 --channel T2
     --channel FLAIR --label TC --label WT --label ET
     """
-    from models.training.monai_bundle import BundleRefused, import_bundle, read_bundle
+    from models.training.train.monai_bundle import BundleRefused, import_bundle, read_bundle
 
     try:
         read = read_bundle(bundle)

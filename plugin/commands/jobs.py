@@ -14,12 +14,12 @@ from pipeline.errors import GlionodeError
 from plugin.commands.node import JsonOption, load_or_refuse
 from plugin.commands.segment import ConfigOption
 from plugin.commands.terminal import FAILED, print_table, refuse
-from plugin.jobs.jobs import JobState
+from plugin.jobs.job import JobState
 
 if TYPE_CHECKING:
-    from plugin.database import Database
-    from plugin.jobs.job_view import Delivery, JobDetail, JobLine
-    from plugin.settings import Settings
+    from plugin.database.pool import Database
+    from plugin.jobs.queries import Delivery, JobDetail, JobLine
+    from plugin.settings.sections import Settings
 
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="Key of a job or its beginning, or the UID of a study: its newest job.")
@@ -43,7 +43,7 @@ def jobs(
     Works beside a running node; without one it starts the node's database for a moment. Exit status: 0 listed, 1 there
     is no database to ask, 64 wrong usage.
     """
-    from plugin.jobs.job_view import list_jobs
+    from plugin.jobs.queries import list_jobs
 
     with open_database(config) as (_, database), database.pool.connection() as connection:
         found = list_jobs(connection, state, limit)
@@ -61,7 +61,7 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     It shows UIDs and no text of a header. Exit status: 0 shown, 1 there is no database to ask, 64 no job or several
     jobs are called so.
     """
-    from plugin.jobs.job_view import NoSuchJob, show_job
+    from plugin.jobs.queries import NoSuchJob, show_job
 
     with open_database(config) as (_, database), database.pool.connection() as connection:
         try:
@@ -77,7 +77,7 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
 @contextmanager
 def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
     """Settings and the node's database; ends the command with a sentence where there is none to ask."""
-    from plugin.node_database import reached_database
+    from plugin.node.database_access import reached_database
 
     settings = load_or_refuse(config)
     try:

@@ -51,7 +51,7 @@ def show(name: NameArgument, config: ConfigOption = None) -> None:
 @models_app.command()
 def verify(name: NameArgument, config: ConfigOption = None) -> None:
     """Check a package: weights against their sha256, against the network of model.toml, and that all are finite."""
-    from models.package import verify_package
+    from models.install import verify_package
 
     package = _find(name, config)
     try:
@@ -70,7 +70,7 @@ def install(
 
     To serve it, set `name` under [model] in the settings file.
     """
-    from models.package import install_package
+    from models.install import install_package
 
     try:
         package = install_package(path, _installed(config))

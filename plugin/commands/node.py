@@ -16,9 +16,9 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
 from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from plugin.destination_settings import AnyDestination, OrthancDestinationSettings
-    from plugin.settings import Settings
-    from plugin.status import Status
+    from plugin.node.status import Status
+    from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
+    from plugin.settings.sections import Settings
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -50,8 +50,8 @@ def serve(
     """
     if plugin_config is not None and plugin is None:
         raise refuse("--plugin-config is for a plugin; name it by --plugin.")
-    from plugin.node import serve as serve_node
-    from plugin.worker.workshop import StudySegmenter
+    from plugin.node.run import serve as serve_node
+    from plugin.worker.study_segmenter import StudySegmenter
 
     settings = load_or_refuse(config)
     set_up_logging(logging.INFO, settings.logging.format)
@@ -71,7 +71,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Exit status: 0 where it receives, 1 where it does not run or refuses to receive.
     """
-    from plugin.status import read_status
+    from plugin.node.status import read_status
 
     try:
         found = read_status(load_or_refuse(config))
@@ -93,7 +93,7 @@ def health(
 
     Exit status: 0 all is well, 1 something is not or nothing answers, 64 the settings have no HTTP to ask.
     """
-    from plugin.web.health_probe import what_is_wrong
+    from plugin.node.health_probe import what_is_wrong
 
     try:
         wrong = what_is_wrong(load_or_refuse(config).http, timeout_s)
@@ -110,9 +110,9 @@ def check_config(config: ConfigOption = None) -> None:
     Exit status: 0 usable, 64 not usable. Warnings do not change it.
     """
     from pipeline.rules import load_rules
-    from plugin.credentials import check_credentials
-    from plugin.settings_check import Severity, check_settings
-    from plugin.tls_check import check_certificates
+    from plugin.settings.certificates import check_certificates
+    from plugin.settings.check import Severity, check_settings
+    from plugin.settings.secrets import check_credentials
 
     settings = load_or_refuse(config)
     use, trouble = _intended_use(settings)
@@ -142,7 +142,7 @@ def echo(
 
     Exit status: 0 it does, 1 it does not, 64 it is unknown.
     """
-    from plugin.delivery.delivery import echo as echo_destination
+    from plugin.delivery.deliverer import echo as echo_destination
 
     settings = load_or_refuse(config)
     found = [each for each in settings.destinations if each.name == destination]
@@ -156,7 +156,7 @@ def echo(
 
 
 def _address(destination: "AnyDestination") -> str:
-    from plugin.destination_settings import OrthancDestinationSettings, StowDestinationSettings
+    from plugin.settings.destinations import OrthancDestinationSettings, StowDestinationSettings
 
     if isinstance(destination, StowDestinationSettings):
         return f"{destination.name} ({destination.url})"
@@ -172,7 +172,7 @@ def _on_to(destination: "OrthancDestinationSettings") -> str:
 
 def load_or_refuse(config: Path | None) -> "Settings":
     """The settings; ends the command with a sentence where they cannot be read."""
-    from plugin.settings_file import load_settings
+    from plugin.settings.load import load_settings
 
     try:
         return load_settings(config)

@@ -38,8 +38,8 @@ def retry(
     Tries are counted anew. A running node takes it up by itself, one that does not run at its next start. Exit status:
     0 something is tried again, 1 there was nothing to try, 64 no job is called so.
     """
-    from plugin.jobs.job_view import NoSuchJob
-    from plugin.jobs.orders import retry_all, retry_job
+    from plugin.jobs.queries import NoSuchJob
+    from plugin.node.operations import retry_all, retry_job
 
     if bool(job) == (dead or failed):
         raise refuse("Say which: a JOB, or --dead, --failed or both.")
@@ -62,8 +62,8 @@ def cancel(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = 
     The worker of a running job is ended at once and started anew for the next one. `glionode retry JOB` takes it up
     again. Exit status: 0 cancelled, 1 it is over already, 64 no job is called so.
     """
-    from plugin.jobs.job_view import NoSuchJob
-    from plugin.jobs.orders import cancel_job
+    from plugin.jobs.queries import NoSuchJob
+    from plugin.node.operations import cancel_job
 
     with open_database(config) as (_, database):
         try:
@@ -84,7 +84,7 @@ def force(
     With --again a study is segmented once more, after a change of rules or model, say. Objects that come out as before
     have the same UIDs and are not sent a second time. Exit status: 0 queued, 1 refused, with the reason.
     """
-    from plugin.jobs.orders import force_study
+    from plugin.node.operations import force_study
 
     with open_database(config) as (settings, database):
         key = force_study(settings, database, study, again)
@@ -108,8 +108,8 @@ def purge(
     cancelled first. `glionode show` tells of purged jobs as before. Exit status: 0 done, 1 a named study stays, 64
     wrong usage.
     """
-    from plugin.archive.archive import is_uid
-    from plugin.archive.purge import KeptStudy, PurgedStudy, Purger
+    from plugin.archive.store import is_uid
+    from plugin.retention.purge import KeptStudy, PurgedStudy, Purger
 
     older_than_s = _seconds(older_than)
     if studies and older_than_s:

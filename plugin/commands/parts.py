@@ -14,7 +14,7 @@ from plugin.logs import set_up_logging
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plugin.settings import Settings
+    from plugin.settings.sections import Settings
 
 
 def add_part_commands(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def listen(config: ConfigOption = None) -> None:
     Needs database.url. One process for each data folder. With http.enabled and a token, workers and deliverers without
     its disk fetch images and results here.
     """
-    from plugin.node import listen as run
+    from plugin.node.run import listen as run
 
     _run(config, run)
 
@@ -43,8 +43,8 @@ def work(config: ConfigOption = None) -> None:
     """
 
     def run(settings: "Settings") -> None:
-        from plugin.node import work as run_worker
-        from plugin.worker.workshop import StudySegmenter
+        from plugin.node.run import work as run_worker
+        from plugin.worker.study_segmenter import StudySegmenter
 
         run_worker(settings, StudySegmenter(settings))
 
@@ -57,7 +57,7 @@ def deliver(config: ConfigOption = None) -> None:
     Needs database.url, and the data folder of `listen` or http.archive_url. Of several, one at a time looks after a
     destination, and another steps in when that one is gone.
     """
-    from plugin.node import deliver as run
+    from plugin.node.run import deliver as run
 
     _run(config, run)
 

@@ -9,7 +9,7 @@ from pipeline.errors import GlionodeError
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
-    from plugin.phantom import PhantomStudy
+    from plugin.demo.phantom import PhantomStudy
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds give equal studies.")]
 VariantOption = Annotated[
@@ -41,9 +41,9 @@ def phantom(
 
 def make_phantom(out: Path, seed: int, variant: str) -> "PhantomStudy":
     """Synthesise a head and write it as a study; refuses with a sentence."""
-    from models.training.synthesis import synthesise
-    from models.training.tumour import Variant
-    from plugin.phantom import write_phantom
+    from models.training.synthetic.head import synthesise
+    from models.training.synthetic.tumour import Variant
+    from plugin.demo.phantom import write_phantom
 
     try:
         kind = Variant(variant)
@@ -68,7 +68,7 @@ def demo(
     Free ports on loopback; nothing is left running. At the end: volumes against truth, Dice, and where the files and an
     overlay picture are. Exit status: 0 where all of it happened, 1 otherwise.
     """
-    from plugin.demo import run_demo
+    from plugin.demo.run import run_demo
 
     if out.exists() and any(out.iterdir()):
         if not (out / "phantom" / "truth.json").is_file():
@@ -79,7 +79,7 @@ def demo(
     complain("Making a synthetic study ...")
     study = make_phantom(out / "phantom", seed, variant)
     try:
-        result = run_demo(study, out)
+        result = run_demo(study, out, complain)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     print(f"{'':<22}{'found ml':>10}{'true ml':>10}{'Dice':>8}")

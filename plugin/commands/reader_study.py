@@ -50,8 +50,8 @@ def make(
     Example: glionode reader-study make my-model my-data reading --cases 30
     """
     from models.package import PackageBroken
-    from models.training.dataset.case import read_dataset
-    from models.training.reader_study.items import FORM_FILE, READERS_FOLDER, StudySettings, make_study
+    from models.training.dataset.dataset import read_dataset
+    from models.training.reader_study.make import FORM_FILE, READERS_FOLDER, StudySettings, make_study
     from pipeline.errors import GlionodeError
 
     settings = StudySettings(cases, repeats, readers, slices, seed)
@@ -95,10 +95,10 @@ def score(
     Example: glionode reader-study score reading answers-0a1b2c3d4e5f-A.json answers-0a1b2c3d4e5f-B.json
     """
     from models.training.evaluation.groups import read_groups, with_focality
+    from models.training.reader_study.analysis import score_study
+    from models.training.reader_study.answer_key import read_key
     from models.training.reader_study.answers import find_answers, read_all
-    from models.training.reader_study.key import read_key
     from models.training.reader_study.report import PAGE_FILE, write_scores
-    from models.training.reader_study.score import score_study
     from pipeline.errors import GlionodeError
 
     try:

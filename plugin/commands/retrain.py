@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from models.training.retraining.presets import Cache, Preset, SettingsContradict, TrainSettings, settings_of
+from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings, settings_of
 from plugin.commands.terminal import FAILED, complain, progress_bar, refuse
 
 if TYPE_CHECKING:
-    from models.training.dataset.case import Dataset
-    from models.training.retraining.retrain import Order, Outcome
-    from models.training.retraining.run import Progress as Now
+    from models.training.dataset.dataset import Dataset
+    from models.training.train.experiment import Order, Outcome
+    from models.training.train.fit import Progress as Now
 
 _PANEL = "Training on a data set"
 
@@ -51,7 +51,7 @@ CacheOption = Annotated[Cache | None, _option("Where normalised cases are kept b
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class TrainingOptions:
     """What was asked for; None leaves it to the preset."""
 
     preset: Preset | None
@@ -94,7 +94,7 @@ def need_lightning() -> None:
 
 def open_dataset(folder: Path) -> "Dataset":
     """The data set in a folder; refuses with a sentence."""
-    from models.training.dataset.case import read_dataset
+    from models.training.dataset.dataset import read_dataset
     from models.training.dataset.manifest import DatasetBroken
 
     try:
@@ -116,9 +116,9 @@ def train(order: "Order") -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from models.package import PackageBroken
-    from models.training.retraining.learner import TrainingStopped
-    from models.training.retraining.retrain import carry_out
-    from models.training.retraining.transfer import NamesDoNotMatch
+    from models.training.train.experiment import carry_out
+    from models.training.train.lightning_module import TrainingStopped
+    from models.training.train.transfer import NamesDoNotMatch
     from pipeline.errors import GlionodeError
 
     try:

@@ -14,8 +14,8 @@ from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, ste
 if TYPE_CHECKING:
     from pipeline.rules import Rules
     from pipeline.study import Scan
-    from plugin.worker.report import Report
-    from plugin.worker.workshop import Workshop
+    from plugin.archive.report import Report
+    from plugin.worker.context import WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +42,14 @@ def segment(
 
     Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
     """
-    from plugin.settings_file import load_settings
-    from plugin.worker.workshop import keep_for_good, open_workshop
+    from plugin.settings.load import load_settings
+    from plugin.worker.context import open_worker_context
+    from plugin.worker.study_segmenter import keep_for_good
 
     try:
         settings = load_settings(config)
         found = find_studies(source)
-        workshop = open_workshop(settings, model, device)
+        workshop = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
@@ -87,7 +88,7 @@ def find_studies(source: Path) -> "Scan":
 def site_rules(config: Path | None) -> "Rules":
     """The rules for choosing, with those of the site's settings; refuses with a sentence that names file and line."""
     from pipeline.rules import load_rules
-    from plugin.settings_file import load_settings
+    from plugin.settings.load import load_settings
 
     try:
         return load_rules(load_settings(config).rules_path)
@@ -95,11 +96,11 @@ def site_rules(config: Path | None) -> "Rules":
         raise refuse(str(exc)) from exc
 
 
-def segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]":
+def segment_all(found: "Scan", workshop: "WorkerContext", out: Path) -> "list[Report]":
     """Segment each study into `out`, or into a folder each where there are several, and say what came of it."""
-    from plugin.jobs.past import Past
+    from plugin.jobs.prior_results import PriorResults
+    from plugin.worker.process_study import defect_report, leave_failure, process_study
     from plugin.worker.stopwatch import STEPS, Stopwatch
-    from plugin.worker.worker import defect_report, leave_failure, process_study
 
     reports = []
     with step_display(STEPS) as display:
@@ -108,7 +109,7 @@ def segment_all(found: "Scan", workshop: "Workshop", out: Path) -> "list[Report]
             folder = out if len(found.studies) == 1 else out / study.study_instance_uid
             watch = Stopwatch(display.step)
             try:
-                reports.append(process_study(study, workshop, folder, watch, Past(datetime.now().astimezone())))
+                reports.append(process_study(study, workshop, folder, watch, PriorResults(datetime.now().astimezone())))
             except Exception as exc:
                 logger.info("study %s", study.study_instance_uid, exc_info=exc)
                 reports.append(leave_failure(defect_report(study, workshop, watch, exc), folder))

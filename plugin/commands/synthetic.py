@@ -12,17 +12,17 @@ from plugin.commands.evaluate import this_command
 from plugin.commands.terminal import complain, progress_bar, refuse
 
 if TYPE_CHECKING:
-    from models.training.learner import PretrainSettings
-    from models.training.pretrain import Progress as Trained
+    from models.training.train.synthetic_learner import PretrainSettings
+    from models.training.train.synthetic_pretrain import Progress as Trained
 
 
 def pretrain_on_heads(
     out: Path, name: str, version: str, settings: "PretrainSettings", work: Path | None, resume: Path | None
 ) -> None:
     """Train, and write the package `out`. Refuses with a sentence."""
-    from models.training.checkpoint import CheckpointDoesNotFit
-    from models.training.pretrain import describe_package
-    from models.training.pretrain import pretrain as train
+    from models.training.train.synthetic_checkpoint import CheckpointDoesNotFit
+    from models.training.train.synthetic_pretrain import describe_package
+    from models.training.train.synthetic_pretrain import pretrain as train
 
     with _training_display(settings) as display:
         try:

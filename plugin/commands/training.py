@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.training.retraining.presets import PRETRAIN_EPOCHS
+from models.training.train.settings import PRETRAIN_EPOCHS
 from plugin.commands.evaluate import evaluate, this_command
 from plugin.commands.finetune import finetune
 from plugin.commands.retrain import (
@@ -20,7 +20,7 @@ from plugin.commands.retrain import (
     PatienceOption,
     PresetOption,
     SpacingOption,
-    Wishes,
+    TrainingOptions,
     WorkersOption,
     need_lightning,
     open_dataset,
@@ -30,7 +30,7 @@ from plugin.commands.retrain import (
 from plugin.commands.terminal import refuse
 
 if TYPE_CHECKING:
-    from models.training.learner import PretrainSettings
+    from models.training.train.synthetic_learner import PretrainSettings
 
 _HEADS = "Training on synthetic heads"
 
@@ -129,7 +129,7 @@ def pretrain(
     if (dataset is None) != synthetic:
         raise refuse("Say what to train on: a folder that `glionode dataset` made, or --synthetic.")
     need_lightning()
-    wishes = Wishes(
+    wishes = TrainingOptions(
         preset, epochs, patience, batch, patch, foreground, learning_rate, precision,
         seed, deterministic, devices, nodes, workers, cache, threads,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def pretrain(
 
 
 def _on_dataset(
-    wishes: Wishes,
+    wishes: TrainingOptions,
     out: Path,
     dataset: Path,
     init_filters: int | None,
@@ -161,7 +161,7 @@ def _on_dataset(
 ) -> None:
     settings, cases = wishes.settings(PRETRAIN_EPOCHS), open_dataset(dataset)
     from models.network import NetworkSettings
-    from models.training.retraining.retrain import Order, describe
+    from models.training.train.experiment import Order, describe
 
     try:
         network = NetworkSettings(init_filters=init_filters or 16)
@@ -173,7 +173,7 @@ def _on_dataset(
     train(Order(cases, settings, package, work, this_command(), folds=folds or 0, resume=places[1]))
 
 
-def _refuse_for_heads(wishes: Wishes, folds: int | None, spacing: float | None) -> None:
+def _refuse_for_heads(wishes: TrainingOptions, folds: int | None, spacing: float | None) -> None:
     of_data_sets = (wishes.preset, wishes.epochs, wishes.patience, wishes.foreground, wishes.devices, wishes.nodes)
     given = (*of_data_sets, wishes.cache, folds, spacing, wishes.deterministic or None)
     if any(value is not None for value in given):
@@ -181,11 +181,11 @@ def _refuse_for_heads(wishes: Wishes, folds: int | None, spacing: float | None) 
 
 
 def _heads_settings(
-    wishes: Wishes, steps: int | None, minutes: float | None, tune_heads: int | None, init_filters: int | None
+    wishes: TrainingOptions, steps: int | None, minutes: float | None, tune_heads: int | None, init_filters: int | None
 ) -> "PretrainSettings":
     from models.network import NetworkSettings
-    from models.training.learner import PretrainSettings
-    from models.training.samples import SampleSettings
+    from models.training.synthetic.samples import SampleSettings
+    from models.training.train.synthetic_learner import PretrainSettings
 
     try:
         return PretrainSettings(

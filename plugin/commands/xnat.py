@@ -11,7 +11,7 @@ from plugin.commands.segment import ConfigOption, exit_with_worst, find_studies,
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
-    from plugin.worker.report import Report
+    from plugin.archive.report import Report
     from plugin.xnat.session import XnatSession
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -43,8 +43,9 @@ def xnat_session(
 
     Exit status: as of `segment`.
     """
-    from plugin.settings_file import load_settings
-    from plugin.worker.workshop import keep_for_good, open_workshop
+    from plugin.settings.load import load_settings
+    from plugin.worker.context import open_worker_context
+    from plugin.worker.study_segmenter import keep_for_good
     from plugin.xnat.documents import Place
     from plugin.xnat.outputs import RESULTS, clear, lay_out
     from plugin.xnat.session import with_scan_types
@@ -58,7 +59,7 @@ def xnat_session(
     try:
         settings = load_settings(config)
         found = with_scan_types(find_studies(session.scans_folder), session)
-        workshop = open_workshop(settings, model, device)
+        workshop = open_worker_context(settings, model, device)
         keep_for_good()
         clear(out)
         reports = segment_all(found, workshop, out / RESULTS)

@@ -3,12 +3,12 @@ or of others never makes the node open a connection.
 """
 
 from pipeline.errors import SettingsWrong
-from plugin.delivery.dimse_association import PeerAddress, address_of
-from plugin.delivery.sending import PeerFailed
-from plugin.destination_settings import DestinationSettings
-from plugin.listener.who_may_speak import within
-from plugin.settings import SenderSettings, Settings
-from plugin.tls import report_context
+from plugin.dimse.association import PeerAddress, address_of
+from plugin.errors import PeerFailed
+from plugin.listener.access_control import within
+from plugin.settings.destinations import DestinationSettings
+from plugin.settings.sections import SenderSettings, Settings
+from plugin.settings.tls import report_context
 
 
 def find_receiver(settings: Settings, ae_title: str, address: str) -> SenderSettings | DestinationSettings | None:

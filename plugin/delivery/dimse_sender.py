@@ -8,10 +8,11 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.audit import Peer
-from plugin.delivery.dimse_association import Proposal, address_of, associated
-from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed, Sent
-from plugin.destination_settings import DestinationSettings
+from plugin.database.audit_log import Peer
+from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
+from plugin.dimse.association import Proposal, address_of, associated
+from plugin.errors import PeerFailed
+from plugin.settings.destinations import DestinationSettings
 
 _SUCCESS = 0x0000
 # PS3.4 table B.2-1: the object is stored, with elements coerced (B000), discarded (B006) or not matching (B007).

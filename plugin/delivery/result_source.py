@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from plugin.delivery.outbox import OutboxEntry
-from plugin.settings import Settings
-from plugin.web.archive_client import ArchiveAway, ArchiveClient, NotInArchive
-from plugin.web.http_transfer import WrongTransfer, result_path
-from plugin.worker.spool import Spool
+from plugin.archive.spool import Spool
+from plugin.errors import ArchiveAway, NotInArchive
+from plugin.http.archive_client import ArchiveClient
+from plugin.http.transfer import WrongTransfer, result_path
+from plugin.jobs.outbox import OutboxEntry
+from plugin.settings.sections import Settings
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plugin.delivery.sending import NotSent, Outcome, Sent
+from plugin.delivery.sender import NotSent, Outcome, Sent
 
 # PS3.18 table 10.5.3-1 names the sequences, PS3.6 their tags; PS3.18 F.2 their form in JSON.
 _REFERENCED_SOP_SEQUENCE, _FAILED_SOP_SEQUENCE = "00081199", "00081198"

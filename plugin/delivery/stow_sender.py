@@ -13,12 +13,13 @@ import httpx2
 from pydicom.uid import generate_uid
 
 from pipeline.errors import SettingsWrong
-from plugin.audit import Peer
-from plugin.credentials import credentials_of
-from plugin.delivery.sending import NotSent, Outcome, Outgoing, PeerFailed
+from plugin.database.audit_log import Peer
+from plugin.delivery.sender import NotSent, Outcome, Outgoing
 from plugin.delivery.stow_answer import ANSWERED_BY_OBJECT, outcome_of
-from plugin.destination_settings import StowDestinationSettings
-from plugin.tls import destination_context
+from plugin.errors import PeerFailed
+from plugin.settings.destinations import StowDestinationSettings
+from plugin.settings.secrets import credentials_of
+from plugin.settings.tls import destination_context
 
 _LARGEST_REQUEST = 64 << 20
 """Bytes of objects in one request; a larger object goes alone."""

@@ -7,11 +7,11 @@ import logging
 import threading
 import time
 
-from plugin.archive.archive import Archive
+from plugin.archive.store import Archive
 from plugin.archive.study_inputs import read_inputs
-from plugin.jobs.job_queue import JobQueue
-from plugin.jobs.jobs import JobState, new_job
-from plugin.settings import StudySettings
+from plugin.jobs.job import JobState, new_job
+from plugin.jobs.queue import JobQueue
+from plugin.settings.sections import StudySettings
 
 _LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.25

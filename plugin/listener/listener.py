@@ -13,15 +13,15 @@ from typing import Any
 from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.archive.archive import Archive
 from plugin.archive.quarantine import Quarantine, quarantine_folder
-from plugin.commitment.commitment import PUSH_MODEL, TRANSFER_SYNTAXES
-from plugin.listener.association_server import POLL_S, AssociationServer, Reception
-from plugin.listener.c_store import OnAnswer, OnStored, StoreHandler
+from plugin.archive.store import Archive
+from plugin.dimse.commitment_messages import PUSH_MODEL, TRANSFER_SYNTAXES
+from plugin.listener.c_store_handler import OnAnswer, OnStored, StoreHandler
 from plugin.listener.pdu_reader import PduLimits
 from plugin.listener.refusals import Refusals
-from plugin.settings import ListenerSettings
-from plugin.tls import listener_context
+from plugin.listener.server import POLL_S, AssociationServer, Reception
+from plugin.settings.sections import ListenerSettings
+from plugin.settings.tls import listener_context
 
 _PDU_BYTES = 131072
 _COUNTED_ELSEWHERE = 1 << 20

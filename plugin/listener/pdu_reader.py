@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from plugin.listener.who_may_speak import Refusal
+from plugin.listener.access_control import Refusal
 
 _LARGEST_REQUEST = 1 << 20
 """Bytes of an A-ASSOCIATE-RQ, for which no length is agreed yet; 128 contexts of 40 transfer syntaxes have a third."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import BinaryIO
 
-from plugin.archive.incoming import IncomingFile, NoRoom
+from plugin.archive.incoming_file import IncomingFile, NoRoom
 
 BeginFile = Callable[[], IncomingFile]
 

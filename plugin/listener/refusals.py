@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from plugin.listener.who_may_speak import Refusal
+from plugin.listener.access_control import Refusal
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from plugin.audit import Peer
+from plugin.database.audit_log import Peer
 from plugin.orthanc_api.embedded_host import EmbeddedHost, Event
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin
 from plugin.orthanc_api.index import Came

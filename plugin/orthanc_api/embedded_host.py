@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plugin.archive.archive import EmbeddedArchive, InstanceKey, Stored, WrongUid
-from plugin.archive.incoming import NoRoom
-from plugin.archive.purge import Purger
-from plugin.audit import Peer
-from plugin.jobs.jobs import OPEN
+from plugin.archive.incoming_file import NoRoom
+from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.database.audit_log import Peer
+from plugin.jobs.job import OPEN
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.index import Added, Came, OrthancIndex, Resource
@@ -22,7 +21,8 @@ from plugin.orthanc_api.modalities import Modalities
 from plugin.orthanc_api.resource_json import is_complete
 from plugin.orthanc_api.store import PluginStore
 from plugin.orthanc_api.tags import Json, NotDicom, read_data_set
-from plugin.settings import Settings
+from plugin.retention.purge import Purger
+from plugin.settings.sections import Settings
 
 _NEW = {
     Level.INSTANCE: ChangeType.NEW_INSTANCE,

@@ -7,12 +7,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from plugin.http.auth import RequireToken
 from plugin.orthanc_api import callbacks
 from plugin.orthanc_api.callbacks import Callbacks
 from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.output import Answer
 from plugin.orthanc_api.router import split_query
-from plugin.web.http_archive import Door
 
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
 _LARGEST_BODY = 512 << 20
@@ -25,7 +25,7 @@ _STATUS = {
 
 def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
     """The routes, for whoever shows the token, for all where it is empty. To be included last."""
-    routes = APIRouter(dependencies=[Depends(Door(token))] if token else [])
+    routes = APIRouter(dependencies=[Depends(RequireToken(token))] if token else [])
 
     @routes.api_route("/{path:path}", methods=_METHODS)
     async def answer(path: str, request: Request) -> Response:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline import header
 from pipeline.header import PARSER_FAILURES, read_header
-from plugin.audit import Peer
+from plugin.database.audit_log import Peer
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, MAIN_TAGS, TOP_DOWN, Level, OrthancIds, identifiers
 from plugin.orthanc_api.tags import NotDicom, read_with_end, text_of

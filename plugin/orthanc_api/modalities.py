@@ -13,13 +13,13 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.delivery.dimse_association import PeerAddress, Proposal, address_of, associated
-from plugin.delivery.sending import PeerFailed
-from plugin.destination_settings import DestinationSettings
+from plugin.dimse.association import PeerAddress, Proposal, address_of, associated
+from plugin.errors import PeerFailed
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.tags import Json
-from plugin.setting_values import is_ae_title
-from plugin.settings import Settings
+from plugin.settings.destinations import DestinationSettings
+from plugin.settings.sections import Settings
+from plugin.settings.values import is_ae_title
 
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # PS3.4 table B.2-1: success, and success with a warning
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte

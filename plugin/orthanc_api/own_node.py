@@ -7,16 +7,16 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from plugin.archive.study_inputs import read_inputs
-from plugin.jobs.job_queue import JobQueue
-from plugin.jobs.jobs import JobState, new_job
+from plugin.jobs.job import JobState, new_job
+from plugin.jobs.queue import JobQueue
+from plugin.orthanc.intake import Submitted, status_of, what_came_of
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
-from plugin.orthanc_intake import Submitted, status_of, what_came_of
-from plugin.orthanc_node import NodeAway, StudyUnknown
+from plugin.orthanc_script.node_client import NodeAway, StudyUnknown
 
 
 class OwnNode:
-    """See `plugin.orthanc_node.Node`. Thread-safe."""
+    """See `plugin.orthanc_script.node_client.Node`. Thread-safe."""
 
     def __init__(self, host: EmbeddedHost, queue: JobQueue, model_sha256: str) -> None:
         self._host = host

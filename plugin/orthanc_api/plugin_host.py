@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 
 from pipeline.errors import SettingsWrong
-from plugin.archive.archive import EmbeddedArchive
-from plugin.audit import Peer
-from plugin.credentials import http_token
+from plugin.archive.store import EmbeddedArchive
+from plugin.context import NodeContext
+from plugin.database.audit_log import Peer
 from plugin.listener.listener import Address
-from plugin.node_parts import Shared
 from plugin.orthanc_api.archive_watch import ArchiveWatch
 from plugin.orthanc_api.callbacks import Callbacks
 from plugin.orthanc_api.embedded_host import EmbeddedHost, Event
@@ -34,7 +33,8 @@ from plugin.orthanc_api.router import OrthancRest
 from plugin.orthanc_api.script import PluginFiles, loaded_script, read_configuration
 from plugin.orthanc_api.store import PluginStore
 from plugin.orthanc_api.tool_routes import TOOL_ROUTES
-from plugin.settings_check import is_loopback
+from plugin.settings.check import is_loopback
+from plugin.settings.secrets import http_token
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ ROUTES = (*RESOURCE_ROUTES, *FILE_ROUTES, *TOOL_ROUTES)
 
 
 @contextmanager
-def running_plugin(files: PluginFiles, shared: Shared, archive: EmbeddedArchive) -> Iterator[PluginHost]:
+def running_plugin(files: PluginFiles, shared: NodeContext, archive: EmbeddedArchive) -> Iterator[PluginHost]:
     """Load a plugin, call it for as long as the block runs, and tell it of the end. Raises SettingsWrong."""
     settings = shared.settings
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()

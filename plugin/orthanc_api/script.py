@@ -14,7 +14,7 @@ from types import ModuleType
 from pipeline.errors import SettingsWrong
 from plugin.orthanc_api.resource_json import check_user_metadata
 from plugin.orthanc_api.tags import Json
-from plugin.settings import Settings
+from plugin.settings.sections import Settings
 
 _NAME = "orthanc"
 _SCRIPT = "glionode_plugin_script"

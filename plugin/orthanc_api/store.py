@@ -11,7 +11,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
-from plugin.audit import Peer
+from plugin.database.audit_log import Peer
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.index import Came
 

@@ -12,19 +12,19 @@ from psycopg_pool import ConnectionPool
 
 from models.package import IntendedUse, PackageBroken
 from pipeline.errors import GlionodeError
-from plugin import audit
+from plugin.archive.report_reader import ReadReport, read_report
 from plugin.archive.study_inputs import StudyInputs
-from plugin.audit import Audited
-from plugin.database import clear_trouble, note_trouble
-from plugin.delivery import outbox
-from plugin.jobs.job_queue import Connection, JobQueue
-from plugin.jobs.jobs import OPEN, WITH_RESULT, Finished, Job, JobState, Source, new_job
-from plugin.jobs.past import Past, explained, remember
-from plugin.settings import Settings
-from plugin.web.archive_client import ArchiveAway, NotInArchive
-from plugin.worker.in_hand import InHandWriter
-from plugin.worker.report_file import ReadReport, read_report
-from plugin.worker.supply import Bench, Supply
+from plugin.database import audit_log
+from plugin.database.audit_log import Audited
+from plugin.database.pool import clear_trouble, note_trouble
+from plugin.errors import ArchiveAway, NotInArchive
+from plugin.jobs import outbox
+from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobState, Source, new_job
+from plugin.jobs.prior_results import PriorResults, explained, remember
+from plugin.jobs.queue import Connection, JobQueue
+from plugin.settings.sections import Settings
+from plugin.sources.source import StudySource, Workspace
+from plugin.worker.progress_pipe import ProgressWriter
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Outcome(Protocol):
 OnStep = Callable[[str], None]
 """Called with the name of a step as it begins."""
 
-SegmentStudy = Callable[[tuple[Path, ...], Path, Past, OnStep], Outcome]
+SegmentStudy = Callable[[tuple[Path, ...], Path, PriorResults, OnStep], Outcome]
 """Segments the study of these files and writes its results to a folder, which it makes and completes last; knows what
 came before."""
 
@@ -91,12 +91,12 @@ class JobRunner:
     def __init__(
         self,
         settings: Settings,
-        supply: Supply,
+        supply: StudySource,
         queue: JobQueue,
         trouble: Trouble,
         intended_use: IntendedUse,
         segment: SegmentStudy,
-        in_hand: InHandWriter,
+        in_hand: ProgressWriter,
     ) -> None:
         self._settings = settings
         self._supply = supply
@@ -170,7 +170,7 @@ class JobRunner:
             else:
                 self._in_hand.nothing()
 
-    def _work_at(self, job: Job, bench: Bench) -> None:
+    def _work_at(self, job: Job, bench: Workspace) -> None:
         self._in_hand.step(job.key, "begin")
         shutil.rmtree(bench.results, ignore_errors=True)  # of an attempt that was ended before it was written down
         past = self._queue.past(job)
@@ -196,7 +196,7 @@ class JobRunner:
         _LOG.info("job %s: %s, %d objects%s", job.key, finished.status, len(objects), because, extra=_names(job))
 
     def _run(
-        self, paths: tuple[Path, ...], folder: Path, past: Past, on_step: OnStep
+        self, paths: tuple[Path, ...], folder: Path, past: PriorResults, on_step: OnStep
     ) -> tuple[Finished, tuple[outbox.OutgoingObject, ...]]:
         try:
             outcome = self._segment(paths, folder, past, on_step)
@@ -223,9 +223,9 @@ def _names(job: Job) -> dict[str, str]:
 
 def _audit(connection: Connection, key: str, report: ReadReport, objects: Sequence[outbox.OutgoingObject]) -> None:
     for series in report.chosen:
-        audit.record_of_job(connection, Audited.CHOSEN, key, f"{series.role}: series {series.series_instance_uid}")
+        audit_log.record_of_job(connection, Audited.CHOSEN, key, f"{series.role}: series {series.series_instance_uid}")
     for each in objects:
-        audit.record_of_job(connection, Audited.PRODUCED, key, f"{each.sop_instance_uid} ({each.path.name})")
+        audit_log.record_of_job(connection, Audited.PRODUCED, key, f"{each.sop_instance_uid} ({each.path.name})")
 
 
 def _sop_instance_uid(path: Path) -> str:

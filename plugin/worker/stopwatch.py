@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from plugin.worker.report import StepTime
+from plugin.archive.report import StepTime
 
 STEPS = ("choose", "read", "align", "normalise", "segment", "refine", "restore", "measure", "picture", "encode")
 """In the order of the way of a study."""

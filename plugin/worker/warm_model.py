@@ -12,7 +12,7 @@ from models.weights import load_network
 from pipeline.errors import ModelUnusable
 from pipeline.result import ModelIdentity
 from pipeline.segment import Network
-from plugin.worker.served_model import served_package
+from plugin.sources.served_model import served_package
 
 
 class WarmModel:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from pipeline.errors import OutputRefused
-from plugin.worker.report import OutputReport, Report
+from plugin.archive.report import OutputReport, Report
 from plugin.xnat.documents import Place, Result, assessor_document, scan_document
 
 RESULTS = "results"

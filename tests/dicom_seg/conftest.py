@@ -1,7 +1,6 @@
 """Small synthetic MR series on disk, written by pydicom, and results that point at them."""
 
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -34,9 +33,6 @@ from pipeline.result import (
 )
 from pipeline.scan import scan
 from pipeline.volume import IDENTITY, Frame, Geometry
-
-# seg_readers.py is imported by name.
-sys.path.insert(0, str(Path(__file__).parent))
 
 # Columns of (slice, row, column) steps' directions; PS3.3 C.7.6.2.1.1, LPS.
 AXIAL = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float)

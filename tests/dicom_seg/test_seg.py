@@ -7,7 +7,6 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.config import disable_value_validation
 from pydicom.sr.coding import Code
-from seg_readers import BENIGN, complaints
 
 from dicom_seg.check import check
 from dicom_seg.encode import Outputs, encode
@@ -15,6 +14,7 @@ from dicom_seg.write import write_dicom
 from models.labels import LABELS, Role
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
+from tests.support.seg_readers import BENIGN, complaints
 
 
 def test_dciodvfy_sees_errors_when_there_are_some(make_result, write_seg, program):

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import dcmread
-from seg_readers import BENIGN, complaints, masks_by_dcmqi, masks_by_highdicom
 
 from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
 from pipeline.result import MasksOnSeries
+from tests.support.seg_readers import BENIGN, complaints, masks_by_dcmqi, masks_by_highdicom
 
 CASES = [
     ("axial", (7, 13, 11), False),

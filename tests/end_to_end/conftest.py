@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import Demonstration, glionode
+
+from tests.support.command_line import Demonstration, glionode
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,20 @@
 """A plugin in the Orthanc Book's style does in the node what it does in a real Orthanc, with not a line changed."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from plugin_hosts import PYTHON_PLUGIN
-
-HERE = Path(__file__).parent
+from tests.support.paths import END_TO_END
+from tests.support.plugin_hosts import PYTHON_PLUGIN
+from tests.support.walks import run_walk
 
 
 def test_a_plugin_in_the_books_style_runs_in_both_hosts(program: Callable[[str], str], tmp_path: Path) -> None:
     if not Path(PYTHON_PLUGIN).exists():
         program("libOrthancPython.so")
     programs = [program("Orthanc"), PYTHON_PLUGIN, program("storescp"), program("storescu")]
-    walk = [str(HERE / "walk_with_book_plugin.py"), str(tmp_path / "walk"), str(HERE / "book_style_plugin.py")]
-    result = subprocess.run(
-        [sys.executable, *walk, *programs], capture_output=True, text=True, check=False, timeout=250
-    )
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    arguments = [tmp_path / "walk", END_TO_END / "book_style_plugin.py", *programs]
+    result = run_walk("walk_with_book_plugin", *arguments, timeout_s=250)
     assert result.returncode == 0, result.stderr
     walked = json.loads(result.stdout)
     for each in walked.values():  # each host writes file meta information of its own

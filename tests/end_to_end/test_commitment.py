@@ -1,12 +1,12 @@
 """Storage Commitment with Orthanc in both directions, and its DICOMweb as a destination."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support.walks import run_walk
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -14,11 +14,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 def test_orthanc_and_a_node_commit_to_each_other(program: Callable[[str], str], tmp_path: Path) -> None:
     if not PLUGIN.exists():
         pytest.skip("Orthanc's DICOMweb is missing; `make test` as root installs it")
-    walk = Path(__file__).parent / "walk_with_commitment.py"
-    command = [sys.executable, str(walk), str(tmp_path / "walk"), program("Orthanc"), str(PLUGIN)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    result = run_walk("walk_with_commitment", tmp_path / "walk", program("Orthanc"), PLUGIN, timeout_s=200)
     assert result.returncode == 0, result.stderr
     seen = json.loads(result.stdout)
     assert seen["echo"] == ["it answers", "it answers"]

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from command_line import Demonstration
 from PIL import Image
 
 from models.labels import LABELS
+from tests.support.command_line import Demonstration
 
 LEAST_DICE = {"enhancing_tumour": 0.75, "adc_abnormality": 0.8, "flair_hyperintensity": 0.8}
 

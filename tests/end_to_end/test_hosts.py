@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +12,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-PLUGIN_TESTS = Path(__file__).parents[1] / "plugin"
+from tests.support.node import make_instance, write_instance
+from tests.support.walks import run_walk
+
 STUDIES = 6
 
 
@@ -40,11 +40,8 @@ def postgresql_programs() -> Path:
 
 
 @pytest.fixture
-def studies(work: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+def studies(work: Path) -> dict[str, Path]:
     """Small studies as files, by UID."""
-    monkeypatch.syspath_prepend(PLUGIN_TESTS)
-    from node_trial import make_instance, write_instance
-
     made = {}
     for _ in range(STUDIES):
         uid = str(generate_uid())[:50].rstrip(".")
@@ -59,11 +56,8 @@ def test_four_hosts_lose_nothing_when_one_dies(
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may make hosts with `ip netns`")
-    walk = [sys.executable, str(Path(__file__).parent / "walk_with_hosts.py"), str(work / "studies"), str(work)]
-    peers = [program("storescu"), program("storescp"), str(postgresql_programs)]
-    result = subprocess.run([*walk, *peers], capture_output=True, text=True, check=False, timeout=200)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    peers = [program("storescu"), program("storescp"), postgresql_programs]
+    result = run_walk("walk_with_hosts", work / "studies", work, *peers, timeout_s=200)
     logs = {path.stem: path.read_text() for path in work.glob("*.log")}
     assert result.returncode == 0, result.stderr + json.dumps(logs, indent=1)
     walked = json.loads(result.stdout)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +9,11 @@ from typing import Any
 
 import pytest
 
-PLUGIN_TESTS = Path(__file__).parents[1] / "plugin"
+from tests.support.fake_orthanc_module import FakeOrthanc
+from tests.support.paths import ROOT
+from tests.support.small_study import write_small_study
+from tests.support.walks import run_walk
+
 PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 UIDS = [f"1.2.826.0.1.3680043.8.498.77{number}" for number in (1, 2, 3)]
 IMAGES = 4 * 13
@@ -32,19 +34,11 @@ def walked(program: Callable[[str], str], work: Path) -> dict[str, Any]:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    sys.path[:0] = [str(PLUGIN_TESTS), str(Path(__file__).parent)]
-    try:
-        from small_study import write_small_study
-    finally:
-        del sys.path[:2]
     for uid in UIDS:
         write_small_study(uid, work / "studies" / uid)
     (work / "site").mkdir()
-    walk = [sys.executable, str(Path(__file__).parent / "walk_through_orthanc.py"), str(work / "studies")]
-    peers = [str(work / "site"), program("storescu"), program("Orthanc")]
-    result = subprocess.run([*walk, *peers], capture_output=True, text=True, check=False, timeout=250)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    peers = [program("storescu"), program("Orthanc")]
+    result = run_walk("walk_through_orthanc", work / "studies", work / "site", *peers, timeout_s=250)
     logs = {path.stem: path.read_text(errors="replace")[-5000:] for path in (work / "site").glob("*.log")}
     assert result.returncode == 0, result.stderr + json.dumps(logs, indent=1)
     found: dict[str, Any] = json.loads(result.stdout)
@@ -85,17 +79,12 @@ def test_a_study_is_segmented_once_more_only_if_that_is_said(walked: dict[str, A
 
 
 def test_orthanc_shows_button_and_metrics(walked: dict[str, Any]) -> None:
-    assert (Path(__file__).parents[2] / "plugin" / "orthanc_explorer.js").read_text() in walked["explorer"]
+    assert (ROOT / "plugin" / "orthanc_script" / "explorer.js").read_text() in walked["explorer"]
     metrics = {line.split()[0]: float(line.split()[1]) for line in walked["prometheus"].splitlines()}
     assert (metrics["glionode_node_up"], metrics["glionode_waiting"]) == (1, 0)
 
 
 def test_the_fake_module_has_names_of_the_real_one_alone(walked: dict[str, Any]) -> None:
-    sys.path.insert(0, str(PLUGIN_TESTS))
-    try:
-        from fake_orthanc import FakeOrthanc
-    finally:
-        del sys.path[0]
     ours = {name: getattr(FakeOrthanc, name) for name in dir(FakeOrthanc) if name[0].isupper()}
     assert len(ours) > 8
     for name, value in ours.items():

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_hosts import PYTHON_PLUGIN
 
 from plugin.orthanc_api.errors import ErrorCode
 from plugin.orthanc_api.missing_routes import MISSING, MissingRoutes
 from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
 from plugin.orthanc_api.plugin_host import ROUTES
-
-HERE = Path(__file__).parent
+from tests.support.paths import END_TO_END
+from tests.support.plugin_hosts import PYTHON_PLUGIN
+from tests.support.walks import run_walk
 
 PLACES = ("FileUuid", "DicomPort", "HttpPort")
 """Fields that differ between any two hosts."""
@@ -52,10 +50,7 @@ def installed(program: Callable[[str], str]) -> list[str]:
 
 def walk(name: str, *arguments: str) -> None:
     """A walk in a process of its own, as it takes a network of its own."""
-    command = [sys.executable, str(HERE / name), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    result = run_walk(name, *arguments, timeout_s=250)
     assert result.returncode == 0, result.stderr
 
 
@@ -64,7 +59,7 @@ def walked(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFacto
     """What the walk left, and when it was."""
     work = tmp_path_factory.mktemp("contract")
     begun = time.time()
-    walk("walk_with_orthanc_contract.py", str(work), str(HERE / "orthanc_calls.py"), *installed(program))
+    walk("walk_with_orthanc_contract", str(work), str(END_TO_END / "orthanc_calls.py"), *installed(program))
     return work, int(begun), time.time()
 
 
@@ -214,7 +209,7 @@ def test_requests_are_answered_alike(hosts: tuple[Host, Host]) -> None:
 def test_a_failing_callback_is_logged_by_kind_and_place(hosts: tuple[Host, Host]) -> None:
     log = hosts[1].log
     for kind, error in (("on-stored-instance", "ValueError"), ("on-change", "KeyError"), ("REST", "RuntimeError")):
-        assert f"the plugin's {kind} callback raised {error} at {HERE / 'orthanc_calls.py'}, line" in log
+        assert f"the plugin's {kind} callback raised {error} at {END_TO_END / 'orthanc_calls.py'}, line" in log
     assert "a callback that fails" not in log
     assert "Traceback" not in log
     assert "Trial^" not in log  # patients' names

@@ -2,26 +2,22 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from command_line import Demonstration
 from pydicom import dcmread
+
+from tests.support.command_line import Demonstration
+from tests.support.walks import run_walk
 
 
 def test_a_study_comes_back_to_dcmtk_and_to_orthanc(
     demonstration: Demonstration, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     peers = [program("storescu"), program("storescp"), program("Orthanc")]
-    walk = Path(__file__).parent / "walk_with_peers.py"
     expected = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
-    study, work = str(demonstration.study), str(tmp_path / "walk")
-    command = [sys.executable, str(walk), study, work, str(len(expected)), *peers]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=290)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    arguments = [demonstration.study, tmp_path / "walk", str(len(expected)), *peers]
+    result = run_walk("walk_with_peers", *arguments, timeout_s=290)
     assert result.returncode == 0, result.stderr
     walked = json.loads(result.stdout)
     for folder in (walked["received"], walked["fetched"]):

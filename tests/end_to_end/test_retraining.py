@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,22 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from command_line import Finished, glionode
 from pydicom import dcmread
+
+from tests.support.command_line import Finished, glionode
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "training" / "dataset"))
-from drawn_study import write_nifti_maps, write_study
-
 from models.labels import LABELS, Role
 from models.package import read_package
-from models.training.signal import draw_contrast, signal_levels
-from models.training.synthesis import synthesise
-from models.training.tissue import Tissue
-from models.training.tumour import Variant
+from models.training.synthetic.head import synthesise
+from models.training.synthetic.signal import draw_contrast, signal_levels
+from models.training.synthetic.tissue import Tissue
+from models.training.synthetic.tumour import Variant
 from pipeline.errors import ModelUnusable
 from plugin.worker.warm_model import WarmModel
+from tests.support.annotated_study import write_nifti_maps, write_study
 
 SPACING_MM = "5"
 SETTINGS = """

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from command_line import Demonstration, Finished, glionode
-from peers import GLIONODE
 from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
-from small_study import write_small_study
 
 from models.labels import LABELS
 from pipeline.measure import dice
+from tests.support.command_line import Demonstration, Finished, glionode
+from tests.support.programs import GLIONODE
+from tests.support.small_study import write_small_study
 
 JPIP_REFERENCED = "1.2.840.10008.1.2.4.94"  # pixels elsewhere on a server: nobody decodes these
 

@@ -1,7 +1,6 @@
 """DCMTK's storescu in its ways of sending, to the listener: what is kept has the bytes of the files that were sent."""
 
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +17,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-
-from node_trial import make_instance, new_study_uid, write_instance
-from receiving import Receiving
+from tests.support.listener import Receiving
+from tests.support.node import make_instance, new_study_uid, write_instance
 
 # How storescu proposes a transfer syntax, and by what the files of it are made before.
 WAYS = {

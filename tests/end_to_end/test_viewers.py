@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
@@ -17,19 +16,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Demonstration
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
-from viewers.truth import true_result
 
 from dicom_seg.encode import encode
 from dicom_seg.write import write_dicom
 from models.labels import LABELS, Role
 from pipeline.measure import dice
 from pipeline.result import MasksOnSeries, SegmentationResult
+from tests.support.command_line import Demonstration
+from tests.support.paths import ROOT
+from tests.support.viewers.truth import true_result
+from tests.support.walks import run_walk
 
-ROOT = Path(__file__).parents[2]
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone(timedelta(hours=2)))
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 SENT_IMAGES = ("04_flair", "06_adc", "07_t1ce", "08_mpr")
@@ -91,10 +91,7 @@ def walked(
     images = [demonstration.study / name for name in SENT_IMAGES]
     plan = work / "plan.json"
     plan.write_text(json.dumps(planned(truth, objects, images)))
-    command = [sys.executable, Path(__file__).with_name("walk_with_viewers.py"), plan, work, *peers]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
-    if "no network namespace may be made here" in result.stderr:
-        pytest.skip("no network namespace may be made here")
+    result = run_walk("walk_with_viewers", plan, work, *peers, timeout_s=300)
     assert result.returncode == 0, result.stderr
     keep_pictures(work / "shots")
     return dict(json.loads(result.stdout))
@@ -198,7 +195,7 @@ def test_orthanc_gives_every_byte_back_over_dicomweb(walked: dict[str, Any], obj
 def test_dcmjs_reads_the_overlapping_segments(
     truth: SegmentationResult, objects: dict[str, Path], program: Callable[[str], str], role: Role
 ) -> None:
-    read_segments = Path(__file__).parent / "viewers" / "read_segments.cjs"
+    read_segments = ROOT / "tests" / "support" / "viewers" / "read_segments.cjs"
     command = [program("node"), str(read_segments), str(viewer("dcmjs")), str(objects[SEGS[role]])]
     read = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert counts(read) == counts(true_voxels(truth, role))

@@ -1,7 +1,7 @@
 """Three studies by storescu to an Orthanc with the plugin, while the node or Orthanc is down. Prints JSON.
 
 Run as a program: walk_through_orthanc.py STUDIES_FOLDER WORK_FOLDER STORESCU ORTHANC. There are three studies, each in
-a folder that is called like its UID. The node segments by stand-in (tests/plugin/stand_in_segmenter.py).
+a folder that is called like its UID. The node segments by stand-in (tests/support/stand_in_segmenter.py).
 
     first    all is well: its results come into the same Orthanc, and by routing to the second one
     second   the node is down for the sending
@@ -14,9 +14,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from orthanc_site import HTTP, METADATA, SECOND_HTTP, Site, ended, send
-from peers import private_network, wait_for
+from tests.support.orthanc_site import HTTP, METADATA, SECOND_HTTP, Site, ended, send
+from tests.support.programs import private_network, wait_for
 
 LIMIT_S = 90
 QUICK = {"StableAge": 1}

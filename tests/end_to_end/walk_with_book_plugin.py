@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from contract_files import ROOT, write_contract_files
-from peers import free_port, private_network, storescp, wait_for
-from plugin_hosts import LIMIT_S, Plugin, PluginHost, listening, own, real
+from tests.support.contract_files import ROOT, write_contract_files
+from tests.support.plugin_hosts import LIMIT_S, Plugin, PluginHost, listening, own, real
+from tests.support.programs import free_port, private_network, storescp, wait_for
 
 KEY = "a-key-of-the-tests-alone"
 

@@ -11,21 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-
 import psycopg
-from node_trial import MR_IMAGE_STORAGE, NodeInThread, make_instance, new_study_uid, write_instance, write_model
-from peers import free_port, orthanc, orthanc_get, orthanc_post, private_network, wait_for
-from stand_in_segmenter import OUTPUT_CLASSES
 
-from plugin.database import database_url
-from plugin.delivery.delivery import echo
-from plugin.delivery.outbox import OutboxEntry
-from plugin.delivery.sending import Outgoing
+from plugin.database.pool import database_url
+from plugin.delivery.deliverer import echo
+from plugin.delivery.sender import Outgoing
 from plugin.delivery.stow_sender import StowSender
-from plugin.destination_settings import StowDestinationSettings
-from plugin.settings import Settings
+from plugin.jobs.outbox import OutboxEntry
+from plugin.settings.destinations import StowDestinationSettings
+from plugin.settings.sections import Settings
+from tests.support.node import MR_IMAGE_STORAGE, NodeInThread, make_instance, new_study_uid, write_instance, write_model
+from tests.support.programs import free_port, orthanc, orthanc_get, orthanc_post, private_network, wait_for
+from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 LIMIT_S = 40
 

@@ -27,12 +27,10 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-from crash_node import Node
-from node_trial import MR_IMAGE_STORAGE, make_instance, new_study_uid
-from stand_in_segmenter import OUTPUT_CLASSES
-
-from plugin.calling_ae import CallingAE
+from plugin.dimse.application_entity import ApplicationEntity
+from tests.support.crash_node import Node
+from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid
+from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 IMAGES = 3
 SECONDS_A_STUDY = 0.3
@@ -126,7 +124,7 @@ class Scanner:
 
     def _send(self, images: list[Dataset]) -> int:
         """How many of them, from the first, were acknowledged before the association broke or one was refused."""
-        ae = CallingAE("SCANNER")
+        ae = ApplicationEntity("SCANNER")
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
         peer = ae.associate("127.0.0.1", self._port, ae_title="GLIONODE")

@@ -20,7 +20,8 @@ from typing import Any
 
 from dockerfile_parse import DockerfileParser
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 SUITE = "bookworm"
 READY_S = 120.0
 

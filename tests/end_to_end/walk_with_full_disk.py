@@ -13,11 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-
-from node_trial import NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_model
-
-from plugin.settings import Settings
+from plugin.settings.sections import Settings
+from tests.support.node import NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_model
 
 DISK_MIB, FLOOR_MIB = 224, 40
 _CLONE_NEWNS = 0x20000

@@ -5,8 +5,8 @@ Run as a program: walk_with_hosts.py STUDIES_FOLDER WORK_FOLDER STORESCU STORESC
     archive   PostgreSQL, glionode listen          office    the sender, glionode deliver, storescp
     first     glionode work                        second    glionode work
 
-The workers segment by stand-in (tests/plugin/stand_in_segmenter.py), which is told to hold its job until one of them is
-killed by SIGKILL, disk and all. All else is what a site would run.
+The workers segment by stand-in (tests/support/stand_in_segmenter.py), which is told to hold its job until one of them
+is killed by SIGKILL, disk and all. All else is what a site would run.
 """
 
 import json
@@ -20,23 +20,10 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from hosts import Hosts, parent_of, postgresql
-from peers import GLIONODE, running, wait_for
+from tests.support.network_hosts import Hosts, parent_of, postgresql
+from tests.support.node import write_model
+from tests.support.programs import GLIONODE, SERVICE, running, wait_for
 
-WORK = """
-import sys
-from functools import partial
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from stand_in_segmenter import make_stand_in
-from plugin.logs import set_up_logging
-from plugin.node import work
-from plugin.settings_file import load_settings
-if __name__ == "__main__":
-    set_up_logging(20, "json")
-    work(load_settings(), partial(make_stand_in, Path(sys.argv[1])))
-"""
 TAKEN_OVER_WITHIN_S = 30
 
 
@@ -80,11 +67,8 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         wait_for("listen's start", lambda: _says(work / "listen.log", "listening as"), 60)
         os.environ["GLIONODE_HTTP__ARCHIVE_URL"] = f"http://{archive}:8114"
         deliverer = walk.start("office", "deliver", *GLIONODE, "deliver")
-        script = work / "work.py"
-        script.write_text(WORK)
-        stand_in = str(Path(__file__).parents[1] / "plugin")
         keepers = {
-            host: walk.start(host, host, sys.executable, str(script), str(walk.orders), stand_in)
+            host: walk.start(host, host, *SERVICE, "work", str(work / "glionode.toml"), str(walk.orders))
             for host in ("first", "second")
         }
         send = [storescu, "--call", "GLIONODE", "--scan-directories", "--recurse", archive, "11112", str(studies)]
@@ -113,9 +97,6 @@ def _configure(walk: Walk, url: str, archive: str, office: str) -> None:
     token = walk.work / "token"
     token.write_text("a-token-of-this-walk-alone")
     models = walk.work / "models"
-    sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-    from node_trial import write_model
-
     write_model(models / "stand-in")
     settings = walk.work / "glionode.toml"
     settings.write_text(
@@ -172,8 +153,8 @@ def _said(hosts: Hosts, *command: str) -> str:
 
 def _get(hosts: Hosts, host: str, url: str) -> str:
     """A GET as another host sees it: the status and the body."""
-    code = f"from walk_with_hosts import get; print(get({url!r}))"
-    command = hosts.on(host, "env", f"PYTHONPATH={Path(__file__).parent}", sys.executable, "-c", code)
+    code = f"from tests.end_to_end.walk_with_hosts import get; print(get({url!r}))"
+    command = hosts.on(host, sys.executable, "-c", code)
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 

@@ -1,6 +1,6 @@
 """By hand: a node gets thousands of wounded objects and one of 256 MiB, then a study; prints what became of them.
 
-    .venv/bin/python tests/end_to_end/walk_with_mutations.py [OBJECTS [SEED]]
+    .venv/bin/python -m tests.end_to_end.walk_with_mutations [OBJECTS [SEED]]
 
 The node is `glionode serve` with the bundled model, whose worker takes the studies that the wounded objects are of.
 """
@@ -15,17 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
-
-from mutations import mutated, send_all
-from node_trial import make_instance, new_study_uid
-from peers import GLIONODE, node, wait_for
 from rich.console import Console
 from rich.table import Table
 
 from plugin.archive.quarantine import count_quarantined
-from plugin.calling_ae import CallingAE
-from plugin.listener.c_store import NOT_A_DATA_SET, SUCCESS
+from plugin.dimse.application_entity import ApplicationEntity
+from plugin.listener.c_store_handler import NOT_A_DATA_SET, SUCCESS
+from tests.support.hostile_dicom import mutated, send_all
+from tests.support.node import make_instance, new_study_uid
+from tests.support.programs import GLIONODE, node, wait_for
 
 OBJECTS_A_STUDY = 40
 LARGE_MIB = 256
@@ -113,7 +111,7 @@ def send_large(port: int) -> None:
     """One object that is too large to be held by anybody who does not mean to."""
     instance = make_instance(new_study_uid())
     instance.PixelData = bytes(LARGE_MIB << 20)
-    ae = CallingAE("SENDER")
+    ae = ApplicationEntity("SENDER")
     ae.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
     assert peer.send_c_store(instance).Status == SUCCESS

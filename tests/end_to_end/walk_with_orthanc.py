@@ -15,7 +15,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,10 +27,9 @@ from typing import Annotated
 import typer
 from pydicom import dcmread
 
-sys.path.insert(0, str(Path(__file__).parent))
-from orthanc_site import DICOM, HTTP, PASSWORD, Site
-from peers import private_network, wait_for
-from small_study import write_small_study
+from tests.support.orthanc_site import DICOM, HTTP, PASSWORD, Site
+from tests.support.programs import private_network, wait_for
+from tests.support.small_study import write_small_study
 
 ROOT = "1.2.826.0.1.3680043.8.498.78"
 EVERY_S = 0.02

@@ -12,10 +12,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from contract_files import write_contract_files
-from peers import free_port, private_network, storescp, wait_for
-from plugin_hosts import LIMIT_S, Plugin, own, real
+from tests.support.contract_files import write_contract_files
+from tests.support.plugin_hosts import LIMIT_S, Plugin, own, real
+from tests.support.programs import free_port, private_network, storescp, wait_for
 
 QUIET_S = 60  # beyond the walk's end: nothing becomes stable, and no job begins, while it goes on
 USER_METADATA = {"TrialMark": 1026, "OtherMark": 1027}

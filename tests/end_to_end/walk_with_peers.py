@@ -11,8 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from peers import free_port, node, orthanc, orthanc_get, orthanc_instances, private_network, storescp, wait_for
+from tests.support.programs import (
+    free_port,
+    node,
+    orthanc,
+    orthanc_get,
+    orthanc_instances,
+    private_network,
+    storescp,
+    wait_for,
+)
 
 RESULT_LIMIT_S = 240
 

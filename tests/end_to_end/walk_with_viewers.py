@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from peers import free_port, orthanc, private_network
-from viewers.dicomweb import retrieve
-from viewers.ohif import Ohif, ohif
-from viewers.one_origin import DICOMWEB, one_origin
+from tests.support.programs import free_port, orthanc, private_network
+from tests.support.viewers.dicomweb import retrieve
+from tests.support.viewers.ohif import Ohif, ohif
+from tests.support.viewers.one_origin import DICOMWEB, one_origin
 
 STORE_LIMIT_S = 120
 WALK_LIMIT_S = 280

@@ -10,7 +10,7 @@ import torch
 from models.labels import LABELS, Role
 from models.network import NetworkSettings, build_network
 from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
-from models.training.export import Provenance, write_package
+from models.training.train.write_package import Provenance, write_package
 
 TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.install import install_package, verify_package
 from models.labels import LABELS, Role
 from models.package import (
     BUNDLED,
@@ -14,10 +15,8 @@ from models.package import (
     ModelPackage,
     PackageBroken,
     find_package,
-    install_package,
     list_packages,
     read_package,
-    verify_package,
 )
 
 Make = Callable[..., ModelPackage]

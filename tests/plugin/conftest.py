@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,17 +9,12 @@ from typing import Any
 
 import pytest
 
-# node_trial.py, receiving.py and stand_in_segmenter.py are imported by name, also in the worker process, which inherits
-# this path.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from committing_pacs import CommittingPacs
-from node_trial import NodeInThread, Pacs, write_model
-from receiving import Receiving
-
-from plugin.database import Database, running_database
-from plugin.jobs.job_queue import JobQueue
-from plugin.settings import Settings
+from plugin.database.pool import Database, running_database
+from plugin.jobs.queue import JobQueue
+from plugin.settings.sections import Settings
+from tests.support.committing_pacs import CommittingPacs
+from tests.support.listener import Receiving
+from tests.support.node import NodeInThread, Pacs, write_model
 
 
 def _memory() -> Path | None:

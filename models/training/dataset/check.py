@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.labels import LABELS, Role
-from models.training.dataset.case import Case, Dataset, channel_file, label_file, same_place
+from models.training.dataset.dataset import Case, Dataset, channel_file, label_file, same_place
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
 from models.training.dataset.manifest import CASES_FOLDER, DatasetBroken, Drawn, Source, Split
 from pipeline.adc_units import typical_value, unit_factor

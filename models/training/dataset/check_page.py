@@ -11,11 +11,11 @@ from PIL import Image
 
 from dicom_seg.contours import contour_map
 from models.labels import LABELS
-from models.training.dataset.case import Dataset
 from models.training.dataset.check import CheckedCase, Finding, check_dataset
+from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.page import heading, page, paragraph, picture, table
-from models.training.pictures import Colour, grey_slice, size_of, title_of, window_of
+from models.training.report.html import heading, page, paragraph, picture, table
+from models.training.report.slice_pictures import Colour, grey_slice, size_of, title_of, window_of
 
 CHECK_FOLDER = "check"
 PAGE_FILE = "index.html"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.labels import LABELS, Role
 from models.training.dataset.annotation import Annotation, LabelNames
-from models.training.dataset.images import read_nifti
 from models.training.dataset.manifest import Drawn
+from models.training.dataset.nifti import read_nifti
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from models.training.dataset.brats_files import BratsFiles, Numbers, find_brats
-from models.training.dataset.case import same_place
-from models.training.dataset.images import read_nifti
+from models.training.dataset.dataset import same_place
 from models.training.dataset.manifest import DatasetBroken, Drawn
+from models.training.dataset.nifti import read_nifti
 from models.training.dataset.writer import CaseRefused, DatasetWriter, LeftOut, NewCase
 from pipeline.resample import resample
 from pipeline.volume import Geometry

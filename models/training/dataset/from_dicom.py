@@ -17,9 +17,9 @@ from models.network import NetworkSettings
 from models.training.dataset.annotation import Annotation, LabelNames, decide
 from models.training.dataset.file_annotations import Values, read_file
 from models.training.dataset.manifest import DatasetBroken, Drawn
-from models.training.dataset.placing import on_grid, on_series, padded
+from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
+from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
-from models.training.dataset.study_annotations import AnnotatedStudy, annotated_studies
 from models.training.dataset.writer import CaseRefused, DatasetWriter, LeftOut, NewCase
 from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose

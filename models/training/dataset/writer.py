@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import Role
-from models.training.dataset.case import channel_file, label_file
+from models.training.dataset.dataset import channel_file, label_file
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
-from models.training.dataset.identity import Pseudonyms
-from models.training.dataset.images import write_nifti
 from models.training.dataset.manifest import (
     CASES_FOLDER,
     CaseEntry,
@@ -23,6 +21,8 @@ from models.training.dataset.manifest import (
     Split,
     write_manifest,
 )
+from models.training.dataset.nifti import write_nifti
+from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares, split_patients
 from pipeline.volume import Geometry
 

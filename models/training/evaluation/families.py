@@ -14,10 +14,10 @@ import numpy as np
 
 from models.labels import LABELS
 from models.package import ModelPackage
-from models.training.evaluation.cases import Case, Head
 from models.training.evaluation.lesions import LesionScore, pool
 from models.training.evaluation.score import LabelScore
-from models.training.tumour import Variant
+from models.training.evaluation.synthetic_cases import Case, Head
+from models.training.synthetic.tumour import Variant
 
 HIGH_PERCENTILE = 95.0
 ALL = "all"

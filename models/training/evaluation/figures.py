@@ -4,11 +4,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from models.training.evaluation.evaluate_dataset import CaseScore
 from models.training.evaluation.groups import Grouping, Metric
-from models.training.evaluation.over_dataset import CaseScore
 from models.training.evaluation.score import LabelScore
 from models.training.evaluation.summary import LabelSummary
-from models.training.pictures import colours_of, title_of
+from models.training.report.slice_pictures import colours_of, title_of
 
 _DPI = 110
 _WIDTH_IN = 9.0

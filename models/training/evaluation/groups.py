@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from models.training.dataset.manifest import DatasetBroken
-from models.training.evaluation.over_dataset import CaseScore
+from models.training.evaluation.evaluate_dataset import CaseScore
 from models.training.evaluation.score import LabelScore
 from models.training.statistics.comparison import GroupDifference, compare_groups, holm
 from models.training.statistics.spread import Spread, spread

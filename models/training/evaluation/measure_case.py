@@ -14,15 +14,15 @@ from torch import nn
 from models.labels import LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.dataset.manifest import DatasetBroken
-from models.training.dataset.placing import on_grid
-from models.training.evaluate import REGISTERED, score_masks, segment_head, thresholds_of
-from models.training.evaluation.cases import Case, Head, Study
+from models.training.dataset.resample_annotations import on_grid
 from models.training.evaluation.overlays import draw_lesion
+from models.training.evaluation.phantom_study import read_real_head
 from models.training.evaluation.predict import OnModelGrid, on_model_grid, order_of_labels
-from models.training.evaluation.real_head import read_real_head
 from models.training.evaluation.score import LabelScore, score_label
-from models.training.synthesis import synthesise
-from models.training.tumour import Variant
+from models.training.evaluation.segment_head import REGISTERED, score_masks, segment_head, thresholds_of
+from models.training.evaluation.synthetic_cases import Case, Head, Study
+from models.training.synthetic.head import synthesise
+from models.training.synthetic.tumour import Variant
 from models.weights import load_network
 from pipeline.align import AlignSettings
 from pipeline.errors import GlionodeError

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.labels import LABELS, Role
-from models.training.evaluation.over_dataset import CaseScore, Compared
-from models.training.pictures import (
+from models.training.evaluation.evaluate_dataset import CaseScore, Compared
+from models.training.report.slice_pictures import (
     Outline,
     drawn_on,
     grey_slice,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
-from models.training.dataset.case import Dataset
+from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Source
 from pipeline.align import AlignSettings, align
 from pipeline.alignment import RoleAlignment

@@ -10,8 +10,8 @@ from models.training.evaluation.overlays import Overlay
 from models.training.evaluation.score import NOT_FOUND_MM
 from models.training.evaluation.summary import Evaluation, LabelSummary
 from models.training.evaluation.tables import cases_csv, evaluation_json
-from models.training.page import heading, page, paragraph, picture, table
-from models.training.pictures import title_of
+from models.training.report.html import heading, page, paragraph, picture, table
+from models.training.report.slice_pictures import title_of
 from models.training.statistics.spread import Spread
 
 CASES_FILE, NUMBERS_FILE, PAGE_FILE = "cases.csv", "evaluation.json", "report.html"

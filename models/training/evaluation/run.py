@@ -7,12 +7,12 @@ from pathlib import Path
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
-from models.training.evaluation.cases import Case, Wanted
+from models.training.evaluation.code_fingerprint import fingerprint
 from models.training.evaluation.families import Evaluation, Place, Scored, representatives
-from models.training.evaluation.fingerprint import fingerprint
 from models.training.evaluation.journal import Journal, open_journal
-from models.training.evaluation.lanes import Died, in_lanes
 from models.training.evaluation.measure_case import MeasuredCase, Measuring, Unmeasured
+from models.training.evaluation.process_pool import Died, in_lanes
+from models.training.evaluation.synthetic_cases import Case, Wanted
 from models.weights import load_network
 
 

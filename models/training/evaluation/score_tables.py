@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.labels import LABELS
-from models.training.evaluation.cases import REAL, Case, Study
 from models.training.evaluation.families import Evaluation, LabelSummary, Scored
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.score import LabelScore
-from models.training.family import LEARNED, Family
+from models.training.evaluation.synthetic_cases import REAL, Case, Study
+from models.training.synthetic.families import LEARNED, Family
 
 _CALLED = {
     LEARNED: "of the families learned from",

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.training.evaluation.evaluate_dataset import CaseScore, Measured
 from models.training.evaluation.groups import METRICS, Comparison, Grouping, compare
 from models.training.evaluation.lesions import LesionScore, pool
-from models.training.evaluation.over_dataset import CaseScore, Measured
 from models.training.statistics.spread import Spread, spread
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from models.training.dataset.manifest import DatasetBroken
+from models.training.reader_study.answer_key import Key
 from models.training.reader_study.form import ANSWERS_FORMAT
-from models.training.reader_study.key import Key
-from models.training.reader_study.scale import AnswerWrong, Judgement, Missing
+from models.training.reader_study.likert_scale import AnswerWrong, Judgement, Missing
 
 ANSWERS_FOLDER = "answers"
 _MISSING = "missing_"

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import ascii_uppercase
 
-from models.training.pictures import colours_of, title_of
-from models.training.reader_study.scale import BRANCHES, NAMES, PENALTY, Missing
+from models.training.reader_study.likert_scale import BRANCHES, NAMES, PENALTY, Missing
+from models.training.report.slice_pictures import colours_of, title_of
 
 WORDS = {
     Missing.NONE: "Complete: nothing is missing",

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.training.evaluation.report import write_whole
-from models.training.page import heading, page, paragraph, table
+from models.training.reader_study.analysis import Agreement, ReaderScores, StudyScores, SubgroupTable
+from models.training.reader_study.answer_key import Key, Source
 from models.training.reader_study.answers import Reading
-from models.training.reader_study.key import Key, Source
-from models.training.reader_study.scale import ACCEPTABLE, SCORES
-from models.training.reader_study.score import Agreement, ReaderScores, StudyScores, SubgroupTable
+from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
+from models.training.report.html import heading, page, paragraph, table
 from models.training.statistics.agreement import IntraclassCorrelation
 
 SCORES_FILE, NUMBERS_FILE, PAGE_FILE = "scores.csv", "scores.json", "scores.html"

@@ -1,7 +1,6 @@
 """A small data set whose lesions a simple network finds."""
 
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.labels import LABELS, Role
-from models.training.dataset.case import Dataset, read_dataset
+from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Drawn, Source, Split
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry
-
-# endless_samples.py and toy_pretraining.py are imported by name.
-sys.path.insert(0, str(Path(__file__).parent))
 
 GRID = Geometry.axial((36, 44, 40), (4.0, 4.0, 4.0), (3.0, -5.0, 11.0), "")
 Ball = tuple[tuple[float, float, float], float]
@@ -62,7 +58,7 @@ def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever package is loaded, its network is FindsHighAdc; on one thread, which is faster for so little."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for module in ("models.training.evaluation.over_dataset", "models.training.reader_study.items"):
+    for module in ("models.training.evaluation.evaluate_dataset", "models.training.reader_study.make"):
         if importlib.util.find_spec(module) is not None:
             monkeypatch.setattr(f"{module}.load_network", lambda _: FindsHighAdc())
     yield
@@ -73,7 +69,7 @@ def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def toy_dataset(tmp_path: Path) -> Callable[..., Dataset]:
     """Writes cases to a folder of their own."""
     pytest.importorskip("nibabel", reason="data sets are written with nibabel, of the extra glionode[train]")
-    from models.training.dataset.identity import Pseudonyms
+    from models.training.dataset.pseudonyms import Pseudonyms
     from models.training.dataset.splits import Shares
     from models.training.dataset.writer import DatasetWriter, NewCase
 

@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
-from node_trial import MARKER, make_instance, new_study_uid, wait_until
-from plugin_trial import SCANNER, SCRIPT, archive_in, encoded, ids_of, keep, running
 
-from plugin.archive.archive import results_root
-from plugin.audit import Peer
-from plugin.database import Database
+from plugin.archive.store import results_root
+from plugin.database.audit_log import Peer
+from plugin.database.pool import Database
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
 from plugin.orthanc_api.index import Added, Came
+from tests.support.hosted_plugin import SCANNER, SCRIPT, archive_in, encoded, ids_of, keep, running
+from tests.support.node import MARKER, make_instance, new_study_uid, wait_until
 
 QUICK = {"stable_after_s": 0.1}
 

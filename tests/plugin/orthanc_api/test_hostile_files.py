@@ -5,14 +5,14 @@ import logging
 from pathlib import Path
 
 import pytest
-from mutations import bomb, mutated
-from node_trial import MARKER, make_instance, new_study_uid, wait_until
-from plugin_trial import SCANNER, PluginTrial, running
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from plugin.archive.file_meta import encode_file_meta
-from plugin.database import Database
+from plugin.database.pool import Database
 from plugin.orthanc_api.enums import ChangeType
+from tests.support.hosted_plugin import SCANNER, PluginTrial, running
+from tests.support.hostile_dicom import bomb, mutated
+from tests.support.node import MARKER, make_instance, new_study_uid, wait_until
 
 MUTATIONS, STUDIES, SEED = 300, 10, 7
 BOMB_MIB = 512

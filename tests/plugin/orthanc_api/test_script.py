@@ -8,12 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from plugin_trial import running
 
 from pipeline.errors import SettingsWrong
-from plugin.database import Database
+from plugin.database.pool import Database
 from plugin.orthanc_api.script import loaded_script, read_configuration
-from plugin.settings import Settings
+from plugin.settings.sections import Settings
+from tests.support.hosted_plugin import running
 
 
 @pytest.mark.parametrize(

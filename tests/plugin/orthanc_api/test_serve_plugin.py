@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_trial import MARKER, NodeInThread, make_instance, new_study_uid, run, send, wait_until
-from plugin_trial import ids_of
 
 from pipeline.errors import SettingsWrong
-from plugin.node_lock import running_node
+from plugin.node.lock import running_node
 from plugin.orthanc_api.script import PluginFiles
+from tests.support.hosted_plugin import ids_of
+from tests.support.node import MARKER, NodeInThread, make_instance, new_study_uid, run, send, wait_until
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 TOKEN = "a-token-of-the-tests-alone"
 SCRIPT = """
 import json

@@ -3,11 +3,11 @@
 import threading
 
 import pytest
-from node_trial import wait_until
 
-from plugin.database import Database
+from plugin.database.pool import Database
 from plugin.orthanc_api.enums import ChangeType, ResourceType
 from plugin.orthanc_api.store import PluginStore, write_changes
+from tests.support.node import wait_until
 
 NEW = (ChangeType.NEW_INSTANCE, ResourceType.INSTANCE)
 

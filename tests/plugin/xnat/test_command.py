@@ -8,15 +8,14 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from plugin.cli import app
+from plugin.commands.app import app
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 COMMAND = json.loads((ROOT / "plugin/xnat/command.json").read_text(encoding="utf-8"))
 INPUT_TYPES = {
     *("string", "boolean", "number", "Directory", "File[]", "File", "Project", "Subject", "Session", "Scan"),

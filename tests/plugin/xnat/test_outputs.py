@@ -12,11 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
-from plugin.worker.report import OutputReport, Report, Status
+from plugin.archive.report import OutputReport, Report, Status
 from plugin.xnat.documents import Place
 from plugin.xnat.outputs import clear, lay_out
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 XNAT, ICR = "{http://nrg.wustl.edu/xnat}", "{http://icr.ac.uk/icr}"
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 PLACE = Place("XNAT_E1", "GLIOMA", "XNAT_S1")

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from node_trial import make_instance, write_instance
 
 from pipeline.scan import scan
 from plugin.xnat.session import XnatSession, find_sessions, with_scan_types
+from tests.support.node import make_instance, write_instance
 
 SESSION_XML = """<?xml version="1.0" encoding="UTF-8"?>
 <xnat:MRSession xmlns:xnat="http://nrg.wustl.edu/xnat" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"

@@ -1,7 +1,6 @@
 """Small data sets for tests."""
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +10,11 @@ if importlib.util.find_spec("nibabel") is None:
     # It comes with the extra glionode[train].
     collect_ignore_glob = ["test_*.py"]
 
-# small_cases.py is imported by name.
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 @pytest.fixture
 def write_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Write cases as a data set under tmp_path, and give the folder."""
-    from small_cases import write_cases
+    from tests.support.small_cases import write_cases
 
     def write(*cases: object, folder: str = "set", **options: object) -> Path:
         write_cases(tmp_path / folder, *cases, **options)

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_cases import NAMES, ROLES, new_case
 
 from models.labels import LABELS, Role
-from models.training.dataset.case import Dataset, read_dataset
 from models.training.dataset.check import Finding
 from models.training.dataset.check_page import check_and_report
-from models.training.dataset.images import read_nifti, write_nifti
+from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Drawn
+from models.training.dataset.nifti import read_nifti, write_nifti
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import NewCase
 from pipeline.volume import Geometry
+from tests.support.small_cases import NAMES, ROLES, new_case
 
 Write = Callable[..., Path]
 LARGER = Geometry.axial((16, 20, 18), (1.0, 1.0, 1.0), (3.5, -7.25, 11.0), "")

@@ -11,10 +11,10 @@ import SimpleITK as sitk
 
 from models.labels import Role
 from models.training.dataset.brats_files import Numbers, find_brats
-from models.training.dataset.case import Dataset, read_dataset
+from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.from_brats import BratsSettings, convert_brats
-from models.training.dataset.identity import Pseudonyms
 from models.training.dataset.manifest import DatasetBroken, Source, Split
+from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, LeftOut
 

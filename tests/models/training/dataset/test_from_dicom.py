@@ -10,7 +10,32 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drawn_study import (
+from pydicom import dcmread
+
+from dicom_seg.seg import encode_seg
+from dicom_seg.source import read_headers
+from dicom_seg.write import write_dicom
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
+from models.package import IntendedUse
+from models.training.dataset.annotation import LabelNames
+from models.training.dataset.dataset import Case, Dataset, read_dataset
+from models.training.dataset.file_annotations import Values
+from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
+from models.training.dataset.manifest import DatasetBroken, Drawn, Source
+from models.training.dataset.pseudonyms import Pseudonyms
+from models.training.dataset.splits import Shares
+from models.training.dataset.writer import DatasetWriter, LeftOut
+from models.training.synthetic.head import SyntheticHead, synthesise
+from models.training.synthetic.tumour import Variant
+from pipeline.align import AlignSettings
+from pipeline.choose import Selected, choose
+from pipeline.errors import ModelUnusable
+from pipeline.measure import dice
+from pipeline.read import read_volume
+from pipeline.result import MasksOnSeries, ModelIdentity, SegmentationResult, SourceSeries
+from pipeline.rules import load_rules
+from pipeline.scan import scan
+from tests.support.annotated_study import (
     GEOMETRIES,
     SECRET,
     DrawnStudy,
@@ -25,31 +50,6 @@ from drawn_study import (
     write_slicer_segmentation,
     write_study,
 )
-from pydicom import dcmread
-
-from dicom_seg.seg import encode_seg
-from dicom_seg.source import read_headers
-from dicom_seg.write import write_dicom
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
-from models.package import IntendedUse
-from models.training.dataset.annotation import LabelNames
-from models.training.dataset.case import Case, Dataset, read_dataset
-from models.training.dataset.file_annotations import Values
-from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
-from models.training.dataset.identity import Pseudonyms
-from models.training.dataset.manifest import DatasetBroken, Drawn, Source
-from models.training.dataset.splits import Shares
-from models.training.dataset.writer import DatasetWriter, LeftOut
-from models.training.synthesis import SyntheticHead, synthesise
-from models.training.tumour import Variant
-from pipeline.align import AlignSettings
-from pipeline.choose import Selected, choose
-from pipeline.errors import ModelUnusable
-from pipeline.measure import dice
-from pipeline.read import read_volume
-from pipeline.result import MasksOnSeries, ModelIdentity, SegmentationResult, SourceSeries
-from pipeline.rules import load_rules
-from pipeline.scan import scan
 
 NAMES = tuple(label.name for label in LABELS)
 RULES = load_rules(None)
@@ -191,13 +191,13 @@ def test_numbers_are_those_that_the_node_sees(registered: Case, lasting: DrawnSt
 
 def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
     """What reaches the network when `process_study` segments the study in a folder."""
-    from plugin.jobs.past import Past
-    from plugin.settings import Settings
+    from plugin.jobs.prior_results import PriorResults
+    from plugin.settings.sections import Settings
+    from plugin.worker.context import open_worker_context
+    from plugin.worker.process_study import process_study
     from plugin.worker.stopwatch import Stopwatch
-    from plugin.worker.worker import process_study
-    from plugin.worker.workshop import open_workshop
 
-    workshop = replace(open_workshop(Settings(), device="cpu"), align=COARSE)
+    workshop = replace(open_worker_context(Settings(), device="cpu"), align=COARSE)
     workshop.model.package = replace(workshop.model.package, channels=CHANNELS, spacing_mm=spacing_mm, window=None)
     seen: list[torch.Tensor] = []
 
@@ -206,7 +206,7 @@ def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
         raise ModelUnusable("it has seen enough")
 
     workshop.model.on = lambda device: network  # type: ignore[method-assign,assignment]
-    report = process_study(scan([folder]).studies[0], workshop, out, Stopwatch(), Past(datetime.now(UTC)))
+    report = process_study(scan([folder]).studies[0], workshop, out, Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.reason == "it has seen enough"
     (channels,) = seen
     return channels

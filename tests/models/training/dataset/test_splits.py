@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models.training.dataset.identity import Pseudonyms, open_key
 from models.training.dataset.manifest import DatasetBroken, Split
+from models.training.dataset.pseudonyms import Pseudonyms, open_key
 from models.training.dataset.splits import Shares, split_patients
 
 PATIENTS = [f"p{number}" for number in range(50)]

@@ -1,7 +1,6 @@
 """Cases that were measured by hand, and a small study in which a simple network finds the lesion."""
 
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from models.labels import ADC_ABNORMALITY, LABELS, Role
-from models.training.evaluation.cases import Case, Head
 from models.training.evaluation.families import Scored
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
-from models.training.family import Family
-from models.training.synthesis import SyntheticHead, synthesise
-from models.training.tumour import Variant
+from models.training.evaluation.synthetic_cases import Case, Head
+from models.training.synthetic.families import Family
+from models.training.synthetic.head import SyntheticHead, synthesise
+from models.training.synthetic.tumour import Variant
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry, Matrix, Volume
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
-from drawn_study import GEOMETRIES, DrawnStudy, itk_image, moved, write_study
+from tests.support.annotated_study import GEOMETRIES, DrawnStudy, itk_image, moved, write_study
 
 if importlib.util.find_spec("nibabel") is None:
     # It reads truth, and comes with the extra glionode[train].

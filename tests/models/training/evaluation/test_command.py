@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from models.package import ModelPackage
-from models.training.dataset.case import Dataset
+from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Split
 from plugin.commands.evaluate import evaluate
 from plugin.commands.reader_study import reader_study_app

@@ -11,12 +11,12 @@ import typer
 from typer.testing import CliRunner
 
 from models.package import CARD_FILE, ModelPackage
-from models.training.evaluation.cases import Wanted
-from models.training.evaluation.fingerprint import fingerprint
+from models.training.evaluation.code_fingerprint import fingerprint
+from models.training.evaluation.dice import METRICS_FILE
 from models.training.evaluation.journal import open_journal
 from models.training.evaluation.measure_case import Measuring
-from models.training.family import Family
-from models.training.metrics import METRICS_FILE
+from models.training.evaluation.synthetic_cases import Wanted
+from models.training.synthetic.families import Family
 from plugin.commands import evaluate_heads
 from plugin.commands.evaluate import evaluate
 from plugin.commands.terminal import FAILED, WRONG_USAGE

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from models.package import ModelPackage
+from models.training.dataset.lineage import Learned, Lesson
 from models.training.dataset.manifest import DatasetBroken, Split
+from models.training.evaluation.evaluate_dataset import CaseScore, Compared, LeftOut, Measured
 from models.training.evaluation.groups import Grouping, by_focality, compare, groupings_of, read_groups
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.over_dataset import CaseScore, Compared, LeftOut, Measured
 from models.training.evaluation.overlays import FOUND_COLOUR, TRUE_COLOUR, WorstCases
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
 from models.training.evaluation.summary import evaluate, summarise
-from models.training.learned_from import Learned, Lesson
 from pipeline.volume import Geometry, Volume
 
 LESIONS = LesionScore(true=2, detected=1, found=1, confirmed=1)

@@ -7,7 +7,6 @@ import pytest
 
 from models.labels import LABELS
 from models.package import ModelPackage
-from models.training.evaluation.cases import REAL, Head, Study
 from models.training.evaluation.families import (
     ALL,
     Evaluation,
@@ -18,8 +17,9 @@ from models.training.evaluation.families import (
     summarise_label,
 )
 from models.training.evaluation.lesions import LesionScore
-from models.training.family import Family
-from models.training.tumour import Variant
+from models.training.evaluation.synthetic_cases import REAL, Head, Study
+from models.training.synthetic.families import Family
+from models.training.synthetic.tumour import Variant
 
 LABEL = LABELS[0].name
 Heads = Callable[..., Head]

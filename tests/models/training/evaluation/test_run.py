@@ -7,15 +7,15 @@ import pytest
 
 from models.labels import Role
 from models.package import ModelPackage, read_package
-from models.training import evaluate as one_head
 from models.training.evaluation import measure_case
-from models.training.evaluation.cases import Head, Wanted
+from models.training.evaluation import segment_head as one_head
 from models.training.evaluation.families import Place
 from models.training.evaluation.measure_case import Measuring, Unmeasured
 from models.training.evaluation.run import Run, Seen, evaluate
-from models.training.family import Family
-from models.training.synthesis import SyntheticHead, synthesise
-from models.training.tumour import Variant
+from models.training.evaluation.synthetic_cases import Head, Wanted
+from models.training.synthetic.families import Family
+from models.training.synthetic.head import SyntheticHead, synthesise
+from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings
 from pipeline.volume import Geometry, Volume
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from models.labels import LABELS
+from models.training.reader_study.answer_key import Item, Key, Source
 from models.training.reader_study.answers import read_answers
 from models.training.reader_study.form import form_page
-from models.training.reader_study.key import Item, Key, Source
-from models.training.reader_study.scale import BRANCHES, Judgement, Missing
+from models.training.reader_study.likert_scale import BRANCHES, Judgement, Missing
 
 pytest.importorskip("playwright", reason="the browser is driven by playwright, of the extra glionode[test]")
 

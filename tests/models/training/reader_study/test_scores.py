@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from models.training.dataset.manifest import DatasetBroken
 from models.training.evaluation.groups import Grouping, by_focality
+from models.training.reader_study.analysis import StudyScores, score_study
+from models.training.reader_study.answer_key import Item, Key, Source, key_json
 from models.training.reader_study.answers import Reading, find_answers, read_all, read_answers
-from models.training.reader_study.key import Item, Key, Source, key_json
 from models.training.reader_study.report import write_scores
-from models.training.reader_study.score import StudyScores, score_study
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.terminal import FAILED
 

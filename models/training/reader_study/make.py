@@ -1,0 +1,163 @@
+"""Make a reading: pictures and form for the readers, the key for whoever runs the study."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import torch
+
+from models.labels import Role
+from models.package import ModelPackage
+from models.training.dataset.dataset import Case, Dataset
+from models.training.dataset.manifest import DatasetBroken, Split
+from models.training.evaluation.evaluate_dataset import drawn_by_a_person, refuse_mismatch, wanted_channels
+from models.training.evaluation.lesions import count_foci
+from models.training.evaluation.predict import on_the_nodes_grid, predict
+from models.training.evaluation.report import write_whole
+from models.training.reader_study.answer_key import KEY_FILE, Item, Key, Source, key_json
+from models.training.reader_study.case_pictures import Masks, Scene, slices_to_show, write_pictures
+from models.training.reader_study.form import form_page
+from models.training.reader_study.reading_order import reading_order
+from models.weights import load_network
+from pipeline.volume import Volume
+
+READERS_FOLDER = "for-readers"
+"""All of it, and nothing else, goes to the readers."""
+FORM_FILE, PICTURES_FOLDER = "reading.html", "pictures"
+_SHOWN_FIRST = (Role.T1CE, Role.FLAIR, Role.ADC)
+_TIME_OF_ALL = 946_684_800
+"""2000-01-01 UTC, which every archive can hold: when a file was written must not tell what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySettings:
+    """How a reading is laid out."""
+
+    cases: int | None = None
+    """Drawn by chance; None for all of the split. Wan et al. had two readers judge 30."""
+    repeats: float = 0.2
+    """Share of the items that are shown twice, for agreement of each reader with himself."""
+    readers: int = 2
+    """How many orders are laid out; a reader takes the next letter."""
+    slices: int = 20
+    """Most slices of a case."""
+    seed: int | None = None
+    """None draws one. Whoever knows it, the model and the data can find out whose mask is whose: it is in the key."""
+
+
+def make_study(
+    package: ModelPackage,
+    dataset: Dataset,
+    split: Split | None,
+    settings: StudySettings,
+    device: torch.device,
+    out: Path,
+    see: Callable[[int, int], None],
+) -> Key:
+    """Write OUT/for-readers and OUT/key.json, the key last; `see` is told how many cases are done, and of how many.
+
+    Cases of which a person did not draw every label are not taken. Raises DatasetBroken, PackageBroken and OSError.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise DatasetBroken(f"{out} already holds files. Choose an empty folder for the study.")
+    refuse_mismatch(package, dataset)
+    seed = secrets.randbits(63) if settings.seed is None else settings.seed
+    generator = Random(seed)
+    cases = _drawn(package, dataset, split, settings.cases, generator)
+    items = draw_items([case.case_id for case in cases], settings.repeats, generator)
+    network, ready = load_network(package).to(device), on_the_nodes_grid(dataset, package)
+
+    def found(volumes: Mapping[Role, Volume]) -> Masks:
+        return predict(volumes, package, network, device, ready)
+
+    pictures = out / READERS_FOLDER / PICTURES_FOLDER
+    pictures.mkdir(parents=True)
+    foci: dict[str, int] = {}
+    shown: dict[str, int] = {}
+    for number, case in enumerate(cases):
+        own = [item for item in items if item.case_id == case.case_id]
+        foci[case.case_id], slices = _draw_case(case, own, package, found, settings.slices, pictures)
+        shown |= {item.item_id: slices for item in own}
+        see(number + 1, len(cases))
+    key = Key(
+        study=f"{generator.getrandbits(48):012x}",
+        seed=seed,
+        model=f"{package.name} {package.version}",
+        weights_sha256=package.weights_sha256,
+        dataset_fingerprint=dataset.fingerprint,
+        sequences=tuple(role.value for role in sequences_of(package)),
+        items=items,
+        foci=foci,
+    )
+    orders = [reading_order(items, generator) for _ in range(settings.readers)]
+    labels = tuple(label.name for label in package.labels)
+    write_whole(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
+    _give_one_time(out / READERS_FOLDER)
+    write_whole(out / KEY_FILE, key_json(key))
+    return key
+
+
+def sequences_of(package: ModelPackage) -> tuple[Role, ...]:
+    """What is shown: T1CE, FLAIR and ADC first, then whatever else the package takes."""
+    roles = wanted_channels(package)
+    first = [role for role in _SHOWN_FIRST if role in roles]
+    return (*first, *(role for role in roles if role not in first))
+
+
+def draw_items(case_ids: Sequence[str], repeats: float, generator: Random) -> tuple[Item, ...]:
+    """Model and manual mask of every case, some of them twice; ids are drawn, and all is shuffled."""
+    ids: set[str] = set()
+    while len(ids) < 4 * len(case_ids):
+        ids.add(f"{generator.getrandbits(32):08x}")
+    # A set has another order in every process.
+    shuffled = sorted(ids)
+    generator.shuffle(shuffled)
+    free = iter(shuffled)
+    once = [Item(next(free), case, source, None) for case in case_ids for source in Source]
+    twice = generator.sample(once, round(repeats * len(once)))
+    every = [*once, *(replace(item, item_id=next(free), repeat_of=item.item_id) for item in twice)]
+    generator.shuffle(every)
+    return tuple(every)
+
+
+def _drawn(
+    package: ModelPackage, dataset: Dataset, split: Split | None, wanted: int | None, generator: Random
+) -> list[Case]:
+    chosen = dataset.cases if split is None else dataset.of(split)
+    manual = [case for case in chosen if len(drawn_by_a_person(case, package)) == len(package.labels)]
+    if not manual:
+        raise DatasetBroken(
+            f"{dataset.folder} has no case for {split or 'any split'} in which a person drew every label. "
+            "`--split all` takes every split."
+        )
+    if wanted is not None and wanted > len(manual):
+        raise DatasetBroken(f"{wanted} cases were asked for, and {dataset.folder} has {len(manual)} to show.")
+    return manual if wanted is None else generator.sample(manual, wanted)
+
+
+def _draw_case(
+    case: Case,
+    items: Sequence[Item],
+    package: ModelPackage,
+    find: Callable[[Mapping[Role, Volume]], Masks],
+    most: int,
+    folder: Path,
+) -> tuple[int, int]:
+    """Draw all items of a case in the order given, which chance has made; its foci, and how many slices are shown."""
+    volumes = case.volumes(wanted_channels(package))
+    labels = tuple(label.name for label in package.labels)
+    masks = {Source.MANUAL: case.masks(labels), Source.MODEL: find(volumes)}
+    slices = slices_to_show(tuple(masks.values()), most)
+    scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
+    write_pictures(scene, [(item.item_id, masks[item.source]) for item in items], folder)
+    foci = count_foci(masks[Source.MANUAL], volumes[Role.T1CE].geometry.voxel_volume_mm3)
+    return foci, len(slices)
+
+
+def _give_one_time(folder: Path) -> None:
+    """One modification time for all that readers get: sorted by it, the items of one source would stand together."""
+    for path in (*sorted(folder.rglob("*"), reverse=True), folder):
+        os.utime(path, (_TIME_OF_ALL, _TIME_OF_ALL))

@@ -1,0 +1,102 @@
+"""A head with or without tumour: which tissue stands where. Knows shapes and layers; no signals and no scanners.
+
+Every organ is a distance field on a coarse grid (see `fields`), refined and thresholded on the fine one. Each head is
+scaled, turned and bent at random.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from scipy.spatial.transform import Rotation
+
+from models.training.synthetic.brain_from_template import paint_template_brain
+from models.training.synthetic.brain_procedural import paint_procedural_brain
+from models.training.synthetic.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
+from models.training.synthetic.skull_and_face import draw_build
+from models.training.synthetic.tissue import Tissue, TissueMap
+from models.training.synthetic.tumour import Focus, TumourFields, Variant, draw_foci, push_aside, tumour_fields
+from models.training.synthetic.white_matter import callosum
+
+HEAD_EXTENT_MM = (200, 256, 204)
+"""Extent of the grid along S, P, L: from the upper lip's height to above the vertex, air around the biggest heads."""
+HEAD_CENTRE_MM = (0.0, -6.0, 4.0)
+"""Middle of that extent (x, y, z), seen from the middle of the brain."""
+
+
+def paint_head(
+    generator: np.random.Generator, variant: Variant, spacing_mm: float, template: bool = False
+) -> TissueMap:
+    """A head of `variant` on an axis-aligned LPS grid that covers HEAD_EXTENT_MM around HEAD_CENTRE_MM.
+
+    Its brain is procedural, or with `template` the average brain's: that one raises TemplateMissing without nilearn.
+    """
+    shape = (
+        round(HEAD_EXTENT_MM[0] / spacing_mm / REFINEMENT) * REFINEMENT,
+        round(HEAD_EXTENT_MM[1] / spacing_mm / REFINEMENT) * REFINEMENT,
+        round(HEAD_EXTENT_MM[2] / spacing_mm / REFINEMENT) * REFINEMENT,
+    )
+    build = draw_build(generator)
+    place = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
+    place = _turn_and_bend(generator, place, spacing_mm * REFINEMENT)
+    foci = draw_foci(generator, variant)
+    displaced = push_aside(place, foci, float(generator.uniform(0.1, 0.45)))
+    paint_brain = paint_template_brain if template else paint_procedural_brain
+    tissue = paint_brain(generator, place, displaced, build, spacing_mm)
+    if foci:
+        fields = tumour_fields(generator, place, foci, spacing_mm * REFINEMENT)
+        _paint_tumour(tissue, refine(place.x), refine(callosum(place)), fields, foci)
+    return tissue
+
+
+def _turn_and_bend(generator: np.random.Generator, at: Coordinates, spacing_mm: float) -> Coordinates:
+    """Anatomical coordinates of each voxel: an affine and a smooth bend away from the grid's own."""
+    turn = Rotation.from_euler("xyz", generator.normal(0, (6, 3, 4)), degrees=True).as_matrix()
+    matrix = turn / generator.uniform((0.93, 0.93, 0.93), (1.06, 1.06, 1.06))
+    shift = generator.normal(0, 2, size=3)
+    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
+    bent = []
+    for row in range(3):
+        value = matrix[row, 0] * at.x + matrix[row, 1] * at.y + matrix[row, 2] * at.z + shift[row]
+        value = value + 2.2 * noise(generator, shape, spacing_mm, 90) + 0.8 * noise(generator, shape, spacing_mm, 40)
+        bent.append(value.astype(np.float32))
+    return Coordinates(*bent)
+
+
+def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFields, foci: tuple[Focus, ...]) -> None:
+    """The tumour over the brain, in place: oedema in white matter, then infiltration, rim and necrosis."""
+    brain = np.isin(tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.SPOT))
+    # Tumour stays in brain tissue: sulci, ventricles and vessels keep what they hold.
+    sides = {np.sign(focus.centre[0]) for focus in foci}
+    reachable = np.ones(tissue.shape, dtype=bool)
+    if len(sides) == 1:
+        # The falx stops growth to the other side; the corpus callosum does not.
+        reachable = (np.sign(x) == sides.pop()) | ((callosum > 2) & (np.abs(x) < 25))
+    white = np.isin(tissue, (Tissue.WHITE, Tissue.SPOT))
+    invaded = brain & reachable
+    tumour = invaded & (refine(fields.infiltration) < 0)
+    tissue[_connected(white & reachable & (refine(fields.oedema) < 0), tumour)] = Tissue.OEDEMA
+    tissue[tumour] = Tissue.NON_ENHANCING
+    core = invaded & (refine(fields.core) < 0)
+    tissue[core] = Tissue.ENHANCING
+    tissue[core & (refine(fields.gaps) < 0)] = Tissue.NON_ENHANCING
+    for field, kind in (
+        (fields.necrosis, Tissue.NECROSIS),
+        (fields.cavity, Tissue.CAVITY),
+        (fields.blood, Tissue.BLOOD),
+    ):
+        tissue[core & (refine(field) < 0)] = kind
+
+
+def _connected(oedema: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of the oedema that hangs together with the tumour: fluid does not cross a sulcus to the next gyrus."""
+    both = oedema | tumour
+    there = np.argwhere(both)
+    if not len(there):
+        return oedema
+    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(there.min(0), there.max(0), strict=True))
+    parts, count = label(both[box])
+    fed = np.zeros(count + 1, dtype=bool)
+    fed[parts[tumour[box]]] = True
+    kept = np.zeros_like(oedema)
+    kept[box] = oedema[box] & fed[parts]
+    return kept

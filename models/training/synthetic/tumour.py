@@ -1,0 +1,193 @@
+"""Where synthetic gliomas sit and what they are made of. Draws foci, turns them into distance fields."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import norm
+
+from models.training.synthetic.fields import Coordinates, Field, noise
+
+Point = tuple[float, float, float]
+
+
+class Variant(StrEnum):
+    """What kind of head."""
+
+    UNIFOCAL = "unifocal"
+    """One glioma with an enhancing rim, necrosis and oedema."""
+    MULTIFOCAL = "multifocal"
+    """Two to four enhancing foci, oedema apart or flowing together."""
+    SMALL = "small"
+    """One enhancing focus of 3 to 7 mm radius with little oedema."""
+    NON_ENHANCING = "non_enhancing"
+    """A glioma without enhancement: bright on FLAIR, dark on T1CE."""
+    LESION_FREE = "lesion_free"
+    """No tumour; age changes of the white matter only."""
+    RESECTED = "resected"
+    """A cavity with a whole, broken or absent rim, oedema, and now and then a nodule beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """One tumour focus, before its outline is roughened."""
+
+    lobes: tuple[tuple[Point, float], ...]
+    """Centres (x, y, z in mm) and radii (mm) of the balls whose union it is."""
+    rim_mm: float
+    """Mean thickness of the enhancing rim; above the radius the focus is solid, 0 means that nothing enhances."""
+    infiltration_mm: float
+    """How far non-enhancing tumour reaches beyond the rim; may be 0."""
+    oedema_mm: float
+    """How far oedema reaches beyond the rim in white matter."""
+    absent_rim: float = 0.0
+    """Share of the rim that does not enhance, 0 to 1."""
+    blood: float = 0.0
+    """Share of what lies within the rim that is blood, 0 to 1."""
+    cavity: bool = False
+    """Whether what lies within the rim is fluid after resection, not necrosis."""
+
+    @property
+    def centre(self) -> Point:
+        """Centre of the first and largest lobe."""
+        return self.lobes[0][0]
+
+    @property
+    def radius_mm(self) -> float:
+        """Radius of the first and largest lobe."""
+        return self.lobes[0][1]
+
+
+@dataclass(frozen=True, slots=True)
+class TumourFields:
+    """Distances in millimetres of all foci together, each (slices, rows, columns), negative inside."""
+
+    core: Field
+    """To the outline of rim and necrosis."""
+    necrosis: Field
+    """To the inner face of the rim."""
+    infiltration: Field
+    """To the outline of non-enhancing tumour."""
+    oedema: Field
+    """To the outline of oedema; where it ends in tissue other than white matter is the painter's business."""
+    cavity: Field
+    """To the wall of resection cavities."""
+    blood: Field
+    """No distance, but negative inside blood."""
+    gaps: Field
+    """No distance, but negative where a rim does not enhance."""
+
+
+def draw_foci(generator: np.random.Generator, variant: Variant) -> tuple[Focus, ...]:
+    """The foci of a head of this variant, none for LESION_FREE; largest first."""
+    if variant is Variant.LESION_FREE:
+        return ()
+    if variant is Variant.SMALL:
+        return (_draw_focus(generator, generator.uniform(3, 7), enhancing=True, oedema_mm=generator.uniform(2, 12)),)
+    if variant is Variant.NON_ENHANCING:
+        return (_draw_focus(generator, generator.uniform(9, 24), enhancing=False, oedema_mm=generator.uniform(0, 10)),)
+    if variant is Variant.UNIFOCAL:
+        return (_draw_focus(generator, generator.uniform(8, 26), enhancing=True, oedema_mm=generator.uniform(6, 30)),)
+    if variant is Variant.RESECTED:
+        return _draw_resection(generator)
+    radii = sorted(generator.uniform(4, 17, size=int(generator.integers(2, 5))), reverse=True)
+    return tuple(_draw_focus(generator, float(r), enhancing=True, oedema_mm=generator.uniform(5, 18)) for r in radii)
+
+
+def _draw_resection(generator: np.random.Generator) -> tuple[Focus, ...]:
+    radius = float(generator.uniform(7, 22))
+    around = _draw_focus(generator, radius, enhancing=True, oedema_mm=generator.uniform(2, 16))
+    absent = 1.0 if generator.random() < 0.35 else float(generator.uniform(0, 0.9))
+    rim = float(generator.uniform(1.5, 4))
+    cavity = replace(around, rim_mm=rim, absent_rim=absent, cavity=True, infiltration_mm=0.5 * around.infiltration_mm)
+    if generator.random() < 0.6:
+        return (cavity,)
+    size = float(generator.uniform(3, 7))
+    direction = generator.normal(size=3)
+    away = np.array(cavity.centre) + direction / np.linalg.norm(direction) * radius
+    nodule = _draw_focus(generator, size, enhancing=True, oedema_mm=generator.uniform(1, 6))
+    return (cavity, replace(nodule, lobes=(((float(away[0]), float(away[1]), float(away[2])), size),)))
+
+
+def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: bool, oedema_mm: float) -> Focus:
+    centre = _draw_centre(generator)
+    lobes = [(centre, radius_mm)]
+    for _ in range(int(generator.integers(0, 4))):
+        direction = generator.normal(size=3)
+        away = np.array(centre) + direction / np.linalg.norm(direction) * radius_mm * generator.uniform(0.4, 0.9)
+        lobes.append(
+            ((float(away[0]), float(away[1]), float(away[2])), radius_mm * float(generator.uniform(0.45, 0.8)))
+        )
+    # Thin rims around large necroses and solid nodules are both common; the draw covers both.
+    rim = float(generator.uniform(1.5, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
+    infiltration = float(generator.uniform(1, 8)) if generator.random() < 0.5 else 0.0
+    broken, bled = generator.random() < 0.3, generator.random() < 0.25
+    return Focus(
+        lobes=tuple(lobes),
+        rim_mm=rim if enhancing else 0.0,
+        infiltration_mm=infiltration,
+        oedema_mm=float(oedema_mm),
+        absent_rim=float(generator.uniform(0.1, 0.6)) if broken and radius_mm > 8 else 0.0,
+        blood=float(generator.uniform(0.1, 0.6)) if bled else 0.0,
+    )
+
+
+def _draw_centre(generator: np.random.Generator) -> Point:
+    """A place in the white matter of a cerebral hemisphere, clear of the ventricles (see `anatomy`)."""
+    while True:
+        x, y, z = (float(value) for value in generator.uniform((14, -68, -22), (54, 70, 56)))
+        depth = np.sqrt((x / 66) ** 2 + (y / 84) ** 2 + ((z - 8) / 60) ** 2)
+        beside_ventricle = x > 20 or abs(y) > 45 or z > 26
+        if depth < 0.86 and beside_ventricle:
+            return (x if generator.random() < 0.5 else -x, y, z)
+
+
+def push_aside(at: Coordinates, foci: tuple[Focus, ...], strength: float) -> Coordinates:
+    """Coordinates of the anatomy that a growing tumour has displaced away from itself (mass effect).
+
+    Each place looks up the anatomy that lay nearer to the focus before; `strength` 0 to 0.5 is the relative shift at
+    the centre and fades as a Gaussian of 1.4 radii.
+    """
+    x, y, z = at.x, at.y, at.z
+    for focus in foci:
+        cx, cy, cz = focus.centre
+        dx, dy, dz = at.x - cx, at.y - cy, at.z - cz
+        fade = strength * np.exp(-(dx**2 + dy**2 + dz**2) / (2 * (1.4 * focus.radius_mm) ** 2))
+        x, y, z = x - dx * fade, y - dy * fade, z - dz * fade
+    return Coordinates(x, y, z)
+
+
+def tumour_fields(
+    generator: np.random.Generator, at: Coordinates, foci: tuple[Focus, ...], spacing_mm: float
+) -> TumourFields:
+    """Distance fields of roughened foci on the grid of `at`; `foci` must not be empty."""
+    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
+    far = np.full(shape, 1e3, dtype=np.float32)
+    core, necrosis, infiltration, oedema, cavity, blood, gaps = (far,) * 7
+    lobulation, thickness, fingers = (noise(generator, shape, spacing_mm, wave) for wave in (18, 16, 24))
+    breaks, clots = (noise(generator, shape, spacing_mm, wave) for wave in (22, 12))
+    for focus in foci:
+        body = far
+        for (cx, cy, cz), radius in focus.lobes:
+            ball = np.sqrt((at.x - cx) ** 2 + (at.y - cy) ** 2 + (at.z - cz) ** 2) - radius
+            body = np.minimum(body, ball)
+        body = body + lobulation * min(2.5, 0.13 * focus.radius_mm)
+        if focus.rim_mm > 0:
+            inner = body + np.maximum(focus.rim_mm * (1 + 0.35 * thickness), 1.0)
+            core = np.minimum(core, body)
+            necrosis = np.minimum(necrosis, inner)
+            cavity = np.minimum(cavity, inner) if focus.cavity else cavity
+            blood = np.minimum(blood, _patches(inner, clots, focus.blood))
+            gaps = np.minimum(gaps, _patches(body - 1, breaks, focus.absent_rim))
+            reach = focus.infiltration_mm * np.clip(0.5 + 0.7 * thickness, 0, 1.5)
+        else:
+            reach = np.float32(0)
+        infiltration = np.minimum(infiltration, body - reach)
+        oedema = np.minimum(oedema, body - focus.oedema_mm * np.clip(1 + 0.45 * fingers, 0.1, 2))
+    return TumourFields(core, necrosis, infiltration, oedema, cavity, blood, gaps)
+
+
+def _patches(inside: Field, pattern: Field, share: float) -> Field:
+    """Negative in about this share of where `inside` is; `pattern` is noise of variance 1."""
+    level = np.float32(np.clip(norm.ppf(share), -9, 9))
+    return np.asarray(np.maximum(inside, pattern - level), dtype=np.float32)

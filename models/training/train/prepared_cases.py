@@ -1,0 +1,166 @@
+"""Cases as a network sees them: normalised as a whole, as at inference, and kept where asked. Cuts no crops."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.labels import Role
+from models.package import NORMALISATION
+from models.training.dataset.dataset import Case
+from models.training.dataset.manifest import DatasetBroken
+from models.training.train.settings import Cache
+from pipeline.normalise import head_mask, normalise
+from pipeline.resample import resample
+from pipeline.volume import Geometry
+
+_MARGIN_MM = 5.0
+"""Kept around the head, as `pipeline.align` does."""
+_FORM = 1
+"""Goes into the cache's key: raise it when what is kept changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a network is shown of every case."""
+
+    channels: tuple[Role, ...]
+    labels: tuple[str, ...]
+    spacing_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One case on the network's grid, cut to the head."""
+
+    channels: Tensor
+    """(channels, slices, rows, columns) float32, normalised."""
+    masks: Tensor
+    """(labels, slices, rows, columns) bool."""
+    grid: Geometry
+
+
+PreparedCases = Callable[[Case], Prepared]
+
+
+def prepare(case: Case, view: View) -> Prepared:
+    """Read, resample where the network's voxels are of another size, normalise, cut to the head.
+
+    Raises DatasetBroken where the case lacks a channel or label, or a channel has no value in the head.
+    """
+    wanted = view.channels if Role.T1CE in view.channels else (*view.channels, Role.T1CE)
+    volumes = case.volumes(wanted)
+    source = volumes[Role.T1CE].geometry
+    raw = torch.from_numpy(np.stack([volumes[role].pixels for role in wanted]))
+    masks = torch.from_numpy(case.masks(view.labels))
+    grid = source
+    if not np.allclose(source.spacing_mm, view.spacing_mm, rtol=1e-3):
+        grid = _same_extent(source, view.spacing_mm)
+        raw = torch.stack([resample(channel[None], source, grid)[0] for channel in raw])
+        masks = resample(masks.float(), source, grid) >= 0.5
+    head = head_mask(raw[wanted.index(Role.T1CE)])
+    for role, channel in zip(wanted, raw, strict=True):
+        if not torch.isfinite(channel[head]).any():
+            raise DatasetBroken(
+                f"Case {case.case_id}: channel {role} has no value inside the head. "
+                "Run `glionode dataset check`, and leave the case out."
+            )
+    box = _head_box(head, grid)
+    channels = normalise(raw, wanted)[: len(view.channels)]
+    window = (slice(None), *box)
+    return Prepared(channels[window].contiguous(), masks[window].contiguous(), grid.cropped(box))
+
+
+def _same_extent(source: Geometry, spacing_mm: float) -> Geometry:
+    """The source's axes and field of view in cubic voxels of `spacing_mm`."""
+    steps = source.affine[:3, :3] / np.array(source.spacing_mm) * spacing_mm
+    shape = np.maximum(1, np.ceil(np.array(source.shape) * np.array(source.spacing_mm) / spacing_mm - 1e-6)).astype(int)
+    affine = np.eye(4)
+    affine[:3, :3] = steps
+    affine[:3, 3] = np.array(source.centre_mm) - steps @ ((shape - 1) / 2)
+    return Geometry.from_affine(affine, (int(shape[0]), int(shape[1]), int(shape[2])), source.frame_of_reference_uid)
+
+
+def _head_box(head: Tensor, grid: Geometry) -> tuple[slice, slice, slice]:
+    box = []
+    for axis in range(3):
+        counts = head.sum(dim=[other for other in range(3) if other != axis])
+        planes = torch.nonzero(counts > 0.01 * counts.max()).flatten()
+        if planes.numel() == 0:
+            return slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])
+        margin = round(_MARGIN_MM / grid.spacing_mm[axis])
+        box.append(slice(max(0, int(planes[0]) - margin), min(grid.shape[axis], int(planes[-1]) + 1 + margin)))
+    return box[0], box[1], box[2]
+
+
+def prepared_cases(cache: Cache, view: View, folder: Path) -> PreparedCases:
+    """`prepare` with what it made kept: not at all, in this process, or under `folder`."""
+    if cache is Cache.NONE:
+        return _Direct(view)
+    return _InMemory(view) if cache is Cache.RAM else _OnDisk(view, folder)
+
+
+@dataclass(frozen=True)
+class _Direct:
+    view: View
+
+    def __call__(self, case: Case) -> Prepared:
+        return prepare(case, self.view)
+
+
+class _InMemory:
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._kept: dict[str, Prepared] = {}
+
+    def __call__(self, case: Case) -> Prepared:
+        key = case.entry.fingerprint
+        if key not in self._kept:
+            self._kept[key] = prepare(case, self._view)
+        return self._kept[key]
+
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """A folder a case, named after all that decides its content, with .npy files that are mapped and not read."""
+
+    view: View
+    folder: Path
+
+    def __call__(self, case: Case) -> Prepared:
+        kept = self.folder / self._key(case)
+        if not kept.is_dir():
+            self._keep(prepare(case, self.view), kept)
+        # "c": copy on write. torch wants arrays that may be written; nothing ever reaches the file.
+        arrays = [torch.from_numpy(np.load(kept / f"{name}.npy", mmap_mode="c")) for name in ("channels", "masks")]
+        affine = np.load(kept / "affine.npy")
+        shape = arrays[0].shape[1:]
+        return Prepared(arrays[0], arrays[1], Geometry.from_affine(affine, (shape[0], shape[1], shape[2]), ""))
+
+    def _key(self, case: Case) -> str:
+        decides = (_FORM, NORMALISATION, case.entry.fingerprint, *self.view.channels, "", *self.view.labels)
+        text = "\n".join(map(str, (*decides, self.view.spacing_mm)))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _keep(self, prepared: Prepared, kept: Path) -> None:
+        # Several processes may make the same case: each its own, and the first to rename wins.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        try:
+            np.save(staging / "channels.npy", prepared.channels.numpy())
+            np.save(staging / "masks.npy", prepared.masks.numpy())
+            np.save(staging / "affine.npy", prepared.grid.affine)
+            try:
+                os.rename(staging, kept)  # noqa: PTH104  (its errors are told apart below)
+            except OSError:
+                if not kept.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""Put a study's files into its folder: all of them or none, the report last. Knows no pipeline."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dicom_seg.encode import EncodedObject
+from dicom_seg.write import write_dicom
+from pipeline.errors import OutputRefused
+from plugin.archive.report import Report
+from plugin.archive.report_reader import REPORT_FILE
+
+
+def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> None:
+    """Write `objects` and the report to `out`, replacing what an earlier report there names.
+
+    Everything is written and flushed beside its final place and renamed at the end, `report.json` last: where that file
+    is, the folder is complete. Raises OutputRefused where the disk is full or read-only; nothing half-written is left.
+    """
+    staging: Path | None = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".glionode-", dir=out))
+        for each in objects:
+            write_dicom(each.dataset, staging / each.file_name)
+        _write_flushed(staging / REPORT_FILE, report.to_json())
+        _remove_earlier(out)
+        for each in objects:
+            (staging / each.file_name).replace(out / each.file_name)
+        (staging / REPORT_FILE).replace(out / REPORT_FILE)
+    except (OSError, OutputRefused) as exc:
+        cause = exc if isinstance(exc, OSError) else exc.__cause__
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(exc)
+        raise OutputRefused(
+            f"The results of study {report.study_instance_uid} cannot be written to {out}: {why}. Free some space "
+            "there or choose another folder, then run it again; nothing half-written was left."
+        ) from exc
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_flushed(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove an earlier report first and then the files that it names: a stale SEG must not outlive its report."""
+    report = out / REPORT_FILE
+    try:
+        names = [str(entry["path"]) for entry in json.loads(report.read_text(encoding="utf-8"))["outputs"]]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        names = []
+    report.unlink()
+    for name in names:
+        if Path(name).name == name and name.endswith(".dcm"):
+            (out / name).unlink(missing_ok=True)

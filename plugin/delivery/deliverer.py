@@ -1,0 +1,173 @@
+"""What is due goes to where it belongs: reads the outbox, sends, writes down what came of it. Makes no results.
+
+Each destination has a thread and connections of its own, so a dead one delays no other.
+"""
+
+import logging
+import random
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+
+from plugin.delivery.destination_loop import run_in_turn
+from plugin.delivery.dimse_sender import DimseSender
+from plugin.delivery.orthanc_sender import OrthancSender
+from plugin.delivery.result_source import DiskResults, ResultSource
+from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sender
+from plugin.delivery.stow_sender import StowSender
+from plugin.errors import PeerFailed
+from plugin.jobs import outbox
+from plugin.jobs.outbox import OutboxEntry
+from plugin.settings.destinations import (
+    AnyDestination,
+    DestinationSettings,
+    OrthancDestinationSettings,
+    StowDestinationSettings,
+)
+from plugin.settings.sections import DeliverySettings, OrthancSettings
+
+_LOG = logging.getLogger(__name__)
+
+_BATCH = 100
+"""Objects that are taken from the outbox at once; below the 128 presentation contexts of an association."""
+_LOOK_EVERY_S = 0.5
+_JITTER = 0.2
+_ECHO_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EchoResult:
+    """What a look at a destination came to."""
+
+    destination: str
+    answered: bool
+    message: str
+
+
+def make_sender(
+    destination: AnyDestination, calling_ae_title: str, timeout_s: float, orthanc: OrthancSettings | None = None
+) -> Sender:
+    """The way to a destination; `orthanc` is for one that goes via Orthanc."""
+    if isinstance(destination, OrthancDestinationSettings):
+        return OrthancSender(destination, orthanc or OrthancSettings(), timeout_s)
+    if isinstance(destination, StowDestinationSettings):
+        return StowSender(destination, timeout_s)
+    return DimseSender(destination, calling_ae_title, timeout_s)
+
+
+def echo(
+    destination: AnyDestination,
+    calling_ae_title: str,
+    timeout_s: float = _ECHO_S,
+    orthanc: OrthancSettings | None = None,
+) -> EchoResult:
+    """Ask a destination whether it is there."""
+    try:
+        message = make_sender(destination, calling_ae_title, timeout_s, orthanc).echo()
+    except PeerFailed as exc:
+        return EchoResult(destination.name, False, str(exc))
+    return EchoResult(destination.name, True, message)
+
+
+def pause_after(attempts: int, settings: DeliverySettings, spread: float) -> float:
+    """Seconds to wait after `attempts` failures: doubling up to the longest, `spread` (-1 to 1) fifths off it."""
+    doubled = settings.retry_first_s * 2.0 ** min(attempts - 1, 30)
+    return min(doubled, settings.retry_longest_s) * (1 + _JITTER * spread)
+
+
+class Deliverer:
+    """Sends what is due to one destination, in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        destination: AnyDestination,
+        calling_ae_title: str,
+        settings: DeliverySettings,
+        results: ResultSource | None = None,
+        orthanc: OrthancSettings | None = None,
+    ) -> None:
+        """Without `results` the objects are read from where the outbox says."""
+        self._url = url
+        self._results = results or DiskResults()
+        self._name = destination.name
+        self._commits = isinstance(destination, DestinationSettings) and destination.storage_commitment
+        self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
+        self._settings = settings
+        self._away = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Send until `stop`. What goes wrong is recorded in the outbox or logged, and tried again."""
+        run_in_turn(self._url, "deliver", self._name, self._run_with, stop)
+
+    def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
+        if not self._commits:
+            outbox.ask_no_more(connection, self._name)
+        while not stop.is_set():
+            entries = self._results.at_hand(outbox.due(connection, self._name, _BATCH))
+            if entries:
+                self._send(connection, entries, stop)
+            else:
+                stop.wait(_LOOK_EVERY_S)
+
+    def _send(
+        self, connection: psycopg.Connection[Any], entries: tuple[OutboxEntry, ...], stop: threading.Event
+    ) -> None:
+        left: dict[str, Outgoing] = {}
+        for entry in entries:
+            outgoing = _outgoing(entry)
+            if outgoing is None:
+                self._failed(connection, entry, f"{entry.path} is gone or no DICOM file", final=True)
+            else:
+                left[entry.sop_instance_uid] = outgoing
+        if not left:
+            return
+        try:
+            with closing(self._sender.send(tuple(left.values()))) as outcomes:
+                for sent, outcome in outcomes:
+                    if self._away:  # what waits because of that need wait no longer
+                        outbox.make_due(connection, self._name)
+                        self._away = False
+                    self._record(connection, sent, outcome)
+                    del left[sent.entry.sop_instance_uid]
+                    if stop.is_set():
+                        return
+        except PeerFailed as exc:
+            self._away = True
+            for outgoing in left.values():
+                self._failed(connection, outgoing.entry, str(exc))
+
+    def _record(self, connection: psycopg.Connection[Any], outgoing: Outgoing, outcome: Outcome) -> None:
+        if isinstance(outcome, NotSent):
+            self._failed(connection, outgoing.entry, outcome.why)
+            return
+        uid = outgoing.entry.sop_instance_uid
+        commit_as = outgoing.sop_class_uid if self._commits else None
+        with connection.transaction():
+            outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
+        _LOG.info("sent %s to %s", uid, self._name)
+
+    def _failed(self, connection: psycopg.Connection[Any], entry: OutboxEntry, error: str, final: bool = False) -> None:
+        age_h = (datetime.now(UTC) - entry.created_at).total_seconds() / 3600
+        pause: float | None = pause_after(entry.attempts + 1, self._settings, random.uniform(-1, 1))
+        if final or age_h > self._settings.give_up_after_h:
+            pause = None
+        with connection.transaction():
+            outbox.record_failed(connection, self._name, entry.sop_instance_uid, error, pause)
+        again = "it is given up" if pause is None else f"next try in {pause:.1f} s"
+        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, error, again)
+
+
+def _outgoing(entry: OutboxEntry) -> Outgoing | None:
+    try:
+        meta = read_file_meta_info(Path(entry.path))
+        return Outgoing(entry, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+    except (OSError, InvalidDicomError, AttributeError):
+        return None

@@ -1,0 +1,108 @@
+"""The HTTP of a process: /health, /metrics, and the archive's routes where it has an archive. Has its own thread."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from pipeline.errors import SettingsWrong
+from plugin.http.health import Question, ask
+from plugin.settings.sections import HttpSettings
+from plugin.settings.tls import http_server_context
+
+_LOG = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS = 200
+_IDLE_S = 30
+_START_S = 10.0
+
+
+def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, *routes: APIRouter) -> FastAPI:
+    """The application; what it says beyond `routes` names no study and no patient, and asks for no token."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health")
+    def health() -> JSONResponse:
+        """200 where all is well, else 503, and what is not."""
+        found = ask(questions)
+        return JSONResponse(found.as_json(), 200 if found.healthy else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus' text."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    for each in routes:
+        app.include_router(each)
+    return app
+
+
+@contextmanager
+def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterator[str]:
+    """Serve `app` for as long as the block runs; gives its URL. Raises SettingsWrong."""
+    tls = http_server_context(settings)
+    listening = _bind(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=max(1, int(drain_s)),
+        limit_concurrency=_MOST_CONNECTIONS,
+        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
+    thread.start()
+    try:
+        _await_start(server, thread)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"{'https' if tls is not None else 'http'}://{shown}:{port}"
+        _LOG.info("health and metrics on %s", url)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(drain_s + 5)
+        listening.close()
+
+
+def _bind(settings: HttpSettings) -> socket.socket:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, number)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listening.bind(address)
+            listening.listen(128)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as exc:
+        raise SettingsWrong(
+            f"http: nothing can listen on {where} ({exc.strerror}). Choose another http.port, 0 for a free one."
+        ) from exc
+    return listening
+
+
+def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise SettingsWrong("http: the server does not start; the log says why.")
+        time.sleep(0.01)

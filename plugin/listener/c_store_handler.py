@@ -1,0 +1,125 @@
+"""What becomes of an instance that came by C-STORE, and the status that says so.
+
+What does not parse is refused, so that its sender knows, and a copy is kept, so that somebody can see why.
+A data set is never decoded beyond the three UIDs that name its file and what says that it is urgent, and nothing of it
+but UIDs is ever logged.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plugin.archive.data_set_head import NotADataSet, read_head
+from plugin.archive.incoming_file import NoRoom
+from plugin.archive.quarantine import Quarantine
+from plugin.archive.store import Archive, Stored, WrongUid, is_uid
+from plugin.database.audit_log import Peer
+from plugin.listener.received_data_set import ReceivedDataSet
+
+_LOG = logging.getLogger(__name__)
+
+# C-STORE statuses, PS3.4 table B.2-1: A7xx out of resources, Cxxx cannot understand. The last digits are ours.
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110  # PS3.7 C.5.12
+OUT_OF_RESOURCES = 0xA700
+NOT_A_DATA_SET = 0xC001
+UNUSABLE_UID = 0xC002
+OTHER_UID_IN_COMMAND = 0xC003
+OTHER_BYTES_UNDER_THIS_UID = 0xC004
+
+REASONS = {
+    PROCESSING_FAILURE: "fault of the node",
+    OUT_OF_RESOURCES: "no room",
+    NOT_A_DATA_SET: "no data set",
+    UNUSABLE_UID: "unusable UID",
+    OTHER_UID_IN_COMMAND: "other UID in the command",
+    OTHER_BYTES_UNDER_THIS_UID: "other bytes under this UID",
+}
+"""What the refusing ones mean, for counting."""
+
+OnStored = Callable[[str, Peer], None]
+"""Called with a study instance UID and who sent it after an instance of it was kept as new."""
+
+
+OnAnswer = Callable[[int, int], None]
+"""Called with the status of each answer to a C-STORE, and the bytes that had come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """A C-STORE request, as its command and its association have it."""
+
+    sop_class_uid: str
+    """As it came; it may be none."""
+    sop_instance_uid: str
+    """As it came; it may be none."""
+    transfer_syntax_uid: str
+    sender: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswer:
+    """What it is answered with."""
+
+    status: int
+    comment: str = ""
+    """(0000,0902)"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHandler:
+    """Keeps instances, or says why not."""
+
+    archive: Archive
+    quarantine: Quarantine
+    urgent_ae_titles: frozenset[str]
+    on_stored: OnStored
+    on_answer: OnAnswer
+
+    def answer(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreAnswer:
+        """Keep the instance or refuse it; the caller closes `data_set`."""
+        try:
+            answer = self._store(request, data_set)
+        except NotADataSet as exc:
+            name = self.quarantine.keep(data_set.file) if data_set.file is not None else None
+            if name is not None:
+                _LOG.warning("kept what does not parse as %s", name)
+            answer = _refuse(NOT_A_DATA_SET, request.sop_instance_uid, str(exc))
+        self.on_answer(answer.status, data_set.size_bytes)
+        return answer
+
+    def _store(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreAnswer:  # noqa: PLR0911 - each refusal
+        """Raises NotADataSet."""
+        uid = request.sop_instance_uid
+        if data_set.no_room is not None:
+            return _refuse(OUT_OF_RESOURCES, uid, f"no room: {data_set.no_room}")
+        if not is_uid(request.sop_class_uid):
+            return _refuse(UNUSABLE_UID, uid, "the command's SOP class UID is none")
+        try:
+            head = read_head(data_set.encoded(), request.transfer_syntax_uid)
+        except WrongUid as exc:
+            return _refuse(UNUSABLE_UID, uid, str(exc))
+        key = head.key
+        if key.sop_instance_uid != uid:
+            return _refuse(OTHER_UID_IN_COMMAND, uid, "command and data set name different instances")
+        assert data_set.file is not None  # a data set with UIDs in it has bytes
+        try:
+            stored = self.archive.store(key, data_set.file)
+        except NoRoom as exc:
+            return _refuse(OUT_OF_RESOURCES, uid, f"no room: {exc}")
+        if stored is Stored.DIFFERENT:
+            return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "other bytes are kept under this UID")
+        if head.urgent or request.sender.ae_title in self.urgent_ae_titles:
+            self.archive.mark_urgent(key.study_instance_uid)
+        if stored is Stored.NEW:
+            self.on_stored(key.study_instance_uid, request.sender)
+        return StoreAnswer(SUCCESS)
+
+
+def _refuse(status: int, uid: str, why: str) -> StoreAnswer:
+    _LOG.warning("refused instance %s with status 0x%04X: %s", _printable(uid), status, why)
+    return StoreAnswer(status, why)
+
+
+def _printable(uid: str) -> str:
+    return uid if is_uid(uid) else "(no UID)"

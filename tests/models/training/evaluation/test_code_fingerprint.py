@@ -1,0 +1,53 @@
+"""What decides a result changes the fingerprint, and the rest does not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from models.package import ModelPackage
+from models.training.evaluation.code_fingerprint import fingerprint, meaning, sources
+from models.training.evaluation.measure_case import Measuring
+from pipeline.align import AlignSettings
+from tests.support.paths import ROOT
+
+
+def test_model_and_settings_decide(
+    make_package: Callable[..., ModelPackage], edit: Callable[[Path, str, str], None]
+) -> None:
+    folder = make_package().folder
+    measuring = Measuring(folder)
+    first = fingerprint(measuring)
+    assert fingerprint(Measuring(folder)) == first
+    assert fingerprint(replace(measuring, threads=5)) == first
+    others = {
+        fingerprint(replace(measuring, spacing_mm=2.0)),
+        fingerprint(replace(measuring, alignment=AlignSettings(enabled=False))),
+        fingerprint(Measuring(make_package(seed=1).folder)),
+    }
+    edit(folder, "threshold = 0.5", "threshold = 0.25")
+    assert len({first, fingerprint(measuring), *others}) == 5
+
+
+def test_code_that_measures_decides_and_code_that_tells_does_not() -> None:
+    names = {str(path.relative_to(ROOT)) for path in sources("models.training.evaluation.measure_case")}
+    assert {
+        "models/training/synthetic/head.py",
+        "models/training/synthetic/anatomy.py",  # by way of synthesis
+        "models/training/evaluation/phantom_study.py",
+        "models/network.py",
+        "pipeline/align.py",
+        "pipeline/rules.toml",
+    } <= names
+    assert not names & {
+        "models/training/evaluation/synthetic_card.py",
+        "models/training/train/synthetic_pretrain.py",
+        "plugin/commands/evaluate.py",
+    }
+
+
+def test_words_do_not_decide() -> None:
+    bare = "A = 3\ndef f(x):\n    return x + A\n"
+    told = '"""Why."""\nA = 3  # because\n"""Unit."""\n\n\ndef f(x):\n    """What."""\n    return (x + A)\n'
+    assert meaning(told) == meaning(bare)
+    assert meaning(bare.replace("3", "4")) != meaning(bare)
+    assert meaning(bare.replace("x + A", "A + x")) != meaning(bare)

@@ -1,0 +1,165 @@
+"""The card says first what the model is not for; it and metrics.json carry the same measured numbers and no others."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from models.install import verify_package
+from models.labels import LABELS, Role
+from models.package import BUNDLED, CARD_FILE, ModelPackage
+from models.training.evaluation.dice import METRICS_FILE
+from models.training.evaluation.families import Evaluation, Place, Scored
+from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.run import Figure
+from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
+from models.training.evaluation.synthetic_card import write_results
+from models.training.evaluation.synthetic_cases import Head, Study
+from models.training.synthetic.families import Family
+from models.training.synthetic.tumour import Variant
+from tests.support.paths import ROOT
+
+COMMAND = "glionode evaluate tiny --synthetic --heads 2"
+
+
+def scored(case: Head | Study, value: float | None, found_ml: float) -> Scored:
+    """All labels alike."""
+    there = value is not None
+    lesions = LesionScore(2 * there, 1 * there, 1, 1 * there)
+    hd95 = 4.0 if there else NOT_FOUND_MM
+    return Scored(
+        case, tuple(LabelScore(each.name, value or 0.0, hd95, 10.0 * there, found_ml, lesions) for each in LABELS)
+    )
+
+
+_NAMES = {
+    "learned": "of the families learned from",
+    "grown": "of a family held out",
+    "real": "real heads, simulated tumours",
+}
+
+
+@pytest.fixture
+def evaluation(make_package: Callable[..., ModelPackage], tmp_path: Path) -> Evaluation:
+    cases = (
+        scored(Head(Family.PAINTED, 1_000_000, Variant.UNIFOCAL), 0.8125, 9.5),
+        scored(Head(Family.PAINTED, 1_000_002, Variant.SMALL), 0.25, 1.5),
+        scored(Head(Family.GROWN, 1_000_000, Variant.UNIFOCAL), 0.5, 5.25),
+        scored(Head(Family.PAINTED, 1_500_000, Variant.LESION_FREE), None, 0.75),
+        scored(Head(Family.GROWN, 1_500_000, Variant.LESION_FREE), None, 0.0),
+        scored(Study(tmp_path / "a-study"), 0.625, 6.5),
+    )
+    return Evaluation(make_package(), cases, ((Head(Family.GROWN, 1_000_001, Variant.MULTIFOCAL), "It broke."),))
+
+
+@pytest.fixture
+def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
+    return (
+        Figure("learned", Place.BEST, evaluation.cases[0], b"first picture"),
+        Figure("real", Place.BEST, evaluation.cases[-1], b"second picture"),
+    )
+
+
+def cells(card: str) -> list[list[str]]:
+    """Every row of every table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")]
+
+
+def pictures_of(card: str) -> list[str]:
+    """Names of the files that it shows."""
+    return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", card)
+
+
+def test_the_card_begins_with_a_warning_and_holds_the_numbers(
+    evaluation: Evaluation, figures: tuple[Figure, ...]
+) -> None:
+    write_results(evaluation, figures, COMMAND)
+    card = (evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8")
+    assert card.splitlines()[0] == "# tiny 1.0.0: a demonstration, not for patients"
+    assert COMMAND in card
+    assert "- command: `a test`" in card
+    rows = cells(card)
+    mean = f"{(0.8125 + 0.25) / 2:.3f}"
+    for label in LABELS:
+        assert [
+            "of the families learned from",
+            label.name,
+            "2",
+            mean,
+            mean,
+            "0.250",
+            "4.000",
+            "2 of 4",
+            "2 of 2",
+        ] in rows
+        assert ["of a family held out", label.name, "1", "0.500", "0.500", "0.500", "4.000", "1 of 2", "1 of 1"] in rows
+        assert ["all", label.name, "2", "0.375", f"{0.95 * 0.75:.3f}", "0.750", "2"] in rows
+        where = label.defined_on.value
+        assert ["a-study", label.name, where, "0.625", "4.000", "10.000", "6.500", "1 of 2", "1 of 1"] in rows
+    assert ["of the families learned from", "small", "1", *["0.250 (0.250; 0.250)"] * 3] in rows
+    assert "not a patient's tumour" in card
+    assert "Not measured, because something failed: grown, seed 1000001, multifocal." in card
+    assert "goal" not in card.lower()
+    verify_package(evaluation.package)
+
+
+def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: tuple[Figure, ...]) -> None:
+    write_results(evaluation, figures, COMMAND)
+    metrics = json.loads((evaluation.package.folder / METRICS_FILE).read_text(encoding="utf-8"))
+    rows = cells((evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8"))
+    assert metrics["weights_sha256"] == evaluation.package.weights_sha256
+    assert metrics["groups"]["learned"]["mean_dice"] == pytest.approx((0.8125 + 0.25) / 2)
+    for group, named in _NAMES.items():
+        for label, summary in metrics["groups"][group]["labels"].items():
+            (row,) = [row for row in rows if row[:2] == [named, label] and len(row) == 9]
+            numbers = [summary[name] for name in ("median_dice", "mean_dice", "lowest_dice", "median_hd95_mm")]
+            lesions = summary["lesions"]
+            assert row[2:] == [
+                *(str(summary["cases"]), *(f"{number:.3f}" for number in numbers)),
+                *(f"{lesions['detected']} of {lesions['true']}", f"{lesions['confirmed']} of {lesions['found']}"),
+            ]
+    for group, free in metrics["lesion_free"].items():
+        for label, each in free["labels"].items():
+            volumes = [f"{each[name]:.3f}" for name in ("median_ml", "percentile_95_ml", "highest_ml")]
+            assert [_NAMES.get(group, group), label, str(free["heads"]), *volumes, str(each["lesions"])] in rows
+    assert [case.get("seed", case.get("study")) for case in metrics["cases"]] == [
+        *(1_000_000, 1_000_002, 1_000_000, 1_500_000, 1_500_000),
+        "a-study",
+    ]
+    assert metrics["cases"][3]["labels"]["enhancing_tumour"]["dice"] is None
+    assert metrics["left_out"] == [{"group": "grown", "seed": 1_000_001, "variant": "multifocal", "why": "It broke."}]
+
+
+def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
+    evaluation: Evaluation, figures: tuple[Figure, ...]
+) -> None:
+    folder = evaluation.package.folder
+    write_results(evaluation, (Figure("grown", Place.WORST, evaluation.cases[2], b"old"), *figures), COMMAND)
+    (folder / "of-somebody-else.png").write_bytes(b"kept")
+    write_results(evaluation, figures, COMMAND)
+    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    assert pictures_of(card) == ["learned-best.png", "real-best.png"]
+    assert (folder / "learned-best.png").read_bytes() == b"first picture"
+    # Nothing half-written stays either.
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.toml", "weights.safetensors", CARD_FILE, METRICS_FILE),
+        *("learned-best.png", "real-best.png", "of-somebody-else.png"),
+    }
+    assert f"enhancing_tumour on {Role.T1CE}" in card
+
+
+def test_a_wheel_takes_cards_and_pictures_along() -> None:
+    """Setuptools takes what the patterns of pyproject.toml name."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["models"]
+    models = BUNDLED.parent
+    cards = list(BUNDLED.glob(f"*/{CARD_FILE}"))
+    assert cards
+    for card in cards:
+        shown = [card.parent / name for name in pictures_of(card.read_text(encoding="utf-8"))]
+        assert [path for path in shown if not path.is_file()] == []
+        for path in (card, card.parent / METRICS_FILE, card.parent / "learned-best.png", *shown):
+            assert any(fnmatch(path.relative_to(models).as_posix(), pattern) for pattern in patterns), path

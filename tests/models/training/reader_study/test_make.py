@@ -1,0 +1,264 @@
+"""A study is laid out blinded: both masks of each case, in every reader's own order, and the key apart."""
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.labels import LABELS
+from models.package import ModelPackage
+from models.training.dataset.dataset import Dataset
+from models.training.dataset.manifest import DatasetBroken, Drawn, Split
+from models.training.reader_study.answer_key import Key, Source, read_key
+from models.training.reader_study.case_pictures import slices_to_show
+from models.training.reader_study.make import StudySettings, draw_items, make_study
+from models.training.reader_study.reading_order import MOST_APART, reading_order
+from tests.support.paths import ROOT
+
+CPU = torch.device("cpu")
+LEFT, RIGHT = ((20.0, 24.0, 30.0), 5.0), ((16.0, 20.0, 11.0), 4.0)
+"""The patient's left is at higher columns."""
+
+
+def test_items_are_both_masks_of_each_case_and_some_twice() -> None:
+    cases = [f"case {number}" for number in range(20)]
+    items = draw_items(cases, 0.25, Random(1))
+    once = [item for item in items if item.repeat_of is None]
+    assert sorted((item.case_id, item.source) for item in once) == sorted((c, s) for c in cases for s in Source)
+    twice = {item.item_id: item for item in items}
+    again = [item for item in items if item.repeat_of is not None]
+    assert len(again) == 10
+    assert len(twice) == len(items) == 50
+    for item in again:
+        first = twice[str(item.repeat_of)]
+        assert (first.case_id, first.source, first.repeat_of) == (item.case_id, item.source, None)
+    assert items != draw_items(cases, 0.25, Random(2))
+    assert items == draw_items(cases, 0.25, Random(1))
+
+
+@pytest.mark.parametrize("cases", [1, 7, 30])
+def test_a_case_comes_again_only_after_others(cases: int) -> None:
+    items = draw_items([str(number) for number in range(cases)], 0.3, Random(5))
+    case_of = {item.item_id: item.case_id for item in items}
+    order = reading_order(items, Random(6))
+    assert sorted(order) == sorted(case_of)
+    gaps, seen = [], {}
+    for place, item in enumerate(order):
+        if case_of[item] in seen:
+            gaps.append(place - seen[case_of[item]] - 1)
+        seen[case_of[item]] = place
+    apart = min(MOST_APART, cases // 2)
+    assert sum(gap >= apart for gap in gaps) >= 0.8 * len(gaps)
+    assert order != reading_order(items, Random(7)) or cases == 1
+
+
+@pytest.mark.parametrize("cases", [1, 7, 30])
+@pytest.mark.parametrize("seed", [6, 7])
+def test_a_repeat_comes_after_what_it_repeats(cases: int, seed: int) -> None:
+    items = draw_items([str(number) for number in range(cases)], 1, Random(5))
+    order = reading_order(items, Random(seed))
+    pairs = [(item.repeat_of, item.item_id) for item in items if item.repeat_of is not None]
+    assert len(pairs) == 2 * cases
+    assert [pair for pair in pairs if order.index(pair[0]) > order.index(pair[1])] == []
+
+
+def test_a_seed_draws_the_same_items_in_every_process() -> None:
+    """Python gives sets of strings another order in every process; PYTHONHASHSEED says which."""
+    program = (
+        "from random import Random; from models.training.reader_study.make import draw_items;"
+        "print(draw_items(['one', 'two', 'three'], 0.5, Random(4)))"
+    )
+    drawn = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert drawn == {f"{draw_items(['one', 'two', 'three'], 0.5, Random(4))}\n"}
+
+
+def test_both_masks_of_a_case_show_the_same_slices() -> None:
+    some, other = np.zeros((3, 40, 8, 8), bool), np.zeros((3, 40, 8, 8), bool)
+    some[0, 10, 2, 2] = other[2, 20, 3, 3] = True
+    assert slices_to_show((some, other), 100) == tuple(range(8, 23))
+    assert slices_to_show((some, other), 4) == (8, 13, 17, 22)
+    nothing = np.zeros((3, 40, 8, 8), bool)
+    assert len(slices_to_show((nothing, nothing), 100)) == 8
+    some[0, 39, 0, 0] = True
+    assert slices_to_show((some, other), 100)[-1] == 39
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures in the order in which they are saved."""
+    names: list[str] = []
+    real = Image.Image.save
+
+    def save(self: Image.Image, path: Path, **options: Any) -> None:
+        names.append(path.name)
+        real(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    return names
+
+
+@pytest.fixture
+def study(
+    high_adc_network: None,
+    saved: list[str],
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+) -> tuple[Path, Key]:
+    """Two cases: in one the model sees a lesion on the left, and the person drew one on the right."""
+    dataset = toy_dataset(toy_case((LEFT,), (RIGHT,)), toy_case((LEFT, RIGHT)))
+    settings = StudySettings(repeats=0.5, readers=2, slices=5, seed=123_456_789_123)
+    seen: list[tuple[int, int]] = []
+    key = make_study(
+        make_package(), dataset, Split.TEST, settings, CPU, tmp_path / "study", lambda *done: seen.append(done)
+    )
+    assert seen == [(1, 2), (2, 2)]
+    return tmp_path / "study", key
+
+
+def test_nothing_that_readers_get_tells_whose_mask_it_is(study: tuple[Path, Key]) -> None:
+    folder, key = study
+    assert read_key(folder) == key
+    given = folder / "for-readers"
+    names = {path.name for path in (given / "pictures").iterdir()}
+    assert names == {f"{item.item_id}-{n:03d}.{end}" for item in key.items for n in range(5) for end in ("jpg", "png")}
+    page = (given / "reading.html").read_text()
+    secrets = {
+        *(item.case_id for item in key.items),
+        *Source,
+        str(key.seed),
+        key.model,
+        key.weights_sha256,
+        "repeat_of",
+    }
+    assert [secret for secret in secrets if f'"{secret}"' in page or (len(secret) > 8 and secret in page)] == []
+    for path in (given / "pictures").iterdir():
+        with Image.open(path) as picture:
+            assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "transparency"}
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_no_file_of_the_readers_tells_by_its_time_its_size_or_its_place_when_it_was_made(
+    study: tuple[Path, Key], saved: list[str]
+) -> None:
+    folder, key = study
+    given = folder / "for-readers"
+    assert {path.stat().st_mtime_ns for path in (given, *given.rglob("*"))} == {946_684_800 * 10**9}
+    # Zip archives and some file systems list files as they were made.
+    for case in {item.case_id for item in key.items}:
+        own = [item.item_id for item in key.items if item.case_id == case]
+        assert list(dict.fromkeys(name[:8] for name in saved if name[:8] in own)) == own
+    for item in key.items:
+        others = [other.item_id for other in key.items if other.case_id == item.case_id]
+        for number in range(5):
+            (grey,) = {(given / "pictures" / f"{name}-{number:03d}.jpg").read_bytes() for name in others}
+            assert grey
+            lines = (given / "pictures" / f"{item.item_id}-{number:03d}.png").read_bytes()
+            assert set(chunks(lines)) <= {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+def chunks(png: bytes) -> Iterator[bytes]:
+    """Types of a PNG's chunks: length, type, content, checksum, from the eighth byte."""
+    at = 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        yield png[at + 4 : at + 8]
+        at += 12 + length
+
+
+def sides(folder: Path, item_id: str, panel: int) -> tuple[bool, bool]:
+    """Whether contours lie in the left and the right half of a panel, in any of the slices."""
+    found = np.zeros(2, bool)
+    for path in sorted((folder / "for-readers" / "pictures").glob(f"{item_id}-*.png")):
+        drawn = np.asarray(Image.open(path).convert("RGBA"))[..., 3] > 0
+        width = (drawn.shape[1] + 4) // 3
+        part = drawn[:, panel * width : (panel + 1) * width - 4]
+        found |= [half.any() for half in np.array_split(part, 2, axis=1)]
+    return bool(found[0]), bool(found[1])
+
+
+def test_each_item_shows_the_mask_that_its_key_says(study: tuple[Path, Key]) -> None:
+    """On an axial slice the patient's right is at the left of the picture."""
+    folder, key = study
+    by_case: dict[str, dict[Source, tuple[bool, bool]]] = {}
+    for item in key.items:
+        shown = {sides(folder, item.item_id, panel) for panel in range(3)}
+        assert len(shown) == 1  # each sequence shows the label that is defined on it, here all the same
+        by_case.setdefault(item.case_id, {})[item.source] = shown.pop()
+    apart = {Source.MODEL: (False, True), Source.MANUAL: (True, False)}
+    both = dict.fromkeys(Source, (True, True))
+    assert sorted(by_case.values(), key=str) == sorted([apart, both], key=str)
+
+
+def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Path, Key]) -> None:
+    folder, key = study
+    path = folder / "for-readers" / "pictures" / f"{key.items[0].item_id}-002.png"
+    drawn = np.asarray(Image.open(path).convert("RGBA"))
+    width = (drawn.shape[1] + 4) // 3
+    by_role = {label.defined_on.value: label.colour_rgb for label in LABELS}
+    for number, sequence in enumerate(key.sequences):
+        panel = drawn[:, number * width : (number + 1) * width - 4]
+        colours = panel[panel[..., 3] > 0][:, :3].astype(int)
+        assert np.abs(colours - by_role[sequence]).max() <= 8  # of 16 colours in all
+
+
+@pytest.mark.usefixtures("high_adc_network")
+def test_a_study_is_drawn_by_chance_unless_a_seed_is_given(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+) -> None:
+    dataset, package = toy_dataset(toy_case((LEFT,))), make_package()
+
+    def make(folder: str, seed: int | None) -> Key:
+        settings = StudySettings(slices=1, seed=seed)
+        return make_study(package, dataset, Split.TEST, settings, CPU, tmp_path / folder, lambda *_: None)
+
+    one, other = make("one", None), make("other", None)
+    assert one.seed != other.seed
+    assert not {item.item_id for item in one.items} & {item.item_id for item in other.items}
+    assert make("again", one.seed) == one
+
+
+@pytest.mark.usefixtures("high_adc_network")
+def test_what_cannot_be_shown_is_refused(
+    toy_dataset: Callable[..., Dataset],
+    toy_case: Callable[..., object],
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+) -> None:
+    dataset = toy_dataset(toy_case((LEFT,)), toy_case((RIGHT,), drawn_by={LABELS[0].name: Drawn.NODE}))
+    package = make_package()
+
+    def make(settings: StudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:
+        return make_study(package, dataset, split, settings, CPU, out, lambda *_: None)
+
+    with pytest.raises(DatasetBroken, match=r"2 cases were asked for, and .* has 1 to show"):
+        make(StudySettings(cases=2))
+    with pytest.raises(DatasetBroken, match="no case for validation in which a person drew every label"):
+        make(StudySettings(), Split.VALIDATION)
+    with pytest.raises(DatasetBroken, match="already holds files"):
+        make(StudySettings(), out=dataset.folder)
+    assert not (tmp_path / "new").exists()

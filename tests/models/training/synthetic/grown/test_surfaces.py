@@ -1,0 +1,42 @@
+"""The average cortex is found without a network, stands as our coordinates say, and its absence is a sentence."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from models.training.synthetic.grown.surfaces import SurfacesMissing, average_cortex, from_ras, outward
+
+needs_nilearn = pytest.mark.skipif(
+    importlib.util.find_spec("nilearn") is None, reason="the surfaces are nilearn's, of the extra glionode[train]"
+)
+
+
+@needs_nilearn
+def test_left_is_left_and_the_middle_is_the_origin() -> None:
+    left, right = average_cortex()
+    # LPS: x grows to the left, y to the back, z to the head.
+    assert left.pial[:, 0].mean() > 20
+    assert right.pial[:, 0].mean() < -20
+    corners = np.concatenate((left.pial, right.pial))
+    assert (corners.min(axis=0) + corners.max(axis=0))[:2] / 2 == pytest.approx((0, 0), abs=2)
+    # Temporal poles are the lowest of the cortex and lie before its middle.
+    lowest = left.pial[np.argsort(left.pial[:, 2])[:50]]
+    assert lowest[:, 1].mean() < 20
+    assert from_ras(-30, 20, 50) == (30, -38, 46)
+
+
+@needs_nilearn
+def test_normals_lead_from_white_to_grey() -> None:
+    for half in average_cortex():
+        across = half.pial - half.white
+        thick = np.linalg.norm(across, axis=1) > 1
+        along = np.einsum("ij,ij->i", across, outward(half.white, half.triangles))[thick]
+        assert (along > 0).mean() > 0.98
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    average_cortex.cache_clear()
+    with pytest.raises(SurfacesMissing, match=r"install glionode\[train\]"):
+        average_cortex()

@@ -1,0 +1,62 @@
+"""Artefacts do to an image what they are called after, and no more."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.labels import Role
+from models.training.synthetic import artefacts
+from pipeline.volume import Geometry
+
+GEOMETRY = Geometry.axial((10, 60, 50), (5.0, 3.0, 3.0), (0.0, -10.0, 0.0), "")
+
+
+def test_voxels_are_thick_along_one_axis_at_most() -> None:
+    drawn = {artefacts.draw_voxel(np.random.default_rng(seed), Role.FLAIR, 1.0) for seed in range(200)}
+    assert all(sorted(voxel)[0] == sorted(voxel)[1] <= 2 for voxel in drawn)
+    assert {max(voxel) for voxel in drawn} >= {1, 2, 3, 4, 5, 6}
+    assert {int(np.argmax(voxel)) for voxel in drawn if max(voxel) > 2} == {0, 1, 2}
+    assert all(artefacts.draw_voxel(np.random.default_rng(seed), Role.ADC, 1.0)[1:] == (2, 2) for seed in range(20))
+
+
+def test_the_stretch_runs_front_to_back_and_stays_small() -> None:
+    steps = torch.arange(60, dtype=torch.float32)[None, None, :, None].expand(1, 10, 60, 50).contiguous()
+    across = torch.arange(50, dtype=torch.float32).expand(1, 10, 60, 50).contiguous()
+    moved = []
+    for seed in range(40):
+        bent = artefacts.stretched(torch.cat((steps, across)), GEOMETRY, np.random.default_rng(seed))
+        assert torch.allclose(bent[1], across[0], atol=1e-3)  # nothing moves from side to side
+        moved.append(float((bent[0] - steps[0])[:, 5:-5].abs().max()) * 3.0)
+    assert 0.0 in moved  # corrected scans
+    assert 1.0 < max(moved) < 12.0
+
+
+def test_failed_fits_are_zero_missing_or_noise() -> None:
+    product, weight = torch.full((1, 8, 8, 8), 800.0), torch.ones((1, 8, 8, 8))
+    weight[:, :4] = 0.0
+    product[:, :4] = 0.0
+    outside = set()
+    for seed in range(60):
+        adc = artefacts.adc_map(torch.cat((product, weight)), 1.0, np.random.default_rng(seed))
+        assert float(adc[:, 4:].median()) == pytest.approx(800, rel=0.15)
+        air = adc[:, :4]
+        outside.add("missing" if air.isnan().any() else "zero" if not air.any() else "noise")
+    assert outside == {"missing", "zero", "noise"}
+
+
+def test_a_magnitude_image_is_never_negative_and_keeps_its_order() -> None:
+    native = torch.zeros((1, 12, 40, 40))
+    native[:, :, 10:30, 10:30] = 1.0
+    native[:, :, 18:22, 18:22] = 2.0
+    for seed in range(20):
+        image = artefacts.weighted_image(native.clone(), np.random.default_rng(seed))
+        assert image.min() >= 0
+        air, tissue, bright = image[native == 0].mean(), image[native == 1].mean(), image[native == 2].mean()
+        assert 2 * air < tissue < bright
+
+
+def test_what_alignment_leaves_behind_is_small() -> None:
+    moved = [artefacts.draw_displacement(np.random.default_rng(seed)) for seed in range(200)]
+    lengths = [float(np.linalg.norm(matrix[:3, 3])) for matrix in moved]
+    assert min(lengths) == 0
+    assert 1.5 < max(lengths) <= 3.0

@@ -1,0 +1,47 @@
+"""The families held out stay so: nothing that learns, or that tunes what was learned, ever draws a head of theirs."""
+
+import itertools
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from models.training.synthetic import samples
+from models.training.synthetic.augment import Sample
+from models.training.synthetic.families import LEARNED_FROM, Family
+from models.training.synthetic.samples import HeadSamples, SampleSettings
+
+HELD_OUT = set(Family) - set(LEARNED_FROM)
+HEADS = 60
+
+
+class Drawn(NamedTuple):
+    """What was asked of `synthesise`."""
+
+    seed: int
+    family: Family
+
+
+def test_the_grown_family_is_held_out() -> None:
+    assert Family.GROWN in HELD_OUT
+    assert Family.PAINTED in LEARNED_FROM
+
+
+def test_training_draws_from_the_families_that_it_may_learn_from_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Drawn] = []
+
+    def synthesise(seed: int, variant: object, spacing_mm: float, family: Family = Family.PAINTED) -> Drawn:
+        drawn.append(Drawn(seed, family))
+        return drawn[-1]
+
+    def dress(head: Drawn, *_: object) -> Sample:
+        assert head.family not in HELD_OUT
+        return Sample(torch.zeros(3, 8, 8, 8), torch.zeros(3, 8, 8, 8))
+
+    monkeypatch.setattr(samples, "synthesise", synthesise)
+    monkeypatch.setattr(samples, "dress", dress)
+    stream = iter(HeadSamples(3, SampleSettings(spacing_mm=6.0, patch=8, stride=8, head_spacing_mm=4.0)))
+    for _ in itertools.takewhile(lambda _: len(drawn) < HEADS, stream):
+        pass
+    assert {head.family for head in drawn} == set(LEARNED_FROM)
+    assert max(head.seed for head in drawn) < samples.FIRST_HELD_OUT_SEED

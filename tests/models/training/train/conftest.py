@@ -1,0 +1,20 @@
+"""Where training on data sets can be tried."""
+
+import importlib.util
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+if importlib.util.find_spec("lightning") is None or importlib.util.find_spec("nibabel") is None:
+    # They come with the extra glionode[train].
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Toys are too small to share out: on a busy machine threads wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

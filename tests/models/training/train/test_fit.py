@@ -1,0 +1,242 @@
+"""A run that is killed goes on as if nothing had been; the best epoch is the best; a full disk loses nothing."""
+
+import dataclasses
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.network import NetworkSettings
+from models.training.dataset.dataset import Dataset, read_dataset
+from models.training.dataset.manifest import Split
+from models.training.train.checkpoints import CURVE, LAST
+from models.training.train.fit import Plan, Progress, Report, Trained, train
+from models.training.train.lightning_module import Cases, TrainingStopped
+from models.training.train.prepared_cases import View, prepared_cases
+from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings
+from models.training.train.synthetic_learner import fresh_network
+from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_dataset
+
+TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
+SETTINGS = TrainSettings(Preset.PAPER, epochs=3, patch=0, learning_rate=3e-3, checkpoint_every=1, threads=1)
+VIEW = View(OURS, NAMES, SPACING_MM)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that catches errors catches it."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return read_dataset(toy_dataset(tmp_path_factory.mktemp("toy") / "set", edge=16))
+
+
+def run(
+    dataset: Dataset,
+    work: Path,
+    settings: TrainSettings = SETTINGS,
+    report: Report = lambda _: None,
+    resume: Path | None = None,
+) -> tuple[Trained, dict[str, torch.Tensor]]:
+    torch.manual_seed(settings.seed)
+    network = fresh_network(TINY, len(OURS), len(NAMES))
+    cases = Cases(dataset.of(Split.TRAIN), dataset.of(Split.VALIDATION), prepared_cases(Cache.RAM, VIEW, work))
+    trained = train(Plan(VIEW, TINY, None, settings, dataset.fingerprint), network, cases, work, report, resume)
+    assert trained is not None
+    return trained, network.state_dict()
+
+
+def killing(epoch: int, step: int) -> Report:
+    """Dies in the middle of a step's report, after the checkpoint of that step."""
+
+    def report(now: Progress) -> None:
+        if (now.epoch, now.step) == (epoch, step) and now.ended is None:
+            raise Killed
+
+    return report
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, dict[str, torch.Tensor], Path]:
+    """The run that nobody disturbed."""
+    work = tmp_path_factory.mktemp("whole")
+    return *run(dataset, work), work
+
+
+def checkpoint(work: Path) -> dict[str, object]:
+    return dict(torch.load(work / LAST, weights_only=True))
+
+
+def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[Trained, object, Path]) -> None:
+    trained, _, work = whole
+    assert [row.epoch for row in trained.curve.epochs] == [1, 2, 3]
+    losses = [row.loss for row in trained.curve.epochs]
+    assert losses == sorted(losses, reverse=True)
+    assert trained.curve.epochs[-1].validation_dice[2] > 0.8
+    assert (work / CURVE).read_text().splitlines()[0].startswith("epoch,loss,mean_dice,dice_enhancing_tumour")
+
+
+@pytest.mark.parametrize(
+    ("every", "epoch", "step", "last"),
+    [
+        (1, 1, 2, (1, 2)),
+        (1, 2, 3, (2, 3)),
+        (1, 2, 4, (2, 3)),
+        (100, 2, 2, (1, 4)),
+        (100, 3, 1, (2, 4)),
+        (3, 2, 3, (2, 2)),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    dataset: Dataset,
+    whole: tuple[Trained, dict[str, torch.Tensor], Path],
+    tmp_path: Path,
+    every: int,
+    epoch: int,
+    step: int,
+    last: tuple[int, int],
+) -> None:
+    """Killed in one step, gone on from the last checkpoint before it: inside an epoch or between two."""
+    settings = dataclasses.replace(SETTINGS, checkpoint_every=every)
+    with pytest.raises(Killed):
+        run(dataset, tmp_path, settings, report=killing(epoch, step))
+    steps: list[tuple[int, int]] = []
+
+    def note(now: Progress) -> None:
+        if now.ended is None:
+            steps.append((now.epoch, now.step))
+
+    resumed, weights = run(dataset, tmp_path, settings, report=note, resume=tmp_path / LAST)
+    trained, expected, work = whole
+    assert resumed.curve == trained.curve
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    ours, theirs = checkpoint(tmp_path), checkpoint(work)
+    assert ours["global_step"] == theirs["global_step"] == 12
+    for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert str(ours[key]) == str(theirs[key]), key
+    # It goes on with the very next step.
+    everything = [(e, s) for e in (1, 2, 3) for s in (1, 2, 3, 4)]
+    assert steps == everything[everything.index(last) + 1 :]
+
+
+def test_the_best_epoch_is_kept_and_not_the_last(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A learning rate that wrecks what was learned; Dice by epoch as it is measured, and weights of each epoch's end.
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+    from models.training.train.lightning_module import CaseTraining
+
+    real = CaseTraining.on_validation_epoch_end
+    dice = iter([0.2, 0.7, 0.7])
+
+    def scored(self: CaseTraining) -> None:
+        real(self)
+        self.validation_dice = (next(dice),) * 3
+        seen[len(seen) + 1] = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    monkeypatch.setattr(CaseTraining, "on_validation_epoch_end", scored)
+    trained, weights = run(dataset, tmp_path)
+    assert trained.curve.best is not None
+    assert trained.curve.best.epoch == 2
+    assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
+    assert not all(torch.equal(weights[name], seen[3][name]) for name in weights)
+    # A run that is over can be gone on from, to write its package once more.
+    again, weights = run(dataset, tmp_path, resume=tmp_path / LAST)
+    assert again.curve == trained.curve
+    assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
+
+
+def test_patience_ends_a_run_that_gets_no_better(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.training.train.lightning_module import CaseTraining
+
+    dice = iter([0.5, 0.4, 0.3, 0.6])
+    monkeypatch.setattr(
+        CaseTraining, "on_validation_epoch_end", lambda self: setattr(self, "validation_dice", (next(dice),) * 3)
+    )
+    trained, _ = run(dataset, tmp_path, dataclasses.replace(SETTINGS, epochs=9, patience=2))
+    assert len(trained.curve.epochs) == 3
+
+
+def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+    def interrupt(now: Progress) -> None:
+        if (now.epoch, now.step) == (2, 2) and now.ended is None:
+            signal.raise_signal(signal.SIGINT)
+
+    trained, _ = run(dataset, tmp_path, report=interrupt)
+    assert not trained.complete
+    assert [row.epoch for row in trained.curve.epochs] == [1]
+    assert checkpoint(tmp_path)["global_step"] == 7
+
+
+@pytest.mark.parametrize("how", ["later", "at once"])
+def test_a_full_disk_at_checkpoint_time_leaves_the_checkpoint_before(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    import errno
+    import os
+
+    real = os.fsync
+    room = [3]
+
+    def fsync(handle: int) -> None:
+        if room[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= 1
+        real(handle)
+
+    if how == "at once":
+        room[0] = 0
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(TrainingStopped) as stopped:
+        run(dataset, tmp_path)
+    sentence = str(stopped.value)
+    assert "No space left on device" in sentence
+    assert list(tmp_path.glob(".*.part")) == []
+    if how == "at once":
+        assert sentence.endswith("Make room.")
+        return
+    assert "The last checkpoint is still there; make room, then go on with --resume" in sentence
+    assert checkpoint(tmp_path)["global_step"] == 3
+    monkeypatch.setattr(os, "fsync", real)
+    assert len(run(dataset, tmp_path, resume=tmp_path / LAST)[0].curve.epochs) == 3
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    dataset: Dataset, whole: tuple[Trained, object, Path], tmp_path: Path
+) -> None:
+    before = whole[2] / LAST
+    with pytest.raises(SettingsContradict, match="was made with seed 1, and this run says 2"):
+        run(dataset, tmp_path, dataclasses.replace(SETTINGS, seed=2), resume=before)
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(before.read_bytes()[:5000])
+    with pytest.raises(SettingsContradict, match="damaged"):
+        run(dataset, tmp_path, resume=damaged)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_never_reaches_a_checkpoint(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(now: Progress) -> None:
+        if (now.epoch, now.step) == (1, 2):
+            monkeypatch.setattr("models.training.train.lightning_module.segmentation_loss", spoiled)
+
+    from models.training.train.synthetic_learner import segmentation_loss
+
+    def spoiled(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, dice = segmentation_loss(logits, truth)
+        return loss * torch.nan, dice
+
+    with pytest.raises(TrainingStopped, match="not a finite number any more, at step 3"):
+        run(dataset, tmp_path, report=report)
+    assert checkpoint(tmp_path)["global_step"] == 2
+
+
+def test_an_empty_split_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    nothing = dataclasses.replace(dataset, cases=dataset.of(Split.TRAIN))
+    with pytest.raises(SettingsContradict, match="no validation cases"):
+        run(nothing, tmp_path)
+    with pytest.raises(SettingsContradict, match="no training cases"):
+        run(dataclasses.replace(dataset, cases=()), tmp_path)

@@ -1,0 +1,73 @@
+"""`report.json` is a contract: its keys, its names, its units."""
+
+import json
+
+import numpy as np
+
+from models.labels import LABELS, Role
+from models.package import IntendedUse
+from pipeline.alignment import RoleAlignment, as_matrix
+from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
+
+ADC = AdcStatistics(7, 1000.04, 990.06, 500.0, 2000.0, 250.04, 700.0, 1400.0)
+
+
+def test_a_full_report() -> None:
+    report = Report(
+        study_instance_uid="1.2.3",
+        status=Status.SEGMENTED,
+        reason=None,
+        model=ModelIdentity("phantom-demo", "1.0", "ab" * 32, IntendedUse.DEMONSTRATION),
+        device="cpu",
+        roles=(RoleReport(Role.T1CE, "1.2.3.4", " t1 KM ", ("because",)),),
+        alignment=(
+            RoleAlignment(Role.ADC, True, (0.12345, 0, 0), (1.0, 2.0, -3.00049), as_matrix(np.eye(4)), "gained"),
+        ),
+        labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in LABELS),
+        timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
+        outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG"),),
+        images_sha256="cd" * 32,
+    )
+    text = report.to_json()
+    assert text.endswith("}\n")
+    document = json.loads(text)
+    assert list(document) == [
+        *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
+        *("outputs", "images_sha256", "same_as"),
+    ]
+    assert document["model"] == {
+        "name": "phantom-demo",
+        "version": "1.0",
+        "sha256": "ab" * 32,
+        "intended_use": "demonstration",
+    }
+    assert document["roles"]["T1CE"] == {
+        "series_instance_uid": "1.2.3.4",
+        "series_description": " t1 KM ",
+        "why": ["because"],
+    }
+    assert document["alignment"]["ADC"]["rotation_deg"] == [0.123, 0, 0]
+    assert document["alignment"]["ADC"]["translation_mm"] == [1, 2, -3]
+    assert set(document["labels"]) == {"enhancing_tumour", "adc_abnormality", "flair_hyperintensity"}
+    assert document["labels"]["enhancing_tumour"]["volume_ml"] == 12.346
+    assert document["labels"]["enhancing_tumour"]["adc_1e-6_mm2_per_s"]["mean"] == 1000.0
+    assert document["labels"]["flair_hyperintensity"] == {"volume_ml": 12.346, "lesion_count": 2}
+    assert document["timings_s"] == {"choose": 0.0, "total": 12.346}
+    assert document["outputs"] == [
+        {
+            "path": "seg.dcm",
+            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4",
+            "sop_instance_uid": "1.2.3.5.1",
+            "series_instance_uid": "1.2.3.5",
+            "series_description": "SEG",
+        }
+    ]
+    assert (document["images_sha256"], document["same_as"]) == ("cd" * 32, None)
+
+
+def test_a_study_that_is_not_eligible() -> None:
+    model = ModelIdentity("m", "1", "0", IntendedUse.RESEARCH)
+    document = json.loads(Report("1.2.3", Status.NOT_ELIGIBLE, "no ADC map", model, "cpu").to_json())
+    assert (document["status"], document["reason"]) == ("not_eligible", "no ADC map")
+    assert (document["roles"], document["labels"], document["outputs"]) == ({}, {}, [])

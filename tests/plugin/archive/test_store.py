@@ -1,0 +1,108 @@
+"""The archive: durable, crash-safe, and never outside its folder."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from plugin.archive.incoming_file import NoRoom
+from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
+
+KEY = InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> EmbeddedArchive:
+    made = EmbeddedArchive(tmp_path / "archive", minimum_free_bytes=0)
+    made.open()
+    return made
+
+
+def store(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> Stored:
+    incoming = archive.begin()
+    for chunk in chunks:
+        incoming.write(chunk)
+    return archive.store(KEY, incoming)
+
+
+def test_what_is_stored_is_there_byte_for_byte(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    assert store(archive, b"head", memoryview(b"body")) is Stored.NEW
+    (path,) = archive.files("1.2.3")
+    assert path.read_bytes() == b"headbody"
+    assert path == tmp_path / "archive/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
+    assert archive.studies() == ("1.2.3",)
+    assert archive.last_received("1.2.3") == path.parent.stat().st_mtime
+    assert archive.first_received("1.2.3") == path.stat().st_mtime
+
+
+def test_an_unknown_study_has_nothing(archive: EmbeddedArchive) -> None:
+    assert archive.files("9.9") == ()
+    assert archive.last_received("9.9") is None
+    assert archive.first_received("9.9") is None
+
+
+def test_a_duplicate_is_kept_once_and_other_bytes_never_replace(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    store(archive, b"first")
+    assert store(archive, b"first") is Stored.SAME
+    assert store(archive, b"other") is Stored.DIFFERENT
+    (path,) = archive.files("1.2.3")
+    assert path.read_bytes() == b"first"
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("uid", ["", "../1", "1/2", "1..2", "1.2.", ".1", "1.2\n", "1.a", "1" * 65, "１.２"])
+def test_what_is_no_uid_becomes_no_path(archive: EmbeddedArchive, uid: str) -> None:
+    for key in ((uid, "1", "1"), ("1", uid, "1"), ("1", "1", uid)):
+        with pytest.raises(WrongUid):
+            InstanceKey(*key)
+    with pytest.raises(WrongUid):
+        archive.files(uid)
+
+
+def test_what_was_cut_off_is_removed_at_the_next_start(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    incoming = archive.begin()
+    incoming.write(b"half")
+    os.link(incoming.path, tmp_path / "incoming" / "killed.part")
+    incoming.discard()
+    assert archive.files("1.2.3") == ()
+    assert EmbeddedArchive(tmp_path / "archive", 0).open() == 1
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_full_disk_is_no_room_and_leaves_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    incoming = archive.begin()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # EFBIG, where a full disk says ENOSPC
+    try:
+        incoming.write(bytes(1 << 16))
+        with pytest.raises(NoRoom, match="File too large"):
+            incoming.write(bytes(1 << 16))
+        incoming.discard()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert archive.files("1.2.3") == ()
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_below_the_floor_is_no_room(tmp_path: Path) -> None:
+    archive = EmbeddedArchive(tmp_path / "archive", minimum_free_bytes=1 << 60)
+    archive.open()
+    with pytest.raises(NoRoom, match="MiB are free"):
+        store(archive, b"x")
+
+
+def test_it_is_synced_before_store_returns(archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store(archive, b"x")
+    (path,) = archive.files("1.2.3")
+    assert synced[0].endswith(".part")
+    assert synced[-1] == str(path.parent)
+    assert {str(path.parent.parent), str(path.parent.parent.parent)} <= set(synced)

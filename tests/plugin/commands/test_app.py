@@ -1,0 +1,186 @@
+"""The command line: what it says, and its exit statuses. Whole studies are walked in tests/end_to_end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.package import BUNDLED
+from models.training.synthetic.tumour import Variant
+from tests.support.node import glionode, make_instance, new_study_uid, write_instance
+
+pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
+COMMANDS = (
+    *("segment", "explain", "inspect", "classify", "phantom", "demo"),
+    *("listen", "work", "deliver", "serve", "status", "check-config", "echo", "models", "pretrain", "evaluate"),
+    "xnat-session",
+    *("jobs", "show", "retry", "cancel", "force", "purge"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_worth_reading(command: str) -> None:
+    status, text = glionode(command, "--help")
+    assert status == 0
+    assert f"glionode {command}" in text
+    assert len(text.split()) > 30
+
+
+@pytest.mark.parametrize(
+    "command", ["dataset from-brats", "dataset from-dicom", "dataset check", "pretrain", "evaluate"]
+)
+def test_help_of_training_has_an_example_and_needs_no_torch(command: str) -> None:
+    check = (
+        "import sys; from plugin.commands.app import main;"
+        f"sys.argv = ['glionode', *{command.split()!r}, '--help'];"
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules)); main()"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert f"glionode {command}" in result.stdout
+    assert "Example:" in result.stdout
+    assert result.stdout.strip().endswith("False")
+
+
+def test_wrong_usage_ends_with_64() -> None:
+    code = "from plugin.commands.app import main; main()"
+    for arguments in (["nonsense"], ["segment"], ["segment", "--nonsense", "a", "b"], ["phantom", "x", "--seed", "-1"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert result.returncode == 64, result.stderr
+        assert "Usage: glionode" in result.stderr
+
+
+def test_the_bundled_model_is_listed_shown_and_verified() -> None:
+    status, text = glionode("models", "list", "--json")
+    assert status == 0
+    (package,) = (each for each in json.loads(text) if each["name"] == "phantom-demo")
+    assert package["intended_use"] == "demonstration"
+    assert package["channels"] == ["ADC", "FLAIR", "T1CE"]
+    assert (BUNDLED / "phantom-demo" / "weights.safetensors").stat().st_size < 12e6
+    status, text = glionode("models", "show", "phantom-demo")
+    assert status == 0
+    assert "demonstration" in text.splitlines()[0].lower() or "demonstration" in text.splitlines()[2].lower()
+    status, text = glionode("models", "verify", "phantom-demo")
+    assert (status, package["sha256"] in text) == (0, True)
+
+
+def test_a_package_is_installed_and_goes_before_the_bundled_one(tmp_path: Path) -> None:
+    status, text = glionode("models", "install", BUNDLED / "phantom-demo")
+    assert status == 0, text
+    assert (tmp_path / "data" / "models" / "phantom-demo" / "model.toml").is_file()
+    _, listed = glionode("models", "list", "--json")
+    assert [each["name"] for each in json.loads(listed)].count("phantom-demo") == 2
+    assert json.loads(listed)[0]["folder"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_an_unknown_model(command: str) -> None:
+    status, text = glionode("models", command, "nobody")
+    assert status == 1
+    assert "no model package called 'nobody'" in text
+
+
+def test_a_folder_that_is_no_package_is_not_installed(tmp_path: Path) -> None:
+    status, text = glionode("models", "install", tmp_path)
+    assert status == 1
+    assert "no model.toml" in text
+
+
+def test_check_config_names_file_line_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "glionode.toml"
+    file.write_text("[listener]\nae_title = 'GLIONODE'\nprot = 104\n")
+    status, text = glionode("check-config", "--config", file)
+    assert status == 64
+    assert str(file) in text
+    assert "prot" in text
+    assert "3" in text
+
+
+def test_check_config_refuses_an_open_door(tmp_path: Path) -> None:
+    file = tmp_path / "glionode.toml"
+    file.write_text("[listener]\nhost = '0.0.0.0'\n")
+    status, text = glionode("check-config", "--config", file)
+    assert status == 64
+    assert "calling_ae_titles" in text
+
+
+def test_check_config_accepts_the_defaults_and_names_a_missing_model(tmp_path: Path) -> None:
+    assert glionode("check-config")[0] == 0
+    file = tmp_path / "glionode.toml"
+    file.write_text("[model]\nname = 'nobody'\n")
+    status, text = glionode("check-config", "--config", file)
+    assert status == 64
+    assert "nobody" in text
+
+
+def test_echo_knows_only_destinations_of_the_settings(tmp_path: Path) -> None:
+    status, text = glionode("echo", "pacs")
+    assert status == 64
+    assert "'pacs'" in text
+
+
+def test_status_of_a_node_that_does_not_run() -> None:
+    status, text = glionode("status")
+    assert status == 1
+    assert "not running" in text
+    status, text = glionode("status", "--json")
+    assert status == 1
+    assert json.loads(text)["running"] is None
+
+
+def test_a_phantom_of_an_unknown_kind(tmp_path: Path) -> None:
+    status, text = glionode("phantom", tmp_path / "out", "--variant", "imaginary")
+    assert status == 64
+    assert not (tmp_path / "out").exists()
+    _, helped = glionode("phantom", "--help")
+    for variant in Variant:
+        assert variant.value in text
+        assert variant.value in helped
+
+
+def test_classify_answers_in_tsv_and_keeps_blanks(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(" t2_tirm_tra_dark-fluid \neADC\n")
+    status, text = glionode("classify", file)
+    assert status == 0
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert rows[0] == ["description", "role", "confidence", "why"]
+    assert [row[:2] for row in rows[1:]] == [[" t2_tirm_tra_dark-fluid ", "FLAIR"], ["eADC", "none"]]
+    assert 0 < float(rows[1][2]) <= 1
+
+
+def test_classify_takes_a_sites_own_rules_from_the_settings(tmp_path: Path) -> None:
+    rules, file, settings = tmp_path / "rules.toml", tmp_path / "list.txt", tmp_path / "glionode.toml"
+    rules.write_text('format = 1\n[[term]]\nname = "ours"\npattern = "zirkon"\nweights = { T1CE = 20 }\n')
+    settings.write_text(f"[choose]\nrules_file = {json.dumps(str(rules))}\n")
+    file.write_text("zirkon\n")
+    assert "zirkon\tnone" in glionode("classify", file)[1]
+    assert "zirkon\tT1CE" in glionode("classify", file, "--config", settings)[1]
+    rules.write_text(rules.read_text().replace("T1CE", "T9"))
+    status, text = glionode("check-config", "--config", settings)
+    assert status == 64
+    assert str(rules) in text
+    assert "line 3" in text  # where the rule has its name
+
+
+def test_classify_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    status, text = glionode("classify", tmp_path / "nothing.txt")
+    assert status == 64
+    assert "nothing.txt" in text
+
+
+@pytest.mark.parametrize("command", ["inspect", "explain"])
+def test_brackets_of_a_description_are_shown_as_they_are(command: str, tmp_path: Path) -> None:
+    instance = make_instance(new_study_uid())
+    instance.SeriesDescription = "t1 [/ax] [red]"
+    write_instance(instance, tmp_path / "study")
+    status, text = glionode(command, tmp_path / "study")
+    assert status == 0
+    assert "t1 [/ax] [red]" in text
+
+
+def test_inspect_of_an_empty_folder(tmp_path: Path) -> None:
+    status, text = glionode("inspect", tmp_path)
+    assert status == 1
+    assert "no DICOM study" in text

@@ -1,0 +1,141 @@
+"""`glionode dataset` makes and checks, says what it left out, and ends with the status that it promises."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner, Result
+
+from plugin.commands.app import app
+from plugin.commands.terminal import FAILED, WRONG_USAGE
+
+pytest.importorskip("nibabel", reason="data sets need the extra glionode[train]")
+
+
+def write_brats(folder: Path, count: int, without: str = "", first: int = 0) -> Path:
+    """Cases of 2021; of the last one a file is missing."""
+    for number in range(first, first + count):
+        name = f"BraTS2021_{number:05}"
+        (folder / name).mkdir(parents=True)
+        generator = np.random.default_rng(number)
+        labels = generator.choice((0, 1, 2, 4), size=(8, 10, 9)).astype(np.uint8)
+        for what in ("flair", "t1", "t1ce", "t2", "seg"):
+            voxels = labels if what == "seg" else generator.integers(1, 900, labels.shape).astype(np.int16)
+            if number < first + count - 1 or what != without:
+                sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / name / f"{name}_{what}.nii.gz"))
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["dataset", *map(str, arguments)])
+
+
+def test_brats_becomes_a_data_set_that_checks(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 6)
+    key = tmp_path / "key"
+    made = run("from-brats", source, tmp_path / "out", "--key", key, "--test", "0.2")
+    assert made.exit_code == 0, made.output
+    assert "Wrote 6 cases" in made.stdout
+    assert "(4 train, 1 validation, 1 test); 0 left out" in made.stdout
+    checked = run("check", tmp_path / "out")
+    assert checked.exit_code == 0, checked.output
+    assert "6 cases, 0 things wrong" in checked.stdout
+    assert (tmp_path / "out" / "check" / "index.html").is_file()
+    kept = ("--seed", "9", "--splits-from", tmp_path / "out")
+    again = run("from-brats", source, tmp_path / "again", "--key", key, *kept)
+    assert again.exit_code == 0, again.output
+    first, second = (json.loads((tmp_path / name / "dataset.json").read_text()) for name in ("out", "again"))
+    assert first["splits"] == second["splits"]
+    other = run("from-brats", source, tmp_path / "other", "--key", tmp_path / "another key", "--test", "0.2")
+    assert other.exit_code == 0
+    assert not set(first["cases"]) & set(json.loads((tmp_path / "other" / "dataset.json").read_text())["cases"])
+
+
+def test_splits_are_kept_under_one_key_alone(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 3)
+    key = ("--key", tmp_path / "key")
+    assert run("from-brats", source, tmp_path / "first", *key).exit_code == 0
+    kept = ("--splits-from", tmp_path / "first")
+    refused = run("from-brats", source, tmp_path / "second", "--key", tmp_path / "another key", *kept)
+    assert refused.exit_code == FAILED
+    assert "was made with another key" in refused.stderr
+    assert "Give its key with --key." in refused.stderr
+    assert not (tmp_path / "second").exists()
+    assert "None of the patients" not in run("from-brats", source, tmp_path / "second", *key, *kept).stderr
+    others = write_brats(tmp_path / "others", 2, first=3)
+    made = run("from-brats", others, tmp_path / "third", *key, *kept)
+    assert made.exit_code == 0
+    assert "None of the patients of" in made.stderr
+    assert "--splits-from changed nothing" in made.stderr
+    key_text = (tmp_path / "key").read_text().strip()
+    assert key_text[:16] not in (tmp_path / "first" / "dataset.json").read_text()
+
+
+def test_what_is_left_out_is_said_and_changes_the_status(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 3, without="t2")
+    made = run("from-brats", source, tmp_path / "out", "--key", tmp_path / "key")
+    assert made.exit_code == FAILED
+    assert "BraTS2021_00002: It has no T2. Add the file, or ask for other channels." in made.stderr
+    assert "Wrote 2 cases" in made.stdout
+    # T2 is needed no more when it is not asked for.
+    made = run("from-brats", source, tmp_path / "three", "--key", tmp_path / "key", "--channels", "FLAIR,T1CE")
+    assert made.exit_code == 0
+    assert "Wrote 3 cases" in made.stdout
+
+
+def test_a_folder_that_got_no_case_can_be_given_again(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 1, without="t2")
+    options = (source, tmp_path / "out", "--key", tmp_path / "key")
+    first = run("from-brats", *options)
+    assert first.exit_code == FAILED
+    assert "There is no case, so no data set was made." in first.stderr
+    assert run("from-brats", *options, "--channels", "FLAIR,T1CE").exit_code == 0
+
+
+def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
+    run("from-brats", write_brats(tmp_path / "in", 2), tmp_path / "out", "--key", tmp_path / "key")
+    next((tmp_path / "out").rglob("channel-T2.nii.gz")).unlink()
+    checked = run("check", tmp_path / "out")
+    assert checked.exit_code == FAILED
+    assert "channel-T2.nii.gz is missing or damaged" in checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("from-brats", "IN", "OUT", "--channels", "ADC,T1CE"), WRONG_USAGE, "BraTS has no ADC"),
+        (("from-brats", "IN", "OUT", "--test", "0.9"), WRONG_USAGE, "leave something to train on"),
+        (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is no folder"),
+        (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would lie in the data set"),
+        (("from-brats", "IN", "IN"), FAILED, "already holds files"),
+        (("from-dicom", "IN", "OUT", "--map", "oedema"), WRONG_USAGE, "--map wants NAME=LABEL"),
+        (("from-dicom", "IN", "OUT", "--map", "oedema=swelling"), WRONG_USAGE, "there is no label swelling"),
+        (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid Values"),
+        (("from-dicom", "IN", "OUT"), FAILED, "holds no DICOM study"),
+        (("check", "IN"), FAILED, "is no data set"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    arguments: tuple[str, ...], status: int, words: str, tmp_path: Path
+) -> None:
+    write_brats(tmp_path / "IN", 1)
+    given = [str(tmp_path / each) if each.startswith(("IN", "OUT")) else each for each in arguments]
+    if arguments[0] != "check" and "--key" not in arguments:
+        given += ["--key", str(tmp_path / "key")]
+    result = run(*given)
+    assert result.exit_code == status, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert not (tmp_path / "OUT" / "dataset.json").exists()
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nibabel" else real(name))
+    result = run("from-brats", tmp_path, tmp_path / "out")
+    assert result.exit_code == WRONG_USAGE
+    assert "install glionode[train]" in result.stderr

@@ -1,0 +1,230 @@
+"""`glionode pretrain DATASET` and `finetune` pass on what was asked, and refuse with one sentence."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from tests.support.node import sentence
+
+pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
+
+from models.package import read_package
+from models.training.dataset.dataset import read_dataset
+from models.training.dataset.lineage import learned_from, overlap_of
+from models.training.dataset.manifest import Split
+from models.training.train import experiment as retrain
+from models.training.train.settings import Cache, Preset
+from plugin.commands.terminal import FAILED, WRONG_USAGE
+from plugin.commands.training import add_training_commands
+from tests.support.toy_dataset import BRATS, REGIONS, toy_dataset
+
+app = typer.Typer()
+add_training_commands(app)
+runner = CliRunner()
+TOY = ("--patch", "0", "--epochs", "1", "--threads", "1", "--learning-rate", "0.003")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_dataset(tmp_path_factory.mktemp("data") / "ours", train=2, validation=2, edge=16)
+
+
+@pytest.fixture(scope="module")
+def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_dataset(tmp_path_factory.mktemp("data") / "brats", 2, 1, BRATS, REGIONS, edge=16)
+
+
+@pytest.fixture(scope="module")
+def general(brats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that learned on BraTS."""
+    folder = tmp_path_factory.mktemp("general")
+    result = runner.invoke(
+        app,
+        ["pretrain", str(folder / "general"), str(brats), *TOY, "--init-filters", "8", "--work", str(folder / "work")],
+    )
+    assert result.exit_code == 0, result.output
+    return folder / "general"
+
+
+def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, brats: Path) -> None:
+    package = read_package(general)
+    assert (package.name, package.channels) == ("general", BRATS)
+    assert [label.name for label in package.labels] == list(REGIONS)
+    assert (general / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    card = (general / "MODEL_CARD.md").read_text()
+    assert "for research, not for patients" in card
+    assert "(learning_curves.png)" in card
+    provenance = tomllib.loads((general / "model.toml").read_text())["provenance"]
+    assert (provenance["preset"], provenance["training_cases"], provenance["best_epoch"]) == ("paper", 2, 1)
+
+
+def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: Path, general: Path) -> None:
+    result = runner.invoke(app, ["finetune", "heir", str(ours), "--from", str(general), *TOY])
+    assert result.exit_code == 0, result.output
+    parent, own = learned_from(read_package(Path("heir"))).lessons
+    assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
+    for lesson, folder in ((parent, brats), (own, ours)):
+        dataset = read_dataset(folder)
+        assert lesson.key == dataset.manifest.key
+        assert set(lesson.training) == {case.patient for case in dataset.of(Split.TRAIN)}
+        assert set(lesson.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
+    # Both data sets are of the same toy patients: training on one met the other's validation.
+    result = runner.invoke(
+        app, ["evaluate", "heir", str(ours), "--split", "all", "--threads", "1", "--worst", "0", "--out", "out"]
+    )
+    assert result.exit_code == 0, result.output
+    expected = overlap_of(
+        learned_from(read_package(Path("heir"))), own.key, {*own.training, *own.validation, *parent.validation}
+    )
+    assert (expected.patients, expected.training, expected.validation) == (4, 2, 2)
+    assert sentence(result.stderr) == expected.warnings()[0]
+    assert json.loads(Path("out/evaluation.json").read_text())["overlap"] == {
+        "patients": 4, "training": 2, "validation": 2, "unknown": [],
+    }  # fmt: skip
+    assert "Of 4 patients, 2 are among" in Path("out/report.html").read_text()
+
+
+def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["finetune", "mine", str(ours), "--from", str(general), *TOY, "--folds", "2"])
+    assert result.exit_code == 0, result.output
+    assert [read_package(tmp_path / "mine" / f"fold-{fold}").name for fold in (1, 2)] == ["mine-fold1", "mine-fold2"]
+    rows = [line.split(",") for line in (tmp_path / "mine" / "folds.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["fold", "1", "2", "mean", "sd"]
+    assert float(rows[3][1]) == pytest.approx((float(rows[1][1]) + float(rows[2][1])) / 2, abs=1e-4)
+
+
+def test_what_was_asked_is_passed_on(
+    ours: Path, general: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[retrain.Order] = []
+
+    def carry_out(order: retrain.Order, *_: Any) -> tuple[()]:
+        asked.append(order)
+        return ()
+
+    monkeypatch.setattr(retrain, "carry_out", carry_out)
+    options = [
+        "--preset",
+        "fast",
+        "--patience",
+        "5",
+        "--cache",
+        "disk",
+        "--workers",
+        "2",
+        "--seed",
+        "7",
+        "--patch",
+        "64",
+    ]
+    mapping = ["--channel", "ADC=T2+FLAIR:mean", "--head", "adc_abnormality=reinitialise", "--drop", "TC"]
+    result = runner.invoke(
+        app, ["finetune", "mine", str(ours), "--from", str(general), *options, *mapping, "--version", "2"]
+    )
+    assert result.exit_code == 0, result.output
+    (order,) = asked
+    settings = order.settings
+    assert (settings.preset, settings.epochs, settings.patience, settings.seed) == (Preset.FAST, 50, 5, 7)
+    assert (settings.cache, settings.workers, settings.precision) == (Cache.DISK, 2, "bf16-mixed")
+    assert (order.package.version, order.package.window, order.work) == ("2", 64, Path("runs/mine"))
+    assert order.parent is not None
+    assert str(order.parent.channels[0]) == "ADC=T2+FLAIR:mean"
+    assert str(order.parent.heads[1]) == "adc_abnormality=reinitialise"
+    assert order.parent.dropped == ("TC",)
+    asked.clear()
+    assert runner.invoke(app, ["pretrain", "p", str(ours), "--resume", str(tmp_path)]).exit_code == 0
+    assert (asked[0].settings.epochs, asked[0].work, asked[0].resume) == (100, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["finetune", "x", "OURS", "--from", "GENERAL", "--drop", "FLAIR"], WRONG_USAGE, "FLAIR=FLAIR:copy takes it"),
+        (["finetune", "x", "OURS", "--from", "GENERAL", "--head", "adc_abnormality=zero"], WRONG_USAGE, "--drop TC"),
+        (["finetune", "x", "OURS", "--from", "GENERAL", "--patch", "36"], WRONG_USAGE, "a multiple of 8"),
+        (["finetune", "X", "OURS", "--from", "GENERAL", *TOY], FAILED, "small letters"),
+        (["finetune", "x", "OURS", "--from", "absent"], FAILED, "glionode models list"),
+        (["finetune", "x", "absent", "--from", "GENERAL"], FAILED, "no data set"),
+        (["pretrain", "x", "OURS", *TOY, "--precision", "8-bit"], WRONG_USAGE, "Lightning cannot train like this"),
+        (["pretrain", "x", "OURS", "--patch", "0", "--batch", "2"], WRONG_USAGE, "batch 2 wants 1"),
+        (["pretrain", "x", "OURS", *TOY, "--folds", "9"], WRONG_USAGE, "9 folds of 4 patients"),
+        (["pretrain", "x", "OURS", *TOY, "--folds", "2", "--devices", "2"], WRONG_USAGE, "not --devices"),
+        (["pretrain", "x", "OURS", "--minutes", "3"], WRONG_USAGE, "--minutes goes with --synthetic"),
+        (["pretrain", "x", "OURS", *TOY, "--resume", "."], WRONG_USAGE, "holds no last.ckpt"),
+        (["pretrain", "x", "OURS", *TOY, "--init-filters", "9"], WRONG_USAGE, "init_filters is 9"),
+        (["pretrain", "x", "--synthetic", "--epochs", "3"], WRONG_USAGE, "goes with a data set"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_writes_no_package(
+    ours: Path, general: Path, tmp_path: Path, arguments: list[str], status: int, words: str
+) -> None:
+    places = {"OURS": str(ours), "GENERAL": str(general)}
+    result = runner.invoke(app, [places.get(argument, argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    assert words in sentence(result.stderr)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
+    ours: Path, brats: Path, general: Path, tmp_path: Path
+) -> None:
+    again = ["pretrain", "other", str(brats), *TOY, "--seed", "2", "--init-filters", "8"]
+    assert runner.invoke(app, again).exit_code == 0
+    begun = ["finetune", "mine", str(ours), *TOY, "--from", str(general)]
+    assert runner.invoke(app, begun).exit_code == 0
+    for changed, words in (
+        (["--from", str(tmp_path / "other")], "was made with parent_sha256 "),
+        (["--channel", "ADC=T2+FLAIR:mean"], "was made with channels_from ADC=T2:copy, "),
+        (["--head", "adc_abnormality=reinitialise", "--drop", "TC"], "was made with labels_from enhancing_tumour=ET:"),
+        (["--drop", "ET", "--head", "enhancing_tumour=TC"], "was made with labels_from enhancing_tumour=ET:"),
+    ):
+        result = runner.invoke(app, [*begun, *changed, "--resume", "runs/mine"])
+        assert result.exit_code == WRONG_USAGE, result.output
+        assert words in sentence(result.stderr)
+    result = runner.invoke(app, ["pretrain", "mine", str(ours), *TOY, "--init-filters", "8", "--resume", "runs/mine"])
+    assert result.exit_code == WRONG_USAGE
+    assert "and this run says none" in sentence(result.stderr)
+    assert runner.invoke(app, [*begun, "--resume", "runs/mine"]).exit_code == 0
+    provenance = tomllib.loads((tmp_path / "mine" / "model.toml").read_text())["provenance"]
+    assert provenance["parent_sha256"] == read_package(general).weights_sha256
+
+
+def test_a_run_that_lies_there_is_not_written_over(ours: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "last.ckpt").write_bytes(b"days of work")
+    result = runner.invoke(app, ["pretrain", "x", str(ours), *TOY])
+    assert result.exit_code == WRONG_USAGE
+    assert "go on with --resume runs/x" in sentence(result.stderr)
+    assert (tmp_path / "runs" / "x" / "last.ckpt").read_bytes() == b"days of work"
+
+
+def test_a_full_disk_at_the_end_leaves_what_was_trained(
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "x/weights.safetensors")
+
+    monkeypatch.setattr(retrain, "write_package", full)
+    toy = ("pretrain", "x", str(ours), *TOY, "--init-filters", "8")
+    result = runner.invoke(app, toy)
+    assert result.exit_code == FAILED
+    assert "No space left on device. The weights are in runs/x; make room" in result.stderr.splitlines()[-1]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert runner.invoke(app, [*toy, "--resume", "runs/x"]).exit_code == 0
+    assert read_package(tmp_path / "x").name == "x"

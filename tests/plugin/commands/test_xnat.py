@@ -1,0 +1,56 @@
+"""`glionode xnat-session`: what it refuses, and a session that is not eligible. run_dockerfile.sh walks a whole one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.node import MARKER, glionode, make_instance, write_instance
+
+pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    write_instance(make_instance("1.2"), tmp_path / "session" / "SCANS" / "4" / "DICOM")
+    return tmp_path / "session"
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    status, text = glionode("xnat-session", *arguments)
+    return status, " ".join(text.split())
+
+
+def test_a_session_without_the_roles_leaves_a_report_and_nothing_old(session: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "scan-seg" / "DICOM").mkdir(parents=True)
+    status, text = run(session, out, "--session-id", "XNAT_E1", "--device", "cpu")
+    assert status == 2, text
+    assert "not eligible. no ADC map and no FLAIR and no T1 after contrast" in text
+    assert [path.name for path in out.iterdir()] == ["results"]
+    assert [path.name for path in (out / "results").iterdir()] == ["report.json"]
+    assert MARKER not in text
+
+
+def test_what_is_no_session_is_refused_in_a_sentence(session: Path, tmp_path: Path) -> None:
+    status, text = run(tmp_path / "nowhere", tmp_path / "out")
+    assert (status, "is no XNAT session: it has no folder SCANS" in text) == (64, True)
+    (tmp_path / "other" / "SCANS").mkdir(parents=True)
+    status, text = run(tmp_path, tmp_path / "out")
+    assert (status, "holds 2 XNAT sessions" in text) == (64, True)
+    status, text = run(tmp_path / "other", tmp_path / "out")
+    assert (status, "holds no DICOM study" in text) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_id_that_is_none_is_not_repeated(session: Path, tmp_path: Path) -> None:
+    status, text = run(session, tmp_path / "out", "--subject-id", f"{MARKER}^NAME")
+    assert status == 64
+    assert "The value for --subject-id is no ID of XNAT" in text
+    assert MARKER not in text
+
+
+def test_damaged_xml_is_named(session: Path, tmp_path: Path) -> None:
+    (session / "session.xml").write_text("<xnat:MRSession")
+    status, text = run(session, tmp_path / "out", "--device", "cpu")
+    assert status == 2
+    assert "session.xml: is not readable as XML" in text

@@ -1,0 +1,398 @@
+"""Storage Commitment for senders: what is answered, what is reported, where to, and what outlives a crash."""
+
+import ssl
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from plugin.archive.store import EmbeddedArchive
+from plugin.commitment.open_associations import OpenAssociations
+from plugin.commitment.pending_requests import CommitmentRequests, Kept, count_pending
+from plugin.commitment.provider import CommitmentService
+from plugin.commitment.report_address import find_receiver
+from plugin.commitment.report_sender import CommitmentReporter
+from plugin.commitment.requester import ReportEar
+from plugin.commitment.verify import make_report
+from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.commitment_messages import CommitmentRequest, NotUnderstood, Reference, decode_request
+from plugin.listener.listener import Listener, start_listener
+from plugin.settings.sections import Settings
+from tests.support.certificates import Authority
+from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until
+
+INSTANCE = "1.2.840.10008.1.20.1.1"
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+
+class Committing:
+    """A listener that takes requests for commitment, and can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.archive = EmbeddedArchive(folder / "archive", 0)
+        self.archive.open()
+        self.stop = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.listener: Listener | None = None
+
+    def start(self, listener: dict[str, object] | None = None, **delivery: object) -> "Committing":
+        quick = {"retry_first_s": 0.05, "retry_longest_s": 0.1, "timeout_s": 5, **delivery}
+        settings = Settings(listener={"port": 0, **(listener or {})}, delivery=quick)
+        service = CommitmentService(settings, self.archive)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=service.run, args=(self.stop,))
+        self.thread.start()
+        self.listener = start_listener(settings.listener, self.archive, lambda *_: None, commitment=service.handlers)
+        return self
+
+    def end(self) -> None:
+        self.stop.set()
+        if self.thread is not None and self.listener is not None:
+            self.listener.stop(2)
+            self.thread.join()
+            self.thread = None
+
+    @property
+    def port(self) -> int:
+        assert self.listener is not None
+        return self.listener.address.port
+
+    @property
+    def pending(self) -> int:
+        return count_pending(self.archive.data_dir)
+
+
+class Modality:
+    """A sender that takes reports: on its own port, or on the association on which it asks."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[int, Dataset]] = []
+        self.statuses: list[int] = []
+        """What the next reports are answered with."""
+        self._server: Any = None
+        self.port = 0
+
+    def listen(self, tls: ssl.SSLContext | None = None) -> "Modality":
+        ae = AE("MODALITY")
+        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+        where = ("127.0.0.1", self.port)
+        self._server = ae.start_server(
+            where, block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)], ssl_context=tls
+        )
+        self.port = int(self._server.server_address[1])
+        return self
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def take(self, event: Any) -> tuple[int, None]:
+        status = self.statuses.pop(0) if self.statuses else 0x0000
+        self.reports.append((event.event_type, event.event_information))
+        return status, None
+
+    @contextmanager
+    def association(self, port: int) -> Iterator[Any]:
+        ae = ApplicationEntity("MODALITY")
+        ae.add_requested_context(StorageCommitmentPushModel)
+        ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
+        peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
+        assert peer.is_established
+        with closing(ReportEar(peer)):
+            yield peer
+        peer.release()
+
+    def ask(self, port: int, *references: tuple[str, str], transaction: str = "") -> int:
+        with self.association(port) as peer:
+            return ask(peer, *references, transaction=transaction)
+
+
+def action(*references: tuple[str, str], transaction: str = "") -> Dataset:
+    information = Dataset()
+    information.TransactionUID = transaction or generate_uid()
+    information.ReferencedSOPSequence = []
+    for sop_class, instance in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+        information.ReferencedSOPSequence.append(item)
+    return information
+
+
+def ask(peer: Any, *references: tuple[str, str], transaction: str = "") -> int:
+    information = action(*references, transaction=transaction)
+    answer, _ = peer.send_n_action(information, 1, StorageCommitmentPushModel, INSTANCE)
+    return int(answer.Status)
+
+
+def listed(report: Dataset, sequence: str) -> dict[str, int]:
+    return {str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", 0)) for item in report.get(sequence, [])}
+
+
+@pytest.fixture
+def committing(tmp_path: Path) -> Iterator[Committing]:
+    made = Committing(tmp_path / "data")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def modality() -> Iterator[Modality]:
+    made = Modality()
+    yield made
+    made.stop()
+
+
+def known(modality: Modality) -> dict[str, object]:
+    """Settings of a listener that know where the modality is."""
+    return {"senders": [{"ae_title": "MODALITY", "host": "127.0.0.1", "port": modality.port}]}
+
+
+def store(peer: Any, count: int = 2) -> list[str]:
+    uids = []
+    study = new_study_uid()
+    for _ in range(count):
+        instance = make_instance(study)
+        assert peer.send_c_store(instance).Status == 0x0000
+        uids.append(str(instance.SOPInstanceUID))
+    return uids
+
+
+def test_what_is_there_is_committed_to_and_the_rest_is_named(committing: Committing, modality: Modality) -> None:
+    committing.start(known(modality.listen()))
+    with modality.association(committing.port) as peer:
+        first, second = store(peer)
+    assert (
+        modality.ask(committing.port, (MR_IMAGE_STORAGE, first), (MR_IMAGE_STORAGE, second), transaction="1.2.3") == 0
+    )
+    wait_until(lambda: len(modality.reports) == 1, "it is reported")
+    event_type, report = modality.reports[0]
+    assert (event_type, report.TransactionUID) == (1, "1.2.3")
+    assert listed(report, "ReferencedSOPSequence") == {first: 0, second: 0}
+    wanted = [(MR_IMAGE_STORAGE, first), (CT_IMAGE_STORAGE, second), (MR_IMAGE_STORAGE, "1.2.9")]
+    assert modality.ask(committing.port, *wanted) == 0
+    wait_until(lambda: len(modality.reports) == 2, "it is reported")
+    event_type, report = modality.reports[1]
+    assert event_type == 2
+    assert listed(report, "ReferencedSOPSequence") == {first: 0}
+    assert listed(report, "FailedSOPSequence") == {second: 0x0119, "1.2.9": 0x0112}
+    wait_until(lambda: committing.pending == 0, "nothing is left")
+
+
+def test_who_has_no_address_is_told_on_the_association(committing: Committing, modality: Modality) -> None:
+    committing.start()
+    with modality.association(committing.port) as peer:
+        for number in range(3):
+            (uid,) = store(peer, 1)
+            assert ask(peer, (MR_IMAGE_STORAGE, uid)) == 0
+            assert store(peer, 3), "other messages go their way meanwhile"
+            wait_until(lambda wanted=number + 1: len(modality.reports) == wanted, "it is reported")
+            assert listed(modality.reports[-1][1], "ReferencedSOPSequence") == {uid: 0}
+    wait_until(lambda: committing.pending == 0, "nothing is left")
+
+
+def test_a_report_does_not_get_between_the_messages_of_its_association(
+    committing: Committing, modality: Modality
+) -> None:
+    committing.start()
+    assert committing.listener is not None
+    many = [(MR_IMAGE_STORAGE, generate_uid()) for _ in range(2000)]
+    senders: list[int] = []
+    pause = threading.Event()
+    with modality.association(committing.port) as peer:
+        (served,) = committing.listener._server.active_associations
+        send = served.dul.send_pdu
+
+        def send_slowly(pdata: Any) -> None:
+            senders.append(threading.get_ident())
+            pause.wait(0.005)  # others get their chance between the parts of a message
+            send(pdata)
+
+        served.dul.send_pdu = send_slowly
+        assert ask(peer, *many) == 0
+        while not modality.reports:
+            store(peer, 1)
+    reporter = next(each for each, parts in Counter(senders).items() if parts > 10 and each != senders[0])
+    assert [each for each, _ in groupby(senders)].count(reporter) == 1, "its parts went out one after the other"
+    assert len(modality.reports[0][1].FailedSOPSequence) == 2000
+
+
+def test_whose_association_is_over_is_not_waited_for(committing: Committing, modality: Modality) -> None:
+    committing.start()
+    modality.statuses = [0x0110] * 1000
+    with modality.association(committing.port) as peer:
+        assert ask(peer, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+        wait_until(lambda: len(modality.reports) >= 3, "it is told again and again, as it answers that it failed")
+        assert committing.pending == 1
+    wait_until(lambda: committing.pending == 0, "it is forgotten")
+
+
+def test_a_sender_that_is_away_is_told_later(committing: Committing, modality: Modality) -> None:
+    modality.listen().stop()
+    committing.start(known(modality))
+    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.8")) == 0
+    assert committing.pending == 2
+    modality.statuses = [0x0110]
+    modality.listen()
+    wait_until(lambda: committing.pending == 0, "it is told")
+    assert len(modality.reports) == 3, "one of them twice, as it was answered that it had failed"
+
+
+def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
+    committing: Committing, modality: Modality, tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    authority = Authority(program, tmp_path / "authority")
+    own, theirs = authority.sign("node"), authority.sign("modality")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(theirs.certificate, theirs.key)
+    tls.load_verify_locations(authority.certificate)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    modality.listen(tls)
+    listener = Settings(
+        listener={
+            "tls_certificate": own.certificate,
+            "tls_key": own.key,
+            "tls_client_ca": authority.certificate,
+            "senders": [{"ae_title": "MODALITY", "host": "127.0.0.1", "port": modality.port, "tls": True}],
+        }
+    )
+    receiver = find_receiver(listener, "MODALITY", "127.0.0.1")
+    assert receiver is not None
+    requests, wake = CommitmentRequests(committing.archive.data_dir), threading.Event()
+    requests.keep("MODALITY", "127.0.0.1", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    reporter = CommitmentReporter(listener, committing.archive, requests, OpenAssociations(wake), wake)
+    stop = threading.Event()
+    thread = threading.Thread(target=reporter.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: committing.pending == 0, "it is reported")
+    stop.set()
+    thread.join()
+    assert [event_type for event_type, _ in modality.reports] == [2]
+
+
+@pytest.mark.parametrize(
+    ("ae_title", "address", "port"),
+    [("MR", "192.0.2.1", 1), ("MR", "198.51.100.1", 2), ("CT", "192.0.2.1", None), ("PACS", "192.0.2.1", 3)],
+)
+def test_where_reports_go_stands_in_the_settings(ae_title: str, address: str, port: int | None) -> None:
+    settings = Settings(
+        listener={
+            "senders": [
+                {"ae_title": "MR", "networks": ["192.0.2.0/24"], "host": "one", "port": 1},
+                {"ae_title": "MR", "networks": ["198.51.100.0/24"], "host": "two", "port": 2},
+                {"ae_title": "CT"},
+                {"ae_title": "PACS"},
+            ]
+        },
+        destinations=[{"name": "pacs", "ae_title": "PACS", "host": "three", "port": 3}],
+    )
+    receiver = find_receiver(settings, ae_title, address)
+    assert (receiver.port if receiver is not None else None) == port
+
+
+def test_a_request_outlives_a_crash(committing: Committing, modality: Modality) -> None:
+    modality.listen().stop()
+    committing.start(known(modality))
+    with modality.association(committing.port) as peer:
+        (uid,) = store(peer, 1)
+        assert ask(peer, (MR_IMAGE_STORAGE, uid)) == 0
+    committing.end()
+    (committing.archive.data_dir / "commitments" / "torn.new").write_text("{")
+    (committing.archive.data_dir / "commitments" / "spoilt.json").write_text("{")
+    modality.listen()
+    committing.start(known(modality))
+    wait_until(lambda: committing.pending == 0, "it is reported")
+    ((event_type, report),) = modality.reports
+    assert (event_type, listed(report, "ReferencedSOPSequence")) == (1, {uid: 0})
+
+
+def test_a_report_is_given_up_in_the_end(committing: Committing, modality: Modality) -> None:
+    modality.listen().stop()
+    committing.start(known(modality), give_up_after_h=1e-4)
+    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+    wait_until(lambda: committing.pending == 0, "it is given up")
+    assert modality.reports == []
+
+
+@pytest.mark.parametrize(
+    ("action_type", "instance", "information", "status"),
+    [
+        (2, INSTANCE, action((MR_IMAGE_STORAGE, "1.2")), 0x0123),
+        (1, "1.2.3", action((MR_IMAGE_STORAGE, "1.2")), 0x0112),
+        (1, INSTANCE, None, 0x0115),
+        (1, INSTANCE, action(), 0x0115),
+        (1, INSTANCE, action(("", "1.2")), 0x0115),
+    ],
+)
+def test_what_is_no_request_gets_its_status(
+    committing: Committing, modality: Modality, action_type: int, instance: str, information: Any, status: int
+) -> None:
+    committing.start()
+    with modality.association(committing.port) as peer:
+        answer, _ = peer.send_n_action(information, action_type, StorageCommitmentPushModel, instance)
+        assert answer.Status == status
+        assert ask(peer, (MR_IMAGE_STORAGE, "1.2")) == 0, "the association goes on"
+    assert committing.pending <= 1
+
+
+def test_a_transaction_stands_for_one_thing(committing: Committing, modality: Modality) -> None:
+    modality.listen().stop()
+    committing.start(known(modality))
+    for instances, status in ((("1.2", "1.3"), 0), (("1.3", "1.2"), 0), (("1.2",), 0x0115)):
+        references = [(MR_IMAGE_STORAGE, each) for each in instances]
+        assert modality.ask(committing.port, *references, transaction="1.2.3") == status
+    assert committing.pending == 1
+
+
+def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = CommitmentRequests(tmp_path)
+    request = CommitmentRequest("1", tuple(Reference("1.2", f"1.{number}") for number in range(5)))
+    monkeypatch.setattr("plugin.commitment.pending_requests._MOST_PENDING", 2)
+    kept = [requests.keep("AE", "", replace(request, transaction_uid=uid))[0] for uid in ("1", "2", "3", "1")]
+    assert kept == [Kept.KEPT, Kept.KEPT, Kept.TOO_MANY, Kept.KEPT]
+    monkeypatch.setattr("plugin.commitment.pending_requests._MOST_PENDING", 9)
+    monkeypatch.setattr("plugin.commitment.pending_requests._MOST_REFERENCES", 14)
+    assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.TOO_MANY
+    requests.done(requests.pending()[0].name)
+    assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.KEPT
+    assert [each.transaction_uid for each in CommitmentRequests(tmp_path).pending()] == ["2", "3"]
+
+
+def test_a_purged_instance_is_not_committed_to(committing: Committing, modality: Modality) -> None:
+    committing.start()
+    with modality.association(committing.port) as peer:
+        kept, purged = store(peer, 2)
+    references = [Reference(MR_IMAGE_STORAGE, kept), Reference(MR_IMAGE_STORAGE, purged)]
+    assert make_report(committing.archive, "1", references).failed == ()
+    (study,) = committing.archive.studies()
+    next(path for path in committing.archive.files(study) if path.stem == purged).unlink()
+    report = make_report(committing.archive, "1", references)
+    assert (report.committed, report.failed) == ((references[0],), ((references[1], 0x0112),))
+
+
+SEQUENCE_OF_NONSENSE = struct.pack("<HH2sHL", 0x0008, 0x1199, b"SQ", 0, 8) + b"nonsense"
+ENDLESS = struct.pack("<HHLHHL", 0x0008, 0x1199, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF) * 20_000
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("spoilt", [b"", b"\xff" * 100, SEQUENCE_OF_NONSENSE, ENDLESS], ids=["0", "ff", "sq", "deep"])
+def test_bytes_that_are_no_request_are_refused_and_shown_to_nobody(
+    spoilt: bytes, syntax: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(NotUnderstood) as raised:
+        decode_request(BytesIO(spoilt), syntax)
+    assert "nonsense" not in str(raised.value)
+    assert "nonsense" not in caplog.text

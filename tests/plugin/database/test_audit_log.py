@@ -1,0 +1,119 @@
+"""Who sent, what was chosen and produced, where it went: all of it written down, and no text of a header with it."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from models.package import IntendedUse
+from plugin.database.audit_log import AuditEntry, Peer, entries_of
+from plugin.database.pool import Database, database_url
+from plugin.jobs import outbox
+from plugin.jobs.job import new_job
+from plugin.jobs.outbox import OutgoingObject
+from plugin.jobs.queue import JobQueue
+from plugin.listener.reception_audit import ReceptionAudit
+from plugin.node.operations import cancel_job, retry_job
+from plugin.settings.destinations import DestinationSettings
+from tests.support.listener import Receiving
+from tests.support.node import (
+    MARKER,
+    NodeInThread,
+    Pacs,
+    config_of,
+    make_instance,
+    new_study_uid,
+    run,
+    send,
+    wait_until,
+)
+
+MakeNode = Callable[..., NodeInThread]
+
+
+def told(entries: tuple[AuditEntry, ...]) -> list[tuple[str, str]]:
+    return [(entry.what, entry.detail) for entry in entries]
+
+
+def test_a_study_leaves_its_trace_and_no_text(make_node: MakeNode, data_dir: Path, pacs: Pacs) -> None:
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    send(node.port, *(make_instance(study) for _ in range(3)))
+    wait_until(lambda: len(pacs.received) == 2, "both results at the PACS")
+
+    def written() -> str:
+        with psycopg.connect(database_url(node.settings)) as connection:
+            rows = connection.execute("SELECT row_to_json(glionode_audit)::text FROM glionode_audit").fetchall()
+        return "\n".join(text for (text,) in rows)
+
+    wait_until(lambda: written().count('"sent"') == 2, "the audit says so")
+    assert study in written()
+    assert MARKER not in written()
+    node.end()
+    status, text = run(config_of(node, data_dir), "show", study, "--json")
+    assert status == 0
+    entries = json.loads(text)["audit"]
+    assert [entry["what"] for entry in entries] == [
+        *("received", "chosen", "produced", "produced", "ended"),
+        *("sent", "sent"),
+    ]
+    assert (entries[0]["peer_ae_title"], entries[0]["peer_address"]) == ("SCANNER", "127.0.0.1")
+    assert entries[0]["detail"] == "3 new instances"
+    assert entries[1]["detail"] == f"T1CE: series {study}.1"
+    assert {entry["detail"] for entry in entries[2:4]} == {f"{study}.99.1 (1.dcm)", f"{study}.99.2 (2.dcm)"}
+    assert {entry["peer_address"] for entry in entries[5:]} == {f"127.0.0.1:{pacs.port}"}
+    assert f"{study}.99.1 to pacs: stored with status 0x0000" in {entry["detail"] for entry in entries[5:]}
+    assert MARKER not in text
+    assert "received (SCANNER at 127.0.0.1): 3 new" in run(config_of(node, data_dir), "show", study)[1]
+
+
+def test_orders_and_what_was_given_up_are_written_down(database: Database, queue: JobQueue) -> None:
+    job = new_job(new_study_uid(), ["1"], "m")
+    queue.add(job)
+    cancel_job(database, job.key)
+    retry_job(database, job.key)
+    pacs = DestinationSettings(name="pacs", ae_title="PACS", host="h", port=1)
+    with database.pool.connection() as connection:
+        outbox.put(connection, job.key, [OutgoingObject("1.1", Path("x"))], (pacs,), IntendedUse.RESEARCH)
+        outbox.record_failed(connection, "pacs", "1.1", "away", 1.0)
+        outbox.record_failed(connection, "pacs", "1.1", "away", None)
+        assert told(entries_of(connection, job.key, job.study_instance_uid)) == [
+            ("ended", "cancelled"),
+            ("ordered", "cancelled"),
+            ("ordered", "retried, 0 deliveries"),
+            ("given up", "1.1 to pacs: away"),
+        ]
+        assert entries_of(connection, "another", "1.9") == ()
+
+
+def test_what_came_while_the_database_was_away_is_written_later(database: Database, queue: JobQueue) -> None:
+    receptions, stop, study = ReceptionAudit(database.pool), threading.Event(), new_study_uid()
+    stop.set()
+    for _ in range(2):
+        receptions.count(study, Peer("A", "::1"))
+    receptions.count(study, Peer("B", "::1"))
+    with database.pool.connection() as connection:
+        connection.execute("ALTER TABLE glionode_audit RENAME TO away")
+    receptions.run(stop)
+    with database.pool.connection() as connection:
+        connection.execute("ALTER TABLE away RENAME TO glionode_audit")
+    receptions.count(study, Peer("A", "::1"))
+    receptions.run(stop)
+    receptions.run(stop)
+    with database.pool.connection() as connection:
+        entries = entries_of(connection, "", study)
+    assert sorted((entry.peer_ae_title, entry.detail) for entry in entries) == [
+        ("A", "3 new instances"),
+        ("B", "1 new instances"),
+    ]
+
+
+def test_a_sender_is_known_by_its_address_and_its_name(receive: Callable[..., Receiving]) -> None:
+    receiving = receive()
+    study = new_study_uid()
+    instance = make_instance(study)
+    assert send(receiving.port, instance, instance) == [0x0000] * 2
+    assert receiving.touched == [study], "what was there already counts once"
+    assert receiving.senders == {Peer("SCANNER", "127.0.0.1")}

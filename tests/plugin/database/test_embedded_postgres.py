@@ -1,0 +1,170 @@
+"""The embedded server: as root and as an ordinary user, in a long folder, after a kill."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from plugin.database import embedded_postgres
+from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
+from plugin.errors import DatabaseUnavailable
+from tests.support.paths import ROOT
+
+USE = """
+import sys, psycopg
+from pathlib import Path
+from plugin.database.embedded_postgres import start_postgres
+server = start_postgres(Path(sys.argv[1]))
+print(psycopg.connect(server.url).execute("SELECT 6 * 7").fetchone()[0])
+server.stop()
+print(server.process.returncode)
+"""
+
+
+def ask(server: EmbeddedPostgres, question: str) -> object:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute(question).fetchone()  # type: ignore[call-overload]
+    return row[0] if row else None
+
+
+def test_it_starts_keeps_and_ends(data_dir: Path) -> None:
+    server = start_postgres(data_dir)
+    try:
+        assert ask(server, "SELECT count(*) FROM pg_tables WHERE tablename = 'kept'") == 0
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+    finally:
+        server.stop()
+    assert server.process.returncode == 0
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(embedded_url(data_dir))
+    again = start_postgres(data_dir)
+    try:
+        assert ask(again, "SELECT value FROM kept") == 42
+        assert ask(again, "SHOW listen_addresses") == ""
+    finally:
+        again.stop()
+
+
+def test_after_a_kill_it_starts_with_what_was_committed(data_dir: Path) -> None:
+    server = start_postgres(data_dir)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    again = start_postgres(data_dir)
+    try:
+        assert ask(again, "SELECT value FROM kept") == 42
+    finally:
+        again.stop()
+
+
+def test_after_a_kill_it_waits_for_children_that_have_not_noticed(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_postgres(data_dir)
+    with psycopg.connect(server.url) as connection:
+        late = connection.info.backend_pid
+        os.kill(late, signal.SIGSTOP)
+        server.process.kill()
+        server.process.wait()
+    works_in = embedded_postgres._works_in
+
+    def let_it_notice(pid: int, folder: Path) -> bool:
+        works = works_in(pid, folder)
+        if works and pid == late:
+            os.kill(late, signal.SIGCONT)
+        return works
+
+    monkeypatch.setattr(embedded_postgres, "_works_in", let_it_notice)
+    try:
+        assert server.revive()
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(late, signal.SIGCONT)
+        server.stop()
+
+
+def test_a_server_that_outlived_its_node_is_replaced(data_dir: Path) -> None:
+    orphan = start_postgres(data_dir)
+    server = start_postgres(data_dir)
+    try:
+        assert orphan.process.wait(10) == 0
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        server.stop()
+
+
+def test_nobody_else_may_enter_its_folder_even_where_the_data_folder_is_open(data_dir: Path) -> None:
+    data_dir.chmod(0o755)
+    start_postgres(data_dir).stop()
+    home = (data_dir / "postgres").stat()
+    assert stat.S_IMODE(home.st_mode) == 0o700
+    assert home.st_uid == os.geteuid()
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
+
+
+def test_a_folder_too_long_for_a_socket(data_dir: Path) -> None:
+    folder = data_dir / ("long" * 30)
+    server = start_postgres(folder)
+    try:
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        server.stop()
+        shutil.rmtree(embedded_url(folder).split("host=")[1].split("&")[0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run it as an ordinary user here")
+def test_an_ordinary_user_runs_it(data_dir: Path, program: Callable[[str], str]) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(data_dir, nobody.pw_uid, nobody.pw_gid)
+    # The capability is for Python alone, which may lie below /root.
+    way = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    command = [program("setpriv"), *way, *capability, sys.executable, "-c", USE, str(data_dir / "data")]
+    root = str(ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.split() == ["42", "0"], done.stderr
+
+
+def test_files_of_another_version_are_refused(data_dir: Path) -> None:
+    cluster = data_dir / "postgres" / "cluster"
+    cluster.mkdir(parents=True)
+    (cluster / "PG_VERSION").write_text("9\n")
+    with pytest.raises(DatabaseUnavailable, match="PostgreSQL 9 made"):
+        start_postgres(data_dir)
+
+
+def test_a_first_start_that_was_cut_off_is_begun_again(data_dir: Path) -> None:
+    part = data_dir / "postgres" / "cluster.part"
+    part.mkdir(parents=True)
+    (part / "PG_VERSION").write_text("18\n")
+    server = start_postgres(data_dir)
+    try:
+        assert ask(server, "SELECT 42") == 42
+    finally:
+        server.stop()
+
+
+def test_files_that_are_broken_are_said_with_the_log(data_dir: Path) -> None:
+    start_postgres(data_dir).stop()
+    (data_dir / "postgres/cluster/global/pg_control").unlink()
+    with pytest.raises(DatabaseUnavailable, match=r"postgres/log says why"):
+        start_postgres(data_dir)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user for the database")
+def test_root_without_setpriv_is_told_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(data_dir))
+    with pytest.raises(DatabaseUnavailable, match="setpriv"):
+        start_postgres(data_dir)

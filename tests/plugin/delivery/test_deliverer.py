@@ -1,0 +1,236 @@
+"""Delivery's parts: pauses, echo, and what an answer means."""
+
+import gc
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from models.package import IntendedUse
+from plugin.database.pool import Database
+from plugin.delivery.deliverer import Deliverer, echo, pause_after
+from plugin.jobs import outbox
+from plugin.settings.destinations import DestinationSettings
+from plugin.settings.sections import DeliverySettings
+from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
+
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
+
+
+@pytest.fixture(autouse=True)
+def ordinary_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener of another test has switched its process to take every kind; these peers take what they list."""
+    monkeypatch.setattr("pynetdicom._config.UNRESTRICTED_STORAGE_SERVICE", False)
+
+
+@contextmanager
+def peer(handler: Callable[[Any], int] = lambda event: 0x0000, *classes: str) -> Iterator[DestinationSettings]:
+    ae = AE("PACS")
+    for sop_class in classes or (Verification,):
+        ae.add_supported_context(sop_class)
+    handlers = [(evt.EVT_C_ECHO, handler), (evt.EVT_C_STORE, handler)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        yield DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def put(database: Database, tmp_path: Path) -> Callable[..., str]:
+    """Puts a small object into the outbox for a destination; returns its UID."""
+
+    def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0, size_bytes: int = 0) -> str:
+        instance = make_instance(new_study_uid(), sop_class=sop_class)
+        if size_bytes:
+            instance.PixelData = bytes(size_bytes)
+        path = write_instance(instance, tmp_path)
+        uid = str(instance.SOPInstanceUID)
+        with database.pool.connection() as connection:
+            connection.execute(
+                "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
+                "VALUES (%s, '1', '', '', 'segmented')",
+                (uid,),
+            )
+            objects = [outbox.OutgoingObject(uid, path)]
+            outbox.put(connection, uid, objects, (destination,), IntendedUse.RESEARCH)
+            outbox.put(connection, uid, objects, (destination,), IntendedUse.RESEARCH)
+            connection.execute(
+                "UPDATE glionode_outbox SET created_at = now() - make_interval(hours => %s)", (int(age_h),)
+            )
+        return uid
+
+    return put
+
+
+@contextmanager
+def delivering(
+    database: Database, destination: DestinationSettings, settings: DeliverySettings = QUICK
+) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=Deliverer(database.url, destination, "NODE", QUICK).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def rows(database: Database) -> list[tuple[str, str | None]]:
+    with database.pool.connection() as connection:
+        return connection.execute("SELECT state, last_error FROM glionode_outbox ORDER BY created_at").fetchall()
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    settings = DeliverySettings(retry_first_s=5, retry_longest_s=600)
+    assert [pause_after(attempts, settings, 0) for attempts in (1, 2, 3, 7, 8, 10_000)] == [5, 10, 20, 320, 600, 600]
+    assert pause_after(1, settings, 1) == pytest.approx(6)
+    assert pause_after(1, settings, -1) == pytest.approx(4)
+
+
+def test_echo_says_who_answers() -> None:
+    with peer() as destination:
+        found = echo(destination, "NODE")
+    assert (found.destination, found.answered) == ("pacs", True)
+
+
+def test_echo_says_who_does_not() -> None:
+    with peer() as destination:
+        pass
+    found = echo(destination, "NODE", 2)
+    assert not found.answered
+    assert "cannot be reached" in found.message
+    with peer(lambda event: 0x0122) as destination:
+        found = echo(destination, "NODE")
+    assert (found.answered, found.message) == (False, "it answers with status 0x0122")
+
+
+def test_a_warning_means_stored(database: Database, put: Callable[..., str]) -> None:
+    with peer(lambda event: 0xB000, SEG) as destination:
+        put(destination)
+        with delivering(database, destination):
+            wait_until(lambda: rows(database) == [("sent", "stored with warning 0xB000")], "the row says so")
+
+
+def test_a_kind_that_the_peer_does_not_take_keeps_nothing_back(database: Database, put: Callable[..., str]) -> None:
+    stored: list[str] = []
+
+    def keep(event: Any) -> int:
+        stored.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    with peer(keep, SEG) as destination:
+        put(destination, "1.2.840.10008.5.1.4.1.1.88.34")
+        taken = put(destination)
+        with delivering(database, destination):
+            wait_until(lambda: sorted(state for state, _ in rows(database)) == ["failed", "sent"], "one of each")
+    assert stored == [taken]
+
+
+def test_after_long_enough_it_is_given_up(database: Database, put: Callable[..., str]) -> None:
+    with peer(lambda event: 0xA700, SEG) as destination:
+        put(destination, age_h=73)
+        with delivering(database, destination):
+            wait_until(lambda: rows(database) == [("dead", "it answers with status 0xA700")], "it is dead")
+
+
+def test_a_file_that_is_gone_is_dead_at_once(database: Database, put: Callable[..., str], tmp_path: Path) -> None:
+    with peer(lambda event: 0x0000, SEG) as destination:
+        uid = put(destination)
+        (tmp_path / f"{uid}.dcm").unlink()
+        with delivering(database, destination):
+            wait_until(lambda: rows(database)[0][0] == "dead", "it is dead")
+
+
+def test_a_peer_that_breaks_off_gets_it_the_next_time(database: Database, put: Callable[..., str]) -> None:
+    calls: list[int] = []
+
+    def break_off_once(event: Any) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            event.assoc.abort()
+        return 0x0000
+
+    with peer(break_off_once, SEG) as destination:
+        put(destination)
+        with delivering(database, destination):
+            wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
+    assert len(calls) == 2
+
+
+@contextmanager
+def cut_off_after(port: int, limits: list[int]) -> Iterator[int]:
+    """A way to a port of loopback on which connections are cut after so many bytes of theirs; gives its own port."""
+
+    def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
+        with source, target, suppress(OSError):
+            carried = 0
+            while carried < limit and (chunk := source.recv(min(65536, limit - carried))):
+                target.sendall(chunk)
+                carried += len(chunk)
+            for end in (source, target):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                incoming, _ = server.accept()
+                outgoing = socket.create_connection(("127.0.0.1", port))
+                for pair in (
+                    (incoming, outgoing, limits.pop(0) if limits else sys.maxsize),
+                    (outgoing, incoming, sys.maxsize),
+                ):
+                    threads.append(threading.Thread(target=carry, args=pair))
+                    threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threads.append(threading.Thread(target=accept))
+        threads[0].start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+
+
+def test_a_peer_that_closes_in_mid_object_gets_it_whole_the_next_time(
+    database: Database, put: Callable[..., str]
+) -> None:
+    stored: list[tuple[str, int]] = []
+
+    def keep(event: Any) -> int:
+        stored.append((str(event.request.AffectedSOPInstanceUID), len(event.dataset.PixelData)))
+        return 0x0000
+
+    limits = [1 << 20, 1 << 19]
+    with peer(keep, SEG) as real, cut_off_after(real.port, limits) as port:
+        destination = real.model_copy(update={"port": port})
+        uid = put(destination, size_bytes=2 << 20)
+        with delivering(database, destination):
+            wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
+    gc.collect()  # complains of a connection that was left open
+    assert limits == [], "it was cut off twice"
+    assert stored == [(uid, 2 << 20)]
+
+
+def test_two_deliverers_of_one_destination_send_once(database: Database, put: Callable[..., str]) -> None:
+    stored: list[str] = []
+
+    def keep(event: Any) -> int:
+        stored.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    with peer(keep, SEG) as destination:
+        sent = sorted(put(destination) for _ in range(20))
+        with delivering(database, destination), delivering(database, destination):
+            wait_until(lambda: {state for state, _ in rows(database)} == {"sent"}, "all are sent")
+    assert sorted(stored) == sent

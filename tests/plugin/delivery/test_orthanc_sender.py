@@ -1,0 +1,136 @@
+"""Results into an Orthanc and through it: what each of its answers comes to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugin.delivery.deliverer import echo
+from plugin.delivery.orthanc_sender import OrthancSender
+from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
+from plugin.errors import PeerFailed
+from plugin.settings.destinations import OrthancDestinationSettings
+from plugin.settings.sections import OrthancSettings
+from tests.support.fake_orthanc_server import OrthancWeb
+from tests.support.node import write_outgoing
+
+MODALITY = "/modalities/pacs"
+TRANSACTION = "/storage-commitment/2.25.1"
+
+
+@pytest.fixture
+def web() -> Iterator[OrthancWeb]:
+    made = OrthancWeb()
+    made.answers = {
+        "GET /system": (200, {}),
+        f"POST {MODALITY}/store": (200, {"StorageCommitmentTransactionUID": "2.25.1"}),
+        f"POST {MODALITY}/echo": (200, {}),
+        "POST /peers/elsewhere/store": (200, {}),
+    }
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> list[Outgoing]:
+    """Two objects of a study, as the outbox has them."""
+    return write_outgoing(tmp_path / "results", 2)
+
+
+def destination(**keys: object) -> OrthancDestinationSettings:
+    return OrthancDestinationSettings.model_validate({"name": "orthanc", "via": "orthanc", **keys})
+
+
+def sent(web: OrthancWeb, objects: list[Outgoing], **keys: object) -> list[Outcome]:
+    """What becomes of objects, in their order."""
+    sender = OrthancSender(destination(**keys), OrthancSettings(url=web.url), 5)
+    return [outcome for _, outcome in sender.send(objects)]
+
+
+def test_objects_arrive_byte_for_byte_and_once(web: OrthancWeb, objects: list[Outgoing]) -> None:
+    assert sent(web, objects) == [Sent(), Sent()]
+    assert sent(web, objects) == [Sent(), Sent()], "to store what is there changes nothing"
+    assert sorted(web.files.values()) == sorted(Path(each.entry.path).read_bytes() for each in objects)
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"), [({"modality": "pacs"}, f"{MODALITY}/store"), ({"peer": "elsewhere"}, "/peers/elsewhere/store")]
+)
+def test_orthanc_sends_them_on(web: OrthancWeb, objects: list[Outgoing], keys: dict[str, str], path: str) -> None:
+    assert sent(web, objects, **keys) == [Sent("sent on by Orthanc")] * 2
+    orders = [json.loads(body) for request, body in zip(web.requests, web.bodies, strict=True) if path in request]
+    assert orders == [{"Resources": [each], "Synchronous": True} for each in web.files]
+
+
+@pytest.mark.parametrize(
+    ("reports", "outcome"),
+    [
+        ([{"Status": "Success"}], Sent("sent on by Orthanc, and committed to")),
+        ([{"Status": "Pending"}], NotSent("it stored the object and did not report on commitment in time")),
+        (
+            [{"Status": "Failure", "Failures": [{"FailureReason": 0x0112}]}],
+            NotSent("it stored the object and does not commit to it (0x0112)"),
+        ),
+    ],
+)
+def test_commitment_is_waited_for(
+    web: OrthancWeb, objects: list[Outgoing], reports: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    web.answers[f"GET {TRANSACTION}"] = (200, reports[0])
+    keys = {"modality": "pacs", "storage_commitment": True, "commitment_timeout_s": 0.1}
+    assert sent(web, objects[:1], **keys) == [outcome]
+    order = json.loads(web.bodies[web.requests.index(f"POST {MODALITY}/store")])
+    assert order["StorageCommitment"] is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((200, {"Status": "FilteredByAPlugin"}), "Orthanc did not store it"),
+        ((200, b"?"), "Orthanc did not store it"),
+        ((200, {"Status": "Success", "ID": "../../x"}), "Orthanc did not store it"),
+        ((400, {}), "HTTP 400"),
+        ((507, {}), "HTTP 507"),
+    ],
+)
+def test_an_object_that_orthanc_does_not_want_keeps_no_other(
+    web: OrthancWeb, objects: list[Outgoing], answer: tuple[int, object], why: str
+) -> None:
+    web.answers["POST /instances"] = answer
+    outcomes = sent(web, objects)
+    assert [isinstance(each, NotSent) and why in each.why for each in outcomes] == [True, True]
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_an_orthanc_that_is_not_well_is_tried_again(web: OrthancWeb, objects: list[Outgoing], status: int) -> None:
+    web.statuses = [status]
+    with pytest.raises(PeerFailed, match=f"HTTP {status}"):
+        sent(web, objects)
+
+
+def test_a_modality_that_refuses_is_told_from_one_that_is_away(web: OrthancWeb, objects: list[Outgoing]) -> None:
+    web.answers[f"POST {MODALITY}/store"] = (500, {})
+    (first, second) = sent(web, objects, modality="pacs")
+    assert isinstance(first, NotSent)
+    assert isinstance(second, NotSent)
+    assert "refused by" in first.why
+    web.answers[f"POST {MODALITY}/echo"] = (500, {})
+    with pytest.raises(PeerFailed, match="cannot reach /modalities/pacs"):
+        sent(web, objects, modality="pacs")
+    with pytest.raises(PeerFailed, match="see its OrthancPeers"):
+        sent(web, objects, peer="unknown")
+
+
+def test_a_destination_can_be_asked(web: OrthancWeb) -> None:
+    orthanc = OrthancSettings(url=web.url)
+    assert echo(destination(), "GLIONODE", 5, orthanc).answered
+    assert echo(destination(modality="pacs"), "GLIONODE", 5, orthanc).answered
+    unknown = echo(destination(modality="other"), "GLIONODE", 5, orthanc)
+    assert (unknown.answered, unknown.message) == (
+        False,
+        "Orthanc does not know /modalities/other; see its DicomModalities",
+    )
+    web.ask_password("glionode", "secret")
+    assert "refuses us" in echo(destination(), "GLIONODE", 5, orthanc).message

@@ -1,0 +1,384 @@
+"""The archive over HTTP: who gets in, what paths it has, and what becomes of a transfer that is torn."""
+
+import hashlib
+import http.client
+import io
+import socket
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pipeline.errors import SettingsWrong
+from plugin.archive.file_meta import encode_file_meta
+from plugin.archive.spool import Spool
+from plugin.archive.store import EmbeddedArchive, InstanceKey
+from plugin.delivery.result_source import HttpResults
+from plugin.errors import ArchiveAway, NotInArchive
+from plugin.http.archive_client import ArchiveClient
+from plugin.http.archive_routes import archive_routes
+from plugin.http.server import http_server, make_app
+from plugin.http.transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
+from plugin.jobs.job import new_job
+from plugin.jobs.outbox import OutboxEntry
+from plugin.settings.secrets import http_token
+from plugin.settings.sections import HttpSettings
+from plugin.sources.source import HttpSource
+from tests.support.certificates import Authority
+from tests.support.node import new_study_uid, wait_until
+
+TOKEN = "a-token-of-the-tests-alone"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+
+
+class Server:
+    """An archive behind HTTP, and a client of it."""
+
+    def __init__(self, archive: EmbeddedArchive, settings: HttpSettings, url: str) -> None:
+        self.archive = archive
+        self.url = url
+        self.settings = settings.model_copy(update={"archive_url": url})
+        self.client = ArchiveClient(self.settings, patience_s=1.0)
+
+    def store(self, key: InstanceKey, content: bytes) -> None:
+        incoming = self.archive.begin()
+        incoming.write(encode_file_meta(MR, key.sop_instance_uid, "1.2.840.10008.1.2.1") + content)
+        self.archive.store(key, incoming)
+
+    def status(self, path: str, token: str | None = TOKEN, method: str = "GET", body: bytes | None = None) -> int:
+        """Of a raw request, so that nothing tidies the path up on its way."""
+        host = self.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=10)
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        connection.request(method, path, body, headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+@contextmanager
+def serving(folder: Path, **more: object) -> Iterator[Server]:
+    archive = EmbeddedArchive(folder / "data" / "archive", 0)
+    archive.open()
+    (folder / "data" / "results").mkdir()
+    token_file = folder / "token"
+    token_file.write_text(TOKEN)
+    settings = HttpSettings.model_validate({"enabled": True, "port": 0, "token_file": str(token_file), **more})
+    app = make_app({}, CollectorRegistry(), archive_routes(archive, http_token(settings)))
+    with http_server(settings, app, 1) as url:
+        yield Server(archive, settings, url)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path) as made:
+        yield made
+        made.client.close()
+
+
+@pytest.fixture
+def supply(server: Server, tmp_path: Path) -> Iterator[HttpSource]:
+    """A worker's."""
+    spool = Spool(tmp_path / "worker")
+    made = HttpSource(server.client, spool)
+    yield made
+    made.close()
+    assert list((tmp_path / "worker" / "fetched").iterdir()) == [], "nothing is left behind"
+
+
+def result_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "seg-t1ce.dcm").write_bytes(bytes(range(256)) * 1000)
+    (folder / "report.json").write_text("{}")
+    return folder
+
+
+def test_images_come_as_they_were_received(server: Server, supply: HttpSource) -> None:
+    study = new_study_uid()
+    keys = [InstanceKey(study, f"{study}.{n % 2 + 1}", f"{study}.1.{n}") for n in range(4)]
+    for key in keys:
+        server.store(key, key.sop_instance_uid.encode() * 100000)
+    inputs = supply.inputs(new_job(study, [], "m"))
+    assert sorted(inputs.sop_instance_uids) == sorted(key.sop_instance_uid for key in keys)
+    with supply.bench(new_job(study, inputs.sop_instance_uids, "m"), inputs) as bench:
+        here = {path.name: path.read_bytes() for path in bench.paths}
+        assert here == {path.name: path.read_bytes() for path in server.archive.files(study)}
+    assert not any(path.exists() for path in bench.paths), "they are removed after the job"
+
+
+def test_without_the_token_nobody_gets_in(server: Server) -> None:
+    study = new_study_uid()
+    server.store(InstanceKey(study, f"{study}.1", f"{study}.2"), b"x")
+    path = f"/api/studies/{study}/series/{study}.1/instances/{study}.2"
+    for wanted, method in ((f"/api/studies/{study}/instances", "GET"), (path, "GET"), ("/api/results/1-2", "PUT")):
+        for token in (None, "", TOKEN[:-1], TOKEN + "x", "\u00e9" * 20):
+            assert server.status(wanted, token, method) == 401
+    assert server.status(path) == 200
+    assert server.status("/health", None) == server.status("/metrics", None) == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/api/studies", "/api/results/1.2/x/report.json"])
+def test_there_is_nothing_else(server: Server, path: str) -> None:
+    assert server.status(path) in (404, 405)
+
+
+@pytest.mark.parametrize("part", ["..", "%2e%2e", "..%2f..", "1.2.3%00", "a", "1..2", "1" * 65, "%2fetc%2fpasswd"])
+def test_no_path_is_made_of_what_is_no_uid(server: Server, tmp_path: Path, part: str) -> None:
+    (tmp_path / "data" / "secret.dcm").write_bytes(b"secret")
+    study = new_study_uid()
+    server.store(InstanceKey(study, f"{study}.1", f"{study}.2"), b"x")
+    assert server.status(f"/api/studies/{part}/instances") in (400, 404)
+    assert server.status(f"/api/studies/{study}/series/{part}/instances/{study}.2") in (400, 404)
+    assert server.status(f"/api/studies/{study}/series/{part}/instances/secret") in (400, 404)
+    assert server.status(f"/api/studies/{study}/series/{study}.1/instances/{part}") in (400, 404)
+    assert server.status(f"/api/results/{study}/{part}/report.json") in (400, 404)
+    assert server.status(f"/api/results/{part}/{'0' * 16}/report.json") in (400, 404)
+    assert server.status(f"/api/results/{part}-{'0' * 16}", method="PUT", body=b"") in (400, 404, 405)
+
+
+@pytest.mark.parametrize("path", ["/data/results/1.2/x/a.dcm", "1.2/0123456789abcdef/../a.dcm", "a.dcm", ""])
+def test_a_row_of_the_outbox_names_results_only(path: str) -> None:
+    with pytest.raises(WrongTransfer):
+        result_path(path)
+
+
+def test_a_result_is_kept_once_and_found_again(server: Server, supply: HttpSource, tmp_path: Path) -> None:
+    job = new_job(new_study_uid(), ["1.2.3"], "m")
+    folder = result_folder(tmp_path / "made")
+    kept = supply.keep(job, folder)
+    assert kept.parent == tmp_path / "data" / "results" / job.study_instance_uid
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    assert supply.keep(job, folder) == kept
+    (folder / "report.json").write_text('{"other": 1}')
+    other = supply.keep(job, folder)
+    assert sorted(kept.parent.iterdir()) == sorted([kept, other]), "what was there is not replaced"
+    assert (kept / "report.json").read_text() == "{}"
+    server.client.fetch("/api/results/" + "/".join(result_path(str(kept / "seg-t1ce.dcm"))), tmp_path / "again.dcm")
+    assert (tmp_path / "again.dcm").read_bytes() == (folder / "seg-t1ce.dcm").read_bytes()
+    assert list((tmp_path / "data" / "incoming").iterdir()) == []
+
+
+def test_a_changed_or_torn_result_is_not_kept(server: Server, tmp_path: Path) -> None:
+    job = new_job(new_study_uid(), ["1.2.3"], "m")
+    packed = tmp_path / "packed"
+    with packed.open("wb") as file:
+        pack(result_folder(tmp_path / "made"), file)
+    whole, digest = packed.read_bytes(), repr_digest(sha256_of(packed))
+    host, port = server.url.removeprefix("http://").split(":")
+    for body, announced in ((whole[:-1] + b"x", len(whole)), (whole[:5000], 5000), (whole[:5000], len(whole))):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            head = (
+                f"PUT /api/results/{job.key} HTTP/1.1\r\nHost: archive\r\nAuthorization: Bearer {TOKEN}\r\n"
+                f"Repr-Digest: {digest}\r\nContent-Length: {announced}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + body)
+            if announced == len(body):
+                assert b" 400 " in connection.recv(100)
+    wait_until(lambda: not list((tmp_path / "data" / "incoming").iterdir()), "nothing torn is left", 10)
+    assert list((tmp_path / "data" / "results").iterdir()) == []
+
+
+def tar_of(*members: tarfile.TarInfo) -> io.BytesIO:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size) if member.isreg() else None)
+    packed.seek(0)
+    return packed
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, link, 1 if kind == tarfile.REGTYPE else 0
+    return made
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (),
+        (member("../escaped.dcm"),),
+        (member("/tmp/escaped.dcm"),),
+        (member("a/b.dcm"),),
+        (member("a.dcm", tarfile.SYMTYPE, "/etc/passwd"),),
+        (member("a.dcm", tarfile.LNKTYPE, "b.dcm"),),
+        (member("a.dcm", tarfile.DIRTYPE),),
+        (member("a.sh"),),
+        (member("a.dcm"), member("a.dcm")),
+    ],
+)
+def test_a_tar_with_other_things_in_it_is_refused(members: tuple[tarfile.TarInfo, ...], tmp_path: Path) -> None:
+    with pytest.raises(WrongTransfer):
+        unpack(tar_of(*members), tmp_path / "into")
+    assert list(tmp_path.rglob("*escaped*")) == []
+
+
+class Faulty:
+    """A server that answers each connection with the next of some raw answers, and the last for ever."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                self.asked += 1
+                connection.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+@pytest.fixture
+def faulty() -> Iterator[Callable[..., Faulty]]:
+    made: list[Faulty] = []
+
+    def make(*answers: bytes) -> Faulty:
+        made.append(Faulty(*answers))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def answer(body: bytes, sent: bytes | None = None, status: str = "200 OK", digest: bool = True) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
+    if digest:
+        head += f"Repr-Digest: {repr_digest(hashlib.sha256(body).digest())}\r\n"
+    return head.encode() + b"\r\n" + (body if sent is None else sent)
+
+
+WHOLE = bytes(range(256)) * 2000
+TORN = [answer(WHOLE, WHOLE[:-1]), answer(WHOLE, b""), answer(WHOLE, b"x" + WHOLE[1:]), answer(WHOLE, digest=False)]
+TORN += [b"", b"HTTP/1.1 200", answer(b"", status="503 Service Unavailable"), answer(b"", status="507 Full")]
+
+
+def client_of(url: str, tmp_path: Path) -> ArchiveClient:
+    (tmp_path / "token").write_text(TOKEN)
+    settings = HttpSettings(archive_url=url, token_file=str(tmp_path / "token"))
+    return ArchiveClient(settings, patience_s=0.5)
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_a_torn_transfer_is_tried_again(torn: bytes, faulty: Callable[..., Faulty], tmp_path: Path) -> None:
+    once = faulty(torn, answer(WHOLE))
+    client = client_of(once.url, tmp_path)
+    client.fetch("/x", tmp_path / "got")
+    client.close()
+    assert (tmp_path / "got").read_bytes() == WHOLE
+    assert once.asked == 2
+
+
+def test_what_stays_torn_is_never_used(faulty: Callable[..., Faulty], tmp_path: Path) -> None:
+    always = faulty(TORN[0])
+    with pytest.raises(ArchiveAway, match="came torn or changed"):
+        client_of(always.url, tmp_path).fetch("/x", tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+    assert always.asked > 1
+
+
+def test_a_wrong_token_and_what_is_not_there_are_said_at_once(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(NotInArchive):
+        server.client.fetch("/api/studies/1.2/series/1.2/instances/1.2", tmp_path / "got")
+    (tmp_path / "token").write_text("another-token-than-theirs")
+    with pytest.raises(ArchiveAway, match="refuses the token"):
+        ArchiveClient(server.settings, patience_s=30).get_json("/api/studies/1.2/instances")
+
+
+def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
+    authority = Authority(program, tmp_path / "authority")
+    own = authority.sign("server")
+    with serving(tmp_path, tls_certificate=own.certificate, tls_key=own.key) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        trusting = server.settings.model_copy(update={"archive_tls_ca": authority.certificate})
+        client = ArchiveClient(trusting, patience_s=0.5)
+        assert client.get_json("/api/studies/1.2/instances") == {"images": [], "other_instances": 0}
+        client.close()
+        with pytest.raises(ArchiveAway, match="SSL"):
+            server.client.get_json("/api/studies/1.2/instances")
+
+
+@pytest.mark.parametrize("token", ["", "short", "x" * 15, "two\nlines of text here", "\u00e9" * 16])
+def test_a_token_that_is_none_is_refused(token: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(token)
+    with pytest.raises(SettingsWrong, match=r"http\.token"):
+        http_token(HttpSettings(token_file=str(tmp_path / "token")))
+
+
+def test_the_spool_of_a_dead_process_is_removed_and_of_a_living_one_not(tmp_path: Path) -> None:
+    living, dead = Spool(tmp_path), Spool(tmp_path)
+    kept, orphan = living.folder(), dead.folder()
+    dead._lock.close()  # as the kernel does for a process that is killed
+    Spool(tmp_path).close()
+    assert kept.is_dir()
+    assert not orphan.exists()
+    living.close()
+    assert list((tmp_path / "fetched").iterdir()) == []
+
+
+def test_health_says_what_is_wrong(tmp_path: Path) -> None:
+    wrong: dict[str, str | None] = {"listener": None, "disk": "3 MiB are free, the floor is 5 MiB."}
+    questions = {name: (lambda why=why: why) for name, why in wrong.items()}
+    app = make_app(questions, CollectorRegistry())
+    with http_server(HttpSettings(port=0), app, 1) as url:
+        with pytest.raises(urllib.error.HTTPError) as failed:
+            urllib.request.urlopen(f"{url}/health", timeout=10)
+        with failed.value as said:
+            assert said.code == 503
+            assert b'"disk":"3 MiB are free' in said.read()
+        questions["disk"] = lambda: None
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as said:
+            assert said.status == 200
+        with pytest.raises(urllib.error.HTTPError) as nothing:
+            urllib.request.urlopen(f"{url}/api/studies/1.2/instances", timeout=10)
+        with nothing.value as said:
+            assert said.code == 404
+
+
+def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
+    server: Server, supply: HttpSource, tmp_path: Path
+) -> None:
+    job = new_job(new_study_uid(), ["1.2.3"], "m")
+    kept = supply.keep(job, result_folder(tmp_path / "made"))
+    spool = Spool(tmp_path / "office")
+    results = HttpResults(server.client, spool)
+    gone = kept / "gone.dcm"
+    entries = [OutboxEntry(name, str(kept / name), 0, datetime.now(UTC)) for name in ("seg-t1ce.dcm", "gone.dcm")]
+    first, second = results.at_hand(entries)
+    assert Path(first.path).read_bytes() == (kept / "seg-t1ce.dcm").read_bytes()
+    assert Path(first.path).is_relative_to(tmp_path / "office")
+    assert second.path == str(gone), "for good, which its row will say"
+    assert results.at_hand([]) == ()
+    assert not Path(first.path).exists(), "it is removed with the next look"
+    results.close()
+    assert list((tmp_path / "office" / "fetched").iterdir()) == []
+
+
+def test_a_deliverer_waits_for_an_archive_that_is_away(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    results = HttpResults(client_of(nobody, tmp_path), Spool(tmp_path / "office"))
+    path = f"/data/results/1.2.3/{'0' * 16}/seg.dcm"
+    assert results.at_hand([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
+    results.close()

@@ -1,0 +1,99 @@
+"""What happens to a job next."""
+
+from dataclasses import replace
+
+import pytest
+
+from plugin.jobs.job import (
+    MAX_ATTEMPTS,
+    Cancelled,
+    Event,
+    Finished,
+    Forced,
+    Job,
+    JobState,
+    Leave,
+    Outdated,
+    Record,
+    Requeue,
+    Restart,
+    Retried,
+    Run,
+    Taken,
+    WorkerLost,
+    new_job,
+    next_action,
+)
+
+JOB = new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "a" * 64)
+RUNNING = replace(JOB, state=JobState.RUNNING, attempts=1)
+EVENTS = (Taken(), Finished("segmented", None), WorkerLost(), Outdated(), Cancelled())
+
+
+def test_the_key_follows_from_study_instances_and_model_alone() -> None:
+    assert new_job("1.2.3", ["1.2.3.2", "1.2.3.1"], "a" * 64) == JOB
+    others = (
+        new_job("1.2.4", ["1.2.3.1", "1.2.3.2"], "a" * 64),
+        new_job("1.2.3", ["1.2.3.1"], "a" * 64),
+        new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "b" * 64),
+    )
+    assert len({JOB.key, *(other.key for other in others)}) == 4
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state not in (JobState.QUEUED, JobState.RUNNING)])
+@pytest.mark.parametrize("event", EVENTS)
+def test_what_is_over_stays_so(state: JobState, event: Event) -> None:
+    assert next_action(replace(JOB, state=state), event) == Leave()
+
+
+def test_a_queued_job_is_run() -> None:
+    assert next_action(JOB, Taken()) == Run(1)
+
+
+@pytest.mark.parametrize("status", ["segmented", "not_eligible", "failed"])
+def test_an_outcome_is_recorded_with_its_reason(status: str) -> None:
+    assert next_action(RUNNING, Finished(status, "why")) == Record(JobState(status), "why")
+
+
+def test_a_lost_worker_puts_its_job_back() -> None:
+    assert next_action(RUNNING, WorkerLost()) == Requeue()
+
+
+def test_a_job_that_keeps_ending_its_worker_is_left_alone() -> None:
+    job, runs, action = JOB, 0, next_action(JOB, Taken())
+    while isinstance(action, Run) and runs < 10:
+        runs += 1
+        running = replace(job, state=JobState.RUNNING, attempts=action.attempt)
+        action = next_action(running, WorkerLost())
+        if isinstance(action, Requeue):
+            job = replace(running, state=JobState.QUEUED)
+            action = next_action(job, Taken())
+    assert runs == MAX_ATTEMPTS
+    assert isinstance(action, Record)
+    assert action.state is JobState.FAILED
+    assert "3 times" in (action.reason or "")
+
+
+def test_a_job_that_is_left_alone_says_what_is_known_of_its_last_worker() -> None:
+    action = next_action(replace(RUNNING, attempts=MAX_ATTEMPTS, trouble="it took too long"), WorkerLost())
+    assert isinstance(action, Record)
+    assert "3 times while at it, at last because it took too long;" in (action.reason or "")
+
+
+@pytest.mark.parametrize(("job", "action"), [(JOB, Record(JobState.SUPERSEDED, None)), (RUNNING, Leave())])
+def test_only_a_waiting_job_is_superseded(job: Job, action: object) -> None:
+    assert next_action(job, Outdated()) == action
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_person_takes_up_again_what_failed_and_forces_what_is_over(state: JobState) -> None:
+    job = replace(JOB, state=state, attempts=MAX_ATTEMPTS)
+    is_open = state in (JobState.QUEUED, JobState.RUNNING)
+    retried = state in (JobState.FAILED, JobState.CANCELLED)
+    assert next_action(job, Retried()) == (Restart() if retried else Leave())
+    assert next_action(job, Forced()) == (Leave() if is_open else Restart())
+
+
+@pytest.mark.parametrize("job", [JOB, RUNNING])
+def test_a_job_that_waits_or_runs_is_cancelled(job: Job) -> None:
+    assert next_action(job, Cancelled()) == Record(JobState.CANCELLED, None)

@@ -1,0 +1,110 @@
+"""When a study counts as complete, and what is looked at again."""
+
+from pathlib import Path
+
+import pytest
+
+from plugin.archive.file_meta import encode_file_meta
+from plugin.archive.store import EmbeddedArchive, InstanceKey
+from plugin.jobs.job import Job, JobState
+from plugin.jobs.reconcile import Reconciler, is_ready
+from plugin.settings.sections import StudySettings
+from tests.support.node import MR_IMAGE_STORAGE
+
+SETTINGS = StudySettings(stable_after_s=30, force_after_s=3600)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ready"),
+    [(1000, 1000, False), (971, 971, False), (970, 970, True), (0, 969, True), (0, 971, False), (-2600, 999, True)],
+)
+def test_a_study_is_ready_when_quiet_or_long_under_way(first: float, last: float, ready: bool) -> None:
+    assert is_ready(first, last, 1000, SETTINGS) is ready
+
+
+def test_nothing_is_forced_where_the_settings_say_never() -> None:
+    assert not is_ready(0, 1e9, 1e9 + 1, StudySettings(force_after_s=0))
+
+
+class RecordingQueue:
+    """Takes note of what is added, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.added: list[Job] = []
+        self.outright: list[tuple[Job, JobState, str]] = []
+        self.broken = False
+
+    def add(self, job: Job) -> bool:
+        if self.broken:
+            raise ConnectionError
+        self.added.append(job)
+        return True
+
+    def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
+        self.outright.append((job, state, reason))
+        return True
+
+
+def store(archive: EmbeddedArchive, study: str, number: int, sop_class: str = MR_IMAGE_STORAGE) -> None:
+    key = InstanceKey(study, f"{study}.1", f"{study}.1.{number}")
+    incoming = archive.begin()
+    incoming.write(encode_file_meta(sop_class, key.sop_instance_uid, "1.2.840.10008.1.2.1"))
+    archive.store(key, incoming)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> EmbeddedArchive:
+    made = EmbeddedArchive(tmp_path / "archive", 0)
+    made.open()
+    return made
+
+
+def test_each_study_is_added_once_it_is_quiet(archive: EmbeddedArchive) -> None:
+    store(archive, "1.1", 1)
+    store(archive, "1.2", 1)
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    last = archive.last_received("1.2")
+    assert last is not None
+    reconciler.look(last)
+    assert queue.added == []
+    reconciler.look(last + 31)
+    assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2"]
+    reconciler.look(last + 62)
+    assert len(queue.added) == 2
+    store(archive, "1.1", 2)
+    reconciler.touch("1.1")
+    reconciler.look(last + 93)
+    assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2", "1.1"]
+    assert queue.added[2].key != queue.added[0].key
+
+
+def test_other_kinds_change_no_job_and_make_none(archive: EmbeddedArchive) -> None:
+    segmentation = "1.2.840.10008.5.1.4.1.1.66.4"
+    store(archive, "1.1", 1)
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    far = 1e12
+    reconciler.look(far)
+    store(archive, "1.1", 2, segmentation)
+    store(archive, "1.3", 1, segmentation)
+    reconciler.touch("1.1")
+    reconciler.touch("1.3")
+    reconciler.look(far)
+    assert {job.key for job in queue.added} == {queue.added[0].key}
+    ((job, state, reason),) = queue.outright
+    assert (job.study_instance_uid, state) == ("1.3", JobState.NOT_ELIGIBLE)
+    assert "no MR image (1 instances" in reason
+
+
+def test_a_look_that_fails_forgets_nothing(archive: EmbeddedArchive) -> None:
+    store(archive, "1.1", 1)
+    store(archive, "1.2", 1)
+    queue = RecordingQueue()
+    queue.broken = True
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError):
+        reconciler.look(1e12)
+    queue.broken = False
+    reconciler.look(1e12)
+    assert sorted(job.study_instance_uid for job in queue.added) == ["1.1", "1.2"]

@@ -1,0 +1,409 @@
+"""The whole node with a stand-in segmenter: what is received is segmented once and delivered, whatever dies between."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pydicom import Dataset, dcmread
+
+from pipeline.errors import ModelUnusable, SettingsWrong
+from plugin.database.pool import database_url
+from plugin.dimse.application_entity import ApplicationEntity
+from plugin.node.lock import running_node
+from tests.support.node import (
+    MARKER,
+    NodeInThread,
+    Pacs,
+    make_instance,
+    new_study_uid,
+    send,
+    wait_until,
+    write_instance,
+)
+from tests.support.paths import ROOT
+from tests.support.programs import SERVICE
+
+MakeNode = Callable[..., NodeInThread]
+
+
+def instances_of(study: str, count: int = 3) -> list[Dataset]:
+    return [make_instance(study, number=number) for number in range(1, count + 1)]
+
+
+def results_of(study: str) -> list[str]:
+    return [f"{study}.99.1", f"{study}.99.2"]
+
+
+def runs(node: NodeInThread) -> int:
+    log = node.orders / "log"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def worker_pid(node: NodeInThread) -> int:
+    return int((node.orders / "log").read_text().splitlines()[-1].split()[0])
+
+
+def test_a_study_comes_in_and_its_results_go_out_once(make_node: MakeNode, pacs: Pacs, caplog: Any, capfd: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    instances = instances_of(study)
+    assert send(node.port, *instances, *instances) == [0x0000] * 6
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "both results at the PACS")
+    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "the outbox says so")
+    # The results come back, as a PACS with auto-routing sends them: nothing is started by them.
+    folder = Path(node.settings.data_dir) / "results" / study
+    returned = [dcmread(path) for path in sorted(folder.glob("*/*.dcm"))]
+    assert len(returned) == 2
+    assert send(node.port, *returned) == [0x0000] * 2
+    late = new_study_uid()
+    send(node.port, make_instance(late))
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "the next study has its turn")
+    assert runs(node) == 2
+    status = node.status()
+    assert status.studies_received == 2
+    assert status.running is not None
+    assert status.running.port == node.port
+    node.end()
+    assert node.status().running is None
+    assert sorted(pacs.received) == results_of(study)
+    output = capfd.readouterr()
+    assert MARKER not in caplog.text + output.out + output.err
+
+
+def test_late_instances_make_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    send(node.port, make_instance(study))
+    wait_until(lambda: node.jobs_are(not_eligible=1), "the first instance alone is not eligible")
+    send(node.port, *instances_of(study))
+    wait_until(lambda: node.jobs_are(not_eligible=1, segmented=1), "with the others it is segmented")
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "the results are sent")
+    with psycopg.connect(database_url(node.settings)) as connection:
+        rows = connection.execute("SELECT state, superseded_by FROM glionode_jobs ORDER BY created_at").fetchall()
+        keys = connection.execute("SELECT key FROM glionode_jobs WHERE state = 'segmented'").fetchall()
+    assert rows == [("not_eligible", keys[0][0]), ("segmented", None)]
+
+
+def test_a_killed_worker_is_replaced_and_its_job_done_once(make_node: MakeNode, pacs: Pacs) -> None:
+    node = make_node(destinations=[pacs.destination()])
+    (node.orders / "hold").touch()
+    node.start()
+    study, neighbour = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(study), *instances_of(neighbour))
+    wait_until(lambda: runs(node) == 1, "the worker has a job in hand")
+    os.kill(worker_pid(node), signal.SIGKILL)
+    (node.orders / "hold").unlink()
+    wait_until(lambda: node.jobs_are(segmented=2), "another worker does both")
+    wait_until(lambda: len(pacs.received) == 4, "all results at the PACS")
+    assert sorted(pacs.received) == sorted(results_of(study) + results_of(neighbour))
+    assert runs(node) == 3
+
+
+def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(make_node: MakeNode) -> None:
+    node = make_node()
+    (node.orders / "die").write_text("once\n" * 3)
+    node.start()
+    bad, good = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(bad))
+    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    send(node.port, *instances_of(good))
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    (trouble,) = node.status().troubles
+    assert "ended 3 times" in trouble.message
+
+
+def test_a_step_that_hangs_costs_one_try(make_node: MakeNode) -> None:
+    node = make_node(compute={"step_limit_s": 0.5})
+    (node.orders / "hang").write_text("once\n")
+    node.start()
+    send(node.port, *instances_of(new_study_uid()))
+    wait_until(lambda: node.jobs_are(segmented=1), "the second try segments it")
+    assert runs(node) == 2
+    assert node.status().troubles == ()
+
+
+def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode) -> None:
+    node = make_node(compute={"step_limit_s": 0.5})
+    (node.orders / "hang").write_text("always\n" * 3)
+    node.start()
+    bad, good = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(bad))
+    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    send(node.port, *instances_of(good))
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    (trouble,) = node.status().troubles
+    assert trouble.place == f"study {bad}"
+    assert "ended 3 times while at it, at last because the step segment took longer than 0.5 s" in trouble.message
+
+
+def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
+    node = make_node()
+    (node.orders / "fail").touch()
+    node.start()
+    send(node.port, *instances_of(new_study_uid()))
+    wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
+    assert runs(node) == 1
+    (trouble,) = node.status().troubles
+    assert "An unexpected ValueError in stand_in_segmenter.py line" in trouble.message
+    node.end()
+    output = capfd.readouterr()
+    assert MARKER not in trouble.message + caplog.text + output.out + output.err
+
+
+def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: MakeNode) -> None:
+    node = make_node()
+    (node.orders / "broken").touch()
+    node.start()
+    wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status says it")
+    assert send(node.port, *instances_of(new_study_uid())) == [0x0000] * 3
+    (node.orders / "broken").unlink()
+    wait_until(lambda: node.jobs_are(segmented=1), "mended, it works off what waited")
+    assert node.status().troubles == ()
+
+
+def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
+    other = Pacs()
+    try:
+        pacs.stop()
+        other.status = 0xA700
+        third = Pacs()
+        node = make_node(
+            destinations=[pacs.destination("down"), other.destination("full"), third.destination("well")]
+        ).start()
+        study = new_study_uid()
+        send(node.port, *instances_of(study))
+        wait_until(lambda: sorted(third.received) == results_of(study), "the living one has it")
+        wait_until(
+            lambda: (
+                [entry.objects for entry in node.status().destinations] == [{"failed": 2}, {"failed": 2}, {"sent": 2}]
+            ),
+            "the others are failed for now",
+        )
+        down, full, _ = node.status().destinations
+        assert "cannot be reached" in (down.last_error or "")
+        assert "0xA700" in (full.last_error or "")
+        pacs.start()
+        other.status = 0x0000
+        wait_until(lambda: sorted(pacs.received) == sorted(other.received) == results_of(study), "now all have it")
+        wait_until(lambda: all(e.objects == {"sent": 2} for e in node.status().destinations), "and status says so")
+        third.stop()
+    finally:
+        other.stop()
+
+
+def test_dcmtk_receives(make_node: MakeNode, program: Callable[[str], str], tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    received = tmp_path / "received"
+    received.mkdir()
+    command = [program("storescp"), "-od", str(received), "-aet", "PACS", "+xa", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as receiver:
+        try:
+            destination = {"name": "dcmtk", "ae_title": "PACS", "host": "127.0.0.1", "port": port}
+            node = make_node(destinations=[destination]).start()
+            study = new_study_uid()
+            sent = [str(write_instance(instance, tmp_path / "sent")) for instance in instances_of(study)]
+            sender = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(node.port), *sent]
+            subprocess.run(sender, check=True, capture_output=True)
+            wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "both were sent")
+        finally:
+            receiver.terminate()
+    results = {str(dcmread(path).SOPInstanceUID): path for path in received.iterdir()}
+    assert sorted(results) == results_of(study)
+    made = sorted((node.settings.data_dir / "results" / study).glob("*/*.dcm"))
+    assert {dcmread(path) == dcmread(results[str(dcmread(path).SOPInstanceUID)]) for path in made} == {True}
+
+
+def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pacs, data_dir: Path) -> None:
+    destinations = [pacs.destination("clinical"), pacs.destination("trial", accepts_demonstration=True)]
+    node = make_node(destinations=destinations)
+    description = data_dir / "models/stand-in/model.toml"
+    description.write_text(description.read_text().replace('"research"', '"demonstration"'))
+    node.start()
+    study = new_study_uid()
+    send(node.port, *instances_of(study))
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "the trial destination has them")
+    wait_until(lambda: node.status().destinations[1].objects == {"sent": 2}, "and status says so")
+    clinical = node.status().destinations[0]
+    assert clinical.objects == {"refused": 2}
+    assert "accepts_demonstration" in (clinical.refused_because or "")
+    assert sorted(pacs.received) == results_of(study)
+
+
+def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: MakeNode) -> None:
+    node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2})
+    (node.orders / "hold").touch()
+    node.start()
+    first, second = new_study_uid(), new_study_uid()
+    send(node.port, *instances_of(first))
+    wait_until(lambda: runs(node) == 1, "the first study is in hand")
+    send(node.port, *instances_of(second))  # it has no job yet when the node ends
+    assert node.status().jobs == {"running": 1}
+    node.end()
+    (node.orders / "hold").unlink()
+    again = make_node()
+    again.start()
+    wait_until(lambda: again.jobs_are(segmented=2), "both are segmented")
+    with psycopg.connect(database_url(again.settings)) as connection:
+        attempts = connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall()
+    assert attempts == [(1,)], "an orderly stop is not held against a job"
+
+
+def test_below_the_floor_it_refuses_and_says_so(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node(storage={"data_dir": str(data_dir / "data"), "minimum_free_mb": 1 << 40}).start()
+    assert send(node.port, make_instance(new_study_uid())) == [0xA700]
+    status = node.status()
+    assert status.receiving is False
+    assert status.studies_received == 0
+
+
+class NodeInProcess:
+    """The same node in a process of its own, which can be killed."""
+
+    def __init__(self, node: NodeInThread, folder: Path) -> None:
+        config = folder / "glionode.toml"
+        config.write_text("".join(_toml(name, node.settings.model_dump()[name]) for name in SECTIONS))
+        self.log = folder / "serve.log"
+        command = [*SERVICE, "serve", str(config), str(node.orders)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        self.data_dir = node.settings.data_dir
+        wait_until(lambda: running_node(self.data_dir) or self.process.poll() is not None, "the process listens")
+        running = running_node(self.data_dir)
+        assert running is not None, self.log.read_text()
+        self.port = running.port
+
+    def descendants(self) -> dict[int, str]:
+        """Processes below this one, with the names of their programs."""
+        found: dict[int, str] = {}
+        parents = {self.process.pid}
+        while parents:
+            below = {pid: name for pid, (name, parent) in _processes().items() if parent in parents}
+            found |= below
+            parents = set(below)
+        return found
+
+
+def _processes() -> dict[int, tuple[str, int]]:
+    """Name and parent of each running process; the dead that nobody has buried are left out."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, rest = entry.read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if state != "Z":
+            found[int(entry.parent.name)] = (name, int(parent))
+    return found
+
+
+SECTIONS = ("listener", "storage", "study", "model", "delivery", "shutdown")
+
+
+def _toml(name: str, section: dict[str, Any]) -> str:
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+
+
+def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node()
+    (node.orders / "hold").touch()
+    first = NodeInProcess(node, data_dir)
+    study, other = new_study_uid(), new_study_uid()
+    send(first.port, *instances_of(study), *instances_of(other))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    family = first.descendants()
+    assert {"postgres"} < set(family.values())
+    first.process.kill()
+    first.process.wait()
+    wait_until(lambda: not family.keys() & _processes().keys(), "worker and database have ended", 20)
+    assert running_node(first.data_dir) is None
+    (node.orders / "hold").unlink()
+    node.start()
+    wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
+    assert runs(node) == 3
+
+
+def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
+    node = make_node()
+    (node.orders / "hold").touch()
+    process = NodeInProcess(node, data_dir)
+    send(process.port, *instances_of(new_study_uid()))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    for pid, name in process.descendants().items():
+        if name == "postgres":
+            os.kill(pid, signal.SIGKILL)
+    assert send(process.port, *instances_of(new_study_uid())) == [0x0000] * 3
+    (node.orders / "hold").unlink()
+    wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
+    process.process.terminate()
+    assert process.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: signal.Signals) -> None:
+    node = make_node()
+    process = NodeInProcess(node, data_dir)
+    family = process.descendants()
+    process.process.send_signal(number)
+    assert process.process.wait(30) == 0
+    # multiprocessing's resource tracker notices the end of its parent a moment later.
+    wait_until(lambda: not family.keys() & _processes().keys(), "nothing of it is left", 5)
+    assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeNode, data_dir: Path) -> None:
+    drain_s = 2.0
+    node = make_node(shutdown={"drain_s": drain_s})
+    (node.orders / "hold").touch()
+    process = NodeInProcess(node, data_dir)
+    study, late = new_study_uid(), make_instance(new_study_uid())
+    send(process.port, *instances_of(study))
+    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    ae = ApplicationEntity("SCANNER")
+    ae.add_requested_context(late.SOPClassUID, late.file_meta.TransferSyntaxUID)
+    peer = ae.associate("127.0.0.1", process.port, ae_title="GLIONODE")
+    assert peer.is_established
+    begun = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "stopping" in process.log.read_text(), "it drains")
+    assert peer.send_c_store(late).Status == 0x0000, "who is sending may go on for a while"
+    assert process.process.wait(30) == 0
+    # Beyond the drain there is the end of worker and database, on a busy machine.
+    assert drain_s <= time.monotonic() - begun < drain_s + 10
+    wait_until(lambda: not peer.is_established, "the association is aborted")
+    (node.orders / "hold").unlink()
+    node.start()
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "both are taken up at the next start")
+    with psycopg.connect(database_url(node.settings)) as connection:
+        assert connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall() == [(1,)]
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_starts(make_node: MakeNode) -> None:
+    node = make_node(model={"name": "absent"})
+    with pytest.raises(ModelUnusable, match="absent"):
+        node.start()
+
+
+def test_a_port_that_is_taken_is_said(make_node: MakeNode, pacs: Pacs) -> None:
+    with pytest.raises(SettingsWrong, match=f"127.0.0.1:{pacs.port}"):
+        make_node(listener={"port": pacs.port}).start()
+
+
+def test_a_second_node_on_the_same_folder_is_refused(make_node: MakeNode) -> None:
+    make_node().start()
+    with pytest.raises(SettingsWrong, match=r"runs on .* already"):
+        make_node().start()

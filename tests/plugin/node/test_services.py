@@ -1,0 +1,182 @@
+"""Receiving, work and delivery apart, without a shared disk: what `glionode listen`, `work` and `deliver` run."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from psycopg_pool import ConnectionPool
+
+from pipeline.errors import SettingsWrong
+from plugin.database.pool import Database
+from plugin.http.health import database_answers, room_left, worker_seen
+from plugin.http.metrics_collector import NodeMetricsCollector
+from plugin.listener.listener import Address
+from plugin.node.lock import running_node
+from plugin.node.run import deliver, listen, serve, work
+from plugin.settings.sections import Settings
+from tests.support.node import Pacs, make_instance, new_study_uid, send, wait_until, write_model
+from tests.support.stand_in_segmenter import make_stand_in
+
+TOKEN = "a-token-of-the-tests-alone"
+
+
+class Parts:
+    """The processes of a node as threads, each with a data folder of its own, on one database."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.folder = folder
+        self.orders = folder / "orders"
+        self.orders.mkdir()
+        self.token_file = folder / "token"
+        self.token_file.write_text(TOKEN + "\n")
+        write_model(folder / "models" / "stand-in")
+        self.url = database.url
+        self.port = 0
+        self.http_url = ""
+        self.destinations: list[dict[str, object]] = []
+        self._running: list[tuple[threading.Thread, threading.Event, list[BaseException]]] = []
+
+    def settings(self, name: str, **sections: object) -> Settings:
+        values: dict[str, object] = {
+            "listener": {"port": 0},
+            "storage": {"data_dir": str(self.folder / name), "minimum_free_mb": 0},
+            "study": {"stable_after_s": 0.3},
+            "model": {"name": "stand-in", "installed_dir": str(self.folder / "models")},
+            "database": {"url": self.url},
+            "delivery": {"retry_first_s": 0.2, "retry_longest_s": 0.5, "timeout_s": 10},
+            "http": {"archive_url": self.http_url, "token_file": str(self.token_file)},
+            "shutdown": {"drain_s": 5},
+            "destinations": self.destinations,
+        }
+        return Settings(**{**values, **sections})
+
+    def listen(self) -> threading.Event:
+        ready = threading.Event()
+
+        def on_ready(address: Address) -> None:
+            self.port = address.port
+            ready.set()
+
+        http = {"enabled": True, "port": 0, "token_file": str(self.token_file)}
+        settings = self.settings("listen", http=http)
+        stop = self._start(partial(listen, settings, on_ready=on_ready))
+        wait_until(ready.is_set, "it listens")
+        node = running_node(settings.data_dir)
+        assert node is not None
+        self.http_url = node.http_url
+        return stop
+
+    def work(self, name: str = "work") -> threading.Event:
+        return self._start(partial(work, self.settings(name), partial(make_stand_in, self.orders)))
+
+    def deliver(self) -> threading.Event:
+        return self._start(partial(deliver, self.settings("deliver")))
+
+    def health(self) -> dict[str, str]:
+        try:
+            answer = urllib.request.urlopen(f"{self.http_url}/health", timeout=10)
+        except urllib.error.HTTPError as exc:
+            answer = exc
+        with answer:
+            checks: dict[str, str] = json.loads(answer.read())["checks"]
+        assert (answer.status == 200) == (set(checks.values()) == {"ok"})
+        return checks
+
+    def files(self, name: str) -> list[str]:
+        root = self.folder / name
+        return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
+
+    def _start(self, part: Callable[..., None]) -> threading.Event:
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                part(stop=stop)
+            except BaseException as exc:  # noqa: BLE001 - raised again in the test's own thread
+                failures.append(exc)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        self._running.append((thread, stop, failures))
+        return stop
+
+    def end(self) -> None:
+        for _, stop, _ in self._running:
+            stop.set()
+        for thread, _, failures in self._running:
+            thread.join(30)
+            assert not thread.is_alive(), "a part does not end"
+            assert failures == []
+
+
+@pytest.fixture
+def parts(database: Database, data_dir: Path, pacs: Pacs) -> Iterator[Parts]:
+    made = Parts(database, data_dir)
+    made.destinations = [pacs.destination()]
+    yield made
+    made.end()
+
+
+def test_three_parts_without_a_shared_disk_do_what_one_node_does(parts: Parts, pacs: Pacs, database: Database) -> None:
+    parts.listen()
+    parts.work()
+    parts.deliver()
+    study = new_study_uid()
+    send(parts.port, *(make_instance(study, number=number) for number in (1, 2, 3)))
+    wait_until(lambda: sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"], "both results at the PACS")
+    kept = [name for name in parts.files("listen") if name.startswith("results")]
+    assert [Path(name).name for name in kept] == ["1.dcm", "2.dcm", "report.json"], "the results lie at the archive"
+    wait_until(lambda: parts.files("work") + parts.files("deliver") == [], "the others keep nothing")
+    with psycopg.connect(database.url) as connection:
+        (path,) = connection.execute("SELECT results_path FROM glionode_jobs").fetchone() or ("",)
+    assert parts.folder / "listen" / kept[0] == Path(path) / "1.dcm"
+
+
+@pytest.mark.parametrize("part", [listen, deliver, partial(work, make_segment=make_stand_in)])
+def test_a_part_without_a_database_server_is_refused(part: Callable[..., None], data_dir: Path) -> None:
+    settings = Settings(storage={"data_dir": str(data_dir / "data")})
+    with pytest.raises(SettingsWrong, match=r"database\.url is empty.*glionode serve"):
+        part(settings)
+    assert not (data_dir / "data").exists(), "nothing was started"
+
+
+def test_a_second_archive_on_one_database_is_refused(parts: Parts) -> None:
+    parts.listen()
+    with pytest.raises(SettingsWrong, match="receives with this database"):
+        listen(parts.settings("another"))
+
+
+def test_a_whole_node_has_no_archive_elsewhere(parts: Parts) -> None:
+    parts.http_url = "http://127.0.0.1:9"
+    with pytest.raises(SettingsWrong, match=r"http\.archive_url is for"):
+        serve(parts.settings("serve"), make_stand_in)
+
+
+def test_each_part_tells_how_it_is(parts: Parts) -> None:
+    parts.listen()
+    assert sorted(parts.health()) == ["database", "disk", "listener", "worker"]
+    assert parts.health()["worker"].startswith("No worker was seen"), "there is none yet"
+    parts.work()
+    wait_until(lambda: set(parts.health().values()) == {"ok"}, "a worker was seen, and all is well")
+
+
+def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
+    pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
+    assert database_answers(pool) == "The database does not answer."
+    assert "does not answer" in (worker_seen(pool) or "")
+    assert "free, the floor is" in (room_left(tmp_path, 1 << 40) or "")
+    assert room_left(tmp_path, 0) is None
+    registry = CollectorRegistry()
+    registry.register(NodeMetricsCollector(pool, tmp_path, receives=True))
+    shown = generate_latest(registry).decode()
+    assert "glionode_database_up 0.0" in shown
+    assert "glionode_free_bytes" in shown
+    assert "glionode_jobs" not in shown

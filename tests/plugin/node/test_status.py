@@ -1,0 +1,108 @@
+"""What `glionode status` tells: of a node that runs not, of one that left things behind, of somebody else's."""
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugin.archive.quarantine import quarantine_folder
+from plugin.commitment.pending_requests import CommitmentRequests
+from plugin.database.pool import Database
+from plugin.dimse.commitment_messages import CommitmentRequest, Reference
+from plugin.listener.access_control import Refusal
+from plugin.listener.refusals import Refusals
+from plugin.node.lock import RunningNode, announce, node_lock, running_node
+from plugin.node.status import read_status
+from plugin.settings.sections import Settings
+from tests.support.node import write_model
+from tests.support.paths import ROOT
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    model = {"name": "stand-in", "installed_dir": str(folder / "models")}
+    return Settings(storage={"data_dir": str(folder / "data")}, model=model, **more)
+
+
+def test_a_node_that_never_ran(data_dir: Path) -> None:
+    write_model(data_dir / "models/stand-in", "demonstration")
+    destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1}
+    status = read_status(settings_in(data_dir, destinations=[destination]))
+    assert (status.running, status.receiving, status.database_answers) == (None, False, False)
+    assert status.model == "stand-in 1 (demonstration)"
+    assert "accepts_demonstration" in (status.destinations[0].refused_because or "")
+    assert json.loads(json.dumps(status.as_json()))["studies_received"] == 0
+    assert not (data_dir / "data").exists(), "asking changes nothing"
+
+
+def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
+    folder = settings_in(data_dir).data_dir
+    quarantine_folder(folder).mkdir(parents=True)
+    (quarantine_folder(folder) / "0.dcm").write_bytes(b"no DICOM")
+    refusals = Refusals(folder)
+    for refusal in (Refusal.TOO_SLOW, Refusal.ADDRESS, Refusal.TOO_SLOW):
+        refusals.count(refusal)
+    status = read_status(settings_in(data_dir))
+    assert (status.quarantined, status.refused) == (1, {"too slow": 2, "address not allowed": 1})
+    Refusals(folder)
+    assert read_status(settings_in(data_dir)).refused == {}, "it counts from the node's start"
+
+
+def test_what_senders_are_still_to_be_told_is_counted(data_dir: Path) -> None:
+    settings = settings_in(data_dir)
+    assert read_status(settings).commitments_pending == 0
+    requests = CommitmentRequests(settings.data_dir)
+    requests.keep("AE", "", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    assert read_status(settings).commitments_pending == 1
+
+
+def test_a_model_that_is_not_there(data_dir: Path) -> None:
+    assert read_status(settings_in(data_dir)).model.startswith("unusable: ")
+
+
+def test_a_destination_that_was_taken_out_of_the_settings(data_dir: Path, database: Database) -> None:
+    with database.pool.connection() as connection:
+        connection.execute(
+            "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
+            "VALUES ('k', '1', '', '', 'segmented')"
+        )
+        connection.execute(
+            "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state) "
+            "VALUES ('1.2', 'gone', 'k', '/x', 'queued')"
+        )
+    status = read_status(settings_in(data_dir, database={"url": database.url}))
+    assert status.database_answers
+    assert [(each.name, each.objects) for each in status.destinations] == [("gone", {"queued": 1})]
+    assert "no destination" in (status.destinations[0].refused_because or "")
+
+
+def test_the_note_of_a_node_counts_only_while_it_runs(data_dir: Path) -> None:
+    node = RunningNode(os.getpid(), "GLIONODE", "127.0.0.1", 11112, 0.0)
+    with node_lock(data_dir):
+        assert running_node(data_dir) is None, "it is not ready yet"
+        announce(data_dir, node)
+        assert running_node(data_dir) == node
+        note = (data_dir / "serve.json").read_text()
+    assert running_node(data_dir) is None
+    (data_dir / "serve.json").write_text(note)
+    assert running_node(data_dir) is None, "a note that a killed node left says nothing"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_somebody_elses_node_is_not_called_stopped(data_dir: Path) -> None:
+    with node_lock(data_dir):
+        nobody = pwd.getpwnam("nobody")
+        group, user = [nobody.pw_gid] * 3, [nobody.pw_uid] * 3
+        code = (
+            "import os, sys; from pathlib import Path; from plugin.node.lock import running_node\n"
+            f"os.setgroups([]); os.setresgid(*{group}); os.setresuid(*{user})\n"
+            "running_node(Path(sys.argv[1]))"
+        )
+        root = str(ROOT)
+        command = [sys.executable, "-c", code, str(data_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert "belongs to another user" in done.stderr

@@ -1,0 +1,350 @@
+"""Studies that Orthanc names become jobs, once; what came of them is told and written into Orthanc."""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from models.package import IntendedUse
+from plugin.database.pool import Database, identity
+from plugin.errors import ArchiveAway, NotInArchive
+from plugin.http.server import http_server, make_app
+from plugin.jobs import outbox
+from plugin.jobs.job import Finished, JobState, Source, new_job
+from plugin.jobs.queue import JobQueue
+from plugin.orthanc.intake import OrthancIntake, Submitted, Wish
+from plugin.orthanc.marks import OrthancMarks
+from plugin.orthanc.routes import orthanc_routes
+from plugin.orthanc.studies import TwoStudies
+from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
+from plugin.settings.destinations import DestinationSettings, OrthancDestinationSettings
+from plugin.settings.sections import HttpSettings, OrthancSettings
+from tests.support.fake_orthanc_server import OrthancWeb, orthanc_id
+from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
+
+TOKEN = "a-token-of-the-tests-alone"
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+SHA = "m" * 64
+DESTINATIONS = (
+    OrthancDestinationSettings(name="orthanc", via="orthanc"),
+    OrthancDestinationSettings(name="beyond", via="orthanc", modality="pacs"),
+    DestinationSettings(name="elsewhere", ae_title="PACS", host="127.0.0.1", port=104),
+)
+
+
+@pytest.fixture
+def web() -> Iterator[OrthancWeb]:
+    made = OrthancWeb()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntake:
+    return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA, DESTINATIONS)
+
+
+@pytest.fixture
+def store(web: OrthancWeb, tmp_path: Path) -> Callable[..., str]:
+    """Put an instance of a study into Orthanc; gives Orthanc's identifier of the study."""
+
+    def put(study: str, number: int = 1, sop_class: str = "1.2.840.10008.5.1.4.1.1.4", patient: str = "P") -> str:
+        instance = make_instance(study, sop_class=sop_class, number=number)
+        instance.PatientID = patient
+        web.store(write_instance(instance, tmp_path).read_bytes())
+        return orthanc_id(patient, study)
+
+    return put
+
+
+def test_a_study_has_a_job_for_the_images_that_it_has(
+    intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    first = intake.submit(study, Wish())
+    assert (first.study_instance_uid, first.added, first.state) == (uid, True, "queued")
+    assert not intake.submit(study, Wish()).added
+    store(uid, sop_class=SEG)
+    assert not intake.submit(study, Wish()).added, "its own results change nothing"
+    store(uid, number=2)
+    second = intake.submit(study, Wish(urgent=True))
+    assert (second.added, second.job != first.job) == (True, True)
+    jobs = {key: queue.peek(key) for key in (first.job, second.job)}
+    assert {key: job and (job.state, job.source, job.urgent) for key, job in jobs.items()} == {
+        first.job: (JobState.SUPERSEDED, Source.ORTHANC, False),
+        second.job: (JobState.QUEUED, Source.ORTHANC, True),
+    }
+
+
+def test_a_study_is_taken_once_more_if_a_person_says_so(
+    intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    job = intake.submit(study, Wish()).job
+    assert not intake.submit(study, Wish(again=True)).added, "it waits anyway"
+    taken = queue.take(job)
+    assert taken is not None
+    queue.finish(taken, Finished(JobState.NOT_ELIGIBLE, "There is no ADC map."), None, lambda _: None)
+    assert intake.submit(study, Wish()).state == "not_eligible"
+    again = intake.submit(study, Wish(again=True))
+    assert (again.added, again.job, again.state) == (True, job, "queued")
+
+
+@pytest.fixture
+def segment(
+    intake: OrthancIntake, queue: JobQueue, database: Database, web: OrthancWeb, tmp_path: Path
+) -> Callable[..., str]:
+    """Submit a study and finish its job with an object, which is delivered; gives the key of the job."""
+
+    def run(study: str) -> str:
+        key = intake.submit(study, Wish(again=True)).job
+        taken = queue.take(key)
+        assert taken is not None
+        instance = make_instance(taken.study_instance_uid, sop_class=SEG, number=99)
+        instance.PatientID = "P"
+        made = outbox.OutgoingObject(str(instance.SOPInstanceUID), write_instance(instance, tmp_path))
+        put = partial(
+            outbox.put, job_key=key, objects=[made], destinations=DESTINATIONS, intended_use=IntendedUse.RESEARCH
+        )
+        queue.finish(taken, Finished("segmented", None), str(tmp_path), put)
+        with database.pool.connection() as connection:
+            for each in DESTINATIONS:
+                outbox.record_sent(connection, each.name, made.sop_instance_uid, None)
+        web.store(made.path.read_bytes())
+        return key
+
+    return run
+
+
+def test_results_of_a_study_that_was_deleted_come_back_with_it(
+    intake: OrthancIntake, database: Database, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    job = segment(study)
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    assert marks.look() == 1
+
+    def again() -> dict[str, str]:
+        assert intake.submit(study, Wish()) == Submitted(uid, job, False, "segmented")
+        (output,) = intake.look(study)["outputs"]
+        return dict(output["deliveries"])
+
+    assert again() == {"orthanc": "sent", "beyond": "sent", "elsewhere": "sent"}, "it is there"
+    assert marks.look() == 0
+    for name, head in list(web.heads.items()):  # all is deleted, and the images are sent again
+        if head.SOPClassUID == SEG:
+            del web.heads[name]
+    assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+    assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+    assert marks.look() == 1, "its mark went, too"
+
+
+def test_a_study_whose_images_are_gone_is_what_its_result_says(
+    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    job = segment(study)
+    for name, head in list(web.heads.items()):
+        if head.SOPClassUID != SEG:
+            del web.heads[name]
+    taken = intake.submit(study, Wish())
+    assert (taken.job, taken.added, taken.state) == (job, False, "segmented")
+    assert intake.look(study)["state"] == "segmented"
+    assert intake.status()["jobs"]["not_eligible"] == 0
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_study_of_the_nodes_own_objects_alone_is_no_new_one(
+    stranger: bool,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    web: OrthancWeb,
+    segment: Callable[..., str],
+) -> None:
+    uid = new_study_uid()
+    study = store(uid)
+    job = segment(study)
+    with database.pool.connection() as connection:  # a report that says why it is none
+        connection.execute("UPDATE glionode_jobs SET state = 'not_eligible' WHERE key = %s", (job,))
+    for name, head in list(web.heads.items()):
+        if head.SOPClassUID != SEG:
+            del web.heads[name]
+    if stranger:
+        store(uid, number=2, sop_class=SEG)
+    assert (intake.submit(study, Wish()).job == job) is not stranger
+
+
+def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb) -> None:
+    study = store(new_study_uid(), sop_class=SEG)
+    assert intake.submit(study, Wish()).state == "not_eligible"
+    assert "1 instances of other kinds" in intake.look(study)["reason"]
+    with pytest.raises(NotInArchive):
+        intake.submit("-".join(["0" * 8] * 5), Wish())
+    web.statuses = [503]
+    with pytest.raises(ArchiveAway):
+        intake.submit(study, Wish())
+
+
+def test_two_studies_of_one_uid_wait_until_one_is_deleted(
+    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb
+) -> None:
+    uid = new_study_uid()
+    store(uid, patient="Q")
+    wrong, *_ = web.heads
+    study = store(uid)
+    for _ in range(2):
+        with pytest.raises(TwoStudies, match="has 2 studies"):
+            intake.submit(study, Wish())
+    found = intake.look(study)
+    assert (found["state"], found["job"]["image_count"], "2 studies" in found["reason"]) == ("failed", 0, True)
+    deleted = web.heads.pop(wrong)
+    taken = intake.submit(study, Wish())
+    assert (taken.added, taken.state, intake.look(study)["state"]) == (True, "queued", "queued")
+    web.heads[wrong] = deleted
+    with pytest.raises(TwoStudies):
+        intake.submit(study, Wish())
+    assert intake.look(study)["job"]["key"] == taken.job, "what came of it before stands"
+
+
+def test_a_study_that_was_never_named_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
+    uid = new_study_uid()
+    assert intake.look(store(uid)) == {"study_instance_uid": uid, "state": "unknown", "reason": None, "job": None}
+    assert intake.status()["jobs"] == dict.fromkeys((state.value for state in JobState), 0)
+
+
+def test_what_came_of_a_study_is_marked_in_orthanc(
+    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    study = store(new_study_uid(), sop_class=SEG)
+    own = new_job(new_study_uid(), [], SHA)
+    queue.add_finished(own, JobState.NOT_ELIGIBLE, "It did not come from Orthanc.")
+    job = intake.submit(study, Wish()).job
+    web.statuses = [503]
+    with pytest.raises(ArchiveAway):
+        marks.look()
+    assert (marks.look(), marks.look()) == (1, 0)
+    mark = json.loads(web.marks.pop(study))
+    assert (mark["state"], mark["job"], mark["model_sha256"]) == ("not_eligible", job, SHA)
+    gone = store(new_study_uid(), sop_class=SEG)
+    intake.submit(gone, Wish())
+    web.heads.clear()
+    assert (marks.look(), marks.look(), web.marks) == (1, 0, {}), "one that was deleted keeps no other waiting"
+
+
+def test_a_study_is_marked_anew_where_orthanc_checks_revisions(
+    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    web.check_revisions = True
+    study = store(new_study_uid())
+    states = []
+    for reason in ("There is no ADC map.", None):
+        taken = queue.take(intake.submit(study, Wish(again=True)).job)
+        assert taken is not None
+        queue.finish(taken, Finished("not_eligible" if reason else "segmented", reason), None, lambda _: None)
+        assert (marks.look(), marks.look()) == (1, 0)
+        states.append(json.loads(web.marks[study])["state"])
+    assert states == ["not_eligible", "segmented"]
+
+
+def test_a_mark_that_orthanc_refuses_keeps_no_other_waiting(
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugin.orthanc.marks._BATCH", 1)
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    refused, other = (store(new_study_uid(), sop_class=SEG) for _ in range(2))
+    for study in (refused, other):
+        intake.submit(study, Wish())
+    web.answers[f"PUT /studies/{refused}/metadata/4810"] = (400, {})
+    assert [marks.look() for _ in range(3)] == [1, 1, 0]
+    assert list(web.marks) == [other]
+    web.answers.clear()
+    monkeypatch.setattr("time.monotonic", lambda real=time.monotonic: real() + 3600)
+    assert (marks.look(), sorted(web.marks)) == (1, sorted([refused, other]))
+
+
+def test_marking_goes_on_when_orthanc_is_back(
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("plugin.orthanc.marks._AGAIN_AFTER_S", 0.01)
+    study = store(new_study_uid(), sop_class=SEG)
+    intake.submit(study, Wish())
+    web.statuses = [503, 500, 401]
+    stop = threading.Event()
+    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    thread = threading.Thread(target=marks.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: study in web.marks, "it is marked")
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_the_plugin_asks_over_http_and_shows_the_token(
+    web: OrthancWeb,
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = store(new_study_uid())
+    settings = HttpSettings.model_validate({"enabled": True, "port": 0})
+    app = make_app({}, CollectorRegistry(), orthanc_routes(intake, TOKEN))
+    with http_server(settings, app, 1) as url:
+
+        def ask(path: str, method: str = "GET", token: str = TOKEN) -> tuple[int, Any]:
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(f"{url}/api/orthanc{path}", headers=headers, method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return answer.status, json.loads(answer.read())
+            except urllib.error.HTTPError as exc:
+                return exc.code, json.loads(exc.read())
+
+        for path in ("/status", f"/studies/{study}"):
+            assert ask(path, token="another")[0] == 401
+        status, found = ask(f"/studies/{study}?urgent=true", "POST")
+        assert (status, found["added"], found["state"]) == (202, True, "queued")
+        assert ask(f"/studies/{study}")[1]["job"]["urgent"] is True
+        said = ask("/status")[1]
+        assert (said["jobs"]["queued"], said["database"]) == (1, identity(database.pool))
+        assert ask("/studies/1.2.3", "POST") == (404, {"detail": {"glionode": STUDY_UNKNOWN, "why": ANY}})
+        assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
+        web.statuses = [500]
+        assert ask(f"/studies/{study}", "POST")[0] == 503
+        web.answers["POST /tools/lookup"] = (200, [{"ID": study, "Type": "Study"}] * 2)
+        assert ask(f"/studies/{study}", "POST") == (409, {"detail": {"glionode": TWO_STUDIES, "why": ANY}})
+        web.answers.clear()
+
+        def lost(*_: object, **__: object) -> None:
+            raise psycopg.OperationalError("the connection is lost")
+
+        monkeypatch.setattr("plugin.orthanc.intake.what_came_of", lost)
+        monkeypatch.setattr("plugin.orthanc.intake.count_by_state", lost)
+        monkeypatch.setattr(JobQueue, "add", lost)
+        for path, method in ((f"/studies/{study}", "GET"), (f"/studies/{study}", "POST"), ("/status", "GET")):
+            status, found = ask(path, method)
+            assert (status, "database does not answer" in found["detail"]) == (503, True)

@@ -1,0 +1,70 @@
+"""Tokens and passwords: where they come from, and where they never show."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SettingsWrong
+from plugin.settings.destinations import StowDestinationSettings
+from plugin.settings.secrets import Credentials, check_credentials, credentials_of
+from plugin.settings.sections import Settings
+from tests.support.node import run
+
+
+def web(**keys: object) -> StowDestinationSettings:
+    return StowDestinationSettings.model_validate({"name": "web", "url": "https://h", **keys})
+
+
+def test_nothing_is_said_where_nothing_is_set() -> None:
+    assert credentials_of(web()) == Credentials()
+
+
+@pytest.mark.parametrize("text", ["", " \n", "two\nlines", "\x00"])
+def test_what_is_no_secret_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(SettingsWrong, match=r"destinations\.web\.token: the file .*token holds none"):
+        credentials_of(web(token_file=str(file)))
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SITE_PASSWORD", raising=False)
+    with pytest.raises(SettingsWrong, match="environment variable SITE_PASSWORD holds none"):
+        credentials_of(web(user="u", password_variable="SITE_PASSWORD"))
+
+
+def test_it_is_shown_to_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    assert credentials_of(web(token_file=str(file))) == Credentials(token="s3cret")
+    assert "s3cret" not in repr(credentials_of(web(token_file=str(file))))
+    assert "s3cret" not in repr(credentials_of(web(user="u", password_file=str(file))))
+
+
+def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cret")
+    file.chmod(0o644)
+    settings = Settings(destinations=[web(token_file=str(file))])
+    assert [finding.text for finding in check_credentials(settings)] == [
+        f"Others may read {file}; take that from them with chmod 600."
+    ]
+    file.chmod(0o600)
+    assert list(check_credentials(settings)) == []
+    config = tmp_path / "glionode.toml"
+    config.write_text(f"[[destinations]]\nname='web'\nurl='https://h'\ntoken_file='{tmp_path}/absent'\n")
+    status, text = run(config, "check-config")
+    assert (status, "destinations.web.token cannot be read from the file" in text) == (64, True)
+
+
+def test_the_token_of_the_archive_is_checked_too(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    settings = Settings(http={"token_file": str(file)})
+    assert [finding.key for finding in check_credentials(settings)] == ["http"]
+    file.write_text("x" * 15)
+    file.chmod(0o640)
+    assert ["less than 16 characters" in finding.text for finding in check_credentials(settings)] == [True]
+    file.write_text("x" * 16)
+    assert [finding.key for finding in check_credentials(settings)] == ["http.token_file"]
+    file.chmod(0o600)
+    assert list(check_credentials(settings)) == []

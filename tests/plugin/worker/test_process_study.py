@@ -1,0 +1,85 @@
+"""What becomes of a study that does not go the whole way. The whole way is walked in tests/end_to_end."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.choose import Choice, Selected
+from pipeline.scan import scan
+from plugin.archive.report import Status
+from plugin.commands.app import app
+from plugin.jobs.prior_results import PriorResults
+from plugin.settings.sections import Settings
+from plugin.worker.context import WorkerContext, open_worker_context
+from plugin.worker.process_study import process_study
+from plugin.worker.stopwatch import Stopwatch
+from tests.support.node import MARKER, make_instance, new_study_uid, write_instance
+
+
+@pytest.fixture(scope="module")
+def workshop() -> WorkerContext:
+    """The bundled model on the CPU."""
+    return open_worker_context(Settings(), device="cpu")
+
+
+def test_a_study_without_the_roles_is_not_eligible_and_says_why(workshop: WorkerContext, tmp_path: Path) -> None:
+    write_instance(make_instance(new_study_uid()), tmp_path / "in")
+    (study,) = scan([tmp_path / "in"]).studies
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.status is Status.NOT_ELIGIBLE
+    assert report.reason
+    assert MARKER not in report.reason
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (written["status"], written["reason"]) == ("not_eligible", report.reason)
+    assert set(written["timings_s"]) == {"choose", "total"}
+
+
+def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
+    workshop: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_instance(make_instance(new_study_uid()), tmp_path / "in")
+    (study,) = scan([tmp_path / "in"]).studies
+    choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in workshop.wanted)
+    monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.status is Status.FAILED
+    assert report.reason
+    assert study.series[0].series_instance_uid in report.reason
+    assert {entry.role for entry in report.roles} == set(workshop.wanted)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_a_report_that_cannot_be_written_is_still_given_back(
+    workshop: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_instance(make_instance(new_study_uid()), tmp_path / "in")
+    (study,) = scan([tmp_path / "in"]).studies
+    (tmp_path / "out").write_text("a file where a folder should be")
+    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.status is Status.FAILED
+    assert str(tmp_path / "out") in str(report.reason)
+
+
+def test_a_defect_in_one_study_is_not_the_next_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        write_instance(make_instance(new_study_uid()), tmp_path / "in")
+    from plugin.worker import process_study as worker
+
+    choose, calls = worker.choose, iter((True, False))
+
+    def defective(*arguments: object) -> object:
+        if next(calls):
+            raise ZeroDivisionError(f"{MARKER} in a text that must not be shown")
+        return choose(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker, "choose", defective)
+    result = CliRunner().invoke(app, ["segment", str(tmp_path / "in"), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "ZeroDivisionError in test_process_study.py" in result.output
+    assert MARKER not in result.output
+    assert "Traceback" not in result.output
+    reports = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*/report.json"))]
+    assert sorted(report["status"] for report in reports) == ["failed", "not_eligible"]

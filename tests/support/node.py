@@ -1,0 +1,262 @@
+"""What the node's tests share: small instances, a node in a thread, and waiting for a condition."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE, evt
+from typer.testing import CliRunner
+
+from plugin.commands.app import app
+from plugin.delivery.sender import Outgoing
+from plugin.dimse.application_entity import ApplicationEntity
+from plugin.jobs.outbox import OutboxEntry
+from plugin.listener.listener import Address
+from plugin.node.run import serve
+from plugin.node.status import Status, read_status
+from plugin.orthanc_api.script import PluginFiles
+from plugin.settings.sections import Settings
+from tests.support.stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
+
+MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def new_study_uid() -> str:
+    """A study instance UID that is short enough to be continued."""
+    return generate_uid(prefix="1.2.826.0.1.3680043.8.498.", entropy_srcs=None)[:50].rstrip(".")
+
+
+MARKER = "MARKERxPHI"
+"""Stands in every text of the test instances; no log may show it."""
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
+    """Return when `condition` holds; fail with `what` when it does not in time."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        pause.wait(0.02)
+
+
+def make_instance(study: str, series: str | None = None, sop_class: str = MR_IMAGE_STORAGE, number: int = 1) -> Dataset:
+    """A small instance that carries the marker in its texts."""
+    instance = Dataset()
+    instance.SOPClassUID = UID(sop_class)
+    instance.SOPInstanceUID = generate_uid()
+    instance.StudyInstanceUID = study
+    instance.SeriesInstanceUID = series or f"{study}.1"
+    instance.PatientName = f"{MARKER}^NAME"
+    instance.PatientID = f"{MARKER}-ID"
+    instance.PatientComments = f"{MARKER} comments"
+    instance.StudyDescription = f"{MARKER} study"
+    instance.SeriesDescription = f"{MARKER} series"
+    instance.InstitutionName = f"{MARKER} hospital"
+    instance.Modality = "MR"
+    instance.InstanceNumber = number
+    referenced = Dataset()
+    referenced.StudyInstanceUID = generate_uid()
+    referenced.SeriesInstanceUID = generate_uid()
+    instance.ReferencedStudySequence = [referenced]
+    instance.Rows, instance.Columns = 8, 8
+    instance.BitsAllocated, instance.BitsStored, instance.HighBit = 16, 16, 15
+    instance.SamplesPerPixel, instance.PixelRepresentation = 1, 0
+    instance.PhotometricInterpretation = "MONOCHROME2"
+    instance.PixelData = bytes(range(128))
+    instance.file_meta = FileMetaDataset()
+    instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return instance
+
+
+def write_instance(instance: Dataset, folder: Path) -> Path:
+    """The instance as a DICOM file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{instance.SOPInstanceUID}.dcm"
+    buffer = BytesIO()
+    dcmwrite(buffer, instance, enforce_file_format=True)
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
+    """Write objects of one study, and give them as the outbox has them."""
+    study, made = new_study_uid(), []
+    for number in range(count):
+        instance = make_instance(study, number=number)
+        path = write_instance(instance, folder)
+        entry = OutboxEntry(str(instance.SOPInstanceUID), str(path), 0, datetime.now(UTC))
+        made.append(Outgoing(entry, str(instance.SOPClassUID), str(instance.file_meta.TransferSyntaxUID)))
+    return made
+
+
+def send(port: int, *instances: Dataset) -> list[int]:
+    """Send instances over one association; returns the statuses of the answers."""
+    ae = ApplicationEntity("SCANNER")
+    for sop_class in {str(instance.SOPClassUID) for instance in instances}:
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    assert peer.is_established
+    statuses = [peer.send_c_store(instance).Status for instance in instances]
+    peer.release()
+    return statuses
+
+
+@dataclass
+class NodeInThread:
+    """A whole node with its own data folder, in a thread of this process; its worker segments by stand-in."""
+
+    settings: Settings
+    orders: Path
+    """A folder through which a test tells the stand-in what to do; see stand_in_segmenter.py."""
+    address: Address | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    failure: BaseException | None = None
+    thread: threading.Thread | None = None
+    plugin: PluginFiles | None = None
+
+    def start(self) -> "NodeInThread":
+        """Start it and wait until it listens."""
+        ready = threading.Event()
+
+        def on_ready(address: Address) -> None:
+            self.address = address
+            ready.set()
+
+        def run() -> None:
+            try:
+                serve(self.settings, partial(make_stand_in, self.orders), self.stop, on_ready, self.plugin)
+            except BaseException as exc:  # noqa: BLE001 - raised again in the test's own thread
+                self.failure = exc
+                ready.set()
+
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=run, name="node")
+        self.thread.start()
+        wait_until(ready.is_set, "the node listens")
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        return self
+
+    def end(self) -> None:
+        """Stop it and wait for its end."""
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join(60)
+            assert not self.thread.is_alive(), "the node does not end"
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self.address is not None
+        return self.address.port
+
+    def status(self) -> Status:
+        """What `glionode status` would say."""
+        return read_status(self.settings)
+
+    def jobs_are(self, **counts: int) -> bool:
+        """Whether these are all jobs that there are, by state."""
+        return self.status().jobs == counts
+
+
+def write_model(folder: Path, intended_use: str = "research") -> None:
+    """A model package's description; the stand-in needs no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.toml").write_text(
+        f"""format = 1
+name = "{folder.name}"
+version = "1"
+intended_use = "{intended_use}"
+[input]
+channels = ["ADC", "FLAIR", "T1CE"]
+spacing_mm = 1.0
+normalisation = "robust-head-1"
+[network]
+init_filters = 8
+blocks_down = [1, 1]
+blocks_up = [1]
+upsample_mode = "nontrainable"
+[weights]
+sha256 = "{"0" * 64}"
+[[output]]
+label = "enhancing_tumour"
+threshold = 0.5
+"""
+    )
+
+
+def glionode(*arguments: str | Path) -> tuple[int, str]:
+    """A command of the command line: its exit status and all that it said."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], prog_name="glionode")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def sentence(text: str) -> str:
+    """What was said on standard error, which must be one line and no traceback."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def run(config: Path, *arguments: str) -> tuple[int, str]:
+    """The same with a settings file."""
+    return glionode(*arguments, "--config", config)
+
+
+def config_of(node: NodeInThread, folder: Path) -> Path:
+    """A settings file by which the command line finds the node."""
+    config = folder / "glionode.toml"
+    storage, model = node.settings.storage, node.settings.model
+    config.write_text(
+        f"[storage]\ndata_dir = {json.dumps(storage.data_dir)}\n"
+        f"[model]\nname = {json.dumps(model.name)}\ninstalled_dir = {json.dumps(model.installed_dir)}\n"
+    )
+    return config
+
+
+class Pacs:
+    """A receiver that keeps what it gets in memory, and can be told to refuse or to be away."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.status = 0x0000
+        self._ae = AE("PACS")
+        for sop_class in OUTPUT_CLASSES:
+            self._ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        self._server: Any = None
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self._server = self._ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        self.port = self._server.server_address[1]
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0x0000:
+            self.received.append(str(event.request.AffectedSOPInstanceUID))
+        return self.status
+
+    def destination(self, name: str = "pacs", **more: object) -> dict[str, object]:
+        return {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": self.port, **more}

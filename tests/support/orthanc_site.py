@@ -1,0 +1,188 @@
+"""A site for the walks: an Orthanc with the plugin, a node beside it, a second Orthanc that gets results by routing.
+
+Everything has its usual port, for a walk has a network of its own.
+"""
+
+import base64
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.node import write_model
+from tests.support.paths import ROOT
+from tests.support.programs import GLIONODE, SERVICE, listens, running, wait_for
+
+CONFIG = ROOT / "orthanc-config"
+DICOM, HTTP, SECOND_DICOM, SECOND_HTTP, NODE_HTTP = 4242, 8042, 4243, 8043, 8114
+PASSWORD, TOKEN = "of-the-walk-alone", "a-token-of-this-walk-alone"
+METADATA = "GlioNode"
+
+NAMES = """
+import json, orthanc
+def names(output, uri, **request):
+    found = {each: dir(getattr(orthanc, each)) for each in dir(orthanc)}
+    output.AnswerBuffer(json.dumps(found), "application/json")
+orthanc.RegisterRestCallback("/names", names)
+"""
+"""What the second Orthanc runs: it tells the names of the real module."""
+
+
+def orthanc_settings(plugin: bool = True, **more: object) -> dict[str, Any]:
+    """The repository's own orthanc.json with a few values changed; without what concerns the plugin, if so wanted."""
+    # Orthanc's JSON may have comments; none of its texts here has two slashes after a blank.
+    text = "\n".join(line.partition(" //")[0] for line in (CONFIG / "orthanc.json").read_text().splitlines())
+    settings: dict[str, Any] = json.loads(text)
+    settings |= {"RegisteredUsers": {"glionode": PASSWORD}, "PythonScript": str(CONFIG / "load_plugin.py"), **more}
+    if not plugin:
+        for key in ("Plugins", "PythonScript", "GlioNode"):
+            settings.pop(key)
+    return settings
+
+
+class Site:
+    """The walk's folder, and how to speak to the two Orthancs."""
+
+    def __init__(self, work: Path, orthanc_program: str) -> None:
+        self.work = work
+        self.orders = work / "orders"
+        """A folder through which the walk tells the stand-in what to do; see stand_in_segmenter.py."""
+        self._program = orthanc_program
+        self.orders.mkdir()
+        (work / "glionode.token").write_text(TOKEN)
+        (work / "password").write_text(PASSWORD)
+        write_model(work / "models" / "stand-in")
+
+    @contextmanager
+    def first(self, plugin: bool = True, **more: object) -> Iterator[subprocess.Popen[bytes]]:
+        """The Orthanc beside the node; its log goes on where it was."""
+        modalities = {"second": {"AET": "SECOND", "Host": "127.0.0.1", "Port": SECOND_DICOM}}
+        config = orthanc_settings(plugin, DicomModalities=modalities, **more)
+        if plugin:
+            config["GlioNode"] |= {"TokenFile": str(self.work / "glionode.token")}
+        with self._orthanc("first", config, HTTP) as process:
+            yield process
+
+    @contextmanager
+    def second(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The one that gets the results; it commits to what it got, at the first one."""
+        script = self.work / "names.py"
+        script.write_text(NAMES)
+        modalities = {"first": {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": DICOM}}
+        ports = {"DicomPort": SECOND_DICOM, "HttpPort": SECOND_HTTP, "DicomAet": "SECOND"}
+        config = orthanc_settings(DicomModalities=modalities, PythonScript=str(script), **ports)
+        del config["GlioNode"]
+        with self._orthanc("second", config, SECOND_HTTP) as process:
+            yield process
+
+    @contextmanager
+    def node(self, stand_in: bool = True, nice: int = 0) -> Iterator[None]:
+        """The node, with the stand-in for a segmenter or with the bundled model."""
+        settings = self.work / "glionode.toml"
+        settings.write_text(self._node_settings(stand_in))
+        command = [*SERVICE, "serve", str(settings), str(self.orders)]
+        if not stand_in:
+            command = [*GLIONODE, "serve", "--config", str(settings)]
+        if nice:
+            command = ["nice", "-n", str(nice), *command]
+        note = self.work / "data" / "serve.json"
+        note.unlink(missing_ok=True)
+        with running(command, self.work / "node.log"):
+            wait_for("the node's start", lambda: note.exists() or None, 60)
+            yield
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> Any:
+        """What an Orthanc answers, in JSON; None where it answers none, or has not what is asked for."""
+        try:
+            return json.loads(self.text(path, method, body, port))
+        except (OSError, ValueError):
+            return None
+
+    def text(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> str:
+        """What an Orthanc answers. Raises OSError."""
+        user = base64.b64encode(f"glionode:{PASSWORD}".encode()).decode()
+        headers = {"Authorization": f"Basic {user}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(answer.read(), "utf-8")
+
+    def study(self, uid: str, port: int = HTTP) -> str | None:
+        """Orthanc's own identifier of a study; None where it has none."""
+        found = self.ask("/tools/lookup", "POST", uid.encode(), port) or []
+        return next((str(each["ID"]) for each in found if each["Type"] == "Study"), None)
+
+    def results(self, uid: str, port: int = HTTP) -> list[str]:
+        """SOP instance UIDs of the study's SEG and SR."""
+        study = self.study(uid, port)
+        found = self.ask(f"/studies/{study}/instances", port=port) if study else None
+        uids = [str(each["MainDicomTags"]["SOPInstanceUID"]) for each in found or []]
+        return sorted(each for each in uids if each.startswith(f"{uid}.99."))
+
+    def state(self, uid: str) -> str | None:
+        """What the plugin says of a study."""
+        found = self.ask(f"/glionode/studies/{self.study(uid)}")
+        return found["state"] if found else None
+
+    @contextmanager
+    def _orthanc(self, name: str, config: dict[str, Any], http_port: int) -> Iterator[subprocess.Popen[bytes]]:
+        folder = self.work / name
+        folder.mkdir(exist_ok=True)
+        (folder / "orthanc.json").write_text(json.dumps(config))
+        with (self.work / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen([self._program, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        try:
+            wait_for(f"the start of the {name} Orthanc", lambda: listens(http_port), 60)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def _node_settings(self, stand_in: bool) -> str:
+        model = f'[model]\nname = "stand-in"\ninstalled_dir = {json.dumps(str(self.work / "models"))}'
+        return f"""
+[listener]
+port = 0
+[storage]
+data_dir = {json.dumps(str(self.work / "data"))}
+minimum_free_mb = 10
+[http]
+enabled = true
+token_file = {json.dumps(str(self.work / "glionode.token"))}
+[orthanc]
+url = "http://127.0.0.1:{HTTP}"
+user = "glionode"
+password_file = {json.dumps(str(self.work / "password"))}
+{model if stand_in else ""}
+[delivery]
+retry_first_s = 0.2
+retry_longest_s = 1.0
+timeout_s = 20
+[[destinations]]
+name = "orthanc"
+via = "orthanc"
+accepts_demonstration = true
+[[destinations]]
+name = "second"
+via = "orthanc"
+modality = "second"
+storage_commitment = true
+accepts_demonstration = true
+"""
+
+
+def send(storescu: str, *folders: Path) -> None:
+    """Have DCMTK's storescu send folders to the first Orthanc, one after the other."""
+    command = [storescu, "--call", "ORTHANC", "--scan-directories", "127.0.0.1", str(DICOM), *map(str, folders)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def ended(process: subprocess.Popen[bytes], limit_s: float) -> float:
+    """End a process by SIGTERM; the seconds that it took. Raises TimeoutExpired."""
+    began = time.monotonic()
+    process.terminate()
+    process.wait(limit_s)
+    return time.monotonic() - began
