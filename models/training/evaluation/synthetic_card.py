@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.labels import LABELS
-from models.package import CARD_FILE, IntendedUse, ModelPackage
+from models.package import CARD_FILE, CURVES_FILE, IntendedUse, ModelPackage
 from models.training.evaluation.dice import METRICS_FILE, metrics_json
 from models.training.evaluation.families import Evaluation, Place, Scored
 from models.training.evaluation.run import Figure
 from models.training.evaluation.score_tables import called, name_of, number, tables
 from models.training.evaluation.synthetic_cases import REAL, Head
 from models.training.synthetic.families import LEARNED_FROM, Family, group_of
-from models.training.train.synthetic_log import FIGURE
 
 _WARNING = {
     IntendedUse.DEMONSTRATION: "a demonstration, not for patients",
@@ -57,7 +56,7 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         f"{', '.join(label.name for label in package.labels)}. The labels overlap.{_refined(package)}",
         "## How it was trained",
         _provenance(package.folder),
-        f"![Loss and soft Dice by step]({FIGURE})" if (package.folder / FIGURE).is_file() else "",
+        f"![Loss and soft Dice by step]({CURVES_FILE})" if (package.folder / CURVES_FILE).is_file() else "",
         "## What was measured",
         _measured(evaluation),
         _conventions(evaluation),

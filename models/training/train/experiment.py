@@ -12,7 +12,7 @@ from torch import nn
 
 from models.labels import LABELS
 from models.network import NetworkSettings, count_parameters
-from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
+from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
 from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.lineage import Learned, Lesson, called, learned_from
 from models.training.dataset.manifest import Split
@@ -20,7 +20,7 @@ from models.training.train.checkpoints import CURVE, LAST
 from models.training.train.code_version import code_version
 from models.training.train.fit import ORIGIN, Plan, Report, Trained, check_cases, train
 from models.training.train.folds import fold_cases
-from models.training.train.learning_curves import FIGURE, draw_curves
+from models.training.train.learning_curves import draw_curves
 from models.training.train.lightning_module import Cases, TrainingStopped
 from models.training.train.model_card import training_card
 from models.training.train.prepared_cases import View, prepared_cases
@@ -165,9 +165,9 @@ def _one(
     tuned = tune(package, network, validation, prepared, pick_device("auto"))
     package = replace(package, labels=output_labels(tuned), summary=_summary(order, len(training)))
     provenance = Provenance(tuple(_facts(order, trained, cases, network, tuned)), _learned(order, package, cases))
-    draw_curves(trained.curve, view.labels, work / FIGURE)
+    draw_curves(trained.curve, view.labels, work / CURVES_FILE)
     card = training_card(package, provenance, tuned)
-    written = write_package(package, network, provenance, work / CURVE, card, (work / FIGURE,))
+    written = write_package(package, network, provenance, work / CURVE, card, (work / CURVES_FILE,))
     return Outcome(written, trained, tuned)
 
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from models.training.train.checkpoints import Curve
 
-FIGURE = "learning_curves.png"
-
 
 def draw_curves(curve: Curve, labels: tuple[str, ...], path: Path) -> None:
     """A PNG: the loss above, Dice on the validation cases below, the best epoch marked."""

@@ -2,8 +2,7 @@
 
 import statistics
 
-from models.package import ModelPackage
-from models.training.train.learning_curves import FIGURE
+from models.package import CURVES_FILE, ModelPackage
 from models.training.train.thresholds import LabelOnValidation
 from models.training.train.write_package import Provenance
 
@@ -32,7 +31,7 @@ one output sigmoid for each of {", ".join(label.name for label in package.labels
 
 {facts}
 
-![loss and validation Dice by epoch]({FIGURE})
+![loss and validation Dice by epoch]({CURVES_FILE})
 
 ## What was measured
 

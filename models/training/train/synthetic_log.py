@@ -3,7 +3,6 @@
 import csv
 from pathlib import Path
 
-FIGURE = "learning_curves.png"
 _SMOOTHED = 20
 """Log lines in a drawn value: single heads differ far more than the network does from one line to the next."""
 

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader
 
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Role
 from models.network import count_parameters
-from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel, Refinement
+from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, Refinement
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import HeadSamples
 from models.training.train.lightning_warnings import without_advice
 from models.training.train.malloc import keep_freed_memory
 from models.training.train.synthetic_checkpoint import open_checkpoint
 from models.training.train.synthetic_learner import Pretraining, PretrainSettings
-from models.training.train.synthetic_log import FIGURE, draw_log, join_logs
+from models.training.train.synthetic_log import draw_log, join_logs
 from models.training.train.synthetic_thresholds import FIRST_TUNING_SEED, tune_thresholds
 from models.training.train.worker_init import START_METHOD, begin_making_samples
 from models.training.train.write_package import Provenance, write_package
@@ -139,7 +139,7 @@ def pretrain(
         ("torch", torch.__version__),
         ("lightning", lightning.__version__),
     )
-    log, curves = join_logs(work), work / FIGURE
+    log, curves = join_logs(work), work / CURVES_FILE
     if log is not None:
         draw_log(log, tuple(label.name for label in LABELS), curves)
     network = module.mean_network.module
