@@ -1,8 +1,54 @@
-"""Pieces of static HTML pages that stand alone: no script, no font and no picture from elsewhere."""
+"""Render static HTML pages from jinja2 templates. A page stands alone: it fetches no script, font or picture.
+
+A template lies beside the code that renders it, ends in `.html.jinja` and is named by its path below models/training:
+
+    render("evaluation/report.html.jinja", title="Evaluation", labels=[...], rows=[...], png=b"...")
+
+and looks like this, with `title` for the page's title and heading:
+
+    {% extends "report/page.html.jinja" %}
+    {% from "report/parts.html.jinja" import picture, table %}
+    {% block body %}
+    <h2>Labels</h2>
+    {{ table(["Label", "Dice"], rows, "Caption, or nothing") }}
+    {{ picture(png, "Text for who cannot see it", "Caption, or nothing") }}
+    <p class="warning">{{ sentence }}</p>
+    {% endblock %}
+
+Every value is escaped; pass text, never HTML. A value that the template names and the caller does not pass is an error.
+"""
 
 import base64
 from collections.abc import Sequence
+from functools import cache
 from html import escape
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def render(template: str, **values: object) -> str:
+    """Return the page that a template, named by its path below models/training, makes of these values."""
+    return environment().get_template(template).render(values)
+
+
+@cache
+def environment() -> Environment:
+    """Return what renders every page: templates below models/training, all values escaped, a missing one an error."""
+    made = Environment(
+        loader=PackageLoader("models.training", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["data_uri"] = _data_uri
+    return made
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1c1f23;
