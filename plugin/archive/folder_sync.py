@@ -1,9 +1,10 @@
 """Syncing folders to disk, one sync for all who wait for it: a disk does a few thousand a second, whoever asks."""
 
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.atomic_write import sync_folder
 
 
 @dataclass(slots=True)
@@ -52,12 +53,3 @@ class FolderSync:
             syncs.running = False
             self._changed.notify_all()
         syncs.done = number
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to disk. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

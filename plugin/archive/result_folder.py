@@ -1,7 +1,6 @@
 """Put a study's files into its folder: all of them or none, the report last. Knows no pipeline."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from dicom_seg.encode import EncodedObject
 from dicom_seg.write import write_dicom
+from pipeline.atomic_write import sync_folder, write_file
 from pipeline.errors import OutputRefused
 from plugin.archive.report import Report
 from plugin.archive.report_reader import REPORT_FILE
@@ -26,11 +26,12 @@ def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> No
         staging = Path(tempfile.mkdtemp(prefix=".glionode-", dir=out))
         for each in objects:
             write_dicom(each.dataset, staging / each.file_name)
-        _write_flushed(staging / REPORT_FILE, report.to_json())
+        write_file(staging / REPORT_FILE, report.to_json())
         _remove_earlier(out)
         for each in objects:
             (staging / each.file_name).replace(out / each.file_name)
         (staging / REPORT_FILE).replace(out / REPORT_FILE)
+        sync_folder(out)
     except (OSError, OutputRefused) as exc:
         cause = exc if isinstance(exc, OSError) else exc.__cause__
         why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(exc)
@@ -41,13 +42,6 @@ def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> No
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _write_flushed(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove_earlier(out: Path) -> None:

@@ -19,7 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from plugin.archive.folder_sync import FolderSync, sync_folder
+from pipeline.atomic_write import sync_folder
+from plugin.archive.folder_sync import FolderSync
 from plugin.archive.incoming_file import IncomingFile, NoRoom, full_disk_is_no_room
 
 _LOG = logging.getLogger(__name__)

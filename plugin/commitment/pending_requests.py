@@ -9,14 +9,13 @@ whether the database answers or not.
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from plugin.archive.folder_sync import sync_folder
+from pipeline.atomic_write import write_file
 from plugin.archive.incoming_file import full_disk_is_no_room
 from plugin.dimse.commitment_messages import CommitmentRequest, Reference
 
@@ -62,8 +61,8 @@ class CommitmentRequests:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._pending = {each.name: each for each in map(_read_head, self._folder.glob("*.json")) if each is not None}
-        for torn in self._folder.glob("*.new"):
-            torn.unlink()
+        for leftover in self._folder.glob(".*.part"):  # of a process that was killed while it wrote
+            leftover.unlink()
 
     def keep(self, ae_title: str, address: str, request: CommitmentRequest) -> tuple[Kept, str]:
         """Keep a request, durably when this returns; with the name that it has here. Raises NoRoom."""
@@ -105,16 +104,7 @@ class CommitmentRequests:
             "asked_at": pending.asked_at,
             "references": [(each.sop_class_uid, each.sop_instance_uid) for each in references],
         }
-        new = self._folder / f"{pending.name}.new"
-        try:
-            with new.open("w") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(new.with_suffix(".json"))
-        finally:
-            new.unlink(missing_ok=True)
-        sync_folder(self._folder)
+        write_file(self._folder / f"{pending.name}.json", json.dumps(content))
 
 
 def count_pending(data_dir: Path) -> int:

@@ -12,8 +12,8 @@ report is made afresh each time that it is sent, so it is true at that time:
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.atomic_write import sync_folder
 from plugin.archive.file_meta import sop_class_uid
-from plugin.archive.folder_sync import sync_folder
 from plugin.archive.store import Archive
 from plugin.dimse.commitment_messages import CommitmentReport, FailureReason, Reference
 

@@ -11,7 +11,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from plugin.archive.folder_sync import sync_folder
+from pipeline.atomic_write import sync_folder
 from plugin.archive.incoming_file import IncomingFile, full_disk_is_no_room
 from plugin.archive.store import EmbeddedArchive, results_folder
 from plugin.http.transfer import MOST_BYTES, WrongTransfer, study_of_job, unpack

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from plugin.archive.folder_sync import sync_folder
+from pipeline.atomic_write import sync_folder
 from plugin.archive.store import is_uid
 
 CHUNK_BYTES = 1 << 18

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from pipeline.atomic_write import write_file
 from plugin.listener.access_control import Refusal
 
 _LOG = logging.getLogger(__name__)
@@ -29,10 +30,9 @@ class Refusals:
             self._write()
 
     def _write(self) -> None:
-        new = self._path.with_suffix(".new")
         try:
-            new.write_text(json.dumps({refusal.value: count for refusal, count in self._counts.items()}))
-            new.replace(self._path)
+            counts = {refusal.value: count for refusal, count in self._counts.items()}
+            write_file(self._path, json.dumps(counts), durable=False)  # the next start counts from zero anyway
         except OSError as exc:  # a full disk takes no counts; the listener goes on
             _LOG.warning("refusals could not be noted (%s)", exc.strerror)
 

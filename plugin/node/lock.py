@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 
+from pipeline.atomic_write import write_file
 from pipeline.errors import SettingsWrong
 
 _LOCK, _NOTE = "serve.lock", "serve.json"
@@ -85,9 +86,8 @@ def _locked(connection: psycopg.Connection) -> bool:
 
 def announce(data_dir: Path, node: RunningNode) -> None:
     """Note where the node listens, for other processes. For the holder of the lock."""
-    part = data_dir / f"{_NOTE}.part"
-    part.write_text(json.dumps(asdict(node)), encoding="utf-8")
-    part.replace(data_dir / _NOTE)
+    # Not durable: the note is about a running process, and the next one writes its own.
+    write_file(data_dir / _NOTE, json.dumps(asdict(node)), durable=False)
 
 
 def running_node(data_dir: Path) -> RunningNode | None:

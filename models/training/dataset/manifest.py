@@ -4,7 +4,6 @@ The form of a data set on disk is told in docs/datasets.md.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.labels import Role
+from pipeline.atomic_write import write_file
 from pipeline.errors import GlionodeError
 
 FORMAT = 2
@@ -106,12 +106,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         },
         "fingerprint": manifest.fingerprint,
     }
-    part = folder / f".{MANIFEST_FILE}.part"
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(document, indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.rename(folder / MANIFEST_FILE)
+    write_file(folder / MANIFEST_FILE, json.dumps(document, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.score import LabelScore
+from pipeline.atomic_write import write_file
 
 SCORES_FILE = "scores.jsonl"
 
@@ -40,9 +41,7 @@ class Journal:
     def keep(self, case_id: str, labels: tuple[LabelScore, ...], picture: bytes | None) -> None:
         """Write a case for good: the picture, then the line that says that all is there. Raises OSError."""
         if picture is not None:
-            part = self._picture_path(case_id).with_suffix(".part")
-            part.write_bytes(picture)
-            part.replace(self._picture_path(case_id))
+            write_file(self._picture_path(case_id), picture)
         line = {"case": case_id, "labels": [asdict(score) for score in labels]}
         self._stream.write(json.dumps(line, allow_nan=False) + "\n")
         self._stream.flush()

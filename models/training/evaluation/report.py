@@ -1,6 +1,5 @@
 """An evaluation as one HTML page for a person, and all its files into a folder."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from models.training.evaluation.tables import cases_csv, evaluation_json
 from models.training.report.html import heading, page, paragraph, picture, table
 from models.training.report.slice_pictures import title_of
 from models.training.statistics.spread import Spread
+from pipeline.atomic_write import write_file
 
 CASES_FILE, NUMBERS_FILE, PAGE_FILE = "cases.csv", "evaluation.json", "report.html"
 
@@ -35,17 +35,7 @@ def write_evaluation(evaluation: Evaluation, worst: Sequence[Overlay], command: 
         (NUMBERS_FILE, evaluation_json(evaluation, command)),
         (PAGE_FILE, report_page(evaluation, worst, command)),
     ):
-        write_whole(out / name, text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write, sync and rename. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+        write_file(out / name, text)
 
 
 def report_page(evaluation: Evaluation, worst: Sequence[Overlay], command: str) -> str:

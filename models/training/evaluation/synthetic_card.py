@@ -12,6 +12,7 @@ from models.training.evaluation.run import Figure
 from models.training.evaluation.score_tables import called, name_of, number, tables
 from models.training.evaluation.synthetic_cases import REAL, Head
 from models.training.synthetic.families import LEARNED_FROM, Family, group_of
+from pipeline.atomic_write import write_file
 
 _WARNING = {
     IntendedUse.DEMONSTRATION: "a demonstration, not for patients",
@@ -34,9 +35,7 @@ def write_results(evaluation: Evaluation, figures: tuple[Figure, ...], command: 
     contents[METRICS_FILE] = metrics_json(evaluation, figures, command).encode()
     contents[CARD_FILE] = model_card(evaluation, figures, command).encode()
     for name, content in contents.items():
-        staging = folder / f".{name}.part"
-        staging.write_bytes(content)
-        staging.replace(folder / name)
+        write_file(folder / name, content)
     for group in (*map(group_of, Family), REAL):
         for place in Place:
             if (name := f"{group}-{place}.png") not in contents:

@@ -16,12 +16,12 @@ from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.evaluation.evaluate_dataset import drawn_by_a_person, refuse_mismatch, wanted_channels
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import on_the_nodes_grid, predict
-from models.training.evaluation.report import write_whole
 from models.training.reader_study.answer_key import KEY_FILE, Item, Key, Source, key_json
 from models.training.reader_study.case_pictures import Masks, Scene, slices_to_show, write_pictures
 from models.training.reader_study.form import form_page
 from models.training.reader_study.reading_order import reading_order
 from models.weights import load_network
+from pipeline.atomic_write import write_file
 from pipeline.volume import Volume
 
 READERS_FOLDER = "for-readers"
@@ -94,9 +94,9 @@ def make_study(
     )
     orders = [reading_order(items, generator) for _ in range(settings.readers)]
     labels = tuple(label.name for label in package.labels)
-    write_whole(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
+    write_file(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
     _give_one_time(out / READERS_FOLDER)
-    write_whole(out / KEY_FILE, key_json(key))
+    write_file(out / KEY_FILE, key_json(key))
     return key
 
 

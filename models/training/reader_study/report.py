@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from models.training.evaluation.report import write_whole
 from models.training.reader_study.analysis import Agreement, ReaderScores, StudyScores, SubgroupTable
 from models.training.reader_study.answer_key import Key, Source
 from models.training.reader_study.answers import Reading
 from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
 from models.training.report.html import heading, page, paragraph, table
 from models.training.statistics.agreement import IntraclassCorrelation
+from pipeline.atomic_write import write_file
 
 SCORES_FILE, NUMBERS_FILE, PAGE_FILE = "scores.csv", "scores.json", "scores.html"
 _NAMES = {Source.MODEL: "Model", Source.MANUAL: "Manual", None: "Both together"}
@@ -29,9 +29,9 @@ _NOTES = (
 def write_scores(scores: StudyScores, readings: Sequence[Reading], out: Path) -> None:
     """Write scores.csv, scores.json and scores.html into a folder. Raises OSError."""
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / SCORES_FILE, scores_csv(scores.key, readings))
-    write_whole(out / NUMBERS_FILE, json.dumps(_numbers(scores), indent=1, allow_nan=False) + "\n")
-    write_whole(out / PAGE_FILE, scores_page(scores))
+    write_file(out / SCORES_FILE, scores_csv(scores.key, readings))
+    write_file(out / NUMBERS_FILE, json.dumps(_numbers(scores), indent=1, allow_nan=False) + "\n")
+    write_file(out / PAGE_FILE, scores_page(scores))
 
 
 def scores_csv(key: Key, readings: Sequence[Reading]) -> str:

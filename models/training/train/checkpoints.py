@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from models.training.train.lightning_module import CaseTraining, TrainingStopped
+from pipeline.atomic_write import write_file
 
 LAST, CURVE = "last.ckpt", "epochs.csv"
 
@@ -67,15 +67,9 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Put `content` in place of what is at `path`, which stays where that fails. Raises TrainingStopped."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        write_file(path, content)
     except OSError as exc:
-        part.unlink(missing_ok=True)
         there = path.with_name(LAST).is_file()
         kept = "The last checkpoint is still there; make room, then go on with --resume" if there else "Make room"
         raise TrainingStopped(f"{path} cannot be written ({exc.strerror}). {kept}.") from exc

@@ -73,7 +73,7 @@ def test_a_failure_between_the_objects_leaves_the_old_result_whole(
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("plugin.archive.result_folder._write_flushed", full)
+    monkeypatch.setattr("plugin.archive.result_folder.write_file", full)
     with pytest.raises(OutputRefused, match=r"No space left on device.*nothing half-written"):
         write_out(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

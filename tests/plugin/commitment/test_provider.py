@@ -310,7 +310,7 @@ def test_a_request_outlives_a_crash(committing: Committing, modality: Modality) 
         (uid,) = store(peer, 1)
         assert ask(peer, (MR_IMAGE_STORAGE, uid)) == 0
     committing.end()
-    (committing.archive.data_dir / "commitments" / "torn.new").write_text("{")
+    (committing.archive.data_dir / "commitments" / ".torn.json.part").write_text("{")
     (committing.archive.data_dir / "commitments" / "spoilt.json").write_text("{")
     modality.listen()
     committing.start(known(modality))
