@@ -11,11 +11,11 @@ from plugin.errors import ArchiveAway
 from plugin.http.archive_client import ArchiveClient
 from plugin.jobs.job import Job, Source
 from plugin.settings.sections import Settings
-from plugin.sources.source import DiskSource, HttpSource, StudySource, Workspace
+from plugin.sources.study_source import DiskSource, HttpSource, StudySource, Workspace
 
 
 def open_source(settings: Settings) -> StudySource:
-    """The way to the archives that the settings name. Raises SettingsWrong, ModelUnusable."""
+    """Return access to every archive that the settings name. Raises SettingsWrong, ModelUnusable."""
     own: StudySource
     if settings.http.archive_url:
         own = HttpSource(ArchiveClient(settings.http), Spool(settings.data_dir))
@@ -26,35 +26,37 @@ def open_source(settings: Settings) -> StudySource:
     from plugin.orthanc.client import OrthancClient
     from plugin.sources.orthanc import OrthancSource
 
-    beside = OrthancSource(settings, OrthancClient(settings.orthanc), Spool(settings.data_dir), own)
-    return SourceRouter({Source.OWN: own, Source.ORTHANC: beside})
+    orthanc = OrthancSource(settings, OrthancClient(settings.orthanc), Spool(settings.data_dir), own)
+    return SourceRouter({Source.OWN: own, Source.ORTHANC: orthanc})
 
 
 class SourceRouter:
-    """Has a job's images from where they are; which archive that is, its row says."""
+    """Pass each call on to the archive that holds the job's images, which the job's row names."""
 
-    def __init__(self, supplies: Mapping[Source, StudySource]) -> None:
-        self._supplies = supplies
+    def __init__(self, sources: Mapping[Source, StudySource]) -> None:
+        self._sources = sources
 
     def inputs(self, job: Job) -> StudyInputs:
-        """Ask its source."""
-        return self._of(job).inputs(job)
+        """Return the images of the job's study; see StudySource."""
+        return self._source_of(job).inputs(job)
 
-    def bench(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Workspace]:
-        """Have its source do so."""
-        return self._of(job).bench(job, inputs)
+    def workspace(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Workspace]:
+        """Provide the images as files; see StudySource."""
+        return self._source_of(job).workspace(job, inputs)
 
-    def keep(self, job: Job, results: Path) -> Path:
-        """Have its source do so."""
-        return self._of(job).keep(job, results)
+    def store_results(self, job: Job, results: Path) -> Path:
+        """Store a complete result folder; see StudySource."""
+        return self._source_of(job).store_results(job, results)
 
     def close(self) -> None:
-        """Close all."""
-        for supply in self._supplies.values():
-            supply.close()
+        """Close all sources."""
+        for source in self._sources.values():
+            source.close()
 
-    def _of(self, job: Job) -> StudySource:
-        supply = self._supplies.get(job.source)
-        if supply is None:
-            raise ArchiveAway("The images lie in Orthanc, and the settings of this worker name none; see orthanc.url.")
-        return supply
+    def _source_of(self, job: Job) -> StudySource:
+        source = self._sources.get(job.source)
+        if source is None:
+            raise ArchiveAway(
+                f"Study {job.study_instance_uid} is in Orthanc, but this worker's settings name none; set orthanc.url."
+            )
+        return source

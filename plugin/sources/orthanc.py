@@ -1,7 +1,7 @@
-"""Orthanc as the archive: what a study there has, its headers, and then the files of the series that are taken.
+"""Use an Orthanc as the archive: list a study, fetch all headers, then fetch only the series that are chosen.
 
-One question gives every instance of a study with its class, its size and where its pixels begin. So the worker asks for
-the beginnings of the images alone, chooses by them, and fetches only what was chosen whole.
+One request lists every instance of a study with its SOP class, its size and the offset of its pixel data. The worker
+then fetches only the headers of the images, chooses series by them, and fetches the complete files of the chosen ones.
 """
 
 import shutil
@@ -19,68 +19,72 @@ from plugin.jobs.job import Job
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import OrthancImage, OrthancInputs, inputs_of
 from plugin.settings.sections import Settings
-from plugin.sources.served_model import served_package, wanted_roles
+from plugin.sources.served_model import required_roles, served_package
 from plugin.sources.site_rules import SiteRules
-from plugin.sources.source import StudySource, Workspace
+from plugin.sources.study_source import StudySource, Workspace
 
 
 class OrthancSource:
-    """Images from Orthanc; results are kept where the node keeps all of them, for the outbox to send."""
+    """Take images from Orthanc, and store results where the node stores all results, for the outbox to send."""
 
     def __init__(self, settings: Settings, client: OrthancClient, spool: Spool, results: StudySource) -> None:
-        """Raises ModelUnusable."""
+        """`results` is the source that stores the results. Raises ModelUnusable, SettingsWrong."""
         self._client = client
         self._spool = spool
         self._results = results
         self._rules = SiteRules(settings.rules_path)
         self._derive_adc = settings.choose.derive_adc
-        self._wanted = wanted_roles(served_package(settings.model.name, settings.installed_models_dir))
-        self._whole: frozenset[str] = frozenset()
-        """Series of the latest bench of which there is more than headers."""
+        self._roles = required_roles(served_package(settings.model.name, settings.installed_models_dir))
+        self._complete_series: frozenset[str] = frozenset()
+        """UIDs of the series in the latest workspace that were fetched with their pixels."""
 
     def inputs(self, job: Job) -> OrthancInputs:
-        """Ask for the list."""
+        """Request the list of the study's images."""
         return inputs_of(self._client, job.study_instance_uid)
 
     @contextmanager
-    def bench(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
-        """All headers, with zeros where the pixels would be, and the files of the series that are chosen by them."""
-        assert isinstance(inputs, OrthancInputs), "they come from `inputs`"
+    def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
+        """Provide a file for every image; files of series that are not chosen have zeros in place of their pixels."""
+        assert isinstance(inputs, OrthancInputs), "inputs come from `inputs()` of this source"
         folder = self._spool.folder()
         try:
             paths = tuple(folder / path for path in inputs.paths)
-            missing = {}
+            header_only = {}
             for path, image in zip(paths, inputs.images, strict=True):
                 if not self._client.fetch_head(_file(image), path, image.size, image.head):
-                    missing[path] = image
-            for path in self._chosen(paths):
-                if path in missing:
-                    self._client.fetch(_file(missing[path]), path, missing[path].size)
+                    header_only[path] = image
+            for path in self._choose(paths):
+                if path in header_only:
+                    self._client.fetch(_file(header_only[path]), path, header_only[path].size)
             self._client.close()  # segmenting takes longer than Orthanc keeps an idle connection
-            with self._results.bench(job, StudyInputs((), (), 0)) as bench:
-                yield Workspace(paths, bench.results)
+            with self._results.workspace(job, StudyInputs((), (), 0)) as workspace:
+                yield Workspace(paths, workspace.results)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, job: Job, results: Path) -> Path:
-        """Where the node keeps all results. None that was computed from a series without its pixels is: the rules for
-        choosing may have been changed since the images were fetched.
+    def store_results(self, job: Job, results: Path) -> Path:
+        """Store the results, unless they were computed from a series whose pixels were not fetched.
+
+        That happens when the rules for choosing changed between fetching and segmenting; the job is then tried again.
         """
-        if strangers := {each.series_instance_uid for each in read_report(results).chosen} - self._whole:
-            raise ArchiveAway(f"Series {min(strangers)} was chosen after its pixels were left out; it is tried again.")
-        return self._results.keep(job, results)
+        if incomplete := {each.series_instance_uid for each in read_report(results).chosen} - self._complete_series:
+            raise ArchiveAway(
+                f"Series {min(incomplete)} was chosen, but its pixels had not been fetched, because the rules for "
+                "choosing changed meanwhile; the job will be tried again."
+            )
+        return self._results.store_results(job, results)
 
     def close(self) -> None:
-        """Hang up and remove the spool."""
+        """Close the connection and remove the spool."""
         self._client.close()
         self._spool.close()
 
-    def _chosen(self, paths: Sequence[Path]) -> Iterator[Path]:
-        """The files of the series that the segmentation will choose by these headers."""
+    def _choose(self, paths: Sequence[Path]) -> Iterator[Path]:
+        """Yield the files of the series that the segmentation will choose by these headers."""
         studies = scan(paths).studies
-        selected = choose(studies[0], self._wanted, self._rules.current(), self._derive_adc) if studies else None
+        selected = choose(studies[0], self._roles, self._rules.current(), self._derive_adc) if studies else None
         series = [each.series for each in selected.choices] if isinstance(selected, Selected) else []
-        self._whole = frozenset(each.series_instance_uid for each in series)
+        self._complete_series = frozenset(each.series_instance_uid for each in series)
         yield from {instance.path for each in series for instance in each.instances}
 
 

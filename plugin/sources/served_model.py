@@ -1,4 +1,4 @@
-"""The model package that the settings name, and what a study must have for it. Loads no weights and no torch."""
+"""Find the model package that the settings name, and the roles it requires. Loads no weights and no torch."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from pipeline.errors import ModelUnusable
 
 
 def served_package(name: str, installed: Path | None) -> ModelPackage:
-    """The package called `name`. Raises ModelUnusable."""
+    """Return the package called `name`. Raises ModelUnusable."""
     try:
         return find_package(name, installed)
     except PackageBroken as exc:
         raise ModelUnusable(str(exc)) from exc
 
 
-def wanted_roles(package: ModelPackage) -> tuple[Role, ...]:
-    """The roles that a study must have: the model's channels, and the series on which the labels are defined."""
+def required_roles(package: ModelPackage) -> tuple[Role, ...]:
+    """Return the roles that a study must have: the model's channels, and those on which labels are defined."""
     return tuple(dict.fromkeys([*package.channels, *(label.defined_on for label in LABELS)]))

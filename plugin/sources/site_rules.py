@@ -1,4 +1,4 @@
-"""The rules for choosing series, with a site's own file on top, read anew when that file changes."""
+"""The rules for choosing series, extended by a site's own file, which is reloaded when it changes."""
 
 import logging
 from pathlib import Path
@@ -15,22 +15,22 @@ class SiteRules:
     def __init__(self, path: Path | None) -> None:
         """Read the rules. Raises SettingsWrong, naming file and line."""
         self._path = path
-        self._stamp = self._look()
+        self._stamp = self._file_stamp()
         self._rules = load_rules(path)
 
     def current(self) -> Rules:
-        """The rules as the file says now; where it has become wrong, the last ones that were right."""
-        stamp = self._look()
+        """Return the rules, reloaded if the file changed; a broken file leaves the last valid rules in force."""
+        stamp = self._file_stamp()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 self._rules = load_rules(self._path)
-                _LOG.info("the rules were read anew from %s", self._path)
+                _LOG.info("reloaded the rules from %s", self._path)
             except SettingsWrong as exc:
-                _LOG.error("the rules stay as they were: %s", exc)
+                _LOG.error("the changed rules are not used, the previous ones stay in force: %s", exc)
         return self._rules
 
-    def _look(self) -> tuple[int, int] | None:
+    def _file_stamp(self) -> tuple[int, int] | None:
         try:
             found = self._path.stat() if self._path is not None else None
         except OSError:

@@ -12,7 +12,7 @@ from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
 from plugin.settings.sections import OutputsSettings, Settings
-from plugin.sources.served_model import wanted_roles
+from plugin.sources.served_model import required_roles
 from plugin.sources.site_rules import SiteRules
 from plugin.worker.warm_model import WarmModel, warm_model
 
@@ -35,7 +35,7 @@ class WorkerContext:
     @property
     def wanted(self) -> tuple[Role, ...]:
         """The roles that a study must have."""
-        return wanted_roles(self.model.package)
+        return required_roles(self.model.package)
 
 
 def open_worker_context(settings: Settings, model: str = "", device: str = "") -> WorkerContext:

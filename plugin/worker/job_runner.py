@@ -23,7 +23,7 @@ from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobState, Source, 
 from plugin.jobs.prior_results import PriorResults, explained, remember
 from plugin.jobs.queue import Connection, JobQueue
 from plugin.settings.sections import Settings
-from plugin.sources.source import StudySource, Workspace
+from plugin.sources.study_source import StudySource, Workspace
 from plugin.worker.progress_pipe import ProgressWriter
 
 _LOG = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class JobRunner:
 
     def _fetch_and_run(self, job: Job, inputs: StudyInputs) -> None:
         key = job.key
-        with self._supply.bench(job, inputs) as bench:
+        with self._supply.workspace(job, inputs) as bench:
             _require_room(bench.results.parent)  # before it is taken: a try on a full disk is none
             taken = self._queue.take(key)
             if taken is not None:
@@ -182,7 +182,7 @@ class JobRunner:
         kept: Path | None = None
         if bench.results.is_dir():
             self._in_hand.step(job.key, "keep")
-            kept = self._supply.keep(job, bench.results)
+            kept = self._supply.store_results(job, bench.results)
         objects = tuple(replace(each, path=kept / each.path.name) for each in made) if kept is not None else ()
         self._in_hand.nothing()
 

@@ -30,7 +30,7 @@ from plugin.jobs.job import new_job
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.secrets import http_token
 from plugin.settings.sections import HttpSettings
-from plugin.sources.source import HttpSource
+from plugin.sources.study_source import HttpSource
 from tests.support.certificates import Authority
 from tests.support.node import new_study_uid, wait_until
 
@@ -107,7 +107,7 @@ def test_images_come_as_they_were_received(server: Server, supply: HttpSource) -
         server.store(key, key.sop_instance_uid.encode() * 100000)
     inputs = supply.inputs(new_job(study, [], "m"))
     assert sorted(inputs.sop_instance_uids) == sorted(key.sop_instance_uid for key in keys)
-    with supply.bench(new_job(study, inputs.sop_instance_uids, "m"), inputs) as bench:
+    with supply.workspace(new_job(study, inputs.sop_instance_uids, "m"), inputs) as bench:
         here = {path.name: path.read_bytes() for path in bench.paths}
         assert here == {path.name: path.read_bytes() for path in server.archive.files(study)}
     assert not any(path.exists() for path in bench.paths), "they are removed after the job"
@@ -152,14 +152,14 @@ def test_a_row_of_the_outbox_names_results_only(path: str) -> None:
 def test_a_result_is_kept_once_and_found_again(server: Server, supply: HttpSource, tmp_path: Path) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
     folder = result_folder(tmp_path / "made")
-    kept = supply.keep(job, folder)
+    kept = supply.store_results(job, folder)
     assert kept.parent == tmp_path / "data" / "results" / job.study_instance_uid
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
         path.name: path.read_bytes() for path in folder.iterdir()
     }
-    assert supply.keep(job, folder) == kept
+    assert supply.store_results(job, folder) == kept
     (folder / "report.json").write_text('{"other": 1}')
-    other = supply.keep(job, folder)
+    other = supply.store_results(job, folder)
     assert sorted(kept.parent.iterdir()) == sorted([kept, other]), "what was there is not replaced"
     assert (kept / "report.json").read_text() == "{}"
     server.client.fetch("/api/results/" + "/".join(result_path(str(kept / "seg-t1ce.dcm"))), tmp_path / "again.dcm")
@@ -359,7 +359,7 @@ def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
     server: Server, supply: HttpSource, tmp_path: Path
 ) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
-    kept = supply.keep(job, result_folder(tmp_path / "made"))
+    kept = supply.store_results(job, result_folder(tmp_path / "made"))
     spool = Spool(tmp_path / "office")
     results = HttpResults(server.client, spool)
     gone = kept / "gone.dcm"

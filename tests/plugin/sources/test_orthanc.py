@@ -1,4 +1,4 @@
-"""Images from an Orthanc: headers first, then the chosen series and no more; and what may go wrong on the way."""
+"""Images from an Orthanc: all headers, then only the chosen series; and the errors on the way."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from plugin.orthanc.studies import TwoStudies, inputs_of, study_uid_of
 from plugin.settings.sections import OrthancSettings, Settings
 from plugin.sources.open import open_source
 from plugin.sources.orthanc import OrthancSource
-from plugin.sources.source import DiskSource
+from plugin.sources.study_source import DiskSource
 from tests.support.certificates import Authority
 from tests.support.fake_orthanc_server import OrthancWeb
 from tests.support.node import make_instance, new_study_uid, write_instance, write_model
@@ -71,8 +71,8 @@ def image(web: OrthancWeb, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def supply(web: OrthancWeb, client: OrthancClient, tmp_path: Path) -> Iterator[OrthancSource]:
-    """A worker's."""
+def source(web: OrthancWeb, client: OrthancClient, tmp_path: Path) -> Iterator[OrthancSource]:
+    """The source of a worker."""
     data_dir = tmp_path / "worker"
     write_model(tmp_path / "models" / "stand-in")
     settings = Settings(
@@ -84,21 +84,21 @@ def supply(web: OrthancWeb, client: OrthancClient, tmp_path: Path) -> Iterator[O
     made = OrthancSource(settings, client, Spool(data_dir), results)
     yield made
     made.close()
-    assert list((data_dir / "fetched").iterdir()) == [], "nothing is left behind"
+    assert list((data_dir / "fetched").iterdir()) == [], "the spool is empty"
 
 
 def job_of(study: str) -> Job:
     return new_job(study, [], "m", source=Source.ORTHANC)
 
 
-def test_the_chosen_series_come_whole_and_of_the_others_the_headers(
-    web: OrthancWeb, supply: OrthancSource, study: str
+def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(
+    web: OrthancWeb, source: OrthancSource, study: str
 ) -> None:
     sent = {str(head.SOPInstanceUID): web.files[each] for each, head in web.heads.items()}
-    inputs = supply.inputs(job_of(study))
+    inputs = source.inputs(job_of(study))
     assert sorted(inputs.sop_instance_uids) == sorted(sent)
-    with supply.bench(job_of(study), inputs) as bench:
-        fetched = dict(zip(inputs.sop_instance_uids, bench.paths, strict=True))
+    with source.workspace(job_of(study), inputs) as workspace:
+        fetched = dict(zip(inputs.sop_instance_uids, workspace.paths, strict=True))
         whole = {uid for uid, path in fetched.items() if path.read_bytes() == sent[uid]}
         assert whole == {uid for uid in sent if int(uid.split(".")[-2]) in TAKEN}
         for uid, path in fetched.items():
@@ -106,41 +106,43 @@ def test_the_chosen_series_come_whole_and_of_the_others_the_headers(
             here, there = dcmread(path), dcmread(BytesIO(sent[uid]))
             del here.PixelData, there.PixelData
             assert here == there
-        bench.results.mkdir()
-        (bench.results / "report.json").write_text(REPORT % f"{study}.1")
-        assert supply.keep(job_of(study), bench.results) == bench.results
-    assert not bench.paths[0].exists()
-    assert (bench.results / "report.json").exists(), "results lie where the node keeps all of them"
+        workspace.results.mkdir()
+        (workspace.results / "report.json").write_text(REPORT % f"{study}.1")
+        assert source.store_results(job_of(study), workspace.results) == workspace.results
+    assert not workspace.paths[0].exists()
+    assert (workspace.results / "report.json").exists(), "results are stored with all others"
 
 
-def test_images_of_one_uid_in_two_series_stay_apart(web: OrthancWeb, supply: OrthancSource, tmp_path: Path) -> None:
+def test_images_of_one_uid_in_two_series_stay_apart(web: OrthancWeb, source: OrthancSource, tmp_path: Path) -> None:
     study = new_study_uid()
     one, other = (make_instance(study, f"{study}.{series}") for series in (1, 2))
     other.SOPInstanceUID = one.SOPInstanceUID
     for each in (one, other):
         web.store(write_instance(each, tmp_path / str(each.SeriesInstanceUID)).read_bytes())
-    with supply.bench(job_of(study), supply.inputs(job_of(study))) as bench:
-        assert {str(dcmread(path).SeriesInstanceUID) for path in bench.paths} == {f"{study}.1", f"{study}.2"}
+    with source.workspace(job_of(study), source.inputs(job_of(study))) as workspace:
+        assert {str(dcmread(path).SeriesInstanceUID) for path in workspace.paths} == {f"{study}.1", f"{study}.2"}
 
 
-def test_nothing_is_computed_from_zeros(supply: OrthancSource, study: str) -> None:
-    with supply.bench(job_of(study), supply.inputs(job_of(study))) as bench:
-        bench.results.mkdir()
-        (bench.results / "report.json").write_text(REPORT % f"{study}.4")
-        with pytest.raises(ArchiveAway, match="chosen after its pixels were left out"):
-            supply.keep(job_of(study), bench.results)
+def test_results_from_a_series_without_its_pixels_are_not_stored(source: OrthancSource, study: str) -> None:
+    with source.workspace(job_of(study), source.inputs(job_of(study))) as workspace:
+        workspace.results.mkdir()
+        (workspace.results / "report.json").write_text(REPORT % f"{study}.4")
+        with pytest.raises(ArchiveAway, match="its pixels had not been fetched"):
+            source.store_results(job_of(study), workspace.results)
 
 
-def test_results_are_no_images(web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path) -> None:
+def test_results_do_not_count_as_images(web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path) -> None:
     before = inputs_of(client, image)
     segmentation = make_instance(image, sop_class="1.2.840.10008.5.1.4.1.1.66.4")
     web.store(write_instance(segmentation, tmp_path).read_bytes())
     after = inputs_of(client, image)
-    assert after.sop_instance_uids == before.sop_instance_uids, "so the job is the same"
+    assert after.sop_instance_uids == before.sop_instance_uids, "so the job's key stays the same"
     assert (before.other_instances, after.other_instances) == (0, 1)
 
 
-def test_a_study_of_two_patients_is_told(web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path) -> None:
+def test_a_study_of_two_patients_is_an_error(
+    web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path
+) -> None:
     other = make_instance(image)
     other.PatientID = "MARKERxPHI-OTHER"
     web.store(write_instance(other, tmp_path).read_bytes())
@@ -149,32 +151,34 @@ def test_a_study_of_two_patients_is_told(web: OrthancWeb, client: OrthancClient,
     assert "MARKERxPHI" not in str(raised.value)
 
 
-def test_what_is_not_there_is_told(web: OrthancWeb, client: OrthancClient, supply: OrthancSource, study: str) -> None:
+def test_missing_studies_and_images_are_reported(
+    web: OrthancWeb, client: OrthancClient, source: OrthancSource, study: str
+) -> None:
     assert inputs_of(client, "1.2.3").paths == ()
     with pytest.raises(NotInArchive):
         study_uid_of(client, "-".join(["0" * 8] * 5))
-    inputs = supply.inputs(job_of(study))
+    inputs = source.inputs(job_of(study))
     web.files.clear()
-    with pytest.raises(NotInArchive), supply.bench(job_of(study), inputs):
+    with pytest.raises(NotInArchive), source.workspace(job_of(study), inputs):
         pass
     web.answers["POST /tools/lookup"] = (200, [{"Type": "Study", "ID": "../../system"}])
-    assert inputs_of(client, study).paths == (), "an identifier that is none is no path"
+    assert inputs_of(client, study).paths == (), "a malformed identifier is not used as a path"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_passes_is_waited_for(web: OrthancWeb, client: OrthancClient, image: str, status: int) -> None:
+def test_temporary_errors_are_retried(web: OrthancWeb, client: OrthancClient, image: str, status: int) -> None:
     web.statuses = [status, status]
     assert len(inputs_of(client, image).paths) == 1
 
 
-def test_a_file_of_another_size_is_not_taken(
-    web: OrthancWeb, supply: OrthancSource, study: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_another_size_is_rejected(
+    web: OrthancWeb, source: OrthancSource, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = supply.inputs(job_of(study))
+    inputs = source.inputs(job_of(study))
     monkeypatch.setattr("plugin.orthanc.client._FIRST_PAUSE_S", 3.0)
-    torn = inputs.images[0]
-    web.files[torn.orthanc_id] = web.files[torn.orthanc_id][:-10]
-    with pytest.raises(ArchiveAway, match=f"where {torn.size} were announced"), supply.bench(job_of(study), inputs):
+    cut = inputs.images[0]
+    web.files[cut.orthanc_id] = web.files[cut.orthanc_id][:-10]
+    with pytest.raises(ArchiveAway, match=f"where {cut.size} were announced"), source.workspace(job_of(study), inputs):
         pass
 
 
@@ -187,7 +191,9 @@ def test_a_file_of_another_size_is_not_taken(
         ((200, {"a": 1}), "none, or older than 1.9.4"),
     ],
 )
-def test_what_is_no_orthanc_is_told(web: OrthancWeb, image: str, answer: tuple[int, object], said: str) -> None:
+def test_a_server_that_is_not_orthanc_is_reported(
+    web: OrthancWeb, image: str, answer: tuple[int, object], said: str
+) -> None:
     web.answers["POST /tools/bulk-content"] = answer
     client = client_of(web, patience_s=0)
     with pytest.raises(ArchiveAway, match=said):
@@ -195,7 +201,7 @@ def test_what_is_no_orthanc_is_told(web: OrthancWeb, image: str, answer: tuple[i
     client.close()
 
 
-def test_it_wants_the_password_and_reads_it_anew(web: OrthancWeb, image: str, tmp_path: Path) -> None:
+def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("wrong\n")
     web.ask_password("glionode", "the-password")
@@ -208,7 +214,7 @@ def test_it_wants_the_password_and_reads_it_anew(web: OrthancWeb, image: str, tm
     client.close()
 
 
-def test_it_is_asked_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
+def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) -> None:
     authority, other = (Authority(program, tmp_path / name) for name in ("ours", "theirs"))
     certificate = authority.sign("orthanc")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -219,15 +225,15 @@ def test_it_is_asked_over_tls(program: Callable[[str], str], tmp_path: Path) -> 
         assert inputs_of(trusting, "1.2.3").paths == ()
         trusting.close()
         for keys in ({}, {"tls_ca": other.certificate}):
-            wary = client_of(web, patience_s=0, **keys)
+            distrusting = client_of(web, patience_s=0, **keys)
             with pytest.raises(ArchiveAway, match="does not answer"):
-                inputs_of(wary, "1.2.3")
+                inputs_of(distrusting, "1.2.3")
     finally:
         web.stop()
 
 
-def test_a_worker_without_orthanc_says_so(data_dir: Path) -> None:
-    supply = open_source(Settings(storage={"data_dir": str(data_dir)}))
+def test_a_worker_without_orthanc_settings_reports_it(data_dir: Path) -> None:
+    source = open_source(Settings(storage={"data_dir": str(data_dir)}))
     with pytest.raises(ArchiveAway, match=r"orthanc\.url"):
-        supply.inputs(job_of("1.2.3"))
-    supply.close()
+        source.inputs(job_of("1.2.3"))
+    source.close()

@@ -1,4 +1,4 @@
-"""A site's own rules: extended, overridden, read anew, and never lost to a typing mistake."""
+"""A site's own rules: they extend and override the bundled ones, are reloaded, and survive a typing mistake."""
 
 import logging
 import os
@@ -20,12 +20,12 @@ weights = { T1CE = 20 }
 
 
 def save(path: Path, text: str, stamp: int) -> None:
-    """Write a file with a time of change of its own; a test is faster than some clocks of file systems."""
+    """Write a file with an explicit modification time; a test may be faster than a file system's clock."""
     path.write_text(text)
     os.utime(path, ns=(stamp, stamp))
 
 
-def test_a_changed_file_is_read_anew_and_a_broken_one_changes_nothing(
+def test_a_changed_file_is_reloaded_and_a_broken_one_is_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "rules.toml"
@@ -44,12 +44,12 @@ def test_a_changed_file_is_read_anew_and_a_broken_one_changes_nothing(
         assert classify_description("zirkon", rules.current()).role is Role.T1CE
 
 
-def test_a_broken_file_at_the_start_is_an_error_with_its_line(tmp_path: Path) -> None:
+def test_a_broken_file_at_start_is_an_error_that_names_its_line(tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(OWN.replace("T1CE = 20", "T9 = 20"))
     with pytest.raises(SettingsWrong, match=r"rules\.toml.*line"):
         SiteRules(file)
 
 
-def test_without_a_file_the_bundled_rules_serve() -> None:
+def test_without_a_file_the_bundled_rules_are_used() -> None:
     assert classify_description("ADC", SiteRules(None).current()).role is Role.ADC

@@ -16,7 +16,7 @@ from plugin.jobs.prior_results import PriorResults
 from plugin.jobs.queries import show_job
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
-from plugin.sources.source import Workspace
+from plugin.sources.study_source import Workspace
 from plugin.worker.job_runner import JobRunner, Trouble
 from plugin.worker.progress_pipe import ProgressReader, ProgressWriter
 from tests.support.node import new_study_uid
@@ -42,12 +42,12 @@ class FailingSupply:
         return StudyInputs(tuple(Path(uid) for uid in self.uids), self.uids, 0)
 
     @contextmanager
-    def bench(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
-        self._perhaps_fail("bench")
+    def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
+        self._perhaps_fail("workspace")
         yield Workspace(inputs.paths, self.folder / "results")
 
-    def keep(self, job: Job, results: Path) -> Path:
-        self._perhaps_fail("keep")
+    def store_results(self, job: Job, results: Path) -> Path:
+        self._perhaps_fail("store_results")
         return results
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ def test_a_study_of_which_something_was_deleted_in_orthanc_is_done_with_the_rest
     job = new_job(study, UIDS, "model", urgent=True, source=Source.ORTHANC)
     queue.add(job)
     if when == "while it is fetched":
-        real, supply.failing["bench"] = supply.inputs, NotInArchive("It is gone.")
+        real, supply.failing["workspace"] = supply.inputs, NotInArchive("It is gone.")
 
         def once_whole(of: Job) -> StudyInputs:
             found, supply.uids, supply.inputs = real(of), UIDS[:1], real  # type: ignore[method-assign]
@@ -156,7 +156,7 @@ def test_of_its_own_archive_the_node_has_the_next_look(
     assert queue.peek(new_job(study, supply.uids, "model").key) is None
 
 
-@pytest.mark.parametrize("step", ["inputs", "bench", "keep"])
+@pytest.mark.parametrize("step", ["inputs", "workspace", "store_results"])
 @pytest.mark.parametrize("failure", [ArchiveAway("The archive is away."), NotInArchive("It is gone.")])
 def test_it_waits_and_is_done_later(
     step: str, failure: Exception, queue: JobQueue, database: Database, tmp_path: Path

@@ -1,6 +1,6 @@
-"""Where a worker has a study's images from, and where its results go: a disk that it shares, or the archive's host.
+"""Give a worker the images of a study and take its results: on a shared disk, or over HTTP from the archive's host.
 
-A result is kept where it survives the worker's host before anything says that there is one.
+Results are stored where they survive the loss of the worker's host before the job is recorded as finished.
 """
 
 import hashlib
@@ -23,64 +23,70 @@ from plugin.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What a worker has before it while it is at a job."""
+    """The files that a worker uses while it runs a job."""
 
     paths: tuple[Path, ...]
     """The images."""
     results: Path
-    """Where the result folder is to be made; its parent is there."""
+    """The result folder to create; its parent exists."""
 
 
 class StudySource(Protocol):
-    """What a worker needs of the archive."""
+    """What a worker needs from an archive."""
 
     def inputs(self, job: Job) -> StudyInputs:
-        """The MR images of its study as they are known now; their paths are for `bench` only. Raises ArchiveAway."""
+        """Return the MR images of the job's study as known now; their paths are only for `workspace`.
 
-    def bench(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Workspace]:
-        """Lay the images out for as long as the block runs. Raises ArchiveAway, NotInArchive."""
+        Raises ArchiveAway.
+        """
 
-    def keep(self, job: Job, results: Path) -> Path:
-        """Bring a complete result folder of the bench to the archive; gives its path there. Raises ArchiveAway."""
+    def workspace(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Workspace]:
+        """Provide the images as files for the duration of the block. Raises ArchiveAway, NotInArchive."""
+
+    def store_results(self, job: Job, results: Path) -> Path:
+        """Store the complete result folder of a workspace in the archive; return its path there.
+
+        Raises ArchiveAway.
+        """
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close connections and remove temporary files."""
 
 
 class DiskSource:
-    """The archive lies on a disk of this host; results are made where they belong."""
+    """An archive on a disk of this host; images are read in place and results are made in their final folder."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
     def inputs(self, job: Job) -> StudyInputs:
-        """Look at the head of each of the study's files."""
+        """Read the header of each of the study's files."""
         return read_inputs(self._archive, job.study_instance_uid)
 
     @contextmanager
-    def bench(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
-        """They lie there already."""
+    def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
+        """Provide the archive's own files and the job's final result folder."""
         results = results_folder(self._archive.data_dir, job.study_instance_uid, job.key)
         results.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield Workspace(inputs.paths, results)
 
-    def keep(self, job: Job, results: Path) -> Path:
-        """It was made where it belongs."""
+    def store_results(self, job: Job, results: Path) -> Path:
+        """Return `results`, which is already in the archive."""
         return results
 
     def close(self) -> None:
-        """Nothing was fetched."""
+        """Do nothing: no connection is open and no file was fetched."""
 
 
 class HttpSource:
-    """The archive is another host's; images are fetched for the time of a job, and results sent when they are whole."""
+    """An archive on another host; images are fetched for the duration of a job, and complete results are uploaded."""
 
     def __init__(self, client: ArchiveClient, spool: Spool) -> None:
         self._client = client
         self._spool = spool
 
     def inputs(self, job: Job) -> StudyInputs:
-        """Ask for the list. The paths are the archive's, relative to it."""
+        """Request the list of images; the returned paths are relative to the archive."""
         study_instance_uid = job.study_instance_uid
         answer: Any = self._client.get_json(f"/api/studies/{study_instance_uid}/instances")
         try:
@@ -89,26 +95,29 @@ class HttpSource:
             ]
             others = int(answer["other_instances"])
         except (KeyError, TypeError, WrongUid) as exc:
-            raise ArchiveAway("What answers as the archive is none of this version of glionode.") from exc
+            raise ArchiveAway(
+                f"Study {study_instance_uid}: the answer at http.archive_url is not that of a node of this version; "
+                "check the address, and run the same version of glionode on all hosts."
+            ) from exc
         paths = tuple(Path(key.series_instance_uid, f"{key.sop_instance_uid}.dcm") for key in keys)
         return StudyInputs(paths, tuple(key.sop_instance_uid for key in keys), others)
 
     @contextmanager
-    def bench(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
-        """Fetch them, and remove them and the result after the block."""
+    def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
+        """Fetch the images, and remove them and the results after the block."""
         folder = self._spool.folder()
         try:
             for path in inputs.paths:
                 target = folder / path
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                place = f"series/{path.parent.name}/instances/{path.stem}"
-                self._client.fetch(f"/api/studies/{job.study_instance_uid}/{place}", target)
+                resource = f"series/{path.parent.name}/instances/{path.stem}"
+                self._client.fetch(f"/api/studies/{job.study_instance_uid}/{resource}", target)
             yield Workspace(tuple(folder / path for path in inputs.paths), folder / "results")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, job: Job, results: Path) -> Path:
-        """Send it in one piece. Sent twice it is kept once."""
+    def store_results(self, job: Job, results: Path) -> Path:
+        """Upload the folder in one piece. The upload is idempotent: a second one does not add a second copy."""
         with tempfile.TemporaryFile(dir=results.parent) as packed:
             pack(results, packed)
             packed.seek(0)
@@ -117,6 +126,6 @@ class HttpSource:
         return Path(str(answer["folder"]))
 
     def close(self) -> None:
-        """Hang up and remove the spool."""
+        """Close the connection and remove the spool."""
         self._client.close()
         self._spool.close()
