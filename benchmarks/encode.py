@@ -34,7 +34,7 @@ from dataclasses import replace
 from dicom_seg.capture import encode_capture
 from dicom_seg.encode import encode
 from dicom_seg.seg import encode_seg
-from dicom_seg.source import read_headers
+from dicom_seg.source_headers import read_headers
 from dicom_seg.sr import encode_sr
 from dicom_seg.sr_diameters import encode_diameters
 from dicom_seg.write import write_dicom

@@ -14,10 +14,10 @@ from pydicom.sr.codedict import codes as dictionary
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import equipment
-from dicom_seg.directions import direction_letters
-from dicom_seg.finish import finish
+from dicom_seg.finalise import finalise
+from dicom_seg.patient_orientation import orientation_letters
 from dicom_seg.picture import Picture, draw_pictures
-from dicom_seg.source import SourceHeaders, SourcePlane
+from dicom_seg.source_headers import SourceHeaders, SourcePlane
 from dicom_seg.uids import result_uid
 from models.labels import Role
 from pipeline.result import SegmentationResult
@@ -43,14 +43,14 @@ def _encode_all(result: SegmentationResult, source: SourceHeaders, started: date
         dataset = _image(result, source.stand_in(index), picture, series_uid, number, started)
         dataset.SourceImageSequence = [_source_image(source.planes[index])]
         _describe(dataset, result, source.first, started)
-        yield finish(dataset, source.first)
+        yield finalise(dataset, source.first)
 
 
 def _image(
     result: SegmentationResult, stand_in: Dataset, picture: Picture, series_uid: str, number: int, started: datetime
 ) -> SCImage:
     geometry = result.source(Role.T1CE).geometry
-    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    right, down = orientation_letters(geometry.column_step_mm), orientation_letters(geometry.row_step_mm)
     dataset = SCImage.from_ref_dataset(
         stand_in,
         pixel_array=picture,

@@ -1,4 +1,4 @@
-"""The look at a SEG: its segments, its frames against their source images, its voxels. Shares nothing with encoders."""
+"""Check a SEG: its segments, the position of its frames against their source images, and its voxels."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,51 +9,51 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_seg.at_hand import AtHand
+from dicom_seg.known_objects import KnownObjects
 from dicom_seg.seg_frames import SegFrame, read_frames, read_voxels, voxel_mm3
 from pipeline.study import FrameHeader, Instance, Series
 
-PLACE_TOLERANCE_MM = 1e-3
-"""How far a frame may stand from the image that it was made for."""
+POSITION_TOLERANCE_MM = 1e-3
+"""Largest distance between the positions of a frame and of its source image."""
 _DIRECTION_TOLERANCE = 1e-5
 _SPACING_TOLERANCE_MM = 1e-4
-"""Both beyond what the images of a series differ from each other: scanners spell one orientation in many ways."""
+"""Both are allowed on top of the differences within the source series: scanners round one orientation differently."""
 
 _Fault = tuple[int, str, str]
-"""Number of a frame, what is wrong with it, and the UID of its source image or ""."""
+"""(frame number, what is wrong with the frame, UID of its source image or "")."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVoxels:
-    """What a SEG must hold."""
+    """The voxels that a SEG must contain."""
 
     masks: NDArray[np.bool_]
     """(segments, slices, rows, columns)"""
     slices: Mapping[tuple[str, int], int]
-    """Index of the slice by (SOP instance UID, frame number) of its image."""
+    """Slice index by (SOP instance UID, frame number) of the slice's image."""
 
 
 @dataclass(frozen=True, slots=True)
-class SegLook:
-    """What was seen of a SEG."""
+class CheckedSeg:
+    """What the check of a SEG found, and what reports are compared with."""
 
     problems: tuple[str, ...]
     voxels: Mapping[int, int]
-    """Set voxels by segment number; empty where the pixels cannot be read."""
+    """Number of set voxels by segment number; empty where the pixels cannot be read."""
     voxel_mm3: float | None
-    """None where the SEG does not say how far apart its slices are."""
+    """Volume of a voxel; None where the SEG does not give its slice spacing."""
 
 
-def look_at_seg(dataset: Dataset, at_hand: AtHand, expected: ExpectedVoxels | None = None) -> SegLook:
-    """Segments, frames and voxels of a SEG, against its source images as far as they are at hand.
+def check_seg(dataset: Dataset, known: KnownObjects, expected: ExpectedVoxels | None = None) -> CheckedSeg:
+    """Check the segments, frames and voxels of a SEG against its source images, as far as those are known.
 
-    Where the SEG lacks what every SEG must have, the error is pydicom's.
+    Raises pydicom's own error (such as AttributeError) where a mandatory attribute is missing.
     """
     described = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
     frames = read_frames(dataset)
-    problems = [*_segments(dataset, described, at_hand.strict)]
-    faults = (*_segment_faults(frames, described), *_source_faults(frames, dataset, at_hand.strict))
-    problems += _sentences((*faults, *_place_faults(frames, dataset, at_hand)))
+    problems = [*_segment_problems(dataset, described, known.strict)]
+    faults = (*_segment_faults(frames, described), *_source_faults(frames, dataset, known.strict))
+    problems += _sentences((*faults, *_position_faults(frames, dataset, known)))
     voxels: dict[int, int] = {}
     if unreadable := _unreadable(dataset, len(frames)):
         problems.append(unreadable)
@@ -61,10 +61,10 @@ def look_at_seg(dataset: Dataset, at_hand: AtHand, expected: ExpectedVoxels | No
         voxels = dict.fromkeys(described, 0)
         if not _count(dataset, frames, voxels, expected):
             problems.append("its voxels are not those of the masks.")
-    return SegLook(tuple(problems), voxels, voxel_mm3(dataset, frames[0]) if frames else None)
+    return CheckedSeg(tuple(problems), voxels, voxel_mm3(dataset, frames[0]) if frames else None)
 
 
-def _segments(dataset: Dataset, described: list[int], strict: bool) -> Iterator[str]:
+def _segment_problems(dataset: Dataset, described: list[int], strict: bool) -> Iterator[str]:
     # PS3.3 C.8.20.2
     if described != list(range(1, len(described) + 1)):
         yield "its segments are not numbered from 1 without gaps."
@@ -81,11 +81,11 @@ def _segment_faults(frames: Sequence[SegFrame], described: Iterable[int]) -> Ite
     known, seen = set(described), set()
     for frame in frames:
         if frame.segment not in known:
-            yield frame.number, "of a segment that is not described", ""
-        place = (frame.segment, frame.sources)
-        if frame.sources and place in seen:
-            yield frame.number, "a second one of its segment on source image {uid}", frame.sources[0][0]
-        seen.add(place)
+            yield frame.number, "its segment is not described", ""
+        key = (frame.segment, frame.sources)
+        if frame.sources and key in seen:
+            yield frame.number, "a second frame of the same segment on source image {uid}", frame.sources[0][0]
+        seen.add(key)
 
 
 def _source_faults(frames: Sequence[SegFrame], dataset: Dataset, strict: bool) -> Iterator[_Fault]:
@@ -95,7 +95,7 @@ def _source_faults(frames: Sequence[SegFrame], dataset: Dataset, strict: bool) -
         for item in series.get("ReferencedInstanceSequence") or ()
     }
     for frame in frames:
-        # Viewers that find none guess: an empty derivation sequence painted tumour on the wrong slice.
+        # Viewers guess where there is none: an empty derivation sequence painted tumour on the wrong slice.
         if not frame.sources:
             yield frame.number, "no source image", ""
         elif strict and len(frame.sources) > 1:
@@ -105,19 +105,19 @@ def _source_faults(frames: Sequence[SegFrame], dataset: Dataset, strict: bool) -
                 yield frame.number, "derived from {uid}, which is not among the images of its referenced series", uid
 
 
-def _place_faults(frames: Sequence[SegFrame], dataset: Dataset, at_hand: AtHand) -> Iterator[_Fault]:
+def _position_faults(frames: Sequence[SegFrame], dataset: Dataset, known: KnownObjects) -> Iterator[_Fault]:
     spreads: dict[str, tuple[float, float]] = {}
-    size, space = (int(dataset.Rows), int(dataset.Columns)), str(dataset.get("FrameOfReferenceUID", ""))
+    size, frame_of_reference = (int(dataset.Rows), int(dataset.Columns)), str(dataset.get("FrameOfReferenceUID", ""))
     for frame in frames:
         for uid, number in frame.sources:
-            source = at_hand.known.get(uid)
+            source = known.by_uid.get(uid)
             if source is None or source.image is None or source.series is None:
                 continue
             if source.series_instance_uid not in spreads:
                 spreads[source.series_instance_uid] = _spread(source.series)
             if size != (source.rows, source.columns):
                 yield frame.number, "its rows and columns are not those of source image {uid}", uid
-            if source.image.frame_of_reference_uid not in ("", space):
+            if source.image.frame_of_reference_uid not in ("", frame_of_reference):
                 yield frame.number, "its frame of reference is not that of source image {uid}", uid
             yield from _plane_faults(frame, uid, source.frame(number), spreads[source.series_instance_uid])
 
@@ -126,10 +126,10 @@ def _plane_faults(
     frame: SegFrame, uid: str, image: Instance | FrameHeader | None, spread: tuple[float, float]
 ) -> Iterator[_Fault]:
     if image is None:
-        yield frame.number, "derived from a frame that {uid} has not", uid
+        yield frame.number, "derived from a frame that {uid} does not have", uid
         return
-    if not _near(frame.position_mm, image.position_mm, PLACE_TOLERANCE_MM):
-        yield frame.number, "it does not stand where source image {uid} stands", uid
+    if not _near(frame.position_mm, image.position_mm, POSITION_TOLERANCE_MM):
+        yield frame.number, "its position is not that of source image {uid}", uid
     if not _near(frame.orientation, image.orientation, spread[0] + _DIRECTION_TOLERANCE):
         yield frame.number, "its orientation is not that of source image {uid}", uid
     if not _near(frame.spacing_mm, image.pixel_spacing_mm, spread[1] + _SPACING_TOLERANCE_MM):
@@ -137,12 +137,12 @@ def _plane_faults(
 
 
 def _near(found: tuple[float, ...], wanted: tuple[float, ...] | None, tolerance: float) -> bool:
-    """Whether the two agree; True where nothing is known of what is wanted."""
+    """Return whether the two vectors agree within `tolerance`; True where `wanted` is not known."""
     return wanted is None or (len(found) == len(wanted) and math.dist(found, wanted) <= tolerance)
 
 
 def _spread(series: Series) -> tuple[float, float]:
-    """How far the orientations and the pixel spacings (mm) of a series' images are from its first one's."""
+    """Return the largest differences of orientation and of pixel spacing (mm) from those of a series' first image."""
     images = [each for instance in series.instances for each in (instance.frames or (instance,))]
     directions = [each.orientation for each in images if each.orientation]
     spacings = [each.pixel_spacing_mm for each in images if each.pixel_spacing_mm]
@@ -153,7 +153,7 @@ def _spread(series: Series) -> tuple[float, float]:
 
 
 def _sentences(faults: Iterable[_Fault]) -> list[str]:
-    """One sentence for each kind of fault, because as a rule a thousand frames share one."""
+    """Return one sentence for each kind of fault, because usually all frames share it."""
     kinds: dict[str, dict[int, str]] = {}
     for number, fault, uid in faults:
         kinds.setdefault(fault, {}).setdefault(number, uid)
@@ -166,7 +166,7 @@ def _sentences(faults: Iterable[_Fault]) -> list[str]:
 
 
 def _unreadable(dataset: Dataset, described: int) -> str:
-    """Why the voxels cannot be read; "" where they can."""
+    """Return why the voxels cannot be read; "" where they can."""
     if dataset.SegmentationType != "BINARY" or int(dataset.BitsAllocated) != 1:
         return "its voxels are not 0 and 1 in single bits (segmentation type BINARY)."
     if UID(str(dataset.file_meta.TransferSyntaxUID)).is_compressed:
@@ -175,23 +175,23 @@ def _unreadable(dataset: Dataset, described: int) -> str:
     needed = -(-number * int(dataset.Rows) * int(dataset.Columns) // 8)
     needed += needed % 2  # PS3.5 8.1.1: padded to an even length
     if described != number or len(dataset.PixelData) != needed:
-        held = len(dataset.PixelData)
-        return f"its {number} frames have {described} descriptions, and {held} bytes of pixels instead of {needed}."
+        present = len(dataset.PixelData)
+        return f"its {number} frames have {described} descriptions, and {present} bytes of pixels instead of {needed}."
     return ""
 
 
 def _count(
     dataset: Dataset, frames: Sequence[SegFrame], voxels: dict[int, int], expected: ExpectedVoxels | None
 ) -> bool:
-    """Count set voxels into `voxels`; False where they are not the expected ones."""
+    """Add the number of set voxels to `voxels`; return False where they differ from the expected ones."""
     as_expected = True
     missing = {} if expected is None else dict.fromkeys(np.ndindex(expected.masks.shape[:2]))
     for frame, image in zip(frames, read_voxels(dataset), strict=True):
         voxels[frame.segment] = voxels.get(frame.segment, 0) + int(np.count_nonzero(image))
         if expected is not None:
-            place = (frame.segment - 1, expected.slices.get(frame.sources[0], -1) if frame.sources else -1)
-            if place not in missing or not np.array_equal(image, expected.masks[place]):
+            index = (frame.segment - 1, expected.slices.get(frame.sources[0], -1) if frame.sources else -1)
+            if index not in missing or not np.array_equal(image, expected.masks[index]):
                 as_expected = False
-            missing.pop(place, None)
-    # A slice without a frame is a slice without a voxel.
-    return as_expected and not (expected is not None and any(expected.masks[place].any() for place in missing))
+            missing.pop(index, None)
+    # A slice without a frame is a slice without a set voxel.
+    return as_expected and not (expected is not None and any(expected.masks[index].any() for index in missing))

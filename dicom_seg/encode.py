@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_seg.capture import encode_capture
 from dicom_seg.predecessor import Predecessor, predecessors_of
 from dicom_seg.seg import encode_seg
-from dicom_seg.source import SourceHeaders, read_headers
+from dicom_seg.source_headers import SourceHeaders, read_headers
 from dicom_seg.sr import encode_sr
 from dicom_seg.sr_diameters import encode_diameters
 from models.labels import Role

@@ -11,7 +11,7 @@ from dicom_seg import codes
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 
 
-def finish(dataset: SOPClass, header: Dataset) -> Dataset:
+def finalise(dataset: SOPClass, header: Dataset) -> Dataset:
     """The object with the patient and study modules of a source header, free of the time of encoding.
 
     Our own texts are ASCII, which is in every character set that a patient's name may need.

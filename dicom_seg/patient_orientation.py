@@ -11,14 +11,14 @@ _NAMED_FROM = 0.25
 """Smallest part of a direction that gets a letter: an axis off by less than about 15 degrees is called straight."""
 
 
-def direction_letters(direction: Vector) -> str:
+def orientation_letters(direction: Vector) -> str:
     """Where a world vector (LPS, any length) points, strongest part first: "L", "AR", "HPL"."""
     unit = _unit(direction)
     axes = sorted(range(3), key=lambda axis: -abs(unit[axis]))
     return "".join(_LETTERS[axis][int(unit[axis] > 0)] for axis in axes if abs(unit[axis]) >= _NAMED_FROM)
 
 
-def opposite(letters: str) -> str:
+def opposite_letters(letters: str) -> str:
     """The letters of the opposite direction."""
     return letters.translate(str.maketrans("RLAPFH", "LRPAHF"))
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_seg import equipment
 from dicom_seg.contours import contour_map
-from dicom_seg.directions import direction_letters, opposite, slice_place
+from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_place
 from models.labels import LABELS, Role
 from pipeline.result import LabelMeasurement, Panels, SegmentationResult
 from pipeline.volume import Geometry
@@ -122,12 +122,12 @@ def _slice_image(
 
 def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, places: Layout, place: int, font: Font) -> None:
     """Which way the four edges of a slice look, e.g. the patient's right at the left edge of an axial slice."""
-    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    right, down = orientation_letters(geometry.column_step_mm), orientation_letters(geometry.row_step_mm)
     (x, y), (width, height) = places.corner(place), places.image
     for letters, point, anchor in (
-        (opposite(right), (x + 4, y + height // 2), "lm"),
+        (opposite_letters(right), (x + 4, y + height // 2), "lm"),
         (right, (x + width - 4, y + height // 2), "rm"),
-        (opposite(down), (x + width // 2, y + 4), "ma"),
+        (opposite_letters(down), (x + width // 2, y + 4), "ma"),
         (down, (x + width // 2, y + height - 4), "md"),
     ):
         draw.text(point, letters, fill=_WHITE, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))

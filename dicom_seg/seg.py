@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
-from dicom_seg.finish import finish
-from dicom_seg.source import SourceHeaders, SourcePlane, stand_in_uid
+from dicom_seg.finalise import finalise
+from dicom_seg.source_headers import SourceHeaders, SourcePlane, stand_in_uid
 from dicom_seg.uids import result_uid, tracking_uid
 from models.labels import Label, Role
 from pipeline.result import MasksOnSeries, SegmentationResult
@@ -64,7 +64,7 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
     _say_segment_per_frame(dataset)
     _refer(dataset, source)
     _name_dimensions(dataset, result_uid(result, f"SEG dimensions {on.role}"))
-    return finish(dataset, source.first)
+    return finalise(dataset, source.first)
 
 
 def _segment(number: int, label: Label, result: SegmentationResult) -> SegmentDescription:

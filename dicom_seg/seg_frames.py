@@ -1,4 +1,4 @@
-"""What a SEG says of its frames, and their voxels, as a stranger reads them (PS3.3 C.7.6.16, A.51). Judges nothing."""
+"""Read the frames and voxels of a SEG of any origin from its functional groups (PS3.3 C.7.6.16, A.51)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _PLANE = (
 
 @dataclass(frozen=True, slots=True)
 class SegFrame:
-    """One frame; () and 0 for what it does not say."""
+    """One frame of a SEG; () or 0 where an attribute is absent."""
 
     number: int
     """From 1."""
@@ -31,7 +31,7 @@ class SegFrame:
 
 
 def read_frames(dataset: Dataset) -> tuple[SegFrame, ...]:
-    """Every described frame: what its own functional groups say, else the shared ones."""
+    """Return every described frame, by its per-frame functional groups or, where they are silent, the shared ones."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     common = [_floats(shared, *each) for each in _PLANE]
     frames = []
@@ -55,9 +55,9 @@ def read_frames(dataset: Dataset) -> tuple[SegFrame, ...]:
 
 
 def read_voxels(dataset: Dataset) -> Iterator[NDArray[np.bool_]]:
-    """(rows, columns) of each frame of a BINARY SEG whose pixels are not compressed.
+    """Yield the (rows, columns) mask of each frame of a BINARY SEG with uncompressed pixels.
 
-    Unpacked one by one: all frames at once would take eight times the room of the file.
+    Frames are unpacked one by one, because all at once would take eight times the file's size in memory.
     """
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     stored = np.frombuffer(dataset.PixelData, np.uint8)
@@ -69,12 +69,12 @@ def read_voxels(dataset: Dataset) -> Iterator[NDArray[np.bool_]]:
 
 
 def voxel_mm3(dataset: Dataset, frame: SegFrame) -> float | None:
-    """Volume of one voxel of a frame; None where the SEG does not say how far apart its slices are."""
+    """Return the volume of one voxel of a frame; None where the SEG does not give its slice spacing."""
     own = dataset.PerFrameFunctionalGroupsSequence[frame.number - 1]
     for groups in (own, dataset.SharedFunctionalGroupsSequence[0]):
         for measures in groups.get("PixelMeasuresSequence") or ():
             if measures.get("SpacingBetweenSlices") and len(frame.orientation) == 6 and len(frame.spacing_mm) == 2:
-                # Scanners round directions: their vectors need not be of length 1.
+                # Scanners round direction cosines, so the vectors need not have length 1.
                 area = np.linalg.norm(np.cross(frame.orientation[:3], frame.orientation[3:])) * np.prod(
                     frame.spacing_mm
                 )
@@ -83,7 +83,7 @@ def voxel_mm3(dataset: Dataset, frame: SegFrame) -> float | None:
 
 
 def _source(image: Dataset) -> tuple[str, int]:
-    # Without a frame number all frames are meant, and of a single-frame image that is the first.
+    # A reference without a frame number means all frames; a single-frame image has only the first.
     return str(image.ReferencedSOPInstanceUID), (whole_numbers(image, "ReferencedFrameNumber") or (1,))[0]
 
 

@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 
 from dicom_seg import codes
 from dicom_seg.predecessor import Predecessor
-from dicom_seg.source import SourceHeaders
+from dicom_seg.source_headers import SourceHeaders
 from dicom_seg.sr_document import (
     ReportContent,
     ReportSeries,

@@ -20,9 +20,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
-from dicom_seg.finish import finish
+from dicom_seg.finalise import finalise
 from dicom_seg.predecessor import Predecessor
-from dicom_seg.source import SourceHeaders
+from dicom_seg.source_headers import SourceHeaders
 from dicom_seg.uids import device_uid, result_uid
 from pipeline.result import SegmentationResult
 
@@ -91,7 +91,7 @@ def encode_report(
         series_time=started.time(),
     )
     _restore_storage_classes(dataset, content.library)
-    return finish(dataset, source.first)
+    return finalise(dataset, source.first)
 
 
 def algorithm(result: SegmentationResult, said: Iterable[str] = ()) -> AlgorithmIdentification:

@@ -10,7 +10,7 @@ from pipeline.errors import GlionodeError
 from plugin.commands.terminal import FAILED, refuse
 
 if TYPE_CHECKING:
-    from dicom_seg.check import Look
+    from dicom_seg.check import CheckedObject
 
 
 def check(
@@ -21,7 +21,7 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of objects.")] = False,
 ) -> None:
-    """Look at SEG, SR and secondary captures, ours or anybody's, as the node does before it sends its own.
+    """CheckedObject at SEG, SR and secondary captures, ours or anybody's, as the node does before it sends its own.
 
     References must resolve, geometry, patient and study be those of the source images, every SEG frame stand where the
     image stands that it was derived from, voxels be 0 or 1, UIDs be valid and unique, measurements be sane and agree
@@ -40,7 +40,7 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _document(look: "Look") -> dict[str, object]:
+def _document(look: "CheckedObject") -> dict[str, object]:
     return {
         "path": look.file_name,
         "sop_class_uid": look.sop_class_uid,
@@ -49,7 +49,7 @@ def _document(look: "Look") -> dict[str, object]:
     }
 
 
-def _sentences(looks: "tuple[Look, ...]") -> str:
+def _sentences(looks: "tuple[CheckedObject, ...]") -> str:
     lines = [f"{look.file_name}: {problem}" for look in looks for problem in look.problems or ("nothing is wrong.",)]
     unseen = dict.fromkeys(sentence for look in looks for sentence in look.not_checked)
     lines += [f"Not checked: {sentence} Give the folder that has them with --study." for sentence in unseen]

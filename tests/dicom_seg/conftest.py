@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from dicom_seg.seg import encode_seg
-from dicom_seg.source import read_headers
+from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
 from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
 from models.package import IntendedUse

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from dicom_seg.capture import encode_capture
 from dicom_seg.picture import draw_pictures
-from dicom_seg.source import read_headers
+from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
 from models.labels import Role
 from models.package import IntendedUse

@@ -1,4 +1,4 @@
-"""The last look: what is sound passes, and each damage is named, that damage alone, and without the patient."""
+"""The check of encoded objects: sound ones pass, and each damage is named on its own, without the patient."""
 
 import re
 import time
@@ -25,8 +25,8 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def made(make_lasting_result, with_everything, started):
-    """A result with all kinds of objects, and what they are as bytes."""
+def lasting(make_lasting_result, with_everything, started):
+    """A result with all kinds of objects, and these objects as bytes."""
     result = with_everything(make_lasting_result(orientation="oblique"))
     objects = encode(result, started, Outputs())
     assert [each.file_name for each in objects] == [*FILES]
@@ -40,9 +40,9 @@ def as_bytes(dataset):
 
 
 @pytest.fixture
-def encoded(made):
-    """A result, its objects as they are read from bytes, and their data sets by file name: free to be damaged."""
-    result, written = made
+def encoded(lasting):
+    """A result, its objects read back from bytes, and their data sets by file name; a test may damage them."""
+    result, written = lasting
     objects = [replace(each, dataset=dcmread(BytesIO(content))) for each, content in written]
     return result, objects, {each.file_name: each.dataset for each in objects}
 
@@ -59,7 +59,7 @@ def test_an_empty_result_passes(make_result, started):
     assert check(encode(result, started, Outputs()), result) == ()
 
 
-def test_uids_of_the_scanner_are_not_ours_to_judge(make_result, started):
+def test_malformed_uids_of_the_scanner_pass(make_result, started):
     result = make_result()
     invalid = "1.2.03.4"
     sources = []
@@ -96,7 +96,7 @@ def test_directions_that_the_scanner_rounded_pass(make_altered, started):
     ((series,),) = (study.series for study in scan([t1ce.series.instances[0].path.parent]).studies)
     volume = read_volume(series, Role.T1CE)
     rounded = volume.geometry.voxel_volume_mm3 / t1ce.geometry.voxel_volume_mm3
-    assert abs(rounded - 1) > 0.002  # more than the look allows where it does not know of the rounding
+    assert abs(rounded - 1) > 0.002  # more than the check tolerates
     t1ce = replace(t1ce, series=series, geometry=volume.geometry, frames=volume.frames)
     measurements = tuple(replace(each, volume_ml=each.volume_ml * rounded) for each in result.measurements)
     result = replace(result, sources=(*result.sources[:2], t1ce), measurements=measurements)
@@ -117,7 +117,7 @@ def empty_derivation(objects):
     first_frame(objects["seg-t1ce.dcm"]).DerivationImageSequence = []
 
 
-def foreign_derivation(objects):
+def unlisted_derivation(objects):
     derivation = deepcopy(first_frame(objects["seg-t1ce.dcm"]).DerivationImageSequence)
     derivation[0].SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
     first_frame(objects["seg-t1ce.dcm"]).DerivationImageSequence = derivation
@@ -158,7 +158,7 @@ def drop_a_frame(objects):
     seg.PixelData = seg.PixelData[: kept + kept % 2]
 
 
-def turn(objects):
+def rotate(objects):
     shared = objects["seg-adc.dcm"].SharedFunctionalGroupsSequence[0]
     shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
 
@@ -173,7 +173,7 @@ def transpose(objects):
     seg.Rows, seg.Columns = seg.Columns, seg.Rows
 
 
-def other_space(objects):
+def other_frame_of_reference(objects):
     objects["seg-adc.dcm"].FrameOfReferenceUID = "1.2.3"
 
 
@@ -327,48 +327,54 @@ NOT_THE_MASKS = "its voxels are not those of the masks."
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "expected_problems"),
     [
         (
             swap_derivations,
-            {"seg-t1ce": [f"frame 1 and 1 more: it does not stand where .* {UID} stands.", NOT_THE_MASKS]},
+            {"seg-t1ce": [f"frame 1 and 1 more: its position is not that of .* {UID}.", NOT_THE_MASKS]},
         ),
         (empty_derivation, {"seg-t1ce": ["frame 1: no source image.", NOT_THE_MASKS]}),
         (
-            foreign_derivation,
+            unlisted_derivation,
             {"seg-t1ce": ["frame 1: derived from 1.2.3, which is not among .* series.", NOT_THE_MASKS]},
         ),
         (two_sources, {"seg-t1ce": ["frame 1: more than one source image."]}),
-        (move_frame, {"seg-t1ce": [f"frame 1: it does not stand where source image {UID} stands."]}),
+        (move_frame, {"seg-t1ce": [f"frame 1: its position is not that of source image {UID}."]}),
         (flip_a_voxel, {"seg-flair": [NOT_THE_MASKS]}),
         (cut_pixels, {"seg-adc": ["its 4 frames have 4 descriptions, and 34 bytes of pixels instead of 36."]}),
         (more_bits, {"seg-adc": ["its voxels are not 0 and 1 in single bits .*"]}),
         (drop_a_frame, {"seg-flair": [NOT_THE_MASKS]}),
-        (turn, {"seg-adc": [f"frame 1 and 3 more: its orientation is not that of source image {UID}."]}),
+        (rotate, {"seg-adc": [f"frame 1 and 3 more: its orientation is not that of source image {UID}."]}),
         (widen, {"seg-adc": [f"frame 1 and 3 more: its pixel spacing is not that of source image {UID}."]}),
         (
             transpose,
             {"seg-adc": [f"frame 1 and 3 more: its rows and columns are not those of .* {UID}.", NOT_THE_MASKS]},
         ),
-        (other_space, {"seg-adc": [f"frame 1 and 3 more: its frame of reference is not that of source image {UID}."]}),
+        (
+            other_frame_of_reference,
+            {"seg-adc": [f"frame 1 and 3 more: its frame of reference is not that of source image {UID}."]},
+        ),
         (second_series, {"seg-t1ce": ["it refers to 2 series instead of one."]}),
         (
             segment_from_zero,
             {
                 "seg-flair": [
                     "its segments are not numbered from 1 without gaps.",
-                    "frame 1 and 3 more: of a segment .*",
+                    "frame 1 and 3 more: its segment is not described.",
                 ]
             },
         ),
         (
             unknown_segment_in_a_frame,
             {
-                "seg-t1ce": ["frame 1: of a segment that is not described.", NOT_THE_MASKS],
+                "seg-t1ce": ["frame 1: its segment is not described.", NOT_THE_MASKS],
                 "sr-measurements": ["the volume of segment 1 is not that of the segment's voxels .*"],
             },
         ),
-        (frame_twice, {"seg-flair": [f"frame 2: a second one of its segment on source image {UID}.", NOT_THE_MASKS]}),
+        (
+            frame_twice,
+            {"seg-flair": [f"frame 2: a second frame of the same segment on source image {UID}.", NOT_THE_MASKS]},
+        ),
         (same_tracking, {"seg-t1ce": ["two of its segments have the same TrackingUID."]}),
         (
             other_patient,
@@ -389,31 +395,36 @@ NOT_THE_MASKS = "its voxels are not those of the masks."
         (same_instance, {"capture-02": ["it has the same SOP instance UID as capture-01.dcm."]}),
         (
             other_file_header,
-            {"capture-02": ["its file header names another SOP instance.", "its file header names another SOP class."]},
+            {
+                "capture-02": [
+                    "its file meta information names another SOP instance.",
+                    "its file meta information names another SOP class.",
+                ]
+            },
         ),
-        (in_the_source_series, {"capture-01": ["it stands in a series of source images."]}),
+        (in_the_source_series, {"capture-01": ["it is in the same series as a source image."]}),
         (no_evidence, {"sr-diameters": [f"it refers to {UID} and 1 more without listing it as evidence."]}),
-        (dangling_evidence, {"sr-diameters": ["it refers to 1.2.3 that cannot be found."]}),
-        (evidence_of_another_class, {"sr-diameters": [f"it refers to {UID} and 1 more by another SOP class than .*"]}),
-        (evidence_in_another_series, {"sr-diameters": [f"it refers to {UID} and 6 more in another series than .*"]}),
-        (unknown_segment, {"sr-measurements": [f"it refers to a segment that SEG {UID} has not."]}),
+        (dangling_evidence, {"sr-diameters": ["it refers to 1.2.3, which cannot be found."]}),
+        (evidence_of_another_class, {"sr-diameters": [f"it refers to {UID} and 1 more, with the wrong SOP class."]}),
+        (evidence_in_another_series, {"sr-diameters": [f"it refers to {UID} and 6 more, in the wrong series."]}),
+        (unknown_segment, {"sr-measurements": [f"it refers to a segment that SEG {UID} does not have."]}),
         (negative_volume, {"sr-measurements": ["the volume of segment 2 is not that of .*", "a volume is negative."]}),
         (other_volume, {"sr-measurements": ["the volume of segment 3 is not that of the segment's voxels .*"]}),
         (impossible_adc, {"sr-measurements": ["an ADC is not between 0 and 4000 x 10\\^-6 mm2/s."]}),
         (negative_diameter, {"sr-diameters": ["a count or length is negative."]}),
-        (region_outside, {"sr-diameters": [f"a region lies outside of image {UID}."]}),
-        (region_of_no_image, {"sr-diameters": ["a region is selected from no image."]}),
+        (region_outside, {"sr-diameters": [f"a region lies outside image {UID}."]}),
+        (region_of_no_image, {"sr-diameters": ["a region refers to no image."]}),
         (capture_of_nothing, {"capture-02": ["it names no source image."]}),
-        (capture_of_another, {"capture-02": ["it refers to 1.2.3 that cannot be found."]}),
-        (no_segments, {"seg-adc": ["it has no SegmentSequence, so that the look at it ended there."]}),
+        (capture_of_another, {"capture-02": ["it refers to 1.2.3, which cannot be found."]}),
+        (no_segments, {"seg-adc": ["it has no SegmentSequence, so the rest of it was not checked."]}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_each_damage_is_named_alone_and_without_the_patient(damage, said, encoded):
+def test_each_damage_is_reported_alone_and_without_the_patient(damage, expected_problems, encoded):
     result, objects, by_name = encoded
     damage(by_name)
     problems = check(objects, result)
-    expected = [f"{name}.dcm: {sentence}" for name, sentences in said.items() for sentence in sentences]
+    expected = [f"{name}.dcm: {sentence}" for name, sentences in expected_problems.items() for sentence in sentences]
     assert len(problems) == len(expected), problems
     for problem, pattern in zip(problems, expected, strict=True):
         assert re.fullmatch(pattern.replace(".dcm", r"\.dcm"), problem), problem
@@ -421,7 +432,7 @@ def test_each_damage_is_named_alone_and_without_the_patient(damage, said, encode
     assert not any(word in text for word in ("Doe", "Roe", "P-1", "P-2", "1960"))
 
 
-def test_masks_of_another_result_are_noticed(encoded):
+def test_masks_of_another_result_are_reported(encoded):
     result, objects, _ = encoded
     problems = check(objects, replace(result, masks=result.masks[:, :, ::-1].copy()))
     assert problems == (f"seg-t1ce.dcm: {NOT_THE_MASKS}",)
@@ -430,7 +441,7 @@ def test_masks_of_another_result_are_noticed(encoded):
     assert problems == (f"seg-flair.dcm: {NOT_THE_MASKS}",)
 
 
-def test_many_slices_take_no_time(make_result, started):
+def test_checking_many_slices_is_fast(make_result, started):
     result = make_result(np.random.default_rng(4).random((3, 512, 64, 64)) < 0.3, shape=(512, 64, 64))
     objects = encode(result, started, Outputs())
     assert objects[0].dataset.NumberOfFrames == 3 * 512

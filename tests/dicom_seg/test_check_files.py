@@ -1,4 +1,4 @@
-"""The look at files: whose ever they are, whatever of their study is at hand."""
+"""The check of files of any origin, with all, some or none of their study's images."""
 
 import json
 import shutil
@@ -30,8 +30,8 @@ def folders(make_result, started, tmp_path):
     return result.source(Role.T1CE).series.instances[0].path.parents[1], results
 
 
-def problems(looks):
-    return {look.file_name: look.problems for look in looks if look.problems}
+def problems(checked):
+    return {each.file_name: each.problems for each in checked if each.problems}
 
 
 def rewrite(path, change):
@@ -40,22 +40,23 @@ def rewrite(path, change):
     dcmwrite(path, dataset)
 
 
-def test_what_we_write_passes_beside_its_images_and_apart_from_them(folders):
+def test_our_own_objects_pass_beside_their_images_and_apart_from_them(folders):
     images, results = folders
-    looks = check_files(results, images)
-    assert [look.file_name for look in looks] == ["seg-t1ce.dcm", "sr-measurements.dcm"]
-    assert problems(looks) == {}
-    assert not any(look.not_checked for look in looks)
+    checked = check_files(results, images)
+    assert [each.file_name for each in checked] == ["seg-t1ce.dcm", "sr-measurements.dcm"]
+    assert problems(checked) == {}
+    assert not any(each.not_checked for each in checked)
     shutil.copytree(results, images / "results")
-    assert [look.file_name for look in check_files(images)] == ["results/seg-t1ce.dcm", "results/sr-measurements.dcm"]
+    assert [each.file_name for each in check_files(images)] == ["results/seg-t1ce.dcm", "results/sr-measurements.dcm"]
     assert problems(check_files(images)) == {}
 
 
-def test_without_the_images_the_rest_is_looked_at_and_the_lack_is_one_sentence(folders):
+def test_without_the_images_the_rest_is_checked_and_the_lack_is_one_sentence(folders):
     _, results = folders
-    looks = check_files(results)
-    assert problems(looks) == {}
-    assert len({look.not_checked for look in looks}) == 1
+    checked = check_files(results)
+    assert problems(checked) == {}
+    ((not_checked,),) = {each.not_checked for each in checked}
+    assert "because none of them was given" in not_checked
     rewrite(results / "sr-measurements.dcm", lambda sr: setattr(numbers(sr)[0], "NumericValue", "-1"))
     assert "a volume is negative." in problems(check_files(results))["sr-measurements.dcm"]
 
@@ -70,23 +71,23 @@ def numbers(report):
     ]
 
 
-def test_a_missing_image_is_a_reference_that_leads_nowhere(folders):
+def test_a_missing_image_is_an_unresolved_reference(folders):
     images, results = folders
     gone = next(path for path in (images / "T1CE").iterdir())
     uid = dcmread(gone).SOPInstanceUID
     gone.unlink()
     said = problems(check_files(results, images))
     assert said.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
-    assert set(said.values()) == {(f"it refers to {uid} that cannot be found.",)}
+    assert set(said.values()) == {(f"it refers to {uid}, which cannot be found.",)}
 
 
 def test_a_report_alone_is_compared_with_the_seg_beside_the_study(folders):
     images, results = folders
     report = results / "sr-measurements.dcm"
     uid = dcmread(results / "seg-t1ce.dcm").SOPInstanceUID
-    assert problems(check_files(report, images)) == {report.name: (f"it refers to {uid} that cannot be found.",)}
+    assert problems(check_files(report, images)) == {report.name: (f"it refers to {uid}, which cannot be found.",)}
     shutil.move(results / "seg-t1ce.dcm", images)
-    assert [look.file_name for look in check_files(report, images)] == [report.name]
+    assert [each.file_name for each in check_files(report, images)] == [report.name]
     assert problems(check_files(report, images)) == {}
     rewrite(report, lambda sr: setattr(numbers(sr)[0], "NumericValue", "9.5"))
     (said,) = problems(check_files(report, images)).values()
@@ -94,7 +95,7 @@ def test_a_report_alone_is_compared_with_the_seg_beside_the_study(folders):
     assert said[0].startswith("the volume of segment 1 is not that of the segment's voxels")
 
 
-def test_what_a_pacs_gives_back_in_another_syntax_passes_unless_the_voxels_are_compressed(folders):
+def test_another_transfer_syntax_passes_unless_the_voxels_are_compressed(folders):
     images, results = folders
     seg = dcmread(results / "seg-t1ce.dcm")
     seg.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -102,7 +103,7 @@ def test_what_a_pacs_gives_back_in_another_syntax_passes_unless_the_voxels_are_c
     assert problems(check_files(results, images)) == {}
     seg.file_meta.TransferSyntaxUID = RLELossless
     seg["PixelData"].is_undefined_length = True
-    seg.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # no fragment is looked at
+    seg.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # no fragment is read
     dcmwrite(results / "seg-t1ce.dcm", seg, implicit_vr=False, little_endian=True)
     said = problems(check_files(results, images))
     assert said == {"seg-t1ce.dcm": ("its voxels are compressed, which some readers of SEG refuse.",)}
@@ -151,7 +152,7 @@ def test_the_seg_of_another_program_passes_and_its_damage_is_named(folders, prog
     assert problems(check_files(made, images)) == {made.name: ("frame 2: no source image.",)}
 
 
-def test_a_screen_shot_need_not_say_of_what_it_is(folders):
+def test_a_screenshot_need_not_name_its_source_images(folders):
     images, results = folders
     shot = Dataset()
     header = dcmread(next((images / "FLAIR").iterdir()))
@@ -170,7 +171,7 @@ def test_a_screen_shot_need_not_say_of_what_it_is(folders):
     assert "its PatientBirthDate is not that of source series" in said[0]
 
 
-def test_damaged_files_are_named(folders):
+def test_damaged_files_are_reported(folders):
     images, results = folders
     whole = (results / "seg-t1ce.dcm").read_bytes()
     (results / "seg-t1ce.dcm").write_bytes(whole[: len(whole) - 100])
@@ -179,7 +180,7 @@ def test_damaged_files_are_named(folders):
     assert said.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
 
 
-def test_one_uid_in_two_series_is_noticed(folders):
+def test_one_uid_in_two_series_is_reported(folders):
     images, results = folders
     other = dcmread(results / "seg-t1ce.dcm")
     other.SeriesInstanceUID = "2.25.9"
@@ -191,7 +192,7 @@ def test_one_uid_in_two_series_is_noticed(folders):
 
 
 @pytest.mark.parametrize("file", ["seg-t1ce.dcm", "sr-measurements.dcm"])
-def test_objects_that_lack_anything_are_looked_at_without_an_error(file, folders, tmp_path):
+def test_objects_that_lack_an_attribute_are_checked_without_an_error(file, folders, tmp_path):
     images, results = folders
     whole = dcmread(results / file)
     lacking = tmp_path / "lacking.dcm"
@@ -206,7 +207,7 @@ def test_objects_that_lack_anything_are_looked_at_without_an_error(file, folders
 
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-"""What lacks these is no DICOM object that anybody could name."""
+"""Without these an object cannot be identified at all."""
 NEEDED = {
     "seg-t1ce.dcm": (
         *("PatientID", "PatientName", "Rows", "Columns", "NumberOfFrames", "FrameOfReferenceUID", "BitsAllocated"),
@@ -217,7 +218,7 @@ NEEDED = {
 }
 
 
-def test_nothing_to_look_at(folders, tmp_path):
+def test_nothing_to_check(folders, tmp_path):
     images, _ = folders
     with pytest.raises(StudyUnreadable, match="holds no SEG, SR or secondary capture"):
         check_files(images)

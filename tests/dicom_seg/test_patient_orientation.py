@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dicom_seg.directions import direction_letters, opposite, slice_place
+from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_place
 from pipeline.volume import Geometry
 
 
@@ -21,9 +21,9 @@ from pipeline.volume import Geometry
     ],
 )
 def test_directions_are_named_strongest_first(direction, letters):
-    assert direction_letters(direction) == letters
-    backwards = direction_letters(tuple(-part for part in direction))
-    assert opposite(letters) == backwards
+    assert orientation_letters(direction) == letters
+    backwards = orientation_letters(tuple(-part for part in direction))
+    assert opposite_letters(letters) == backwards
 
 
 def axial(top_mm: float) -> Geometry:

@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_seg.encode import encode
-from dicom_seg.source import read_headers
+from dicom_seg.source_headers import read_headers
 from dicom_seg.sr_diameters import encode_diameters
 from dicom_seg.uids import lesion_tracking_uid, tracking_uid
 from dicom_seg.write import write_dicom

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_seg.contours import contour_map
-from dicom_seg.directions import direction_letters, opposite
+from dicom_seg.patient_orientation import opposite_letters, orientation_letters
 from models.labels import LABELS, Role
 from pipeline.volume import Geometry, Volume
 
@@ -133,13 +133,13 @@ def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
 
 
 def _write_directions(picture: Image.Image, geometry: Geometry) -> None:
-    right, down = direction_letters(geometry.column_step_mm), direction_letters(geometry.row_step_mm)
+    right, down = orientation_letters(geometry.column_step_mm), orientation_letters(geometry.row_step_mm)
     width, height = picture.size
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     for letters, point, anchor in (
-        (opposite(right), (4, height // 2), "lm"),
+        (opposite_letters(right), (4, height // 2), "lm"),
         (right, (width - 4, height // 2), "rm"),
-        (opposite(down), (width // 2, 4), "ma"),
+        (opposite_letters(down), (width // 2, 4), "ma"),
         (down, (width // 2, height - 4), "md"),
     ):
         draw.text(point, letters, fill=255, font=font, anchor=anchor, stroke_width=1, stroke_fill=0)

@@ -13,7 +13,7 @@ import torch
 from pydicom import dcmread
 
 from dicom_seg.seg import encode_seg
-from dicom_seg.source import read_headers
+from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
 from models.package import IntendedUse
