@@ -1,8 +1,6 @@
 """The command `glionode evaluate`: a model on a data set, or on synthetic heads. Imports torch only when it runs."""
 
 import importlib.util
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +8,16 @@ import typer
 
 from models.training.synthetic.families import Family
 from plugin.commands.heads_asked import HeadsAsked
+from plugin.commands.model_arguments import (
+    ALL,
+    DeviceOption,
+    ModelArgument,
+    SplitOption,
+    chosen_device,
+    chosen_split,
+    find_model,
+    this_command,
+)
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
@@ -19,14 +27,7 @@ if TYPE_CHECKING:
     from models.training.dataset.manifest import Split
     from models.training.evaluation.evaluate_dataset import CaseScore, LeftOut
 
-ALL = "all"
 _HEADS = "With --synthetic"
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Folder of a package, or the name of a bundled one.")
-]
-SplitOption = Annotated[str, typer.Option(metavar="NAME", help="train, validation, test or all.")]
-DeviceOption = Annotated[str, typer.Option(help="auto (a GPU where there is one), cuda or cpu.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
 
 def evaluate(
@@ -188,16 +189,6 @@ def _on_dataset(
         raise typer.Exit(FAILED)
 
 
-def find_model(model: str) -> "ModelPackage":
-    """The package in a folder or of a name; refuses with a sentence."""
-    from models.package import PackageBroken, find_package, read_package
-
-    try:
-        return read_package(Path(model)) if Path(model).is_dir() else find_package(model, None)
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
-
-
 def chosen_families(names: list[str]) -> tuple[Family, ...]:
     """The families of these names, in their own order; refuses with a sentence."""
     if unknown := [name for name in names if name not in (*Family, ALL)]:
@@ -205,46 +196,10 @@ def chosen_families(names: list[str]) -> tuple[Family, ...]:
     return tuple(family for family in Family if ALL in names or family in names)
 
 
-def chosen_split(name: str) -> "Split | None":
-    """The split of a name, None for all; refuses with a sentence."""
-    from models.training.dataset.manifest import Split
-
-    if name == ALL:
-        return None
-    try:
-        return Split(name)
-    except ValueError as exc:
-        known = ", ".join(each.value for each in Split)
-        raise refuse(f"Split {name!r} is unknown; choose one of {known} or {ALL}.") from exc
-
-
-def chosen_device(name: str, threads: int) -> "torch.device":
-    """The device of a name, with that many threads on the CPU; refuses with a sentence."""
-    import torch
-
-    from pipeline.segment import pick_device
-
-    torch.set_num_threads(threads)
-    try:
-        return pick_device(name)
-    except ValueError as exc:
-        raise refuse(f"{exc}.") from exc
-
-
 def refuse_without_training_extra() -> None:
     """Figures need matplotlib, which a node has no use for."""
     if importlib.util.find_spec("matplotlib") is None:
         raise refuse("The report's figures need matplotlib, which is not installed here; install glionode[train].")
-
-
-def this_command() -> str:
-    """The command as it was given, absolute paths by their names: results go to others, whom they do not concern."""
-    return shlex.join(["glionode", *(_without_folder(argument) for argument in sys.argv[1:])])
-
-
-def _without_folder(argument: str) -> str:
-    option, equals, value = argument.rpartition("=")
-    return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
 def _say_left_out(left_out: "LeftOut") -> None:

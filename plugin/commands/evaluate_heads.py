@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from models.training.synthetic.families import Family
-from plugin.commands.evaluate import this_command
 from plugin.commands.heads_asked import HeadsAsked
+from plugin.commands.model_arguments import this_command
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:

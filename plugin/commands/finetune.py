@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.training.train.settings import FINETUNE_EPOCHS
-from plugin.commands.evaluate import find_model, this_command
+from plugin.commands.model_arguments import find_model, this_command
 from plugin.commands.retrain import (
     CacheOption,
     DeterministicOption,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from plugin.commands.evaluate import (
+from plugin.commands.model_arguments import (
     DeviceOption,
     ModelArgument,
     SplitOption,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from plugin.commands.evaluate import this_command
+from plugin.commands.model_arguments import this_command
 from plugin.commands.terminal import complain, progress_bar, refuse
 
 if TYPE_CHECKING:

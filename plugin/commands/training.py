@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.training.train.settings import PRETRAIN_EPOCHS
-from plugin.commands.evaluate import evaluate, this_command
+from plugin.commands.evaluate import evaluate
 from plugin.commands.finetune import finetune
+from plugin.commands.model_arguments import this_command
 from plugin.commands.retrain import (
     CacheOption,
     DeterministicOption,
