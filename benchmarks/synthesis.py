@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.training.synthetic.augment import dress
+from models.training.synthetic.augment import augment
 from models.training.synthetic.families import Family
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.samples import HeadSamples, SampleSettings
@@ -32,7 +32,7 @@ def measure(family: Family, heads: int, spacing_mm: float) -> dict[str, float]:
         since = time.perf_counter()
         head = synthesise(number, VARIANTS[number % len(VARIANTS)], 1.25, family)
         paint.append(time.perf_counter() - since)
-        sample = dress(head, np.random.default_rng(number), spacing_mm)
+        sample = augment(head, np.random.default_rng(number), spacing_mm)
         dressed.append(time.perf_counter() - since - paint[-1])
         voxels.append(sample.channels[0].numel())
     new = [a + b for a, b in zip(paint[1:], dressed[1:], strict=True)]

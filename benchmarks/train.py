@@ -24,7 +24,7 @@ import torch
 from models.labels import LABELS, Role
 from models.network import NetworkSettings
 from models.training.dataset.dataset import Case, Dataset, read_dataset
-from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
@@ -44,7 +44,7 @@ WARM_UP = 5
 
 def noise_dataset(folder: Path, cases: int, edge: int) -> Path:
     """Balls of noise with a ball of lesion; what a crop costs does not depend on what is in it."""
-    writer = DatasetWriter(folder, Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     grid = Geometry.axial((edge, edge, edge), (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
     distance = np.linalg.norm(np.stack(np.meshgrid(*(np.linspace(-1, 1, edge),) * 3, indexing="ij")), axis=0)
     for number in range(cases):
@@ -53,7 +53,7 @@ def noise_dataset(folder: Path, cases: int, edge: int) -> Path:
             role: ((distance < 0.9) * generator.normal(800, 90, distance.shape)).astype(np.float32) for role in ROLES
         }
         masks = {name: distance < 0.2 + 0.05 * place for place, name in enumerate(NAMES)}
-        writer.add(NewCase(str(number), str(number), grid, channels, masks, dict.fromkeys(NAMES, Drawn.PERSON)))
+        writer.add(NewCase(str(number), str(number), grid, channels, masks, dict.fromkeys(NAMES, Annotator.PERSON)))
     writer.finish(Shares(validation=1 / cases), seed=1)
     return folder
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from models.labels import LABELS, Role
-from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
@@ -72,19 +72,19 @@ def shares_of(head: SyntheticHead, tissues: tuple[tuple[Tissue, ...], ...], grid
 
 
 def write_general(folder: Path, count: int, spacing_mm: float) -> None:
-    writer = DatasetWriter(folder, Source.BRATS, GENERAL, tuple(REGIONS), Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(folder, DatasetSource.BRATS, GENERAL, tuple(REGIONS), Pseudonyms(b"k" * 32))
     grid = axial((spacing_mm,) * 3)
     for head in heads(FIRST_SEED, count):
         brain, *masks = shares_of(head, (BRAIN, *REGIONS.values()), grid)
         channels = {role: head.acquire(role, grid, None, 0).pixels * brain for role in GENERAL}
-        drawn = dict.fromkeys(REGIONS, Drawn.PERSON)
+        annotators = dict.fromkeys(REGIONS, Annotator.PERSON)
         name = str(head.seed)
-        writer.add(NewCase(name, name, grid, channels, dict(zip(REGIONS, masks, strict=True)), drawn))
+        writer.add(NewCase(name, name, grid, channels, dict(zip(REGIONS, masks, strict=True)), annotators))
     writer.finish(Shares(validation=0.25), seed=1)
 
 
 def write_local(folder: Path, first: int, count: int, spacing_mm: float, shares: Shares) -> None:
-    writer = DatasetWriter(folder, Source.DICOM, LOCAL, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(folder, DatasetSource.DICOM, LOCAL, NAMES, Pseudonyms(b"k" * 32))
     geometries = {Role.T1CE: axial((1.5, 1.5, 1.5)), Role.FLAIR: axial((5, 1.5, 1.5)), Role.ADC: axial((5, 2.0, 2.0))}
     for head in heads(first, count):
         volumes = {role: head.acquire(role, geometry, None, 1) for role, geometry in geometries.items()}
@@ -92,7 +92,7 @@ def write_local(folder: Path, first: int, count: int, spacing_mm: float, shares:
         channels = {role: pixels.numpy() for role, pixels in zip(LOCAL, aligned.channels, strict=True)}
         masks = dict(zip(NAMES, head.truth(aligned.grid), strict=True))
         name = str(head.seed)
-        writer.add(NewCase(name, name, aligned.grid, channels, masks, dict.fromkeys(NAMES, Drawn.PERSON)))
+        writer.add(NewCase(name, name, aligned.grid, channels, masks, dict.fromkeys(NAMES, Annotator.PERSON)))
     writer.finish(shares, seed=1)
 
 

@@ -66,13 +66,13 @@ def from_brats(
     """
     _need_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
-    from models.training.dataset.manifest import Source
+    from models.training.dataset.manifest import DatasetSource
 
     _need_folder(source)
     with _refusing():
         settings = BratsSettings(_roles(channels), _words(labels), spacing)
         shares = _shares(validation, test)
-        making = Making(out, Source.BRATS, settings.channels, settings.regions, shares, seed, splits_from, key)
+        making = Making(out, DatasetSource.BRATS, settings.channels, settings.regions, shares, seed, splits_from, key)
         making.run(lambda writer, report: convert_brats(source, writer, settings, report))
 
 
@@ -125,7 +125,7 @@ def from_dicom(
     from models.training.dataset.annotation import LabelNames
     from models.training.dataset.file_annotations import Values
     from models.training.dataset.from_dicom import DicomSettings, convert_dicom
-    from models.training.dataset.manifest import Source
+    from models.training.dataset.manifest import DatasetSource
     from pipeline.segment import pick_device
     from plugin.settings.load import load_settings
 
@@ -146,7 +146,7 @@ def from_dicom(
         )
         found = find_studies(source)
         shares = _shares(validation, test)
-        making = Making(out, Source.DICOM, settings.channels, settings.labels, shares, seed, splits_from, key)
+        making = Making(out, DatasetSource.DICOM, settings.channels, settings.labels, shares, seed, splits_from, key)
         making.run(lambda writer, report: convert_dicom(source, found, writer, settings, report))
 
 

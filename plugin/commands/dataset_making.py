@@ -14,10 +14,10 @@ from plugin.commands.terminal import FAILED, complain
 
 if TYPE_CHECKING:
     from models.labels import Role
-    from models.training.dataset.manifest import Manifest, Source, Split
+    from models.training.dataset.manifest import DatasetSource, Manifest, Split
     from models.training.dataset.pseudonyms import Pseudonyms
     from models.training.dataset.splits import Shares
-    from models.training.dataset.writer import DatasetWriter, LeftOut
+    from models.training.dataset.writer import DatasetWriter, SkippedStudy
 
 Report = Callable[[int, int], None]
 """Told how many of how many cases are done."""
@@ -28,7 +28,7 @@ class Making:
     """A data set that is wanted."""
 
     out: Path
-    source: "Source"
+    source: "DatasetSource"
     channels: "tuple[Role, ...]"
     labels: tuple[str, ...]
     shares: "Shares"
@@ -38,7 +38,7 @@ class Making:
     key: Path | None
     """None: the one in the user's configuration folder."""
 
-    def run(self, convert: Callable[["DatasetWriter", Report], "tuple[LeftOut, ...]"]) -> None:
+    def run(self, convert: Callable[["DatasetWriter", Report], "tuple[SkippedStudy, ...]"]) -> None:
         """Write what `convert` adds and tell of it. Raises DatasetBroken; exits with 1 where something was left out."""
         from models.training.dataset.writer import DatasetWriter
 
@@ -46,12 +46,12 @@ class Making:
         known = _known(self.splits_from, names)
         writer = DatasetWriter(self.out, self.source, self.channels, self.labels, names)
         with _progress() as report:
-            left_out = convert(writer, report)
-        for each in left_out:
+            skipped = convert(writer, report)
+        for each in skipped:
             complain(f"{each.where}: {each.reason}")
         manifest = writer.finish(self.shares, self.seed, known)
         _tell_if_strangers(manifest, known, self.splits_from)
-        _tell(manifest, self.out, left_out)
+        _tell(manifest, self.out, skipped)
 
 
 def _names(key: Path | None, out: Path) -> "Pseudonyms":
@@ -80,13 +80,13 @@ def _tell_if_strangers(manifest: "Manifest", known: "dict[str, Split] | None", e
         complain(f"None of the patients of {earlier} is among these: --splits-from changed nothing.")
 
 
-def _tell(manifest: "Manifest", out: Path, left_out: "tuple[LeftOut, ...]") -> None:
+def _tell(manifest: "Manifest", out: Path, skipped: "tuple[SkippedStudy, ...]") -> None:
     from models.training.dataset.manifest import Split
 
     counts = ", ".join(f"{sum(case.split is split for case in manifest.cases)} {split.value}" for split in Split)
-    print(f"Wrote {len(manifest.cases)} cases to {out} ({counts}); {len(left_out)} left out.")
+    print(f"Wrote {len(manifest.cases)} cases to {out} ({counts}); {len(skipped)} left out.")
     print(f"Look at them: glionode dataset check {out}")
-    if left_out:
+    if skipped:
         raise typer.Exit(FAILED)
 
 

@@ -149,7 +149,7 @@ def _on_dataset(
 ) -> None:
     from models.package import PackageBroken
     from models.training.dataset.dataset import read_dataset
-    from models.training.dataset.lineage import learned_from, overlap_of
+    from models.training.dataset.lineage import find_overlap, read_lineage
     from models.training.evaluation.evaluate_dataset import Compared, measure_dataset
     from models.training.evaluation.groups import groupings_of, read_groups
     from models.training.evaluation.overlays import WorstCases
@@ -169,7 +169,7 @@ def _on_dataset(
         chosen = dataset.cases if split is None else dataset.of(split)
         # A wrong file is told of now, and not after an hour.
         said = read_groups(groups, [case.case_id for case in chosen]) if groups and chosen else ()
-        met = overlap_of(learned_from(package), dataset.manifest.key, {case.patient for case in chosen})
+        met = find_overlap(read_lineage(package), dataset.manifest.key, {case.patient for case in chosen})
         for sentence in met.warnings():
             complain(sentence)
         measured = measure_dataset(package, dataset, split, device, see)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from models.labels import LABELS, Role
-from models.training.dataset.manifest import Drawn, Source
+from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
@@ -35,13 +35,13 @@ def new_case(number: int, patient: str = "", grid: Geometry = GRID) -> NewCase:
         grid=grid,
         channels=channels,
         masks={name: asymmetric(grid.shape, 10 * number + place) for place, name in enumerate(NAMES)},
-        drawn=dict.fromkeys(NAMES, Drawn.PERSON),
+        annotators=dict.fromkeys(NAMES, Annotator.PERSON),
     )
 
 
 def write_cases(folder: Path, *cases: NewCase, shares: Shares | None = None) -> None:
     """Write a data set."""
-    writer = DatasetWriter(folder, Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     for case in cases:
         writer.add(case)
     writer.finish(shares or Shares(), seed=1)

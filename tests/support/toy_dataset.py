@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from models.labels import LABELS, Role
-from models.training.dataset.manifest import Drawn, Source, Split
+from models.training.dataset.manifest import Annotator, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
@@ -40,7 +40,7 @@ def toy_case(
         voxels = head * (800 + generator.normal(0, 40, head.shape)) + (distance < bright[role] * edge / 36) * 700
         channels[role] = voxels.astype(np.float32)
     patient = name or f"PATIENT-{number}"
-    return NewCase(patient, f"STUDY-{number}", grid, channels, masks, dict.fromkeys(labels, Drawn.PERSON))
+    return NewCase(patient, f"STUDY-{number}", grid, channels, masks, dict.fromkeys(labels, Annotator.PERSON))
 
 
 def toy_dataset(
@@ -53,7 +53,7 @@ def toy_dataset(
 ) -> Path:
     """A data set of so many patients."""
     names = Pseudonyms(b"k" * 32)
-    writer = DatasetWriter(folder, Source.DICOM, roles, labels, names)
+    writer = DatasetWriter(folder, DatasetSource.DICOM, roles, labels, names)
     known = {}
     for number in range(train + validation):
         writer.add(toy_case(number, roles, labels, edge))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
-from models.training.dataset.manifest import Drawn
+from models.training.dataset.manifest import Annotator
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
 
@@ -39,8 +39,8 @@ class Annotation:
 
     label: str
     parts: tuple[Part, ...]
-    drawn: Drawn
-    drawn_at: str
+    annotator: Annotator
+    annotated_at: str
     """Date and time as digits, for order alone; "" where the file does not say."""
     series_instance_uid: str
     """The series that it was drawn on; "" where the file does not say, and its place has to."""
@@ -106,9 +106,9 @@ def decide(candidates: tuple[Annotation, ...], defined_on: str) -> Annotation:
     A person's goes before the node's own, a later before an earlier, one on the series that defines the label before
     one on another. Raises CaseRefused where nothing tells which of two is meant.
     """
-    persons = tuple(each for each in candidates if each.drawn is Drawn.PERSON)
+    persons = tuple(each for each in candidates if each.annotator is Annotator.PERSON)
     candidates = persons or candidates
-    if len(candidates) > 1 and not all(each.drawn_at for each in candidates):
+    if len(candidates) > 1 and not all(each.annotated_at for each in candidates):
         raise CaseRefused(f"{_both(candidates)}, and nothing says which is the later. Keep one of them.")
     ranked = sorted(candidates, key=lambda each: _rank(each, defined_on), reverse=True)
     if len(ranked) > 1 and _rank(ranked[0], defined_on) == _rank(ranked[1], defined_on):
@@ -117,7 +117,7 @@ def decide(candidates: tuple[Annotation, ...], defined_on: str) -> Annotation:
 
 
 def _rank(annotation: Annotation, defined_on: str) -> tuple[str, bool]:
-    return annotation.drawn_at, annotation.series_instance_uid == defined_on
+    return annotation.annotated_at, annotation.series_instance_uid == defined_on
 
 
 def _both(candidates: tuple[Annotation, ...]) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from models.labels import LABELS, Role
 from models.training.dataset.dataset import Case, Dataset, channel_file, label_file, same_place
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
-from models.training.dataset.manifest import CASES_FOLDER, DatasetBroken, Drawn, Source, Split
+from models.training.dataset.manifest import CASES_FOLDER, Annotator, DatasetBroken, DatasetSource, Split
 from pipeline.adc_units import typical_value, unit_factor
 from pipeline.normalise import head_mask
 from pipeline.volume import Volume
@@ -139,13 +139,14 @@ def _of_a_case(checked: CheckedCase, dataset: Dataset) -> Iterable[Finding]:
     head = head_mask(torch.from_numpy(checked.volumes[Role.T1CE].pixels)).numpy()
     for role, volume in checked.volumes.items():
         yield from map(wrong, _wrong_values(role, volume, head, dataset.manifest.source))
-    drawn = dict(checked.case.entry.drawn)
+    annotators = dict(checked.case.entry.annotators)
     for label, mask in zip(dataset.labels, checked.masks, strict=True):
-        if drawn.get(label) is Drawn.NODE:
+        if annotators.get(label) is Annotator.NODE:
             yield notice(f"{label} is the node's own, and no person changed it.")
         if not mask.any():
             yield notice(
-                f"{label} is empty" + (", because nobody drew it." if drawn.get(label) is Drawn.NOBODY else ".")
+                f"{label} is empty"
+                + (", because nobody drew it." if annotators.get(label) is Annotator.NOBODY else ".")
             )
             continue
         if (share := 1 - (mask & head).sum() / mask.sum()) > _OUTSIDE:
@@ -157,11 +158,11 @@ def _of_a_case(checked: CheckedCase, dataset: Dataset) -> Iterable[Finding]:
                 yield notice(f"{100 * share:.0f} % of {label} lies where {own} has no value.")
 
 
-def _wrong_values(role: Role, volume: Volume, head: NDArray[np.bool_], source: Source) -> Iterable[str]:
+def _wrong_values(role: Role, volume: Volume, head: NDArray[np.bool_], source: DatasetSource) -> Iterable[str]:
     if np.isinf(volume.pixels).any():
         yield f"{role} holds infinite values."
     missing = np.isnan(volume.pixels)
-    if missing.any() and source is Source.BRATS:
+    if missing.any() and source is DatasetSource.BRATS:
         yield f"{role} holds NaN, which BraTS never does."
     elif head.any() and (share := missing[head].mean()) > _MOST_MISSING:
         yield f"{role} has no value in {100 * share:.0f} % of the head."

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.labels import LABELS, Role
 from models.training.dataset.annotation import Annotation, LabelNames
-from models.training.dataset.manifest import Drawn
+from models.training.dataset.manifest import Annotator
 from models.training.dataset.nifti import read_nifti
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
@@ -121,8 +121,8 @@ def _annotations(
         Annotation(
             label=label,
             parts=((mask, geometry),),
-            drawn=Drawn.PERSON,
-            drawn_at="",
+            annotator=Annotator.PERSON,
+            annotated_at="",
             series_instance_uid="",
             where=path.name,
             hint=hints[0] if len(hints) == 1 else None,

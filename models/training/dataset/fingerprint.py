@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import Role
-from models.training.dataset.manifest import CaseEntry, Source
+from models.training.dataset.manifest import CaseEntry, DatasetSource
 from pipeline.volume import Geometry
 
 
@@ -28,10 +28,16 @@ def case_fingerprint(parts: Iterable[tuple[str, NDArray[np.float32] | NDArray[np
 
 
 def dataset_fingerprint(
-    source: Source, channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float, cases: Iterable[CaseEntry]
+    source: DatasetSource,
+    channels: tuple[Role, ...],
+    labels: tuple[str, ...],
+    spacing_mm: float,
+    cases: Iterable[CaseEntry],
 ) -> str:
     """Of a whole data set: cases with their patients, splits, voxels and who drew what, in any order."""
-    listed = sorted((case.case_id, case.patient, case.split, case.fingerprint, sorted(case.drawn)) for case in cases)
+    listed = sorted(
+        (case.case_id, case.patient, case.split, case.fingerprint, sorted(case.annotators)) for case in cases
+    )
     return hashlib.sha256(json.dumps([source, channels, labels, spacing_mm, listed]).encode()).hexdigest()
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from models.labels import Role
 from models.training.dataset.brats_files import BratsFiles, Numbers, find_brats
 from models.training.dataset.dataset import same_place
-from models.training.dataset.manifest import DatasetBroken, Drawn
+from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.nifti import read_nifti
-from models.training.dataset.writer import CaseRefused, DatasetWriter, LeftOut, NewCase
+from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 
@@ -54,7 +54,7 @@ class BratsSettings:
 
 def convert_brats(
     folder: Path, writer: DatasetWriter, settings: BratsSettings, report: Callable[[int, int], None]
-) -> tuple[LeftOut, ...]:
+) -> tuple[SkippedStudy, ...]:
     """Write every usable case under `folder`; what is left out comes back, a sentence each.
 
     `report` is told how many of how many are done. Raises DatasetBroken where there is none, or nothing can be written.
@@ -65,14 +65,14 @@ def convert_brats(
             f"{folder} holds no BraTS case: no file is called like BraTS20_Training_001_t1ce.nii.gz or "
             "BraTS-GLI-00000-000-t1c.nii.gz. Give the folder that holds the cases' folders."
         )
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedStudy] = []
     for number, files in enumerate(found):
         report(number, len(found))
         try:
             writer.add(_read(files, settings))
         except CaseRefused as exc:
-            left_out.append(LeftOut(files.name, str(exc)))
-    return tuple(left_out)
+            skipped.append(SkippedStudy(files.name, str(exc)))
+    return tuple(skipped)
 
 
 def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
@@ -132,8 +132,8 @@ def _new_case(
         channels = {role: _resampled(voxels, grid, target) for role, voxels in channels.items()}
         masks = {region: _resampled(mask, grid, target) >= 0.5 for region, mask in masks.items()}
         grid = target
-    drawn = dict.fromkeys(masks, Drawn.PERSON)
-    return NewCase(f"brats {files.patient}", f"brats {files.name}", grid, channels, masks, drawn)
+    annotators = dict.fromkeys(masks, Annotator.PERSON)
+    return NewCase(f"brats {files.patient}", f"brats {files.name}", grid, channels, masks, annotators)
 
 
 def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:

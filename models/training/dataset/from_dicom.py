@@ -16,11 +16,11 @@ from models.labels import LABELS, Label, Role
 from models.network import NetworkSettings
 from models.training.dataset.annotation import Annotation, LabelNames, decide
 from models.training.dataset.file_annotations import Values, read_file
-from models.training.dataset.manifest import DatasetBroken, Drawn
+from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
 from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
-from models.training.dataset.writer import CaseRefused, DatasetWriter, LeftOut, NewCase
+from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
 from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.errors import SeriesUnreadable
@@ -86,21 +86,21 @@ class _Drawable:
 
 def convert_dicom(
     folder: Path, found: Scan, writer: DatasetWriter, settings: DicomSettings, report: Callable[[int, int], None]
-) -> tuple[LeftOut, ...]:
+) -> tuple[SkippedStudy, ...]:
     """Write every annotated study; what is left out comes back, a sentence each, studies by their UID.
 
     `report` is told how many of how many are done. Raises DatasetBroken where nothing can be written.
     """
-    studies, left_out = annotated_studies(folder, found)
+    studies, skipped = annotated_studies(folder, found)
     if not studies:
         raise DatasetBroken(f"{folder} holds no MR study. Give the folder that holds images and annotations.")
-    problems = list(left_out)
+    problems = list(skipped)
     for number, annotated in enumerate(studies):
         report(number, len(studies))
         try:
             writer.add(_case(annotated, settings))
         except (CaseRefused, SeriesUnreadable) as exc:
-            problems.append(LeftOut(f"Study {annotated.study.study_instance_uid}", str(exc)))
+            problems.append(SkippedStudy(f"Study {annotated.study.study_instance_uid}", str(exc)))
     return tuple(problems)
 
 
@@ -136,7 +136,7 @@ def _case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
         grid=aligned.grid,
         channels={role: raw[aligned.roles.index(role)] for role in settings.channels},
         masks=masks,
-        drawn={label: Drawn.NOBODY if one is None else one.drawn for label, one in truth.items()},
+        annotators={label: Annotator.NOBODY if one is None else one.annotator for label, one in truth.items()},
     )
 
 
@@ -153,7 +153,7 @@ def _annotations(annotated: AnnotatedStudy, settings: DicomSettings) -> tuple[An
             if not number
             else f"None of {number} SEG or label maps holds a label that is known. Say what segments mean with --map."
         )
-    if all(each.drawn is Drawn.NODE for each in found) and not settings.accept_own:
+    if all(each.annotator is Annotator.NODE for each in found) and not settings.accept_own:
         raise CaseRefused(
             "It has the node's own segmentation alone, which no person changed. Correct it, or say --accept-own."
         )

@@ -1,58 +1,61 @@
-"""Whom a package has learned from, by the keyed hashes of its data sets, and whether one meets them again.
+"""Record which patients a model package was trained on, by keyed hashes, and find them in another data set.
 
-Patients of data sets that were made with another key have other hashes: of these nothing can be known, and is said so.
+Two data sets can only be compared if their pseudonyms were made with the same key; otherwise the overlap is unknown.
 """
 
 import json
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.package import PATIENTS_FILE, IntendedUse, ModelPackage, PackageBroken
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One training on a data set."""
+class TrainingRecord:
+    """One training run on a data set."""
 
     model: str
-    """Name and version of what it made: a package, or one that it descends from."""
+    """Name and version of the package that the run made: this package or one of its ancestors."""
     key: str
-    """Fingerprint of the key that named the patients."""
+    """Fingerprint of the key that made the pseudonyms."""
     training: tuple[str, ...]
-    """Patients whose images made the weights."""
+    """Patients whose images trained the weights."""
     validation: tuple[str, ...]
-    """Patients by whom epoch and thresholds were chosen."""
+    """Patients whose images selected the epoch and the thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """All that the weights of a package have seen, its ancestors' lessons among it."""
+class Lineage:
+    """All training runs that contributed to the weights of a package, those of its ancestors included."""
 
-    lessons: tuple[Lesson, ...]
-    untold: tuple[str, ...] = ()
-    """Name and version of those, the package or its ancestors, that do not say whom they learned from."""
+    records: tuple[TrainingRecord, ...]
+    undocumented: tuple[str, ...] = ()
+    """Name and version of the package or of ancestors that do not say which patients they were trained on."""
 
-    def then(self, lesson: Lesson) -> "Learned":
-        """With one lesson more."""
-        return Learned((*self.lessons, lesson), self.untold)
+    def with_record(self, record: TrainingRecord) -> "Lineage":
+        """Return the lineage extended by one training run."""
+        return Lineage((*self.records, record), self.undocumented)
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many of some patients a package has met."""
+    """How many of a group of patients contributed to a package."""
 
     patients: int
+    """Size of the group."""
     training: int
     validation: int
-    """Those met in validation alone."""
+    """Patients used for validation and never for training."""
     unknown: tuple[str, ...]
-    """Name and version of those whose patients cannot be compared: not told, or named with another key."""
+    """Name and version of packages that cannot be compared: undocumented, or with pseudonyms of another key."""
 
     def warnings(self) -> tuple[str, ...]:
-        """Sentences for a person; none where no patient was met."""
+        """Return sentences for a person; empty if there is no overlap and nothing is unknown."""
         said = []
         if self.training or self.validation:
             said.append(
@@ -68,63 +71,77 @@ class Overlap:
         return tuple(said)
 
 
-def overlap_of(learned: Learned, key: str, patients: Set[str]) -> Overlap:
-    """Compare patients, whom a key of this fingerprint named, with those that a package learned from."""
-    training = {patient for lesson in learned.lessons for patient in lesson.training}
-    validation = {patient for lesson in learned.lessons for patient in lesson.validation} - training
-    unlike = [lesson.model for lesson in learned.lessons if lesson.key != key]
+class _RecordInFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    key: str
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class _PatientsFile(BaseModel):
+    """The JSON document `patients.json`, key by key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1]
+    weights_sha256: str
+    lessons: tuple[_RecordInFile, ...]
+    untold: tuple[str, ...]
+
+
+def find_overlap(lineage: Lineage, key: str, patients: Set[str]) -> Overlap:
+    """Compare patients, whose pseudonyms a key of fingerprint `key` made, with those in the lineage of a package."""
+    training = {patient for record in lineage.records for patient in record.training}
+    validation = {patient for record in lineage.records for patient in record.validation} - training
+    other_key = [record.model for record in lineage.records if record.key != key]
     return Overlap(
         patients=len(patients),
         training=len(patients & training),
         validation=len(patients & validation),
-        unknown=tuple(dict.fromkeys((*learned.untold, *unlike))),
+        unknown=tuple(dict.fromkeys((*lineage.undocumented, *other_key))),
     )
 
 
-def learned_text(learned: Learned, weights_sha256: str) -> str:
-    """The content of `patients.json`, for these weights."""
-    return json.dumps({"format": FORMAT, "weights_sha256": weights_sha256, **asdict(learned)}, indent=1) + "\n"
+def lineage_json(lineage: Lineage, weights_sha256: str) -> str:
+    """Return the content of `patients.json` for a package with these weights."""
+    document = {
+        "format": FORMAT,
+        "weights_sha256": weights_sha256,
+        "lessons": [asdict(record) for record in lineage.records],
+        "untold": lineage.undocumented,
+    }
+    return json.dumps(document, indent=1) + "\n"
 
 
-def learned_from(package: ModelPackage) -> Learned:
-    """What the package's `patients.json` says; packages for demonstration learned from synthetic heads, of nobody.
+def read_lineage(package: ModelPackage) -> Lineage:
+    """Read `patients.json` of a package.
 
-    Raises PackageBroken where the file is damaged.
+    Without the file, or if it belongs to other weights, the package itself is undocumented, unless it is a
+    demonstration: these are trained on synthetic heads only. Raises PackageBroken if the file is damaged.
     """
     path = package.folder / PATIENTS_FILE
-    untold = Learned((), () if package.intended_use is IntendedUse.DEMONSTRATION else (called(package),))
+    demonstration = package.intended_use is IntendedUse.DEMONSTRATION
+    undocumented = Lineage((), () if demonstration else (package_label(package),))
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        told = _learned(document)
+        document = _PatientsFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return untold
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise PackageBroken(f"{path} is damaged, or of a newer glionode; install the package again.") from exc
-    # A file that was left over from other weights tells nothing of these.
-    return told if document["weights_sha256"] == package.weights_sha256 else untold
+        return undocumented
+    except ValidationError as exc:
+        key = ".".join(map(str, exc.errors()[0]["loc"]))
+        raise PackageBroken(
+            f"{path} is damaged, or of a newer glionode ({key + ': ' if key else ''}{exc.errors()[0]['msg']}); install "
+            "the package again."
+        ) from exc
+    except OSError as exc:
+        raise PackageBroken(f"{path} cannot be read: {exc.strerror or exc}; install the package again.") from exc
+    if document.weights_sha256 != package.weights_sha256:
+        return undocumented
+    records = tuple(TrainingRecord(each.model, each.key, each.training, each.validation) for each in document.lessons)
+    return Lineage(records, document.untold)
 
 
-def called(package: ModelPackage) -> str:
-    """Name and version."""
+def package_label(package: ModelPackage) -> str:
+    """Return name and version, as in "gliomas 1.2.0"."""
     return f"{package.name} {package.version}"
-
-
-def _learned(document: Any) -> Learned:
-    if document["format"] != FORMAT:
-        raise ValueError("another format")
-    return Learned(
-        lessons=tuple(
-            Lesson(
-                model=str(each["model"]),
-                key=str(each["key"]),
-                training=_texts(each["training"]),
-                validation=_texts(each["validation"]),
-            )
-            for each in document["lessons"]
-        ),
-        untold=_texts(document["untold"]),
-    )
-
-
-def _texts(values: Iterable[object]) -> tuple[str, ...]:
-    return tuple(map(str, values))

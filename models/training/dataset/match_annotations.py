@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.training.dataset.file_annotations import SUFFIXES
 from models.training.dataset.seg_annotations import SEG_CLASSES, referenced_series
-from models.training.dataset.writer import LeftOut
+from models.training.dataset.writer import SkippedStudy
 from pipeline.study import Scan, Study
 
 
@@ -20,7 +20,7 @@ class AnnotatedStudy:
     files: tuple[Path, ...]
 
 
-def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, ...], tuple[LeftOut, ...]]:
+def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, ...], tuple[SkippedStudy, ...]]:
     """The studies with MR images under `folder`, with their annotations, and files of which nothing says whose.
 
     A file belongs to the study whose images lie nearest: beside it, or under the nearest of the folders that it is in.
@@ -39,7 +39,7 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
             segs.setdefault(owner, []).append(path)
     holders = _holders(folder, found.studies)
     files: dict[str, list[Path]] = {}
-    lost: list[LeftOut] = []
+    lost: list[SkippedStudy] = []
     for path in sorted(each for each in folder.rglob("*") if each.name.lower().endswith(SUFFIXES) and each.is_file()):
         owners = _nearest(path, folder, holders)
         named = [uid for uid in owners if uid in path.name]
@@ -47,7 +47,7 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
             files.setdefault((named or list(owners))[0], []).append(path)
         else:
             reason = f"It lies as near to {len(owners)} studies. Put it into the folder of its study."
-            lost.append(LeftOut(str(path.relative_to(folder)), reason))
+            lost.append(SkippedStudy(str(path.relative_to(folder)), reason))
     studies = tuple(
         AnnotatedStudy(
             Study(study.study_instance_uid, tuple(series for series in study.series if not _is_seg(series.modality))),

@@ -13,7 +13,7 @@ from dicom_seg.equipment import DEVICE_NAME, MANUFACTURER
 from dicom_seg.seg_frames import SegFrame, read_frames
 from models.labels import ENHANCING_TUMOUR
 from models.training.dataset.annotation import Annotation, LabelNames, Part
-from models.training.dataset.manifest import Drawn
+from models.training.dataset.manifest import Annotator
 from models.training.dataset.writer import CaseRefused
 from pipeline.header import PARSER_FAILURES
 from pipeline.volume import Geometry
@@ -48,8 +48,8 @@ def read_seg(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
             Annotation(
                 label=label,
                 parts=_parts(dataset, frames, voxels, {number for number in labels if labels[number] == label}),
-                drawn=_who(dataset, all(automatic[number] for number in labels if labels[number] == label)),
-                drawn_at=_when(dataset),
+                annotator=_annotator(dataset, all(automatic[number] for number in labels if labels[number] == label)),
+                annotated_at=_when(dataset),
                 series_instance_uid=series[0] if len(series) == 1 else "",
                 where=f"SEG {uid}",
             )
@@ -78,10 +78,10 @@ def _label(segment: Dataset, names: LabelNames) -> str | None:
     return own or next((_BY_CODE[value] for value in values if value in _BY_CODE), None)
 
 
-def _who(dataset: Dataset, automatic: bool) -> Drawn:
+def _annotator(dataset: Dataset, automatic: bool) -> Annotator:
     """The node, where the object says that it is the node's and that no hand touched it."""
     ours = dataset.get("Manufacturer") == MANUFACTURER and dataset.get("ManufacturerModelName") == DEVICE_NAME
-    return Drawn.NODE if ours and automatic else Drawn.PERSON
+    return Annotator.NODE if ours and automatic else Annotator.PERSON
 
 
 def _when(dataset: Dataset) -> str:

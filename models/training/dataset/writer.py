@@ -13,11 +13,11 @@ from models.training.dataset.dataset import channel_file, label_file
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
 from models.training.dataset.manifest import (
     CASES_FOLDER,
+    Annotator,
     CaseEntry,
     DatasetBroken,
-    Drawn,
+    DatasetSource,
     Manifest,
-    Source,
     Split,
     write_manifest,
 )
@@ -32,7 +32,7 @@ class CaseRefused(DatasetBroken):
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class SkippedStudy:
     """A study that did not become a case."""
 
     where: str
@@ -54,7 +54,7 @@ class NewCase:
     """(slices, rows, columns) on `grid`, NaN where there is no value; ADC in 10^-6 mm2/s."""
     masks: Mapping[str, NDArray[np.bool_]]
     """(slices, rows, columns) on `grid` by label."""
-    drawn: Mapping[str, Drawn]
+    annotators: Mapping[str, Annotator]
     """By label."""
 
 
@@ -62,7 +62,7 @@ class DatasetWriter:
     """A data set in the making."""
 
     def __init__(
-        self, out: Path, source: Source, channels: tuple[Role, ...], labels: tuple[str, ...], names: Pseudonyms
+        self, out: Path, source: DatasetSource, channels: tuple[Role, ...], labels: tuple[str, ...], names: Pseudonyms
     ) -> None:
         """Take an empty or new folder. Raises DatasetBroken."""
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -107,7 +107,7 @@ class DatasetWriter:
             case_id=case_id,
             patient=self._names("patient", case.patient),
             split=Split.TRAIN,
-            drawn=tuple((label, case.drawn[label]) for label in self._labels),
+            annotators=tuple((label, case.annotators[label]) for label in self._labels),
             fingerprint=case_fingerprint(files.items(), case.grid),
         )
         self._images[images] = case_id

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.labels import Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Case, Dataset
-from models.training.dataset.lineage import Learned, Overlap, learned_from, overlap_of
-from models.training.dataset.manifest import DatasetBroken, Drawn, Split
+from models.training.dataset.lineage import Lineage, Overlap, find_overlap, read_lineage
+from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import on_the_nodes_grid, predict
 from models.training.evaluation.score import LabelScore, score_label
@@ -70,13 +70,13 @@ class Measured:
     """None for all cases of the data set."""
     cases: tuple[CaseScore, ...]
     left_out: tuple[LeftOut, ...]
-    learned: Learned
+    learned: Lineage
     """What the package has seen before."""
 
     @property
     def overlap(self) -> Overlap:
         """How many of the patients the package has met before."""
-        return overlap_of(self.learned, self.dataset.manifest.key, {case.patient for case in self.cases})
+        return find_overlap(self.learned, self.dataset.manifest.key, {case.patient for case in self.cases})
 
     @property
     def patients(self) -> int:
@@ -104,7 +104,7 @@ def measure_dataset(
     network, ready, learned = (
         load_network(package).to(device),
         on_the_nodes_grid(dataset, package),
-        learned_from(package),
+        read_lineage(package),
     )
     scores: list[CaseScore] = []
     left_out: list[LeftOut] = []
@@ -152,7 +152,7 @@ def wanted_channels(package: ModelPackage) -> tuple[Role, ...]:
 
 def drawn_by_a_person(case: Case, package: ModelPackage) -> tuple[str, ...]:
     """Labels of the package that the node did not draw itself in this case, in the package's order."""
-    by_node = {label for label, who in case.entry.drawn if who is Drawn.NODE}
+    by_node = {label for label, who in case.entry.annotators if who is Annotator.NODE}
     return tuple(label.name for label in package.labels if label.name not in by_node)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.labels import LABELS, Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
-from models.training.dataset.manifest import Source
+from models.training.dataset.manifest import DatasetSource
 from pipeline.align import AlignSettings, align
 from pipeline.alignment import RoleAlignment
 from pipeline.normalise import normalise
@@ -51,7 +51,7 @@ def on_the_nodes_grid(dataset: Dataset, package: ModelPackage) -> bool:
 
     `glionode dataset from-dicom` cuts and samples as the node does; at the package's spacing nothing is left to do.
     """
-    return dataset.manifest.source is Source.DICOM and math.isclose(dataset.spacing_mm, package.spacing_mm)
+    return dataset.manifest.source is DatasetSource.DICOM and math.isclose(dataset.spacing_mm, package.spacing_mm)
 
 
 def predict(

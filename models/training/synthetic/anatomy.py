@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from models.training.synthetic.brain_from_template import paint_template_brain
 from models.training.synthetic.brain_procedural import paint_procedural_brain
 from models.training.synthetic.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
-from models.training.synthetic.skull_and_face import draw_build
+from models.training.synthetic.skull_and_face import draw_proportions
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.tumour import Focus, TumourFields, Variant, draw_foci, push_aside, tumour_fields
 from models.training.synthetic.white_matter import callosum
@@ -35,13 +35,13 @@ def paint_head(
         round(HEAD_EXTENT_MM[1] / spacing_mm / REFINEMENT) * REFINEMENT,
         round(HEAD_EXTENT_MM[2] / spacing_mm / REFINEMENT) * REFINEMENT,
     )
-    build = draw_build(generator)
+    proportions = draw_proportions(generator)
     place = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
     place = _turn_and_bend(generator, place, spacing_mm * REFINEMENT)
     foci = draw_foci(generator, variant)
     displaced = push_aside(place, foci, float(generator.uniform(0.1, 0.45)))
     paint_brain = paint_template_brain if template else paint_procedural_brain
-    tissue = paint_brain(generator, place, displaced, build, spacing_mm)
+    tissue = paint_brain(generator, place, displaced, proportions, spacing_mm)
     if foci:
         fields = tumour_fields(generator, place, foci, spacing_mm * REFINEMENT)
         _paint_tumour(tissue, refine(place.x), refine(callosum(place)), fields, foci)

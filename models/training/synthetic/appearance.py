@@ -8,7 +8,7 @@ from models.training.synthetic.signal import Levels
 
 
 @dataclass(frozen=True, slots=True)
-class Flaws:
+class ArtefactStrengths:
     """How much a scanner spoils what it sees. The defaults are those of the painted family."""
 
     noise: tuple[float, float] = (0.02, 0.045)
@@ -33,4 +33,4 @@ class Appearance:
     """Signal of each tissue without diffusion weighting: what weighs the parts of a voxel in its ADC."""
     texture: Levels
     """Relative unevenness of each tissue."""
-    flaws: Flaws = Flaws()
+    artefacts: ArtefactStrengths = ArtefactStrengths()

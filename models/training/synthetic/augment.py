@@ -51,7 +51,7 @@ class Sample:
     """(labels, slices, rows, columns) float32, in the order of LABELS: how much of a voxel is of the label, 0 to 1."""
 
 
-def dress(head: SyntheticHead, generator: np.random.Generator, spacing_mm: float) -> Sample:
+def augment(head: SyntheticHead, generator: np.random.Generator, spacing_mm: float) -> Sample:
     """The head as some scanner might have seen it: CHANNELS and truth on one axis-aligned grid of `spacing_mm`."""
     contrast = draw_contrast(generator, spread=0.1)
     grid = _draw_grid(generator, spacing_mm)

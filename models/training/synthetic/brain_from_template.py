@@ -4,14 +4,18 @@ import numpy as np
 
 from models.training.synthetic.fields import REFINEMENT, Coordinates, ellipsoid, noise, refine
 from models.training.synthetic.mni_template import look_up
-from models.training.synthetic.skull_and_face import Build, paint_shell
+from models.training.synthetic.skull_and_face import PaintedProportions, paint_shell
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.vessels import paint_vessels
 from models.training.synthetic.white_matter import callosum, paint_age_changes
 
 
 def paint_template_brain(
-    generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: Build, spacing_mm: float
+    generator: np.random.Generator,
+    outer: Coordinates,
+    at: Coordinates,
+    proportions: PaintedProportions,
+    spacing_mm: float,
 ) -> TissueMap:
     """All tissues of a head but the tumour.
 
@@ -20,13 +24,13 @@ def paint_template_brain(
     """
     coarse_mm = spacing_mm * REFINEMENT
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
-    hull = refine(look_up(outer).hull) - build.gap_mm
-    tissue = paint_shell(generator, outer, hull, build, coarse_mm)
+    hull = refine(look_up(outer).hull) - proportions.gap_mm
+    tissue = paint_shell(generator, outer, hull, proportions, coarse_mm)
     inside = hull < -0.8
     maps = look_up(Coordinates(refine(at.x), refine(at.y), refine(at.z)))
     uneven = refine(noise(generator, shape, coarse_mm, 14))
     # Averaging over people has blurred the sulci: where fluid has a third of a voxel, one person has a sulcus or none.
-    solid = 0.66 + 0.12 * build.atrophy + float(generator.uniform(-0.05, 0.05)) + 0.05 * uneven
+    solid = 0.66 + 0.12 * proportions.atrophy + float(generator.uniform(-0.05, 0.05)) + 0.05 * uneven
     brain = inside & (maps.grey + maps.white > solid)
     whiter = float(np.exp(generator.normal(0, 0.2))) * (1 + 0.12 * uneven)
     tissue[brain] = Tissue.GREY
@@ -34,7 +38,7 @@ def paint_template_brain(
     fold = at.mirrored()
     central = refine(ellipsoid(fold, (15, 2, 0), (24, 34, 18))) < 0
     tissue[brain & central & (tissue == Tissue.GREY)] = Tissue.DEEP_GREY
-    paint_age_changes(generator, tissue, at, maps.ventricles, build, coarse_mm)
+    paint_age_changes(generator, tissue, at, maps.ventricles, proportions, coarse_mm)
     wet = inside & (maps.ventricles < -0.5) & (tissue == Tissue.CSF)
     tissue[wet & (refine(ellipsoid(fold, (20, 22, 6), (5, 12, 6))) < 0) & (uneven > 0)] = Tissue.CHOROID
     paint_vessels(generator, tissue, outer, refine(callosum(outer)), hull, coarse_mm)

@@ -16,7 +16,7 @@ from models.training.synthetic.fields import (
     refine,
     smooth_union,
 )
-from models.training.synthetic.skull_and_face import Build, paint_shell
+from models.training.synthetic.skull_and_face import PaintedProportions, paint_shell
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.vessels import paint_vessels
 from models.training.synthetic.white_matter import callosum, paint_age_changes
@@ -57,7 +57,11 @@ def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacin
 
 
 def paint_procedural_brain(
-    generator: np.random.Generator, outer: Coordinates, at: Coordinates, build: Build, spacing_mm: float
+    generator: np.random.Generator,
+    outer: Coordinates,
+    at: Coordinates,
+    proportions: PaintedProportions,
+    spacing_mm: float,
 ) -> TissueMap:
     """All tissues of a head but the tumour.
 
@@ -73,14 +77,14 @@ def paint_procedural_brain(
         ellipsoid(outer, (0, 17, -45), (12, 13, 42)),
         10,
     )
-    tissue = paint_shell(generator, outer, refine(outer_brain) - build.gap_mm, build, coarse_mm)
-    hull = refine(outer_brain) - build.gap_mm
+    tissue = paint_shell(generator, outer, refine(outer_brain) - proportions.gap_mm, proportions, coarse_mm)
+    hull = refine(outer_brain) - proportions.gap_mm
     inside = hull < -0.8
 
     sulci = refine(_sulci(generator, at, cerebrum, coarse_mm))
     surface = -refine(cerebrum)
     fissure = refine(np.hypot(at.x, np.maximum(0, callosum(at))).astype(np.float32))
-    to_csf = np.minimum(surface, np.minimum(sulci, fissure)) - build.sulcus_half_width_mm
+    to_csf = np.minimum(surface, np.minimum(sulci, fissure)) - proportions.sulcus_half_width_mm
     parenchyma = (surface > 0) & inside
 
     folia = np.abs(refine(level_distance(noise(generator, shape, coarse_mm, 9), coarse_mm)))
@@ -90,15 +94,19 @@ def paint_procedural_brain(
     tissue[inside & (inner_cerebellum < 0) & (inner_cerebellum > -14) & (folia < 0.35)] = Tissue.CSF
     tissue[inside & (refine(stem) < 0)] = Tissue.WHITE
     tissue[parenchyma] = Tissue.WHITE
-    tissue[parenchyma & (to_csf < build.cortex_mm)] = Tissue.GREY
+    tissue[parenchyma & (to_csf < proportions.cortex_mm)] = Tissue.GREY
     tissue[parenchyma & (to_csf < 0)] = Tissue.CSF
-    _paint_deep(generator, tissue, at, build, coarse_mm)
+    _paint_deep(generator, tissue, at, proportions, coarse_mm)
     paint_vessels(generator, tissue, outer, refine(callosum(outer)), hull, coarse_mm)
     return tissue
 
 
 def _paint_deep(
-    generator: np.random.Generator, tissue: TissueMap, at: Coordinates, build: Build, coarse_mm: float
+    generator: np.random.Generator,
+    tissue: TissueMap,
+    at: Coordinates,
+    proportions: PaintedProportions,
+    coarse_mm: float,
 ) -> None:
     """Deep grey matter, ventricles with plexus, and age changes of the white matter, in place."""
     fold = at.mirrored()
@@ -108,8 +116,8 @@ def _paint_deep(
         ellipsoid(fold, (14, -20, 7), (5, 11, 9)),
     )
     tissue[brain & (refine(nuclei) < 0)] = Tissue.DEEP_GREY
-    ventricles = refine(_ventricles(at, build.ventricle_scale))
-    paint_age_changes(generator, tissue, at, ventricles, build, coarse_mm)
+    ventricles = refine(_ventricles(at, proportions.ventricle_scale))
+    paint_age_changes(generator, tissue, at, ventricles, proportions, coarse_mm)
     wet = (ventricles < 0) & (brain | (tissue == Tissue.CSF))
     tissue[wet] = Tissue.CSF
     tissue[wet & (refine(ellipsoid(fold, (20, 24, 5), (2.5, 9, 3))) < 0)] = Tissue.CHOROID

@@ -27,11 +27,11 @@ from torch.nn import functional
 
 from models.labels import LABELS, Role
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, paint_head
-from models.training.synthetic.appearance import Appearance, Flaws
+from models.training.synthetic.appearance import Appearance, ArtefactStrengths
 from models.training.synthetic.families import Family
 from models.training.synthetic.fields import noise
-from models.training.synthetic.grown.head import grow_head
-from models.training.synthetic.grown.scanner import draw_appearance
+from models.training.synthetic.growth_model.grow_head import grow_head
+from models.training.synthetic.growth_model.scanner import draw_appearance
 from models.training.synthetic.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.tumour import Variant
@@ -72,20 +72,20 @@ class SyntheticHead:
         are 0; a smooth bias field differs with `noise_seed`. ADC is in 10^-6 mm2/s, everything else in arbitrary units.
         """
         generator = np.random.default_rng([self.seed, noise_seed, list(Role).index(role)])
-        look, flaws = self.appearance, self.appearance.flaws
+        look, artefacts = self.appearance, self.appearance.artefacts
         uneven = torch.from_numpy(self.unevenness())
         tissue = torch.from_numpy(self.tissue).int()
         levels = torch.from_numpy(look.levels[role])[tissue] * uneven
         if role is Role.ADC:
             weight = torch.from_numpy(look.echo_planar)[tissue]
             sampled = self._sample(torch.stack((levels * weight, weight)), geometry, motion)
-            pixels = _noisy_adc(sampled, float(look.echo_planar[Tissue.WHITE]), flaws, generator)
+            pixels = _noisy_adc(sampled, float(look.echo_planar[Tissue.WHITE]), artefacts, generator)
         else:
             pixels = self._sample(levels[None], geometry, motion)[0].numpy()
-            pixels = pixels * _bias(geometry, generator, flaws.bias)
-            sigma = float(generator.uniform(*flaws.noise))
-            if flaws.ghost > 0:
-                pixels = _ghosted(pixels, float(generator.uniform(0, flaws.ghost)))
+            pixels = pixels * _bias(geometry, generator, artefacts.bias)
+            sigma = float(generator.uniform(*artefacts.noise))
+            if artefacts.ghost > 0:
+                pixels = _ghosted(pixels, float(generator.uniform(0, artefacts.ghost)))
             pixels = _rician(pixels, sigma, generator) * np.float32(_SCANNER_UNITS)
         return Volume(pixels=np.ascontiguousarray(pixels, dtype=np.float32), geometry=geometry)
 
@@ -215,13 +215,13 @@ def _ghosted(pixels: NDArray[np.float32], strength: float) -> NDArray[np.float32
 
 
 def _noisy_adc(
-    sampled: Tensor, white_signal: float, flaws: Flaws, generator: np.random.Generator
+    sampled: Tensor, white_signal: float, artefacts: ArtefactStrengths, generator: np.random.Generator
 ) -> NDArray[np.float32]:
     """An ADC map from (2, slices, rows, columns): ADC times weight, and weight. 0 where the fit failed."""
     product, weight = sampled.numpy()
     adc = product / np.maximum(weight, 1e-6)
-    noise_sd = generator.uniform(*flaws.adc_noise) * np.clip(white_signal / np.maximum(weight, 1e-6), 0.3, 6)
+    noise_sd = generator.uniform(*artefacts.adc_noise) * np.clip(white_signal / np.maximum(weight, 1e-6), 0.3, 6)
     adc = adc + noise_sd * generator.standard_normal(adc.shape, dtype=np.float32)
-    chance = generator.random(adc.shape, dtype=np.float32) < flaws.failed_fits
+    chance = generator.random(adc.shape, dtype=np.float32) < artefacts.failed_fits
     failed = (weight < 0.25 * white_signal) | (adc < 0) | chance
     return np.where(failed, 0, adc).astype(np.float32)

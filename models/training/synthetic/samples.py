@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import IterableDataset, get_worker_info
 
-from models.training.synthetic.augment import Sample, dress
+from models.training.synthetic.augment import Sample, augment
 from models.training.synthetic.families import LEARNED_FROM, Family
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
@@ -111,7 +111,7 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
                 pool = [*pool[-_POOL_CAPACITY + 1 :], head]
             else:
                 head = pool[int(generator.integers(len(pool)))]
-            recent = [*recent[-_RECENT + 1 :], dress(head, generator, self._settings.spacing_mm)]
+            recent = [*recent[-_RECENT + 1 :], augment(head, generator, self._settings.spacing_mm)]
             step += 1
             yield self._batch(recent, generator)
             for _ in range(_BATCHES_PER_DRESSING - 1):

@@ -9,7 +9,7 @@ from models.training.synthetic.tissue import Tissue, TissueMap
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class PaintedProportions:
     """The random proportions of one head."""
 
     atrophy: float
@@ -27,10 +27,10 @@ class Build:
     """Thickness of the bright caps around the ventricles."""
 
 
-def draw_build(generator: np.random.Generator) -> Build:
+def draw_proportions(generator: np.random.Generator) -> PaintedProportions:
     """Proportions of an adult; atrophy widens sulci, ventricles and the space around the brain together."""
     atrophy = float(generator.uniform(0, 1))
-    return Build(
+    return PaintedProportions(
         atrophy=atrophy,
         sulcus_half_width_mm=0.35 + 0.75 * atrophy,
         cortex_mm=float(generator.uniform(2.3, 3.0)),
@@ -44,7 +44,7 @@ def draw_build(generator: np.random.Generator) -> Build:
 
 
 def paint_shell(
-    generator: np.random.Generator, at: Coordinates, hull: Field, build: Build, coarse_mm: float
+    generator: np.random.Generator, at: Coordinates, hull: Field, proportions: PaintedProportions, coarse_mm: float
 ) -> TissueMap:
     """Everything outside the dura, and CSF inside it.
 
@@ -54,7 +54,7 @@ def paint_shell(
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     fold = at.mirrored()
     patchy = refine(noise(generator, shape, coarse_mm, 28))
-    scalp = hull - build.skull_mm - build.fat_mm * np.clip(1 + 0.25 * patchy, 0.5, 1.6) - 4
+    scalp = hull - proportions.skull_mm - proportions.fat_mm * np.clip(1 + 0.25 * patchy, 0.5, 1.6) - 4
     face = ellipsoid(at, (0, -52, -58), (62, 52, 72))
     nose = ellipsoid(at, (0, -104, -52), (12, 14, 20))
     neck = np.hypot(at.x / 1.1, at.y - 18) - 52 + 8 * (at.z > -45)
@@ -64,7 +64,7 @@ def paint_shell(
     tissue = np.full(hull.shape, Tissue.AIR, dtype=np.uint8)
     flesh = skin < 0
     tissue[flesh] = Tissue.MUSCLE
-    tissue[flesh & (skin < -1.8) & ((skin > -1.8 - build.fat_mm) | (patchy > 0.8))] = Tissue.FAT
+    tissue[flesh & (skin < -1.8) & ((skin > -1.8 - proportions.fat_mm) | (patchy > 0.8))] = Tissue.FAT
     tissue[flesh & (skin < -10) & (patchy < -1.1) & (refine(at.y) < 0)] = Tissue.BONE
     cord = np.hypot(at.x, at.y - 22)
     spine = refine(np.where(at.z < -62, cord, 99).astype(np.float32))
@@ -79,10 +79,10 @@ def paint_shell(
     hollow = refine(cavities)
     tissue[flesh & (hollow < 2)] = Tissue.MUCOSA
     tissue[hollow < 0] = Tissue.AIR
-    shell = (hull >= 0) & (hull < build.skull_mm)
+    shell = (hull >= 0) & (hull < proportions.skull_mm)
     tissue[shell] = Tissue.BONE
-    middle = np.abs(hull - build.skull_mm / 2)
-    tissue[shell & (middle < 0.22 * build.skull_mm * np.clip(1 + patchy, 0, 2))] = Tissue.MARROW
+    middle = np.abs(hull - proportions.skull_mm / 2)
+    tissue[shell & (middle < 0.22 * proportions.skull_mm * np.clip(1 + patchy, 0, 2))] = Tissue.MARROW
     tissue[shell & (hollow < 0) & (hull > 2)] = Tissue.AIR
     tissue[hull < 0] = Tissue.CSF
     return tissue

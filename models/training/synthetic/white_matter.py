@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.training.synthetic.fields import Coordinates, Field, noise, refine
-from models.training.synthetic.skull_and_face import Build
+from models.training.synthetic.skull_and_face import PaintedProportions
 from models.training.synthetic.tissue import Tissue, TissueMap
 
 
@@ -17,7 +17,7 @@ def paint_age_changes(
     tissue: TissueMap,
     at: Coordinates,
     ventricles: Field,
-    build: Build,
+    proportions: PaintedProportions,
     coarse_mm: float,
 ) -> None:
     """Caps around the ventricles and spots in the white matter, bright on FLAIR as tumours are; in place.
@@ -26,6 +26,6 @@ def paint_age_changes(
     """
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     spots = refine(noise(generator, shape, coarse_mm, 13, band=0.4) + 0.5 * noise(generator, shape, coarse_mm, 35))
-    caps = build.cap_mm * (1 + refine(noise(generator, shape, coarse_mm, 20)))
+    caps = proportions.cap_mm * (1 + refine(noise(generator, shape, coarse_mm, 20)))
     white = (tissue == Tissue.WHITE) & (refine(at.z) > -25)
-    tissue[white & ((spots > build.spot_level) | (ventricles < caps))] = Tissue.SPOT
+    tissue[white & ((spots > proportions.spot_level) | (ventricles < caps))] = Tissue.SPOT

@@ -14,7 +14,7 @@ from models.labels import LABELS
 from models.network import NetworkSettings, count_parameters
 from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
 from models.training.dataset.dataset import Case, Dataset
-from models.training.dataset.lineage import Learned, Lesson, called, learned_from
+from models.training.dataset.lineage import Lineage, TrainingRecord, package_label, read_lineage
 from models.training.dataset.manifest import Split
 from models.training.train.checkpoints import CURVE, LAST
 from models.training.train.code_version import code_version
@@ -197,11 +197,11 @@ def begin_network(order: Order) -> nn.Module:
     return transfer(load_network(parent), network, order.parent.channels, order.parent.heads, names)
 
 
-def _learned(order: Order, package: ModelPackage, cases: Cases) -> Learned:
+def _learned(order: Order, package: ModelPackage, cases: Cases) -> Lineage:
     """What the parent learned from, and this."""
-    before = Learned(()) if order.parent is None else learned_from(order.parent.package)
+    before = Lineage(()) if order.parent is None else read_lineage(order.parent.package)
     training, validation = (tuple(sorted({case.patient for case in some})) for some in (cases.train, cases.validation))
-    return before.then(Lesson(called(package), order.dataset.manifest.key, training, validation))
+    return before.with_record(TrainingRecord(package_label(package), order.dataset.manifest.key, training, validation))
 
 
 def _summary(order: Order, cases: int) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.install import verify_package
 from models.package import CARD_FILE, FORMAT, NORMALISATION, PATIENTS_FILE, WEIGHTS_FILE, ModelPackage, read_package
-from models.training.dataset.lineage import Learned, learned_text
+from models.training.dataset.lineage import Lineage, lineage_json
 from models.weights import pack_weights
 
 LOG_FILE = "training_log.csv"
@@ -24,7 +24,7 @@ class Provenance:
 
     facts: tuple[tuple[str, Fact], ...]
     """The table [provenance] of model.toml: names (small letters and underscores) and values, in their order."""
-    learned: Learned | None = None
+    learned: Lineage | None = None
     """Whom from, where data sets say so."""
 
 
@@ -101,7 +101,7 @@ def write_package(
         (staging / WEIGHTS_FILE).write_bytes(content)
         (staging / "model.toml").write_text(model_toml(packed, provenance), encoding="utf-8")
         if provenance.learned is not None:
-            (staging / PATIENTS_FILE).write_text(learned_text(provenance.learned, sha256), encoding="utf-8")
+            (staging / PATIENTS_FILE).write_text(lineage_json(provenance.learned, sha256), encoding="utf-8")
         nothing_known = (
             f"# {package.name} {package.version}: {package.intended_use.value}, not for patients\n\n"
             f"Not evaluated yet; `glionode evaluate` writes this card.\n"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.training.dataset.dataset import Dataset, read_dataset
-from models.training.dataset.manifest import Drawn, Source, Split
+from models.training.dataset.manifest import Annotator, DatasetSource, Split
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry
 
@@ -32,7 +32,7 @@ class ToyCase:
     """Lesions in the annotation; None for those in the images."""
     patient: str = ""
     split: Split = Split.TEST
-    drawn_by: Mapping[str, Drawn] = field(default_factory=dict)
+    drawn_by: Mapping[str, Annotator] = field(default_factory=dict)
     """Of labels that no person drew."""
 
 
@@ -75,13 +75,13 @@ def toy_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 
     def make(*cases: ToyCase, labels: tuple[str, ...] = tuple(label.name for label in LABELS)) -> Dataset:
         folder, names = tmp_path / "toy-dataset", Pseudonyms(b"k" * 32)
-        writer = DatasetWriter(folder, Source.DICOM, (Role.ADC, Role.FLAIR, Role.T1CE), labels, names)
+        writer = DatasetWriter(folder, DatasetSource.DICOM, (Role.ADC, Role.FLAIR, Role.T1CE), labels, names)
         known = {}
         for number, case in enumerate(cases):
             patient = case.patient or f"patient {number}"
             known[names("patient", patient)] = case.split
             drawn = balls(case.seen if case.drawn is None else case.drawn)
-            who = {label: case.drawn_by.get(label, Drawn.PERSON) for label in labels}
+            who = {label: case.drawn_by.get(label, Annotator.PERSON) for label in labels}
             writer.add(NewCase(patient, str(number), GRID, _channels(case, number), dict.fromkeys(labels, drawn), who))
         writer.finish(Shares(), seed=1, known=known)
         return read_dataset(folder)

@@ -115,7 +115,7 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
         (("from-dicom", "IN", "OUT", "--map", "oedema=swelling"), WRONG_USAGE, "there is no label swelling"),
         (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid Values"),
         (("from-dicom", "IN", "OUT"), FAILED, "holds no DICOM study"),
-        (("check", "IN"), FAILED, "is no data set"),
+        (("check", "IN"), FAILED, "is not a data set"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(

@@ -17,7 +17,7 @@ pytest.importorskip("lightning", reason="training needs the extra: pip install '
 
 from models.package import read_package
 from models.training.dataset.dataset import read_dataset
-from models.training.dataset.lineage import learned_from, overlap_of
+from models.training.dataset.lineage import find_overlap, read_lineage
 from models.training.dataset.manifest import Split
 from models.training.train import experiment as retrain
 from models.training.train.settings import Cache, Preset
@@ -76,7 +76,7 @@ def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, bra
 def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: Path, general: Path) -> None:
     result = runner.invoke(app, ["finetune", "heir", str(ours), "--from", str(general), *TOY])
     assert result.exit_code == 0, result.output
-    parent, own = learned_from(read_package(Path("heir"))).lessons
+    parent, own = read_lineage(read_package(Path("heir"))).records
     assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
     for lesson, folder in ((parent, brats), (own, ours)):
         dataset = read_dataset(folder)
@@ -88,8 +88,8 @@ def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: 
         app, ["evaluate", "heir", str(ours), "--split", "all", "--threads", "1", "--worst", "0", "--out", "out"]
     )
     assert result.exit_code == 0, result.output
-    expected = overlap_of(
-        learned_from(read_package(Path("heir"))), own.key, {*own.training, *own.validation, *parent.validation}
+    expected = find_overlap(
+        read_lineage(read_package(Path("heir"))), own.key, {*own.training, *own.validation, *parent.validation}
     )
     assert (expected.patients, expected.training, expected.validation) == (4, 2, 2)
     assert sentence(result.stderr) == expected.warnings()[0]
@@ -159,7 +159,7 @@ def test_what_was_asked_is_passed_on(
         (["finetune", "x", "OURS", "--from", "GENERAL", "--patch", "36"], WRONG_USAGE, "a multiple of 8"),
         (["finetune", "X", "OURS", "--from", "GENERAL", *TOY], FAILED, "small letters"),
         (["finetune", "x", "OURS", "--from", "absent"], FAILED, "glionode models list"),
-        (["finetune", "x", "absent", "--from", "GENERAL"], FAILED, "no data set"),
+        (["finetune", "x", "absent", "--from", "GENERAL"], FAILED, "not a data set"),
         (["pretrain", "x", "OURS", *TOY, "--precision", "8-bit"], WRONG_USAGE, "Lightning cannot train like this"),
         (["pretrain", "x", "OURS", "--patch", "0", "--batch", "2"], WRONG_USAGE, "batch 2 wants 1"),
         (["pretrain", "x", "OURS", *TOY, "--folds", "9"], WRONG_USAGE, "9 folds of 4 patients"),

@@ -16,7 +16,7 @@ from models.labels import LABELS, Role
 from models.training.dataset.check import Finding
 from models.training.dataset.check_page import check_and_report
 from models.training.dataset.dataset import Dataset, read_dataset
-from models.training.dataset.manifest import Drawn
+from models.training.dataset.manifest import Annotator
 from models.training.dataset.nifti import read_nifti, write_nifti
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import NewCase
@@ -130,8 +130,8 @@ def test_labels_that_a_person_should_look_at_are_told(write_dataset: Write) -> N
     corner[:3, :3, :3] = True
     channels = {**case.channels, Role.FLAIR: np.where(case.masks[NAMES[2]], np.nan, case.channels[Role.FLAIR])}
     masks = {NAMES[0]: corner, NAMES[1]: corner & False, NAMES[2]: case.masks[NAMES[2]]}
-    drawn = {NAMES[0]: Drawn.PERSON, NAMES[1]: Drawn.NOBODY, NAMES[2]: Drawn.NODE}
-    assert sentences(write_dataset(replace(case, channels=channels, masks=masks, drawn=drawn))) == [
+    annotators = {NAMES[0]: Annotator.PERSON, NAMES[1]: Annotator.NOBODY, NAMES[2]: Annotator.NODE}
+    assert sentences(write_dataset(replace(case, channels=channels, masks=masks, annotators=annotators))) == [
         "notice: 100 % of enhancing_tumour lies outside of the head. Is it another case's?",
         "notice: adc_abnormality is empty, because nobody drew it.",
         "notice: flair_hyperintensity is the node's own, and no person changed it.",

@@ -12,7 +12,7 @@ import torch
 
 from models.labels import Role
 from models.training.dataset.dataset import read_dataset
-from models.training.dataset.manifest import DatasetBroken, Source, Split
+from models.training.dataset.manifest import DatasetBroken, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import CaseRefused, DatasetWriter
@@ -71,18 +71,31 @@ def test_a_file_from_another_case_is_refused(write_dataset: Write) -> None:
 
 
 def test_a_broken_manifest_is_told_from_a_missing_and_a_newer_one(write_dataset: Write, tmp_path: Path) -> None:
-    with pytest.raises(DatasetBroken, match="is no data set"):
+    with pytest.raises(DatasetBroken, match="is not a data set"):
         read_dataset(tmp_path)
     folder = write_dataset(new_case(1))
     written = json.loads((folder / "dataset.json").read_text())
-    (case_id,) = written["cases"]
+    ((case_id, entry),) = written["cases"].items()
     for change, sentence in (
         ({"format": 1}, "format is 1; this version of glionode reads 2"),
-        ({"channels": ["T9"]}, "'T9' is not a valid Role"),
-        ({"splits": {"train": [case_id], "test": [case_id]}}, "is in two splits"),
-        ({"splits": {"train": []}}, "splits and its cases are not the same"),
+        ({"channels": ["T9"]}, r"dataset\.json: channels\.0: Input should be .*'T1'"),
+        ({"spacing": 1.0}, r"dataset\.json: spacing: Extra inputs are not permitted"),
+        ({"seed": "1"}, r"dataset\.json: seed: Input should be a valid integer"),
+        ({"cases": {case_id: {**entry, "age": 50}}}, rf"dataset\.json: cases\.{case_id}\.age: Extra inputs"),
+        ({"cases": {case_id: {**entry, "drawn": {NAMES[0]: "robot"}}}}, rf"cases\.{case_id}\.drawn\.{NAMES[0]}: Input"),
+        ({"splits": {"train": [case_id], "test": [case_id]}}, f"case {case_id} is in two splits"),
+        ({"splits": {"train": [case_id, case_id]}}, f"case {case_id} is in the splits twice"),
+        ({"splits": {"train": []}}, "splits and cases do not list the same cases"),
     ):
         (folder / "dataset.json").write_text(json.dumps(written | change))
+        with pytest.raises(DatasetBroken, match=sentence):
+            read_dataset(folder)
+    for text, sentence in (
+        ("{", r"dataset\.json: Invalid JSON"),
+        (json.dumps({key: written[key] for key in written if key != "seed"}), "seed: Field required"),
+        (json.dumps({key: written[key] for key in written if key != "format"}), "format: Field required"),
+    ):
+        (folder / "dataset.json").write_text(text)
         with pytest.raises(DatasetBroken, match=sentence):
             read_dataset(folder)
 
@@ -93,7 +106,7 @@ def test_splits_are_those_of_the_manifest(write_dataset: Write) -> None:
 
 
 def test_a_study_under_two_names_is_left_out(tmp_path: Path) -> None:
-    writer = DatasetWriter(tmp_path / "set", Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(tmp_path / "set", DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     writer.add(new_case(1))
     with pytest.raises(CaseRefused, match="is here twice"):
         writer.add(new_case(1))
@@ -104,11 +117,11 @@ def test_a_study_under_two_names_is_left_out(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_is_left_alone(write_dataset: Write) -> None:
     folder = write_dataset(new_case(1))
     with pytest.raises(DatasetBroken, match="already holds files"):
-        DatasetWriter(folder, Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+        DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = DatasetWriter(tmp_path / "set", Source.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(tmp_path / "set", DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     writer.add(new_case(1))
 
     def full(voxels: object, geometry: object, path: Path) -> None:

@@ -13,10 +13,10 @@ from models.labels import Role
 from models.training.dataset.brats_files import Numbers, find_brats
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.from_brats import BratsSettings, convert_brats
-from models.training.dataset.manifest import DatasetBroken, Source, Split
+from models.training.dataset.manifest import DatasetBroken, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
-from models.training.dataset.writer import DatasetWriter, LeftOut
+from models.training.dataset.writer import DatasetWriter, SkippedStudy
 
 SHAPE = (14, 20, 17)
 BRAIN = (slice(3, 11), slice(2, 18), slice(4, 15))
@@ -66,19 +66,19 @@ def write_case(
     return folder / name
 
 
-Convert = Callable[..., tuple[Dataset, tuple[LeftOut, ...]]]
+Convert = Callable[..., tuple[Dataset, tuple[SkippedStudy, ...]]]
 
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
     def run(
         folder: Path, settings: BratsSettings | None = None, out: str = "out", shares: Shares | None = None
-    ) -> tuple[Dataset, tuple[LeftOut, ...]]:
+    ) -> tuple[Dataset, tuple[SkippedStudy, ...]]:
         settings = settings or BratsSettings()
-        writer = DatasetWriter(tmp_path / out, Source.BRATS, settings.channels, settings.regions, NAMES)
-        left_out = convert_brats(folder, writer, settings, lambda *_: None)
+        writer = DatasetWriter(tmp_path / out, DatasetSource.BRATS, settings.channels, settings.regions, NAMES)
+        skipped = convert_brats(folder, writer, settings, lambda *_: None)
         writer.finish(shares or Shares(), seed=1)
-        return read_dataset(tmp_path / out), left_out
+        return read_dataset(tmp_path / out), skipped
 
     return run
 
@@ -119,8 +119,8 @@ def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -
     write_case(folder / "2023", "BraTS-GLI-00005-000", 5)
     treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
     write_case(folder / "2024", "BraTS-GLI-00005-101", 6, numbers=treated)
-    dataset, left_out = convert(folder)
-    assert left_out == ()
+    dataset, skipped = convert(folder)
+    assert skipped == ()
     assert (dataset.channels, dataset.labels) == ((Role.T2, Role.FLAIR, Role.T1CE), ("TC", "WT", "ET"))
     assert len(dataset.cases) == 6
     assert_case_is(dataset, "Brats18_2013_2_1", "2013_2", 1)
@@ -136,10 +136,10 @@ def test_the_cavity_is_a_region_of_its_own_since_2024(tmp_path: Path, convert: C
     write_case(tmp_path / "in", "BraTS-GLI-00005-101", 6, numbers=treated)
     write_case(tmp_path / "in", "BraTS-GLI-00006-000", 4)
     settings = BratsSettings(channels=(Role.T1, Role.T1CE), regions=("ET", "RC"))
-    dataset, left_out = convert(tmp_path / "in", settings)
+    dataset, skipped = convert(tmp_path / "in", settings)
     assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
-    assert [each.where for each in left_out] == ["BraTS-GLI-00006-000"]
-    assert "have no region RC" in left_out[0].reason
+    assert [each.where for each in skipped] == ["BraTS-GLI-00006-000"]
+    assert "have no region RC" in skipped[0].reason
 
 
 def test_a_file_that_stands_otherwise_is_turned_not_relabelled(tmp_path: Path, convert: Convert) -> None:
@@ -168,9 +168,9 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, conve
     write(shorter, images(7)[Role.FLAIR][1:])
     (write_case(folder, "BraTS2021_00007", 8) / "BraTS2021_00007_t2.nii.gz").write_bytes(b"cut short")
     write_case(folder, "Brats18_TCIA01_131_1", 1)  # the images of the first case
-    dataset, left_out = convert(folder)
+    dataset, skipped = convert(folder)
     assert len(dataset.cases) == 1
-    reasons = {each.where: each.reason for each in left_out}
+    reasons = {each.where: each.reason for each in skipped}
     for name, words in {
         "BraTS2021_00001": "It has no T2",
         "BraTS2021_00002": "It has no segmentation",
@@ -191,10 +191,10 @@ OLD_MAP = {"necrosis": 1, "oedema": 2, "enhancing": 4}
 def test_an_old_map_under_a_name_of_2023_is_refused_beside_sound_cases(tmp_path: Path, convert: Convert) -> None:
     write_case(tmp_path / "in", "BraTS-GLI-00001-000", 1)
     write_case(tmp_path / "in", "BraTS-GLI-00002-001", 2, numbers=OLD_MAP)
-    dataset, left_out = convert(tmp_path / "in")
+    dataset, skipped = convert(tmp_path / "in")
     assert_case_is(dataset, "BraTS-GLI-00001-000", "GLI-00001", 1)
     assert len(dataset.cases) == len(list((tmp_path / "out" / "cases").iterdir())) == 1
-    ((name, reason),) = ((each.where, each.reason) for each in left_out)
+    ((name, reason),) = ((each.where, each.reason) for each in skipped)
     assert name == "BraTS-GLI-00002-001"
     assert "that of 2023, which has no 4" in reason
     assert "name with underscores (BraTS2021_00000_seg.nii.gz)" in reason
@@ -207,16 +207,16 @@ def test_a_4_under_a_name_that_tells_no_year_needs_a_3_beside_it(tmp_path: Path,
     treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
     write_case(tmp_path / "in", "BraTS-GLI-A", 1, numbers=treated)
     write_case(tmp_path / "in", "BraTS-GLI-B", 2, numbers=OLD_MAP)
-    dataset, left_out = convert(tmp_path / "in")
+    dataset, skipped = convert(tmp_path / "in")
     assert_case_is(dataset, "BraTS-GLI-A", "BraTS-GLI-A", 1)
-    assert [each.where for each in left_out] == ["BraTS-GLI-B"]
-    assert "does not tell the year" in left_out[0].reason
+    assert [each.where for each in skipped] == ["BraTS-GLI-B"]
+    assert "does not tell the year" in skipped[0].reason
 
 
 def test_after_treatment_a_cavity_may_be_without_enhancement(tmp_path: Path, convert: Convert) -> None:
     write_case(tmp_path / "in", "BraTS-GLI-00005-100", 6, numbers={"necrosis": 1, "oedema": 2, "cavity": 4})
-    dataset, left_out = convert(tmp_path / "in", BratsSettings(regions=("ET", "RC")))
-    assert left_out == ()
+    dataset, skipped = convert(tmp_path / "in", BratsSettings(regions=("ET", "RC")))
+    assert skipped == ()
     enhancing, cavity = dataset.cases[0].masks(("ET", "RC"))
     assert enhancing.sum() == 0
     assert cavity.sum() == true_regions(6)["RC"].sum()

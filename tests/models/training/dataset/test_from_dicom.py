@@ -21,10 +21,10 @@ from models.training.dataset.annotation import LabelNames
 from models.training.dataset.dataset import Case, Dataset, read_dataset
 from models.training.dataset.file_annotations import Values
 from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
-from models.training.dataset.manifest import DatasetBroken, Drawn, Source
+from models.training.dataset.manifest import Annotator, DatasetBroken, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
-from models.training.dataset.writer import DatasetWriter, LeftOut
+from models.training.dataset.writer import DatasetWriter, SkippedStudy
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings
@@ -59,7 +59,7 @@ MOTION = moved(9.0, (10.0, -8.0, 6.0))
 """Of the patient before the ADC map."""
 COARSE = AlignSettings(resolution_mm=6)
 """With registration, quick."""
-Convert = Callable[..., tuple[Dataset, tuple[LeftOut, ...]]]
+Convert = Callable[..., tuple[Dataset, tuple[SkippedStudy, ...]]]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def registered(lasting: DrawnStudy, tmp_path_factory: pytest.TempPathFactory) ->
     for label in LABELS:
         write_nifti_maps(study, label)
     settings = replace(SETTINGS, spacing_mm=3.0, align=COARSE)
-    writer = DatasetWriter(folder / "out", Source.DICOM, settings.channels, NAMES, Pseudonyms(b"k" * 32))
+    writer = DatasetWriter(folder / "out", DatasetSource.DICOM, settings.channels, NAMES, Pseudonyms(b"k" * 32))
     assert convert_dicom(folder / "in", scan([folder / "in"]), writer, settings, lambda *_: None) == ()
     writer.finish(Shares(), seed=1)
     return read_dataset(folder / "out").cases[0]
@@ -95,14 +95,14 @@ def study(lasting: DrawnStudy, tmp_path: Path) -> DrawnStudy:
 def convert(tmp_path: Path) -> Convert:
     runs = iter(range(100))
 
-    def run(settings: DicomSettings = SETTINGS) -> tuple[Dataset, tuple[LeftOut, ...]]:
+    def run(settings: DicomSettings = SETTINGS) -> tuple[Dataset, tuple[SkippedStudy, ...]]:
         out = tmp_path / f"out{next(runs)}"
-        writer = DatasetWriter(out, Source.DICOM, settings.channels, settings.labels, Pseudonyms(b"k" * 32))
-        left_out = run.left_out = convert_dicom(
+        writer = DatasetWriter(out, DatasetSource.DICOM, settings.channels, settings.labels, Pseudonyms(b"k" * 32))
+        skipped = run.skipped = convert_dicom(
             tmp_path / "in", scan([tmp_path / "in"]), writer, settings, lambda *_: None
         )
         writer.finish(Shares(), seed=1)
-        return read_dataset(out), left_out
+        return read_dataset(out), skipped
 
     return run
 
@@ -111,8 +111,8 @@ def refusal(convert: Convert, settings: DicomSettings = SETTINGS) -> str:
     """Why the only study does not become a case."""
     with pytest.raises(DatasetBroken, match="There is no case"):
         convert(settings)
-    (left_out,) = convert.left_out  # type: ignore[attr-defined]
-    return str(left_out.reason)
+    (skipped,) = convert.skipped  # type: ignore[attr-defined]
+    return str(skipped.reason)
 
 
 def expected(study: DrawnStudy, label: Label, case: Case, on: Role | None = None) -> np.ndarray:
@@ -169,11 +169,11 @@ def test_every_form_puts_every_label_where_it_was_drawn(
     form: str, study: DrawnStudy, convert: Convert, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     draw_all(form, study, program, tmp_path / "work")
-    dataset, left_out = convert(replace(SETTINGS, accept_own=form == "ours"))
-    assert left_out == ()
+    dataset, skipped = convert(replace(SETTINGS, accept_own=form == "ours"))
+    assert skipped == ()
     (case,) = dataset.cases
-    who = Drawn.NODE if form == "ours" else Drawn.PERSON
-    assert case.entry.drawn == tuple((name, who) for name in NAMES)
+    who = Annotator.NODE if form == "ours" else Annotator.PERSON
+    assert case.entry.annotators == tuple((name, who) for name in NAMES)
     for label, mask in zip(LABELS, case.masks(NAMES), strict=True):
         wanted = expected(study, label, case)
         assert mask.sum() > 200
@@ -243,14 +243,14 @@ def test_a_persons_correction_goes_before_ours_whatever_the_dates(study: DrawnSt
     later = {"ContentDate": "20240102", "ContentTime": "080000.5"}
     write_highdicom_seg(study, Role.T1CE, {"FLAIR hyperintensity": np.roll(corrected, 6, axis=1)}, **earlier)
     write_highdicom_seg(study, Role.T1CE, {"FLAIR hyperintensity": corrected}, **later)
-    dataset, left_out = convert()
-    assert left_out == ()
+    dataset, skipped = convert()
+    assert skipped == ()
     (case,) = dataset.cases
-    drawn = dict(case.entry.drawn)
-    assert drawn == {
-        ENHANCING_TUMOUR.name: Drawn.NODE,
-        ADC_ABNORMALITY.name: Drawn.NODE,
-        FLAIR_HYPERINTENSITY.name: Drawn.PERSON,
+    annotators = dict(case.entry.annotators)
+    assert annotators == {
+        ENHANCING_TUMOUR.name: Annotator.NODE,
+        ADC_ABNORMALITY.name: Annotator.NODE,
+        FLAIR_HYPERINTENSITY.name: Annotator.PERSON,
     }
     wanted = expected(study, FLAIR_HYPERINTENSITY, case, Role.T1CE)
     (found,) = case.masks((FLAIR_HYPERINTENSITY.name,))
@@ -264,8 +264,8 @@ def test_what_is_drawn_on_a_series_that_is_no_channel_is_taken_where_the_scanner
     settings = replace(SETTINGS, channels=(Role.FLAIR, Role.T1CE), labels=wanted)
     for label in (ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY):
         write_highdicom_seg(study, Role.ADC, {label.title: study.mask(label, Role.ADC)})
-    dataset, left_out = convert(settings)
-    assert left_out == ()
+    dataset, skipped = convert(settings)
+    assert skipped == ()
     (case,) = dataset.cases
     for name, mask in zip(wanted, case.masks(wanted), strict=True):
         label = next(each for each in LABELS if each.name == name)
@@ -281,7 +281,7 @@ def test_segments_of_one_object_may_overlap_and_carry_a_sites_own_names(study: D
     dataset, _ = convert(replace(SETTINGS, names=names, missing_is_empty=True))
     (case,) = dataset.cases
     enhancing, adc, flair = case.masks(NAMES)
-    assert dict(case.entry.drawn)[ADC_ABNORMALITY.name] is Drawn.NOBODY
+    assert dict(case.entry.annotators)[ADC_ABNORMALITY.name] is Annotator.NOBODY
     assert not adc.any()
     assert (enhancing & flair).sum() > 0.9 * enhancing.sum() > 0
 
@@ -332,9 +332,9 @@ def test_files_belong_to_the_study_beside_them(
     beside = replace(two, folder=tmp_path / "in" / "b" / "two")
     draw_all("nifti", beside, lambda name: name, tmp_path)
     (tmp_path / "in" / "whose.nii.gz").write_bytes((beside.folder / "reader1_map3.nii.gz").read_bytes())
-    dataset, left_out = convert(replace(SETTINGS, spacing_mm=4.0))
+    dataset, skipped = convert(replace(SETTINGS, spacing_mm=4.0))
     assert len(dataset.cases) == 1
-    reasons = {each.where: each.reason for each in left_out}
+    reasons = {each.where: each.reason for each in skipped}
     assert "as near to 2 studies" in reasons["whose.nii.gz"]
     assert "Nothing is drawn on it" in reasons[f"Study {lasting.study}"]
     assert dataset.cases[0].patient == Pseudonyms(b"k" * 32)("patient", f"dicom {SECRET}-1")

@@ -12,7 +12,7 @@ from torch.nn import functional
 from models.labels import LABELS, Role
 from models.package import ModelPackage, Refinement
 from models.training.dataset.dataset import Dataset
-from models.training.dataset.manifest import DatasetBroken, Drawn, Split
+from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.evaluation.evaluate_dataset import Compared, Measured, measure_dataset
 from pipeline.normalise import ADC_SCALE
 
@@ -135,11 +135,11 @@ def test_a_damaged_case_ends_no_other(
 def test_the_nodes_own_work_is_no_truth(
     toy_dataset: Callable[..., Dataset], toy_case: Callable[..., object], make_package: Callable[..., ModelPackage]
 ) -> None:
-    some = {NAMES[1]: Drawn.NODE}
+    some = {NAMES[1]: Annotator.NODE}
     dataset = toy_dataset(
         toy_case((BALL,), drawn_by=some),
-        toy_case((OTHER,), drawn_by=dict.fromkeys(NAMES, Drawn.NODE)),
-        toy_case((BALL, OTHER), drawn_by=dict.fromkeys(NAMES, Drawn.NOBODY)),
+        toy_case((OTHER,), drawn_by=dict.fromkeys(NAMES, Annotator.NODE)),
+        toy_case((BALL, OTHER), drawn_by=dict.fromkeys(NAMES, Annotator.NOBODY)),
     )
     found = measured(make_package(), dataset)
     assert sorted(tuple(score.label for score in case.labels) for case in found.cases) == sorted(

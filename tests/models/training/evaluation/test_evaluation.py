@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models.package import ModelPackage
-from models.training.dataset.lineage import Learned, Lesson
+from models.training.dataset.lineage import Lineage, TrainingRecord
 from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.evaluation.evaluate_dataset import CaseScore, Compared, LeftOut, Measured
 from models.training.evaluation.groups import Grouping, by_focality, compare, groupings_of, read_groups
@@ -162,7 +162,9 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
     worst.see(compared("d", (1,), (2,), 0.0))
     dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
     left_out = (LeftOut("<e>", "its file is damaged"),)
-    met = Learned((Lesson("old 1.0.0", "k", ("patient of a", "patient of b"), ("patient of c",)),), ("base 2.0.0",))
+    met = Lineage(
+        (TrainingRecord("old 1.0.0", "k", ("patient of a", "patient of b"), ("patient of c",)),), ("base 2.0.0",)
+    )
     measured = Measured(make_package(), dataset, Split.TRAIN, CASES, left_out, met)  # type: ignore[arg-type]
     groupings = (Grouping("status", {"a": "new <1>", "b": "recurrent", "c": "recurrent"}, "test"),)
     evaluation = evaluate(measured, groupings, seed=1)
@@ -206,6 +208,6 @@ def test_nothing_measured_is_said(make_package: Callable[..., ModelPackage], tmp
 
     dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
     left_out = (LeftOut("a", "broken"),)
-    measured = Measured(make_package(), dataset, Split.TEST, (), left_out, Learned(()))  # type: ignore[arg-type]
+    measured = Measured(make_package(), dataset, Split.TEST, (), left_out, Lineage(()))  # type: ignore[arg-type]
     write_evaluation(evaluate(measured, (), seed=1), (), "a command", tmp_path)
     assert "No case was measured." in (tmp_path / "report.html").read_text()

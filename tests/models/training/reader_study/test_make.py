@@ -17,7 +17,7 @@ from PIL import Image
 from models.labels import LABELS
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
-from models.training.dataset.manifest import DatasetBroken, Drawn, Split
+from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.reader_study.answer_key import Key, Source, read_key
 from models.training.reader_study.case_pictures import slices_to_show
 from models.training.reader_study.make import StudySettings, draw_items, make_study
@@ -249,7 +249,7 @@ def test_what_cannot_be_shown_is_refused(
     make_package: Callable[..., ModelPackage],
     tmp_path: Path,
 ) -> None:
-    dataset = toy_dataset(toy_case((LEFT,)), toy_case((RIGHT,), drawn_by={LABELS[0].name: Drawn.NODE}))
+    dataset = toy_dataset(toy_case((LEFT,)), toy_case((RIGHT,), drawn_by={LABELS[0].name: Annotator.NODE}))
     package = make_package()
 
     def make(settings: StudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.synthetic.augment import CHANNELS, dress, label_shares, pooled
+from models.training.synthetic.augment import CHANNELS, augment, label_shares, pooled
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.tissue import Tissue
 from models.training.synthetic.tumour import Variant
@@ -38,7 +38,7 @@ def test_pooling_and_resampling_keep_world_coordinates() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_dressed_head_is_normalised_and_its_labels_nest(seed: int) -> None:
     head = synthesise(31, Variant.UNIFOCAL, 4.0)
-    sample = dress(head, np.random.default_rng(seed), 6.0)
+    sample = augment(head, np.random.default_rng(seed), 6.0)
     assert sample.channels.shape[0] == len(CHANNELS)
     assert sample.channels.shape[1:] == sample.shares.shape[1:]
     assert torch.isfinite(sample.channels).all()
@@ -55,7 +55,7 @@ def test_dressing_shows_the_lesion_where_the_truth_is() -> None:
     head = synthesise(32, Variant.UNIFOCAL, 4.0)
     brighter = []
     for seed in range(6):
-        sample = dress(head, np.random.default_rng(seed), 6.0)
+        sample = augment(head, np.random.default_rng(seed), 6.0)
         flair, adc = sample.channels[1], sample.channels[0]
         lesion, head_elsewhere = sample.shares[2] > 0.5, (sample.channels[2] > 0) & (sample.shares[1] == 0)
         brighter.append(float(flair[lesion].median() - flair[head_elsewhere].median()))
@@ -68,7 +68,7 @@ def test_white_matter_is_not_equally_bright_everywhere() -> None:
     white = replace(head, tissue=np.where(head.tissue == Tissue.AIR, Tissue.AIR, Tissue.WHITE))
     spread = []
     for seed in range(6):
-        adc = dress(white, np.random.default_rng(seed), 6.0).channels[:1]
+        adc = augment(white, np.random.default_rng(seed), 6.0).channels[:1]
         # Means of 125 voxels that all lie inside the head: noise and fine texture are averaged away.
         means = torch.nn.functional.avg_pool3d(adc, 5, stride=1)
         inside = -torch.nn.functional.max_pool3d(-(adc > 0.1).float(), 5, stride=1) > 0
@@ -80,7 +80,7 @@ def test_white_matter_is_not_equally_bright_everywhere() -> None:
 def test_a_dressed_head_is_cut_to_the_head() -> None:
     head = synthesise(33, Variant.LESION_FREE, 4.0)
     for seed in range(5):
-        sample = dress(head, np.random.default_rng(seed), 6.0)
+        sample = augment(head, np.random.default_rng(seed), 6.0)
         # At most 9 mm of air, 2 voxels of 6 mm, and what noise adds; a head is 150 to 250 mm each way.
         for edge, (low, high) in zip(sample.shares.shape[1:], ((130, 250), (160, 260), (140, 250)), strict=True):
             assert low < edge * 6.0 < high

@@ -15,7 +15,7 @@ HELD_OUT = set(Family) - set(LEARNED_FROM)
 HEADS = 60
 
 
-class Drawn(NamedTuple):
+class SynthesiseCall(NamedTuple):
     """What was asked of `synthesise`."""
 
     seed: int
@@ -28,18 +28,18 @@ def test_the_grown_family_is_held_out() -> None:
 
 
 def test_training_draws_from_the_families_that_it_may_learn_from_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Drawn] = []
+    drawn: list[SynthesiseCall] = []
 
-    def synthesise(seed: int, variant: object, spacing_mm: float, family: Family = Family.PAINTED) -> Drawn:
-        drawn.append(Drawn(seed, family))
+    def synthesise(seed: int, variant: object, spacing_mm: float, family: Family = Family.PAINTED) -> SynthesiseCall:
+        drawn.append(SynthesiseCall(seed, family))
         return drawn[-1]
 
-    def dress(head: Drawn, *_: object) -> Sample:
+    def augment(head: SynthesiseCall, *_: object) -> Sample:
         assert head.family not in HELD_OUT
         return Sample(torch.zeros(3, 8, 8, 8), torch.zeros(3, 8, 8, 8))
 
     monkeypatch.setattr(samples, "synthesise", synthesise)
-    monkeypatch.setattr(samples, "dress", dress)
+    monkeypatch.setattr(samples, "augment", augment)
     stream = iter(HeadSamples(3, SampleSettings(spacing_mm=6.0, patch=8, stride=8, head_spacing_mm=4.0)))
     for _ in itertools.takewhile(lambda _: len(drawn) < HEADS, stream):
         pass

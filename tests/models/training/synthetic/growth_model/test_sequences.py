@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.training.synthetic.grown.sequences import (
+from models.training.synthetic.growth_model.sequences import (
     PreparedTiming,
     Tissues,
     TurboTiming,

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.training.synthetic.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
-from models.training.synthetic.grown.bend import Bend
-from models.training.synthetic.grown.surfaces import Points
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.deformation import Deformation
+from models.training.synthetic.growth_model.surfaces import Points
+from models.training.synthetic.growth_model.voxelise import Mask
 from pipeline.volume import Geometry
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class HeadGrid:
     """A fine grid, and the template's coordinates on the coarse one of `fields.REFINEMENT`."""
 
     geometry: Geometry
-    bend: Bend
+    deformation: Deformation
     at: Coordinates
     """Template coordinates (mm) of the coarse grid's voxels."""
 
@@ -33,7 +33,7 @@ class Frame:
     def to_index(self, template: Points) -> Points:
         """Places of the template in fine index units (slice, row, column)."""
         to_index = np.linalg.inv(self.geometry.affine)
-        return np.asarray(self.bend.to_head(template) @ to_index[:3, :3].T + to_index[:3, 3])
+        return np.asarray(self.deformation.to_head(template) @ to_index[:3, :3].T + to_index[:3, 3])
 
     def noise(self, generator: np.random.Generator, wavelength_mm: float, band: float = 0.3) -> Field:
         """`fields.noise` of the coarse grid's size on the fine grid."""
@@ -65,10 +65,12 @@ def below(field: Field, level: float = 0.0) -> Mask:
     return mask
 
 
-def place(geometry: Geometry, bend: Bend, centre_mm: tuple[float, float, float]) -> Frame:
+def place(geometry: Geometry, deformation: Deformation, centre_mm: tuple[float, float, float]) -> HeadGrid:
     """The frame of an axis-aligned LPS grid around `centre_mm`, whose sizes are multiples of the refinement."""
     shape = (geometry.shape[0], geometry.shape[1], geometry.shape[2])
     head = coarse_coordinates(shape, geometry.spacing_mm[0], centre_mm)
     points = np.stack((head.x.ravel(), head.y.ravel(), head.z.ravel()), axis=1)
-    x, y, z = bend.to_template(points).T
-    return Frame(geometry, bend, Coordinates(*(np.ascontiguousarray(v).reshape(head.x.shape) for v in (x, y, z))))
+    x, y, z = deformation.to_template(points).T
+    return HeadGrid(
+        geometry, deformation, Coordinates(*(np.ascontiguousarray(v).reshape(head.x.shape) for v in (x, y, z)))
+    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from models.training.synthetic.fields import coarse_coordinates, refine
-from models.training.synthetic.grown.frame import below
-from models.training.synthetic.grown.shapes import FAR_MM, beads, curve, tube
-from models.training.synthetic.grown.surfaces import from_ras
+from models.training.synthetic.growth_model.head_grid import below
+from models.training.synthetic.growth_model.surfaces import from_ras
+from models.training.synthetic.growth_model.tubes import FAR_MM, beads, curve, tube
 
 AT = coarse_coordinates((100, 110, 96), 1.0, (0.0, 0.0, 0.0))
 

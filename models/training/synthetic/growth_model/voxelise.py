@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.synthetic.grown.surfaces import Points, Triangles
+from models.training.synthetic.growth_model.surfaces import Points, Triangles
 
 Mask = NDArray[np.bool_]
 """(slices, rows, columns)."""

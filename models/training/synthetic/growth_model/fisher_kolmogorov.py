@@ -12,8 +12,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from models.training.synthetic.fields import Field
-from models.training.synthetic.grown.surfaces import Points
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.surfaces import Points
+from models.training.synthetic.growth_model.voxelise import Mask
 
 _STABLE = 0.15
 """Largest D dt / h^2 of the explicit scheme, below its limit of 1/6."""
@@ -28,7 +28,7 @@ UNREACHED = -1e3
 
 
 @dataclass(frozen=True, slots=True)
-class Habit:
+class GrowthParameters:
     """How a tumour grows."""
 
     width_mm: float
@@ -39,17 +39,19 @@ class Habit:
     """Density at which tissue counts as the tumour's core."""
 
 
-def grow(white: Field, grey: Field, pace: Field, seeds: Points, habit: Habit, volume_mm3: float, mm: float) -> Field:
+def grow(
+    white: Field, grey: Field, pace: Field, seeds: Points, growth: GrowthParameters, volume_mm3: float, mm: float
+) -> Field:
     """Logit of the density, ln(u / (1 - u)), when the core has reached its volume, or its room is full.
 
     `white` and `grey` are shares of each voxel, `pace` is rho there (around 1), `mm` the voxel's edge. Seeds are in
     index units and must lie in tissue. The logit falls off evenly on both sides of the front, which makes it fit to be
     refined; outside tissue it is that of the nearest tissue.
     """
-    box = _room(white.shape, seeds, reach_mm=2.2 * np.cbrt(volume_mm3) + 12 * habit.width_mm + 30, mm=mm)
+    box = _room(white.shape, seeds, reach_mm=2.2 * np.cbrt(volume_mm3) + 12 * growth.width_mm + 30, mm=mm)
     tissue = white[box] + grey[box]
-    mobility = white[box] + habit.grey_share * grey[box]
-    spread = np.where(tissue > 0.5, habit.width_mm**2 * mobility, 0).astype(np.float32)
+    mobility = white[box] + growth.grey_share * grey[box]
+    spread = np.where(tissue > 0.5, growth.width_mm**2 * mobility, 0).astype(np.float32)
     step = min(_LONGEST_STEP, _STABLE * mm**2 / max(float(spread.max()), 1e-6))
     faces = [_harmonic(spread, axis) * np.float32(step / mm**2) for axis in range(3)]
     division = (pace[box] * (tissue > 0.5) * step).astype(np.float32)
@@ -60,7 +62,7 @@ def grow(white: Field, grey: Field, pace: Field, seeds: Points, habit: Habit, vo
     for _ in range(_MOST_STEPS):
         change = division * density * (1 - density) + _spread(density, faces)
         density = density + change
-        if np.count_nonzero(density > habit.level) >= wanted or float(np.abs(change).max()) < _STILL:
+        if np.count_nonzero(density > growth.level) >= wanted or float(np.abs(change).max()) < _STILL:
             break
     some = np.clip(density, _FEWEST, 1 - 1e-6)
     within = np.where(density > _FEWEST, np.log(some / (1 - some)), UNREACHED)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from models.training.synthetic.fields import Coordinates, Field
-from models.training.synthetic.grown.surfaces import Points, from_ras
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.surfaces import Points, from_ras
+from models.training.synthetic.growth_model.voxelise import Mask
 
-Path = Sequence[tuple[float, float, float, float]]
+TubePath = Sequence[tuple[float, float, float, float]]
 """Places of an axis as atlases print them (x, y, z in RAS millimetres), and the radius there in millimetres."""
 
 FAR_MM = 1e3
@@ -19,7 +19,7 @@ FAR_MM = 1e3
 _SEARCH_STEP = 4
 
 
-def tube(at: Coordinates, path: Path, scale: float = 1.0, margin_mm: float = 14.0) -> Field:
+def tube(at: Coordinates, path: TubePath, scale: float = 1.0, margin_mm: float = 14.0) -> Field:
     """Distance in millimetres to a tube of straight pieces, negative inside; FAR_MM beyond `margin_mm` and more.
 
     `at` is in template coordinates. `scale` multiplies the radii.
@@ -55,7 +55,7 @@ def _box(at: Coordinates, low: NDArray[np.float64], high: NDArray[np.float64]) -
     return (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
 
 
-def curve(path: Path, step_mm: float = 0.4) -> tuple[Points, NDArray[np.float64]]:
+def curve(path: TubePath, step_mm: float = 0.4) -> tuple[Points, NDArray[np.float64]]:
     """Template coordinates (points, 3) and radii (points,) along a smooth curve through the places of a path."""
     corners = np.array([(*from_ras(*place[:3]), place[3]) for place in path])
     lengths = np.linalg.norm(np.diff(corners[:, :3], axis=0), axis=1)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.labels import Role
-from models.training.synthetic.appearance import Appearance, Flaws
-from models.training.synthetic.grown.sequences import (
+from models.training.synthetic.appearance import Appearance, ArtefactStrengths
+from models.training.synthetic.growth_model.sequences import (
     PreparedTiming,
     Tissues,
     TurboTiming,
@@ -153,9 +153,9 @@ def _draw_flair(generator: np.random.Generator, tissues: Tissues) -> TurboTiming
     )
 
 
-def _draw_flaws(generator: np.random.Generator) -> Flaws:
+def _draw_flaws(generator: np.random.Generator) -> ArtefactStrengths:
     low = float(generator.uniform(0.01, 0.04))
-    return Flaws(
+    return ArtefactStrengths(
         noise=(low, low + 0.015),
         bias=float(generator.uniform(0.05, 0.2)),
         ghost=0.04 if generator.random() < 0.3 else 0.0,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from models.training.synthetic.grown.growth import UNREACHED, Habit, grow, level_at
+from models.training.synthetic.growth_model.fisher_kolmogorov import UNREACHED, GrowthParameters, grow, level_at
 
 SHAPE = (40, 42, 44)
 MM = 2.0
 MIDDLE = np.array([[20.0, 21.0, 22.0]])
-HABIT = Habit(width_mm=2.0, grey_share=0.2, level=0.5)
+GROWTH = GrowthParameters(width_mm=2.0, grey_share=0.2, level=0.5)
 
 
 def everywhere(share: float) -> np.ndarray:
@@ -26,7 +26,7 @@ def ball_mm3(radius_mm: float) -> float:
 
 @pytest.mark.parametrize("radius_mm", [6.0, 12.0, 20.0])
 def test_a_core_in_white_matter_is_a_ball_of_its_volume(radius_mm: float) -> None:
-    logit = grow(everywhere(1), everywhere(0), everywhere(1), MIDDLE, HABIT, ball_mm3(radius_mm), MM)
+    logit = grow(everywhere(1), everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(radius_mm), MM)
     core = logit > 0
     # The last step may overshoot by as much as the front moves in it.
     assert core.sum() * MM**3 == pytest.approx(ball_mm3(radius_mm), rel=0.35)
@@ -42,8 +42,8 @@ def test_a_front_is_as_wide_as_it_was_asked(width_mm: float) -> None:
     # w being the root of D / rho; over this stretch that is a little less steep than exp(-x / w).
     white = np.ones((10, 10, 70), dtype=np.float32)
     plane = np.array([[i, j, 0.0] for i in range(10) for j in range(10)])
-    habit = Habit(width_mm=width_mm, grey_share=0.2, level=0.5)
-    logit = grow(white, 0 * white, white, plane, habit, 30 * 100 * MM**3, MM)
+    growth = GrowthParameters(width_mm=width_mm, grey_share=0.2, level=0.5)
+    logit = grow(white, 0 * white, white, plane, growth, 30 * 100 * MM**3, MM)
     ray = logit[5, 5]
     ahead = ray[(ray < -2) & (ray > -10)]
     assert len(ahead) >= 4
@@ -56,7 +56,7 @@ def test_white_matter_carries_cells_further_than_grey() -> None:
     white[:, 21:] = 0
     grey = 1 - white
     seed = np.array([[20.0, 20.0, 22.0]])
-    logit = grow(white, grey, everywhere(1), seed, HABIT, ball_mm3(14), MM)
+    logit = grow(white, grey, everywhere(1), seed, GROWTH, ball_mm3(14), MM)
     core = logit > 0
     assert core[:, :21].sum() > 1.5 * core[:, 21:].sum()
     assert core[:, 21:].any()
@@ -65,7 +65,7 @@ def test_white_matter_carries_cells_further_than_grey() -> None:
 def test_fluid_stops_cells_and_borrows_from_its_neighbours() -> None:
     white = everywhere(1)
     white[:, 25] = 0
-    logit = grow(white, everywhere(0), everywhere(1), MIDDLE, HABIT, ball_mm3(14), MM)
+    logit = grow(white, everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(14), MM)
     assert (logit[:, 26:] == UNREACHED).all()
     assert logit[20, 24, 22] > -3
     assert logit[20, 25, 22] == logit[20, 24, 22]  # for refining: fluid's own value would dent the cortex
@@ -74,12 +74,12 @@ def test_fluid_stops_cells_and_borrows_from_its_neighbours() -> None:
 def test_growth_that_has_no_more_room_ends() -> None:
     island = everywhere(0)
     island[18:23, 19:24, 20:25] = 1
-    logit = grow(island, everywhere(0), everywhere(1), MIDDLE, HABIT, ball_mm3(30), MM)
+    logit = grow(island, everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(30), MM)
     assert (logit[18:23, 19:24, 20:25] > 3).all()
 
 
 def test_levels_lie_at_their_distance() -> None:
-    logit = grow(everywhere(1), everywhere(0), everywhere(1), MIDDLE, HABIT, ball_mm3(14), MM)
+    logit = grow(everywhere(1), everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(14), MM)
     core = logit > 0
     for reach_mm in (4.0, 10.0, -6.0):
         level = level_at(logit, core, everywhere(1) > 0, reach_mm, MM)

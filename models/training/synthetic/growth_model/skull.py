@@ -4,11 +4,11 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from models.training.synthetic.fields import Coordinates, Field, ellipsoid, refine, smooth_union
-from models.training.synthetic.grown.build import Build
-from models.training.synthetic.grown.frame import Frame, below
-from models.training.synthetic.grown.shapes import Path, tube
-from models.training.synthetic.grown.surfaces import from_ras
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.proportions import GrownProportions
+from models.training.synthetic.growth_model.surfaces import from_ras
+from models.training.synthetic.growth_model.tubes import TubePath, tube
+from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
 
 _CLOSING_MM = 16.0
@@ -16,19 +16,19 @@ _CLOSING_MM = 16.0
 _OUTLINE_MM = 4.5
 """Standard deviation with which the dura's outline is smoothed."""
 
-_NOSE: Path = ((0, 76, -22, 7), (0, 87, -38, 8), (0, 96, -52, 10), (0, 84, -58, 11))
-_JAW: Path = ((-46, 4, -52, 5), (-46, 8, -86, 6), (-32, 38, -108, 7), (0, 64, -116, 8))
-_CHEWING: Path = ((-55, 12, -40, 8), (-52, 12, -85, 9))
-_CHEEKBONE: Path = ((-57, 18, -38, 4), (-48, 42, -42, 6), (-36, 54, -45, 5))
-_TONGUE: Path = ((0, 8, -95, 17), (0, 35, -85, 19), (0, 52, -84, 13))
-_THROAT: Path = ((0, 20, -52, 6), (0, 2, -62, 8), (0, -6, -85, 7), (0, -6, -140, 8))
-_SPINE: Path = ((0, -46, -76, 5), (0, -46, -95, 5), (0, -47, -140, 5))
-_OPTIC_NERVE: Path = ((-31, 48, -33, 2.2), (-20, 28, -28, 2.2), (-6, 8, -20, 2.4))
-_NASAL: Path = ((-7, 72, -46, 6), (-7, 40, -46, 8), (-7, 12, -48, 7))
-_NASAL_LOW: Path = ((-7, 74, -56, 6), (-8, 15, -58, 8))
+_NOSE: TubePath = ((0, 76, -22, 7), (0, 87, -38, 8), (0, 96, -52, 10), (0, 84, -58, 11))
+_JAW: TubePath = ((-46, 4, -52, 5), (-46, 8, -86, 6), (-32, 38, -108, 7), (0, 64, -116, 8))
+_CHEWING: TubePath = ((-55, 12, -40, 8), (-52, 12, -85, 9))
+_CHEEKBONE: TubePath = ((-57, 18, -38, 4), (-48, 42, -42, 6), (-36, 54, -45, 5))
+_TONGUE: TubePath = ((0, 8, -95, 17), (0, 35, -85, 19), (0, 52, -84, 13))
+_THROAT: TubePath = ((0, 20, -52, 6), (0, 2, -62, 8), (0, -6, -85, 7), (0, -6, -140, 8))
+_SPINE: TubePath = ((0, -46, -76, 5), (0, -46, -95, 5), (0, -47, -140, 5))
+_OPTIC_NERVE: TubePath = ((-31, 48, -33, 2.2), (-20, 28, -28, 2.2), (-6, 8, -20, 2.4))
+_NASAL: TubePath = ((-7, 72, -46, 6), (-7, 40, -46, 8), (-7, 12, -48, 7))
+_NASAL_LOW: TubePath = ((-7, 74, -56, 6), (-8, 15, -58, 8))
 
 
-def dura_distance(brain: Mask, coarse_mm: float, build: Build) -> Field:
+def dura_distance(brain: Mask, coarse_mm: float, proportions: GrownProportions) -> Field:
     """Distance in millimetres to the dura, negative inside, from a brain's voxels; on their own (coarse) grid."""
     outside = np.asarray(distance_transform_edt(~brain)) * coarse_mm
     bridged = outside < _CLOSING_MM
@@ -36,29 +36,31 @@ def dura_distance(brain: Mask, coarse_mm: float, build: Build) -> Field:
     # Negative within the closed outline; beyond the bridging, the plain distance to it goes on.
     distance = np.where(bridged, _CLOSING_MM - depth, outside)
     smooth = gaussian_filter(distance.astype(np.float32), _OUTLINE_MM / coarse_mm)
-    return np.asarray(smooth - build.gap_mm, dtype=np.float32)
+    return np.asarray(smooth - proportions.gap_mm, dtype=np.float32)
 
 
-def paint_shell(generator: np.random.Generator, frame: Frame, hull: Field, build: Build) -> TissueMap:
+def paint_shell(
+    generator: np.random.Generator, grid: HeadGrid, hull: Field, proportions: GrownProportions
+) -> TissueMap:
     """Everything outside the dura, and CSF inside it. `hull` is `dura_distance` on the coarse grid."""
-    at, fold = frame.at, frame.at.mirrored()
-    uneven = frame.coarse_noise(generator, 55)
-    skin, outline = refine(_skin(at, hull, build, uneven)), refine(hull)
+    at, fold = grid.at, grid.at.mirrored()
+    uneven = grid.coarse_noise(generator, 55)
+    skin, outline = refine(_skin(at, hull, proportions, uneven)), refine(hull)
     tissue = np.full(skin.shape, Tissue.AIR, dtype=np.uint8)
     flesh = skin < 0
     tissue[flesh] = Tissue.MUSCLE
     under = flesh & (skin < -1.6)
-    thickness = refine((build.fat_mm * (1 + 0.3 * uneven)).astype(np.float32))
-    marbled = below(-frame.coarse_noise(generator, 16), -0.9)
+    thickness = refine((proportions.fat_mm * (1 + 0.3 * uneven)).astype(np.float32))
+    marbled = below(-grid.coarse_noise(generator, 16), -0.9)
     tissue[under & ((skin > -1.6 - thickness) | marbled)] = Tissue.FAT
     _paint_face(tissue, flesh, at)
-    _paint_cavities(generator, tissue, flesh, frame)
+    _paint_cavities(generator, tissue, flesh, grid)
     temporal = below(ellipsoid(fold, from_ras(-66, 5, -12), (11, 26, 34)))
     tissue[temporal & (skin < -3) & (outline > 0)] = Tissue.MUSCLE
-    bone = flesh & (outline >= 0) & (outline < build.skull_mm)
+    bone = flesh & (outline >= 0) & (outline < proportions.skull_mm)
     tissue[bone] = Tissue.BONE
-    half_mm = 0.5 * build.skull_mm * build.diploe * np.clip(1 + 0.7 * frame.noise(generator, 24), 0, 1.7)
-    tissue[bone & (np.abs(outline - build.skull_mm / 2) < half_mm)] = Tissue.MARROW
+    half_mm = 0.5 * proportions.skull_mm * proportions.diploe * np.clip(1 + 0.7 * grid.noise(generator, 24), 0, 1.7)
+    tissue[bone & (np.abs(outline - proportions.skull_mm / 2) < half_mm)] = Tissue.MARROW
     frontal = below(ellipsoid(fold, from_ras(-13, 72, -6), (11, 6, float(generator.uniform(3, 16)))))
     tissue[frontal & (outline > 1) & (skin < -4)] = Tissue.AIR
     _paint_spine(tissue, flesh, at)
@@ -66,8 +68,8 @@ def paint_shell(generator: np.random.Generator, frame: Frame, hull: Field, build
     return tissue
 
 
-def _skin(at: Coordinates, hull: Field, build: Build, uneven: Field) -> Field:
-    scalp = hull - build.skull_mm - build.fat_mm * np.clip(1 + 0.15 * uneven, 0.6, 1.5) - 3.5
+def _skin(at: Coordinates, hull: Field, proportions: GrownProportions, uneven: Field) -> Field:
+    scalp = hull - proportions.skull_mm - proportions.fat_mm * np.clip(1 + 0.15 * uneven, 0.6, 1.5) - 3.5
     fold = at.mirrored()
     face = smooth_union(
         ellipsoid(at, from_ras(0, 30, -62), (58, 60, 62)), ellipsoid(at, from_ras(0, 38, -102), (44, 48, 36)), 14
@@ -101,9 +103,9 @@ def _paint_face(tissue: TissueMap, flesh: Mask, at: Coordinates) -> None:
     tissue[below(eyes)] = Tissue.VITREOUS
 
 
-def _paint_cavities(generator: np.random.Generator, tissue: TissueMap, flesh: Mask, frame: Frame) -> None:
+def _paint_cavities(generator: np.random.Generator, tissue: TissueMap, flesh: Mask, grid: HeadGrid) -> None:
     """Nose, sinuses, throat and the cells behind the ears: air lined with mucosa, in place."""
-    at, fold = frame.at, frame.at.mirrored()
+    at, fold = grid.at, grid.at.mirrored()
     maxillary = ellipsoid(fold, from_ras(-30, 43, -60), (12, 16, 14))
     sphenoid = ellipsoid(fold, from_ras(-8, 18, -38), (7, 10, 7))
     ethmoid = ellipsoid(fold, from_ras(-8, 45, -36), (6, 20, 9))
@@ -111,9 +113,9 @@ def _paint_cavities(generator: np.random.Generator, tissue: TissueMap, flesh: Ma
     air = np.minimum(np.minimum(maxillary, sphenoid), np.minimum(nose, tube(at, _THROAT)))
     lining_mm = float(generator.uniform(0.8, 3.5))
     hollow = np.minimum(air, ethmoid)
-    cells = frame.coarse_noise(generator, 9)
+    cells = grid.coarse_noise(generator, 9)
     walls = below(np.abs(cells), 0.3) & below(ethmoid)
-    turbinate = below(-frame.coarse_noise(generator, 11), -0.9) & below(nose)
+    turbinate = below(-grid.coarse_noise(generator, 11), -0.9) & below(nose)
     septum = below(at.x, 1.2) & ~below(at.x, -1.2)
     tissue[flesh & below(hollow, 1)] = Tissue.BONE
     tissue[flesh & below(hollow)] = Tissue.MUCOSA

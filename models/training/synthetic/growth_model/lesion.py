@@ -7,12 +7,12 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 
 from models.training.synthetic.fields import REFINEMENT, Field, refine
-from models.training.synthetic.grown.bend import Bulge
-from models.training.synthetic.grown.frame import Frame, below
-from models.training.synthetic.grown.growth import Habit, grow, level_at
-from models.training.synthetic.grown.shapes import FAR_MM
-from models.training.synthetic.grown.surfaces import Points
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.deformation import MassEffect
+from models.training.synthetic.growth_model.fisher_kolmogorov import GrowthParameters, grow, level_at
+from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.surfaces import Points
+from models.training.synthetic.growth_model.tubes import FAR_MM
+from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.tumour import Variant
 
@@ -22,7 +22,7 @@ _FINEST_MM = 1.6
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LesionPlan:
     """One tumour focus before it grows. Sizes are those that `tumour.Variant` speaks of."""
 
     seeds: Points
@@ -42,11 +42,11 @@ class Plan:
     cavity: bool
     """Whether the rim encloses the fluid of a resection and not necrosis."""
     strength: float
-    """Of the mass effect, see `bend.Bulge`."""
-    habit: Habit
+    """Of the mass effect, see `deformation.MassEffect`."""
+    growth: GrowthParameters
 
 
-def draw_plans(generator: np.random.Generator, variant: Variant, places: Points) -> tuple[Plan, ...]:
+def draw_plans(generator: np.random.Generator, variant: Variant, places: Points) -> tuple[LesionPlan, ...]:
     """Foci for a head of this variant, none for LESION_FREE, with seeds among `places` (points, 3; head mm)."""
     draw = generator.uniform
     match variant:
@@ -65,7 +65,7 @@ def draw_plans(generator: np.random.Generator, variant: Variant, places: Points)
             return tuple(_plan(generator, places, draw(4, 17), draw(4, 18), others=count - 1) for _ in range(count))
 
 
-def _resection(generator: np.random.Generator, places: Points) -> tuple[Plan, ...]:
+def _resection(generator: np.random.Generator, places: Points) -> tuple[LesionPlan, ...]:
     """A cavity, and now and then a nodule at its wall."""
     cavity = _plan(generator, places, generator.uniform(7, 22), generator.uniform(2, 16), cavity=True)
     away = np.linalg.norm(places - cavity.seeds[0], axis=1)
@@ -83,7 +83,7 @@ def _plan(
     enhancing: bool = True,
     cavity: bool = False,
     others: int = 0,
-) -> Plan:
+) -> LesionPlan:
     main = places[int(generator.integers(len(places)))]
     near = places[np.linalg.norm(places - main, axis=1) < 0.9 * radius_mm]  # at the least, the main one itself
     extra = near[generator.integers(len(near), size=int(generator.integers(0, 3)))]
@@ -92,7 +92,7 @@ def _plan(
     if cavity:
         rim = float(generator.uniform(1.5, 4))
     broken = cavity or generator.random() < 0.25
-    return Plan(
+    return LesionPlan(
         seeds=np.concatenate((main[None], extra)),
         radius_mm=radius_mm,
         rim_mm=rim if enhancing else 0.0,
@@ -103,7 +103,7 @@ def _plan(
         cavity=cavity,
         # A cavity does not push; several masses share the room that there is.
         strength=0.0 if cavity else float(generator.uniform(0.05, 0.4)) * min(1.0, 2 / (1 + others)),
-        habit=Habit(
+        growth=GrowthParameters(
             width_mm=float(generator.uniform(0.6, 1.4) + generator.uniform(0, 0.09) * radius_mm),
             grey_share=float(generator.uniform(0.08, 0.35)),
             level=float(generator.uniform(0.4, 0.7)),
@@ -111,28 +111,30 @@ def _plan(
     )
 
 
-def bulges(plans: tuple[Plan, ...]) -> tuple[Bulge, ...]:
+def mass_effects(plans: tuple[LesionPlan, ...]) -> tuple[MassEffect, ...]:
     """The mass effect of all foci."""
     return tuple(
-        Bulge((float(x), float(y), float(z)), 1.4 * plan.radius_mm, plan.strength)
+        MassEffect((float(x), float(y), float(z)), 1.4 * plan.radius_mm, plan.strength)
         for plan in plans
         for x, y, z in plan.seeds[:1]
     )
 
 
-def paint_lesions(generator: np.random.Generator, tissue: TissueMap, frame: Frame, plans: tuple[Plan, ...]) -> None:
+def paint_lesions(
+    generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, plans: tuple[LesionPlan, ...]
+) -> None:
     """Grow all foci in the brain that was painted, and paint what they make of it, in place."""
     if not plans:
         return
-    factor = 1 if frame.spacing_mm > _FINEST_MM / 1.01 else REFINEMENT
+    factor = 1 if grid.spacing_mm > _FINEST_MM / 1.01 else REFINEMENT
     white = _share(np.isin(tissue, (Tissue.WHITE, Tissue.SPOT)), factor)
     grey = _share(np.isin(tissue, (Tissue.GREY, Tissue.DEEP_GREY)), factor)
     rough, breaks, clots, pace = (
         field if factor == REFINEMENT else refine(field)
-        for field in (frame.coarse_noise(generator, wave) for wave in (14, 22, 12, 26))
+        for field in (grid.coarse_noise(generator, wave) for wave in (14, 22, 12, 26))
     )
     pace = np.clip(1 + 0.35 * pace, 0.3, 2).astype(np.float32)
-    stages = [_stages(plan, _grown(plan, white, grey, pace, frame, factor), rough, breaks, clots) for plan in plans]
+    stages = [_stages(plan, _grown(plan, white, grey, pace, grid, factor), rough, breaks, clots) for plan in plans]
     invaded, pale = np.isin(tissue, _INVADED), np.isin(tissue, (Tissue.WHITE, Tissue.SPOT))
     # All foci at one stage before any at the next: one focus' oedema never covers another's rim.
     for of_all in zip(*stages, strict=True):
@@ -142,7 +144,7 @@ def paint_lesions(generator: np.random.Generator, tissue: TissueMap, frame: Fram
 
 
 @dataclass(frozen=True, slots=True)
-class _Grown:
+class _GrownFocus:
     """A density and the levels of it that matter, all logits, on the growth's grid of edge `mm`."""
 
     logit: Field
@@ -152,23 +154,25 @@ class _Grown:
     tissue: Mask
 
 
-def _grown(plan: Plan, white: Field, grey: Field, pace: Field, frame: Frame, factor: int) -> _Grown:
-    mm = frame.spacing_mm * factor
-    to_index = np.linalg.inv(frame.geometry.affine)
+def _grown(plan: LesionPlan, white: Field, grey: Field, pace: Field, grid: HeadGrid, factor: int) -> _GrownFocus:
+    mm = grid.spacing_mm * factor
+    to_index = np.linalg.inv(grid.geometry.affine)
     # The middle of a coarse voxel lies between those of the fine ones that it holds.
     fine = plan.seeds @ to_index[:3, :3].T + to_index[:3, 3]
     wanted = (fine - (factor - 1) / 2) / factor
     brain = np.argwhere(white + grey > 0.5)
     seeds = brain[cKDTree(brain).query(wanted)[1]].astype(np.float64)
-    logit = grow(white, grey, pace, seeds, plan.habit, 4 / 3 * np.pi * plan.radius_mm**3, mm)
+    logit = grow(white, grey, pace, seeds, plan.growth, 4 / 3 * np.pi * plan.radius_mm**3, mm)
     tissue = white + grey > 0.5
-    core = tissue & (logit > np.log(plan.habit.level / (1 - plan.habit.level)))
-    return _Grown(logit, core, mm, white > 0.5, tissue)
+    core = tissue & (logit > np.log(plan.growth.level / (1 - plan.growth.level)))
+    return _GrownFocus(logit, core, mm, white > 0.5, tissue)
 
 
-def _stages(plan: Plan, grown: _Grown, rough: Field, breaks: Field, clots: Field) -> list[tuple[Tissue, Field]]:
+def _stages(
+    plan: LesionPlan, grown: _GrownFocus, rough: Field, breaks: Field, clots: Field
+) -> list[tuple[Tissue, Field]]:
     """What the focus makes of tissue, in the order of painting: the kind, and a field that is negative there."""
-    edge = float(np.log(plan.habit.level / (1 - plan.habit.level)))
+    edge = float(np.log(plan.growth.level / (1 - plan.growth.level)))
 
     def beyond(reach_mm: float, where: Mask) -> Field:
         level = level_at(grown.logit, grown.core, where, reach_mm, grown.mm) if reach_mm else edge

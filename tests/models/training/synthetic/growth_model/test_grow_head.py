@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import label
 
 from models.training.synthetic.anatomy import HEAD_EXTENT_MM
-from models.training.synthetic.grown.head import grow_head
+from models.training.synthetic.growth_model.grow_head import grow_head
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.tumour import Variant
 

@@ -6,15 +6,15 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from models.training.synthetic.fields import Field, ellipsoid, refine
-from models.training.synthetic.grown.brain import ventricles
-from models.training.synthetic.grown.build import Build
-from models.training.synthetic.grown.frame import Frame, below
-from models.training.synthetic.grown.shapes import Path, beads, curve
-from models.training.synthetic.grown.surfaces import Points, average_cortex, from_ras, outward
-from models.training.synthetic.grown.voxelise import Mask
+from models.training.synthetic.growth_model.brain import ventricles
+from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.proportions import GrownProportions
+from models.training.synthetic.growth_model.surfaces import Points, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.tubes import TubePath, beads, curve
+from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
 
-_PAIRED: tuple[Path, ...] = (
+_PAIRED: tuple[TubePath, ...] = (
     ((-14, -8, -52, 2.4), (-11, 0, -30, 2.4), (-9, 4, -20, 2.0), (-6, 3, -13, 1.6)),  # internal carotid
     ((-6, 3, -13, 1.4), (-20, 4, -14, 1.3), (-37, 2, -10, 1.1), (-43, -8, 2, 1.0), (-46, -24, 14, 0.7)),  # middle
     ((-4, 4, -12, 1.1), (-1.5, 26, -6, 1.0), (-1.5, 38, 12, 0.9), (-1.5, 22, 31, 0.8), (-1.5, 0, 37, 0.6)),  # anterior
@@ -27,61 +27,65 @@ _PAIRED: tuple[Path, ...] = (
     ),  # posterior
     ((-3, -2, 14, 0.8), (-2.5, -22, 15, 1.0), (-1.5, -38, 9, 1.3), (0, -46, 4, 1.8)),  # internal cerebral vein
 )
-_SINGLE: tuple[Path, ...] = (
+_SINGLE: tuple[TubePath, ...] = (
     ((0, -9, -52, 1.5), (0, -8, -32, 1.7), (0, -10, -16, 1.5)),  # basilar artery
     ((0, -44, 6, 2.0), (0, -62, 2, 2.2), (0, -82, -8, 2.6)),  # vein of Galen and straight sinus
 )
-_PLEXUS: Path = ((-21, -35, 15, 2.2), (-24, -40, 10, 3.0), (-29, -34, 0, 2.0), (-33, -26, -9, 1.2))
+_PLEXUS: TubePath = ((-21, -35, 15, 2.2), (-24, -40, 10, 3.0), (-29, -34, 0, 2.0), (-33, -26, -9, 1.2))
 _MIRROR = np.array((-1.0, 1.0, 1.0))
 
 
-def paint_details(generator: np.random.Generator, tissue: TissueMap, frame: Frame, hull: Field, build: Build) -> None:
+def paint_details(
+    generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, hull: Field, proportions: GrownProportions
+) -> None:
     """Paint them in place. `hull` is the distance to the dura on the fine grid (mm, negative inside)."""
-    _paint_age(generator, tissue, frame, build)
-    x, y, z = refine(frame.at.x), refine(frame.at.y), refine(frame.at.z)
+    _paint_age(generator, tissue, grid, proportions)
+    x, y, z = refine(grid.at.x), refine(grid.at.y), refine(grid.at.z)
     wet = (tissue == Tissue.CSF) & (hull < 0)
     falx = (np.abs(x) < 0.7) & (z > 18 + 0.0025 * y**2) & (hull > -45)
     _, behind, tent = from_ras(0, -45, -14)
     tent_height = z - tent + 0.2 * np.abs(x)
     shelf = (np.abs(tent_height) < 1.0) & (y > behind) & (np.abs(x) < 45)
-    dura_mm = 0.8 + 0.5 * frame.noise(generator, 45)
+    dura_mm = 0.8 + 0.5 * grid.noise(generator, 45)
     tissue[wet & (falx | shelf | (hull > -dura_mm))] = Tissue.DURA
-    shell = (hull < 0) & (hull > -4.5 - 2 * build.vessel_mm)
-    sagittal = (np.abs(x) < 3 + build.vessel_mm) & (z > tent) & (y > from_ras(0, 60, 0)[1])
-    transverse = (np.abs(z - tent + 4) < 2.6 + build.vessel_mm) & (y > behind)
+    shell = (hull < 0) & (hull > -4.5 - 2 * proportions.vessel_mm)
+    sagittal = (np.abs(x) < 3 + proportions.vessel_mm) & (z > tent) & (y > from_ras(0, 60, 0)[1])
+    transverse = (np.abs(z - tent + 4) < 2.6 + proportions.vessel_mm) & (y > behind)
     tissue[shell & (sagittal | transverse)] = Tissue.VESSEL
     fluid = np.isin(tissue, (Tissue.CSF, Tissue.DURA)) & (hull < 0)
-    tissue[fluid & _vessels(generator, frame, build)] = Tissue.VESSEL
-    tissue[(tissue == Tissue.WHITE) & _medullary_veins(generator, frame)] = Tissue.VESSEL
-    gland = below(ellipsoid(frame.at, from_ras(0, 2, -31), (6.5, 5, 4)))
+    tissue[fluid & _vessels(generator, grid, proportions)] = Tissue.VESSEL
+    tissue[(tissue == Tissue.WHITE) & _medullary_veins(generator, grid)] = Tissue.VESSEL
+    gland = below(ellipsoid(grid.at, from_ras(0, 2, -31), (6.5, 5, 4)))
     tissue[gland & (hull < 0) & (tissue != Tissue.VESSEL)] = Tissue.MUCOSA
 
 
-def _paint_age(generator: np.random.Generator, tissue: TissueMap, frame: Frame, build: Build) -> None:
+def _paint_age(
+    generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, proportions: GrownProportions
+) -> None:
     """Spots in the white matter, caps on the ventricles, plexus within them, in place."""
-    at = frame.at
-    distance = ventricles(at, build.ventricles)
+    at = grid.at
+    distance = ventricles(at, proportions.ventricles)
     white = (tissue == Tissue.WHITE) & (refine(at.z) > -18)
     # Caps sit on the horns, at the ventricle's ends; along its body there is a thin line at most.
     horn = np.clip((np.abs(at.y + 12) - 12) / 20, 0.2, 1)
-    tissue[white & below((distance - build.cap_mm * horn).astype(np.float32))] = Tissue.SPOT
+    tissue[white & below((distance - proportions.cap_mm * horn).astype(np.float32))] = Tissue.SPOT
     candidates = np.argwhere(white & below(distance, 13) & ~below(distance, 3))
-    if build.spots and len(candidates):
-        seeds = candidates[generator.integers(len(candidates), size=build.spots)].astype(np.float64)
+    if proportions.spots and len(candidates):
+        seeds = candidates[generator.integers(len(candidates), size=proportions.spots)].astype(np.float64)
         # Lesions of small vessels are drawn out along them: short rows of balls.
-        direction = generator.normal(size=(build.spots, 3))
+        direction = generator.normal(size=(proportions.spots, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        size = (generator.gamma(2.5, 0.6, size=build.spots) + 0.5) / frame.spacing_mm
+        size = (generator.gamma(2.5, 0.6, size=proportions.spots) + 0.5) / grid.spacing_mm
         rows = np.concatenate([seeds + direction * (step * size)[:, None] for step in (-0.8, 0.0, 0.8)])
-        tissue[white & beads(rows, np.tile(size, 3), frame.geometry.shape)] = Tissue.SPOT
+        tissue[white & beads(rows, np.tile(size, 3), grid.geometry.shape)] = Tissue.SPOT
     points, radii = curve(_PLEXUS)
     tufts = np.concatenate((points, points * _MIRROR)) + generator.normal(0, 0.8, size=(2 * len(points), 3))
     sizes = np.tile(radii, 2) * generator.uniform(0.4, 1.1, size=len(tufts))
-    plexus = beads(frame.to_index(tufts), sizes / frame.spacing_mm, frame.geometry.shape)
+    plexus = beads(grid.to_index(tufts), sizes / grid.spacing_mm, grid.geometry.shape)
     tissue[(tissue == Tissue.CSF) & below(distance) & plexus] = Tissue.CHOROID
 
 
-def _vessels(generator: np.random.Generator, frame: Frame, build: Build) -> Mask:
+def _vessels(generator: np.random.Generator, grid: HeadGrid, proportions: GrownProportions) -> Mask:
     """Named arteries and veins, each a little astray, and veins that wind over the cortex."""
     centres: list[Points] = []
     radii = []
@@ -90,13 +94,13 @@ def _vessels(generator: np.random.Generator, frame: Frame, build: Build) -> Mask
             points, sizes = curve(path)
             astray = np.cumsum(generator.normal(0, 0.12, size=points.shape), axis=0)
             centres.append((points + astray) * mirror)
-            radii.append(sizes + build.vessel_mm)
-    for _ in range(build.veins):
+            radii.append(sizes + proportions.vessel_mm)
+    for _ in range(proportions.veins):
         points = _over_the_cortex(generator)
         centres.append(points)
-        radii.append(np.full(len(points), generator.uniform(0.5, 1.1) + 0.5 * build.vessel_mm))
-    index = frame.to_index(np.concatenate(centres))
-    return beads(index, np.maximum(np.concatenate(radii), 0.4) / frame.spacing_mm, frame.geometry.shape)
+        radii.append(np.full(len(points), generator.uniform(0.5, 1.1) + 0.5 * proportions.vessel_mm))
+    index = grid.to_index(np.concatenate(centres))
+    return beads(index, np.maximum(np.concatenate(radii), 0.4) / grid.spacing_mm, grid.geometry.shape)
 
 
 def _over_the_cortex(generator: np.random.Generator) -> Points:
@@ -122,7 +126,7 @@ def _above_cortex(side: int) -> tuple[Points, cKDTree]:
     return half.pial + 1.2 * outward(half.pial, half.triangles), cKDTree(half.pial)
 
 
-def _medullary_veins(generator: np.random.Generator, frame: Frame) -> Mask:
+def _medullary_veins(generator: np.random.Generator, grid: HeadGrid) -> Mask:
     """Hair-thin veins from the ventricles outwards, straight through the white matter."""
     rows = []
     for _ in range(int(generator.integers(0, 16))):
@@ -130,5 +134,5 @@ def _medullary_veins(generator: np.random.Generator, frame: Frame) -> Mask:
         start = np.array(from_ras(side * 14, generator.uniform(-35, 28), 22))
         direction = np.array((-side * generator.uniform(0.3, 1), generator.normal(0, 0.3), generator.uniform(0.2, 1)))
         rows.append(start + direction * np.arange(0, generator.uniform(10, 25), 0.4)[:, None])
-    index = frame.to_index(np.concatenate(rows)) if rows else np.zeros((0, 3))
-    return beads(index, np.full(len(index), 0.5 / frame.spacing_mm), frame.geometry.shape)
+    index = grid.to_index(np.concatenate(rows)) if rows else np.zeros((0, 3))
+    return beads(index, np.full(len(index), 0.5 / grid.spacing_mm), grid.geometry.shape)

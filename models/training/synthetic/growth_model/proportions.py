@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class GrownProportions:
     """What differs between heads beside their bend."""
 
     cortex: float
@@ -34,14 +34,14 @@ class Build:
     """Added to the radius of every vessel."""
 
 
-def draw_build(generator: np.random.Generator) -> Build:
+def draw_proportions(generator: np.random.Generator) -> GrownProportions:
     """An adult between 20 and 85: atrophy, wide ventricles and white-matter changes come with age, each in its way."""
     age = float(generator.uniform(0, 1))
 
     def aged(young: float, old: float, spread: float) -> float:
         return max(0.0, young + age * (old - young) + float(generator.normal(0, spread)))
 
-    return Build(
+    return GrownProportions(
         cortex=float(generator.uniform(1.2, 1.6)),
         white_mm=float(generator.uniform(0.2, 0.8)),
         atrophy_mm=aged(0.0, 0.5, 0.1),

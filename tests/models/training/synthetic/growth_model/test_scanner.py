@@ -5,7 +5,7 @@ import pytest
 
 from models.labels import Role
 from models.training.synthetic.appearance import Appearance
-from models.training.synthetic.grown.scanner import draw_appearance
+from models.training.synthetic.growth_model.scanner import draw_appearance
 from models.training.synthetic.head import LABEL_TISSUES
 from models.training.synthetic.signal import draw_contrast, signal_levels
 from models.training.synthetic.tissue import Tissue
@@ -79,5 +79,5 @@ def test_it_is_another_model_than_the_training_family_s(looks: list[Appearance])
 def test_drawing_follows_from_the_generator(looks: list[Appearance]) -> None:
     again = draw_appearance(np.random.default_rng(7))
     assert all(np.array_equal(again.levels[role], looks[7].levels[role]) for role in Role)
-    assert again.flaws == looks[7].flaws
+    assert again.artefacts == looks[7].artefacts
     assert not np.array_equal(again.levels[Role.FLAIR], looks[8].levels[Role.FLAIR])

@@ -7,16 +7,16 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from models.training.synthetic.fields import Coordinates, Field, ellipsoid, refine, smooth_union
-from models.training.synthetic.grown.bend import Bend
-from models.training.synthetic.grown.build import Build
-from models.training.synthetic.grown.frame import Frame, below
-from models.training.synthetic.grown.shapes import Path, tube
-from models.training.synthetic.grown.surfaces import Hemisphere, average_cortex, from_ras, outward
-from models.training.synthetic.grown.voxelise import Mask, inside
+from models.training.synthetic.growth_model.deformation import Deformation
+from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.proportions import GrownProportions
+from models.training.synthetic.growth_model.surfaces import Hemisphere, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.tubes import TubePath, tube
+from models.training.synthetic.growth_model.voxelise import Mask, inside
 from models.training.synthetic.tissue import Tissue, TissueMap
 from pipeline.volume import Geometry
 
-_FRONTAL_HORN_TO_OCCIPITAL: Path = (
+_FRONTAL_HORN_TO_OCCIPITAL: TubePath = (
     (-13, 31, 3, 3.5),
     (-10, 16, 14, 5.5),
     (-9, -4, 20, 5.5),
@@ -25,12 +25,19 @@ _FRONTAL_HORN_TO_OCCIPITAL: Path = (
     (-25, -57, 8, 4.5),
     (-22, -72, 6, 2),
 )
-_TEMPORAL_HORN: Path = ((-24, -39, 12, 6), (-33, -30, -6, 3.5), (-33, -15, -16, 3), (-30, -7, -20, 1.5))
-_AQUEDUCT: Path = ((0, -26, -2, 1.6), (0, -33, -10, 1.3), (0, -41, -22, 1.6))
-_CAUDATE: Path = ((-12, 20, 4, 5.5), (-13, 8, 14, 5), (-17, -8, 21, 3.5), (-20, -24, 20, 2.5), (-28, -32, 8, 1.8))
-_HIPPOCAMPUS: Path = ((-22, -4, -19, 6.5), (-27, -13, -19, 5), (-29, -24, -13, 4.5), (-24, -36, -4, 3))
-_CALLOSUM: Path = ((0, 24, -4, 3), (0, 29, 6, 4.5), (0, 18, 18, 3.5), (0, -4, 25, 3), (0, -26, 23, 3), (0, -38, 12, 5))
-_STEM: Path = (
+_TEMPORAL_HORN: TubePath = ((-24, -39, 12, 6), (-33, -30, -6, 3.5), (-33, -15, -16, 3), (-30, -7, -20, 1.5))
+_AQUEDUCT: TubePath = ((0, -26, -2, 1.6), (0, -33, -10, 1.3), (0, -41, -22, 1.6))
+_CAUDATE: TubePath = ((-12, 20, 4, 5.5), (-13, 8, 14, 5), (-17, -8, 21, 3.5), (-20, -24, 20, 2.5), (-28, -32, 8, 1.8))
+_HIPPOCAMPUS: TubePath = ((-22, -4, -19, 6.5), (-27, -13, -19, 5), (-29, -24, -13, 4.5), (-24, -36, -4, 3))
+_CALLOSUM: TubePath = (
+    (0, 24, -4, 3),
+    (0, 29, 6, 4.5),
+    (0, 18, 18, 3.5),
+    (0, -4, 25, 3),
+    (0, -26, 23, 3),
+    (0, -38, 12, 5),
+)
+_STEM: TubePath = (
     (0, -22, -4, 11),
     (0, -25, -14, 13),
     (0, -25, -30, 15),
@@ -39,30 +46,32 @@ _STEM: Path = (
     (0, -46, -95, 5.5),
     (0, -47, -140, 5.5),
 )
-_PEDUNCLE: Path = ((-8, -27, -33, 8), (-19, -48, -37, 6))
-_CEREBELLAR_CORE: Path = ((-5, -50, -35, 4), (-16, -56, -36, 6), (-30, -62, -38, 3))
+_PEDUNCLE: TubePath = ((-8, -27, -33, 8), (-19, -48, -37, 6))
+_CEREBELLAR_CORE: TubePath = ((-5, -50, -35, 4), (-16, -56, -36, 6), (-30, -62, -38, 3))
 
 
-def bent_cortex(bend: Bend, build: Build) -> tuple[Hemisphere, Hemisphere]:
+def bent_cortex(deformation: Deformation, proportions: GrownProportions) -> tuple[Hemisphere, Hemisphere]:
     """Both hemispheres in head coordinates, thinned and drawn back as the build says."""
-    left, right = (_bent(half, bend, build) for half in average_cortex())
+    left, right = (_bent(half, deformation, proportions) for half in average_cortex())
     return left, right
 
 
-def pushed_cortex(cortex: tuple[Hemisphere, Hemisphere], bend: Bend) -> tuple[Hemisphere, Hemisphere]:
-    """The same after masses have pushed it, those of `bend`."""
-    left, right = (Hemisphere(bend.pushed(half.white), bend.pushed(half.pial), half.triangles) for half in cortex)
+def pushed_cortex(cortex: tuple[Hemisphere, Hemisphere], deformation: Deformation) -> tuple[Hemisphere, Hemisphere]:
+    """The same after masses have pushed it, those of `deformation`."""
+    left, right = (
+        Hemisphere(deformation.pushed(half.white), deformation.pushed(half.pial), half.triangles) for half in cortex
+    )
     return left, right
 
 
-def _bent(half: Hemisphere, bend: Bend, build: Build) -> Hemisphere:
-    pial = half.white + build.cortex * (half.pial - half.white)
-    back = build.atrophy_mm * outward(half.pial, half.triangles)
+def _bent(half: Hemisphere, deformation: Deformation, proportions: GrownProportions) -> Hemisphere:
+    pial = half.white + proportions.cortex * (half.pial - half.white)
+    back = proportions.atrophy_mm * outward(half.pial, half.triangles)
     # Cortex that faces the other hemisphere's stays where it is: there is no gap to open in the midline's stalk.
     stalk = np.linalg.norm(half.pial - half.white, axis=1, keepdims=True) < 0.3
     back = np.where(stalk, 0.0, back)
-    white = half.white - 0.6 * back - build.white_mm * np.where(stalk, 0.0, outward(half.white, half.triangles))
-    return Hemisphere(bend.to_head(white), bend.to_head(pial - back), half.triangles)
+    white = half.white - 0.6 * back - proportions.white_mm * np.where(stalk, 0.0, outward(half.white, half.triangles))
+    return Hemisphere(deformation.to_head(white), deformation.to_head(pial - back), half.triangles)
 
 
 def fill_cortex(halves: tuple[Hemisphere, Hemisphere], geometry: Geometry) -> tuple[Mask, Mask]:
@@ -102,19 +111,19 @@ def ventricles(at: Coordinates, scale: float) -> Field:
 def paint_brain(
     generator: np.random.Generator,
     tissue: TissueMap,
-    frame: Frame,
+    grid: HeadGrid,
     cortex: tuple[Mask, Mask],
     hull: Field,
-    build: Build,
+    proportions: GrownProportions,
 ) -> None:
     """White, grey and fluid into the dura's inside, in place.
 
     `hull`, the distance to the dura (mm, negative inside), and the voxels of `cortex` (within the white surfaces,
     within the pial ones) are on the fine grid.
     """
-    at, (white, pial) = frame.at, cortex
+    at, (white, pial) = grid.at, cortex
     room = hull < -0.8
-    _paint_cerebellum(generator, tissue, frame, room)
+    _paint_cerebellum(generator, tissue, grid, room)
     tissue[binary_dilation(pial) & (hull < 0)] = Tissue.CSF
     trunk = below(stem(at)) & (hull < 0)
     tissue[trunk] = Tissue.WHITE
@@ -122,12 +131,12 @@ def paint_brain(
     tissue[white & room] = Tissue.WHITE
     callosum = below(tube(at, _CALLOSUM))
     tissue[callosum & room] = Tissue.WHITE
-    cleft = pial & ~white & ~callosum & (np.abs(refine(at.x)) < 0.5 + 0.5 * build.atrophy_mm)
+    cleft = pial & ~white & ~callosum & (np.abs(refine(at.x)) < 0.5 + 0.5 * proportions.atrophy_mm)
     tissue[cleft & (refine(at.z) > 0)] = Tissue.CSF
     brain = tissue == Tissue.WHITE
     tissue[brain & below(_nuclei(at))] = Tissue.DEEP_GREY
     tissue[brain & below(tube(at.mirrored(), _HIPPOCAMPUS))] = Tissue.GREY
-    wet = below(ventricles(at, build.ventricles))
+    wet = below(ventricles(at, proportions.ventricles))
     tissue[wet & room & np.isin(tissue, (Tissue.WHITE, Tissue.DEEP_GREY, Tissue.CSF))] = Tissue.CSF
 
 
@@ -140,12 +149,12 @@ def _nuclei(at: Coordinates) -> Field:
     return np.asarray(np.minimum(np.minimum(lens, thalamus), tube(fold, _CAUDATE)), dtype=np.float32)
 
 
-def _paint_cerebellum(generator: np.random.Generator, tissue: TissueMap, frame: Frame, room: Mask) -> None:
+def _paint_cerebellum(generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, room: Mask) -> None:
     """Leaves around a white core: nearly flat layers that fan out from the fourth ventricle, in place."""
-    at = frame.at
+    at = grid.at
     outline = cerebellum(at)
     _, y0, z0 = from_ras(0, -42, -33)
-    angle = np.arctan2(at.z - np.float32(z0), at.y - np.float32(y0)) + 0.07 * frame.coarse_noise(generator, 30)
+    angle = np.arctan2(at.z - np.float32(z0), at.y - np.float32(y0)) + 0.07 * grid.coarse_noise(generator, 30)
     leaves = np.sin(refine((float(generator.uniform(28, 40)) * angle).astype(np.float32)))
     core = np.minimum(tube(at.mirrored(), _CEREBELLAR_CORE), outline + 13)
     body = room & below(outline)

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from models.training.synthetic.grown.surfaces import SurfacesMissing, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.surfaces import SurfacesMissing, average_cortex, from_ras, outward
 
 needs_nilearn = pytest.mark.skipif(
     importlib.util.find_spec("nilearn") is None, reason="the surfaces are nilearn's, of the extra glionode[train]"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from models.training.synthetic.grown.voxelise import inside
+from models.training.synthetic.growth_model.voxelise import inside
 
 SHAPE = (30, 34, 32)
 
