@@ -14,7 +14,10 @@ RUN apt-get update \
 RUN python3 -m venv --without-pip /opt/glionode
 WORKDIR /src
 COPY pyproject.toml ./
-# PyTorch by itself: the largest layer, and one that changes with its version alone.
+COPY requirements/node.txt requirements/
+# The packages that the lock file names, each checked by its hashes.
+RUN pip --python /opt/glionode/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements/node.txt
+# PyTorch by itself: the largest layer, from an index of its own, which is why the lock file leaves it out.
 RUN torch=$(sed -n 's/^ *"\(torch==[^"]*\)",$/\1/p' pyproject.toml) \
     && pip --python /opt/glionode/bin/python install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$torch"
 COPY README.md LICENSE ./
@@ -22,7 +25,7 @@ COPY models models
 COPY pipeline pipeline
 COPY dicom_seg dicom_seg
 COPY plugin plugin
-RUN pip --python /opt/glionode/bin/python install --no-cache-dir . \
+RUN pip --python /opt/glionode/bin/python install --no-cache-dir --no-deps --no-build-isolation . \
     && rm -rf /opt/glionode/lib/python3*/site-packages/torch/include
 
 # ---------------------------------------------------------------- node: what runs; no compiler, no pip

@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: help demo test check serve clean
+.PHONY: help demo test check serve lock audit clean
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,16 +25,22 @@ check: $(VENV)/.installed-test  ## ruff, mypy --strict and pytest, without insta
 serve: $(VENV)/.installed  ## Run a node with the settings of orthanc-config/glionode.toml.
 	$(BIN)/glionode serve --config orthanc-config/glionode.toml
 
+lock:  ## Write requirements/*.txt anew: every package with its version and hashes. Needs a package index.
+	scripts/lock
+
+audit:  ## Ask whether the locked packages have known vulnerabilities; says so where it cannot ask.
+	scripts/audit
+
 clean:  ## Remove what was made here.
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info build
 
 $(VENV)/bin/python:
 	scripts/make-venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: pyproject.toml requirements/node.txt | $(BIN)/python
+	scripts/install $(VENV) requirements/node.txt --editable
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,cpu,test]'
+$(VENV)/.installed-test: pyproject.toml requirements/test.txt | $(BIN)/python
+	scripts/install $(VENV) requirements/test.txt --editable
 	touch $@ $(VENV)/.installed

@@ -12,6 +12,7 @@ from pydicom.pixels.utils import pixel_array
 from pipeline.errors import PixelsMissing, PixelsUndecodable
 from pipeline.frames import PlacedFrame
 from pipeline.header import PARSER_FAILURES, NotDicom, inflate
+from pipeline.jpeg_extended import register_decoder
 from pipeline.study import Instance, StoredPixels
 
 _FLOAT_TYPES = {32: "f4", 64: "f8"}
@@ -100,6 +101,7 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            register_decoder()
             if instance.number_of_frames == 1:
                 found = [pixel_array(instance.path)]
             else:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -175,10 +176,24 @@ class TestValues:
             make.classic(box)
         assert_in_place(read(make), box)
 
-    def test_lossless_jpeg(self, make, box, program):
+    @pytest.mark.parametrize("process", ["+e1", "+el"])
+    def test_lossless_jpeg(self, make, box, program, process):
         for path in make.classic(box):
-            subprocess.run([program("dcmcjpeg"), str(path), str(path)], check=True)
+            subprocess.run([program("dcmcjpeg"), process, str(path), str(path)], check=True)
         assert_in_place(read(make), box)
+
+    @pytest.mark.parametrize(("process", "bits"), [("+eb", 8), ("+ee", 12)])
+    def test_lossy_jpeg_decodes_as_dcmtk_decodes_it(self, make, box, program, tmp_path, process, bits):
+        smooth = np.add.outer(np.arange(box.shape[1]), np.arange(box.shape[2])) * (1 << bits) // 100
+        stored = np.broadcast_to(smooth, box.shape)
+        paths = make.classic(box, pixels=stored, BitsStored=bits, HighBit=bits - 1)
+        for path in paths:
+            subprocess.run([program("dcmcjpeg"), process, str(path), str(path)], check=True)
+            subprocess.run([program("dcmdjpeg"), str(path), str(tmp_path / path.name)], check=True)
+        expected = np.stack([dcmread(tmp_path / path.name).pixel_array for path in paths])
+        found = read(make).pixels
+        assert 0.9 * (1 << bits) * 2 * 36 / 100 < np.ptp(expected), "the image is not empty"
+        np.testing.assert_allclose(found, expected, atol=1)  # T.81 lets decoders round an inverse DCT by one
 
     def test_rescale_of_each_image(self, make, box):
         stored = np.full(box.shape, 10)
