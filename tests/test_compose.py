@@ -23,7 +23,7 @@ from plugin.orthanc_script.node_client import node_settings
 from plugin.settings.check import check_settings
 from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.load import load_settings
-from plugin.settings.secrets import check_credentials, http_token, orthanc_credentials
+from plugin.settings.secrets import check_credentials, read_credentials, read_http_token
 from plugin.settings.sections import Settings
 from tests.support.paths import ROOT
 
@@ -178,7 +178,7 @@ def test_a_demonstration_is_taken_where_somebody_says_so() -> None:
 
 def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path) -> None:
     told = orthanc_json(secrets / "orthanc.json")
-    credentials = orthanc_credentials(settings.orthanc)
+    credentials = read_credentials(settings.orthanc, "orthanc")
     assert told["RegisteredUsers"] == {credentials.user: credentials.password}
     assert told["RemoteAccessAllowed"] is told["AuthenticationEnabled"] is True
     assert urlsplit(settings.orthanc.url).netloc == f"orthanc:{told['HttpPort']}"
@@ -192,7 +192,7 @@ def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path)
     for name in ("Url", "Insecure"):
         told["GlioNode"][name] = ours["GlioNode"][name]
     assert told == ours
-    assert http_token(settings.http) == (secrets / plugin.token_file).read_text()
+    assert read_http_token(settings.http) == (secrets / plugin.token_file).read_text()
 
 
 def test_orthancs_files_are_where_its_configuration_looks_for_them(secrets: Path) -> None:

@@ -8,7 +8,7 @@ from plugin.errors import PeerFailed
 from plugin.listener.access_control import within
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import SenderSettings, Settings
-from plugin.settings.tls import report_context
+from plugin.settings.tls import make_client_context
 
 
 def find_receiver(settings: Settings, ae_title: str, address: str) -> SenderSettings | DestinationSettings | None:
@@ -28,8 +28,10 @@ def receiver_address(settings: Settings, receiver: SenderSettings | DestinationS
     """Where that is. Raises PeerFailed for certificates that cannot be used."""
     if isinstance(receiver, DestinationSettings):
         return address_of(receiver)
-    try:
-        tls = report_context(settings.listener) if receiver.tls else None
-    except SettingsWrong as exc:
-        raise PeerFailed(str(exc)) from exc
+    tls, listener = None, settings.listener
+    if receiver.tls:
+        try:
+            tls = make_client_context(listener.tls_client_ca, "listener.tls_client_ca", listener, "listener")
+        except SettingsWrong as exc:
+            raise PeerFailed(str(exc)) from exc
     return PeerAddress(receiver.ae_title, receiver.host, receiver.port, tls)

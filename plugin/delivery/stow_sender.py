@@ -18,8 +18,8 @@ from plugin.delivery.sender import NotSent, Outcome, Outgoing
 from plugin.delivery.stow_answer import ANSWERED_BY_OBJECT, outcome_of
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import StowDestinationSettings
-from plugin.settings.secrets import credentials_of
-from plugin.settings.tls import destination_context
+from plugin.settings.secrets import read_credentials
+from plugin.settings.tls import client_context
 
 _LARGEST_REQUEST = 64 << 20
 """Bytes of objects in one request; a larger object goes alone."""
@@ -127,7 +127,8 @@ class StowSender:
     @contextmanager
     def _client(self) -> Iterator[httpx2.Client]:
         try:
-            tls, credentials = destination_context(self._destination), credentials_of(self._destination)
+            key = self._destination.key
+            tls, credentials = client_context(self._destination, key), read_credentials(self._destination, key)
         except SettingsWrong as exc:
             raise PeerFailed(str(exc)) from exc
         headers = {"Accept": _ACCEPT}

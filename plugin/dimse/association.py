@@ -15,7 +15,7 @@ from pipeline.errors import SettingsWrong
 from plugin.dimse.application_entity import ApplicationEntity
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
-from plugin.settings.tls import destination_context
+from plugin.settings.tls import client_context
 
 _LONGEST_CONNECT_S = 10.0
 
@@ -45,7 +45,7 @@ class Proposal:
 def address_of(destination: DestinationSettings) -> PeerAddress:
     """Where a destination is. Raises PeerFailed for certificates that cannot be used."""
     try:
-        tls = destination_context(destination)
+        tls = client_context(destination, destination.key)
     except SettingsWrong as exc:
         raise PeerFailed(str(exc)) from exc
     return PeerAddress(destination.ae_title, destination.host, destination.port, tls, destination.tls_server_name)

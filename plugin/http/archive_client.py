@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pipeline.errors import GlionodeError
 from plugin.errors import ArchiveAway, NotInArchive
 from plugin.http.transfer import CHUNK_BYTES, WrongTransfer, parse_digest, repr_digest
-from plugin.settings.secrets import http_token
+from plugin.settings.secrets import read_http_token
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import archive_context
 
@@ -39,7 +39,7 @@ class ArchiveClient:
     def __init__(self, settings: HttpSettings, patience_s: float = _PATIENCE_S) -> None:
         """Raises SettingsWrong."""
         self._url = urlsplit(settings.archive_url)
-        self._token = http_token(settings)
+        self._token = read_http_token(settings)
         self._context = archive_context(settings)
         self._timeout_s = settings.timeout_s
         self._patience_s = patience_s

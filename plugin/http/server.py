@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pipeline.errors import SettingsWrong
 from plugin.http.health import Question, ask
 from plugin.settings.sections import HttpSettings
-from plugin.settings.tls import http_server_context
+from plugin.settings.tls import server_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, *ro
 @contextmanager
 def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterator[str]:
     """Serve `app` for as long as the block runs; gives its URL. Raises SettingsWrong."""
-    tls = http_server_context(settings)
+    tls = server_context(settings, "http")
     listening = _bind(settings)
     config = uvicorn.Config(
         app,

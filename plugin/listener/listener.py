@@ -21,7 +21,7 @@ from plugin.listener.pdu_reader import PduLimits
 from plugin.listener.refusals import Refusals
 from plugin.listener.server import POLL_S, AssociationServer, Reception
 from plugin.settings.sections import ListenerSettings
-from plugin.settings.tls import listener_context
+from plugin.settings.tls import server_context
 
 _PDU_BYTES = 131072
 _COUNTED_ELSEWHERE = 1 << 20
@@ -93,7 +93,7 @@ def start_listener(
         Refusals(archive.data_dir),
         archive.begin,
         handler.answer,
-        listener_context(settings),
+        server_context(settings, "listener", settings.tls_client_ca),
     )
     server = ae.make_server(
         (settings.host, settings.port),

@@ -9,7 +9,7 @@ from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext
 from plugin.http.health import Question, database_answers, room_left, worker_seen
 from plugin.listener.listener import Listener
-from plugin.settings.secrets import http_token
+from plugin.settings.secrets import read_http_token
 from plugin.worker.supervisor import WorkerSupervisor
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def http_of(
     if archive is not None:
         questions["worker"] = lambda: worker_seen(pool)
     shared.meters.registry.register(NodeMetricsCollector(pool, settings.data_dir, receives=archive is not None))
-    token = http_token(settings.http)
+    token = read_http_token(settings.http)
     # Without the floor: what results need has to fit in what is left for that.
     uploads = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
     routes = [archive_routes(uploads, token)] if archive is not None and token else []

@@ -26,7 +26,7 @@ from plugin.node.http_app import http_of
 from plugin.node.lock import RunningNode, announce, archive_lock
 from plugin.node.services import delivering, own_archive, receiving, stopped_by_signals, working
 from plugin.settings.check import Severity, check_settings
-from plugin.settings.secrets import http_token
+from plugin.settings.secrets import read_http_token
 from plugin.settings.sections import Settings
 from plugin.settings.tls import archive_context
 from plugin.sources.served_model import served_package
@@ -142,7 +142,7 @@ def _refuse_wrong_settings(settings: Settings, parts: frozenset[Part]) -> None:
             "Leave it empty."
         )
     # Read once more where they are needed; here so that what is wrong with them is said before anything starts.
-    http_token(settings.http)
+    read_http_token(settings.http)
     archive_context(settings.http)
 
 

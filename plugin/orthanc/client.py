@@ -16,9 +16,9 @@ import httpx2
 
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.errors import ArchiveAway, NotInArchive
-from plugin.settings.secrets import orthanc_credentials
+from plugin.settings.secrets import read_credentials
 from plugin.settings.sections import OrthancSettings
-from plugin.settings.tls import orthanc_context
+from plugin.settings.tls import client_context
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -183,7 +183,8 @@ class OrthancClient:
     def _connected(self) -> httpx2.Client:
         if self._client is None:
             try:
-                tls, credentials = orthanc_context(self._settings), orthanc_credentials(self._settings)
+                tls = client_context(self._settings, "orthanc")
+                credentials = read_credentials(self._settings, "orthanc")
             except SettingsWrong as exc:
                 raise ArchiveAway(str(exc)) from exc
             self._client = httpx2.Client(

@@ -34,7 +34,7 @@ from plugin.orthanc_api.script import PluginFiles, loaded_script, read_configura
 from plugin.orthanc_api.store import PluginStore
 from plugin.orthanc_api.tool_routes import TOOL_ROUTES
 from plugin.settings.check import is_loopback
-from plugin.settings.secrets import http_token
+from plugin.settings.secrets import read_http_token
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class PluginHost:
         if not self._callbacks.routes:
             return []
         http = self._host.settings.http
-        token = http_token(http)
+        token = read_http_token(http)
         if not token and not is_loopback(http.host):
             raise SettingsWrong(
                 "http: beyond loopback a plugin answers only to a token. Name one by http.token_file or set "

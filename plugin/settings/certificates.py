@@ -1,61 +1,55 @@
-"""What is wrong with the certificates that the settings name. Reads them; connects to nobody."""
+"""Check the certificates that the settings name: whether they load, and when they expire. Connects to nobody."""
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
+
+from cryptography.x509 import load_pem_x509_certificate
 
 from pipeline.errors import SettingsWrong
 from plugin.settings.check import Finding, Severity
-from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.sections import Settings
-from plugin.settings.tls import (
-    archive_context,
-    destination_context,
-    expires_at,
-    http_server_context,
-    listener_context,
-    orthanc_context,
-)
+from plugin.settings.tls import archive_context, client_context, read_pem, server_context
+from plugin.settings.values import TlsClient
 
 _SOON = timedelta(days=30)
 
 
 def check_certificates(settings: Settings, now: datetime) -> tuple[Finding, ...]:
-    """Files that are missing or do not fit each other are errors; what has expired, or soon will, is a warning."""
-    return tuple(_findings(settings, now))
+    """Return an error for each file that is missing or does not fit, a warning for each that expires or has expired."""
+    return tuple(finding for found in _findings(settings, now) for finding in found)
 
 
-def _findings(settings: Settings, now: datetime) -> Iterator[Finding]:
-    listener = settings.listener
+def _findings(settings: Settings, now: datetime) -> Iterator[Iterator[Finding]]:
+    listener, http, orthanc = settings.listener, settings.http, settings.orthanc
+    make = partial(server_context, listener, "listener", listener.tls_client_ca)
+    yield _check("listener", listener.tls_certificate, make, now)
+    yield _check("http", http.tls_certificate, partial(server_context, http, "http"), now)
+    yield _check("http", "", partial(archive_context, http), now)
+    yield _check("orthanc", orthanc.tls_certificate, partial(client_context, orthanc, "orthanc"), now)
+    for each in settings.destinations:
+        if isinstance(each, TlsClient):
+            yield _check(each.key, each.tls_certificate, partial(client_context, each, each.key), now)
+
+
+def _check(place: str, certificate: str, make: Callable[[], ssl.SSLContext | None], now: datetime) -> Iterator[Finding]:
     try:
-        if listener_context(listener) is not None:
-            yield from _expiry("listener.tls_certificate", listener.tls_certificate, now)
+        if make() is not None and certificate:
+            yield from _expiry(f"{place}.tls_certificate", expires_at(certificate), now)
     except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, "listener", str(exc))
-    try:
-        archive_context(settings.http)
-        if http_server_context(settings.http) is not None:
-            yield from _expiry("http.tls_certificate", settings.http.tls_certificate, now)
-    except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, "http", str(exc))
-    try:
-        if orthanc_context(settings.orthanc) is not None and settings.orthanc.tls_certificate:
-            yield from _expiry("orthanc.tls_certificate", settings.orthanc.tls_certificate, now)
-    except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, "orthanc", str(exc))
-    for destination in settings.destinations:
-        if isinstance(destination, OrthancDestinationSettings):
-            continue
-        place = f"destinations.{destination.name}"
-        try:
-            destination_context(destination)
-            if destination.tls_certificate:
-                yield from _expiry(f"{place}.tls_certificate", destination.tls_certificate, now)
-        except SettingsWrong as exc:
-            yield Finding(Severity.ERROR, place, str(exc))
+        yield Finding(Severity.ERROR, place, str(exc))
 
 
-def _expiry(key: str, certificate: str, now: datetime) -> Iterator[Finding]:
-    end = expires_at(certificate)
+def expires_at(certificate: str) -> datetime:
+    """Return when the first certificate of a PEM file expires. Raises SettingsWrong."""
+    try:
+        return load_pem_x509_certificate(read_pem(certificate).encode()).not_valid_after_utc
+    except ValueError as exc:
+        raise SettingsWrong(f"{certificate} holds no certificate in PEM form, or one that does not parse.") from exc
+
+
+def _expiry(key: str, end: datetime, now: datetime) -> Iterator[Finding]:
     if end < now:
         yield Finding(Severity.WARNING, key, f"It expired on {end:%Y-%m-%d}; peers that check it will refuse it.")
     elif end < now + _SOON:

@@ -1,72 +1,77 @@
-"""What a site may set of each destination, by its kind: a DICOM peer, a web server, Orthanc."""
+"""What a site may set for each destination, by kind: a DICOM peer, a web server, Orthanc."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
-from plugin.settings.values import AeTitle, BaseUrl, Name, NameOrNone, Port, Seconds, Section
+from plugin.settings.values import (
+    AeTitle,
+    BaseUrl,
+    Name,
+    NameOrNone,
+    Port,
+    Seconds,
+    Section,
+    TlsClient,
+    Token,
+    WebServer,
+)
 
 
-class _Destination(Section):
+class Destination(Section):
+    """What every kind of destination has."""
+
     name: Name
     accepts_demonstration: bool = False
     """Send results of a demonstration model here; never for a PACS with patients in it."""
 
+    @property
+    def key(self) -> str:
+        """Its table in messages about the settings."""
+        return f"destinations.{self.name}"
 
-class DestinationSettings(_Destination):
+
+class DestinationSettings(Destination, TlsClient):
     """A DICOM peer that gets the results by C-STORE."""
 
     ae_title: AeTitle
     host: str
     port: Port
     tls: bool = False
-    """Send over TLS; the peer's certificate is checked."""
-    tls_ca: str = ""
-    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
+    """Send over TLS; the node checks the peer's certificate."""
     tls_server_name: str = ""
-    """The name that its certificate has; empty: `host`."""
-    tls_certificate: str = ""
-    """PEM file of the certificate that the node shows, where the peer asks for one."""
-    tls_key: str = ""
+    """The name in the peer's certificate; empty: `host`."""
     storage_commitment: bool = False
-    """Ask the peer to commit to what it stored; an object is delivered when it has. Its reports come to the listener,
-    which has to let it in, or on the association on which was asked."""
+    """Ask the peer to commit to what it stored; an object is delivered when the peer has. The peer reports on the
+    association on which the node asked, or on one that it opens to the listener, which has to accept it."""
     commitment_timeout_s: Seconds = 600.0
-    """After so many seconds without a report it is asked for again."""
+    """Without a report for so many seconds, the node asks again."""
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether the setting says so."""
+        return self.tls
 
 
-class StowDestinationSettings(_Destination):
-    """A web server that gets the results by STOW-RS."""
+class StowDestinationSettings(Destination, WebServer, Token):
+    """A web server that gets the results by STOW-RS; it takes a bearer token, or a user and a password."""
 
     url: BaseUrl
     """Its DICOMweb service, the part before /studies."""
-    tls_ca: str = ""
-    """PEM file of the authorities of its certificate; empty: those that the system trusts."""
-    tls_certificate: str = ""
-    """PEM file of the certificate that the node shows, where the server asks for one."""
-    tls_key: str = ""
-    token_file: str = ""
-    """File with a bearer token; read anew for each request."""
-    token_variable: str = ""
-    """Or the environment variable that holds it."""
-    user: str = ""
-    """For HTTP Basic authentication."""
-    password_file: str = ""
-    password_variable: str = ""
 
 
-class OrthancDestinationSettings(_Destination):
-    """The Orthanc of [orthanc], or what it sends results on to."""
+class OrthancDestinationSettings(Destination):
+    """The Orthanc of [orthanc], or what it forwards results to."""
 
     via: Literal["orthanc"]
     modality: NameOrNone = ""
-    """From there on to this of its DicomModalities; with neither this nor `peer` they stay in it."""
+    """Forward to this one of its DicomModalities; with neither this nor `peer` the results stay in Orthanc."""
     peer: NameOrNone = ""
-    """From there on to this of its OrthancPeers."""
+    """Forward to this one of its OrthancPeers."""
     storage_commitment: bool = False
-    """Have Orthanc ask the modality to commit to what it stored; an object is delivered when it has."""
+    """Have Orthanc ask the modality to commit to what it stored; an object is delivered when the modality has."""
     commitment_timeout_s: Seconds = 60.0
-    """After so many seconds without a report it is sent again."""
+    """Without a report for so many seconds, the node sends the object again."""
 
 
 AnyDestination = DestinationSettings | StowDestinationSettings | OrthancDestinationSettings
@@ -87,4 +92,4 @@ DestinationByKind = Annotated[
     Discriminator(_kind_of_destination),
 ]
 KINDS_OF_DESTINATION = ("dicom", "stow", "orthanc")
-"""What pydantic adds to the place of an error in a destination."""
+"""The tags above, which pydantic adds to the location of an error in a destination."""

@@ -1,6 +1,4 @@
-"""What a destination, or the archive, wants to be told before it listens: read from where the settings say, when it is
-needed, and shown to nobody else. The settings hold places, never secrets, so that they can be printed and copied.
-"""
+"""Read tokens and passwords from where the settings say, when they are needed, and check who else can read them."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +8,8 @@ from pathlib import Path
 from pipeline.errors import SettingsWrong
 from plugin.settings.check import Finding, Severity
 from plugin.settings.destinations import StowDestinationSettings
-from plugin.settings.sections import HttpSettings, OrthancSettings, Settings
+from plugin.settings.sections import HttpSettings, Settings
+from plugin.settings.values import Login, Token
 
 _LARGEST_BYTES = 1 << 16
 _SHORTEST_TOKEN = 16
@@ -25,74 +24,63 @@ class Credentials:
     password: str = field(default="", repr=False)
 
 
-def credentials_of(destination: StowDestinationSettings) -> Credentials:
-    """Read what a destination is to be told. Raises SettingsWrong, which names the place and never its content."""
-    place = f"destinations.{destination.name}"
-    if destination.user:
-        password = _secret(f"{place}.password", destination.password_file, destination.password_variable)
-        return Credentials(user=destination.user, password=password)
-    if destination.token_file or destination.token_variable:
-        return Credentials(token=_secret(f"{place}.token", destination.token_file, destination.token_variable))
+def read_credentials(section: Login, place: str) -> Credentials:
+    """Read what a section names: its user's password, else its token, if it has one.
+
+    Raises SettingsWrong, which names the place of the secret and never its content.
+    """
+    if section.user:
+        password = _read_secret(f"{place}.password", section.password_file, section.password_variable)
+        return Credentials(user=section.user, password=password)
+    if isinstance(section, Token) and (section.token_file or section.token_variable):
+        return Credentials(token=_read_secret(f"{place}.token", section.token_file, section.token_variable))
     return Credentials()
 
 
-def orthanc_credentials(orthanc: OrthancSettings) -> Credentials:
-    """Read what Orthanc is to be told. Raises SettingsWrong, which names the place and never its content."""
-    if not orthanc.user:
-        return Credentials()
-    return Credentials(
-        user=orthanc.user, password=_secret("orthanc.password", orthanc.password_file, orthanc.password_variable)
-    )
-
-
-def http_token(http: HttpSettings) -> str:
-    """The token that opens the archive over HTTP; empty where the settings name none. Raises SettingsWrong."""
+def read_http_token(http: HttpSettings) -> str:
+    """Read the token that opens /api; empty where the settings name none. Raises SettingsWrong."""
     if not (http.token_file or http.token_variable):
         return ""
-    token = _secret("http.token", http.token_file, http.token_variable)
+    token = _read_secret("http.token", http.token_file, http.token_variable)
     if len(token) < _SHORTEST_TOKEN or not token.isascii():
         raise SettingsWrong(
-            f"http.token has less than {_SHORTEST_TOKEN} characters, or others than ASCII's; `openssl rand -hex 32` "
-            "makes a good one."
+            f"http.token has less than {_SHORTEST_TOKEN} characters, or characters that are not ASCII; "
+            "`openssl rand -hex 32` makes a good one."
         )
     return token
 
 
 def check_credentials(settings: Settings) -> Iterator[Finding]:
-    """Secrets that are not where the settings say, or lie open to every user of this machine."""
+    """Yield an error for each secret that cannot be read, a warning for each that other users of this machine can."""
     try:
-        http_token(settings.http)
+        read_http_token(settings.http)
     except SettingsWrong as exc:
         yield Finding(Severity.ERROR, "http", str(exc))
     else:
-        yield from _open_files("http", token_file=settings.http.token_file)
-    try:
-        orthanc_credentials(settings.orthanc)
-    except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, "orthanc", str(exc))
-    else:
-        yield from _open_files("orthanc", password_file=settings.orthanc.password_file)
+        yield from _readable_by_others("http.token_file", settings.http.token_file)
+    yield from _check_section(settings.orthanc, "orthanc")
     for destination in settings.destinations:
-        if not isinstance(destination, StowDestinationSettings):
-            continue
-        place = f"destinations.{destination.name}"
-        try:
-            credentials_of(destination)
-        except SettingsWrong as exc:
-            yield Finding(Severity.ERROR, place, str(exc))
-        else:
-            files = {"token_file": destination.token_file, "password_file": destination.password_file}
-            yield from _open_files(place, **files)
+        if isinstance(destination, StowDestinationSettings):
+            yield from _check_section(destination, destination.key)
 
 
-def _open_files(place: str, **files: str) -> Iterator[Finding]:
-    for key, file in files.items():
-        if file and Path(file).expanduser().stat().st_mode & 0o044:
-            text = f"Others may read {file}; take that from them with chmod 600."
-            yield Finding(Severity.WARNING, f"{place}.{key}", text)
+def _check_section(section: Login, place: str) -> Iterator[Finding]:
+    try:
+        read_credentials(section, place)
+    except SettingsWrong as exc:
+        yield Finding(Severity.ERROR, place, str(exc))
+        return
+    if isinstance(section, Token):
+        yield from _readable_by_others(f"{place}.token_file", section.token_file)
+    yield from _readable_by_others(f"{place}.password_file", section.password_file)
 
 
-def _secret(key: str, file: str, variable: str) -> str:
+def _readable_by_others(key: str, file: str) -> Iterator[Finding]:
+    if file and Path(file).expanduser().stat().st_mode & 0o044:
+        yield Finding(Severity.WARNING, key, f"Other users can read {file}; change that with `chmod 600`.")
+
+
+def _read_secret(key: str, file: str, variable: str) -> str:
     if variable:
         text, where = os.environ.get(variable, ""), f"the environment variable {variable}"
     else:
@@ -105,5 +93,5 @@ def _secret(key: str, file: str, variable: str) -> str:
             raise SettingsWrong(f"{key} cannot be read from {where}: {why}.") from exc
     text = text.strip()
     if not text or not text.isprintable():
-        raise SettingsWrong(f"{key}: {where} holds none; it is one line of text.")
+        raise SettingsWrong(f"{key} cannot be used: {where} is empty or has more than one line of printable text.")
     return text

@@ -1,19 +1,20 @@
-"""The values that settings are made of, each checked as it is read: AE titles, names, URLs, address ranges, ports."""
+"""The types that settings are made of: checked values, and groups of keys that several sections share."""
 
 import ipaddress
 import re
+from abc import abstractmethod
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-# PS3.5 6.2, value representation AE: at most 16 characters of the default repertoire, no backslash, not only blanks.
+# PS3.5 6.2, value representation AE: at most 16 characters of the default repertoire, no backslash, not only spaces.
 _AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def is_ae_title(text: str) -> bool:
-    """Whether a text is an AE title, and so safe to be shown and logged."""
+    """Return whether a text is an AE title, and so safe to show and to log."""
     return _AE_TITLE.fullmatch(text) is not None
 
 
@@ -69,3 +70,54 @@ class Section(BaseModel):
     """A table of the settings file. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsIdentity(Section):
+    """The certificate that the node shows: as a server always, as a client where the server asks for one."""
+
+    tls_certificate: str = ""
+    """PEM file of the certificate and its chain. A server that has one speaks TLS only."""
+    tls_key: str = ""
+    """PEM file of its key, without a password."""
+
+
+class TlsClient(TlsIdentity):
+    """How the node checks the certificate of a server, and what it shows there."""
+
+    tls_ca: str = ""
+    """PEM file of the authorities that the server's certificate must come from; empty: those that the system trusts."""
+
+    @property
+    @abstractmethod
+    def over_tls(self) -> bool:
+        """Whether the node speaks TLS there."""
+
+
+class Token(Section):
+    """Where a bearer token lies. The settings hold places, never secrets, so that they can be printed and copied."""
+
+    token_file: str = ""
+    """File with the token."""
+    token_variable: str = ""
+    """Or the environment variable that holds it."""
+
+
+class Login(Section):
+    """A user of HTTP Basic authentication, and where the password lies."""
+
+    user: str = ""
+    password_file: str = ""
+    """File with the password; read anew for each connection."""
+    password_variable: str = ""
+    """Or the environment variable that holds it."""
+
+
+class WebServer(TlsClient, Login):
+    """A web server that the node sends requests to."""
+
+    url: str
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether its URL is an https one."""
+        return self.url.startswith("https:")

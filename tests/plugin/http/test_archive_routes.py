@@ -28,7 +28,7 @@ from plugin.http.server import http_server, make_app
 from plugin.http.transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
 from plugin.jobs.job import new_job
 from plugin.jobs.outbox import OutboxEntry
-from plugin.settings.secrets import http_token
+from plugin.settings.secrets import read_http_token
 from plugin.settings.sections import HttpSettings
 from plugin.sources.study_source import HttpSource
 from tests.support.certificates import Authority
@@ -71,7 +71,7 @@ def serving(folder: Path, **more: object) -> Iterator[Server]:
     token_file = folder / "token"
     token_file.write_text(TOKEN)
     settings = HttpSettings.model_validate({"enabled": True, "port": 0, "token_file": str(token_file), **more})
-    app = make_app({}, CollectorRegistry(), archive_routes(archive, http_token(settings)))
+    app = make_app({}, CollectorRegistry(), archive_routes(archive, read_http_token(settings)))
     with http_server(settings, app, 1) as url:
         yield Server(archive, settings, url)
 
@@ -322,7 +322,7 @@ def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
 def test_a_token_that_is_none_is_refused(token: str, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(token)
     with pytest.raises(SettingsWrong, match=r"http\.token"):
-        http_token(HttpSettings(token_file=str(tmp_path / "token")))
+        read_http_token(HttpSettings(token_file=str(tmp_path / "token")))
 
 
 def test_the_spool_of_a_dead_process_is_removed_and_of_a_living_one_not(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import SettingsWrong
 from plugin.settings.destinations import StowDestinationSettings
-from plugin.settings.secrets import Credentials, check_credentials, credentials_of
+from plugin.settings.secrets import Credentials, check_credentials, read_credentials
 from plugin.settings.sections import Settings
 from tests.support.node import run
 
@@ -16,29 +16,31 @@ def web(**keys: object) -> StowDestinationSettings:
 
 
 def test_nothing_is_said_where_nothing_is_set() -> None:
-    assert credentials_of(web()) == Credentials()
+    assert read_credentials(web(), "destinations.web") == Credentials()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two\nlines", "\x00"])
 def test_what_is_no_secret_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"
     file.write_text(text)
-    with pytest.raises(SettingsWrong, match=r"destinations\.web\.token: the file .*token holds none"):
-        credentials_of(web(token_file=str(file)))
+    with pytest.raises(
+        SettingsWrong, match=r"destinations\.web\.token cannot be used: the file .*token is empty or has more"
+    ):
+        read_credentials(web(token_file=str(file)), "destinations.web")
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SITE_PASSWORD", raising=False)
-    with pytest.raises(SettingsWrong, match="environment variable SITE_PASSWORD holds none"):
-        credentials_of(web(user="u", password_variable="SITE_PASSWORD"))
+    with pytest.raises(SettingsWrong, match="environment variable SITE_PASSWORD is empty"):
+        read_credentials(web(user="u", password_variable="SITE_PASSWORD"), "destinations.web")
 
 
 def test_it_is_shown_to_nobody(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("s3cret\n")
-    assert credentials_of(web(token_file=str(file))) == Credentials(token="s3cret")
-    assert "s3cret" not in repr(credentials_of(web(token_file=str(file))))
-    assert "s3cret" not in repr(credentials_of(web(user="u", password_file=str(file))))
+    assert read_credentials(web(token_file=str(file)), "destinations.web") == Credentials(token="s3cret")
+    assert "s3cret" not in repr(read_credentials(web(token_file=str(file)), "destinations.web"))
+    assert "s3cret" not in repr(read_credentials(web(user="u", password_file=str(file)), "destinations.web"))
 
 
 def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
     file.chmod(0o644)
     settings = Settings(destinations=[web(token_file=str(file))])
     assert [finding.text for finding in check_credentials(settings)] == [
-        f"Others may read {file}; take that from them with chmod 600."
+        f"Other users can read {file}; change that with `chmod 600`."
     ]
     file.chmod(0o600)
     assert list(check_credentials(settings)) == []

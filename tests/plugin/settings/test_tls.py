@@ -14,11 +14,11 @@ import pytest
 from pipeline.errors import SettingsWrong
 from plugin.delivery.deliverer import echo
 from plugin.listener.refusals import read_refusals
-from plugin.settings.certificates import check_certificates
+from plugin.settings.certificates import check_certificates, expires_at
 from plugin.settings.check import Severity
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import ListenerSettings, Settings
-from plugin.settings.tls import expires_at, listener_context
+from plugin.settings.tls import server_context
 from tests.support.certificates import Authority, Certificate
 from tests.support.listener import Receiving, answer_of, associate_request, pdu, raw_connection
 from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
@@ -203,8 +203,9 @@ def test_files_that_do_not_fit_are_errors(
         "holds no certificates": {**speaks_as(node), "tls_client_ca": str(text)},
     }
     for said, values in wrong.items():
+        settings = ListenerSettings.model_validate(values)
         with pytest.raises(SettingsWrong, match=re.escape(said)):
-            listener_context(ListenerSettings.model_validate(values))
+            server_context(settings, "listener", settings.tls_client_ca)
         assert findings(datetime.now(UTC), listener=values) == [(Severity.ERROR, "listener")]
     pacs = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "tls": True, "tls_ca": str(text)}
     assert findings(datetime.now(UTC), destinations=[pacs]) == [(Severity.ERROR, "destinations.pacs")]
