@@ -1,7 +1,7 @@
-"""A result to secondary captures (PS3.3 A.8.1): RGB pictures for a PACS that shows no SEG. Draws nothing itself.
+"""Encode the pictures of a result as RGB secondary captures (PS3.3 A.8.1), for a PACS that does not show SEG.
 
-Not a series to measure on: it has no pixel spacing and no place in the patient, so that nobody takes a resampled
-picture for an image. Sources and SEG are for that.
+The images are not meant for measuring: they have no pixel spacing and no position in the patient, so that nobody takes
+a resampled picture for a source image.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ SERIES_NUMBER = 8006
 
 
 def encode_capture(result: SegmentationResult, source: SourceHeaders, started: datetime) -> tuple[Dataset, ...]:
-    """One single-frame image for each slice of the result's panels, in their order; none where it has no panels.
+    """Return one single-frame image for each slice of the result's panels, in their order; none without panels.
 
     `source` is the headers of the T1CE series; each image names the slice that it shows. `started` is when the analysis
     began, in the time zone of the study's own times.
@@ -57,7 +57,7 @@ def _image(
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        # highdicom knows single letters only; the others of an oblique direction follow.
+        # highdicom accepts single letters only; those of an oblique direction are set below.
         patient_orientation=(right[0], down[0]),
         series_instance_uid=series_uid,
         series_number=SERIES_NUMBER,
@@ -80,14 +80,14 @@ def _image(
 
 
 def _describe(dataset: Dataset, result: SegmentationResult, header: Dataset, started: datetime) -> None:
-    """What highdicom leaves open or decides otherwise.
+    """Set attributes that highdicom leaves out or sets differently.
 
-    The modality stays OT, as highdicom has it, and not the MR of the source equipment that PS3.3 C.8.6.1 allows: routes
-    and hanging protocols that ask for MR would pick the pictures up, and a chooser would count them as MR without
-    contrast agent.
+    The modality stays OT, as highdicom sets it, although PS3.3 C.8.6.1 allows the MR of the source equipment: routing
+    rules and hanging protocols that ask for MR would pick the pictures up, and `pipeline.choose` would count them as MR
+    without contrast agent.
     """
     dataset.ConversionType = "WSD"
-    # (0018,0015), so that nobody asks for the laterality that paired body parts need.
+    # The brain is not a paired body part, so no laterality is needed.
     dataset.BodyPartExamined = "BRAIN"
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{started:%Y%m%d}", f"{started:%H%M%S.%f}"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
@@ -95,9 +95,9 @@ def _describe(dataset: Dataset, result: SegmentationResult, header: Dataset, sta
     dataset.DerivationDescription = "T1CE, FLAIR and ADC with contours and volumes" + (
         f". {warning}" if warning else ""
     )
-    # PS3.3 C.7.6.1.1.4 asks for text that identifies the patient and the date; ours is about the result alone.
+    # PS3.3 C.7.6.1.1.4 is about text that identifies the patient or the date; ours describes only the result.
     dataset.BurnedInAnnotation = "NO"
-    # Once lossy, always lossy (PS3.3 C.7.6.1.1.5).
+    # Lossy compression of a source must stay declared (PS3.3 C.7.6.1.1.5).
     for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if keyword in header:
             setattr(dataset, keyword, header.get(keyword))

@@ -1,7 +1,7 @@
-"""The coded concepts that our objects use, each by its standard's code. Knows nothing else.
+"""The coded concepts in the objects that the node writes.
 
-SCT is SNOMED CT, DCM PS3.16 annex D, NCIt the NCI Thesaurus, RADLEX the RSNA's lexicon, IBSI the Image Biomarker
-Standardisation Initiative, UCUM the Unified Code for Units of Measure.
+Coding schemes: SCT is SNOMED CT, DCM is PS3.16 annex D, NCIt the NCI Thesaurus, RADLEX the RSNA's lexicon, IBSI the
+Image Biomarker Standardisation Initiative, UCUM the Unified Code for Units of Measure.
 """
 
 from pydicom.sr.coding import Code
@@ -24,7 +24,7 @@ MEDIAN = Code("373099004", "SCT", "Median")
 MINIMUM = Code("255605001", "SCT", "Minimum")
 MAXIMUM = Code("56851009", "SCT", "Maximum")
 STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
-# IBSI has codes of its own for percentiles of values that were not binned (QG58, 8DWT); PS3.16 lists only these.
+# IBSI has separate codes for percentiles of values without binning (QG58, 8DWT), but PS3.16 lists only these.
 PERCENTILE_10 = Code("GPMT", "IBSI", "Intensity Histogram 10th Percentile")
 PERCENTILE_90 = Code("OZ0C", "IBSI", "Intensity Histogram 90th Percentile")
 CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
@@ -32,14 +32,14 @@ NO_UNITS = Code("1", "UCUM", "no units")
 ADC_UNIT = Code("10-6.mm2/s", "UCUM", "10-6.mm2/s")
 
 # Diameters (CID 7470), their unit (CID 7181), and by which criteria (CID 6147). Viewers built on dcmjs look for the
-# meanings of both axes in this very spelling.
+# meanings of both axes in exactly this spelling.
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 MILLIMETRE = Code("mm", "UCUM", "mm")
 MEASUREMENT_METHOD = Code("370129005", "SCT", "Measurement Method")
 RANO = Code("C114879", "NCIt", "RANO")
 
-# What was judged: names from CID 6333, values from CID 6335
+# Qualitative evaluations: names from CID 6333, values from CID 6335
 ABNORMALITY = Code("C9440", "NCIt", "Abnormality")
 FOCAL = Code("87017008", "SCT", "Focal")
 MULTIFOCAL = Code("524008", "SCT", "Multifocal")
@@ -59,13 +59,13 @@ DEVICE = Code("121007", "DCM", "Device")
 
 _TYPES = {
     ENHANCING_TUMOUR: ENHANCING_LESION,
-    # No standard type says "oedema with high and tumour with intermediate ADC"; the segment's label does.
+    # No standard type means "oedema with high and tumour with intermediate ADC"; the segment's label says it.
     ADC_ABNORMALITY: LESION,
-    # 79654002 SCT Edema would claim that no tumour is in it.
+    # 79654002 SCT Edema would claim that it contains no tumour.
     FLAIR_HYPERINTENSITY: LESION,
 }
 
 
 def property_type(label: Label) -> Code:
-    """Segmented property type of a label, and its finding type in SR."""
+    """Return the segmented property type of a label, which is also its finding type in SR."""
     return _TYPES[label]

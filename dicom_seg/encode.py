@@ -1,4 +1,4 @@
-"""The door of this room: a result to the DICOM objects that are sent."""
+"""Encode a result as the DICOM objects that are sent: SEG, structured reports and secondary captures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from dicom_seg.capture import encode_capture
-from dicom_seg.predecessor import Predecessor, predecessors_of
+from dicom_seg.predecessor import Predecessor, find_predecessors
 from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import SourceHeaders, read_headers
 from dicom_seg.sr import encode_sr
@@ -19,20 +19,20 @@ from pipeline.result import SegmentationResult, SourceSeries
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Which objects are wanted of a study."""
+    """Which objects to make of a study."""
 
     seg_on: tuple[Role, ...] = (Role.T1CE, Role.FLAIR, Role.ADC)
-    """SEG on the slices of these series: all labels on T1CE, elsewhere the label that is defined there."""
+    """SEGs on the slices of these series: all labels on T1CE, on others the label that is defined there."""
     measurements: bool = True
-    """SR of volumes, lesions and ADC; it refers to the SEG on T1CE."""
+    """SR with volumes, lesion counts and ADC; it refers to the SEG on T1CE."""
     diameters: bool = True
-    """SR of diameters, where an enhancing lesion is measurable."""
+    """SR with diameters, if an enhancing lesion is measurable."""
     capture: bool = True
     """Pictures with contours and a table."""
 
     def __post_init__(self) -> None:
         if self.measurements and Role.T1CE not in self.seg_on:
-            raise ValueError("measurements refer to the SEG on T1CE, which is not wanted")
+            raise ValueError("measurements refer to the SEG on T1CE, which is not in seg_on")
 
 
 _ALL = Outputs()
@@ -45,7 +45,7 @@ class EncodedObject:
 
     dataset: Dataset
     file_name: str
-    """Free of anything about the patient."""
+    """Contains nothing about the patient."""
     sop_class_uid: str
     series_description: str
 
@@ -56,15 +56,15 @@ def encode(
     wanted: Outputs = _ALL,
     predecessors: Sequence[Predecessor] = (),
 ) -> tuple[EncodedObject, ...]:
-    """The objects that are wanted of a result, those that others refer to first.
+    """Return the wanted objects of a result; an object comes after those that it refers to.
 
-    SEG on another series than T1CE needs its masks in `result.native`, the capture `result.panels`. The headers of the
-    source series are read again from their files. `started` is when the analysis began (IHE RAD AIR wants it as content
-    date and time), in the time zone of the study's own times. `predecessors` are the study's earlier reports, which
-    the new ones name. The same result, time and predecessors give the same bytes. Raises OutputRefused where a source
-    file is gone.
+    A SEG on another series than T1CE needs its masks in `result.native`, the captures need `result.panels`. The headers
+    of the source series are read again from their files. `started` is when the analysis began (IHE RAD AIR asks for it
+    as content date and time), in the time zone of the study's own times. `predecessors` are the study's earlier
+    reports, which the new ones name. The same result, time and predecessors give the same bytes. Raises OutputRefused
+    where a source file is missing.
     """
-    # pydicom's complaints about a scanner's values quote them: a birth date would stand in the log.
+    # pydicom's warnings about malformed values quote them, so a birth date could reach the log.
     with disable_value_validation():
         return tuple(_encode_wanted(result, started, wanted, predecessors))
 
@@ -76,27 +76,27 @@ def _encode_wanted(
     source = read_headers(result.source(Role.T1CE))
     if Role.T1CE in wanted.seg_on:
         seg = encode_seg(result, result.on_t1ce(), source, started)
-        yield _named(seg, "seg-t1ce.dcm")
+        yield _encoded(seg, "seg-t1ce.dcm")
     for on in result.native:
         if on.role in wanted.seg_on:
             headers = read_headers(result.source(on.role))
-            yield _named(encode_seg(result, on, headers, started), f"seg-{on.role.lower()}.dcm")
+            yield _encoded(encode_seg(result, on, headers, started), f"seg-{on.role.lower()}.dcm")
     if wanted.measurements:
-        library = [_middle(taken) for taken in result.sources]
-        earlier = predecessors_of(_MEASUREMENTS, predecessors, reports)
-        yield _named(encode_sr(result, source, library, seg, started, earlier), _MEASUREMENTS)
+        library = [_middle_slice(each) for each in result.sources]
+        earlier = find_predecessors(_MEASUREMENTS, predecessors, reports)
+        yield _encoded(encode_sr(result, source, library, seg, started, earlier), _MEASUREMENTS)
     if _DIAMETERS in reports:
-        earlier = predecessors_of(_DIAMETERS, predecessors, reports)
-        yield _named(encode_diameters(result, source, started, earlier), _DIAMETERS)
+        earlier = find_predecessors(_DIAMETERS, predecessors, reports)
+        yield _encoded(encode_diameters(result, source, started, earlier), _DIAMETERS)
     if wanted.capture:
         for number, dataset in enumerate(encode_capture(result, source, started), 1):
-            yield _named(dataset, f"capture-{number:02}.dcm")
+            yield _encoded(dataset, f"capture-{number:02}.dcm")
 
 
-def _middle(source: SourceSeries) -> SourceHeaders:
-    """The headers of a series' middle slice alone."""
+def _middle_slice(source: SourceSeries) -> SourceHeaders:
+    """Return the headers of the middle slice of a series."""
     return read_headers(replace(source, frames=(source.frames[len(source.frames) // 2],)))
 
 
-def _named(dataset: Dataset, file_name: str) -> EncodedObject:
+def _encoded(dataset: Dataset, file_name: str) -> EncodedObject:
     return EncodedObject(dataset, file_name, str(dataset.SOPClassUID), str(dataset.SeriesDescription))

@@ -1,4 +1,4 @@
-"""Who made an object: the node as equipment, the model as algorithm, and what the model may be used for."""
+"""Describe who made an object: the node as equipment, the model as algorithm, and the model's intended use."""
 
 import re
 from importlib.metadata import version
@@ -17,37 +17,37 @@ _LIMITED_TO = {IntendedUse.DEMONSTRATION: "Demonstration", IntendedUse.RESEARCH:
 
 
 def use_warning(model: ModelIdentity) -> str:
-    """What a person must know before using the result; "" for a clinical model."""
+    """Return the limit of a model's intended use as a sentence; "" for a clinical model."""
     limit = _LIMITED_TO.get(model.intended_use)
     return f"{limit} only, not for clinical use" if limit else ""
 
 
 def described(text: str, model: ModelIdentity) -> str:
-    """A series or content description, within the 64 characters of LO, that says what the model may be used for.
+    """Return a series or content description, within the 64 characters of LO, with the limit of intended use.
 
-    The limit comes first, because viewers cut descriptions off at the end.
+    The limit comes first, because viewers cut long descriptions off.
     """
     limit = _LIMITED_TO.get(model.intended_use)
     return f"{limit} only: {text[:22]}, not for clinical use" if limit else text[:64]
 
 
 def software_versions(model: ModelIdentity) -> list[str]:
-    """(0018,1020): the node's version and the model's, each within the 64 characters of LO."""
+    """Return (0018,1020): the versions of the node and of the model, each within the 64 characters of LO."""
     return [f"{DEVICE_NAME} {version('glionode')}"[:64], f"{_plain(model.name)} {_plain(model.version)}"[:64]]
 
 
 def serial_number(model: ModelIdentity) -> str:
-    """(0018,1000), mandatory in SEG. Software has none: the first 16 digits of the model's sha256 tell models apart."""
+    """Return (0018,1000), mandatory in SEG: the first 16 digits of the model's sha256, which tell models apart."""
     return model.sha256[:16] or "0"
 
 
 def algorithm_parameters(model: ModelIdentity) -> dict[str, str]:
-    """What identifies a run of the algorithm beyond name and version."""
+    """Return what identifies the algorithm beyond name and version, by name."""
     return {"intended_use": model.intended_use.value, "weights_sha256": model.sha256}
 
 
 def algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:
-    """The model as PS3.3 table 10-19 wants it."""
+    """Return the model as an Algorithm Identification Macro (PS3.3 table 10-19)."""
     return AlgorithmIdentificationSequence(
         name=_plain(model.name),
         family=codes.ARTIFICIAL_INTELLIGENCE,
@@ -58,7 +58,7 @@ def algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:
 
 
 def contributing_equipment(model: ModelIdentity) -> ContributingEquipment:
-    """The algorithm as an item of (0018,A001) whose Device UID changes with the model (IHE RAD AIR)."""
+    """Return the algorithm as an item of (0018,A001), with a Device UID for each model (IHE RAD AIR)."""
     item = ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.PROCESSING_EQUIPMENT,
@@ -72,5 +72,5 @@ def contributing_equipment(model: ModelIdentity) -> ContributingEquipment:
 
 
 def _plain(text: str) -> str:
-    # Backslash parts values in LO, and a model's text must fit whatever character set the patient's name needs.
+    # A backslash separates values in LO, and the text must fit every character set that a patient's name may need.
     return re.sub(r"[^ -~]|\\", "?", text)

@@ -1,4 +1,4 @@
-"""What every object of ours needs after highdicom built it: the source's patient, study and character set; no clock."""
+"""Complete an object that highdicom built: add patient, study and character set, remove times of encoding."""
 
 from highdicom.base import SOPClass
 from pydicom import config
@@ -12,16 +12,16 @@ _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 
 
 def finalise(dataset: SOPClass, header: Dataset) -> Dataset:
-    """The object with the patient and study modules of a source header, free of the time of encoding.
+    """Return the object with the patient and study modules of a source header and without times of encoding.
 
-    Our own texts are ASCII, which is in every character set that a patient's name may need.
+    Our own texts are ASCII, which every character set that a patient's name may need includes.
     """
     dataset.copy_patient_and_study_information(header)
     _drop_malformed(dataset)
     if "SpecificCharacterSet" in header:
         dataset.SpecificCharacterSet = header.SpecificCharacterSet
-    _forget_the_clock(dataset)
-    # Without highdicom's lookup tables, built before the references were true.
+    _remove_encoding_times(dataset)
+    # A plain Dataset lacks highdicom's lookup tables, which were built before the references were replaced.
     plain = Dataset(dataset)
     plain.file_meta = dataset.file_meta
     plain.preamble = dataset.preamble
@@ -29,9 +29,9 @@ def finalise(dataset: SOPClass, header: Dataset) -> Dataset:
 
 
 def _drop_malformed(dataset: Dataset) -> None:
-    """Leave out what is said of the patient but breaks the rules of its VR, such as an age of "0Y": archives refuse it.
+    """Remove patient attributes whose values violate their VR, such as an age of "0Y", because archives refuse them.
 
-    What identifies the patient is left as the scanner wrote it.
+    Attributes that identify the patient stay as the scanner wrote them.
     """
     malformed = []
     for element in dataset.group_dataset(0x0010):
@@ -46,8 +46,8 @@ def _drop_malformed(dataset: Dataset) -> None:
         del dataset[tag]
 
 
-def _forget_the_clock(dataset: Dataset) -> None:
-    """Drop the type 3 attributes that would make two writings of one result differ."""
+def _remove_encoding_times(dataset: Dataset) -> None:
+    """Remove the type 3 attributes that would make two encodings of one result differ."""
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             delattr(dataset, keyword)

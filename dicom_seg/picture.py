@@ -1,6 +1,6 @@
-"""Pictures for a PACS that shows no SEG: T1CE, FLAIR and ADC side by side with contours, over a table. Knows no DICOM.
+"""Draw pictures for a PACS that does not show SEG: T1CE, FLAIR and ADC side by side with contours, above a table.
 
-Nothing about the patient is in a picture.
+A picture contains nothing about the patient.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_seg import equipment
 from dicom_seg.contours import contour_map
-from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_place
+from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_position
 from models.labels import LABELS, Role
 from pipeline.result import LabelMeasurement, Panels, SegmentationResult
 from pipeline.volume import Geometry
@@ -21,43 +21,45 @@ Picture = NDArray[np.uint8]
 """(rows, columns, 3), RGB."""
 Window = tuple[float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-"""Pillow's own, which needs no file: scalable where Pillow was built with FreeType, as its wheels are."""
+"""Pillow's built-in font, which is scalable if Pillow was built with FreeType, as its wheels are."""
 
 LONG_SIDE_PX = (384, 512)
-"""Least and most pixels for the longer side of a slice; between them a slice of square voxels keeps its size."""
+"""Limits for the longer side of a slice; within them a slice of square voxels keeps its size."""
 NARROWEST_PX = 256
-"""A narrower slice gets black beside it, so that text has room."""
+"""Narrower slices get black margins, so that text fits."""
 HEADER_PX, FOOTER_PX, GAP_PX = 24, 102, 4
 ADC_WINDOW: Window = (0.0, 3000.0)
-"""10^-6 mm2/s: from none to free water at body temperature; fixed, so that studies compare."""
+"""10^-6 mm2/s, up to free water at body temperature; fixed, so that studies can be compared."""
 _PERCENTILES = (1.0, 99.5)
 _FONT_PX, _LINE_PX = 16, 23
+_TABLE_PX = 400
+"""Width of the table; the narrowest picture is 776 pixels wide."""
 _WHITE, _GREY, _WARNING = (255, 255, 255), (160, 160, 160), (255, 190, 60)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Sizes in pixels, (width, height)."""
+    """Sizes in a picture, (width, height) in pixels."""
 
     image: tuple[int, int]
     """A slice, enlarged to square pixels."""
     panel: tuple[int, int]
-    """The room of a slice."""
+    """The area for a slice, at least NARROWEST_PX wide."""
 
     def corner(self, number: int) -> tuple[int, int]:
-        """(x, y) of the upper left pixel of the slice in panel `number`, from 0."""
+        """Return (x, y) of the upper left pixel of the slice in panel `number`, from 0."""
         return (
             number * (self.panel[0] + GAP_PX) + (self.panel[0] - self.image[0]) // 2,
             HEADER_PX + (self.panel[1] - self.image[1]) // 2,
         )
 
     def size(self, panels: int) -> tuple[int, int]:
-        """The whole picture."""
+        """Return (width, height) of a picture with this many panels."""
         return panels * (self.panel[0] + GAP_PX) - GAP_PX, HEADER_PX + self.panel[1] + FOOTER_PX
 
 
 def layout(geometry: Geometry) -> Layout:
-    """Sizes for the slices of a geometry: true proportions whatever the spacing of rows and columns."""
+    """Return sizes for the slices of a geometry that keep their true proportions for any spacing."""
     _, rows, columns = geometry.shape
     _, between_rows, between_columns = geometry.spacing_mm
     width_mm, height_mm = columns * between_columns, rows * between_rows
@@ -68,28 +70,28 @@ def layout(geometry: Geometry) -> Layout:
 
 
 def draw_pictures(result: SegmentationResult, panels: Panels) -> Iterator[Picture]:
-    """One picture for each slice of `panels`, in their order."""
+    """Yield one picture for each slice of `panels`, in their order."""
     geometry = result.source(Role.T1CE).geometry
-    places = layout(geometry)
+    sizes = layout(geometry)
     font = ImageFont.load_default(_FONT_PX)
     windows = _windows(panels)
-    empty = _frame(result, panels.roles, places, font)
+    background = _background(result, panels.roles, sizes, font)
     for number, index in enumerate(panels.slice_indices):
-        picture = empty.copy()
-        contours = contour_map(result.masks[:, index], places.image)
-        for place, window in enumerate(windows):
-            slice_image = _slice_image(panels.pixels[place, number], window, contours, places.image)
-            picture.paste(slice_image, places.corner(place))
+        picture = background.copy()
+        contours = contour_map(result.masks[:, index], sizes.image)
+        for panel, window in enumerate(windows):
+            slice_image = _slice_image(panels.pixels[panel, number], window, contours, sizes.image)
+            picture.paste(slice_image, sizes.corner(panel))
         draw = ImageDraw.Draw(picture)
-        for place in range(len(windows)):
-            _write_directions(draw, geometry, places, place, font)
-        where = f"Slice {index + 1} of {geometry.shape[0]}, {slice_place(geometry, index)}"
+        for panel in range(len(windows)):
+            _write_directions(draw, geometry, sizes, panel, font)
+        where = f"Slice {index + 1} of {geometry.shape[0]}, {slice_position(geometry, index)}"
         draw.text((picture.width - 8, picture.height - 8), where, fill=_WHITE, font=font, anchor="rs")
         yield np.asarray(picture)
 
 
 def _windows(panels: Panels) -> list[Window]:
-    """Black and white of each role, the same for all slices: percentiles over the head, or a fixed scale."""
+    """Return the grey-level window of each role, the same for all slices: percentiles in the head, or fixed for ADC."""
     # Every second row and column is enough for a percentile.
     sample = panels.pixels[:, :, ::2, ::2]
     t1ce = sample[panels.roles.index(Role.T1CE)]
@@ -120,10 +122,10 @@ def _slice_image(
     return Image.fromarray(enlarged)
 
 
-def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, places: Layout, place: int, font: Font) -> None:
-    """Which way the four edges of a slice look, e.g. the patient's right at the left edge of an axial slice."""
+def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, sizes: Layout, panel: int, font: Font) -> None:
+    """Write the patient direction at each edge of a slice, e.g. R at the left edge of an axial slice."""
     right, down = orientation_letters(geometry.column_step_mm), orientation_letters(geometry.row_step_mm)
-    (x, y), (width, height) = places.corner(place), places.image
+    (x, y), (width, height) = sizes.corner(panel), sizes.image
     for letters, point, anchor in (
         (opposite_letters(right), (x + 4, y + height // 2), "lm"),
         (right, (x + width - 4, y + height // 2), "rm"),
@@ -133,14 +135,14 @@ def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, places: Lay
         draw.text(point, letters, fill=_WHITE, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
 
 
-def _frame(result: SegmentationResult, roles: tuple[Role, ...], places: Layout, font: Font) -> Image.Image:
-    """What all pictures of a result share: the roles above, the table and the model below."""
-    picture = Image.new("RGB", places.size(len(roles)))
+def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layout, font: Font) -> Image.Image:
+    """Draw what all pictures of a result share: the roles above, the table and the model below."""
+    picture = Image.new("RGB", sizes.size(len(roles)))
     draw = ImageDraw.Draw(picture)
-    for place, role in enumerate(roles):
+    for panel, role in enumerate(roles):
         scale = f", {ADC_WINDOW[0]:.0f}-{ADC_WINDOW[1]:.0f} x 10-6 mm2/s" if role is Role.ADC else ""
-        draw.text((place * (places.panel[0] + GAP_PX) + 4, 3), f"{role}{scale}", fill=_WHITE, font=font)
-    top = HEADER_PX + places.panel[1] + 6
+        draw.text((panel * (sizes.panel[0] + GAP_PX) + 4, 3), f"{role}{scale}", fill=_WHITE, font=font)
+    top = HEADER_PX + sizes.panel[1] + 6
     for row, measurement in enumerate(result.measurements):
         _write_row(draw, measurement, top + row * _LINE_PX, font)
     found = any(measurement.volume_ml for measurement in result.measurements)
@@ -149,13 +151,9 @@ def _frame(result: SegmentationResult, roles: tuple[Role, ...], places: Layout, 
     node, model = equipment.software_versions(result.model)
     use = equipment.use_warning(result.model) or f"Intended use: {result.model.intended_use}"
     for row, (text, colour) in enumerate(((use, _WARNING), (f"Model: {model}", _WHITE), (f"Node: {node}", _GREY))):
-        fitting = _fitting(text, picture.width - _TABLE_PX - 16, font)
-        draw.text((picture.width - 8, top + row * _LINE_PX), fitting, fill=colour, font=font, anchor="ra")
+        shown = _truncated(text, picture.width - _TABLE_PX - 16, font)
+        draw.text((picture.width - 8, top + row * _LINE_PX), shown, fill=colour, font=font, anchor="ra")
     return picture
-
-
-_TABLE_PX = 400
-"""Width of the table; the narrowest picture is 776 wide."""
 
 
 def _write_row(draw: ImageDraw.ImageDraw, measurement: LabelMeasurement, y: int, font: Font) -> None:
@@ -167,11 +165,11 @@ def _write_row(draw: ImageDraw.ImageDraw, measurement: LabelMeasurement, y: int,
 
 
 def _millilitres(volume_ml: float) -> str:
-    # A lonely voxel of 1 mm3 must not read as nothing.
+    # A single voxel of 1 mm3 must not be shown as 0.0 ml.
     return f"{volume_ml:.3f} ml" if 0 < volume_ml < 0.1 else f"{volume_ml:.1f} ml"
 
 
-def _fitting(text: str, width: int, font: Font) -> str:
+def _truncated(text: str, width: int, font: Font) -> str:
     while font.getlength(text) > width:
         text = text.removesuffix("..")[:-1] + ".."
     return text

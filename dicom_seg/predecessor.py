@@ -1,4 +1,7 @@
-"""An earlier report of a study, as a report that takes its place names it. Knows no DICOM library."""
+"""Refer to an earlier report of a study from the report that replaces it.
+
+A module of its own without DICOM libraries, because the job queue stores these references.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,22 +9,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """A report that was made of the study before more of its images came."""
+    """A report that was made before more images of its study arrived."""
 
     file_name: str
-    """Says which of the reports it is; a report's successor has the same."""
+    """Identifies the kind of report; a report and its successor have the same."""
     series_instance_uid: str
     sop_class_uid: str
     sop_instance_uid: str
 
 
-def predecessors_of(
+def find_predecessors(
     file_name: str, predecessors: Iterable[Predecessor], written: Sequence[str]
 ) -> tuple[Predecessor, ...]:
-    """Those that the report `file_name` takes the place of, out of all `predecessors` of the reports `written` now.
+    """Return those of `predecessors` that the report `file_name` replaces; `written` names all reports written now.
 
-    A report that has no successor of its own, such as that of diameters where no lesion is measurable any more, is
-    named by the first that is written, so that none of them is left standing.
+    A report without a successor of its own, such as that of diameters when no lesion is measurable any more, is
+    replaced by the first report that is written, so that each one has a successor.
     """
     return tuple(
         each

@@ -1,4 +1,4 @@
-"""A result to DICOM SEG (PS3.3 A.51) on a source series' own slices. Encodes; measures and resamples nothing."""
+"""Encode a result as DICOM SEG (PS3.3 A.51) on the slices of a source series."""
 
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from models.labels import Label, Role
 from pipeline.result import MasksOnSeries, SegmentationResult
 
 SERIES_NUMBERS = {Role.T1CE: 8001, Role.ADC: 8003, Role.FLAIR: 8004}
-"""Far from what scanners count up to."""
+"""Series numbers that scanners do not reach."""
 
 _DEFINITIONS = {
     "enhancing_tumour": "Enhancing part of the tumour, defined on T1 after contrast",
@@ -26,18 +26,18 @@ _DEFINITIONS = {
 
 
 def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHeaders, started: datetime) -> Dataset:
-    """Labels of a result as overlapping BINARY segments on the slices of one of its series.
+    """Return the labels of a result as overlapping BINARY segments on the slices of one of its series.
 
     `source` is the headers of the series of `on`, in slice order; `started` is when the analysis began, in the time
-    zone of the study's own times. Frames without a voxel are left out. Masks without any voxel keep one empty frame
-    per segment, on the middle slice, because an image has at least one frame.
+    zone of the study's own times. Frames without a set voxel are left out. Masks without any set voxel keep one empty
+    frame per segment, on the middle slice, because an image has at least one frame.
     """
     filled = np.flatnonzero(on.masks.any(axis=(0, 2, 3)))
     kept = filled if filled.size else np.array([len(source.planes) // 2])
     dataset = Segmentation(
         source_images=[source.stand_in(index) for index in kept],
-        # highdicom's axes: (slice, row, column, segment). A view: segment by segment it is summed and cut many times
-        # faster than with the segments' voxels side by side.
+        # highdicom expects (slice, row, column, segment). It processes segment by segment, which is many times faster
+        # on this view than on an array in which the segments' voxels are interleaved.
         pixel_array=np.moveaxis(on.masks[:, kept], 0, -1),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(number, label, result) for number, label in enumerate(on.labels, 1)],
@@ -47,7 +47,7 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
         instance_number=1,
         manufacturer=equipment.MANUFACTURER,
         manufacturer_model_name=equipment.DEVICE_NAME,
-        software_versions=equipment.software_versions(result.model),  # type: ignore[arg-type]  # a list it must be
+        software_versions=equipment.software_versions(result.model),  # type: ignore[arg-type]  # highdicom needs a list
         device_serial_number=equipment.serial_number(result.model),
         content_label=f"GLIOMA_{on.role}",
         content_description=equipment.described("Glioma", result.model),
@@ -60,10 +60,10 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
         series_date=started.date(),
         series_time=started.time(),
     )
-    _pack_as_the_standard_says(dataset)
-    _say_segment_per_frame(dataset)
-    _refer(dataset, source)
-    _name_dimensions(dataset, result_uid(result, f"SEG dimensions {on.role}"))
+    _repack_frames(dataset)
+    _identify_segment_per_frame(dataset)
+    _set_references(dataset, source)
+    _set_dimension_organization(dataset, result_uid(result, f"SEG dimensions {on.role}"))
     return finalise(dataset, source.first)
 
 
@@ -85,10 +85,10 @@ def _segment(number: int, label: Label, result: SegmentationResult) -> SegmentDe
     return description
 
 
-def _pack_as_the_standard_says(dataset: Dataset) -> None:
-    """PS3.5 8.1.1: frames follow each other without gaps, and pixel data of odd length end in a zero byte.
+def _repack_frames(dataset: Dataset) -> None:
+    """Pack frames without gaps and pad pixel data to even length with a zero byte (PS3.5 8.1.1).
 
-    highdicom 0.28.2 begins a new byte for each frame of fewer than 8 pixels, and pads with the character "0" (0x30).
+    highdicom 0.28.2 starts a new byte for each frame of fewer than 8 pixels, and pads with the character "0" (0x30).
     """
     number, size = int(dataset.NumberOfFrames), int(dataset.Rows) * int(dataset.Columns)
     packed = dataset.PixelData[: -(-number * size // 8)]
@@ -98,8 +98,11 @@ def _pack_as_the_standard_says(dataset: Dataset) -> None:
     dataset.PixelData = packed + b"\0" * (len(packed) % 2)
 
 
-def _say_segment_per_frame(dataset: Dataset) -> None:
-    """highdicom moves a lone segment's number to the shared groups; readers look for it where several would have it."""
+def _identify_segment_per_frame(dataset: Dataset) -> None:
+    """Move the segment number of a single segment from the shared to the per-frame functional groups.
+
+    highdicom puts it into the shared ones, but readers look for it where it is with several segments.
+    """
     shared = dataset.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" in shared:
         for groups in dataset.PerFrameFunctionalGroupsSequence:
@@ -107,15 +110,15 @@ def _say_segment_per_frame(dataset: Dataset) -> None:
         del shared.SegmentIdentificationSequence
 
 
-def _refer(dataset: Dataset, source: SourceHeaders) -> None:
-    """Put the true images where highdicom saw stand-ins: in each frame's derivation, and in the lists of the whole."""
+def _set_references(dataset: Dataset, source: SourceHeaders) -> None:
+    """Replace references to stand-ins by those to the real images, per frame and in the lists of the whole SEG."""
     planes = {stand_in_uid(index): plane for index, plane in enumerate(source.planes)}
     done: set[int] = set()
     for groups in dataset.PerFrameFunctionalGroupsSequence:
         for image in groups.DerivationImageSequence[0].SourceImageSequence:
-            # The frames of one slice in several segments share their item.
+            # Frames of the same slice in several segments share this item.
             if id(image) not in done:
-                _point_at(image, planes[image.ReferencedSOPInstanceUID])
+                _refer_to_plane(image, planes[image.ReferencedSOPInstanceUID])
                 done.add(id(image))
     images = [_reference(sop_class_uid, uid) for sop_class_uid, uid in source.instances]
     dataset.SourceImageSequence = images
@@ -125,7 +128,7 @@ def _refer(dataset: Dataset, source: SourceHeaders) -> None:
     dataset.ReferencedSeriesSequence = [series]
 
 
-def _point_at(image: Dataset, plane: SourcePlane) -> None:
+def _refer_to_plane(image: Dataset, plane: SourcePlane) -> None:
     image.ReferencedSOPClassUID = plane.frame.sop_class_uid
     image.ReferencedSOPInstanceUID = plane.frame.sop_instance_uid
     if plane.multi_frame:
@@ -139,8 +142,8 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     return item
 
 
-def _name_dimensions(dataset: Dataset, organization: str) -> None:
-    """A UID that follows from the inputs in place of highdicom's random one."""
+def _set_dimension_organization(dataset: Dataset, organization: str) -> None:
+    """Replace highdicom's random UID of the dimension organization by one derived from the inputs."""
     dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in dataset.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization

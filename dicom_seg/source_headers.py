@@ -1,4 +1,4 @@
-"""The headers of a series that results are written for: its patient and study, and each slice's image and place."""
+"""Read the headers of a source series again: patient and study, and the image and position of each slice."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,31 +29,33 @@ _EQUIPMENT_KEYWORDS = (
 
 @dataclass(frozen=True, slots=True)
 class SourcePlane:
-    """The image behind one slice, and where its header says it stands."""
+    """The image of one slice, and the position in its header."""
 
     frame: Frame
     multi_frame: bool
-    """Whether references to it name a frame number."""
+    """Whether references to the image must name a frame number."""
     position_mm: tuple[float, float, float]
-    """(0020,0032) as its header has it, untouched by the regular grid that was read from the series."""
+    """(0020,0032) as in the header, not adjusted to the regular grid that was read from the series."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceHeaders:
-    """A series in its headers' own words; the slices in the order of the `SourceSeries` that it was read for."""
+    """The headers of a series, with slices in the order of the `SourceSeries` from which they were read."""
 
     first: Dataset
-    """The whole header of the first slice's image, for the patient, study and equipment modules. No pixels, and under
-    the name of MR Image Storage: highdicom copies modules by storage class and knows no vendor's private one. The true
-    classes are in `planes`."""
+    """The whole header of the first slice's image, without pixels, for the patient, study and equipment modules.
+
+    Its SOP class is set to MR Image Storage, because highdicom copies modules by SOP class and knows no private ones.
+    The real SOP classes are in `planes`.
+    """
     planes: tuple[SourcePlane, ...]
     orientation: tuple[float, ...]
-    """(0020,0037) of the first slice; a series may spell one orientation in many ways."""
+    """(0020,0037) of the first slice; the other slices may differ by rounding."""
     pixel_spacing_mm: tuple[float, float]
-    """(0028,0030) between rows, between columns."""
+    """(0028,0030): between rows, between columns."""
     slice_thickness_mm: float
     slice_spacing_mm: float
-    """Between slice centres, from the geometry that was read."""
+    """Between slice centres, from the geometry of the volume."""
     rows: int
     columns: int
     series_instance_uid: str
@@ -62,15 +64,16 @@ class SourceHeaders:
 
     @property
     def instances(self) -> tuple[tuple[str, str], ...]:
-        """(SOP class UID, SOP instance UID) of each image once, in slice order."""
+        """Return (SOP class UID, SOP instance UID) of each image once, in slice order."""
         return tuple(dict.fromkeys((p.frame.sop_class_uid, p.frame.sop_instance_uid) for p in self.planes))
 
     def stand_in(self, index: int) -> Dataset:
-        """A plain single-frame MR header for slice `index`, to hand to highdicom.
+        """Return a plain single-frame MR header for slice `index`, to be given to highdicom.
 
-        highdicom wants the images of a series to be either all single-frame with one spelling of their orientation, or
-        one multi-frame image with every frame in use; scanners do otherwise. Its SOP instance UID is `stand_in_uid`,
-        the caller puts the true references in. It has no patient: names that highdicom finds odd would go to the log.
+        highdicom needs the images of a series to be either all single-frame with exactly the same orientation, or one
+        multi-frame image of which every frame is used; series from scanners are often neither. The SOP instance UID is
+        `stand_in_uid(index)`; the caller replaces it by the real reference. Patient attributes are empty, because
+        highdicom would log names that it finds malformed.
         """
         plane = self.planes[index]
         header = Dataset()
@@ -101,31 +104,35 @@ class SourceHeaders:
 
 
 def stand_in_uid(index: int) -> str:
-    """SOP instance UID of the stand-in for slice `index`; never leaves the encoder."""
+    """Return the SOP instance UID of the stand-in for slice `index`. It does not occur in encoded objects."""
     return f"2.25.{index + 1}"
 
 
 def read_headers(source: SourceSeries) -> SourceHeaders:
-    """The headers behind a series, read again from its files. Raises OutputRefused where one is not there any more."""
+    """Read the headers of a series again from its files. Raises OutputRefused where a file is missing or changed."""
     paths = {instance.sop_instance_uid: instance.path for instance in source.series.instances}
-    whole: dict[str, Dataset] = {}
+    headers: dict[str, Dataset] = {}
     planes: list[SourcePlane] = []
     for frame in source.frames:
         uid = frame.sop_instance_uid
         if uid not in paths:
-            raise OutputRefused(f"Series {source.series.series_instance_uid}: image {uid} has no file to refer to.")
-        plane = _single_frame_plane(frame, paths[uid]) if planes and uid not in whole else None
+            raise OutputRefused(
+                f"Series {source.series.series_instance_uid}: image {uid} has no file. Process the study again."
+            )
+        plane = _single_frame_plane(frame, paths[uid]) if planes and uid not in headers else None
         if plane is None:
-            whole[uid] = whole.get(uid) or _read(paths[uid], uid)
-            plane = _plane(frame, whole[uid])
+            headers[uid] = headers.get(uid) or _read(paths[uid], uid)
+            plane = _plane(frame, headers[uid])
         planes.append(plane)
-    first = whole[source.frames[0].sop_instance_uid]
+    first = headers[source.frames[0].sop_instance_uid]
     number = source.frames[0].number
     spacing = _in_frame(first, number, "PixelMeasuresSequence", "PixelSpacing")
     thickness = _in_frame(first, number, "PixelMeasuresSequence", "SliceThickness")
     orientation = _in_frame(first, number, "PlaneOrientationSequence", "ImageOrientationPatient")
     if spacing is None or orientation is None:
-        raise OutputRefused(f"Series {source.series.series_instance_uid}: its first image lost its geometry.")
+        raise OutputRefused(
+            f"Series {source.series.series_instance_uid}: its first image lost its spacing or orientation. Resend it."
+        )
     _, rows, columns = source.geometry.shape
     first.SOPClassUID = MRImageStorage
     return SourceHeaders(
@@ -133,14 +140,14 @@ def read_headers(source: SourceSeries) -> SourceHeaders:
         planes=tuple(planes),
         orientation=tuple(float(value) for value in orientation),
         pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),
-        # (0018,0050) is type 2: where it is empty, slices that touch are the best guess.
+        # (0018,0050) is type 2; where it is empty, slices without a gap are the best guess.
         slice_thickness_mm=float(thickness or source.geometry.spacing_mm[0]),
         slice_spacing_mm=source.geometry.spacing_mm[0],
         rows=rows,
         columns=columns,
         series_instance_uid=source.series.series_instance_uid,
         study_instance_uid=str(first.StudyInstanceUID),
-        # A frame of reference is mandatory in SEG; a series without one is a frame of its own.
+        # SEG requires a frame of reference; a series without one gets one of its own.
         frame_of_reference_uid=str(first.get("FrameOfReferenceUID", ""))
         or derive_uid("frame of reference", source.series.series_instance_uid),
     )
@@ -150,10 +157,10 @@ def _read(path: Path, uid: str) -> Dataset:
     try:
         header = dcmread(path, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError, ValueError) as exc:
-        # Not the path: folders are named after patients.
+        # The message has no path, because folders may be named after patients.
         raise _unreadable(uid) from exc
     if header.get("SOPInstanceUID") != uid:
-        raise _exchanged(uid)
+        raise _replaced(uid)
     return header
 
 
@@ -164,7 +171,7 @@ def _single_frame_plane(frame: Frame, path: Path) -> SourcePlane | None:
     except NotDicom as exc:
         raise _unreadable(frame.sop_instance_uid) from exc
     if header.text(_SOP_INSTANCE_UID) != frame.sop_instance_uid:
-        raise _exchanged(frame.sop_instance_uid)
+        raise _replaced(frame.sop_instance_uid)
     position = header.numbers(_POSITION)
     if header.text(_NUMBER_OF_FRAMES) or len(position) != 3:
         return None
@@ -172,17 +179,19 @@ def _single_frame_plane(frame: Frame, path: Path) -> SourcePlane | None:
 
 
 def _unreadable(uid: str) -> OutputRefused:
-    return OutputRefused(f"Image {uid} cannot be read again, and results need its header. Send it again.")
+    return OutputRefused(f"Image {uid} cannot be read again, but results need its header. Send it again.")
 
 
-def _exchanged(uid: str) -> OutputRefused:
+def _replaced(uid: str) -> OutputRefused:
     return OutputRefused(f"The file of image {uid} holds another image now. Process the study again.")
 
 
 def _plane(frame: Frame, header: Dataset) -> SourcePlane:
     position = _in_frame(header, frame.number, "PlanePositionSequence", "ImagePositionPatient")
     if position is None:
-        raise OutputRefused(f"Image {frame.sop_instance_uid}: frame {frame.number} lost its position.")
+        raise OutputRefused(
+            f"Image {frame.sop_instance_uid}: frame {frame.number} has lost its position. Send it again."
+        )
     return SourcePlane(
         frame=frame,
         multi_frame="PerFrameFunctionalGroupsSequence" in header or int(header.get("NumberOfFrames") or 1) > 1,
@@ -191,7 +200,7 @@ def _plane(frame: Frame, header: Dataset) -> SourcePlane:
 
 
 def _in_frame(header: Dataset, number: int, group: str, keyword: str) -> Any:
-    """Value of a geometry attribute for one frame: its own, else the shared functional groups', else the root's."""
+    """Return a geometry attribute of one frame: from its own or the shared functional groups, or from the root."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     shared = header.get("SharedFunctionalGroupsSequence")
     for groups in (per_frame[number - 1] if per_frame and len(per_frame) >= number else None, shared and shared[0]):

@@ -1,8 +1,8 @@
-"""A result to a structured report: Comprehensive 3D SR, TID 1500, one TID 1411 group per label. Measures nothing.
+"""Encode measurements as a structured report: Comprehensive 3D SR, TID 1500, one TID 1411 group per label.
 
-The groups refer to segments and carry no coordinates. Of a report that is titled "Imaging Measurement Report" OHIF 3.13
-draws the coordinates and fails on groups without; any other title it shows as text. So this one has the title that says
-what it is about, and the diameters have a report of their own (`sr_diameters`).
+The groups refer to segments and have no coordinates. OHIF 3.13 draws the coordinates of a report titled "Imaging
+Measurement Report" and fails on groups without any, but shows reports with another title as text. So this report is
+titled "Oncology Measurement Report", and the diameters have a report of their own (`sr_diameters`).
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ from dicom_seg.sr_document import (
     ReportSeries,
     algorithm,
     encode_report,
-    evidence_first,
-    evidence_of,
-    short,
+    evidence_items,
+    first_evidence_item,
+    six_digits,
 )
 from dicom_seg.uids import tracking_uid
 from models.labels import FLAIR_HYPERINTENSITY
@@ -47,10 +47,10 @@ def encode_sr(
     started: datetime,
     predecessors: Sequence[Predecessor] = (),
 ) -> Dataset:
-    """The measurements of all labels as SR-A.
+    """Return the measurements of all labels as a report (SR-A).
 
-    `source` is the headers of the T1CE series that `seg` stands on; of each of `library` the first image enters the
-    image library. A label without a voxel keeps its group, with volume 0 and no lesion: "looked for, not found" is a
+    `source` is the headers of the T1CE series, on which `seg` is defined. The image library lists the first image of
+    each of `library`. A label without a voxel keeps its group, with volume 0 and no lesion, because "not found" is a
     result.
     """
     content = ReportContent(
@@ -87,7 +87,7 @@ def _measurements(measurement: LabelMeasurement) -> list[Measurement]:
     volume = Measurement(
         # cm3, not ml: millilitres are not in PS3.16 CID 7462
         name=codes.VOLUME,
-        value=short(measurement.volume_ml),
+        value=six_digits(measurement.volume_ml),
         unit=codes.CUBIC_CENTIMETRE,
         method=codes.SUM_OF_SEGMENTED_VOXELS,
     )
@@ -107,7 +107,10 @@ def _adc(statistics: AdcStatistics) -> list[Measurement]:
     )
     return [
         Measurement(
-            name=codes.APPARENT_DIFFUSION_COEFFICIENT, value=short(value), unit=codes.ADC_UNIT, derivation=derivation
+            name=codes.APPARENT_DIFFUSION_COEFFICIENT,
+            value=six_digits(value),
+            unit=codes.ADC_UNIT,
+            derivation=derivation,
         )
         for derivation, value in values
     ]
@@ -124,9 +127,9 @@ def _evaluations(measurement: LabelMeasurement) -> list[QualitativeEvaluation]:
 
 
 def _evidence(result: SegmentationResult, source: SourceHeaders, seg: Dataset) -> list[Dataset]:
-    """The SEG and every image that took part."""
-    items = [evidence_first(source, seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID)]
-    for taken in result.sources:
-        images = ((frame.sop_class_uid, frame.sop_instance_uid) for frame in taken.frames)
-        items += evidence_of(source, taken.series.series_instance_uid, images)
+    """Return the SEG and every source image as evidence items."""
+    items = [first_evidence_item(source, seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID)]
+    for used in result.sources:
+        images = ((frame.sop_class_uid, frame.sop_instance_uid) for frame in used.frames)
+        items += evidence_items(source, used.series.series_instance_uid, images)
     return items

@@ -1,9 +1,9 @@
-"""Diameters to a structured report: TID 1500, one TID 1501 group per lesion, each line drawn on its slice.
+"""Encode diameters as a structured report: TID 1500, one TID 1501 group per lesion, each line on its slice.
 
-Measures nothing. A report of its own (SR-B) beside that of volumes (SR-A, `sr`): OHIF 3.13 blanks its report view where
-one object has both. Of each measurement it takes the first content item for the line, so nothing else stands there;
-what holds for both diameters stands in their group. It draws them as they are and does not make them its own editable
-measurements, for which the tracking identifier would have to be the name of one of its tools.
+This report (SR-B) is separate from that of volumes (SR-A, `sr`), because OHIF 3.13 blanks its report view if one object
+has both. OHIF takes the first content item of a measurement for the line, so a measurement contains nothing else; what
+holds for both diameters is in their group. OHIF draws the lines but does not turn them into its own editable
+measurements: for that, the tracking identifier would have to be the name of one of its tools.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ from dicom_seg.sr_document import (
     ReportSeries,
     algorithm,
     encode_report,
-    evidence_first,
-    evidence_of,
-    short,
+    evidence_items,
+    first_evidence_item,
+    six_digits,
 )
 from dicom_seg.uids import lesion_tracking_uid
 from models.labels import ENHANCING_TUMOUR, Role
@@ -50,19 +50,20 @@ def encode_diameters(
     started: datetime,
     predecessors: Sequence[Predecessor] = (),
 ) -> Dataset:
-    """The diameters of a result's measurable enhancing lesions as SR-B. `source` is the headers of the T1CE series.
+    """Return the diameters of a result's measurable enhancing lesions as a report (SR-B).
 
-    Only for results that have any. Where no lesion is measurable there is no SR-B: TID 1500 has no way to say so in a
-    report of measurements, viewers open one without groups as an empty page, and SR-A has the lesion count and volume.
+    `source` is the headers of the T1CE series. The result must have diameters: without a measurable lesion there is no
+    SR-B, because TID 1500 cannot say so, viewers open a report without groups as an empty page, and SR-A has the lesion
+    count and volume.
     """
-    assert result.diameters, "a report of diameters needs one"
+    assert result.diameters, "a report of diameters needs at least one lesion"
     first, *others = source.instances
     content = ReportContent(
         groups=[_group(lesion, result, source) for lesion in result.diameters],
         library=[source],
         evidence=[
-            evidence_first(source, source.series_instance_uid, *first),
-            *evidence_of(source, source.series_instance_uid, others),
+            first_evidence_item(source, source.series_instance_uid, *first),
+            *evidence_items(source, source.series_instance_uid, others),
         ],
         predecessors=predecessors,
     )
@@ -82,14 +83,14 @@ def _group(
         finding_type=codes.property_type(ENHANCING_TUMOUR),
         finding_sites=[FindingSite(anatomic_location=codes.BRAIN)],
         method=codes.RANO,
-        algorithm_id=algorithm(result, _how_measured(result)),
+        algorithm_id=algorithm(result, _method_parameters(result)),
         measurements=[
             _measurement(codes.LONG_AXIS, lesion.long, plane),
             _measurement(codes.SHORT_AXIS, lesion.short, plane),
         ],
     )
     for item in group[0].ContentSequence:
-        # highdicom 0.28.2 says CONTAINS, TID 1501 row 5 has it otherwise.
+        # highdicom 0.28.2 writes CONTAINS, but TID 1501 row 5 demands HAS CONCEPT MOD.
         if item.name == codes.MEASUREMENT_METHOD:
             item.RelationshipType = RelationshipTypeValues.HAS_CONCEPT_MOD.value
     return group
@@ -101,17 +102,17 @@ def _measurement(name: Code, line: Diameter, plane: SourcePlane) -> Measurement:
         referenced_sop_instance_uid=plane.frame.sop_instance_uid,
         referenced_frame_numbers=[plane.frame.number] if plane.multi_frame else None,
     )
-    # PS3.3 C.18.6.1.2: (column, row), counted from the corner of the first voxel, whose centre is (0.5, 0.5).
+    # PS3.3 C.18.6.1.2: (column, row) from the outer corner of the first voxel, whose centre is (0.5, 0.5).
     ends = np.array([(column + 0.5, row + 0.5) for row, column in (line.start, line.end)])
     return Measurement(
         name=name,
-        value=short(line.length_mm),
+        value=six_digits(line.length_mm),
         unit=codes.MILLIMETRE,
         referenced_coordinates=[CoordinatesForMeasurement(GraphicTypeValues.POLYLINE, ends, image)],
     )
 
 
-def _how_measured(result: SegmentationResult) -> Sequence[str]:
+def _method_parameters(result: SegmentationResult) -> Sequence[str]:
     (lesions,) = (each.lesion_count for each in result.measurements if each.label == ENHANCING_TUMOUR)
     return (
         f"plane=slices of T1CE, {_nearest_plane(result.source(Role.T1CE).geometry)}; RANO measures axial slices",
@@ -122,7 +123,7 @@ def _how_measured(result: SegmentationResult) -> Sequence[str]:
 
 
 def _nearest_plane(geometry: Geometry) -> str:
-    """The anatomical plane that the slices are nearest to, and the angle between the two."""
+    """Return the anatomical plane nearest to the slices, and the angle between them, as text."""
     normal = np.abs(np.cross(geometry.row_step_mm, geometry.column_step_mm))
     normal /= np.linalg.norm(normal)
     nearest = int(normal.argmax())

@@ -1,4 +1,4 @@
-"""What both reports share: the TID 1500 document around their measurement groups, and who made it. Measures nothing."""
+"""Build the part of a TID 1500 report that both reports share: the document, its observer and its evidence."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,34 +31,34 @@ Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQual
 
 @dataclass(frozen=True, slots=True)
 class ReportSeries:
-    """The series that a report is alone in."""
+    """The series of a report, which contains nothing else."""
 
     number: int
     purpose: str
-    """Part of its UIDs."""
+    """Enters the report's UIDs."""
     description: str
-    """Cut after 22 characters where the model's limits must be said as well."""
+    """Cut after 22 characters where the limit of the model's intended use is added."""
     title: Code
-    """The document's own, of CID 7021."""
+    """Document title, from CID 7021."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportContent:
-    """What a report says and what it rests on."""
+    """What a report contains and what it is based on."""
 
     groups: Sequence[Group]
     library: Sequence[SourceHeaders]
-    """Of each the first image enters the image library, kept that small because viewers walk through all of it."""
+    """The image library lists only the first image of each, because viewers read through all of it."""
     evidence: Sequence[Dataset]
-    """Every object that took part, made by `evidence_first` and `evidence_of`."""
+    """Every object that was used, made by `first_evidence_item` and `evidence_items`."""
     predecessors: Sequence[Predecessor] = ()
-    """Earlier reports of the study that this one takes the place of."""
+    """Earlier reports of the study that this one replaces."""
 
 
 def encode_report(
     content: ReportContent, series: ReportSeries, result: SegmentationResult, source: SourceHeaders, started: datetime
 ) -> Dataset:
-    """A Comprehensive 3D SR document by TID 1500 with the patient and study of `source`."""
+    """Return a Comprehensive 3D SR document (TID 1500) with the patient and study of `source`."""
     report = MeasurementReport(
         observation_context=_observation_context(result),
         procedure_reported=codes.IMAGING_PROCEDURE,
@@ -84,7 +84,7 @@ def encode_report(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=equipment.described(series.description, result.model),
         contributing_equipment=[equipment.contributing_equipment(result.model)],
-        previous_versions=_previous(content.predecessors, uid, source) or None,
+        previous_versions=_predecessor_items(content.predecessors, uid, source) or None,
         content_date=started.date(),
         content_time=started.time(),
         series_date=started.date(),
@@ -94,39 +94,42 @@ def encode_report(
     return finalise(dataset, source.first)
 
 
-def algorithm(result: SegmentationResult, said: Iterable[str] = ()) -> AlgorithmIdentification:
-    """The model by TID 4019.
+def algorithm(result: SegmentationResult, further_parameters: Iterable[str] = ()) -> AlgorithmIdentification:
+    """Return the model as an algorithm identification (TID 4019).
 
-    Its parameters are sentences for a reader: what the model may be used for, what identifies the run, what was noticed
-    in reading the series, and what else is `said`.
+    Its parameters are texts for a reader: the limit of intended use, what identifies the model, notes from reading the
+    series, and `further_parameters`.
     """
     identification = equipment.algorithm(result.model)[0]
     warning = equipment.use_warning(result.model)
     parameters = [f"{key}={value}" for key, value in equipment.algorithm_parameters(result.model).items()]
-    noticed = [f"{source.role}: {note}" for source in result.sources for note in source.notes]
+    notes = [f"{source.role}: {note}" for source in result.sources for note in source.notes]
     return AlgorithmIdentification(
         name=identification.AlgorithmName,
         version=identification.AlgorithmVersion,
-        parameters=[*([warning] if warning else ()), *parameters, *noticed, *said],
+        parameters=[*([warning] if warning else ()), *parameters, *notes, *further_parameters],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=equipment.MANUFACTURER,
     )
 
 
-def short(value: float) -> float:
-    """Six digits: more than was measured, and the same in the decimal string as in the floating point value."""
+def six_digits(value: float) -> float:
+    """Round to six significant digits.
+
+    That is more than was measured, and gives equal values in the decimal string and the floating point value.
+    """
     return float(f"{value:.6g}")
 
 
-def evidence_first(source: SourceHeaders, series: str, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """The first item of evidence: it has what highdicom wants of patient and study, emptied."""
+def first_evidence_item(source: SourceHeaders, series: str, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """Return the first evidence item, with the (empty) patient and study attributes that highdicom expects there."""
     item = source.stand_in(0)
     item.SeriesInstanceUID, item.SOPClassUID, item.SOPInstanceUID = series, sop_class_uid, sop_instance_uid
     return item
 
 
-def evidence_of(source: SourceHeaders, series: str, instances: Iterable[tuple[str, str]]) -> list[Dataset]:
-    """Further items of evidence: the (SOP class UID, SOP instance UID) `instances` of a series of the same study."""
+def evidence_items(source: SourceHeaders, series: str, instances: Iterable[tuple[str, str]]) -> list[Dataset]:
+    """Return evidence items for (SOP class UID, SOP instance UID) `instances` of a series of the same study."""
     items = []
     for sop_class_uid, sop_instance_uid in dict.fromkeys(instances):
         item = Dataset()
@@ -151,8 +154,8 @@ def _observation_context(result: SegmentationResult) -> ObservationContext:
     )
 
 
-def _previous(predecessors: Iterable[Predecessor], uid: str, source: SourceHeaders) -> list[Dataset]:
-    """For PredecessorDocumentsSequence (PS3.3 C.17.2); a report that is made once more is not its own predecessor."""
+def _predecessor_items(predecessors: Iterable[Predecessor], uid: str, source: SourceHeaders) -> list[Dataset]:
+    """Return items of PredecessorDocumentsSequence (PS3.3 C.17.2); a report made again is not its own predecessor."""
     items = []
     for each in predecessors:
         if each.sop_instance_uid != uid:
@@ -170,7 +173,10 @@ def _library_image(headers: SourceHeaders) -> Dataset:
 
 
 def _restore_storage_classes(dataset: Dataset, library: Sequence[SourceHeaders]) -> None:
-    """highdicom describes only images whose storage class it knows, so all were shown to it as plain MR."""
+    """Set the real SOP classes in the image library.
+
+    highdicom describes only images of SOP classes it knows, so it was given all of them as MR Image Storage.
+    """
     classes = {uid: sop_class_uid for headers in library for sop_class_uid, uid in headers.instances}
     for container in dataset.ContentSequence:
         if container.ConceptNameCodeSequence[0].CodeValue == "111028":  # Image Library

@@ -82,7 +82,7 @@ def test_dicom3tools_find_no_error(orientation, shape, enhanced, pictured, writt
     assert errors(program("dcentvfy"), *sources, *paths) == []
 
 
-def test_dicom3tools_see_errors_when_there_are_some(pictured, written, program):
+def test_dicom3tools_report_existing_errors(pictured, written, program):
     result = pictured()
     path, *_ = written(result)
     dataset = dcmread(path)
@@ -185,7 +185,7 @@ def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(pict
     ("use", "said"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_demonstration_is_called_one(use, said, pictured, written):
+def test_limited_intended_use_is_stated(use, said, pictured, written):
     image = dcmread(written(pictured(intended_use=use))[0])
     assert image.SeriesDescription.startswith("Demonstration only") is said
     assert ("not for clinical use" in image.DerivationDescription) is (use is not IntendedUse.CLINICAL)
@@ -208,5 +208,5 @@ def test_an_empty_result_is_captured_too(pictured, written, program):
         assert errors(program("dciodvfy"), path) == []
 
 
-def test_no_panels_no_capture(make_result, written):
+def test_without_panels_there_is_no_capture(make_result, written):
     assert written(make_result()) == []

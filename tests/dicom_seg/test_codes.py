@@ -9,7 +9,7 @@ CONSTANTS = {name: value for name, value in vars(codes).items() if isinstance(va
 
 
 def known_meanings(code: Code) -> set[str]:
-    """Meanings that pydicom ships for a code of a scheme (its dictionaries are made from PS3.16)."""
+    """Return the meanings of a code in pydicom's dictionaries, which are made from PS3.16."""
     scheme = _concepts_dict.concepts[code.scheme_designator]
     return {entry[code.value][0].lower() for entry in scheme.values() if code.value in entry}
 
@@ -27,5 +27,5 @@ def test_code_and_meaning_are_those_of_the_standard(name):
     assert code.meaning.lower() in plain, (code, meanings)
 
 
-def test_every_label_has_a_type():
+def test_every_label_has_a_property_type():
     assert [codes.property_type(label) for label in LABELS] == [codes.ENHANCING_LESION, codes.LESION, codes.LESION]

@@ -32,7 +32,7 @@ def test_a_label_at_the_edge_of_the_slice_is_closed_there():
 
 
 @pytest.mark.parametrize("labels", [(1, 2), (1, 3), (2, 3), (1, 2, 3)])
-def test_contours_that_run_together_take_turns(labels):
+def test_contours_that_coincide_alternate(labels):
     box = np.s_[20:60, 30:90]
     drawn = contour_map(masks_with(*(box if number in labels else None for number in (1, 2, 3))), SIZE)
     sides = (drawn[40, 60:180], drawn[119, 60:180], drawn[40:120, 60], drawn[40:120, 179])
@@ -43,7 +43,7 @@ def test_contours_that_run_together_take_turns(labels):
 
 
 @pytest.mark.parametrize("labels", [(1, 2), (1, 2, 3)])
-def test_they_do_on_diagonals_too(labels):
+def test_contours_that_coincide_on_a_diagonal_alternate(labels):
     rows, columns = np.mgrid[:100, :120]
     for diamond in (np.abs(rows - 50) + np.abs(columns - 60) < 40, np.abs(rows - 51) + np.abs(columns - 57) < 38):
         drawn = contour_map(
@@ -54,7 +54,7 @@ def test_they_do_on_diagonals_too(labels):
             assert min(shares) > 0.5 / len(labels)
 
 
-def test_contours_that_cross_or_stand_apart_are_drawn_whole():
+def test_contours_that_cross_or_are_apart_are_drawn_whole():
     boxes = np.s_[20:60, 30:70], np.s_[40:80, 50:100], np.s_[90:95, 5:10]
     drawn = contour_map(masks_with(*boxes), SIZE)
     for number, box in enumerate(boxes, 1):
@@ -67,7 +67,7 @@ def test_contours_that_cross_or_stand_apart_are_drawn_whole():
 
 
 @pytest.mark.parametrize("size", [(240, 200), (120, 100), (47, 39)])
-def test_a_lonely_voxel_is_seen_even_in_a_smaller_picture(size):
+def test_a_single_voxel_is_visible_even_in_a_smaller_picture(size):
     masks = np.zeros((3, 100, 120), bool)
     masks[0, 33, 71] = True
     drawn = contour_map(masks, size)

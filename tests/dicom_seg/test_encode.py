@@ -1,4 +1,4 @@
-"""All objects of a study together: named, described, one consistent study to other people's programs."""
+"""All objects of a study together: names, descriptions, and consistency as seen by other programs."""
 
 import subprocess
 
@@ -37,7 +37,7 @@ def test_objects_are_named_and_described(make_result, with_everything, started):
         (Outputs((), False, False, True), ["capture-01.dcm", "capture-02.dcm"]),
     ],
 )
-def test_only_what_is_wanted_is_encoded(wanted, names, make_result, with_everything, started):
+def test_only_requested_objects_are_encoded(wanted, names, make_result, with_everything, started):
     objects = encode(with_everything(make_result()), started, wanted)
     assert [item.file_name for item in objects] == names
 
@@ -78,7 +78,7 @@ def test_objects_and_sources_are_one_consistent_study(grid, write_study, program
     assert errors_of_dcentvfy(program, files) == []
 
 
-def test_dcentvfy_sees_another_patient(write_study, program):
+def test_dcentvfy_reports_another_patient(write_study, program):
     files = write_study()
     seg = dcmread(files[-1])
     seg.PatientBirthDate = "19610101"
@@ -92,7 +92,7 @@ def errors_of_dcentvfy(program, files):
 
 
 @pytest.mark.parametrize("enhanced", [False, True])
-def test_dcmtk_reads_every_object_without_a_word(enhanced, write_study, program):
+def test_dcmtk_reads_every_object_without_a_warning(enhanced, write_study, program):
     for file in write_study(enhanced=enhanced, orientation="tilted")[-7:]:
         done = subprocess.run([program("dcmdump"), file], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")

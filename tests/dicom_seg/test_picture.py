@@ -51,7 +51,7 @@ def panel(picture, geometry, number):
 
 
 def coloured(image):
-    """Where a picture is not grey."""
+    """Return the mask of coloured pixels of a picture."""
     return np.ptp(image.astype(int), axis=2) > 0
 
 
@@ -66,7 +66,7 @@ def foot(picture):
 
 
 def shows(picture, text):
-    """Whether a text stands somewhere in a picture, in any brightness: normalised correlation with the text alone."""
+    """Return whether a picture contains a text in any brightness, by normalised correlation with the drawn text."""
     font = ImageFont.load_default(16)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(text))
     written = Image.new("L", (right + 2, bottom + 2))
@@ -89,7 +89,7 @@ def test_three_panels_show_each_label_where_it_lies(draw):
             assert {tuple(colour) for colour in found[coloured(found)]} == {label.colour_rgb}
 
 
-def test_all_labels_are_seen_where_they_coincide(draw):
+def test_all_labels_are_visible_where_they_coincide(draw):
     pictures, geometry = draw()
     for number in range(3):
         found = panel(pictures[1], geometry, number)
@@ -103,7 +103,7 @@ def test_a_slice_without_a_label_has_no_contour(draw):
 
 
 @pytest.mark.parametrize("shape", [(7, 40, 50), (5, 64, 16), (5, 16, 64), (4, 600, 700)])
-def test_millimetres_are_square(shape, draw):
+def test_a_millimetre_is_as_wide_as_high(shape, draw):
     # The synthetic series has rows 1.25 mm and columns 0.9 mm apart: 18 rows are as long as 25 columns.
     masks = np.zeros((3, *shape), bool)
     rows, columns = min(shape[1], 18), min(shape[2], 25)
@@ -168,7 +168,7 @@ MIRRORED = np.array([[0, 0, -1], [0, 1, 0], [-1, 0, 0]], float)
     ("name", "orientation"),
     [("axial", "axial"), ("sagittal", "sagittal"), ("coronal", CORONAL), ("feet first", MIRRORED)],
 )
-def test_letters_say_which_way_the_edges_look(name, orientation, draw):
+def test_letters_name_the_patient_direction_at_each_edge(name, orientation, draw):
     pictures, geometry = draw(grey(0, 0, 0), boxed(), orientation=orientation)
     for number in range(3):
         image = panel(pictures[0], geometry, number)
@@ -208,7 +208,7 @@ def test_every_picture_has_the_table_the_model_and_its_use(draw):
         (IntendedUse.CLINICAL, "Intended use: clinical"),
     ],
 )
-def test_other_uses_are_named_too(use, said, draw):
+def test_other_intended_uses_are_named_too(use, said, draw):
     (picture, *_), _ = draw(intended_use=use)
     assert shows(foot(picture), said)
     assert not shows(foot(picture), "Demonstration")
@@ -221,7 +221,7 @@ def test_an_empty_result_says_so(draw):
     assert shows(foot(picture), "0 lesions")
 
 
-def test_a_lonely_voxel_does_not_read_as_nothing(draw):
+def test_the_volume_of_a_single_voxel_is_not_shown_as_zero(draw):
     masks = boxed()
     masks[0, 2, 5, 5] = True
     (picture, *_), _ = draw(masks=masks)
@@ -237,7 +237,7 @@ def test_nothing_of_the_patient_is_in_a_picture(draw):
         assert np.array_equal(one, other)
 
 
-def test_a_long_name_of_a_model_stays_in_its_place(make_result):
+def test_a_long_model_name_is_truncated(make_result):
     result = make_result(boxed(), shape=SHAPE)
     result = replace(result, model=replace(result.model, name="very-long-" * 6))
     narrow = replace(result.source(Role.T1CE), geometry=Geometry.axial((7, 60, 20), (1, 1, 1), (0, 0, 0), "1.2"))

@@ -1,4 +1,4 @@
-"""What a study's new reports say of its earlier ones."""
+"""References from a study's new reports to its earlier ones."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -23,7 +23,7 @@ def with_diameters(result):
 
 
 def encoded(result, started, predecessors=EARLIER, wanted=None):
-    """The objects as they are read from their bytes, by the names of their files."""
+    """Return the objects read back from their bytes, by file name."""
     found = {}
     for each in encode(result, started, wanted or Outputs(capture=False), predecessors):
         buffer = BytesIO()
@@ -33,7 +33,7 @@ def encoded(result, started, predecessors=EARLIER, wanted=None):
 
 
 def named_by(content):
-    """(study, series, class, instance) of the reports that one names."""
+    """Return (study, series, class, instance) UIDs of the predecessors that a report names."""
     return [
         (
             study.StudyInstanceUID,
@@ -47,7 +47,7 @@ def named_by(content):
     ]
 
 
-def test_each_report_names_the_earlier_one_of_its_kind(make_result, started):
+def test_each_report_names_its_predecessor(make_result, started):
     result = with_diameters(make_result())
     files = encoded(result, started)
     study = result.study_instance_uid
@@ -56,14 +56,14 @@ def test_each_report_names_the_earlier_one_of_its_kind(make_result, started):
     assert files == encoded(result, started)
 
 
-def test_no_earlier_report_is_left_standing(make_result, started):
+def test_every_earlier_report_has_a_successor(make_result, started):
     assert {uid for *_, uid in named_by(encoded(make_result(), started)[MEASUREMENTS])} == {"1.2.1.1", "1.2.2.1"}
     only_diameters = Outputs(measurements=False, capture=False)
     files = encoded(with_diameters(make_result()), started, wanted=only_diameters)
     assert {uid for *_, uid in named_by(files[DIAMETERS])} == {"1.2.1.1", "1.2.2.1"}
 
 
-def test_a_first_report_and_one_that_is_made_once_more_name_none(make_result, started):
+def test_a_first_report_and_one_made_again_name_no_predecessor(make_result, started):
     result = make_result()
     first = encoded(result, started, ())[MEASUREMENTS]
     assert "PredecessorDocumentsSequence" not in dcmread(BytesIO(first))

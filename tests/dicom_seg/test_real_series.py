@@ -1,4 +1,4 @@
-"""Series of real scanners: encoded on their own slices, read back by others."""
+"""Series of real scanners: encoded on their own slices, read back by other programs."""
 
 import subprocess
 

@@ -17,7 +17,7 @@ from pipeline.errors import OutputRefused
 from tests.support.seg_readers import BENIGN, complaints
 
 
-def test_dciodvfy_sees_errors_when_there_are_some(make_result, write_seg, program):
+def test_dciodvfy_reports_existing_errors(make_result, write_seg, program):
     path = write_seg(make_result())
     dataset = dcmread(path)
     del dataset.SegmentSequence[0].SegmentLabel
@@ -25,7 +25,7 @@ def test_dciodvfy_sees_errors_when_there_are_some(make_result, write_seg, progra
     assert any(line.startswith("Error") for line in complaints(program, path))
 
 
-def test_every_frame_names_the_image_that_it_stands_on(make_result, write_seg):
+def test_every_frame_refers_to_its_source_image(make_result, write_seg):
     result = make_result(orientation="oblique")
     files = {
         header.SOPInstanceUID: header
@@ -167,7 +167,7 @@ def test_patient_study_and_equipment_come_from_the_source(make_result, write_seg
     ("use", "said"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_demonstration_is_called_one(use, said, make_result, write_seg):
+def test_limited_intended_use_is_stated(use, said, make_result, write_seg):
     seg = dcmread(write_seg(make_result(intended_use=use)))
     for text in (seg.SeriesDescription, seg.ContentDescription):
         assert text.startswith("Demonstration only") is said
@@ -241,7 +241,7 @@ def test_malformed_patient_is_kept_where_it_identifies_and_never_logged(
     assert "IIII" not in said
 
 
-def test_vanished_source_file_is_a_refusal_that_names_the_image(make_result, write_seg):
+def test_a_missing_source_file_is_an_error_that_names_the_image(make_result, write_seg):
     result = make_result()
     gone = result.source(Role.T1CE).series.instances[3]
     gone.path.unlink()
@@ -250,7 +250,7 @@ def test_vanished_source_file_is_a_refusal_that_names_the_image(make_result, wri
     assert str(gone.path.parent) not in str(caught.value)
 
 
-def test_replaced_source_file_is_noticed(make_result, write_seg):
+def test_a_replaced_source_file_is_an_error(make_result, write_seg):
     result = make_result()
     first, second, *_ = result.source(Role.T1CE).series.instances
     first.path.write_bytes(second.path.read_bytes())

@@ -1,4 +1,4 @@
-"""Masks to SEG and back, read by others from bytes: every voxel where it was, whatever the source's geometry."""
+"""Masks to SEG and back through other programs: every voxel stays in its position, for any source geometry."""
 
 from collections import Counter
 
@@ -137,7 +137,7 @@ def test_single_voxel(make_result, write_seg, program, tmp_path):
     assert complaints(program, path) == BENIGN
 
 
-def test_one_orientation_in_many_spellings(make_altered, write_seg):
+def test_orientations_that_differ_by_rounding(make_altered, write_seg):
     def change(header, number):
         orientation = [float(value) for value in header.ImageOrientationPatient]
         orientation[0] += number * 1e-6
@@ -182,7 +182,7 @@ def test_any_geometry(rotation, shape, spacing_mm, origin_mm, filled, seed, enha
 
 
 def places_of_corners(seg, source):
-    """World coordinates of the first and the last voxel of each frame, by frame and slice of the source it names."""
+    """Return world coordinates of the first and last voxel of each frame: by the frame, and by its source slice."""
     slices = {(frame.sop_instance_uid, frame.number): index for index, frame in enumerate(source.frames)}
     shared = seg.SharedFunctionalGroupsSequence[0]
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)

@@ -34,7 +34,7 @@ def groups(path):
     return hd.sr.srread(path).content.get_volumetric_roi_measurement_groups()
 
 
-def test_groups_refer_to_their_segments_and_say_what_they_are(make_result, written):
+def test_groups_describe_and_refer_to_their_segments(make_result, written):
     result = make_result(orientation="sagittal")
     seg_path, sr_path = written(result)
     seg = dcmread(seg_path)
@@ -129,7 +129,7 @@ def test_focality_follows_the_lesion_count(make_result, written):
     assert judged == [{("C9440", "87017008")}, set(), {("C9440", "524008"), flair}]
 
 
-def test_report_says_who_measured_what_with_what(make_result, written, started):
+def test_report_names_observer_procedure_and_algorithm(make_result, written, started):
     result = make_result()
     _, sr_path = written(result)
     report = hd.sr.srread(sr_path)
@@ -155,7 +155,7 @@ def _items(report):
         waiting += item.get("ContentSequence", [])
 
 
-def test_what_was_noticed_in_reading_a_series_is_said(make_result, written):
+def test_notes_from_reading_a_series_are_algorithm_parameters(make_result, written):
     result = make_result()
     noted = "ADC computed here from 64 images with b = 0, 1000 s/mm2"
     sources = tuple(replace(each, notes=(noted,)) if each.role is Role.ADC else each for each in result.sources)
@@ -167,7 +167,7 @@ def test_what_was_noticed_in_reading_a_series_is_said(make_result, written):
     assert f"ADC: {noted}" not in unnoted
 
 
-def test_evidence_is_the_seg_and_every_image_that_took_part(make_result, written):
+def test_evidence_is_the_seg_and_every_source_image(make_result, written):
     result = make_result(enhanced=True)
     seg_path, sr_path = written(result)
     expected = {dcmread(seg_path).SOPInstanceUID} | {
@@ -190,7 +190,7 @@ def test_evidence_is_the_seg_and_every_image_that_took_part(make_result, written
     ("use", "said"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_demonstration_is_called_one(use, said, make_result, written):
+def test_limited_intended_use_is_stated(use, said, make_result, written):
     report = dcmread(written(make_result(intended_use=use))[1])
     assert report.SeriesDescription.startswith("Demonstration only") is said
 

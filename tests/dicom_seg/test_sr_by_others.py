@@ -1,4 +1,4 @@
-"""Both reports, judged and read by other people's programs."""
+"""Both reports, validated and read by other programs."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_dicom3tools_find_no_error(enhanced, reports, program):
         assert [line for line in complaints(together.stderr) if DCENTVFY_BENIGN not in line] == []
 
 
-def test_the_report_of_an_empty_result_is_sound(make_result, started, program, tmp_path):
+def test_the_report_of_an_empty_result_is_valid(make_result, started, program, tmp_path):
     result = make_result(np.zeros((3, *SHAPE), bool), shape=SHAPE)
     path = tmp_path / "measurements.dcm"
     write_dicom(measurements_of(result, started), path)
@@ -138,7 +138,7 @@ BENIGN = {
 
 
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
-def test_dcmtk_reads_both_without_a_complaint(enhanced, reports, program):
+def test_dcmtk_reads_both_without_a_warning(enhanced, reports, program):
     result, paths = reports(enhanced=enhanced)
     # -Ec and its like would forgive; without them dsrdump refuses what breaks the constraints of the SOP class.
     shown = {name: run(program("dsrdump"), "+Pl", paths[name]) for name in REPORTS}

@@ -1,4 +1,4 @@
-"""The report of diameters, read back from its bytes."""
+"""The report of diameters, read back from bytes."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def line(result, start, end) -> Diameter:
 
 @pytest.fixture
 def with_diameters(make_result):
-    """A result with two lesions; their lines lie anywhere, as the encoder measures nothing."""
+    """A result with two lesions; their lines are arbitrary, because the encoder does not measure."""
 
     def make(**options):
         result = make_result(**options)
@@ -67,7 +67,7 @@ def texts(path):
 
 
 def in_patient(point, image, frame):
-    """Where (column, row) of an image lies by its own header, millimetres (PS3.3 C.18.6.1.2, C.7.6.2.1.1)."""
+    """Return the position (mm) of (column, row) in an image by its header (PS3.3 C.18.6.1.2, C.7.6.2.1.1)."""
     if frame is not None:
         groups = image.PerFrameFunctionalGroupsSequence[frame - 1]
         position = groups.PlanePositionSequence[0].ImagePositionPatient
@@ -82,7 +82,7 @@ def in_patient(point, image, frame):
 
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
 @pytest.mark.parametrize("orientation", ["axial", "sagittal", "oblique"])
-def test_lines_lie_in_the_patient_where_they_were_measured(orientation, enhanced, with_diameters, written):
+def test_lines_have_the_position_where_they_were_measured(orientation, enhanced, with_diameters, written):
     result = with_diameters(orientation=orientation, enhanced=enhanced)
     source = result.source(Role.T1CE)
     paths = {instance.sop_instance_uid: instance.path for instance in source.series.instances}
@@ -102,7 +102,7 @@ def test_lines_lie_in_the_patient_where_they_were_measured(orientation, enhanced
             assert measurement.unit.value == "mm"
 
 
-def test_each_lesion_is_named_found_and_measured_by_rano(with_diameters, written):
+def test_each_lesion_has_tracking_finding_and_rano_measurements(with_diameters, written):
     result = with_diameters()
     for number, group in enumerate(groups(written(result)), 1):
         assert group.tracking_identifier == f"Enhancing tumour, lesion {number}"
@@ -114,7 +114,7 @@ def test_each_lesion_is_named_found_and_measured_by_rano(with_diameters, written
         assert names == [("103339001", "Long Axis"), ("103340004", "Short Axis")]
 
 
-def test_tracking_uids_tell_lesions_apart_and_outlive_a_change_of_images(make_result):
+def test_tracking_uids_differ_by_lesion_and_do_not_depend_on_the_images(make_result):
     result = make_result()
     first, second = (lesion_tracking_uid(result, ENHANCING_TUMOUR, number) for number in (1, 2))
     assert len({first, second, tracking_uid(result, ENHANCING_TUMOUR)}) == 3
@@ -123,7 +123,7 @@ def test_tracking_uids_tell_lesions_apart_and_outlive_a_change_of_images(make_re
     assert first != lesion_tracking_uid(other_model, ENHANCING_TUMOUR, 1)
 
 
-def test_ohif_finds_of_each_diameter_its_line_and_nothing_else(with_diameters, written):
+def test_each_diameter_contains_only_its_line(with_diameters, written):
     for group in groups(written(with_diameters())):
         numbers = [item for item in group[0].ContentSequence if item.ValueType == "NUM"]
         assert len(numbers) == 2
@@ -138,7 +138,7 @@ def test_ohif_finds_of_each_diameter_its_line_and_nothing_else(with_diameters, w
     ("orientation", "plane"),
     [("axial", "0 degrees from axial"), ("sagittal", "0 degrees from sagittal"), ("oblique", None)],
 )
-def test_a_reader_is_told_the_plane_and_the_limits(orientation, plane, with_diameters, written):
+def test_parameters_state_the_plane_and_the_limits(orientation, plane, with_diameters, written):
     result = with_diameters(orientation=orientation)
     said = texts(written(result))
     if plane is None:
@@ -156,13 +156,13 @@ def test_a_reader_is_told_the_plane_and_the_limits(orientation, plane, with_diam
 
 
 @pytest.mark.parametrize(("use", "warned"), [(IntendedUse.DEMONSTRATION, True), (IntendedUse.CLINICAL, False)])
-def test_only_a_limited_model_warns(use, warned, with_diameters, written):
+def test_only_a_limited_intended_use_is_stated(use, warned, with_diameters, written):
     path = written(with_diameters(intended_use=use))
     assert dcmread(path).SeriesDescription.startswith("Demonstration only") is warned
     assert any("not for clinical use" in text for text in texts(path)) is warned
 
 
-def test_it_stands_in_a_series_of_its_own_with_the_patient_of_the_source(with_diameters, written, started, tmp_path):
+def test_the_report_has_a_series_of_its_own_and_the_patient_of_the_source(with_diameters, written, started, tmp_path):
     result = with_diameters()
     report = dcmread(written(result))
     (encoded,) = (each.dataset for each in encode(result, started) if each.file_name == "sr-measurements.dcm")

@@ -7,7 +7,7 @@ from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR
 from pipeline.volume import Frame
 
 
-def test_same_parts_same_valid_uid():
+def test_equal_parts_give_equal_valid_uids():
     assert derive_uid("a", "b") == derive_uid("a", "b")
     assert derive_uid("a", "b") != derive_uid("ab")
     assert UID(derive_uid("a")).is_valid
@@ -30,7 +30,7 @@ def test_result_uid_changes_with_study_images_model_and_purpose(make_result):
     assert len({uid, *changed}) == 5
 
 
-def test_tracking_uid_outlives_a_change_of_images(make_result):
+def test_tracking_uid_does_not_depend_on_the_images(make_result):
     result = make_result()
     assert tracking_uid(result, ENHANCING_TUMOUR) == tracking_uid(replace(result, sources=()), ENHANCING_TUMOUR)
     assert tracking_uid(result, ENHANCING_TUMOUR) != tracking_uid(result, ADC_ABNORMALITY)
