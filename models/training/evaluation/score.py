@@ -1,6 +1,6 @@
 """Compare a found mask with the true one: overlap, distance, volume, lesions. Knows no cases and no files.
 
-Nothing is ever dropped for being empty; each metric says what it is worth then. docs/evaluation.md has all conventions.
+Nothing is ever dropped for being empty; each metric says what it is worth then. docs/evaluate.md has all conventions.
 """
 
 from dataclasses import dataclass

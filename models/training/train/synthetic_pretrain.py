@@ -36,7 +36,7 @@ REFINEMENTS = {
     ADC_ABNORMALITY: Refinement((Role.ADC, Role.FLAIR), 1.5),
     FLAIR_HYPERINTENSITY: Refinement((Role.ADC, Role.FLAIR), 1.5),
 }
-"""What a scan's own brightness has to say to each label; chosen on heads of the learned families (docs/training.md)."""
+"""What a scan's own brightness has to say to each label; chosen on heads of the learned families (docs/train.md)."""
 
 
 @dataclass(frozen=True, slots=True)
