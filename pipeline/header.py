@@ -1,18 +1,22 @@
-"""One DICOM file's header, read once and without its pixels. Knows no series and no roles."""
+"""Read the header of one DICOM file, once and without its pixels."""
 
 import io
 import mmap
 import struct
 import warnings
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import decode_bytes
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import parse_fragments
+from pydicom.filereader import read_partial, read_sequence
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -20,32 +24,18 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pipeline.elements import ITEM, SEQUENCE_END, UNDEFINED, Buffer, Elements, Encoding, Irregular, walk
-
-PARSER_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    pydicom.errors.BytesLengthException,
-    pydicom.errors.InvalidDicomError,
-)
-"""What a damaged header makes pydicom raise."""
+from pipeline.guarded_stream import PARSER_FAILURES, DeflatedDataSet, guard_stream, inflate
 
 _MAX_INFLATED = 2**28
 """Bytes that a deflated file may grow to: a guard against files made to exhaust memory. 500 slices of 512 x 512 fit."""
+_MOST_READS, _MOST_BYTES = 2_000_000, 2**28
+"""Bounds for parsing one header. An enhanced image of 10,000 frames takes about 1,500,000 reads and 20 MiB."""
 _SMALL_FILE = 2**22
 """Bytes up to which a file is read whole; of a larger one only the pages are read that the header takes."""
-_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_TAGS = _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_TEXT_DELIMITERS = {ord(char) for char in "\\\r\n\t\f"}
+"""Characters that end the effect of an escape sequence (PS3.5 6.1.2.5.3)."""
 _NUMBER_CODES = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _PRIVATE_NUMBER_VRS = {
     0x0019100C: "IS",  # Siemens b-value
@@ -56,7 +46,6 @@ _PRIVATE_NUMBER_VRS = {
     **dict.fromkeys((0x001910BB, 0x001910BC, 0x001910BD), "DS"),  # GE gradient direction
     **dict.fromkeys((0x200510B0, 0x200510B1, 0x200510B2), "FL"),  # Philips gradient direction
 }
-_CHARACTER_SET, _TRANSFER_SYNTAX, _FLOAT_PIXELS = 0x00080005, 0x00020010, (0x7FE00008, 0x7FE00009)
 
 
 class NotDicom(ValueError):
@@ -72,7 +61,7 @@ class PixelPlace:
     """Where the pixels of a file lie."""
 
     offset: int
-    """Of their first byte, from the start of the file or, where it is deflated, of what `inflate` gives."""
+    """Of their first byte, from the start of the file or, where it is deflated, of what `inflate_file` returns."""
     length: int
     """In bytes as far as they are there; for compressed pixels with their item headers."""
     complete: bool
@@ -83,48 +72,51 @@ class PixelPlace:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Elements of one data set, with forgiving access: what is absent or malformed reads as None, "" or ()."""
+    """Forgiving access to a data set: what is absent or malformed reads as None, "" or ().
 
-    elements: Elements
-    little_endian: bool
+    The values are converted here and not by pydicom, which refuses or warns of much that scanners write.
+    """
+
+    dataset: Dataset
+    """As pydicom read it; its elements are not converted yet."""
     transfer_syntax_uid: str
-    pixels: PixelPlace | None
+    pixels: PixelPlace | None = None
 
     def text(self, tag: int) -> str:
-        """A short string without its padding, in the default repertoire."""
-        return self._bytes(tag).decode("latin-1").strip(" \0")
+        """Return a string in the file's character set, without its padding."""
+        return self.free_text(tag).strip(" \0")
 
     def texts(self, tag: int) -> tuple[str, ...]:
-        """A multi-valued string."""
+        """Return the values of a multi-valued string, without their padding."""
         text = self.text(tag)
         return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
 
     def free_text(self, tag: int) -> str:
-        """A string in the file's character set, blanks kept."""
+        """Return a string in the file's character set, with leading and trailing spaces."""
         value = self._bytes(tag)
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii").rstrip("\0")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an unknown character set must not stop a study
             try:
-                encodings = convert_encodings(list(self.texts(_CHARACTER_SET)) or None)
-                return decode_bytes(value, encodings, {ord(char) for char in "\\\r\n\t\f"}).rstrip("\0")
+                return decode_bytes(value, self._encodings(), _TEXT_DELIMITERS).rstrip("\0")
             except PARSER_FAILURES:
                 return value.decode("latin-1").rstrip("\0")
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """Finite numbers, written as text or binary; () where one of them is none."""
-        value = self._bytes(tag)
-        if not value:
+        """Return finite numbers, written as text or binary; () where one of them is neither."""
+        element = self._raw(tag)
+        if element is None or not element.value:
             return ()
+        value = element.value
         try:
-            code = _NUMBER_CODES.get(self._number_vr(tag))
+            code = _NUMBER_CODES.get(_number_vr(element))
             if code is None:
                 numbers = tuple(
                     float(part) for part in value.decode("latin-1").strip(" \0").split("\\") if part.strip()
                 )
             else:
-                layout = struct.Struct(("<" if self.little_endian else ">") + code)
+                layout = struct.Struct(("<" if element.is_little_endian else ">") + code)
                 whole = len(value) // layout.size * layout.size
                 numbers = tuple(float(one) for (one,) in layout.iter_unpack(value[:whole]))
         except (ValueError, KeyError, struct.error):
@@ -132,70 +124,118 @@ class Header:
         return numbers if all(-1e300 < number < 1e300 for number in numbers) else ()
 
     def number(self, tag: int) -> float | None:
-        """The first of `numbers`."""
+        """Return the first of `numbers`."""
         values = self.numbers(tag)
         return values[0] if values else None
 
     def integer(self, tag: int) -> int | None:
-        """The first of `numbers` as an integer."""
+        """Return the first of `numbers` as an integer."""
         value = self.number(tag)
         return int(value) if value is not None and abs(value) < 2**53 else None
 
     def items(self, tag: int) -> tuple["Header", ...]:
-        """The items of a sequence."""
-        value = self.elements.get(tag, ("", b""))[1]
-        if not isinstance(value, list):
+        """Return the items of a sequence."""
+        element = self.dataset.get_item(tag, keep_deferred=True)
+        if isinstance(element, RawDataElement):
+            element = self._parse_sequence(element)
+            if element is not None:
+                self.dataset[tag] = element  # parsed once
+        if element is None or not isinstance(element.value, Sequence):
             return ()
-        return tuple(Header(item, self.little_endian, self.transfer_syntax_uid, None) for item in value)
+        return tuple(Header(item, self.transfer_syntax_uid) for item in element.value)
+
+    def _parse_sequence(self, element: RawDataElement) -> DataElement | None:
+        """Parse a sequence of defined length, which pydicom leaves as it stands in the file until it is accessed."""
+        value = element.value
+        if not isinstance(value, bytes) or element.VR not in (None, "SQ", "UN"):
+            return None
+        stream = guard_stream(io.BytesIO(value), _MOST_READS, _MOST_BYTES)
+        encoding = (element.is_implicit_VR, element.is_little_endian)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                items = read_sequence(stream, *encoding, len(value), self._encodings())
+            except PARSER_FAILURES:
+                return None
+        return DataElement(element.tag, "SQ", items)
 
     def _bytes(self, tag: int) -> bytes:
-        value = self.elements.get(tag, ("", b""))[1]
-        return value if isinstance(value, bytes) else b""
+        element = self._raw(tag)
+        return b"" if element is None else element.value or b""
 
-    def _number_vr(self, tag: int) -> str:
-        vr = self.elements[tag][0]
-        if vr in ("", "UN"):
-            vr = _PRIVATE_NUMBER_VRS.get(tag) or pydicom.datadict.dictionary_VR(tag)
-        return "US" if vr == "US or SS" else vr
+    def _raw(self, tag: int) -> RawDataElement | None:
+        """Return an element whose value pydicom has not parsed."""
+        element = self.dataset.get_item(tag, keep_deferred=True)
+        return element if isinstance(element, RawDataElement) else None
+
+    def _encodings(self) -> list[str]:
+        """Return Python's names of the character sets; items inherit those of the data set that they are in."""
+        found = self.dataset.original_character_set
+        return [found] if isinstance(found, str) else list(found)
 
 
 def read_header(path: Path, tags: Iterable[int]) -> Header:
-    """The elements `tags` of a file, and where its pixels lie. Raises NotDicom."""
-    wanted = frozenset(tags) | {_CHARACTER_SET}
+    """Read the elements `tags` of a file, and where its pixels lie. Raises NotDicom."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
             if size <= _SMALL_FILE:
-                return _read(stream.read(), wanted)
+                return _read(io.BytesIO(stream.read()), size, tags)
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as pages:
-                return _read(pages, wanted)
+                return _read(pages, size, tags)
     except NotDicom:
         raise
-    except OSError as exc:
-        raise NotDicom(f"cannot be read ({exc.strerror or type(exc).__name__})", damaged=True) from exc
     except PARSER_FAILURES as exc:
+        if isinstance(exc, OSError) and exc.strerror is not None:  # pydicom raises OSError, too, but without a reason
+            raise NotDicom(f"cannot be read ({exc.strerror})", damaged=True) from exc
         raise NotDicom("DICOM, but cut short or damaged inside its header", damaged=True) from exc
 
 
-def inflate(path: Path) -> bytes:
-    """The data set of a deflated file, without preamble and file meta information. Raises NotDicom."""
-    return _inflated(path.read_bytes())
+def inflate_file(path: Path) -> bytes:
+    """Return the inflated data set of a deflated file, without preamble and file meta information.
+
+    Raises NotDicom, OSError and zlib.error.
+    """
+    stream = guard_stream(io.BytesIO(path.read_bytes()), _MOST_READS, _MOST_BYTES)
+    try:
+        read_partial(stream)
+    except DeflatedDataSet:
+        return _inflate(stream)
+    raise NotDicom("not a deflated file any more", damaged=True)
 
 
-def _read(buffer: Buffer, wanted: frozenset[int]) -> Header:
-    has_preamble = _looks_like_dicom(buffer)
-    if has_preamble:
+def _read(content: BinaryIO | mmap.mmap, size: int, tags: Iterable[int]) -> Header:
+    wanted: list[BaseTag | int] = [*tags, 0x00080005]  # an empty list would mean all elements
+    force = not _has_preamble(content.read(132))
+    content.seek(0)
+    stream = guard_stream(content, _MOST_READS, _MOST_BYTES)
+    pixels: tuple[int, int, int] | None = None
+
+    def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal pixels
+        pixels = (tag, length, stream.tell()) if tag in _PIXEL_TAGS else None
+        return pixels is not None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what we read forgivingly
         try:
-            return _walked(buffer, wanted)
-        except Irregular:
-            pass
-    return _parsed(buffer, wanted, has_preamble)
+            dataset = read_partial(stream, at_pixels, force=force, specific_tags=wanted)
+            syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
+        except DeflatedDataSet:
+            inflated = _inflate(stream)
+            stream, size = guard_stream(io.BytesIO(inflated), _MOST_READS, _MOST_BYTES), len(inflated)
+            dataset = read_partial(stream, at_pixels, force=True, specific_tags=wanted)
+            syntax = DeflatedExplicitVRLittleEndian
+    if not syntax:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        syntax = str(ImplicitVRLittleEndian if implicit else explicit)
+    return Header(dataset, syntax, None if pixels is None else _pixel_place(stream, size, *pixels))
 
 
-def _looks_like_dicom(buffer: Buffer) -> bool:
-    """True with a preamble, False for plain elements without one. Raises NotDicom for anything else."""
-    start = buffer[:132]
+def _has_preamble(start: bytes) -> bool:
+    """Whether a file begins with a preamble, and not at once with an element. Raises NotDicom for anything else."""
     if not start:
         raise NotDicom("an empty file")
     if start[128:132] == b"DICM":
@@ -208,113 +248,40 @@ def _looks_like_dicom(buffer: Buffer) -> bool:
     raise NotDicom("not a DICOM file")
 
 
-def _meta_end(buffer: Buffer) -> int:
-    """Where the file meta information ends. Raises Irregular."""
-    # PS3.10 7.1: it starts with its own length in (0002,0000), a UL.
-    if buffer[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        raise Irregular("no length of the file meta information")
-    return 144 + int.from_bytes(buffer[140:144], "little")
-
-
-def _walked(buffer: Buffer, wanted: frozenset[int]) -> Header:
-    """The header by the quick way. Raises Irregular."""
-    start = _meta_end(buffer)
-    meta, _ = walk(buffer[:start], 132, Encoding(implicit=False, little_endian=True), frozenset({_TRANSFER_SYNTAX}))
-    value = meta.get(_TRANSFER_SYNTAX, ("", b""))[1]
-    syntax = value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else ""
-    if not syntax:
-        raise Irregular("no transfer syntax")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        buffer, start = _inflated(buffer), 0
-    encoding = Encoding(syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian)
-    elements, end = walk(buffer, start, encoding, wanted)
-    return Header(elements, encoding.little_endian, syntax, _find_pixels(buffer, end, encoding))
-
-
-def _parsed(buffer: Buffer, wanted: frozenset[int], has_preamble: bool) -> Header:
-    """The header by pydicom, which copes with much that is not well formed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of what we read forgivingly
-        stream = io.BytesIO(buffer) if isinstance(buffer, bytes) else buffer
-        options = {"stop_before_pixels": True, "specific_tags": list(wanted)}
-        dataset = pydicom.dcmread(stream, force=not has_preamble, **options)  # type: ignore[arg-type]
-        implicit, little = dataset.original_encoding
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
-        if syntax == DeflatedExplicitVRLittleEndian:
-            buffer = _inflated(buffer)
-            stream = io.BytesIO(buffer)
-            dataset = pydicom.dcmread(stream, force=True, **options)  # type: ignore[arg-type]
-        encoding = Encoding(bool(implicit), bool(little))
-        elements = _elements(dataset)
-    if not syntax:
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        syntax = str(ImplicitVRLittleEndian if implicit else explicit)
-    return Header(elements, encoding.little_endian, syntax, _find_pixels(buffer, stream.tell(), encoding))
-
-
-def _elements(dataset: Dataset) -> Elements:
-    """What pydicom read, as bytes; whatever cannot be had is left out."""
-    found: Elements = {}
-    for tag in list(dataset.keys()):
-        try:
-            element = dataset.get_item(tag)
-            assert element is not None
-            value = element.value
-            vr = str(element.VR or "") or (pydicom.datadict.dictionary_VR(tag) if not tag.is_private else "")
-            if vr == "SQ" or isinstance(value, Sequence):
-                found[int(tag)] = ("SQ", [_elements(item) for item in dataset[tag].value])
-            elif isinstance(value, bytes):
-                found[int(tag)] = (vr, value)
-            elif int(tag) == _CHARACTER_SET and value:  # the one element that pydicom converts at once
-                found[int(tag)] = ("CS", "\\".join([value] if isinstance(value, str) else value).encode("latin-1"))
-        except PARSER_FAILURES:
-            continue
-    return found
-
-
-def _find_pixels(buffer: Buffer, place: int, encoding: Encoding) -> PixelPlace | None:
-    """The walk stops at the element of the pixels; its length tells whether all of them are there."""
-    start, order = buffer[place : place + 12], encoding.order
-    if len(start) < 12:
-        return None
-    group, element = struct.unpack(order + "HH", start[:4])
-    tag = group << 16 | element
-    if tag >> 16 != 0x7FE0:
-        return None
-    if encoding.implicit or start[4:6] not in _LONG_VRS:
-        length, offset = struct.unpack(order + "L", start[4:8])[0], place + 8
-    else:
-        length, offset = struct.unpack(order + "L", start[8:12])[0], place + 12
-    there = len(buffer) - offset
-    is_float = tag in _FLOAT_PIXELS
-    if length != UNDEFINED:
+def _pixel_place(stream: BinaryIO, size: int, tag: int, length: int, offset: int) -> PixelPlace:
+    is_float = tag in (_FLOAT_PIXELS, _DOUBLE_PIXELS)
+    there = size - offset
+    if length != _UNDEFINED_LENGTH:
         return PixelPlace(offset, min(length, there), 0 < length <= there, False, is_float)
-    return PixelPlace(offset, there, _fragments_complete(buffer, offset), True, is_float)
+    return PixelPlace(offset, there, _fragments_complete(stream, size, offset), True, is_float)
 
 
-def _fragments_complete(buffer: Buffer, place: int) -> bool:
-    """Whether encapsulated pixels (PS3.5 A.4) run to their sequence delimiter."""
-    items = 0
-    while place + 8 <= len(buffer):
-        group, element, length = struct.unpack("<HHL", buffer[place : place + 8])
-        tag = group << 16 | element
-        if tag == SEQUENCE_END:
-            return items > 1  # the first item is the offset table
-        if tag != ITEM:
-            return False
-        items += 1
-        place += 8 + length
-    # Some archives drop the delimiter; the last item is whole where it ends with the file.
-    return items > 1 and place == len(buffer)
+def _fragments_complete(stream: BinaryIO, size: int, offset: int) -> bool:
+    """Whether encapsulated pixels (PS3.5 A.4) have a fragment, and their last one is whole.
 
-
-def _inflated(buffer: Buffer) -> bytes:
-    """PS3.5 A.5: what follows the file meta information is one raw deflate stream."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    Some archives drop the delimiter behind it.
+    """
+    stream.seek(offset)
     try:
-        inflated = inflater.decompress(buffer[_meta_end(buffer) :], _MAX_INFLATED)
-    except Irregular as exc:
-        raise NotDicom("a deflated file without the length of its meta information", damaged=True) from exc
-    if inflater.unconsumed_tail:
+        count, starts = parse_fragments(stream)
+    except ValueError:
+        return False
+    if count < 2:  # the first item is the offset table
+        return False
+    stream.seek(starts[-1] + 4)
+    return starts[-1] + 8 + int.from_bytes(stream.read(4), "little") <= size
+
+
+def _inflate(stream: BinaryIO) -> bytes:
+    inflated = inflate(stream, _MAX_INFLATED + 1)
+    if len(inflated) > _MAX_INFLATED:
         raise NotDicom(f"a deflated file of more than {_MAX_INFLATED // 2**20} MiB", damaged=True)
     return inflated
+
+
+def _number_vr(element: RawDataElement) -> str:
+    """Return the value representation of numbers, also where the file does not say it. Raises KeyError."""
+    vr = str(element.VR or "UN")
+    if vr == "UN":
+        vr = _PRIVATE_NUMBER_VRS.get(element.tag) or pydicom.datadict.dictionary_VR(element.tag)
+    return "US" if vr == "US or SS" else vr

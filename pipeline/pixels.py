@@ -11,7 +11,8 @@ from pydicom.pixels.utils import pixel_array
 
 from pipeline.errors import PixelsMissing, PixelsUndecodable
 from pipeline.frames import PlacedFrame
-from pipeline.header import PARSER_FAILURES, NotDicom, inflate
+from pipeline.guarded_stream import PARSER_FAILURES
+from pipeline.header import NotDicom, inflate_file
 from pipeline.jpeg_extended import register_decoder
 from pipeline.study import Instance, StoredPixels
 
@@ -72,7 +73,7 @@ def _native_frames(
     sign = "" if stored.is_float else "i" if stored.signed else "u"
     dtype = np.dtype(("<" if stored.little_endian else ">") + sign + kind)
     count = instance.rows * instance.columns
-    inflated = np.frombuffer(inflate(instance.path), np.uint8) if stored.deflated else None
+    inflated = np.frombuffer(inflate_file(instance.path), np.uint8) if stored.deflated else None
     frames: list[NDArray[np.generic]] = []
     for index in indices:
         start, length = stored.offset + index * count * dtype.itemsize, count * dtype.itemsize

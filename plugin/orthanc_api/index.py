@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import header
-from pipeline.header import PARSER_FAILURES, read_header
+from pipeline.guarded_stream import PARSER_FAILURES
+from pipeline.header import read_header
 from plugin.database.audit_log import Peer
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, MAIN_TAGS, TOP_DOWN, Level, OrthancIds, identifiers

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
-from pipeline.header import PARSER_FAILURES
+from pipeline.guarded_stream import PARSER_FAILURES
 from plugin.orthanc_api.enums import DicomToJsonFlags, DicomToJsonFormat
 
 _TOO_LONG = 256

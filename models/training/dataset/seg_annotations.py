@@ -15,7 +15,7 @@ from models.labels import ENHANCING_TUMOUR
 from models.training.dataset.annotation import Annotation, LabelNames, Part
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.writer import CaseRefused
-from pipeline.header import PARSER_FAILURES
+from pipeline.guarded_stream import PARSER_FAILURES
 from pipeline.volume import Geometry
 
 SEG_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})

@@ -41,6 +41,7 @@ from plugin.listener.c_store_handler import (
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
+from plugin.logs import quiet_libraries
 from tests.support.listener import Receiving, association, send_bytes
 from tests.support.node import MARKER, MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until, write_instance
 
@@ -406,10 +407,14 @@ def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(rece
     assert receiving.archive.studies() == ()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as in the node: pydicom warns of what it reads forgivingly
 def test_logs_say_no_text_of_the_instance(
     receive: Callable[..., Receiving], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
+        caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
+    quiet_libraries(logging.DEBUG)
     receiving, instance = receive(), make_instance(new_study_uid())
     with association(receiving.port) as peer:
         peer.send_c_store(instance)
