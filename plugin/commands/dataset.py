@@ -162,7 +162,7 @@ def check(
     Example: glionode dataset check brats
     """
     _need_extra()
-    from models.training.dataset.check_page import check_and_report, page_of
+    from models.training.dataset.check_page import check_and_report, page_path
     from models.training.dataset.dataset import read_dataset
 
     try:
@@ -175,7 +175,7 @@ def check(
         where = f"Case {finding.case_id}: " if finding.case_id and finding.case_id not in finding.sentence else ""
         complain(f"{'Wrong' if finding.wrong else 'To look at'}: {where}{finding.sentence}")
     print(f"{len(read.cases)} cases, {len(wrong)} things wrong, {len(findings) - len(wrong)} to look at.")
-    print(f"Pictures and numbers: {page_of(dataset)}")
+    print(f"Pictures and numbers: {page_path(dataset)}")
     if wrong:
         raise typer.Exit(FAILED)
 

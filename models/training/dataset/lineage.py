@@ -5,17 +5,19 @@ Two data sets can only be compared if their pseudonyms were made with the same k
 
 import json
 from collections.abc import Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from models.package import PATIENTS_FILE, IntendedUse, ModelPackage, PackageBroken
 
 FORMAT: Literal[1] = 1
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-@dataclass(frozen=True, slots=True)
+@validated_dataclass(frozen=True, slots=True, config=_STRICT)
 class TrainingRecord:
     """One training run on a data set."""
 
@@ -71,23 +73,14 @@ class Overlap:
         return tuple(said)
 
 
-class _RecordInFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str
-    key: str
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
 class _PatientsFile(BaseModel):
     """The JSON document `patients.json`, key by key."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = _STRICT
 
     format: Literal[1]
     weights_sha256: str
-    lessons: tuple[_RecordInFile, ...]
+    lessons: tuple[TrainingRecord, ...]
     untold: tuple[str, ...]
 
 
@@ -106,13 +99,10 @@ def find_overlap(lineage: Lineage, key: str, patients: Set[str]) -> Overlap:
 
 def lineage_json(lineage: Lineage, weights_sha256: str) -> str:
     """Return the content of `patients.json` for a package with these weights."""
-    document = {
-        "format": FORMAT,
-        "weights_sha256": weights_sha256,
-        "lessons": [asdict(record) for record in lineage.records],
-        "untold": lineage.undocumented,
-    }
-    return json.dumps(document, indent=1) + "\n"
+    document = _PatientsFile(
+        format=FORMAT, weights_sha256=weights_sha256, lessons=lineage.records, untold=lineage.undocumented
+    )
+    return json.dumps(document.model_dump(mode="json"), indent=1) + "\n"
 
 
 def read_lineage(package: ModelPackage) -> Lineage:
@@ -138,8 +128,7 @@ def read_lineage(package: ModelPackage) -> Lineage:
         raise PackageBroken(f"{path} cannot be read: {exc.strerror or exc}; install the package again.") from exc
     if document.weights_sha256 != package.weights_sha256:
         return undocumented
-    records = tuple(TrainingRecord(each.model, each.key, each.training, each.validation) for each in document.lessons)
-    return Lineage(records, document.untold)
+    return Lineage(document.lessons, document.untold)
 
 
 def package_label(package: ModelPackage) -> str:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models.labels import LABELS, Role
-from models.training.dataset.check import Finding
+from models.training.dataset.check_dataset import Finding
 from models.training.dataset.check_page import check_and_report
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Annotator
