@@ -21,7 +21,7 @@ from pipeline.alignment import as_matrix
 from pipeline.volume import Geometry, Matrix
 
 SECRET = "SECRETxPHI"
-"""Stands in every text of the headers; no data set may show it."""
+"""Part of every text in the headers; it must not occur in any data set."""
 _HEADERS = {
     Role.T1CE: {
         "SeriesDescription": "T1 MPRAGE sag post Gd",
@@ -72,7 +72,7 @@ GEOMETRIES = {
 
 
 def moved(degrees: float, millimetres: tuple[float, float, float]) -> Matrix:
-    """The patient turned about the body's axis, and shifted."""
+    """Return the motion of a patient who turned about the body's axis and shifted."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
     matrix[:3, 3] = millimetres
@@ -80,8 +80,8 @@ def moved(degrees: float, millimetres: tuple[float, float, float]) -> Matrix:
 
 
 @dataclass(frozen=True)
-class DrawnStudy:
-    """A study as written, and what is true on each of its series."""
+class WrittenStudy:
+    """A study on disk, with the true labels on each of its series."""
 
     folder: Path
     study: str
@@ -98,8 +98,8 @@ class DrawnStudy:
 
 def write_study(
     folder: Path, head: SyntheticHead, motions: dict[Role, Matrix], number: int = 1, patient: str = ""
-) -> DrawnStudy:
-    """Write the three series of a head, which moves between them."""
+) -> WrittenStudy:
+    """Write the three series of a head that moves between them."""
     study = generate_uid(entropy_srcs=["drawn study", str(number), str(head.seed)])
     patient = patient or f"{SECRET}-{number}"
     truth = {}
@@ -119,7 +119,7 @@ def write_study(
             instance.file_meta.MediaStorageSOPInstanceUID = instance.SOPInstanceUID
             (folder / role).mkdir(parents=True, exist_ok=True)
             dcmwrite(folder / role / f"{index:04d}.dcm", instance, enforce_file_format=True)
-    return DrawnStudy(folder, study, patient, truth)
+    return WrittenStudy(folder, study, patient, truth)
 
 
 def _instance(role: Role, geometry: Geometry, index: int, pixels: np.ndarray) -> Dataset:
@@ -159,18 +159,18 @@ def itk_image(voxels: np.ndarray, geometry: Geometry) -> sitk.Image:
     return image
 
 
-def write_nifti_maps(study: DrawnStudy, label: Label) -> None:
-    """A label map on the label's own series, by its number, the axes turned as converters turn them.
+def write_nifti_maps(study: WrittenStudy, label: Label) -> None:
+    """Write a label map with the label's number on the label's own series, its axes in RAS order as converters do.
 
-    What holds ones alone says by its name of which label they are.
+    A map of ones alone names its label in the file name.
     """
     voxels = study.mask(label).astype(np.uint8) * label.number
     turned = sitk.DICOMOrient(itk_image(voxels, GEOMETRIES[label.defined_on]), "RAS")
     sitk.WriteImage(turned, str(study.folder / f"reader1_{'et_' * (label.number == 1)}map{label.number}.nii.gz"))
 
 
-def write_nrrd_mask(study: DrawnStudy, label: Label) -> None:
-    """A plain mask under a telling name, cut to the lesion."""
+def write_nrrd_mask(study: WrittenStudy, label: Label) -> None:
+    """Write a binary mask, cropped to the lesion, whose file name tells the label."""
     image = itk_image(study.mask(label).astype(np.uint8), GEOMETRIES[label.defined_on])
     where = np.argwhere(study.mask(label))
     low, high = (where.min(axis=0) - 1)[::-1].tolist(), (where.max(axis=0) + 2)[::-1].tolist()
@@ -179,9 +179,9 @@ def write_nrrd_mask(study: DrawnStudy, label: Label) -> None:
 
 
 def write_slicer_segmentation(
-    study: DrawnStudy, role: Role, segments: dict[str, np.ndarray], name: str = "Segmentation"
+    study: WrittenStudy, role: Role, segments: dict[str, np.ndarray], name: str = "Segmentation"
 ) -> Path:
-    """What 3D Slicer saves: overlapping segments in layers, cut to what is drawn, with its fields.
+    """Write a segmentation as 3D Slicer saves it: overlapping segments in layers, cropped to the segments.
 
     https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html
     """
@@ -231,9 +231,9 @@ def write_slicer_segmentation(
 
 
 def write_dcmqi_seg(
-    program: Callable[[str], str], study: DrawnStudy, label: Label, segment_label: str, work: Path
+    program: Callable[[str], str], study: WrittenStudy, label: Label, segment_label: str, work: Path
 ) -> Path:
-    """One segment on the label's own series, by dcmqi."""
+    """Write one segment on the label's own series with dcmqi."""
     work.mkdir(parents=True, exist_ok=True)
     image = itk_image(study.mask(label).astype(np.uint8), GEOMETRIES[label.defined_on])
     sitk.WriteImage(image, str(work / "mask.nrrd"))
@@ -275,13 +275,13 @@ def write_dcmqi_seg(
 
 
 def write_highdicom_seg(
-    study: DrawnStudy,
+    study: WrittenStudy,
     role: Role,
     segments: dict[str, np.ndarray],
     kind: str = "BINARY",
     **attributes: str,
 ) -> Path:
-    """Segments by name on one of the series, by highdicom, as somebody else's program would make it."""
+    """Write segments on one of the series with highdicom, as another program than the node would."""
     headers = [dcmread(path) for path in study.files(role)]
     order = np.argsort([float(header.InstanceNumber) for header in headers])
     voxels = np.stack(list(segments.values()), axis=-1)
@@ -320,8 +320,8 @@ def write_highdicom_seg(
     return path
 
 
-def in_folder(study: DrawnStudy, folder: Path) -> DrawnStudy:
-    """The same study, its files linked into another folder, for a test to add to."""
+def in_folder(study: WrittenStudy, folder: Path) -> WrittenStudy:
+    """Hard-link the files of a study into another folder, to which a test may add."""
     for role in GEOMETRIES:
         (folder / role).mkdir(parents=True)
         for path in study.files(role):
@@ -329,8 +329,8 @@ def in_folder(study: DrawnStudy, folder: Path) -> DrawnStudy:
     return replace(study, folder=folder)
 
 
-def renamed(study: DrawnStudy, folder: Path, uid: str) -> DrawnStudy:
-    """The same images under other UIDs, as another study of the same patient."""
+def renamed(study: WrittenStudy, folder: Path, uid: str) -> WrittenStudy:
+    """Write the same images under other UIDs, as another study of the same patient."""
     for role in GEOMETRIES:
         (folder / role).mkdir(parents=True)
         for number, path in enumerate(study.files(role)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.training.dataset.check_dataset import CheckedCase, Finding, check_dataset
+from models.training.dataset.check_dataset import CheckedCase, DatasetFinding, check_dataset
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.report.html import render
@@ -36,13 +36,13 @@ def page_path(folder: Path) -> Path:
     return folder / CHECK_FOLDER / PAGE_FILE
 
 
-def check_and_report(dataset: Dataset) -> tuple[Finding, ...]:
+def check_and_report(dataset: Dataset) -> tuple[DatasetFinding, ...]:
     """Check a data set and write `check/index.html` and `check/fingerprint.json` into it. Raises DatasetBroken."""
     cases: list[dict[str, object]] = []
     fingerprints: dict[str, str] = {}
     volumes_ml: list[tuple[float, ...]] = []
 
-    def add_case(checked: CheckedCase, findings: tuple[Finding, ...]) -> None:
+    def add_case(checked: CheckedCase, findings: tuple[DatasetFinding, ...]) -> None:
         fingerprints[checked.case.case_id] = checked.fingerprint
         volumes_ml.append(checked.volumes_ml)
         cases.append({"png": _picture(checked, dataset.labels), "caption": _caption(checked), "findings": findings})
@@ -77,7 +77,7 @@ def check_and_report(dataset: Dataset) -> tuple[Finding, ...]:
     return findings
 
 
-def _rows(findings: tuple[Finding, ...], wrong: bool) -> list[tuple[str, str]]:
+def _rows(findings: tuple[DatasetFinding, ...], wrong: bool) -> list[tuple[str, str]]:
     """Return sentence and case of each finding, without repetitions."""
     return list(dict.fromkeys((each.sentence, each.case_id) for each in findings if each.wrong is wrong))
 

@@ -1,4 +1,4 @@
-"""The labels in files that are no DICOM: 3D Slicer's .seg.nrrd, and label maps as NRRD or NIfTI."""
+"""Read annotations from 3D Slicer's .seg.nrrd files and from label maps in NRRD or NIfTI."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,22 +17,22 @@ from pipeline.volume import Geometry
 
 SUFFIXES = (".seg.nrrd", ".nrrd", ".nii", ".nii.gz")
 _MOST_NUMBERS = 16
-"""A file with more different values is an image and no label map."""
+"""A file with more distinct values is taken for an image."""
 
 
-class Values(StrEnum):
-    """What the numbers of a label map are."""
+class LabelMapValues(StrEnum):
+    """Meaning of the numbers in a label map."""
 
     NUMBERS = "numbers"
-    """Each voxel has the number of one label."""
+    """A voxel holds the number of one label."""
     BITS = "bits"
-    """Each voxel has the sum of 1, 2, 4 for the first, second and third label: `glionode phantom` writes these."""
+    """A voxel holds the sum of 1, 2, 4 for the first, second and third label, as `glionode phantom` writes them."""
 
 
-def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation, ...] | None:
-    """Every label in a file; None where the file is an image or a mask of the brain, and no label map.
+def read_file(path: Path, names: LabelNames, values: LabelMapValues) -> tuple[Annotation, ...] | None:
+    """Return an annotation for every label in a file; None if the file is an image or a brain mask.
 
-    Raises CaseRefused where it is damaged, or nothing says which label is meant.
+    Raises CaseRefused if the file is damaged or its labels are unknown.
     """
     if path.name.lower().endswith(".seg.nrrd"):
         return _read_slicer(path, names)
@@ -43,37 +43,37 @@ def read_file(path: Path, names: LabelNames, values: Values) -> tuple[Annotation
     if len(numbers) > _MOST_NUMBERS or (numbers != np.rint(numbers)).any() or numbers.min() < 0:
         return None
     found = [int(number) for number in numbers if number > 0]
-    if _is_mask(found) and names.is_brain(path.name):
+    if _is_binary(found) and names.is_brain_mask(path.name):
         return None
-    if values is Values.BITS:
+    if values is LabelMapValues.BITS:
         if found and max(found) >= 2 ** len(LABELS):
             raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
         bits = voxels.astype(np.int64)
         masks = {label.name: (bits >> place) & 1 > 0 for place, label in enumerate(LABELS)}
-        defined = names.in_file_name(path.name)
-        # truth_adc.nii.gz holds all labels, and of these the one that is defined on ADC is meant.
+        defined = names.label_of_file(path.name)
+        # truth_adc.nii.gz holds all labels; only the one defined on ADC counts.
         return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)
     return _annotations(path, geometry, _by_number(path, voxels, found, names), names)
 
 
 def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelNames) -> dict[str, NDArray[np.bool_]]:
-    named = names.in_file_name(path.name)
-    if named is not None and _is_mask(found):
+    named = names.label_of_file(path.name)
+    if named is not None and _is_binary(found):
         return {named: voxels > 0}
-    if found and _is_mask(found) and str(found[0]) not in names.given:
-        # 1 is enhancing tumour in a map of several labels, and "inside" in a mask of whatever it may be.
+    if found and _is_binary(found) and str(found[0]) not in names.site_names:
+        # In a map of several labels 1 is enhancing tumour; in a binary mask it may be anything.
         raise CaseRefused(
-            f"{path.name} holds {found[0]} and nothing else, and its name does not say of which label it is. Name it "
-            f"after the label, say --map {found[0]}=LABEL, or leave it out."
+            f"{path.name} holds only the number {found[0]}, and its name tells no label. Name it after the label, give "
+            f"--map {found[0]}=LABEL, or remove it."
         )
-    labels = {number: names.numbered(number) for number in found}
+    labels = {number: names.label_of_number(number) for number in found}
     if unknown := [number for number, label in labels.items() if label is None]:
         raise CaseRefused(
-            f"{path.name} holds {unknown[0]}, which is no label's number. Say what it means with "
-            f"--map {unknown[0]}=LABEL, or --values bits where numbers are sums of 1, 2 and 4."
+            f"{path.name} holds {unknown[0]}, which is no label's number. Give --map {unknown[0]}=LABEL, or "
+            "--values bits if the numbers are sums of 1, 2 and 4."
         )
     if not labels:
-        raise CaseRefused(f"{path.name} is empty, and its name does not say of which label. Name it after the label.")
+        raise CaseRefused(f"{path.name} is empty, and its name tells no label. Name it after the label.")
     masks: dict[str, NDArray[np.bool_]] = {}
     for number, label in labels.items():
         assert label is not None
@@ -81,13 +81,13 @@ def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelN
     return masks
 
 
-def _is_mask(found: list[int]) -> bool:
-    """Whether numbers above 0 are those of a plain mask; an empty one has none."""
+def _is_binary(found: list[int]) -> bool:
+    """Return whether the numbers above 0 are those of a binary mask; an empty mask has none."""
     return not found or found in ([1], [255])
 
 
 def _read_slicer(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
-    """Segments by Segment<n>_Name, _LabelValue and _Layer; layers are the components of the voxels."""
+    """Read segments by Segment<n>_Name, _LabelValue and _Layer; a layer is a component of the voxels."""
     image = _itk(path)
     layers = sitk.GetArrayFromImage(image)
     if layers.ndim == 3:
@@ -99,16 +99,16 @@ def _read_slicer(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
         prefix = f"Segment{segments}_"
         segments += 1
         name, identity = fields.get(f"{prefix}Name", ""), fields.get(f"{prefix}ID", "")
-        label = names.called(name, identity)
+        label = names.label_of_name(name, identity)
         try:
             layer, value = int(fields.get(f"{prefix}Layer", "0")), int(fields.get(f"{prefix}LabelValue", "1"))
             mask = layers[..., layer] == value
         except (ValueError, IndexError) as exc:
-            raise CaseRefused(f"{path.name} describes a segment that is not in it. Save it anew.") from exc
+            raise CaseRefused(f"{path.name} describes a segment that it does not contain. Save it again.") from exc
         if label is not None:
             masks[label] = masks.get(label, False) | mask
     if not segments:
-        raise CaseRefused(f"{path.name} describes no segment. Save it from 3D Slicer as a segmentation.")
+        raise CaseRefused(f"{path.name} contains no segment. Save it from 3D Slicer as a segmentation.")
     return _annotations(path, _geometry(image), masks, names)
 
 
@@ -125,7 +125,7 @@ def _annotations(
             annotated_at="",
             series_instance_uid="",
             where=path.name,
-            hint=hints[0] if len(hints) == 1 else None,
+            role_hint=hints[0] if len(hints) == 1 else None,
         )
         for label, mask in sorted(masks.items())
     )
@@ -136,11 +136,11 @@ def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
         try:
             return read_nifti(path)
         except OSError as exc:
-            raise CaseRefused(f"{exc}. Save it anew, or leave it out.") from exc
+            raise CaseRefused(f"{exc}. Save it again, or remove it.") from exc
     image = _itk(path)
     voxels = sitk.GetArrayFromImage(image)
     if voxels.ndim != 3:
-        raise CaseRefused(f"{path.name} has several values a voxel. Save it as a label map, or as .seg.nrrd.")
+        raise CaseRefused(f"{path.name} has several values per voxel. Save it as a label map or as .seg.nrrd.")
     return voxels, _geometry(image)
 
 
@@ -148,13 +148,13 @@ def _itk(path: Path) -> sitk.Image:
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as exc:
-        raise CaseRefused(f"{path.name} is no NRRD file that can be read. Save it anew, or leave it out.") from exc
+        raise CaseRefused(f"{path.name} is not a readable NRRD file. Save it again, or remove it.") from exc
 
 
 def _geometry(image: sitk.Image) -> Geometry:
-    """Where a SimpleITK image stands; its world is LPS as ours, its axes are (column, row, slice)."""
+    """Return the grid of a SimpleITK image, whose world is LPS and whose axes are (column, row, slice)."""
     if image.GetDimension() != 3:
-        raise CaseRefused("A label map of other than three dimensions has no place. Save it as a volume.")
+        raise CaseRefused("A label map does not have three dimensions. Save it as a volume.")
     columns, rows, slices = image.GetSize()
     affine = np.eye(4)
     affine[:3, :3] = (np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing()))[:, ::-1]

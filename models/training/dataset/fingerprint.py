@@ -1,4 +1,4 @@
-"""SHA-256 of what a case and a data set hold: of voxels and places, whatever the compression of the files."""
+"""Compute the SHA-256 of voxels, cases and data sets, independent of the compression of their files."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ from pipeline.volume import Geometry
 
 
 def image_fingerprint(voxels: NDArray[np.float32]) -> str:
-    """Of a channel's values alone: equal images under two names have it in common."""
+    """Hash the voxels of a channel and nothing else: equal images under two names have equal fingerprints."""
     return hashlib.sha256(f"{voxels.shape}".encode() + _bytes(voxels)).hexdigest()
 
 
 def case_fingerprint(parts: Iterable[tuple[str, NDArray[np.float32] | NDArray[np.bool_]]], grid: Geometry) -> str:
-    """Of all channels and labels of a case by the names of their files, and of the grid (to a thousandth of a mm)."""
+    """Hash a case: its channels and labels, with the names of their files, and its grid to a thousandth of a mm."""
     place = np.rint(grid.affine * 1000).astype(int).tolist()
     digest = hashlib.sha256(json.dumps([grid.shape, place]).encode())
     for name, voxels in sorted(parts, key=lambda part: part[0]):
@@ -34,7 +34,7 @@ def dataset_fingerprint(
     spacing_mm: float,
     cases: Iterable[CaseEntry],
 ) -> str:
-    """Of a whole data set: cases with their patients, splits, voxels and who drew what, in any order."""
+    """Hash a data set: its cases in any order, with patients, splits, voxels and annotators."""
     listed = sorted(
         (case.case_id, case.patient, case.split, case.fingerprint, sorted(case.annotators)) for case in cases
     )
@@ -44,5 +44,5 @@ def dataset_fingerprint(
 def _bytes(voxels: NDArray[np.float32] | NDArray[np.bool_]) -> bytes:
     if voxels.dtype == bool:
         return voxels.tobytes()
-    # There are many NaN, of which one is enough.
+    # NaN has many bit patterns; hash one of them.
     return np.where(np.isnan(voxels), np.float32(np.nan), voxels).astype("<f4").tobytes()

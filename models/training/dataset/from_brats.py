@@ -1,6 +1,6 @@
-"""BraTS folders to a data set: the regions TC, WT and ET, and channels by name.
+"""Convert BraTS cases to a data set with the regions TC, WT, ET and RC as labels.
 
-They come aligned and without their skulls; a network that learned on them alone has seen no whole head.
+BraTS images are aligned and skull-stripped. A network trained on them alone has never seen a whole head.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.labels import Role
-from models.training.dataset.brats_files import BratsFiles, Numbers, find_brats
-from models.training.dataset.dataset import same_place
+from models.training.dataset.brats_files import BratsFiles, LabelNumbers, find_brats
+from models.training.dataset.dataset import same_grid
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.nifti import read_nifti
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
@@ -22,47 +22,48 @@ from pipeline.resample import resample
 from pipeline.volume import Geometry
 
 CHANNELS = (Role.T2, Role.FLAIR, Role.T1CE)
-"""As Wan et al. 2024 stacked them for pretraining."""
+"""Channels for pretraining in the order of Wan et al. 2024."""
 REGIONS = ("TC", "WT", "ET")
 _MARGIN_MM = 5.0
-"""Of empty space that is left around the brain, as `pipeline.align` leaves it around the head."""
+"""Empty space kept around the brain, as `pipeline.align` keeps it around the head."""
 
 
 @dataclass(frozen=True, slots=True)
 class BratsSettings:
-    """What is taken from BraTS."""
+    """Which channels and regions to convert, and the spacing."""
 
     channels: tuple[Role, ...] = CHANNELS
     regions: tuple[str, ...] = REGIONS
-    """Of TC, WT, ET and RC; the cavity RC is in the data of 2024 and later alone."""
+    """Of TC, WT, ET and RC; RC, the resection cavity, exists since 2024."""
     spacing_mm: float = 1.0
-    """BraTS has 1 mm; with another edge all is resampled."""
+    """Edge of the voxels. BraTS has 1 mm; another value resamples the images."""
 
     def __post_init__(self) -> None:
         if Role.T1CE not in self.channels:
-            raise ValueError("T1CE must be among the channels: normalising looks for the head there")
+            raise ValueError("T1CE must be among the channels: normalisation finds the head on it")
         for names in (self.channels, self.regions):
             if len(set(names)) != len(names):
-                raise ValueError("channels and labels must be named once each")
-        if unknown := set(self.regions) - set(Numbers.SINCE_2024.regions):
+                raise ValueError("every channel and every label must be named once")
+        if unknown := set(self.regions) - set(LabelNumbers.SINCE_2024.regions):
             raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
         if not 0.2 <= self.spacing_mm <= 5:
-            raise ValueError("the spacing must lie between 0.2 and 5 mm")
+            raise ValueError("the spacing must be between 0.2 and 5 mm")
 
 
 def convert_brats(
     folder: Path, writer: DatasetWriter, settings: BratsSettings, report: Callable[[int, int], None]
 ) -> tuple[SkippedStudy, ...]:
-    """Write every usable case under `folder`; what is left out comes back, a sentence each.
+    """Write every usable case under `folder` and return the skipped ones, with reasons.
 
-    `report` is told how many of how many are done. Raises DatasetBroken where there is none, or nothing can be written.
+    `report` receives the number of cases done and the number of all cases. Raises DatasetBroken if there are no cases
+    or the disk cannot be written.
     """
     found = find_brats(folder)
     if not found:
         raise DatasetBroken(
-            f"{folder} holds no BraTS case: no file is called like BraTS20_Training_001_t1ce.nii.gz or "
+            f"{folder} holds no BraTS case: no file has a name like BraTS20_Training_001_t1ce.nii.gz or "
             "BraTS-GLI-00000-000-t1c.nii.gz. Give the folder that holds the cases' folders."
         )
     skipped: list[SkippedStudy] = []
@@ -77,21 +78,23 @@ def convert_brats(
 
 def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
     if files.not_glioma:
-        raise CaseRefused("Its name is that of another task than adult gliomas (GLI, SSA). Leave it out.")
+        raise CaseRefused("Its name belongs to another task than adult gliomas (GLI, SSA). Remove it.")
     regions = files.numbers.regions
     if lacking := [region for region in settings.regions if region not in regions]:
-        raise CaseRefused(f"Data of its year have no region {lacking[0]}. Leave it out, or do not ask for the region.")
+        raise CaseRefused(
+            f"Data of its year have no region {lacking[0]}. Remove the case, or do not request the region."
+        )
     if missing := [role for role in settings.channels if role not in files.channels]:
-        raise CaseRefused(f"It has no {' and no '.join(missing)}. Add the file, or ask for other channels.")
+        raise CaseRefused(f"It has no {' and no '.join(missing)}. Add the file, or request other channels.")
     if files.segmentation is None:
-        raise CaseRefused("It has no segmentation (_seg or -seg). Only cases with one can be learned from.")
+        raise CaseRefused("It has no segmentation (_seg or -seg). Add it; training needs one.")
     labels, grid = _read_volume(files.segmentation)
     _check_numbers(files, {float(number) for number in np.unique(labels)})
     channels: dict[Role, NDArray[np.float32]] = {}
     for role in settings.channels:
-        voxels, place = _read_volume(files.channels[role])
-        if not same_place(place, grid):
-            raise CaseRefused(f"Its {role} and its segmentation do not stand on one grid. Check the files.")
+        voxels, geometry = _read_volume(files.channels[role])
+        if not same_grid(geometry, grid):
+            raise CaseRefused(f"Its {role} and its segmentation are on different grids. Check the files.")
         if not np.isfinite(voxels).all():
             raise CaseRefused(f"Its {role} holds NaN or infinite values. Check the file.")
         channels[role] = voxels.astype(np.float32)
@@ -100,19 +103,19 @@ def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
 
 
 def _check_numbers(files: BratsFiles, numbers: set[float]) -> None:
-    """Raises CaseRefused where a number is none of the case's year, or it cannot be told what a 4 means."""
-    of_2023 = files.numbers is Numbers.OF_2023
-    if 4 in numbers and (of_2023 or (not files.year_told and 3 not in numbers)):
-        why = "is that of 2023, which has no 4," if of_2023 else "does not tell the year,"
+    """Raise CaseRefused if a number does not exist in the year of the case, or if the meaning of a 4 is unknown."""
+    of_2023 = files.numbers is LabelNumbers.IN_2023
+    if 4 in numbers and (of_2023 or (not files.year_known and 3 not in numbers)):
+        why = "is one of 2023, which has no 4," if of_2023 else "does not tell the year,"
         raise CaseRefused(
-            f"Its name {why} and its segmentation has a 4: enhancing tumour until 2021, a cavity since 2024. Give an "
-            "older case a name with underscores (BraTS2021_00000_seg.nii.gz), and one after treatment a time point of "
+            f"Its name {why} and its segmentation has a 4: enhancing tumour until 2021, a cavity since 2024. Rename an "
+            "older case with underscores (BraTS2021_00000_seg.nii.gz), and give one after treatment a time point of "
             "100 or more (BraTS-GLI-00000-100-seg.nii.gz)."
         )
     if unknown := numbers - files.numbers.known:
         raise CaseRefused(
             f"Its segmentation holds {sorted(unknown)[0]:g}, which is no label number of its year "
-            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check where it comes from."
+            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check the origin of the file."
         )
 
 
@@ -137,15 +140,15 @@ def _new_case(
 
 
 def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
-    """Voxels and place, axis-aligned: slices towards the head, rows towards the back, columns towards the left."""
+    """Read voxels and grid with axes in the order and direction of `Geometry.axial`. Raises CaseRefused."""
     try:
         voxels, geometry = read_nifti(path)
     except OSError as exc:
-        raise CaseRefused(f"{exc}. Get the file anew.") from exc
+        raise CaseRefused(f"{exc}. Download it again.") from exc
     directions = geometry.affine[:3, :3] / geometry.spacing_mm
     axes = [int(np.argmax(np.abs(directions[world]))) for world in (2, 1, 0)]  # z by slices, y by rows, x by columns
     if sorted(axes) != [0, 1, 2] or np.abs(np.abs(directions).max(axis=0) - 1).max() > 1e-3:
-        raise CaseRefused(f"{path.name} stands askew, and BraTS stands along the axes of the head. Check the file.")
+        raise CaseRefused(f"{path.name} is oblique, unlike all BraTS images. Check the file.")
     affine = geometry.affine[:, [*axes, 3]]
     voxels = voxels.transpose(axes)
     for axis, world in enumerate((2, 1, 0)):
@@ -158,13 +161,13 @@ def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
 
 
 def _box(channels: Mapping[Role, NDArray[np.float32]], grid: Geometry) -> tuple[slice, slice, slice]:
-    """The part in which any channel is not 0, with a margin: most of BraTS is air. Raises CaseRefused."""
+    """Return the bounding box of all non-zero voxels, with a margin. Raises CaseRefused if there are none."""
     inside = np.logical_or.reduce([voxels != 0 for voxels in channels.values()])
     sides = []
     for axis, spacing in enumerate(grid.spacing_mm):
         planes = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
         if not planes.size:
-            raise CaseRefused("Its images are 0 everywhere. Get the files anew.")
+            raise CaseRefused("Its images are 0 everywhere. Download the files again.")
         margin = round(_MARGIN_MM / spacing)
         sides.append(slice(max(0, int(planes[0]) - margin), min(inside.shape[axis], int(planes[-1]) + 1 + margin)))
     return sides[0], sides[1], sides[2]
@@ -179,5 +182,5 @@ def _resampled(
     voxels: NDArray[np.float32] | NDArray[np.bool_], grid: Geometry, target: Geometry
 ) -> NDArray[np.float32]:
     values = resample(torch.from_numpy(voxels.astype(np.float32))[None], grid, target)[0].numpy()
-    # BraTS is 0 outside of the brain, and so it stays.
+    # BraTS is 0 outside of the brain; keep it so.
     return np.asarray(np.nan_to_num(values, nan=0.0), np.float32)

@@ -1,4 +1,4 @@
-"""Which annotations belong to which study: a SEG by what it refers to, a file by where it lies. Reads no voxels."""
+"""Match annotations to studies: a SEG by its references, another file by its folder. Reads no voxels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from pipeline.study import Scan, Study
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedStudy:
-    """A study with the objects and files in which something of it may be drawn."""
+    """A study with the SEG objects and files that may annotate it."""
 
     study: Study
-    """Without its SEG."""
+    """The study without its SEG series."""
     segs: tuple[Path, ...]
     files: tuple[Path, ...]
 
 
 def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, ...], tuple[SkippedStudy, ...]]:
-    """The studies with MR images under `folder`, with their annotations, and files of which nothing says whose.
+    """Return the MR studies under `folder` with their annotations, and the files that match no single study.
 
-    A file belongs to the study whose images lie nearest: beside it, or under the nearest of the folders that it is in.
+    A file belongs to the study whose images are nearest: in its folder, or under the nearest of its parent folders.
     """
     of_series = {
         series.series_instance_uid: study.study_instance_uid
@@ -39,15 +39,15 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
             segs.setdefault(owner, []).append(path)
     holders = _holders(folder, found.studies)
     files: dict[str, list[Path]] = {}
-    lost: list[SkippedStudy] = []
+    unmatched: list[SkippedStudy] = []
     for path in sorted(each for each in folder.rglob("*") if each.name.lower().endswith(SUFFIXES) and each.is_file()):
         owners = _nearest(path, folder, holders)
         named = [uid for uid in owners if uid in path.name]
         if len(owners) == 1 or len(named) == 1:
             files.setdefault((named or list(owners))[0], []).append(path)
         else:
-            reason = f"It lies as near to {len(owners)} studies. Put it into the folder of its study."
-            lost.append(SkippedStudy(str(path.relative_to(folder)), reason))
+            reason = f"It is equally near to {len(owners)} studies. Move it into the folder of its study."
+            unmatched.append(SkippedStudy(str(path.relative_to(folder)), reason))
     studies = tuple(
         AnnotatedStudy(
             Study(study.study_instance_uid, tuple(series for series in study.series if not _is_seg(series.modality))),
@@ -57,7 +57,7 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
         for study in found.studies
         if any(series.modality == "MR" for series in study.series)
     )
-    return studies, tuple(lost)
+    return studies, tuple(unmatched)
 
 
 def _is_seg(modality: str) -> bool:
@@ -74,14 +74,14 @@ def _seg_paths(study: Study) -> list[Path]:
 
 
 def _holders(folder: Path, studies: Iterable[Study]) -> dict[Path, set[str]]:
-    """For each folder the studies whose MR images lie in it, or in a folder of it."""
+    """Map each folder to the studies with MR images in it or in one of its subfolders."""
     holders: dict[Path, set[str]] = {}
     for study in studies:
-        places = {
+        parents = {
             instance.path.parent for series in study.series if series.modality == "MR" for instance in series.instances
         }
-        for place in places:
-            for above in (place, *place.parents):
+        for parent in parents:
+            for above in (parent, *parent.parents):
                 holders.setdefault(above, set()).add(study.study_instance_uid)
                 if above == folder:
                     break

@@ -1,4 +1,4 @@
-"""Names for patients and studies that tell nothing: keyed hashes. Knows no DICOM and no data set."""
+"""Pseudonyms for patients and studies: hashes under a key that stays with the site."""
 
 import hashlib
 import hmac
@@ -11,34 +11,34 @@ from models.training.dataset.manifest import DatasetBroken
 
 _KEY_BYTES = 32
 _DIGITS = 16
-"""Of 4 bits each: two of a million patients share a name with a chance of 3 in a hundred million."""
+"""Hexadecimal digits of a pseudonym: among a million patients two share one with a probability of 3e-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """Gives names by HMAC-SHA256 (RFC 2104). Without the key nobody finds out which patient has which."""
+    """Makes pseudonyms by HMAC-SHA256 (RFC 2104). Without the key nobody can tell which patient has which."""
 
     key: bytes = field(repr=False)
 
     def __call__(self, kind: str, *parts: str) -> str:
-        """The name of something, such as a "patient", 16 hexadecimal digits."""
+        """Return a pseudonym of 16 hexadecimal digits; `kind` is what is named, such as "patient"."""
         message = "\n".join((kind, *parts)).encode()
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_DIGITS]
 
     @property
     def fingerprint(self) -> str:
-        """Tells whether two data sets name patients by one key, and nothing else of it."""
+        """Return a hash by which two data sets can tell that they used the same key. It does not reveal the key."""
         return self("key")
 
 
 def open_key(path: Path, out: Path) -> Pseudonyms:
-    """The key in the file `path`, which is made, for its owner alone, where it is not there.
+    """Read the key in the file `path`; make it, readable by its owner only, if the file is missing.
 
-    One key for all data sets of a site: a patient then has one name in all of them. Raises DatasetBroken where the key
-    would lie in the folder `out`, which is meant to be given away, or is none.
+    With one key for all data sets of a site, a patient has the same pseudonym in all of them. Raises DatasetBroken if
+    the key would be inside of the folder `out`, which may be given away, or if the file holds no key.
     """
     if path.resolve().is_relative_to(out.resolve()):
-        raise DatasetBroken(f"The key {path} would lie in the data set that it is to protect. Choose another place.")
+        raise DatasetBroken(f"The key {path} would be inside of the data set that it protects. Choose another folder.")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +46,11 @@ def open_key(path: Path, out: Path) -> Pseudonyms:
                 stream.write(secrets.token_hex(_KEY_BYTES) + "\n")
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as exc:
-        raise DatasetBroken(f"The key {path} cannot be read or made: {exc.strerror or exc}.") from exc
+        raise DatasetBroken(f"The key {path} cannot be read or written: {exc.strerror or exc}.") from exc
     except ValueError as exc:
-        raise DatasetBroken(f"{path} is no key of a data set: it is not hexadecimal. Choose another file.") from exc
+        raise DatasetBroken(f"{path} is not a key of a data set: it is not hexadecimal. Choose another file.") from exc
     if len(key) < _KEY_BYTES:
-        raise DatasetBroken(f"{path} is no key of a data set: it has {len(key)} bytes, not {_KEY_BYTES}.")
+        raise DatasetBroken(
+            f"{path} is not a key of a data set: it has {len(key)} bytes, not {_KEY_BYTES}. Choose another file."
+        )
     return Pseudonyms(key)

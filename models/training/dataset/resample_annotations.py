@@ -1,4 +1,4 @@
-"""Put what was drawn onto the voxels that it was drawn on, and from there onto the common grid. Reads no files."""
+"""Move annotations onto the voxels of the annotated series, and from there onto the common grid."""
 
 from collections.abc import Iterable
 
@@ -11,20 +11,20 @@ from pipeline.resample import resample
 from pipeline.volume import Geometry, Matrix
 
 _TOLERANCE = 0.2
-"""Voxels by which a drawn voxel may miss the image's: NIfTI rounds, and programs write few decimals."""
+"""Tolerance in voxels between the grids of annotation and series: NIfTI rounds, and programs write few decimals."""
 
 
 def on_series(parts: Iterable[Part], series: Geometry) -> NDArray[np.bool_] | None:
-    """The parts as one mask on the voxels of a series; None where a voxel does not fall onto one of the series'.
+    """Return the parts as one mask on the voxels of a series; None if a voxel matches none of the series.
 
-    Rows, columns and slices may run in another order or direction than the series', and parts may be cut out of it.
+    Parts may have another order or direction of axes than the series, and may be cropped.
     """
     mask = np.zeros(series.shape, bool)
     for voxels, geometry in parts:
-        moves = _moves(geometry, series)
-        if moves is None:
+        mapping = _axis_mapping(geometry, series)
+        if mapping is None:
             return None
-        origin, steps = moves
+        origin, steps = mapping
         index = origin + np.argwhere(voxels) @ steps
         if (index < 0).any() or (index >= np.array(series.shape)).any():
             return None
@@ -33,16 +33,16 @@ def on_series(parts: Iterable[Part], series: Geometry) -> NDArray[np.bool_] | No
 
 
 def on_grid(mask: NDArray[np.bool_], series: Geometry, grid: Geometry, grid_to_series: Matrix) -> NDArray[np.bool_]:
-    """A mask of a series on the common grid: where at least half is inside, as `pipeline.restore` decides going back.
+    """Resample a mask of a series to the common grid: voxels at least half inside, as in `pipeline.restore`.
 
-    `grid_to_series` maps T1CE's world to the world of the series, as its alignment does.
+    `grid_to_series` maps world coordinates of T1CE to those of the series, as its alignment does.
     """
     share = resample(torch.from_numpy(mask.astype(np.float32))[None], series, grid, grid_to_series)[0]
     return (torch.nan_to_num(share, nan=0.0) >= 0.5).numpy()
 
 
 def padded(voxels: NDArray[np.bool_], geometry: Geometry) -> Part:
-    """A part with an empty voxel around it, so that resampling sees where it ends."""
+    """Pad a part by one empty voxel on every side, so that resampling sees its edge."""
     outer = np.pad(voxels, 1)
     corner = geometry.affine[:3, :3] @ np.full(3, -1.0) + geometry.affine[:3, 3]
     affine = geometry.affine
@@ -51,22 +51,22 @@ def padded(voxels: NDArray[np.bool_], geometry: Geometry) -> Part:
     return outer, Geometry.from_affine(affine, (slices, rows, columns), geometry.frame_of_reference_uid)
 
 
-def _moves(drawn: Geometry, series: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """The series' index of the first drawn voxel, and what a step along each drawn axis adds to it (axis by axis)."""
-    index_map = np.linalg.inv(series.affine) @ drawn.affine
+def _axis_mapping(annotation: Geometry, series: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the series' index of the first voxel and the index step along each axis; None if the grids differ."""
+    index_map = np.linalg.inv(series.affine) @ annotation.affine
     origin = index_map[:3, 3]
     first = np.rint(origin).astype(np.int64)
     if np.abs(origin - first).max() > _TOLERANCE:
         return None
     steps = np.zeros((3, 3), np.int64)
-    for axis, size in enumerate(drawn.shape):
+    for axis, size in enumerate(annotation.shape):
         if size == 1:
             continue
-        # The far end has to fall onto a voxel too: a slightly other spacing or angle shows there.
+        # The last voxel must match too: a slightly different spacing or angle shows there.
         end = origin + index_map[:3, axis] * (size - 1)
         steps[axis] = np.rint(index_map[:3, axis])
         if np.abs(steps[axis]).sum() != 1 or np.abs(end - first - steps[axis] * (size - 1)).max() > _TOLERANCE:
             return None
     if np.abs(steps).sum(axis=0).max() > 1:
-        return None  # two axes along one
+        return None  # two axes run along the same axis of the series
     return first, steps

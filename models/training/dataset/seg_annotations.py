@@ -1,4 +1,4 @@
-"""The labels in a DICOM SEG (PS3.3 A.51), ours or others': BINARY, FRACTIONAL or LABELMAP, compressed or not."""
+"""Read annotations from a DICOM SEG (PS3.3 A.51) of any origin: BINARY, FRACTIONAL or LABELMAP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +21,15 @@ from pipeline.volume import Geometry
 SEG_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 """Segmentation Storage and Label Map Segmentation Storage (PS3.4 B.5)."""
 _BY_CODE = {(codes.ENHANCING_LESION.value, codes.ENHANCING_LESION.scheme_designator): ENHANCING_TUMOUR.name}
-"""Property types that mean one label alone; the other two labels share theirs, and their names tell them apart."""
+"""Property types of a single label. The other two labels share a type and are told apart by name."""
 
 
 def read_seg(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
-    """Every label in a SEG, segments of one label joined; segments that mean no label are passed over.
+    """Return an annotation for every label in a SEG. Segments of one label are joined, other segments are ignored.
 
-    A segment without a voxel is a label that is empty, and not one that is missing. Raises CaseRefused where the file
-    cannot be understood.
+    A segment without voxels is an empty label, not a missing one. Raises CaseRefused if the file cannot be read.
     """
-    uid = "an object that cannot be read"
+    uid = "of unknown UID"
     try:
         dataset = dcmread(path)
         uid = str(dataset.SOPInstanceUID)
@@ -42,7 +41,7 @@ def read_seg(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
         frames = read_frames(dataset)
         voxels = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
         if len(frames) != len(voxels):
-            raise CaseRefused(f"SEG {uid} has {len(voxels)} frames and describes {len(frames)}. Write it anew.")
+            raise CaseRefused(f"SEG {uid} has {len(voxels)} frames but describes {len(frames)}. Export it again.")
         series = tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ())
         return tuple(
             Annotation(
@@ -56,13 +55,11 @@ def read_seg(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
             for label in sorted({label for label in labels.values() if label is not None})
         )
     except PARSER_FAILURES as exc:
-        raise CaseRefused(
-            f"SEG {uid} cannot be understood ({type(exc).__name__}). Write it anew, or leave it out."
-        ) from exc
+        raise CaseRefused(f"SEG {uid} cannot be read ({type(exc).__name__}). Export it again, or remove it.") from exc
 
 
 def referenced_series(path: Path) -> tuple[str, ...]:
-    """UIDs of the series that a SEG was drawn on; () where it does not say."""
+    """Return the UIDs of the series that a SEG references; () if there are none or the file is damaged."""
     try:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"])
         return tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ())
@@ -74,12 +71,12 @@ def _label(segment: Dataset, names: LabelNames) -> str | None:
     types = segment.get("SegmentedPropertyTypeCodeSequence") or ()
     values = [(str(each.get("CodeValue", "")), str(each.get("CodingSchemeDesignator", ""))) for each in types]
     texts = (str(segment.get("SegmentLabel", "")), str(segment.get("TrackingID", "")))
-    own = names.called(*texts, *(value for value, _ in values))
+    own = names.label_of_name(*texts, *(value for value, _ in values))
     return own or next((_BY_CODE[value] for value in values if value in _BY_CODE), None)
 
 
 def _annotator(dataset: Dataset, automatic: bool) -> Annotator:
-    """The node, where the object says that it is the node's and that no hand touched it."""
+    """Return NODE if the SEG is this node's and its segments are AUTOMATIC, else PERSON."""
     ours = dataset.get("Manufacturer") == MANUFACTURER and dataset.get("ManufacturerModelName") == DEVICE_NAME
     return Annotator.NODE if ours and automatic else Annotator.PERSON
 
@@ -95,7 +92,7 @@ def _when(dataset: Dataset) -> str:
 def _parts(
     dataset: Dataset, frames: Sequence[SegFrame], voxels: NDArray[np.generic], segments: set[int]
 ) -> tuple[Part, ...]:
-    """The filled frames of some segments, one part each."""
+    """Return the non-empty frames of some segments, one part per frame."""
     kind = str(dataset.SegmentationType)
     half = 0.5 * int(dataset.get("MaximumFractionalValue") or 1) if kind == "FRACTIONAL" else 0.5
     frame_of_reference = str(dataset.get("FrameOfReferenceUID", ""))
@@ -113,9 +110,9 @@ def _parts(
 
 
 def _plane(frame: SegFrame, shape: tuple[int, ...], frame_of_reference: str) -> Geometry:
-    """One slice; its slice step is the unit normal and means nothing. Raises ValueError where it has no place."""
+    """Return the grid of a frame, with the unit normal as slice step. Raises ValueError if it has no position."""
     if len(frame.position_mm) != 3 or len(frame.orientation) != 6 or len(frame.spacing_mm) != 2:
-        raise ValueError("a frame without a place")
+        raise ValueError("a frame without a position")
     affine = np.eye(4)
     along_row, down_column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
     affine[:3, 0] = np.cross(along_row, down_column)

@@ -1,4 +1,4 @@
-"""Write a data set case by case; `dataset.json` comes last and says that it is whole. Knows no sources."""
+"""Write a data set case by case. `dataset.json` is written last and marks the data set as complete."""
 
 import shutil
 from collections.abc import Mapping
@@ -28,46 +28,51 @@ from pipeline.volume import Geometry
 
 
 class CaseRefused(DatasetBroken):
-    """One study cannot become a case; the others can."""
+    """A study cannot become a case. Other studies are not affected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedStudy:
-    """A study that did not become a case."""
+    """A study or file that was not used."""
 
     where: str
-    """Its folder or its UID."""
+    """Name of the BraTS case, UID of the study, or path of the file."""
     reason: str
-    """A sentence."""
+    """A sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewCase:
-    """A study as it came from its source, before it has a name."""
+    """A study as converted from its source, before it has a pseudonym."""
 
     patient: str
-    """Whatever tells the patient from others; it is written nowhere."""
+    """Identifies the patient within the source; only its hash is written."""
     study: str
-    """Whatever tells the study from others of all patients; it is written nowhere."""
+    """Identifies the study within the source; only its hash is written."""
     grid: Geometry
     channels: Mapping[Role, NDArray[np.float32]]
-    """(slices, rows, columns) on `grid`, NaN where there is no value; ADC in 10^-6 mm2/s."""
+    """(slices, rows, columns) on `grid` by role, NaN for no value; ADC in 10^-6 mm2/s."""
     masks: Mapping[str, NDArray[np.bool_]]
     """(slices, rows, columns) on `grid` by label."""
     annotators: Mapping[str, Annotator]
-    """By label."""
+    """Who annotated each label."""
 
 
 class DatasetWriter:
-    """A data set in the making."""
+    """Writes the cases of one data set, then its manifest."""
 
     def __init__(
-        self, out: Path, source: DatasetSource, channels: tuple[Role, ...], labels: tuple[str, ...], names: Pseudonyms
+        self,
+        out: Path,
+        source: DatasetSource,
+        channels: tuple[Role, ...],
+        labels: tuple[str, ...],
+        pseudonyms: Pseudonyms,
     ) -> None:
-        """Take an empty or new folder. Raises DatasetBroken."""
+        """Open an empty or new folder. Raises DatasetBroken if it holds files or cannot be made."""
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise DatasetBroken(f"{out} already holds files. Choose an empty folder for the data set.")
-        self._out, self._source, self._names = out, source, names
+        self._out, self._source, self._pseudonyms = out, source, pseudonyms
         self._channels, self._labels = channels, labels
         self._entries: dict[str, CaseEntry] = {}
         self._spacing_mm: float | None = None
@@ -78,14 +83,14 @@ class DatasetWriter:
             raise DatasetBroken(f"{out} cannot be made: {exc.strerror or exc}. Choose another folder.") from exc
 
     def add(self, case: NewCase) -> str:
-        """Write a case and give its id. Raises CaseRefused, and DatasetBroken where nothing can be written."""
-        case_id = self._names("study", case.patient, case.study)
+        """Write a case and return its ID. Raises CaseRefused, or DatasetBroken if the disk cannot be written."""
+        case_id = self._pseudonyms("study", case.patient, case.study)
         if case_id in self._entries:
-            raise CaseRefused("The same study is here twice. Leave one of them out.")
+            raise CaseRefused("The study occurs twice. Remove one of the copies.")
         images = image_fingerprint(case.channels[self._channels[0]])
         if images in self._images:
-            raise CaseRefused(f"Its images are those of case {self._images[images]}. Leave one of them out.")
-        _check(case)
+            raise CaseRefused(f"Its images are those of case {self._images[images]}. Remove one of the two.")
+        _validate(case)
         files: dict[str, NDArray[np.float32] | NDArray[np.bool_]] = {
             **{channel_file(role): case.channels[role] for role in self._channels},
             **{label_file(label): case.masks[label] for label in self._labels},
@@ -100,12 +105,12 @@ class DatasetWriter:
         except OSError as exc:
             shutil.rmtree(part, ignore_errors=True)
             raise DatasetBroken(
-                f"Case {case_id} cannot be written to {self._out}: {exc.strerror or exc}. Free some space, empty the "
-                "folder and begin anew."
+                f"Case {case_id} cannot be written to {self._out}: {exc.strerror or exc}. Free some disk space, "
+                "empty the folder and start again."
             ) from exc
         self._entries[case_id] = CaseEntry(
             case_id=case_id,
-            patient=self._names("patient", case.patient),
+            patient=self._pseudonyms("patient", case.patient),
             split=Split.TRAIN,
             annotators=tuple((label, case.annotators[label]) for label in self._labels),
             fingerprint=case_fingerprint(files.items(), case.grid),
@@ -115,10 +120,10 @@ class DatasetWriter:
         return case_id
 
     def finish(self, shares: Shares, seed: int, known: Mapping[str, Split] | None = None) -> Manifest:
-        """Share the patients out and write `dataset.json`. Raises DatasetBroken where there is no case."""
+        """Split the patients and write `dataset.json`. Raises DatasetBroken if there is no case."""
         if self._spacing_mm is None:
-            (self._out / CASES_FOLDER).rmdir()  # so that the same folder can be given again
-            raise DatasetBroken("There is no case, so no data set was made.")
+            (self._out / CASES_FOLDER).rmdir()  # so that the same folder can be used again
+            raise DatasetBroken("No study became a case, so no data set was made.")
         splits = split_patients((entry.patient for entry in self._entries.values()), shares, seed, known)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
         manifest = Manifest(
@@ -127,25 +132,25 @@ class DatasetWriter:
             labels=self._labels,
             spacing_mm=self._spacing_mm,
             seed=seed,
-            key=self._names.fingerprint,
+            key=self._pseudonyms.fingerprint,
             cases=entries,
             fingerprint=dataset_fingerprint(self._source, self._channels, self._labels, self._spacing_mm, entries),
         )
         try:
             write_manifest(manifest, self._out)
         except OSError as exc:
-            raise DatasetBroken(f"{self._out} cannot be written: {exc.strerror or exc}. Free some space.") from exc
+            raise DatasetBroken(f"{self._out} cannot be written: {exc.strerror or exc}. Free some disk space.") from exc
         return manifest
 
 
-def _check(case: NewCase) -> None:
-    """Raises CaseRefused where a channel says nothing, or an infinite number."""
+def _validate(case: NewCase) -> None:
+    """Raise CaseRefused if a channel is constant, empty or has infinite values."""
     assert max(case.grid.spacing_mm) - min(case.grid.spacing_mm) < 2e-3, case.grid.spacing_mm
     for role, voxels in case.channels.items():
         assert voxels.shape == case.grid.shape, (role, voxels.shape, case.grid.shape)
         finite = voxels[np.isfinite(voxels)]
         if finite.size == 0 or finite.min() == finite.max():
-            raise CaseRefused(f"Its {role} has one value everywhere, or none. Check the images.")
+            raise CaseRefused(f"Its {role} is constant or has no values. Check the images.")
         if np.isinf(voxels).any():
             raise CaseRefused(f"Its {role} has infinite values. Check the images.")
     for label, mask in case.masks.items():

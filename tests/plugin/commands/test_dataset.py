@@ -1,4 +1,4 @@
-"""`glionode dataset` makes and checks, says what it left out, and ends with the status that it promises."""
+"""`glionode dataset` makes and checks data sets, says what it skipped, and ends with the documented status."""
 
 import importlib.util
 import json
@@ -39,10 +39,10 @@ def test_brats_becomes_a_data_set_that_checks(tmp_path: Path) -> None:
     made = run("from-brats", source, tmp_path / "out", "--key", key, "--test", "0.2")
     assert made.exit_code == 0, made.output
     assert "Wrote 6 cases" in made.stdout
-    assert "(4 train, 1 validation, 1 test); 0 left out" in made.stdout
+    assert "(4 train, 1 validation, 1 test); 0 studies skipped" in made.stdout
     checked = run("check", tmp_path / "out")
     assert checked.exit_code == 0, checked.output
-    assert "6 cases, 0 things wrong" in checked.stdout
+    assert "6 cases, 0 errors" in checked.stdout
     assert (tmp_path / "out" / "check" / "index.html").is_file()
     kept = ("--seed", "9", "--splits-from", tmp_path / "out")
     again = run("from-brats", source, tmp_path / "again", "--key", key, *kept)
@@ -54,7 +54,7 @@ def test_brats_becomes_a_data_set_that_checks(tmp_path: Path) -> None:
     assert not set(first["cases"]) & set(json.loads((tmp_path / "other" / "dataset.json").read_text())["cases"])
 
 
-def test_splits_are_kept_under_one_key_alone(tmp_path: Path) -> None:
+def test_splits_are_kept_only_under_the_same_key(tmp_path: Path) -> None:
     source = write_brats(tmp_path / "in", 3)
     key = ("--key", tmp_path / "key")
     assert run("from-brats", source, tmp_path / "first", *key).exit_code == 0
@@ -69,29 +69,29 @@ def test_splits_are_kept_under_one_key_alone(tmp_path: Path) -> None:
     made = run("from-brats", others, tmp_path / "third", *key, *kept)
     assert made.exit_code == 0
     assert "None of the patients of" in made.stderr
-    assert "--splits-from changed nothing" in made.stderr
+    assert "--splits-from had no effect" in made.stderr
     key_text = (tmp_path / "key").read_text().strip()
     assert key_text[:16] not in (tmp_path / "first" / "dataset.json").read_text()
 
 
-def test_what_is_left_out_is_said_and_changes_the_status(tmp_path: Path) -> None:
+def test_skipped_cases_are_named_and_change_the_status(tmp_path: Path) -> None:
     source = write_brats(tmp_path / "in", 3, without="t2")
     made = run("from-brats", source, tmp_path / "out", "--key", tmp_path / "key")
     assert made.exit_code == FAILED
-    assert "BraTS2021_00002: It has no T2. Add the file, or ask for other channels." in made.stderr
+    assert "BraTS2021_00002: It has no T2. Add the file, or request other channels." in made.stderr
     assert "Wrote 2 cases" in made.stdout
-    # T2 is needed no more when it is not asked for.
+    # T2 is needed no more when it is not requested.
     made = run("from-brats", source, tmp_path / "three", "--key", tmp_path / "key", "--channels", "FLAIR,T1CE")
     assert made.exit_code == 0
     assert "Wrote 3 cases" in made.stdout
 
 
-def test_a_folder_that_got_no_case_can_be_given_again(tmp_path: Path) -> None:
+def test_a_folder_without_cases_can_be_used_again(tmp_path: Path) -> None:
     source = write_brats(tmp_path / "in", 1, without="t2")
     options = (source, tmp_path / "out", "--key", tmp_path / "key")
     first = run("from-brats", *options)
     assert first.exit_code == FAILED
-    assert "There is no case, so no data set was made." in first.stderr
+    assert "No study became a case, so no data set was made." in first.stderr
     assert run("from-brats", *options, "--channels", "FLAIR,T1CE").exit_code == 0
 
 
@@ -107,20 +107,18 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
     ("arguments", "status", "words"),
     [
         (("from-brats", "IN", "OUT", "--channels", "ADC,T1CE"), WRONG_USAGE, "BraTS has no ADC"),
-        (("from-brats", "IN", "OUT", "--test", "0.9"), WRONG_USAGE, "leave something to train on"),
-        (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is no folder"),
-        (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would lie in the data set"),
+        (("from-brats", "IN", "OUT", "--test", "0.9"), WRONG_USAGE, "their sum must be below 1"),
+        (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is not a folder"),
+        (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would be inside of the data set"),
         (("from-brats", "IN", "IN"), FAILED, "already holds files"),
-        (("from-dicom", "IN", "OUT", "--map", "oedema"), WRONG_USAGE, "--map wants NAME=LABEL"),
+        (("from-dicom", "IN", "OUT", "--map", "oedema"), WRONG_USAGE, "--map needs NAME=LABEL"),
         (("from-dicom", "IN", "OUT", "--map", "oedema=swelling"), WRONG_USAGE, "there is no label swelling"),
-        (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid Values"),
+        (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid LabelMapValues"),
         (("from-dicom", "IN", "OUT"), FAILED, "holds no DICOM study"),
         (("check", "IN"), FAILED, "is not a data set"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
-    arguments: tuple[str, ...], status: int, words: str, tmp_path: Path
-) -> None:
+def test_every_refusal_is_one_sentence(arguments: tuple[str, ...], status: int, words: str, tmp_path: Path) -> None:
     write_brats(tmp_path / "IN", 1)
     given = [str(tmp_path / each) if each.startswith(("IN", "OUT")) else each for each in arguments]
     if arguments[0] != "check" and "--key" not in arguments:
@@ -138,4 +136,4 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nibabel" else real(name))
     result = run("from-brats", tmp_path, tmp_path / "out")
     assert result.exit_code == WRONG_USAGE
-    assert "install glionode[train]" in result.stderr
+    assert "Install glionode[train]" in result.stderr

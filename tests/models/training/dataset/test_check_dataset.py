@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a data set is found by its name, and a sound one is called sound."""
+"""The check reports every error of a data set, and nothing for a sound one."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models.labels import LABELS, Role
-from models.training.dataset.check_dataset import Finding
+from models.training.dataset.check_dataset import DatasetFinding
 from models.training.dataset.check_page import check_and_report
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Annotator
@@ -38,8 +38,8 @@ def head_case(number: int, patient: str = "") -> NewCase:
     return replace(case, channels={**case.channels, Role.T1CE: t1ce.astype(np.float32)}, masks=masks)
 
 
-def found(dataset: Dataset) -> list[Finding]:
-    return [finding for finding in check_and_report(dataset) if "no case for" not in finding.sentence]
+def found(dataset: Dataset) -> list[DatasetFinding]:
+    return [finding for finding in check_and_report(dataset) if "No case is in" not in finding.sentence]
 
 
 def sentences(folder: Path) -> list[str]:
@@ -52,7 +52,7 @@ def change(path: Path, edit: Callable[[np.ndarray], np.ndarray], move_mm: float 
     write_nifti(edit(voxels.copy()), replace(geometry, origin_mm=(x + move_mm, y, z)), path)
 
 
-def test_a_sound_set_is_called_sound_and_shown(write_dataset: Write) -> None:
+def test_a_sound_data_set_passes_and_is_shown(write_dataset: Write) -> None:
     folder = write_dataset(*(head_case(number) for number in range(5)), shares=Shares(0.2, 0.2))
     dataset = read_dataset(folder)
     assert check_and_report(dataset) == ()
@@ -66,7 +66,7 @@ def test_a_sound_set_is_called_sound_and_shown(write_dataset: Write) -> None:
     assert check_and_report(dataset) == (), "a second check finds the first one's page"
 
 
-def test_pictures_show_each_label_in_its_colour_on_its_place(write_dataset: Write) -> None:
+def test_pictures_show_each_label_in_its_colour_at_its_place(write_dataset: Write) -> None:
     """Blocks of voxels, one within the other, are painted on all channels where they are and nowhere else."""
     blocks = {NAMES[0]: (slice(12, 16), slice(11, 15)), NAMES[1]: (slice(9, 18), slice(8, 17)), NAMES[2]: None}
     masks = {}
@@ -115,16 +115,16 @@ def test_changed_voxels_and_places_are_found(write_dataset: Write) -> None:
     assert any("ADC has a median of" in each and "wrong" in each for each in broken("channel-ADC.nii.gz", scaled))
     assert any("FLAIR holds infinite" in each for each in broken("channel-FLAIR.nii.gz", infinite))
     assert any("no value in 100 %" in each for each in broken("channel-FLAIR.nii.gz", lambda v: v * np.float32(np.nan)))
-    assert any("does not stand where" in each for each in broken("channel-FLAIR.nii.gz", lambda v: v, 0.5))
+    assert any("is on another grid than" in each for each in broken("channel-FLAIR.nii.gz", lambda v: v, 0.5))
     assert any("other values than 0 and 1" in each for each in broken(f"label-{NAMES[0]}.nii.gz", lambda v: v * 2))
     (said,) = broken(f"label-{NAMES[0]}.nii.gz", lambda v: np.flip(v, 0))
-    assert said == "wrong: Its voxels are not those that dataset.json was written for. Copy or make it again."
+    assert said == "wrong: Its voxels do not match their fingerprint in dataset.json. Copy or make it again."
     for name in NAMES:
         change(case.folder / f"label-{name}.nii.gz", lambda v: v, 0.5)
-    assert any("its labels do not stand where its channels do" in each for each in sentences(folder))
+    assert any("its labels are on another grid than its channels" in each for each in sentences(folder))
 
 
-def test_labels_that_a_person_should_look_at_are_told(write_dataset: Write) -> None:
+def test_labels_that_need_review_are_reported(write_dataset: Write) -> None:
     case = head_case(1)
     corner = np.zeros(LARGER.shape, bool)
     corner[:3, :3, :3] = True
@@ -132,14 +132,14 @@ def test_labels_that_a_person_should_look_at_are_told(write_dataset: Write) -> N
     masks = {NAMES[0]: corner, NAMES[1]: corner & False, NAMES[2]: case.masks[NAMES[2]]}
     annotators = {NAMES[0]: Annotator.PERSON, NAMES[1]: Annotator.NOBODY, NAMES[2]: Annotator.NODE}
     assert sentences(write_dataset(replace(case, channels=channels, masks=masks, annotators=annotators))) == [
-        "notice: 100 % of enhancing_tumour lies outside of the head. Is it another case's?",
-        "notice: adc_abnormality is empty, because nobody drew it.",
-        "notice: flair_hyperintensity is the node's own, and no person changed it.",
-        "notice: 100 % of flair_hyperintensity lies where FLAIR has no value.",
+        "notice: 100 % of enhancing_tumour is outside of the head. Does it belong to another case?",
+        "notice: adc_abnormality is empty, because nobody annotated it.",
+        "notice: flair_hyperintensity is the node's own segmentation, and no person changed it.",
+        "notice: 100 % of flair_hyperintensity is where FLAIR has no value.",
     ]
 
 
-def test_patients_and_images_in_two_places_are_found(write_dataset: Write) -> None:
+def test_duplicate_patients_and_images_are_found(write_dataset: Write) -> None:
     folder = write_dataset(*(head_case(number) for number in range(4)), shares=Shares(0.25))
     written = json.loads((folder / "dataset.json").read_text())
     one, other = written["splits"]["train"][0], written["splits"]["validation"][0]
@@ -151,12 +151,12 @@ def test_patients_and_images_in_two_places_are_found(write_dataset: Write) -> No
     (folder / "cases" / "stray").mkdir()
     said = sentences(folder)
     assert any(re.search(r"wrong: Patient \w+ is in train and validation", each) for each in said)
-    assert any("wrong: Its T1CE is that of case" in each for each in said)
+    assert any("wrong: Its T1CE equals that of case" in each for each in said)
     assert any("wrong: dataset.json was changed by hand" in each for each in said)
-    assert any("notice: The folder cases/stray is no case" in each for each in said)
+    assert any("notice: The folder cases/stray is not listed" in each for each in said)
 
 
-def test_source_and_who_drew_belong_to_the_fingerprint(write_dataset: Write) -> None:
+def test_the_fingerprint_covers_source_and_annotators(write_dataset: Write) -> None:
     folder = write_dataset(head_case(1))
     whole = json.loads((folder / "dataset.json").read_text())
     (case_id,) = whole["cases"]
@@ -164,7 +164,9 @@ def test_source_and_who_drew_belong_to_the_fingerprint(write_dataset: Write) -> 
     drawn = {**entry["drawn"], NAMES[0]: "node"}
     for change in ({"source": "brats"}, {"cases": {case_id: {**entry, "drawn": drawn}}}):
         (folder / "dataset.json").write_text(json.dumps(whole | change))
-        assert "wrong: dataset.json was changed by hand: its fingerprint is another's." in sentences(folder)
+        assert "wrong: dataset.json was changed by hand: its fingerprint does not match. Make it again." in sentences(
+            folder
+        )
     backwards = {case_id: {**entry, "drawn": dict(reversed(entry["drawn"].items()))}}
     (folder / "dataset.json").write_text(json.dumps(whole | {"cases": backwards}))
     assert not any("by hand" in each for each in sentences(folder))
@@ -176,4 +178,4 @@ def test_one_scan_that_was_processed_twice_is_suspected(write_dataset: Write) ->
     again = (t1ce * 1.7 + np.random.default_rng(1).normal(0, 5, t1ce.shape)).astype(np.float32)
     twin = replace(head_case(2), channels={**head_case(2).channels, Role.T1CE: again})
     (said,) = sentences(write_dataset(case, twin, head_case(3)))
-    assert said.startswith("notice: Its T1CE is nearly that of case")
+    assert said.startswith("notice: Its T1CE nearly equals that of")

@@ -1,4 +1,4 @@
-"""What was written comes back by its name, at its place; what does not fit is refused by name."""
+"""Channels and labels are read back by name and place; errors name the file and what is wrong."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_channels_and_labels_come_back_by_name_and_place(write_dataset: Write) -
         assert torch.equal(read.normalised((Role.FLAIR,))[0], normalise(raw, ROLES)[ROLES.index(Role.FLAIR)])
 
 
-def test_nifti_of_a_case_stands_where_others_look_for_it(write_dataset: Write) -> None:
+def test_other_programs_read_the_same_grid_from_a_nifti_file(write_dataset: Write) -> None:
     dataset = read_dataset(write_dataset(new_case(1)))
     image = sitk.ReadImage(str(dataset.cases[0].folder / "channel-T1CE.nii.gz"))
     # ITK's index is (column, row, slice), its world LPS.
@@ -50,7 +50,7 @@ def test_nifti_of_a_case_stands_where_others_look_for_it(write_dataset: Write) -
     assert image.GetPixel((4, 3, 2)) == new_case(1).channels[Role.T1CE][2, 3, 4]
 
 
-def test_what_is_not_there_is_refused_by_name(write_dataset: Write) -> None:
+def test_errors_name_missing_channels_labels_and_files(write_dataset: Write) -> None:
     case = read_dataset(write_dataset(new_case(1))).cases[0]
     with pytest.raises(DatasetBroken, match="no channel T2; it has ADC, FLAIR, T1CE"):
         case.volume(Role.T2)
@@ -66,7 +66,7 @@ def test_a_file_from_another_case_is_refused(write_dataset: Write) -> None:
     case = read_dataset(write_dataset(new_case(1))).cases[0]
     other = read_dataset(write_dataset(new_case(2, grid=moved), folder="other")).cases[0]
     (other.folder / "channel-ADC.nii.gz").rename(case.folder / "channel-ADC.nii.gz")
-    with pytest.raises(DatasetBroken, match=r"does not stand where"):
+    with pytest.raises(DatasetBroken, match="is on another grid than"):
         case.normalised(ROLES)
 
 
@@ -105,22 +105,22 @@ def test_splits_are_those_of_the_manifest(write_dataset: Write) -> None:
     assert [len(dataset.of(split)) for split in Split] == [7, 2, 1]
 
 
-def test_a_study_under_two_names_is_left_out(tmp_path: Path) -> None:
+def test_a_study_under_two_names_is_refused(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "set", DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     writer.add(new_case(1))
-    with pytest.raises(CaseRefused, match="is here twice"):
+    with pytest.raises(CaseRefused, match="occurs twice"):
         writer.add(new_case(1))
     with pytest.raises(CaseRefused, match="Its images are those of case"):
         writer.add(replace(new_case(1), patient="SOMEBODY ELSE", study="ANOTHER"))
 
 
-def test_a_folder_that_holds_something_is_left_alone(write_dataset: Write) -> None:
+def test_a_folder_with_files_is_refused(write_dataset: Write) -> None:
     folder = write_dataset(new_case(1))
     with pytest.raises(DatasetBroken, match="already holds files"):
         DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_no_half_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = DatasetWriter(tmp_path / "set", DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     writer.add(new_case(1))
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_case(tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr("models.training.dataset.writer.write_nifti", full)
-        with pytest.raises(DatasetBroken, match=r"No space left on device\. Free some space"):
+        with pytest.raises(DatasetBroken, match=r"No space left on device\. Free some disk space"):
             writer.add(new_case(2))
     assert len(list((tmp_path / "set" / "cases").iterdir())) == 1
     assert not (tmp_path / "set" / "dataset.json").exists()

@@ -1,4 +1,4 @@
-"""A plain mask is the label that its name or the site says, and never one by chance."""
+"""The label of a binary mask follows from its file name or from --map, and is never guessed."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from models.training.dataset.annotation import LabelNames
-from models.training.dataset.file_annotations import Values, read_file
+from models.training.dataset.file_annotations import LabelMapValues, read_file
 from models.training.dataset.writer import CaseRefused
 
 OURS = LabelNames()
@@ -22,7 +22,7 @@ def write_mask(folder: Path, name: str, number: int = 1) -> Path:
     return path
 
 
-def labels(path: Path, names: LabelNames = OURS, values: Values = Values.NUMBERS) -> list[str] | None:
+def labels(path: Path, names: LabelNames = OURS, values: LabelMapValues = LabelMapValues.NUMBERS) -> list[str] | None:
     found = read_file(path, names, values)
     if found is None:
         return None
@@ -43,7 +43,7 @@ def labels(path: Path, names: LabelNames = OURS, values: Values = Values.NUMBERS
         ("reader2-T2-FLAIR", "flair_hyperintensity"),
     ],
 )
-def test_a_name_tells_the_label(tmp_path: Path, name: str, label: str, number: int) -> None:
+def test_a_file_name_tells_the_label(tmp_path: Path, name: str, label: str, number: int) -> None:
     assert labels(write_mask(tmp_path, name, number)) == [label]
 
 
@@ -64,11 +64,9 @@ def test_a_name_tells_the_label(tmp_path: Path, name: str, label: str, number: i
         "brain_tumour",
     ],
 )
-def test_a_name_that_tells_none_is_refused_until_the_number_is_explained(
-    tmp_path: Path, name: str, number: int
-) -> None:
+def test_a_name_without_label_is_refused_until_the_number_is_mapped(tmp_path: Path, name: str, number: int) -> None:
     path = write_mask(tmp_path, name, number)
-    with pytest.raises(CaseRefused, match=f"Name it after the label, say --map {number}=LABEL, or leave it out"):
+    with pytest.raises(CaseRefused, match=f"Name it after the label, give --map {number}=LABEL, or remove it"):
         labels(path)
     assert labels(path, ONE_IS_ENHANCING) == ["enhancing_tumour"]
 
@@ -76,12 +74,12 @@ def test_a_name_that_tells_none_is_refused_until_the_number_is_explained(
 @pytest.mark.parametrize(
     "name", ["brain_mask", "T1CE_bet_mask", "P1_t1ce_brainmask", "brain_mask_FLAIR", "brain_mask_1"]
 )
-@pytest.mark.parametrize("values", Values)
-def test_a_mask_of_the_brain_is_no_label_whatever_is_said(tmp_path: Path, name: str, values: Values) -> None:
+@pytest.mark.parametrize("values", LabelMapValues)
+def test_a_brain_mask_is_never_a_label(tmp_path: Path, name: str, values: LabelMapValues) -> None:
     path = write_mask(tmp_path, name)
     assert labels(path, OURS, values) is None
     assert labels(path, ONE_IS_ENHANCING, values) is None
 
 
-def test_numbers_other_than_ones_are_a_label_map(tmp_path: Path) -> None:
+def test_other_numbers_make_a_label_map(tmp_path: Path) -> None:
     assert labels(write_mask(tmp_path, "map", 2)) == ["adc_abnormality"]

@@ -1,4 +1,4 @@
-"""Every year's names and numbers become the same regions at the same places; what does not fit is named."""
+"""Names and numbers of every year become the same regions at the same places; other cases are skipped with a reason."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from models.labels import Role
-from models.training.dataset.brats_files import Numbers, find_brats
+from models.training.dataset.brats_files import LabelNumbers, find_brats
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.from_brats import BratsSettings, convert_brats
 from models.training.dataset.manifest import DatasetBroken, DatasetSource, Split
@@ -24,11 +24,11 @@ NAMES = Pseudonyms(b"k" * 32)
 OLD = {Role.FLAIR: "_flair", Role.T1: "_t1", Role.T1CE: "_t1ce", Role.T2: "_t2"}
 NEW = {Role.FLAIR: "-t2f", Role.T1: "-t1n", Role.T1CE: "-t1c", Role.T2: "-t2w"}
 SUBREGIONS = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
-"""What `anatomy` holds."""
+"""Values in the result of `anatomy`."""
 
 
 def anatomy(seed: int) -> np.ndarray:
-    """A place for each part of a tumour that no flip or shift maps to itself, 0 elsewhere; (slice, row, column)."""
+    """Random tumour parts, which no flip or shift maps to themselves; 0 elsewhere; (slices, rows, columns)."""
     parts = np.zeros(SHAPE, np.uint8)
     parts[BRAIN] = np.random.default_rng(seed).choice(5, size=parts[BRAIN].shape, p=(0.6, 0.1, 0.15, 0.1, 0.05))
     return parts
@@ -44,7 +44,7 @@ def images(seed: int) -> dict[Role, np.ndarray]:
 
 
 def write(path: Path, voxels: np.ndarray) -> None:
-    """As BraTS stands: LPS, 1 mm, the origin at the last row."""
+    """Write an image with the grid of BraTS: LPS, 1 mm, the origin at the last row."""
     image = sitk.GetImageFromArray(voxels)
     image.SetOrigin((0.0, -239.0, 0.0))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write(path: Path, voxels: np.ndarray) -> None:
 def write_case(
     folder: Path, name: str, seed: int, *, end: str = ".nii.gz", seg: str = "", numbers: dict[str, int] | None = None
 ) -> Path:
-    """A case as one of the challenges had it; `numbers` maps parts of the tumour to that year's label numbers."""
+    """Write a case like one of the challenges; `numbers` maps parts of the tumour to label numbers."""
     suffixes = NEW if "-" in name else OLD
     numbers = numbers or {"necrosis": 1, "oedema": 2, "enhancing": 3 if "-" in name else 4}
     for role, voxels in images(seed).items():
@@ -94,7 +94,7 @@ def true_regions(seed: int) -> dict[str, np.ndarray]:
 
 
 def assert_case_is(dataset: Dataset, name: str, patient: str, seed: int) -> None:
-    """Every voxel of the case stands where the challenge had it, in every channel and region."""
+    """Assert that every voxel of every channel and region is where the challenge had it."""
     case = next(each for each in dataset.cases if each.case_id == NAMES("study", f"brats {patient}", f"brats {name}"))
     assert case.patient == NAMES("patient", f"brats {patient}")
     geometry = case.geometry
@@ -142,7 +142,7 @@ def test_the_cavity_is_a_region_of_its_own_since_2024(tmp_path: Path, convert: C
     assert "have no region RC" in skipped[0].reason
 
 
-def test_a_file_that_stands_otherwise_is_turned_not_relabelled(tmp_path: Path, convert: Convert) -> None:
+def test_a_file_with_other_axes_is_reoriented(tmp_path: Path, convert: Convert) -> None:
     case = write_case(tmp_path / "in", "BraTS2021_00000", 4)
     for path in case.iterdir():
         turned = nibabel.as_closest_canonical(nibabel.load(path))  # RAS: columns and rows run the other way
@@ -152,7 +152,7 @@ def test_a_file_that_stands_otherwise_is_turned_not_relabelled(tmp_path: Path, c
     assert_case_is(dataset, "BraTS2021_00000", "GLI-00000", 4)
 
 
-def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, convert: Convert) -> None:
+def test_unusable_cases_are_skipped_with_a_reason(tmp_path: Path, convert: Convert) -> None:
     folder = tmp_path / "in"
     write_case(folder, "BraTS2021_00000", 1)
     (write_case(folder, "BraTS2021_00001", 2) / "BraTS2021_00001_t2.nii.gz").unlink()
@@ -177,8 +177,8 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path, conve
         "BraTS2021_00003": "holds 3, which is no label number of its year (0, 1, 2, 4)",
         "BraTS-PED-00004-000": "another task than adult gliomas",
         "BraTS2021_00005": "T1CE holds NaN",
-        "BraTS2021_00006": "FLAIR and its segmentation do not stand on one grid",
-        "BraTS2021_00007": "BraTS2021_00007_t2.nii.gz is no NIfTI file that can be read",
+        "BraTS2021_00006": "FLAIR and its segmentation are on different grids",
+        "BraTS2021_00007": "BraTS2021_00007_t2.nii.gz is not a readable NIfTI file",
     }.items():
         assert words in reasons.pop(name)
     ((_, reason),) = reasons.items()
@@ -196,9 +196,9 @@ def test_an_old_map_under_a_name_of_2023_is_refused_beside_sound_cases(tmp_path:
     assert len(dataset.cases) == len(list((tmp_path / "out" / "cases").iterdir())) == 1
     ((name, reason),) = ((each.where, each.reason) for each in skipped)
     assert name == "BraTS-GLI-00002-001"
-    assert "that of 2023, which has no 4" in reason
-    assert "name with underscores (BraTS2021_00000_seg.nii.gz)" in reason
-    # What the sentence proposes helps.
+    assert "one of 2023, which has no 4" in reason
+    assert "Rename an older case with underscores (BraTS2021_00000_seg.nii.gz)" in reason
+    # The proposed remedy works.
     write_case(tmp_path / "renamed", "BraTS2021_00002", 2, numbers=OLD_MAP)
     assert_case_is(convert(tmp_path / "renamed", out="renamed-out")[0], "BraTS2021_00002", "GLI-00002", 2)
 
@@ -222,7 +222,7 @@ def test_after_treatment_a_cavity_may_be_without_enhancement(tmp_path: Path, con
     assert cavity.sum() == true_regions(6)["RC"].sum()
 
 
-def test_patients_are_known_again_across_years(tmp_path: Path, convert: Convert) -> None:
+def test_patients_are_recognised_across_years(tmp_path: Path, convert: Convert) -> None:
     folder = tmp_path / "in"
     write_case(folder / "2018", "Brats18_CBICA_AAB_1", 1)
     write_case(folder / "2019", "BraTS19_CBICA_AAB_1", 2)
@@ -261,7 +261,7 @@ def test_a_patient_under_two_names_is_one(tmp_path: Path, one: str, other: str) 
     assert len(set(patients.values())) == 3
 
 
-def test_another_edge_resamples_about_the_same_place(tmp_path: Path, convert: Convert) -> None:
+def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, convert: Convert) -> None:
     folder = tmp_path / "in"
     write_case(folder, "BraTS2021_00000", 1)
     dataset, _ = convert(folder, BratsSettings(spacing_mm=2.0))
@@ -275,12 +275,12 @@ def test_another_edge_resamples_about_the_same_place(tmp_path: Path, convert: Co
 
 
 def test_numbers_of_each_year_are_those_of_the_challenge() -> None:
-    assert Numbers.UNTIL_2021.regions["ET"] == (4,)
-    assert Numbers.OF_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
-    assert Numbers.SINCE_2024.regions == {**Numbers.OF_2023.regions, "RC": (4,)}
+    assert LabelNumbers.UNTIL_2021.regions["ET"] == (4,)
+    assert LabelNumbers.IN_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
+    assert LabelNumbers.SINCE_2024.regions == {**LabelNumbers.IN_2023.regions, "RC": (4,)}
 
 
-def test_a_folder_without_cases_says_what_they_are_called(tmp_path: Path, convert: Convert) -> None:
+def test_a_folder_without_cases_is_refused(tmp_path: Path, convert: Convert) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetBroken, match="holds no BraTS case"):
         convert(tmp_path / "in")

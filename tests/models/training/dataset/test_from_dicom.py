@@ -1,4 +1,4 @@
-"""Whatever form a radiologist's drawing comes in, the same voxels come of it, where they were drawn."""
+"""Annotations in every file format become the same voxels at the same place."""
 
 import gzip
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSIT
 from models.package import IntendedUse
 from models.training.dataset.annotation import LabelNames
 from models.training.dataset.dataset import Case, Dataset, read_dataset
-from models.training.dataset.file_annotations import Values
+from models.training.dataset.file_annotations import LabelMapValues
 from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
 from models.training.dataset.manifest import Annotator, DatasetBroken, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
@@ -38,7 +38,7 @@ from pipeline.scan import scan
 from tests.support.annotated_study import (
     GEOMETRIES,
     SECRET,
-    DrawnStudy,
+    WrittenStudy,
     in_folder,
     itk_image,
     moved,
@@ -54,11 +54,11 @@ from tests.support.annotated_study import (
 NAMES = tuple(label.name for label in LABELS)
 RULES = load_rules(None)
 SETTINGS = DicomSettings(rules=RULES, spacing_mm=2.5, align=AlignSettings(enabled=False))
-"""In the scanner's coordinates: what is expected can be told without the registration."""
+"""Without registration, so that the expected result follows from the scanner coordinates."""
 MOTION = moved(9.0, (10.0, -8.0, 6.0))
-"""Of the patient before the ADC map."""
+"""Motion of the patient before the ADC map."""
 COARSE = AlignSettings(resolution_mm=6)
-"""With registration, quick."""
+"""A quick registration."""
 Convert = Callable[..., tuple[Dataset, tuple[SkippedStudy, ...]]]
 
 
@@ -68,15 +68,15 @@ def head() -> SyntheticHead:
 
 
 @pytest.fixture(scope="module")
-def lasting(head: SyntheticHead, tmp_path_factory: pytest.TempPathFactory) -> DrawnStudy:
+def written_study(head: SyntheticHead, tmp_path_factory: pytest.TempPathFactory) -> WrittenStudy:
     return write_study(tmp_path_factory.mktemp("studies") / "dicom", head, {Role.ADC: MOTION})
 
 
 @pytest.fixture(scope="module")
-def registered(lasting: DrawnStudy, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def registered(written_study: WrittenStudy, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A case that was aligned by registration."""
     folder = tmp_path_factory.mktemp("registered")
-    study = in_folder(lasting, folder / "in" / "one")
+    study = in_folder(written_study, folder / "in" / "one")
     for label in LABELS:
         write_nifti_maps(study, label)
     settings = replace(SETTINGS, spacing_mm=3.0, align=COARSE)
@@ -87,8 +87,8 @@ def registered(lasting: DrawnStudy, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def study(lasting: DrawnStudy, tmp_path: Path) -> DrawnStudy:
-    return in_folder(lasting, tmp_path / "in" / "one")
+def study(written_study: WrittenStudy, tmp_path: Path) -> WrittenStudy:
+    return in_folder(written_study, tmp_path / "in" / "one")
 
 
 @pytest.fixture
@@ -108,23 +108,23 @@ def convert(tmp_path: Path) -> Convert:
 
 
 def refusal(convert: Convert, settings: DicomSettings = SETTINGS) -> str:
-    """Why the only study does not become a case."""
-    with pytest.raises(DatasetBroken, match="There is no case"):
+    """Return why the only study does not become a case."""
+    with pytest.raises(DatasetBroken, match="No study became a case"):
         convert(settings)
     (skipped,) = convert.skipped  # type: ignore[attr-defined]
     return str(skipped.reason)
 
 
-def expected(study: DrawnStudy, label: Label, case: Case, on: Role | None = None) -> np.ndarray:
-    """What is drawn on the label's own series, or another, on the case's grid, by ITK: where half of it is inside."""
+def expected(study: WrittenStudy, label: Label, case: Case, on: Role | None = None) -> np.ndarray:
+    """Resample the annotation of a series to the grid of the case with ITK: voxels at least half inside."""
     role = on or label.defined_on
     image = itk_image(study.mask(label, role).astype(np.float32), GEOMETRIES[role])
     grid = itk_image(np.zeros(case.geometry.shape, np.float32), case.geometry)
     return sitk.GetArrayFromImage(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)) >= 0.5
 
 
-def draw_all(form: str, study: DrawnStudy, program: Callable[[str], str], work: Path) -> None:
-    """Each label on the series that defines it, in one of the forms."""
+def annotate_all(form: str, study: WrittenStudy, program: Callable[[str], str], work: Path) -> None:
+    """Annotate each label on the series that defines it, in one file format."""
     for label in LABELS:
         if form == "nifti":
             write_nifti_maps(study, label)
@@ -142,8 +142,8 @@ def draw_all(form: str, study: DrawnStudy, program: Callable[[str], str], work: 
             write_highdicom_seg(study, label.defined_on, masks, form.upper())
 
 
-def write_own_seg(study: DrawnStudy, role: Role, labels: tuple[Label, ...], shift: int = 0) -> Path:
-    """As the node writes it."""
+def write_own_seg(study: WrittenStudy, role: Role, labels: tuple[Label, ...], shift: int = 0) -> Path:
+    """Write a SEG as the node does."""
     selected = choose(scan([study.folder]).studies[0], tuple(GEOMETRIES), RULES)
     assert isinstance(selected, Selected)
     sources = []
@@ -157,7 +157,7 @@ def write_own_seg(study: DrawnStudy, role: Role, labels: tuple[Label, ...], shif
     identity = ModelIdentity("m", "1", "ab" * 32, IntendedUse.RESEARCH)
     result = SegmentationResult(study.study, tuple(sources), (), masks, (), identity, "cpu")
     on = MasksOnSeries(role, labels, masks)
-    # A node that runs years after the study: later than whatever a person drew.
+    # The node runs years after the study, later than any annotation of a person.
     seg = encode_seg(result, on, read_headers(result.source(role)), datetime(2031, 2, 3, tzinfo=UTC))
     path = study.folder / f"own_{role}_{shift}.dcm"
     write_dicom(seg, path)
@@ -165,10 +165,10 @@ def write_own_seg(study: DrawnStudy, role: Role, labels: tuple[Label, ...], shif
 
 
 @pytest.mark.parametrize("form", ["nifti", "nrrd", "slicer", "dcmqi", "binary", "fractional", "labelmap", "ours"])
-def test_every_form_puts_every_label_where_it_was_drawn(
-    form: str, study: DrawnStudy, convert: Convert, program: Callable[[str], str], tmp_path: Path
+def test_every_format_puts_every_label_at_its_place(
+    form: str, study: WrittenStudy, convert: Convert, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    draw_all(form, study, program, tmp_path / "work")
+    annotate_all(form, study, program, tmp_path / "work")
     dataset, skipped = convert(replace(SETTINGS, accept_own=form == "ours"))
     assert skipped == ()
     (case,) = dataset.cases
@@ -184,45 +184,49 @@ def test_every_form_puts_every_label_where_it_was_drawn(
             assert dice(np.flip(mask, axis), wanted) < 0.95, "the test would not see a flip"
 
 
-def test_numbers_are_those_that_the_node_sees(registered: Case, lasting: DrawnStudy, tmp_path: Path) -> None:
-    """The network of a node, asked for its input, was given exactly what training reads."""
-    assert torch.equal(registered.normalised(CHANNELS), served_input(lasting.folder, tmp_path / "segmented", 3.0))
+def test_training_reads_what_the_network_of_the_node_sees(
+    registered: Case, written_study: WrittenStudy, tmp_path: Path
+) -> None:
+    """The network of the node receives exactly the numbers that training reads."""
+    assert torch.equal(registered.normalised(CHANNELS), served_input(written_study.folder, tmp_path / "segmented", 3.0))
 
 
 def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
-    """What reaches the network when `process_study` segments the study in a folder."""
+    """Return the network's input when `process_study` segments the study in a folder."""
     from plugin.jobs.prior_results import PriorResults
     from plugin.settings.sections import Settings
     from plugin.worker.context import open_worker_context
     from plugin.worker.process_study import process_study
     from plugin.worker.stopwatch import Stopwatch
 
-    workshop = replace(open_worker_context(Settings(), device="cpu"), align=COARSE)
-    workshop.model.package = replace(workshop.model.package, channels=CHANNELS, spacing_mm=spacing_mm, window=None)
+    context = replace(open_worker_context(Settings(), device="cpu"), align=COARSE)
+    context.model.package = replace(context.model.package, channels=CHANNELS, spacing_mm=spacing_mm, window=None)
     seen: list[torch.Tensor] = []
 
     def network(channels: torch.Tensor) -> torch.Tensor:
         seen.append(channels[0].clone())
-        raise ModelUnusable("it has seen enough")
+        raise ModelUnusable("recorded")
 
-    workshop.model.on = lambda device: network  # type: ignore[method-assign,assignment]
-    report = process_study(scan([folder]).studies[0], workshop, out, Stopwatch(), PriorResults(datetime.now(UTC)))
-    assert report.reason == "it has seen enough"
+    context.model.on = lambda device: network  # type: ignore[method-assign,assignment]
+    report = process_study(scan([folder]).studies[0], context, out, Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.reason == "recorded"
     (channels,) = seen
     return channels
 
 
-def test_a_label_is_moved_with_its_series(registered: Case, lasting: DrawnStudy, head: SyntheticHead) -> None:
-    """The patient turned and slid before the ADC map; what is drawn on it goes where T1CE has it."""
+def test_a_label_is_moved_with_its_series(registered: Case, written_study: WrittenStudy, head: SyntheticHead) -> None:
+    """The patient moved before the ADC map; its annotation follows the registration to T1CE."""
     wanted = head.truth(registered.geometry)[LABELS.index(ADC_ABNORMALITY)]
     (found,) = registered.masks((ADC_ABNORMALITY.name,))
-    # Drawn on voxels of 4.5 mm and found by registration to within a millimetre.
+    # Annotated on voxels of 4.5 mm, and registered to within a millimetre.
     assert dice(found, wanted) > 0.85
-    assert dice(expected(lasting, ADC_ABNORMALITY, registered), wanted) < 0.7, "it would pass without registration"
+    assert dice(expected(written_study, ADC_ABNORMALITY, registered), wanted) < 0.7, (
+        "it would pass without registration"
+    )
 
 
-def test_nothing_of_the_patient_leaves(study: DrawnStudy, convert: Convert, tmp_path: Path) -> None:
-    draw_all("nifti", study, lambda name: name, tmp_path)
+def test_no_header_text_is_written(study: WrittenStudy, convert: Convert, tmp_path: Path) -> None:
+    annotate_all("nifti", study, lambda name: name, tmp_path)
     dataset, _ = convert()
     texts = [SECRET.encode(), study.study.encode(), b"19600102", b"20240304", study.folder.name.encode() + b"/"]
     files = [path for path in dataset.folder.rglob("*") if path.is_file()]
@@ -233,8 +237,8 @@ def test_nothing_of_the_patient_leaves(study: DrawnStudy, convert: Convert, tmp_
         assert not [text for text in texts if text in content + str(path.relative_to(dataset.folder)).encode()], path
 
 
-def test_a_persons_correction_goes_before_ours_whatever_the_dates(study: DrawnStudy, convert: Convert) -> None:
-    """Ours is on all three series; the person changed one label on T1CE, and what else ours says was seen and left."""
+def test_a_persons_correction_takes_precedence_whatever_the_dates(study: WrittenStudy, convert: Convert) -> None:
+    """The node segmented all series; a person changed one label on T1CE and accepted the others."""
     for label in LABELS:
         write_own_seg(study, label.defined_on, (label,), shift=4)
     assert "no person changed" in refusal(convert)
@@ -257,8 +261,8 @@ def test_a_persons_correction_goes_before_ours_whatever_the_dates(study: DrawnSt
     assert dice(found, wanted) > 0.985
 
 
-def test_what_is_drawn_on_a_series_that_is_no_channel_is_taken_where_the_scanner_has_it(
-    study: DrawnStudy, convert: Convert
+def test_an_annotated_series_that_is_no_channel_is_placed_by_scanner_coordinates(
+    study: WrittenStudy, convert: Convert
 ) -> None:
     wanted = (ENHANCING_TUMOUR.name, FLAIR_HYPERINTENSITY.name)
     settings = replace(SETTINGS, channels=(Role.FLAIR, Role.T1CE), labels=wanted)
@@ -272,7 +276,7 @@ def test_what_is_drawn_on_a_series_that_is_no_channel_is_taken_where_the_scanner
         assert dice(mask, expected(study, label, case, Role.ADC)) > 0.985
 
 
-def test_segments_of_one_object_may_overlap_and_carry_a_sites_own_names(study: DrawnStudy, convert: Convert) -> None:
+def test_segments_may_overlap_and_have_names_of_the_site(study: WrittenStudy, convert: Convert) -> None:
     masks = {"Oedema": study.mask(FLAIR_HYPERINTENSITY, Role.T1CE), "Kontrast": study.mask(ENHANCING_TUMOUR)}
     write_slicer_segmentation(study, Role.T1CE, masks)
     assert "--map" in refusal(convert)
@@ -286,38 +290,38 @@ def test_segments_of_one_object_may_overlap_and_carry_a_sites_own_names(study: D
     assert (enhancing & flair).sum() > 0.9 * enhancing.sum() > 0
 
 
-def test_bit_masks_are_read_as_such_when_told(study: DrawnStudy, convert: Convert) -> None:
+def test_bit_masks_are_read_with_values_bits(study: WrittenStudy, convert: Convert) -> None:
     for role in GEOMETRIES:
         bits = sum(mask.astype(np.uint8) << place for place, mask in enumerate(study.truth[role]))
         image = itk_image(np.asarray(bits, np.uint8), GEOMETRIES[role])
         sitk.WriteImage(image, str(study.folder / f"truth_{role.lower()}.nii.gz"))
     assert "--values bits" in refusal(convert)
-    dataset, _ = convert(replace(SETTINGS, values=Values.BITS))
+    dataset, _ = convert(replace(SETTINGS, values=LabelMapValues.BITS))
     (case,) = dataset.cases
     for label, mask in zip(LABELS, case.masks(NAMES), strict=True):
         assert dice(mask, expected(study, label, case)) > 0.985
 
 
-def test_what_cannot_be_used_is_named(study: DrawnStudy, convert: Convert, tmp_path: Path) -> None:
-    assert "Nothing is drawn on it" in refusal(convert)
-    draw_all("nifti", study, lambda name: name, tmp_path)
+def test_unusable_annotations_are_named(study: WrittenStudy, convert: Convert, tmp_path: Path) -> None:
+    assert "It has no annotation" in refusal(convert)
+    annotate_all("nifti", study, lambda name: name, tmp_path)
     kept = study.folder / "reader1_map3.nii.gz"
     whole = kept.read_bytes()
-    # Another study's: its voxels lie half between those of this one.
+    # As of another study: its voxels are half-way between those of this one.
     image = sitk.ReadImage(str(kept))
     image.SetOrigin([value + 1.2 for value in image.GetOrigin()])
     sitk.WriteImage(image, str(kept))
-    assert "does not stand on the voxels of a series of this study" in refusal(convert)
+    assert "matches the voxels of no series of this study" in refusal(convert)
     dataset, _ = convert(replace(SETTINGS, off_grid=True))
     (case,) = dataset.cases
     (found,) = case.masks((FLAIR_HYPERINTENSITY.name,))
     assert 0.6 < dice(found, expected(study, FLAIR_HYPERINTENSITY, case)) < 0.985
     kept.write_bytes(whole[: len(whole) // 2])
-    assert "reader1_map3.nii.gz is no NIfTI file" in refusal(convert)
+    assert "reader1_map3.nii.gz is not a readable NIfTI file" in refusal(convert)
     kept.write_bytes(whole)
     (study.folder / "reader2_map3.nii.gz").write_bytes(whole)
     reason = refusal(convert)
-    assert "drawn both in reader1_map3.nii.gz and in reader2_map3.nii.gz" in reason
+    assert "annotated both in reader1_map3.nii.gz and in reader2_map3.nii.gz" in reason
     (study.folder / "reader2_map3.nii.gz").unlink()
     for path in study.files(Role.ADC):
         path.unlink()
@@ -325,26 +329,26 @@ def test_what_cannot_be_used_is_named(study: DrawnStudy, convert: Convert, tmp_p
 
 
 def test_files_belong_to_the_study_beside_them(
-    lasting: DrawnStudy, head: SyntheticHead, convert: Convert, tmp_path: Path
+    written_study: WrittenStudy, head: SyntheticHead, convert: Convert, tmp_path: Path
 ) -> None:
-    in_folder(lasting, tmp_path / "in" / "a" / "one")
-    two = renamed(lasting, tmp_path / "in" / "b" / "two" / "dicom", "2.25.2")
+    in_folder(written_study, tmp_path / "in" / "a" / "one")
+    two = renamed(written_study, tmp_path / "in" / "b" / "two" / "dicom", "2.25.2")
     beside = replace(two, folder=tmp_path / "in" / "b" / "two")
-    draw_all("nifti", beside, lambda name: name, tmp_path)
+    annotate_all("nifti", beside, lambda name: name, tmp_path)
     (tmp_path / "in" / "whose.nii.gz").write_bytes((beside.folder / "reader1_map3.nii.gz").read_bytes())
     dataset, skipped = convert(replace(SETTINGS, spacing_mm=4.0))
     assert len(dataset.cases) == 1
     reasons = {each.where: each.reason for each in skipped}
-    assert "as near to 2 studies" in reasons["whose.nii.gz"]
-    assert "Nothing is drawn on it" in reasons[f"Study {lasting.study}"]
+    assert "equally near to 2 studies" in reasons["whose.nii.gz"]
+    assert "It has no annotation" in reasons[f"Study {written_study.study}"]
     assert dataset.cases[0].patient == Pseudonyms(b"k" * 32)("patient", f"dicom {SECRET}-1")
 
 
 def test_a_patient_is_one_with_and_without_an_issuer_of_the_id(
-    lasting: DrawnStudy, convert: Convert, tmp_path: Path
+    written_study: WrittenStudy, convert: Convert, tmp_path: Path
 ) -> None:
-    study = replace(renamed(lasting, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
-    draw_all("nifti", study, lambda name: name, tmp_path)
+    study = replace(renamed(written_study, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
+    annotate_all("nifti", study, lambda name: name, tmp_path)
     settings = replace(SETTINGS, spacing_mm=4.0)
     (before,) = convert(settings)[0].cases
     for path in (tmp_path / "in" / "dicom").rglob("*.dcm"):

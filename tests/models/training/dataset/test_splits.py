@@ -1,4 +1,4 @@
-"""Whole patients, the same for the same seed; names that tell nothing without their key."""
+"""Splits keep patients whole and follow from the seed; pseudonyms follow from the key."""
 
 import stat
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_known_patients_stay_where_they_were() -> None:
 
 
 def test_impossible_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave something to train on"):
+    with pytest.raises(ValueError, match="their sum must be below 1"):
         Shares(0.5, 0.5)
 
 
@@ -49,8 +49,8 @@ def test_a_key_is_made_once_for_its_owner_alone_and_never_in_the_set(tmp_path: P
     made = open_key(path, tmp_path / "out")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert open_key(path, tmp_path / "out") == made
-    with pytest.raises(DatasetBroken, match="would lie in the data set"):
+    with pytest.raises(DatasetBroken, match="would be inside of the data set"):
         open_key(tmp_path / "out" / "key", tmp_path / "out")
     path.write_text("not a key")
-    with pytest.raises(DatasetBroken, match="is no key"):
+    with pytest.raises(DatasetBroken, match="is not a key"):
         open_key(path, tmp_path / "out")

@@ -21,7 +21,7 @@ from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 from pipeline.normalise import ADC_SCALE
 from pipeline.volume import Geometry, Matrix, Volume
-from tests.support.annotated_study import GEOMETRIES, DrawnStudy, itk_image, moved, write_study
+from tests.support.annotated_study import GEOMETRIES, WrittenStudy, itk_image, moved, write_study
 
 if importlib.util.find_spec("nibabel") is None:
     # It reads truth, and comes with the extra glionode[train].
@@ -59,7 +59,7 @@ class FindsMarks(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DrawnStudy]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WrittenStudy]:
     """A study of `dicom/` with its truth beside it, the masks' axes turned as converters turn them."""
     folder = tmp_path_factory.mktemp("real") / "a-study"
     head = MarkedHead(synthesise(1_000_000, Variant.UNIFOCAL, 3.0))

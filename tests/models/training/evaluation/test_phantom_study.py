@@ -18,7 +18,7 @@ from models.training.evaluation.synthetic_cases import Study
 from pipeline.align import AlignSettings
 from pipeline.measure import dice
 from pipeline.volume import Geometry, Volume
-from tests.support.annotated_study import GEOMETRIES, DrawnStudy
+from tests.support.annotated_study import GEOMETRIES, WrittenStudy
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
 
@@ -30,7 +30,7 @@ def points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     return rounded[np.lexsort(rounded.T)]
 
 
-def test_truth_stands_on_the_voxels_of_its_series(written: tuple[Path, DrawnStudy]) -> None:
+def test_truth_stands_on_the_voxels_of_its_series(written: tuple[Path, WrittenStudy]) -> None:
     folder, study = written
     read = read_real_head(folder, CHANNELS)
     assert set(read.volumes) == set(CHANNELS)
@@ -44,7 +44,7 @@ def test_truth_stands_on_the_voxels_of_its_series(written: tuple[Path, DrawnStud
 
 @pytest.mark.usefixtures("finds_marks")
 def test_each_label_is_scored_on_its_series_through_its_alignment(
-    written: tuple[Path, DrawnStudy], make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
+    written: tuple[Path, WrittenStudy], make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, study = written
     seen: list[OnModelGrid] = []
@@ -82,7 +82,7 @@ def test_each_label_is_scored_on_its_series_through_its_alignment(
         ("dicom", "holds 0 studies"),
     ],
 )
-def test_what_is_missing_is_said(written: tuple[Path, DrawnStudy], tmp_path: Path, name: str, say: str) -> None:
+def test_what_is_missing_is_said(written: tuple[Path, WrittenStudy], tmp_path: Path, name: str, say: str) -> None:
     folder, _ = written
     part = tmp_path / "part"
     part.mkdir()
@@ -96,7 +96,7 @@ def test_what_is_missing_is_said(written: tuple[Path, DrawnStudy], tmp_path: Pat
 
 
 def test_a_truth_of_another_series_is_refused_and_not_compared(
-    written: tuple[Path, DrawnStudy], tmp_path: Path, make_package: Callable[..., ModelPackage]
+    written: tuple[Path, WrittenStudy], tmp_path: Path, make_package: Callable[..., ModelPackage]
 ) -> None:
     folder, _ = written
     part = tmp_path / "part"
