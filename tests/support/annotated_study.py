@@ -1,4 +1,4 @@
-"""A small study of a synthetic head on three unlike grids, with what a radiologist would draw; imported by name."""
+"""A small study of a synthetic head on three unlike grids, with annotations in several file formats."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Cases for small data sets, imported by name."""
+"""Make small data sets of random voxels."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ GRID = Geometry.axial((6, 8, 10), (1.0, 1.0, 1.0), (3.5, -7.25, 11.0), "")
 
 
 def asymmetric(shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    """A mask that no shift, flip or swap of axes maps to itself."""
+    """Return a mask that no shift, flip or swap of axes maps to itself."""
     mask = np.zeros(shape, bool)
     mask[1:-1, 1:-2, 2:-1] = np.random.default_rng(seed).random((shape[0] - 2, shape[1] - 3, shape[2] - 3)) < 0.4
     mask[1, 2, 3] = True
