@@ -1,7 +1,7 @@
-"""Reports on the association on which was asked, for peers whose address nobody knows. Knows no archive.
+"""Send reports on the association on which commitment was requested, for senders without an address in the settings.
 
-The library's own way to send on an association that it serves takes the next message for the answer, whatever it is;
-here the answer is picked out as it is received, and the association's other messages go their way.
+To send a request on an association that it accepted, pynetdicom takes whatever message comes next for the response.
+Here the response is picked out of the messages as they are received, and the others are processed as usual.
 """
 
 import queue
@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from pydicom.uid import UID
+from pynetdicom import Association
 from pynetdicom.dimse_messages import N_ACTION_RSP, N_EVENT_REPORT_RSP
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
@@ -23,85 +24,90 @@ from plugin.errors import PeerFailed
 
 
 @dataclass(slots=True)
-class _Open:
-    association: Any
+class _Entry:
+    association: Association
     context: Any
+    """The presentation context of the request, as pynetdicom's events have it."""
     is_answered: bool = False
-    """Whether the answer to the request went out, so that the report may follow it."""
+    """Whether the N-ACTION response was sent, so that the report may follow."""
 
 
 class OpenAssociations:
-    """Associations on which requests came, by the requests' names. Thread-safe."""
+    """The associations of pending requests, by the requests' names. Thread-safe."""
 
     def __init__(self, wake: threading.Event) -> None:
-        """`wake` is set when something can be reported."""
+        """`wake` is set when a report can be sent."""
         self._wake = wake
         self._lock = threading.Lock()
-        self._settling = threading.Lock()
-        self._open: dict[str, _Open] = {}
-        self._answers: dict[int, queue.Queue[int]] = defaultdict(queue.Queue)
+        self._registration = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+        self._statuses: dict[int, queue.Queue[int]] = defaultdict(queue.Queue)
+        """Statuses of N-EVENT-REPORT responses, by the association's `id`."""
 
     @contextmanager
-    def being_expected(self, event: Any) -> Iterator[Callable[[str], None]]:
-        """Keep a request in the block, and call what this gives with its name, before anybody looks for it here."""
+    def registering(self, event: Any) -> Iterator[Callable[[str], None]]:
+        """Give a function that registers the association of an N-ACTION under a request's name.
 
-        def expect(name: str) -> None:
+        The request is added to the pending ones within the block, so that `no_registration` sees both or neither.
+        """
+
+        def register(name: str) -> None:
             with self._lock:
-                self._open[name] = _Open(event.assoc, event.context)
+                self._entries[name] = _Entry(event.assoc, event.context)
 
-        with self._settling:
-            yield expect
+        with self._registration:
+            yield register
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
-        """While the block runs, no request is kept whose association is not known here yet."""
-        with self._settling:
+    def no_registration(self) -> Iterator[None]:
+        """Keep requests from being added while the block runs: those that are pending have their associations here."""
+        with self._registration:
             yield
 
-    def forget(self, name: str) -> None:
-        """A request needs no association any more."""
+    def remove(self, name: str) -> None:
+        """Remove a request that needs its association no longer."""
         with self._lock:
-            self._open.pop(name, None)
+            self._entries.pop(name, None)
 
-    def group_of(self, name: str) -> int | None:
-        """Which association a request may be reported on; requests of one have equal numbers. None: it has ended."""
+    def association_id(self, name: str) -> int | None:
+        """Return a number for the association of a request, the same for all its requests; None if it has ended."""
         with self._lock:
-            entry = self._open.get(name)
+            entry = self._entries.get(name)
             if entry is None or not entry.association.is_established:
-                self._open.pop(name, None)
+                self._entries.pop(name, None)
                 return None
             return id(entry.association)
 
-    def is_ready(self, name: str) -> bool:
-        """Whether the request has been answered."""
+    def is_answered(self, name: str) -> bool:
+        """Return whether the response to the request was sent."""
         with self._lock:
-            return name in self._open and self._open[name].is_answered
+            return name in self._entries and self._entries[name].is_answered
 
     def on_sent(self, event: Any) -> None:
-        """The handler of pynetdicom's EVT_DIMSE_SENT, which comes as a message is about to be sent, in its turn."""
+        """Handle EVT_DIMSE_SENT, which comes just before a message is sent."""
         if isinstance(event.message, N_ACTION_RSP):
             with self._lock:
-                for entry in self._open.values():
+                for entry in self._entries.values():
                     if entry.association is event.assoc:
                         entry.is_answered = True
             self._wake.set()
 
     def on_received(self, event: Any) -> None:
-        """The handler of pynetdicom's EVT_DIMSE_RECV."""
+        """Handle EVT_DIMSE_RECV."""
         if isinstance(event.message, N_EVENT_REPORT_RSP):
             status = event.message.command_set.get("Status")
             with self._lock:
-                expected = self._answers.get(id(event.assoc))
-            if expected is not None and isinstance(status, int):
-                expected.put(status)
+                statuses = self._statuses.get(id(event.assoc))
+            if statuses is not None and isinstance(status, int):
+                statuses.put(status)
 
-    def report(self, name: str, report: CommitmentReport, timeout_s: float) -> int:
-        """Send a report; returns the status of its answer. One at a time on an association. Raises PeerFailed."""
+    def send_report(self, name: str, report: CommitmentReport, timeout_s: float) -> int:
+        """Send a report and return the status of the response. One at a time per association. Raises PeerFailed."""
         with self._lock:
-            entry = self._open.get(name)
+            entry = self._entries.get(name)
             if entry is None or not entry.association.is_established:
-                raise PeerFailed("its association has ended")
-            answers = self._answers[id(entry.association)]
+                raise PeerFailed("the association of the request has ended")
+            statuses = self._statuses[id(entry.association)]
         event_type, information = encode_report(report)
         syntax = UID(entry.context.transfer_syntax)
         message = N_EVENT_REPORT()
@@ -112,9 +118,9 @@ class OpenAssociations:
         message.EventInformation = BytesIO(encode(information, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
         try:
             entry.association.dimse.send_msg(message, entry.context.context_id)
-            return answers.get(timeout=timeout_s)
+            return statuses.get(timeout=timeout_s)
         except queue.Empty as exc:
-            raise PeerFailed("it did not answer an N-EVENT-REPORT") from exc
+            raise PeerFailed(f"the peer sent no N-EVENT-REPORT response within {timeout_s:g} s") from exc
         finally:
             with self._lock:
-                self._answers.pop(id(entry.association), None)
+                self._statuses.pop(id(entry.association), None)

@@ -1,9 +1,9 @@
-"""What senders want the node to commit to: a file for each request, there before it is answered, gone when reported on.
+"""Keep senders' requests for storage commitment: a file for each, from before its response until it is reported on.
 
-They lie beside the archive that they are about, so that the process which receives can keep its word after a crash, and
-whether the database answers or not.
+The files are in the data folder, beside the archive that the requests are about, so that the node can keep its promise
+after a crash, and while the database does not answer.
 
-    commitments/<hash of AE title and transaction>.json
+    commitments/<hash of AE title and transaction UID>.json
 """
 
 import hashlib
@@ -24,17 +24,17 @@ _LOG = logging.getLogger(__name__)
 _FOLDER = "commitments"
 _MOST_PENDING = 1000
 _MOST_REFERENCES = 200_000
-"""In all pending requests together, about 30 MB of them."""
+"""In all pending requests together, about 30 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """A request without a report."""
+class PendingRequest:
+    """A request that was not reported on yet."""
 
     name: str
     ae_title: str
     address: str
-    """Where it came from; reports go where the settings say."""
+    """Where the request came from; the settings say where its report goes."""
     transaction_uid: str
     count: int
     """How many instances it names."""
@@ -42,61 +42,61 @@ class Pending:
     """Seconds since 1970."""
 
 
-class Kept(Enum):
-    """What became of a request."""
+class AddResult(Enum):
+    """Whether a request was added."""
 
-    KEPT = auto()
-    """Now, or at an earlier time: the same one twice is one."""
-    DIFFERENT = auto()
-    """The sender has used its transaction UID for other instances before, and is not reported to yet."""
+    PENDING = auto()
+    """It is pending, from now on or since it came the first time."""
+    CONFLICT = auto()
+    """The transaction UID belongs to a pending request of the sender for other instances."""
     TOO_MANY = auto()
-    """So many are waiting for their reports."""
+    """Too many requests or instances are pending."""
 
 
-class CommitmentRequests:
-    """The requests of a node. Thread-safe; for one process."""
+class PendingRequests:
+    """The pending requests of a node. Thread-safe; for one process."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / _FOLDER
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._pending = {each.name: each for each in map(_read_head, self._folder.glob("*.json")) if each is not None}
+        self._pending = {each.name: each for each in map(_read, self._folder.glob("*.json")) if each is not None}
         for leftover in self._folder.glob(".*.part"):  # of a process that was killed while it wrote
             leftover.unlink()
 
-    def keep(self, ae_title: str, address: str, request: CommitmentRequest) -> tuple[Kept, str]:
-        """Keep a request, durably when this returns; with the name that it has here. Raises NoRoom."""
-        name = hashlib.sha256(f"{ae_title}\n{request.transaction_uid}".encode()).hexdigest()[:32]
-        pending = Pending(name, ae_title, address, request.transaction_uid, len(request.references), time.time())
+    def add(self, ae_title: str, address: str, request: CommitmentRequest) -> AddResult:
+        """Add a request; it is on disk when this returns PENDING. Raises NoRoom."""
+        name = request_name(ae_title, request.transaction_uid)
+        pending = PendingRequest(name, ae_title, address, request.transaction_uid, len(request.references), time.time())
         with self._lock:
             if name in self._pending:
                 same = set(self.references(name)) == set(request.references)
-                return (Kept.KEPT if same else Kept.DIFFERENT), name
-            waiting = sum(each.count for each in self._pending.values())
-            if len(self._pending) >= _MOST_PENDING or waiting + pending.count > _MOST_REFERENCES:
-                return Kept.TOO_MANY, name
+                return AddResult.PENDING if same else AddResult.CONFLICT
+            count = sum(each.count for each in self._pending.values())
+            if len(self._pending) >= _MOST_PENDING or count + pending.count > _MOST_REFERENCES:
+                return AddResult.TOO_MANY
             with full_disk_is_no_room():
                 self._write(pending, request.references)
             self._pending[name] = pending
-        return Kept.KEPT, name
+        return AddResult.PENDING
 
-    def pending(self) -> tuple[Pending, ...]:
-        """What is to be reported, the oldest first."""
+    def all(self) -> tuple[PendingRequest, ...]:
+        """Return the pending requests, oldest first."""
         with self._lock:
             return tuple(sorted(self._pending.values(), key=lambda each: each.asked_at))
 
     def references(self, name: str) -> tuple[Reference, ...]:
-        """The instances that a pending request names."""
+        """Return the instances that a pending request names."""
         content = json.loads((self._folder / f"{name}.json").read_text())
         return tuple(Reference(*each) for each in content["references"])
 
-    def done(self, name: str) -> None:
-        """Forget a request: it is reported, or nobody waits for that. Does no harm twice."""
+    def remove(self, name: str) -> None:
+        """Remove a request that was reported on or given up. May be called again."""
         with self._lock:
             self._pending.pop(name, None)
             (self._folder / f"{name}.json").unlink(missing_ok=True)
 
-    def _write(self, pending: Pending, references: tuple[Reference, ...]) -> None:
+    def _write(self, pending: PendingRequest, references: tuple[Reference, ...]) -> None:
         content = {
             "ae_title": pending.ae_title,
             "address": pending.address,
@@ -107,15 +107,20 @@ class CommitmentRequests:
         write_file(self._folder / f"{pending.name}.json", json.dumps(content))
 
 
+def request_name(ae_title: str, transaction_uid: str) -> str:
+    """Return the name of a sender's transaction, which is also that of its file."""
+    return hashlib.sha256(f"{ae_title}\n{transaction_uid}".encode()).hexdigest()[:32]
+
+
 def count_pending(data_dir: Path) -> int:
-    """How many requests wait for their reports, from outside the process that has them."""
+    """Return how many requests are pending, from outside the process that keeps them."""
     return sum(1 for _ in (data_dir / _FOLDER).glob("*.json"))
 
 
-def _read_head(path: Path) -> Pending | None:
+def _read(path: Path) -> PendingRequest | None:
     try:
         content = json.loads(path.read_text())
-        return Pending(
+        return PendingRequest(
             path.stem,
             content["ae_title"],
             content["address"],
@@ -124,6 +129,6 @@ def _read_head(path: Path) -> Pending | None:
             content["asked_at"],
         )
     except (OSError, ValueError, KeyError, TypeError):
-        _LOG.error("a request for storage commitment cannot be read and is removed: %s", path.name)
+        _LOG.error("removed the storage commitment request %s, which cannot be read", path.name)
         path.unlink(missing_ok=True)
         return None

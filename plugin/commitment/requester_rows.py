@@ -1,6 +1,6 @@
-"""What destinations were asked to commit to: columns of the outbox, and a row for each object and transaction.
+"""The database rows of requested commitments: columns of the outbox, and a row for each object and transaction.
 
-A late report on an earlier transaction therefore counts, a second one does not. Knows the database, not the network.
+So a late report on an earlier transaction counts, and a second report on the same one does not.
 """
 
 import random
@@ -12,8 +12,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from plugin.database.audit_log import Audited, Peer
-from plugin.delivery.deliverer import pause_after
-from plugin.dimse.commitment_messages import CommitmentReport, Reference
+from plugin.delivery.deliverer import retry_pause_s
+from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, Reference
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.settings.sections import DeliverySettings
@@ -22,23 +22,23 @@ Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Unasked:
-    """An object that its destination is to be asked about now."""
+class UncommittedObject:
+    """An object to which a destination has to be asked to commit."""
 
     sop_class_uid: str
     sop_instance_uid: str
     asks: int
-    """How often asking failed since it last did not."""
+    """How many requests have failed since the last one that did not."""
 
     @property
     def reference(self) -> Reference:
-        """As a message names it."""
+        """The instance, as a message names it."""
         return Reference(self.sop_class_uid, self.sop_instance_uid)
 
 
-def due(connection: Connection, destination: str, limit: int) -> tuple[Unasked, ...]:
-    """What a destination is to be asked about now, for the first time or again, the longest due first."""
-    with connection.cursor(row_factory=class_row(Unasked)) as cursor:
+def find_due(connection: Connection, destination: str, limit: int) -> tuple[UncommittedObject, ...]:
+    """Return the objects to request commitment to now, for the first time or again, the longest due first."""
+    with connection.cursor(row_factory=class_row(UncommittedObject)) as cursor:
         cursor.execute(
             "SELECT sop_class_uid, sop_instance_uid, asks FROM glionode_outbox "
             "WHERE destination = %s AND state = 'sent' AND ask_at <= now() AND sop_class_uid IS NOT NULL "
@@ -49,8 +49,8 @@ def due(connection: Connection, destination: str, limit: int) -> tuple[Unasked, 
 
 
 def give_up_old(connection: Connection, destination: str, give_up_after_h: float) -> int:
-    """Leave alone what was to be sent so long ago, was asked about and never committed to. Returns how many objects."""
-    error = f"it stored the object and did not commit to it within {give_up_after_h:g} h"
+    """Give up objects that a destination has not committed to in this time, though requested; return how many."""
+    error = f"the destination stored the object and did not commit to it within {give_up_after_h:g} h"
     with connection.transaction():
         rows = connection.execute(
             "UPDATE glionode_outbox o SET state = 'dead', ask_at = NULL, last_error = %s WHERE destination = %s "
@@ -67,42 +67,48 @@ def give_up_old(connection: Connection, destination: str, give_up_after_h: float
     return len(rows)
 
 
-def begin(connection: Connection, destination: str, transaction: str, uids: Iterable[str], again_in_s: float) -> None:
-    """Write down, before it is asked, what will be asked in a transaction, and when to ask again without a report."""
+def record_request(
+    connection: Connection, destination: str, transaction: str, uids: Iterable[str], again_in_s: float
+) -> None:
+    """Record the objects of a transaction, before its request is sent, and when to request again without a report."""
     with connection.transaction():
         for uid in uids:
             connection.execute(
                 "INSERT INTO glionode_commitments (transaction_uid, sop_instance_uid, destination) VALUES (%s, %s, %s)",
                 (transaction, uid, destination),
             )
-            _next_ask(connection, destination, uid, again_in_s)
+            _schedule_request(connection, destination, uid, again_in_s)
 
 
-def record_asked(connection: Connection, destination: str, uids: Iterable[str]) -> None:
-    """The destination has taken the request."""
+def record_accepted(connection: Connection, destination: str, uids: Iterable[str]) -> None:
+    """Record that the destination accepted the request."""
     connection.execute(
         "UPDATE glionode_outbox SET asks = 0 WHERE destination = %s AND sop_instance_uid = ANY(%s)",
         (destination, list(uids)),
     )
 
 
-def record_not_asked(
-    connection: Connection, destination: str, unasked: Iterable[Unasked], error: str, settings: DeliverySettings
+def record_failed_request(
+    connection: Connection,
+    destination: str,
+    objects: Iterable[UncommittedObject],
+    error: str,
+    settings: DeliverySettings,
 ) -> None:
-    """The destination could not be asked, or has refused; it is asked again after a pause that grows."""
+    """Record that a request failed or was refused, and schedule the next one after a pause that grows."""
     with connection.transaction():
-        for each in unasked:
+        for each in objects:
             connection.execute(
                 "UPDATE glionode_outbox SET asks = asks + 1, last_error = %s "
                 "WHERE destination = %s AND sop_instance_uid = %s AND state = 'sent' AND ask_at IS NOT NULL",
-                (f"asked for commitment: {error}", destination, each.sop_instance_uid),
+                (f"storage commitment request: {error}", destination, each.sop_instance_uid),
             )
-            pause = pause_after(each.asks + 1, settings, random.uniform(-1, 1))
-            _next_ask(connection, destination, each.sop_instance_uid, pause)
+            pause = retry_pause_s(each.asks + 1, settings, random.uniform(-1, 1))
+            _schedule_request(connection, destination, each.sop_instance_uid, pause)
 
 
-def is_waiting(connection: Connection, transaction: str) -> bool:
-    """Whether a report on some object of a transaction is still to come."""
+def awaits_report(connection: Connection, transaction: str) -> bool:
+    """Return whether a report on any object of a transaction is still to come."""
     row = connection.execute(
         "SELECT 1 FROM glionode_commitments WHERE transaction_uid = %s LIMIT 1", (transaction,)
     ).fetchone()
@@ -112,15 +118,15 @@ def is_waiting(connection: Connection, transaction: str) -> bool:
 def apply_report(
     connection: Connection, report: CommitmentReport, reporter: Peer, settings: DeliverySettings
 ) -> tuple[int, int]:
-    """Write down a report, in the caller's transaction. Returns how many objects it commits to, and how many not.
+    """Record a report within the caller's transaction; return how many objects are committed, and how many are not.
 
-    Whatever it says of objects that were not asked about in its transaction, or were answered for, changes nothing.
-    An object that is not committed to is sent again.
+    What it says of objects that are not in its transaction, or were reported on before, changes nothing. An object that
+    is not committed to is sent again.
     """
     committed = 0
     for reference in report.committed:
         uid = reference.sop_instance_uid
-        destination = _answered(connection, report.transaction_uid, uid)
+        destination = _close_request(connection, report.transaction_uid, uid)
         if destination is None:
             continue
         done = connection.execute(
@@ -132,15 +138,16 @@ def apply_report(
             committed += 1
             detail = f"{uid} to {destination}, transaction {report.transaction_uid}"
             outbox.record_in_audit(connection, Audited.COMMITTED, destination, uid, detail, reporter)
-    failed = sum(_apply_failure(connection, report.transaction_uid, *each, settings) for each in report.failed)
+    failed = sum(_apply_failure(connection, report.transaction_uid, each, settings) for each in report.failed)
     return committed, failed
 
 
 def _apply_failure(
-    connection: Connection, transaction: str, reference: Reference, reason: int, settings: DeliverySettings
+    connection: Connection, transaction: str, failed: FailedReference, settings: DeliverySettings
 ) -> bool:
-    uid = reference.sop_instance_uid
-    destination = _answered(connection, transaction, uid)
+    """Return whether the object was awaiting a report."""
+    uid = failed.reference.sop_instance_uid
+    destination = _close_request(connection, transaction, uid)
     if destination is None:
         return False
     row = connection.execute(
@@ -151,8 +158,8 @@ def _apply_failure(
     if row is None:
         return False
     attempts, too_old = row
-    pause = pause_after(max(attempts, 1), settings, random.uniform(-1, 1))
-    error = f"it stored the object and does not commit to it (reason 0x{reason:04X})"
+    pause = retry_pause_s(max(attempts, 1), settings, random.uniform(-1, 1))
+    error = f"the destination stored the object and does not commit to it (reason 0x{failed.reason:04X})"
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, ask_at = NULL, last_error = %s, "
         "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
@@ -163,8 +170,8 @@ def _apply_failure(
     return True
 
 
-def _answered(connection: Connection, transaction: str, uid: str) -> str | None:
-    """Forget that an object waits for reports; returns its destination, None where none was waited for."""
+def _close_request(connection: Connection, transaction: str, uid: str) -> str | None:
+    """Delete the open transactions of an object; return its destination, None if this transaction was not open."""
     row = connection.execute(
         "SELECT destination FROM glionode_commitments WHERE transaction_uid = %s AND sop_instance_uid = %s",
         (transaction, uid),
@@ -177,7 +184,7 @@ def _answered(connection: Connection, transaction: str, uid: str) -> str | None:
     return str(row[0])
 
 
-def _next_ask(connection: Connection, destination: str, uid: str, in_s: float) -> None:
+def _schedule_request(connection: Connection, destination: str, uid: str, in_s: float) -> None:
     connection.execute(
         "UPDATE glionode_outbox SET ask_at = now() + make_interval(secs => %s) "
         "WHERE destination = %s AND sop_instance_uid = %s AND state = 'sent' AND ask_at IS NOT NULL",

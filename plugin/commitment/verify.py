@@ -1,12 +1,12 @@
-"""What the node can commit to: an instance that lies in the archive, synced, under the SOP class that is asked about.
+"""Check which instances the node can commit to: those in the archive, synced to disk, under the requested SOP class.
 
-A commitment of this node holds for as long as its retention does (`storage.keep_days`, `storage.purge_below_mb`,
-`glionode purge`): it is a way station, and whoever deletes the last copy elsewhere on its word keeps both at 0 here. A
-report is made afresh each time that it is sent, so it is true at that time:
-- committed to, then purged: the report was true, and what was to be made of the instance was delivered before;
-- purged, then asked about: 0x0112, no such instance is here. A sender that minds sends it and asks once more, and what
-  came a moment ago is not purged: a study has to be over, delivered, and unchanged for as long as the settings say;
-- asked about while its study is being purged: 0x0112 too, also where an image that has just come lets it stay.
+The node's commitment lasts as long as its retention (`storage.keep_days`, `storage.purge_below_mb`, `glionode purge`).
+A site that deletes its last copy because of it has to keep both settings at 0. Each report is made when it is sent, so
+it is true at that time:
+- committed, then purged: the report was true, and the results from the instance were delivered before;
+- purged, then requested: 0x0112, no such object instance. The sender can send it and request again; a study is purged
+  only when it is finished, delivered, and unchanged for as long as the settings say;
+- requested while its study is being purged: 0x0112, too, even if an image that has just come prevents the purge.
 """
 
 from collections.abc import Iterable
@@ -15,27 +15,27 @@ from pathlib import Path
 from pipeline.atomic_write import sync_folder
 from plugin.archive.file_meta import sop_class_uid
 from plugin.archive.store import Archive
-from plugin.dimse.commitment_messages import CommitmentReport, FailureReason, Reference
+from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, FailureReason, Reference
 
 
 def make_report(archive: Archive, transaction_uid: str, references: Iterable[Reference]) -> CommitmentReport:
-    """What can be committed to now. Looks through the archive, the studies first that got an instance last."""
-    wanted = tuple(dict.fromkeys(references))
-    found = _classes(archive, {each.sop_instance_uid for each in wanted})
+    """Report what the node can commit to now. Searches the studies that got an instance last first."""
+    requested = tuple(dict.fromkeys(references))
+    found = _find_classes(archive, {each.sop_instance_uid for each in requested})
     committed, failed = [], []
-    for each in wanted:
+    for each in requested:
         classes = found.get(each.sop_instance_uid)
         if classes is None:
-            failed.append((each, int(FailureReason.NO_SUCH_OBJECT)))
+            failed.append(FailedReference(each, FailureReason.NO_SUCH_OBJECT))
         elif each.sop_class_uid not in classes:
-            failed.append((each, int(FailureReason.CLASS_INSTANCE_CONFLICT)))
+            failed.append(FailedReference(each, FailureReason.CLASS_INSTANCE_CONFLICT))
         else:
             committed.append(each)
     return CommitmentReport(transaction_uid, tuple(committed), tuple(failed))
 
 
-def _classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, set[str]]:
-    """SOP classes of instances that are there; a UID can be there twice, in two series."""
+def _find_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, set[str]]:
+    """Return the SOP classes of the instances in the archive; a UID can be there twice, in two series."""
     found: dict[str, set[str]] = {}
     folders: set[Path] = set()
     for study in sorted(archive.studies(), key=lambda study: archive.last_received(study) or 0.0, reverse=True):
@@ -49,7 +49,7 @@ def _classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, set[str
                 folders.add(path.parent)
         if len(found) == len(sop_instance_uids):
             break
-    for folder in folders:  # a copy may have come a moment ago, and its sender not have its answer yet
+    for folder in folders:  # a copy may have come a moment ago, before the C-STORE response for it
         if folder.is_dir():
             sync_folder(folder)
     return found

@@ -1,6 +1,6 @@
-"""What is due goes to where it belongs: reads the outbox, sends, writes down what came of it. Makes no results.
+"""Send the objects in the outbox to their destinations and record the outcomes.
 
-Each destination has a thread and connections of its own, so a dead one delays no other.
+Each destination has a thread and connections of its own, so that an unreachable one delays no other.
 """
 
 import logging
@@ -16,7 +16,7 @@ import psycopg
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from plugin.delivery.destination_loop import run_in_turn
+from plugin.delivery.destination_loop import run_exclusively
 from plugin.delivery.dimse_sender import DimseSender
 from plugin.delivery.orthanc_sender import OrthancSender
 from plugin.delivery.result_source import DiskResults, ResultSource
@@ -36,15 +36,15 @@ from plugin.settings.sections import DeliverySettings, OrthancSettings
 _LOG = logging.getLogger(__name__)
 
 _BATCH = 100
-"""Objects that are taken from the outbox at once; below the 128 presentation contexts of an association."""
-_LOOK_EVERY_S = 0.5
+"""Objects taken from the outbox at once; fewer than the 128 presentation contexts of an association."""
+_POLL_EVERY_S = 0.5
 _JITTER = 0.2
 _ECHO_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class EchoResult:
-    """What a look at a destination came to."""
+    """Whether a destination responds, and what it says."""
 
     destination: str
     answered: bool
@@ -54,7 +54,7 @@ class EchoResult:
 def make_sender(
     destination: AnyDestination, calling_ae_title: str, timeout_s: float, orthanc: OrthancSettings | None = None
 ) -> Sender:
-    """The way to a destination; `orthanc` is for one that goes via Orthanc."""
+    """Make the sender for a destination; `orthanc` is needed for those reached through Orthanc."""
     if isinstance(destination, OrthancDestinationSettings):
         return OrthancSender(destination, orthanc or OrthancSettings(), timeout_s)
     if isinstance(destination, StowDestinationSettings):
@@ -68,7 +68,7 @@ def echo(
     timeout_s: float = _ECHO_S,
     orthanc: OrthancSettings | None = None,
 ) -> EchoResult:
-    """Ask a destination whether it is there."""
+    """Check that a destination responds."""
     try:
         message = make_sender(destination, calling_ae_title, timeout_s, orthanc).echo()
     except PeerFailed as exc:
@@ -76,14 +76,17 @@ def echo(
     return EchoResult(destination.name, True, message)
 
 
-def pause_after(attempts: int, settings: DeliverySettings, spread: float) -> float:
-    """Seconds to wait after `attempts` failures: doubling up to the longest, `spread` (-1 to 1) fifths off it."""
+def retry_pause_s(attempts: int, settings: DeliverySettings, spread: float) -> float:
+    """Return the seconds to wait after `attempts` failures: doubled each time up to the longest.
+
+    `spread`, from -1 to 1, moves them by up to a fifth, so that retries do not come all at once.
+    """
     doubled = settings.retry_first_s * 2.0 ** min(attempts - 1, 30)
     return min(doubled, settings.retry_longest_s) * (1 + _JITTER * spread)
 
 
 class Deliverer:
-    """Sends what is due to one destination, in a thread of its own."""
+    """Sends the due objects of one destination, in a thread of its own."""
 
     def __init__(
         self,
@@ -94,37 +97,37 @@ class Deliverer:
         results: ResultSource | None = None,
         orthanc: OrthancSettings | None = None,
     ) -> None:
-        """Without `results` the objects are read from where the outbox says."""
+        """`url` is that of the database. Without `results` the objects are read from their paths in the outbox."""
         self._url = url
         self._results = results or DiskResults()
         self._name = destination.name
         self._commits = isinstance(destination, DestinationSettings) and destination.storage_commitment
         self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
         self._settings = settings
-        self._away = False
+        self._is_unreachable = False
 
     def run(self, stop: threading.Event) -> None:
-        """Send until `stop`. What goes wrong is recorded in the outbox or logged, and tried again."""
-        run_in_turn(self._url, "deliver", self._name, self._run_with, stop)
+        """Send until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
+        run_exclusively(self._url, "deliver", self._name, self._run_with, stop)
 
     def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
         if not self._commits:
             outbox.ask_no_more(connection, self._name)
         while not stop.is_set():
-            entries = self._results.at_hand(outbox.due(connection, self._name, _BATCH))
+            entries = self._results.fetch(outbox.due(connection, self._name, _BATCH))
             if entries:
                 self._send(connection, entries, stop)
             else:
-                stop.wait(_LOOK_EVERY_S)
+                stop.wait(_POLL_EVERY_S)
 
     def _send(
         self, connection: psycopg.Connection[Any], entries: tuple[OutboxEntry, ...], stop: threading.Event
     ) -> None:
         left: dict[str, Outgoing] = {}
         for entry in entries:
-            outgoing = _outgoing(entry)
+            outgoing = _read_outgoing(entry)
             if outgoing is None:
-                self._failed(connection, entry, f"{entry.path} is gone or no DICOM file", final=True)
+                self._record_failure(connection, entry, f"the file {entry.path} is missing or not DICOM", final=True)
             else:
                 left[entry.sop_instance_uid] = outgoing
         if not left:
@@ -132,21 +135,21 @@ class Deliverer:
         try:
             with closing(self._sender.send(tuple(left.values()))) as outcomes:
                 for sent, outcome in outcomes:
-                    if self._away:  # what waits because of that need wait no longer
+                    if self._is_unreachable:  # no longer, so nothing has to wait for its pause to end
                         outbox.make_due(connection, self._name)
-                        self._away = False
+                        self._is_unreachable = False
                     self._record(connection, sent, outcome)
                     del left[sent.entry.sop_instance_uid]
                     if stop.is_set():
                         return
         except PeerFailed as exc:
-            self._away = True
+            self._is_unreachable = True
             for outgoing in left.values():
-                self._failed(connection, outgoing.entry, str(exc))
+                self._record_failure(connection, outgoing.entry, str(exc))
 
     def _record(self, connection: psycopg.Connection[Any], outgoing: Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, NotSent):
-            self._failed(connection, outgoing.entry, outcome.why)
+            self._record_failure(connection, outgoing.entry, outcome.reason)
             return
         uid = outgoing.entry.sop_instance_uid
         commit_as = outgoing.sop_class_uid if self._commits else None
@@ -154,18 +157,20 @@ class Deliverer:
             outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
         _LOG.info("sent %s to %s", uid, self._name)
 
-    def _failed(self, connection: psycopg.Connection[Any], entry: OutboxEntry, error: str, final: bool = False) -> None:
+    def _record_failure(
+        self, connection: psycopg.Connection[Any], entry: OutboxEntry, error: str, final: bool = False
+    ) -> None:
         age_h = (datetime.now(UTC) - entry.created_at).total_seconds() / 3600
-        pause: float | None = pause_after(entry.attempts + 1, self._settings, random.uniform(-1, 1))
+        pause: float | None = retry_pause_s(entry.attempts + 1, self._settings, random.uniform(-1, 1))
         if final or age_h > self._settings.give_up_after_h:
             pause = None
         with connection.transaction():
             outbox.record_failed(connection, self._name, entry.sop_instance_uid, error, pause)
-        again = "it is given up" if pause is None else f"next try in {pause:.1f} s"
-        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, error, again)
+        then = "given up" if pause is None else f"next try in {pause:.1f} s"
+        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, error, then)
 
 
-def _outgoing(entry: OutboxEntry) -> Outgoing | None:
+def _read_outgoing(entry: OutboxEntry) -> Outgoing | None:
     try:
         meta = read_file_meta_info(Path(entry.path))
         return Outgoing(entry, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))

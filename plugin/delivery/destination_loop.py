@@ -1,4 +1,4 @@
-"""What a thread for one destination does around its work: find the database, wait for its turn, survive."""
+"""Run the work of a destination's thread: connect to the database, be the only one at it, and go on after failures."""
 
 import logging
 import threading
@@ -9,37 +9,37 @@ import psycopg
 
 _LOG = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
-_AGAIN_AFTER_S = 1.0
+_POLL_LOCK_EVERY_S = 0.5
+_RECONNECT_AFTER_S = 1.0
 
 Work = Callable[[psycopg.Connection[Any], threading.Event], None]
 """Returns when the event is set."""
 
 
-def run_in_turn(url: str, what: str, destination: str, work: Work, stop: threading.Event) -> None:
-    """Work until `stop`, for as long as nobody else on whatever host does this for the destination.
+def run_exclusively(url: str, task: str, destination: str, work: Work, stop: threading.Event) -> None:
+    """Run `work` until `stop` is set, while no other process on any host does this task for the destination.
 
-    What goes wrong is logged, and begun anew with another connection.
+    Failures are logged, and `work` starts again with a new connection to the database at `url`.
     """
     while not stop.is_set():
         try:
             with psycopg.connect(url, autocommit=True) as connection:
-                if _has_turn(connection, what, destination, stop):
+                if _lock(connection, task, destination, stop):
                     work(connection, stop)
         except psycopg.Error as exc:
-            _LOG.error("%s to %s lost the database (%s)", what, destination, type(exc).__name__)
+            _LOG.error("%s to %s lost the database (%s); connecting again", task, destination, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; rows stay due
-            _LOG.error("%s to %s failed (%s)", what, destination, type(exc).__name__)
-        stop.wait(_AGAIN_AFTER_S)
+            _LOG.error("%s to %s failed (%s); starting again", task, destination, type(exc).__name__)
+        stop.wait(_RECONNECT_AFTER_S)
 
 
-def _has_turn(connection: psycopg.Connection[Any], what: str, destination: str, stop: threading.Event) -> bool:
-    """Wait for it; it ends with the connection. False where `stop` came before."""
+def _lock(connection: psycopg.Connection[Any], task: str, destination: str, stop: threading.Event) -> bool:
+    """Wait for the lock, which the end of the connection releases; return False if `stop` is set before."""
     while not stop.is_set():
         row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (f"glionode-{what}", destination)
+            "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (f"glionode-{task}", destination)
         ).fetchone()
         if row and row[0]:
             return True
-        stop.wait(_LOOK_EVERY_S)
+        stop.wait(_POLL_LOCK_EVERY_S)
     return False

@@ -1,6 +1,6 @@
-"""Sending to a DICOM peer: C-STORE with its answer checked, and C-ECHO. Knows no outbox."""
+"""Send objects to a DICOM peer by C-STORE, and check that it responds by C-ECHO."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -9,8 +9,8 @@ from pynetdicom import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from plugin.database.audit_log import Peer
-from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
-from plugin.dimse.association import Proposal, address_of, associated
+from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
+from plugin.dimse.association import Proposal, ProposedContext, open_association, peer_address
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
 
@@ -20,7 +20,7 @@ _STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
 
 
 class DimseSender:
-    """Sends to one DICOM peer, over one association for each call."""
+    """Sends to one DICOM peer, over one association per call."""
 
     def __init__(self, destination: DestinationSettings, calling_ae_title: str, timeout_s: float) -> None:
         self._destination = destination
@@ -29,28 +29,29 @@ class DimseSender:
 
     @property
     def peer(self) -> Peer:
-        """AE title and address."""
+        """The AE title and address of the peer."""
         return Peer(self._destination.ae_title, f"{self._destination.host}:{self._destination.port}")
 
-    def send(self, objects: Sequence[Outgoing]) -> Generator[tuple[Outgoing, Outcome], None, None]:
-        """Send by C-STORE, one after the other, each as it is encoded in its file. Raises PeerFailed.
+    def send(self, objects: Sequence[Outgoing]) -> Outcomes:
+        """Send objects one after the other, each in the transfer syntax of its file. Raises PeerFailed.
 
-        At most 128 kinds of objects: so many presentation contexts can be proposed (PS3.8 9.3.2.2).
+        They may have at most 128 combinations of SOP class and transfer syntax: so many presentation contexts can be
+        proposed (PS3.8 9.3.2.2).
         """
-        kinds = tuple(sorted({(each.sop_class_uid, each.transfer_syntax_uid) for each in objects}))
-        address = address_of(self._destination)
-        with associated(address, self._calling_ae_title, Proposal(kinds), self._timeout_s) as association:
+        contexts = tuple(sorted({ProposedContext(each.sop_class_uid, each.transfer_syntax_uid) for each in objects}))
+        address = peer_address(self._destination)
+        with open_association(address, self._calling_ae_title, Proposal(contexts), self._timeout_s) as association:
             for each in objects:
                 yield each, _store(association, each)
 
     def echo(self) -> str:
-        """Ask by C-ECHO. Raises PeerFailed."""
-        proposal = Proposal(((str(Verification), str(ImplicitVRLittleEndian)),))
-        address = address_of(self._destination)
-        with associated(address, self._calling_ae_title, proposal, self._timeout_s) as association:
+        """Send a C-ECHO; return what the peer says. Raises PeerFailed."""
+        proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
+        address = peer_address(self._destination)
+        with open_association(address, self._calling_ae_title, proposal, self._timeout_s) as association:
             status = getattr(association.send_c_echo(), "Status", None)
         if status is None:
-            raise PeerFailed("it does not answer")
+            raise PeerFailed("it did not respond to a C-ECHO")
         if status != _SUCCESS:
             raise PeerFailed(_status_text(status))
         return "it answers"
@@ -61,13 +62,13 @@ def _store(association: Association, outgoing: Outgoing) -> Outcome:
     try:
         status = getattr(association.send_c_store(dcmread(path)), "Status", None)
     except (OSError, InvalidDicomError) as exc:
-        return NotSent(f"{path} cannot be read ({type(exc).__name__})")
+        return NotSent(f"the file {path} cannot be read ({type(exc).__name__})")
     except ValueError:  # no presentation context was accepted for it
-        return NotSent("it accepts no presentation context for this kind of object")
+        return NotSent("it accepted no presentation context for the SOP class and transfer syntax of this object")
     except RuntimeError as exc:
         raise PeerFailed("it ended the association") from exc
     if status is None:
-        raise PeerFailed("it did not answer a C-STORE")
+        raise PeerFailed("it did not respond to a C-STORE")
     if status == _SUCCESS:
         return Sent()
     return (
@@ -76,4 +77,4 @@ def _store(association: Association, outgoing: Outgoing) -> Outcome:
 
 
 def _status_text(status: int) -> str:
-    return f"it answers with status 0x{status:04X}"
+    return f"it responded with status 0x{status:04X}"

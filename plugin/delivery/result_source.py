@@ -1,4 +1,4 @@
-"""Where a deliverer has the objects from that it sends: a disk that it shares, or the archive's host."""
+"""Get the results that are to be sent: from a disk of this host, or over HTTP from the host with the archive."""
 
 import logging
 import shutil
@@ -17,15 +17,16 @@ from plugin.settings.sections import Settings
 _LOG = logging.getLogger(__name__)
 
 _PATIENCE_S = 5.0
-"""Short, for the outbox is looked at again soon, and a deliverer has to end in time."""
+"""Short, as the outbox is polled again soon, and a deliverer has to stop in time."""
 
 
 class ResultSource(Protocol):
-    """Makes rows of the outbox readable on this host."""
+    """Makes the objects of outbox entries readable on this host."""
 
-    def at_hand(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
-        """Those that can be sent now, with paths that stand until the next call. What is missing for good keeps its
-        path; what cannot be had for the moment is left out.
+    def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
+        """Return the entries that can be sent now, with paths that are valid until the next call.
+
+        An entry whose object no longer exists keeps its path; one that cannot be fetched at the moment is left out.
         """
 
     def close(self) -> None:
@@ -33,26 +34,26 @@ class ResultSource(Protocol):
 
 
 class DiskResults:
-    """The results lie on a disk of this host."""
+    """Results on a disk of this host."""
 
-    def at_hand(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
-        """They are."""
+    def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
+        """Return the entries as they are."""
         return tuple(entries)
 
     def close(self) -> None:
-        """They stay."""
+        """Do nothing: nothing was fetched."""
 
 
 class HttpResults:
-    """The results are another host's; they are fetched to be sent. For one thread."""
+    """Results of another host. For one thread."""
 
     def __init__(self, client: ArchiveClient, spool: Spool) -> None:
         self._client = client
         self._spool = spool
         self._folder: Path | None = None
 
-    def at_hand(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
-        """Remove what was fetched before and fetch these."""
+    def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
+        """Remove what was fetched before and fetch these objects."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -62,17 +63,18 @@ class HttpResults:
         fetched: list[OutboxEntry] = []
         try:
             for entry in entries:
-                fetched.append(self._fetch(entry, self._folder / f"{len(fetched)}.dcm"))
+                fetched.append(self._fetch_one(entry, self._folder / f"{len(fetched)}.dcm"))
         except ArchiveAway as exc:
-            _LOG.warning("%d of %d objects wait: %s", len(entries) - len(fetched), len(entries), exc)
+            missing = len(entries) - len(fetched)
+            _LOG.warning("could not fetch %d of %d objects, which stay due: %s", missing, len(entries), exc)
         return tuple(fetched)
 
     def close(self) -> None:
-        """Hang up and remove the spool."""
+        """Close the connection and remove the spool."""
         self._client.close()
         self._spool.close()
 
-    def _fetch(self, entry: OutboxEntry, target: Path) -> OutboxEntry:
+    def _fetch_one(self, entry: OutboxEntry, target: Path) -> OutboxEntry:
         try:
             self._client.fetch("/api/results/" + "/".join(result_path(entry.path)), target)
         except (NotInArchive, WrongTransfer):
@@ -81,7 +83,7 @@ class HttpResults:
 
 
 def open_result_source(settings: Settings) -> ResultSource:
-    """The way to the results that the settings name. Raises SettingsWrong."""
+    """Open the source of results that the settings name. Raises SettingsWrong."""
     if settings.http.archive_url:
         return HttpResults(ArchiveClient(settings.http, _PATIENCE_S), Spool(settings.data_dir))
     return DiskResults()

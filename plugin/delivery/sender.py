@@ -1,4 +1,4 @@
-"""What all ways of sending have in common: an object goes out, and then the peer has it or there is a reason."""
+"""The interface of all ways to send objects to a destination."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from plugin.jobs.outbox import OutboxEntry
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An object that is due, with what its file says of itself."""
+    """An object to send, with what its file meta information says of it."""
 
     entry: OutboxEntry
     sop_class_uid: str
@@ -19,7 +19,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The peer said that it stored the object."""
+    """The destination said that it stored the object."""
 
     remark: str | None = None
     """What else it said; None where that was all."""
@@ -27,12 +27,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The peer did not store the object."""
+    """The destination did not store the object."""
 
-    why: str
+    reason: str
 
 
 Outcome = Sent | NotSent
+Outcomes = Generator[tuple[Outgoing, Outcome], None, None]
+"""The outcome of each object, as soon as it is known."""
 
 
 class Sender(Protocol):
@@ -40,14 +42,14 @@ class Sender(Protocol):
 
     @property
     def peer(self) -> Peer:
-        """What it is called in the audit."""
+        """The destination, as the audit log names it."""
 
-    def send(self, objects: Sequence[Outgoing]) -> Generator[tuple[Outgoing, Outcome], None, None]:
-        """Send objects; gives what became of each, as soon as the peer has answered for it.
+    def send(self, objects: Sequence[Outgoing]) -> Outcomes:
+        """Send objects; yield the outcome of each as soon as the destination has responded.
 
-        To close the generator is to end the connection in order. Raises PeerFailed, and whatever was not given by then
-        may be there or not.
+        Closing the generator closes the connection in order. Raises PeerFailed; the destination may or may not have
+        stored the objects whose outcome was not yielded by then.
         """
 
     def echo(self) -> str:
-        """Ask whether the peer is there; returns what it answers, a clause. Raises PeerFailed."""
+        """Check that the destination responds; return what it says, as a clause. Raises PeerFailed."""

@@ -35,7 +35,7 @@ from plugin.demo.overlay import draw_overlay
 from plugin.demo.phantom import PhantomStudy
 from plugin.demo.receiving_pacs import AE_TITLE as PACS_AE_TITLE
 from plugin.demo.receiving_pacs import receiving_pacs
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.node.lock import RunningNode, running_node
 from plugin.node.status import read_status
 from plugin.settings.sections import Settings

@@ -1,18 +1,18 @@
-"""Associations that the node opens: TCP or TLS, and a sentence where there is none. Knows no service."""
+"""Open associations with DICOM peers, over TCP or TLS."""
 
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom.uid import UID
 from pynetdicom import Association, build_role, evt
 
 from pipeline.errors import SettingsWrong
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.tls import client_context
@@ -22,28 +22,43 @@ _LONGEST_CONNECT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """Where a DICOM peer is, and what is spoken there."""
+    """Where a DICOM peer listens, and whether over TLS."""
 
     ae_title: str
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     tls_server_name: str = ""
-    """The name that its certificate has; empty: `host`."""
+    """The name in the peer's certificate; empty: `host`."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProposedContext:
+    """A presentation context to propose: one abstract syntax with one transfer syntax."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an association is to be good for."""
+    """What the requestor proposes in the negotiation of an association."""
 
-    contexts: tuple[tuple[str, str], ...]
-    """Pairs of SOP class and transfer syntax; no other combinations are proposed."""
+    contexts: tuple[ProposedContext, ...]
+    """At most 128 (PS3.8 9.3.2.2)."""
     as_scp_of: tuple[str, ...] = ()
-    """SOP classes of which this side is the provider, though it opens the association (PS3.7 D.3.3.4)."""
+    """SOP classes of which the requestor is the provider (SCP/SCU role selection, PS3.7 D.3.3.4)."""
 
 
-def address_of(destination: DestinationSettings) -> PeerAddress:
-    """Where a destination is. Raises PeerFailed for certificates that cannot be used."""
+class EventHandler(NamedTuple):
+    """A function that pynetdicom calls for an event, in the form that pynetdicom takes."""
+
+    event: evt.EventType
+    function: Callable[[Any], Any]
+
+
+def peer_address(destination: DestinationSettings) -> PeerAddress:
+    """Return the address of a destination. Raises PeerFailed where its certificates cannot be used."""
     try:
         tls = client_context(destination, destination.key)
     except SettingsWrong as exc:
@@ -52,21 +67,21 @@ def address_of(destination: DestinationSettings) -> PeerAddress:
 
 
 @contextmanager
-def associated(
+def open_association(
     address: PeerAddress,
     calling_ae_title: str,
     proposal: Proposal,
     timeout_s: float,
-    handlers: Sequence[tuple[Any, ...]] = (),
+    handlers: Sequence[EventHandler] = (),
 ) -> Iterator[Association]:
-    """An association for as long as the block runs; `handlers` are pynetdicom's. Raises PeerFailed."""
+    """Open an association for the block, and release it at the end. Raises PeerFailed where it is not established."""
     if not proposal.contexts:
-        raise PeerFailed("there is nothing to propose")
+        raise PeerFailed("there is no presentation context to propose")
     ae = ApplicationEntity(ae_title=calling_ae_title)
     ae.connection_timeout = min(timeout_s, _LONGEST_CONNECT_S)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
-    for sop_class, transfer_syntax in proposal.contexts:
-        ae.add_requested_context(UID(sop_class), UID(transfer_syntax))
+    for context in proposal.contexts:
+        ae.add_requested_context(UID(context.sop_class_uid), UID(context.transfer_syntax_uid))
     connected = threading.Event()
     association = ae.associate(
         address.host,
@@ -77,7 +92,7 @@ def associated(
         ext_neg=[build_role(UID(sop_class), scp_role=True) for sop_class in proposal.as_scp_of] or None,
     )
     if not association.is_established:
-        raise PeerFailed(_why_not(association, connected.is_set(), address))
+        raise PeerFailed(_failure(association, connected.is_set(), address))
     try:
         yield association
     finally:
@@ -87,16 +102,17 @@ def associated(
             association.abort()
 
 
-def _why_not(association: Association, connected: bool, address: PeerAddress) -> str:
-    where = f"{address.ae_title} at {address.host}:{address.port}"
+def _failure(association: Association, connected: bool, address: PeerAddress) -> str:
+    """Say why an association was not established, and what to check."""
+    peer = f"{address.ae_title} at {address.host}:{address.port}"
     if not connected:
-        over_tls = " over TLS; look at its certificate, tls_ca and tls_server_name" if address.tls is not None else ""
-        return f"{where} cannot be reached{over_tls}"
+        over_tls = " over TLS; check its certificate, tls_ca and tls_server_name" if address.tls is not None else ""
+        return f"{peer} cannot be reached{over_tls}"
     if association.is_rejected:
-        return f"{where} refuses the association; look at the AE titles that it knows"
+        return f"{peer} rejected the association; check that it knows the AE titles of both sides"
     if address.tls is not None:
-        return f"{where} breaks off the negotiation; it may not accept the certificate that the node shows"
-    return f"{where} breaks off the negotiation, or accepts no presentation context for these objects"
+        return f"{peer} ended the negotiation; it may not accept the certificate of the node"
+    return f"{peer} ended the negotiation, or accepted no presentation context for these objects"
 
 
 def _on_connection(event: Any, connected: threading.Event) -> None:

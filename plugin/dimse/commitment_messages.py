@@ -1,6 +1,6 @@
-"""The messages of Storage Commitment (PS3.4 J.3): requests and reports, written and read. No network, no files.
+"""Encode and decode the messages of Storage Commitment (PS3.4 J.3): requests and reports.
 
-What is read comes from strangers: bytes in, UIDs out, no value ever in a message.
+Decoding trusts nothing: it checks every value, and its errors quote none.
 """
 
 import struct
@@ -17,12 +17,12 @@ from plugin.archive.store import is_uid
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
-"""The well-known instance that all requests and reports are about."""
+"""The well-known SOP instance of all requests and reports."""
 TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-"""What is spoken; nothing deflated, which could become very long."""
+"""What is proposed and accepted; not deflated, as a few bytes of that can inflate to gigabytes."""
 
 REQUEST = 1
-"""The one action type (J.3.2.1.1)."""
+"""The only action type (J.3.2.1.1)."""
 ALL_COMMITTED, SOME_FAILED = 1, 2
 """The event types (J.3.3.1.1)."""
 
@@ -33,19 +33,19 @@ _FAILURE_REASON = 0x00081197
 
 
 class FailureReason(IntEnum):
-    """Why an instance is not committed to (PS3.3 C.14.1.1); a peer may say others."""
+    """The reasons that the node gives for not committing to an instance (PS3.3 C.14.1.1); peers use others, too."""
 
     NO_SUCH_OBJECT = 0x0112
     CLASS_INSTANCE_CONFLICT = 0x0119
 
 
-class NotUnderstood(ValueError):
-    """A data set that is no request or report."""
+class InvalidCommitmentMessage(ValueError):
+    """A data set is no valid request or report; the text says why and quotes no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An instance and what it is said to be."""
+    """An instance, as a message names it."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -53,24 +53,32 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequest:
-    """Instances that somebody wants to be safe."""
+    """A request to commit to the storage of instances."""
 
     transaction_uid: str
     references: tuple[Reference, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class FailedReference:
+    """An instance that is not committed to."""
+
+    reference: Reference
+    reason: int
+    """Failure Reason (0008,1197); 0 where the peer gave none."""
+
+
+@dataclass(frozen=True, slots=True)
 class CommitmentReport:
-    """What became of a request."""
+    """The result of a request."""
 
     transaction_uid: str
     committed: tuple[Reference, ...]
-    failed: tuple[tuple[Reference, int], ...] = ()
-    """With their reasons."""
+    failed: tuple[FailedReference, ...] = ()
 
 
 def encode_request(request: CommitmentRequest) -> Dataset:
-    """The Action Information of an N-ACTION (PS3.4 table J.3-1)."""
+    """Return the Action Information of an N-ACTION (PS3.4 table J.3-1)."""
     information = Dataset()
     information.TransactionUID = request.transaction_uid
     information.ReferencedSOPSequence = [_item(each) for each in request.references]
@@ -78,35 +86,35 @@ def encode_request(request: CommitmentRequest) -> Dataset:
 
 
 def encode_report(report: CommitmentReport) -> tuple[int, Dataset]:
-    """Event type and Event Information of an N-EVENT-REPORT (PS3.4 table J.3-2)."""
+    """Return the event type ID and Event Information of an N-EVENT-REPORT (PS3.4 table J.3-2)."""
     information = Dataset()
     information.TransactionUID = report.transaction_uid
     if report.committed:
         information.ReferencedSOPSequence = [_item(each) for each in report.committed]
     if not report.failed:
         return ALL_COMMITTED, information
-    information.FailedSOPSequence = [_item(each) for each, _ in report.failed]
-    for item, (_, reason) in zip(information.FailedSOPSequence, report.failed, strict=True):
-        item.FailureReason = reason
+    information.FailedSOPSequence = [_item(each.reference) for each in report.failed]
+    for item, each in zip(information.FailedSOPSequence, report.failed, strict=True):
+        item.FailureReason = int(each.reason)
     return SOME_FAILED, information
 
 
 def decode_request(encoded: BinaryIO, transfer_syntax_uid: str) -> CommitmentRequest:
-    """Read Action Information. Raises NotUnderstood."""
+    """Decode Action Information. Raises InvalidCommitmentMessage."""
     information = _read(encoded, transfer_syntax_uid)
     references = tuple(_reference(item) for item in _items(information, _REFERENCED_SOP_SEQUENCE))
     if not references:
-        raise NotUnderstood("it names no instance")
+        raise InvalidCommitmentMessage("the request names no instance")
     return CommitmentRequest(_uid(information, _TRANSACTION_UID), references)
 
 
 def decode_report(encoded: BinaryIO, transfer_syntax_uid: str) -> CommitmentReport:
-    """Read Event Information, of either event type. Raises NotUnderstood."""
+    """Decode Event Information, of either event type. Raises InvalidCommitmentMessage."""
     information = _read(encoded, transfer_syntax_uid)
     return CommitmentReport(
         _uid(information, _TRANSACTION_UID),
         tuple(_reference(item) for item in _items(information, _REFERENCED_SOP_SEQUENCE)),
-        tuple((_reference(item), _reason(item)) for item in _items(information, _FAILED_SOP_SEQUENCE)),
+        tuple(FailedReference(_reference(item), _reason(item)) for item in _items(information, _FAILED_SOP_SEQUENCE)),
     )
 
 
@@ -118,20 +126,20 @@ def _item(reference: Reference) -> Dataset:
 
 
 def _read(encoded: BinaryIO, transfer_syntax_uid: str) -> Dataset:
-    encoded.seek(0)  # it stands where the last bytes were written
+    encoded.seek(0)  # pynetdicom leaves it at its end
     try:
         return read_dataset(encoded, transfer_syntax_uid == ImplicitVRLittleEndian, is_little_endian=True)
     except Exception as exc:
-        raise NotUnderstood("it does not parse") from exc
+        raise InvalidCommitmentMessage("the data set does not parse") from exc
 
 
 def _items(dataset: Dataset, tag: int) -> Sequence:
     try:
         value = dataset[tag].value if tag in dataset else Sequence()
     except Exception as exc:
-        raise NotUnderstood("a sequence of it does not parse") from exc
+        raise InvalidCommitmentMessage("a sequence does not parse") from exc
     if not isinstance(value, Sequence):
-        raise NotUnderstood("a sequence of it is none")
+        raise InvalidCommitmentMessage("an element that has to be a sequence is none")
     return value
 
 
@@ -143,7 +151,7 @@ def _uid(dataset: Dataset, tag: int) -> str:
     value = _raw(dataset, tag)
     text = value.decode("ascii", errors="replace").rstrip("\0 ") if isinstance(value, bytes) else str(value or "")
     if not is_uid(text):
-        raise NotUnderstood("a UID of it is missing or none")
+        raise InvalidCommitmentMessage("a UID is missing or invalid")
     return text
 
 
@@ -155,5 +163,5 @@ def _reason(item: Dataset) -> int:
 
 
 def _raw(dataset: Dataset, tag: int) -> Any:
-    """A value before the library looks at it: it warns of what it does not like, and shows it."""
+    """Return a value before pydicom converts it: pydicom warns of invalid values and quotes them."""
     return dataset.get_item(tag).value if tag in dataset else None

@@ -1,14 +1,15 @@
-"""Who may open an association, and why not. Decides from settings and numbers; no socket, no log, no clock."""
+"""Decide from the settings who may open an association, and with which answer anybody else is refused."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple
 
 from plugin.settings.sections import ListenerSettings
 
 
 class Refusal(StrEnum):
-    """Why a peer is not listened to; the texts are shown by `status`."""
+    """Why a connection or an association was refused; `glionode status` shows these texts."""
 
     ADDRESS = "address not allowed"
     CALLING_AE_TITLE = "calling AE title not allowed"
@@ -22,35 +23,47 @@ class Refusal(StrEnum):
     TOO_SLOW = "too slow"
 
 
-CLOSED_AT_ONCE = frozenset({Refusal.ADDRESS, Refusal.TOO_MANY_CONNECTIONS})
-"""What is not worth an answer; the connection is closed."""
+CLOSED_WITHOUT_ANSWER = frozenset({Refusal.ADDRESS, Refusal.TOO_MANY_CONNECTIONS})
+"""The connection is closed before anything is read from it."""
 
-# PS3.8 table 9-21: result (1 permanent, 2 transient), source, reason.
+
+class Rejection(NamedTuple):
+    """The fields of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result: int
+    """1: permanent, 2: transient."""
+    source: int
+    reason: int
+
+
 REJECTIONS = {
-    Refusal.CALLING_AE_TITLE: (1, 1, 3),
-    Refusal.CALLED_AE_TITLE: (1, 1, 7),
-    Refusal.TOO_MANY_ASSOCIATIONS: (2, 3, 2),
-    Refusal.TOO_MANY_OF_PEER: (2, 3, 2),
+    Refusal.CALLING_AE_TITLE: Rejection(1, 1, 3),
+    Refusal.CALLED_AE_TITLE: Rejection(1, 1, 7),
+    Refusal.TOO_MANY_ASSOCIATIONS: Rejection(2, 3, 2),
+    Refusal.TOO_MANY_OF_PEER: Rejection(2, 3, 2),
 }
 
 _ANSWERED_BEYOND_LIMIT = 2
-"""Up to so many times the limit a surplus connection gets the answer that there are too many; beyond, it is closed."""
+"""Connections beyond the limit are answered with a rejection up to this multiple of it, and closed beyond."""
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks for an association."""
+class AssociationRequest:
+    """What an A-ASSOCIATE-RQ says of its requestor, and where it came from."""
 
     calling_ae_title: str
     called_ae_title: str
     address: str
 
 
-def connection_refusal(
+def check_connection(
     settings: ListenerSettings, address: str, connections: int, connections_of_peer: int
 ) -> Refusal | None:
-    """Whether a connection is refused before anything is read from it. The numbers include it."""
-    if not _address_may_speak(settings, address):
+    """Return why a connection is refused before anything is read from it, None if it is not.
+
+    The counts, of all peers and of this address, include the connection.
+    """
+    if not _is_address_allowed(settings, address):
         return Refusal.ADDRESS
     most, most_of_peer = settings.max_associations, settings.max_associations_per_peer
     if connections > _ANSWERED_BEYOND_LIMIT * most or connections_of_peer > _ANSWERED_BEYOND_LIMIT * most_of_peer:
@@ -62,31 +75,31 @@ def connection_refusal(
     return None
 
 
-def caller_refusal(settings: ListenerSettings, caller: Caller) -> Refusal | None:
-    """Whether an association is refused for its AE titles."""
-    if settings.check_called_ae_title and caller.called_ae_title.strip() != settings.ae_title:
+def check_request(settings: ListenerSettings, request: AssociationRequest) -> Refusal | None:
+    """Return why an association is refused for its AE titles, None if it is not."""
+    if settings.check_called_ae_title and request.called_ae_title.strip() != settings.ae_title:
         return Refusal.CALLED_AE_TITLE
-    calling = caller.calling_ae_title.strip()
+    calling = request.calling_ae_title.strip()
     if calling in settings.calling_ae_titles or not (settings.calling_ae_titles or settings.senders):
         return None
-    if any(calling == sender.ae_title and within(caller.address, sender.networks) for sender in settings.senders):
+    if any(calling == each.ae_title and is_in_networks(request.address, each.networks) for each in settings.senders):
         return None
     return Refusal.CALLING_AE_TITLE
 
 
-def _address_may_speak(settings: ListenerSettings, address: str) -> bool:
-    if settings.calling_ae_titles or not settings.senders:
-        return True
-    return any(within(address, sender.networks) for sender in settings.senders)
-
-
-def within(address: str, networks: tuple[str, ...]) -> bool:
-    """Whether an address lies in one of these ranges; no ranges mean any address."""
-    found = _plain(address)
+def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
+    """Return whether an address is in one of these networks; no networks mean any address."""
+    found = _parse_address(address)
     return not networks or any(found in ip_network(network) for network in networks)
 
 
-def _plain(address: str) -> IPv4Address | IPv6Address:
-    """An address without what a socket adds: the zone of a link, and ::ffff: before IPv4 on a socket for both."""
+def _is_address_allowed(settings: ListenerSettings, address: str) -> bool:
+    if settings.calling_ae_titles or not settings.senders:
+        return True
+    return any(is_in_networks(address, sender.networks) for sender in settings.senders)
+
+
+def _parse_address(address: str) -> IPv4Address | IPv6Address:
+    """Parse an address without what a socket adds: the zone of a link, and ::ffff: before IPv4 on a dual-stack one."""
     found = ip_address(address.partition("%")[0])
     return getattr(found, "ipv4_mapped", None) or found

@@ -1,8 +1,8 @@
-"""What becomes of an instance that came by C-STORE, and the status that says so.
+"""Store an instance that came by C-STORE, and choose the status of the response.
 
-What does not parse is refused, so that its sender knows, and a copy is kept, so that somebody can see why.
-A data set is never decoded beyond the three UIDs that name its file and what says that it is urgent, and nothing of it
-but UIDs is ever logged.
+A data set that does not parse is refused, so that its sender knows, and a copy of it is quarantined, so that somebody
+can see why. Nothing of a data set is decoded but the UIDs that name its file and what marks it as urgent, and nothing
+but UIDs is logged.
 """
 
 import logging
@@ -35,66 +35,65 @@ REASONS = {
     OTHER_UID_IN_COMMAND: "other UID in the command",
     OTHER_BYTES_UNDER_THIS_UID: "other bytes under this UID",
 }
-"""What the refusing ones mean, for counting."""
+"""The failure statuses, as the node's metrics name them."""
 
 OnStored = Callable[[str, Peer], None]
-"""Called with a study instance UID and who sent it after an instance of it was kept as new."""
+"""Called with the Study Instance UID and the sender of an instance that was stored and is new."""
 
-
-OnAnswer = Callable[[int, int], None]
-"""Called with the status of each answer to a C-STORE, and the bytes that had come."""
+OnResponse = Callable[[int, int], None]
+"""Called with the status of each C-STORE response, and how many bytes of its data set had come."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE request, as its command and its association have it."""
+    """A C-STORE request, from its command and its association."""
 
     sop_class_uid: str
-    """As it came; it may be none."""
+    """As it came; it may be no UID."""
     sop_instance_uid: str
-    """As it came; it may be none."""
+    """As it came; it may be no UID."""
     transfer_syntax_uid: str
     sender: Peer
 
 
 @dataclass(frozen=True, slots=True)
-class StoreAnswer:
-    """What it is answered with."""
+class StoreResponse:
+    """What a C-STORE response says."""
 
     status: int
     comment: str = ""
-    """(0000,0902)"""
+    """Error Comment (0000,0902)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHandler:
-    """Keeps instances, or says why not."""
+    """Stores instances in the archive."""
 
     archive: Archive
     quarantine: Quarantine
     urgent_ae_titles: frozenset[str]
     on_stored: OnStored
-    on_answer: OnAnswer
+    on_response: OnResponse
 
-    def answer(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreAnswer:
-        """Keep the instance or refuse it; the caller closes `data_set`."""
+    def handle(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:
+        """Store the instance or refuse it. The caller closes `data_set`."""
         try:
-            answer = self._store(request, data_set)
+            response = self._store(request, data_set)
         except NotADataSet as exc:
             name = self.quarantine.keep(data_set.file) if data_set.file is not None else None
             if name is not None:
-                _LOG.warning("kept what does not parse as %s", name)
-            answer = _refuse(NOT_A_DATA_SET, request.sop_instance_uid, str(exc))
-        self.on_answer(answer.status, data_set.size_bytes)
-        return answer
+                _LOG.warning("a data set that does not parse was quarantined as %s", name)
+            response = _refuse(NOT_A_DATA_SET, request.sop_instance_uid, str(exc))
+        self.on_response(response.status, data_set.size_bytes)
+        return response
 
-    def _store(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreAnswer:  # noqa: PLR0911 - each refusal
+    def _store(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:  # noqa: PLR0911 - each refusal
         """Raises NotADataSet."""
         uid = request.sop_instance_uid
         if data_set.no_room is not None:
             return _refuse(OUT_OF_RESOURCES, uid, f"no room: {data_set.no_room}")
         if not is_uid(request.sop_class_uid):
-            return _refuse(UNUSABLE_UID, uid, "the command's SOP class UID is none")
+            return _refuse(UNUSABLE_UID, uid, "invalid SOP Class UID in the command")
         try:
             head = read_head(data_set.encoded(), request.transfer_syntax_uid)
         except WrongUid as exc:
@@ -108,18 +107,14 @@ class StoreHandler:
         except NoRoom as exc:
             return _refuse(OUT_OF_RESOURCES, uid, f"no room: {exc}")
         if stored is Stored.DIFFERENT:
-            return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "other bytes are kept under this UID")
+            return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "another data set is stored under this UID")
         if head.urgent or request.sender.ae_title in self.urgent_ae_titles:
             self.archive.mark_urgent(key.study_instance_uid)
         if stored is Stored.NEW:
             self.on_stored(key.study_instance_uid, request.sender)
-        return StoreAnswer(SUCCESS)
+        return StoreResponse(SUCCESS)
 
 
-def _refuse(status: int, uid: str, why: str) -> StoreAnswer:
-    _LOG.warning("refused instance %s with status 0x%04X: %s", _printable(uid), status, why)
-    return StoreAnswer(status, why)
-
-
-def _printable(uid: str) -> str:
-    return uid if is_uid(uid) else "(no UID)"
+def _refuse(status: int, uid: str, reason: str) -> StoreResponse:
+    _LOG.warning("refused instance %s with status 0x%04X: %s", uid if is_uid(uid) else "(invalid UID)", status, reason)
+    return StoreResponse(status, reason)

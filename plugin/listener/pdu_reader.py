@@ -1,4 +1,4 @@
-"""Reading PDUs from a stranger: none longer than agreed, none slower than allowed. Knows nothing of what is in them."""
+"""Read PDUs within bounds: none longer than agreed, none slower than allowed."""
 
 import time
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import Any
 from plugin.listener.access_control import Refusal
 
 _LARGEST_REQUEST = 1 << 20
-"""Bytes of an A-ASSOCIATE-RQ, for which no length is agreed yet; 128 contexts of 40 transfer syntaxes have a third."""
+"""Bytes of an A-ASSOCIATE-RQ, before any length is agreed on; 128 contexts of 40 transfer syntaxes take a third."""
 _HEADER_SLACK = 128
-"""Bytes beyond the agreed length: there are senders that leave the headers out of their count."""
+"""Bytes allowed beyond the agreed length: some senders do not count the headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PduLimits:
-    """What a peer may ask of us."""
+    """What a peer may send, and how slowly."""
 
     pdu_bytes: int
-    """The length that is agreed on in the negotiation."""
+    """The maximum length that the negotiation agrees on."""
     negotiation_timeout_s: float
     """From the connection to the end of the association request (the standard's ARTIM timer)."""
     idle_timeout_s: float
@@ -26,37 +26,38 @@ class PduLimits:
 
 
 class PduReader:
-    """Takes the place of pynetdicom's `AssociationSocket.recv`, which reads whatever length a header announces.
+    """Replaces pynetdicom's `AssociationSocket.recv`, which reads whatever length a PDU header announces.
 
-    It gives fewer bytes than asked for where the connection ends, stalls or is refused; the library ends the
-    association then.
+    It returns fewer bytes than asked for where the connection ends, is too slow or exceeds a limit; the library ends
+    the association then.
     """
 
-    def __init__(self, association: Any, limits: PduLimits, refuse: Callable[[Refusal], None]) -> None:
+    def __init__(self, association: Any, limits: PduLimits, on_refusal: Callable[[Refusal], None]) -> None:
         self._association = association
         self._limits = limits
-        self._tell = refuse
+        self._on_refusal = on_refusal
         self.has_read = False
-        """Whether anything came."""
+        """Whether the peer sent anything."""
         self.has_refused = False
+        """Whether a limit was exceeded."""
         self._opened = time.monotonic()
-        self._returned = bytearray()
+        self._unread = bytearray()
 
     @property
-    def has_returned(self) -> bool:
-        """Whether `recv` gives something without reading."""
-        return bool(self._returned)
+    def has_unread(self) -> bool:
+        """Whether `recv` returns bytes without reading from the connection."""
+        return bool(self._unread)
 
-    def give_back(self, content: bytes | bytearray) -> None:
-        """Let `recv` give these bytes before it reads on; several lots follow each other."""
-        self._returned += content
+    def unread(self, content: bytes | bytearray) -> None:
+        """Let `recv` return these bytes before it reads on, after those of earlier calls."""
+        self._unread += content
 
     def recv(self, length: int) -> bytearray:
-        """The next `length` bytes of the connection; fewer end the association."""
-        if self._returned:
-            returned = self._returned[:length]
-            del self._returned[:length]
-            return returned
+        """Return the next `length` bytes of the connection; fewer where it ended or exceeded a limit."""
+        if self._unread:
+            unread = self._unread[:length]
+            del self._unread[:length]
+            return unread
         requested = self._association.requestor.primitive is not None
         if length > (self._limits.pdu_bytes + _HEADER_SLACK if requested else _LARGEST_REQUEST):
             self._refuse(Refusal.PDU_TOO_LONG)
@@ -77,9 +78,9 @@ class PduReader:
                 count += new
             connection.settimeout(self._limits.idle_timeout_s)  # for what we send
         except TimeoutError:
-            if requested:  # else it is told when the connection has ended, whether it stalled or never began
+            if requested:  # otherwise the server reports it at the end of the connection, silent or begun
                 self._refuse(Refusal.TOO_SLOW)
-        except OSError:  # closed or broken, on either side
+        except OSError:  # closed or broken, by either side
             pass
         self.has_read = self.has_read or count > 0
         del received[count:]
@@ -87,4 +88,4 @@ class PduReader:
 
     def _refuse(self, refusal: Refusal) -> None:
         self.has_refused = True
-        self._tell(refusal)
+        self._on_refusal(refusal)

@@ -1,7 +1,7 @@
-"""A C-STORE's data set on its way to the disk, so that memory does not grow with an object.
+"""Write the data set of a C-STORE to disk as it comes, so that memory does not grow with the object.
 
-The library's own way (pynetdicom's STORE_RECV_CHUNKED_DATASET) writes to the system's folder for temporary files, from
-where nothing can be linked into the archive, forgets the file when the association breaks off, and dies of a full disk.
+pynetdicom's own way (STORE_RECV_CHUNKED_DATASET) writes to the system's folder for temporary files, from where nothing
+can be linked into the archive, leaves the file behind when the association is aborted, and fails on a full disk.
 """
 
 from collections.abc import Callable
@@ -11,30 +11,31 @@ from typing import BinaryIO
 from plugin.archive.incoming_file import IncomingFile, NoRoom
 
 BeginFile = Callable[[], IncomingFile]
+"""Creates a file in the archive's folder for incoming files. Raises NoRoom."""
 
 
 class ReceivedDataSet:
-    """Bytes that are written to a file as they come, with a head before them."""
+    """A data set that is being received into a DICOM file."""
 
-    def __init__(self, begin: BeginFile, head: bytes) -> None:
-        """`head` is what stands before the data set in the file: preamble and file meta information."""
-        self._begin = begin
+    def __init__(self, begin_file: BeginFile, head: bytes) -> None:
+        """`head` goes before the data set: preamble and file meta information."""
+        self._begin_file = begin_file
         self._head = head
         self.file: IncomingFile | None = None
-        """Where the bytes are; None where there were none, or no room."""
+        """The file; None before the first byte, and where there was no room."""
         self.size_bytes = 0
-        """Bytes that came, kept or not."""
+        """Bytes received, also where there was no room for them."""
         self.no_room: NoRoom | None = None
-        """Why the bytes are not there; the rest of them is let pass, so that the sender gets its answer."""
+        """Why the bytes are not on disk. The rest of them is still read, so that the sender gets its response."""
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append bytes; does not raise where the disk is full."""
+        """Append bytes. A full disk sets `no_room`, and raises nothing."""
         self.size_bytes += len(chunk)
         if self.no_room is not None:
             return
         try:
             if self.file is None:
-                self.file = self._begin()
+                self.file = self._begin_file()
                 self.file.write(self._head)
             self.file.write(chunk)
         except NoRoom as exc:
@@ -42,11 +43,11 @@ class ReceivedDataSet:
             self.close()
 
     def encoded(self) -> BinaryIO:
-        """The data set as it came, as a stream that stands at its beginning."""
+        """Return the data set as it came, as a stream at its beginning."""
         return self.file.read_from(len(self._head)) if self.file is not None else BytesIO()
 
     def close(self) -> None:
-        """Remove what was not kept. Does no harm twice."""
+        """Remove the file unless it was stored. May be called again."""
         if self.file is not None:
             self.file.discard()
             self.file = None

@@ -1,7 +1,7 @@
-"""Who sent which study: counted as instances come, and written to the audit when a sender has paused.
+"""Count the instances of each study by sender, and write the counts to the audit log when a sender pauses.
 
-Receiving never waits for the database: where that is away, the counts wait. What a crash takes with it is at most the
-last few seconds of counting; the instances themselves are on the disk before they are counted.
+Receiving never waits for the database: while that does not answer, the counts wait. A crash loses at most the last few
+seconds of counting; the instances themselves are on disk before they are counted.
 """
 
 import logging
@@ -18,9 +18,9 @@ from plugin.database.audit_log import About, Audited, Peer
 
 _LOG = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
+_POLL_EVERY_S = 0.5
 PAUSE_S = 2.0
-"""A sender that was silent for so long has sent what it had to send."""
+"""A sender that was silent for so long has sent all it had to send."""
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class _Count:
 
 
 class ReceptionAudit:
-    """Counts new instances by study and sender, and writes them down in a thread of its own."""
+    """Counts new instances by study and sender; writes the counts in a thread of its own."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -40,15 +40,15 @@ class ReceptionAudit:
         self._lock = threading.Lock()
 
     def count(self, study_instance_uid: str, sender: Peer) -> None:
-        """An instance of a study was kept. Cheap; may be called from any thread."""
+        """Count a new instance of a study. Does no I/O; thread-safe."""
         with self._lock:
             entry = self._counts.setdefault((study_instance_uid, sender), _Count(0, datetime.now(UTC), 0.0))
             entry.instances += 1
             entry.last = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Write down what has come, until `stop`, and then what is left."""
-        while not stop.wait(_LOOK_EVERY_S):
+        """Write counts until `stop` is set, and then those that are left."""
+        while not stop.wait(_POLL_EVERY_S):
             self._write(time.monotonic() - PAUSE_S)
         self._write(time.monotonic())
 
@@ -63,10 +63,10 @@ class ReceptionAudit:
                     detail = f"{entry.instances} new instances"
                     audit_log.record(connection, Audited.RECEIVED, About(study), detail, sender, entry.first)
             except psycopg.Error as exc:
-                _LOG.error("the audit was not written (%s); it is tried again", type(exc).__name__)
-                self._put_back((study, sender), entry)
+                _LOG.error("could not write to the audit log (%s); trying again", type(exc).__name__)
+                self._restore((study, sender), entry)
 
-    def _put_back(self, key: tuple[str, Peer], entry: _Count) -> None:
+    def _restore(self, key: tuple[str, Peer], entry: _Count) -> None:
         with self._lock:
             newer = self._counts.setdefault(key, _Count(0, entry.first, entry.last))
             newer.instances += entry.instances

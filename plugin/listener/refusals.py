@@ -1,4 +1,4 @@
-"""How often peers were refused since the node's start, by reason: counted by the listener, read by `status`."""
+"""Count how often peers were refused since the node's start, by reason."""
 
 import json
 import logging
@@ -14,18 +14,18 @@ _LOG = logging.getLogger(__name__)
 _FILE = "refusals.json"
 
 
-class Refusals:
-    """The counts of a running listener. A file has them too, because `status` is another process."""
+class RefusalCounter:
+    """The counts of a running listener, also in a file, because `glionode status` is another process."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / _FILE
         self._counts: Counter[Refusal] = Counter()
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
         self._write()
 
     def count(self, refusal: Refusal) -> None:
-        """Count one more."""
-        with self._one_at_a_time:
+        """Add one refusal. Thread-safe."""
+        with self._lock:
             self._counts[refusal] += 1
             self._write()
 
@@ -33,12 +33,12 @@ class Refusals:
         try:
             counts = {refusal.value: count for refusal, count in self._counts.items()}
             write_file(self._path, json.dumps(counts), durable=False)  # the next start counts from zero anyway
-        except OSError as exc:  # a full disk takes no counts; the listener goes on
-            _LOG.warning("refusals could not be noted (%s)", exc.strerror)
+        except OSError as exc:  # on a full disk the listener goes on without the file
+            _LOG.warning("the counts of refused peers could not be written to %s (%s)", _FILE, exc.strerror)
 
 
 def read_refusals(data_dir: Path) -> dict[str, int]:
-    """The counts by reason, of the node that runs or ran last; empty where none ran."""
+    """Return the counts by reason of the node that runs or ran last; empty where none ran."""
     try:
         counts: dict[str, int] = json.loads((data_dir / _FILE).read_text())
     except (OSError, ValueError):

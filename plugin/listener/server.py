@@ -1,4 +1,4 @@
-"""The listening socket: a thread looks after each connection, from who it is to what it leaves. Knows no data sets."""
+"""The listening socket: accept connections, check who connects, and run each association in a thread of its own."""
 
 import logging
 import socket
@@ -14,158 +14,165 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from plugin.dimse.pynetdicom_internals import (
+    collect_garbage_every,
+    create_association,
+    end_without_request,
+    replace_layers,
+)
 from plugin.listener.access_control import (
-    CLOSED_AT_ONCE,
+    CLOSED_WITHOUT_ANSWER,
     REJECTIONS,
-    Caller,
+    AssociationRequest,
     Refusal,
-    caller_refusal,
-    connection_refusal,
+    check_connection,
+    check_request,
 )
 from plugin.listener.bounded_provider import BoundedProvider
-from plugin.listener.c_store_receiver import AnswerStore, CStoreReceiver
+from plugin.listener.c_store_receiver import CStoreReceiver, HandleStore
 from plugin.listener.pdu_reader import PduLimits, PduReader
 from plugin.listener.received_data_set import BeginFile
-from plugin.listener.refusals import Refusals
+from plugin.listener.refusals import RefusalCounter
 from plugin.settings.sections import ListenerSettings
 from plugin.settings.values import is_ae_title
 
 _LOG = logging.getLogger(__name__)
 
 POLL_S = 0.1
-"""How often the server looks whether it is to stop."""
-_COLLECT_EVERY_S = 30
-"""pynetdicom's server collects garbage, the process's whole, every so many of those looks."""
+"""How often the server checks whether it has to stop."""
+_COLLECT_GARBAGE_EVERY_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
-    """What the server needs to receive a peer."""
+class ServerResources:
+    """What the server needs for its connections."""
 
     settings: ListenerSettings
     pdu_limits: PduLimits
-    refusals: Refusals
+    refusals: RefusalCounter
     begin_file: BeginFile
-    answer_store: AnswerStore
+    handle_store: HandleStore
     tls: ssl.SSLContext | None
     """None for plain TCP."""
 
 
 class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused-ignore]
-    """pynetdicom's server, with limits, and with data sets that go to disk; made through `AE.make_server`."""
+    """pynetdicom's server with limits, and with data sets written to disk; to be made by `AE.make_server`."""
 
     daemon_threads = True
-    block_on_close = False  # Listener.stop gives running associations a time of their own
+    block_on_close = False  # Listener.stop waits for running associations
     request_queue_size = 128
 
-    def __init__(self, *args: Any, reception: Reception, **options: Any) -> None:
-        self.reception = reception
+    def __init__(self, *args: Any, resources: ServerResources, **options: Any) -> None:
+        self.resources = resources
         self._connections: Counter[str] = Counter()
-        self._counting = threading.Lock()
+        self._connections_lock = threading.Lock()
         super().__init__(*args, request_handler=_Connection, **options)
-        self._gc = [0, round(_COLLECT_EVERY_S / POLL_S)]
+        collect_garbage_every(self, round(_COLLECT_GARBAGE_EVERY_S / POLL_S))
 
     @contextmanager
-    def counted(self, address: str) -> Iterator[Refusal | None]:
-        """Count a connection for as long as the block runs; gives why it is one too many."""
-        with self._counting:
+    def count_connection(self, address: str) -> Iterator[Refusal | None]:
+        """Count a connection while the block runs; give the reason if it has to be refused."""
+        with self._connections_lock:
             self._connections[address] += 1
-            refusal = connection_refusal(
-                self.reception.settings, address, self._connections.total(), self._connections[address]
+            refusal = check_connection(
+                self.resources.settings, address, self._connections.total(), self._connections[address]
             )
         try:
             yield refusal
         finally:
-            with self._counting:
+            with self._connections_lock:
                 self._connections[address] -= 1
-                self._connections += Counter()  # forgets addresses without connections
+                self._connections += Counter()  # removes addresses without connections
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say that a connection failed, where socketserver prints to standard error."""
-        _LOG.exception("a connection from %s failed", client_address[0])
+        """Log a connection that failed; socketserver prints it to standard error."""
+        _LOG.exception("the connection from %s failed", client_address[0])
 
 
 class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
-    """A connection from its acceptance to its end."""
+    """An accepted connection, in a thread of its own."""
 
     server: AssociationServer
     request: socket.socket
 
     def handle(self) -> None:
-        """Run the association and return when it is over."""
-        with self.server.counted(self.client_address[0]) as refusal:
-            if refusal in CLOSED_AT_ONCE:
+        """Run the association and return at its end."""
+        with self.server.count_connection(self.client_address[0]) as refusal:
+            if refusal in CLOSED_WITHOUT_ANSWER:
                 self._refuse(refusal)
                 self.server.shutdown_request(self.request)
                 return
-            # With Nagle's algorithm our small answers wait for the peer's delayed acknowledgements (40 ms).
+            # With Nagle's algorithm our small responses wait for the peer's delayed acknowledgements (40 ms).
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._shakes_hands():
+            if self._complete_tls_handshake():
                 self._run_association(refusal)
 
-    def _shakes_hands(self) -> bool:
-        """Whether TLS is agreed on, or not asked for. In the accepting thread one slow peer would stop them all."""
-        reception = self.server.reception
-        if reception.tls is None:
+    def _complete_tls_handshake(self) -> bool:
+        """Return whether the connection can be used: over TLS after a handshake, or plain TCP where that is set.
+
+        In the accepting thread, as pynetdicom does it, one slow peer would block all others.
+        """
+        resources = self.server.resources
+        if resources.tls is None:
             return True
         try:
-            self.request = reception.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-            with _hung_up_after(self.request, reception.pdu_limits.negotiation_timeout_s):
+            self.request = resources.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            with _shut_down_after(self.request, resources.pdu_limits.negotiation_timeout_s):
                 self.request.do_handshake()
         except OSError as exc:
-            self._refuse(Refusal.TLS, why=str(getattr(exc, "reason", None) or "the connection ended"))
+            self._refuse(Refusal.TLS, detail=str(getattr(exc, "reason", None) or "the connection ended"))
             self.request.close()
             return False
         return True
 
-    def _run_association(self, surplus: Refusal | None) -> None:
-        reception, opened = self.server.reception, time.monotonic()
-        association = self._create_association()
-        association.dimse = BoundedProvider(association)
-        reader = PduReader(association, reception.pdu_limits, self._refuse)
-        association.dul.socket.recv = reader.recv
-        lane = CStoreReceiver(association, reader, reception.begin_file, reception.answer_store)
-        association.bind(evt.EVT_REQUESTED, self._answer_request, [surplus])
-        association.bind(evt.EVT_CONN_CLOSE, _wake)
+    def _run_association(self, refusal: Refusal | None) -> None:
+        resources, opened = self.server.resources, time.monotonic()
+        association = create_association(self)
+        reader = PduReader(association, resources.pdu_limits, self._refuse)
+        replace_layers(association, BoundedProvider(association), reader.recv)
+        receiver = CStoreReceiver(association, reader, resources.begin_file, resources.handle_store)
+        association.bind(evt.EVT_REQUESTED, self._on_request, [refusal])
+        association.bind(evt.EVT_CONN_CLOSE, _on_close)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         try:
             association.start()
             association.join()
             association.dul.join()
         finally:
-            self.request.close()  # the library leaves it open where the peer was quicker
-            lane.discard()
+            self.request.close()  # the library leaves it open where the peer closed it first
+            receiver.discard()
         if association.requestor.primitive is None and not reader.has_refused:
-            if time.monotonic() - opened >= reception.pdu_limits.negotiation_timeout_s:
+            if time.monotonic() - opened >= resources.pdu_limits.negotiation_timeout_s:
                 self._refuse(Refusal.TOO_SLOW)
-            elif reader.has_read:  # one that says nothing and goes is somebody's look whether the port is open
+            elif reader.has_read:  # a peer that sends nothing only checks whether the port is open
                 self._refuse(Refusal.NO_REQUEST)
 
-    def _answer_request(self, event: Any, surplus: Refusal | None) -> None:
-        request = event.assoc.requestor.primitive
-        caller = Caller(request.calling_ae_title, request.called_ae_title, self.client_address[0])
-        refusal = surplus or caller_refusal(self.server.reception.settings, caller)
+    def _on_request(self, event: Any, refusal: Refusal | None) -> None:
+        primitive = event.assoc.requestor.primitive
+        request = AssociationRequest(primitive.calling_ae_title, primitive.called_ae_title, self.client_address[0])
+        refusal = refusal or check_request(self.server.resources.settings, request)
         if refusal is not None:
-            self._refuse(refusal, caller.calling_ae_title)
+            self._refuse(refusal, request.calling_ae_title)
             event.assoc.acse.send_reject(*REJECTIONS[refusal])
             event.assoc.kill()
 
-    def _refuse(self, refusal: Refusal, calling_ae_title: str = "", why: str = "") -> None:
-        self.server.reception.refusals.count(refusal)
-        who = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
-        reason = f"{refusal.value} ({why})" if why else refusal.value
-        _LOG.warning("refused %s%s: %s", self.client_address[0], who, reason)
+    def _refuse(self, refusal: Refusal, calling_ae_title: str = "", detail: str = "") -> None:
+        self.server.resources.refusals.count(refusal)
+        title = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
+        reason = f"{refusal.value} ({detail})" if detail else refusal.value
+        _LOG.warning("refused the connection from %s%s: %s", self.client_address[0], title, reason)
 
 
 @contextmanager
-def _hung_up_after(connection: ssl.SSLSocket, seconds: float) -> Iterator[None]:
-    """End a connection that keeps the block waiting; its own timeout would start anew with each byte."""
+def _shut_down_after(connection: ssl.SSLSocket, seconds: float) -> Iterator[None]:
+    """Shut a connection down if the block takes longer; a timeout of the socket would start anew with each byte."""
 
-    def hang_up() -> None:
+    def shut_down() -> None:
         with suppress(OSError):  # it has ended
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own is not made for two threads
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own is not safe with two threads
 
-    timer = threading.Timer(seconds, hang_up)
+    timer = threading.Timer(seconds, shut_down)
     timer.daemon = True
     timer.start()
     try:
@@ -174,7 +181,6 @@ def _hung_up_after(connection: ssl.SSLSocket, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _wake(event: Any) -> None:
-    """Let an association end whose peer went before it asked for one; the library waits for its timer."""
+def _on_close(event: Any) -> None:
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
+        end_without_request(event.assoc)

@@ -26,7 +26,7 @@ class NodeHttp:
     def open(self, listener: Listener | None, keeper: WorkerSupervisor | None) -> None:
         """All parts have started: ask them from now on."""
         if listener is not None:
-            self.questions["listener"] = lambda: None if listener.runs else "The DICOM listener has ended."
+            self.questions["listener"] = lambda: None if listener.is_running else "The DICOM listener has ended."
         if keeper is not None:
             self.questions["worker_process"] = lambda: None if keeper.runs else "The worker has ended."
         del self.questions["start"]

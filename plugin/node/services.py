@@ -13,13 +13,14 @@ from pynetdicom import evt
 
 from pipeline.errors import SettingsWrong
 from plugin.archive.store import EmbeddedArchive, results_root
-from plugin.commitment.provider import CommitmentService
-from plugin.commitment.report_receiver import CommitmentReports
-from plugin.commitment.requester import CommitmentAsker
+from plugin.commitment.provider import CommitmentProvider
+from plugin.commitment.report_receiver import CommitmentReportReceiver
+from plugin.commitment.requester import CommitmentRequester
 from plugin.context import Drain, NodeContext
 from plugin.database.audit_log import Peer
 from plugin.delivery.deliverer import Deliverer
 from plugin.delivery.result_source import ResultSource, open_result_source
+from plugin.dimse.association import EventHandler
 from plugin.http.result_upload import remove_torn_uploads
 from plugin.jobs.reconcile import Reconciler
 from plugin.listener.listener import Listener, start_listener
@@ -71,9 +72,12 @@ def receiving(shared: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost
 
     if settings.orthanc.url:
         loops.append(OrthancMarks(shared.database.pool, settings.orthanc).run)
-    reports = CommitmentReports(shared.database.url, settings.delivery)
-    commitment = CommitmentService(settings, archive)
-    commitment_handlers = [*commitment.handlers, (evt.EVT_N_EVENT_REPORT, reports.handle)]
+    reports = CommitmentReportReceiver(shared.database.url, settings.delivery)
+    commitment = CommitmentProvider(settings, archive)
+    commitment_handlers = [
+        *commitment.handlers,
+        EventHandler(evt.EVT_N_EVENT_REPORT, reports.on_event_report),
+    ]
     loops.append(commitment.run)
 
     def on_kept(study: str, sender: Peer) -> None:
@@ -129,7 +133,7 @@ def delivering(shared: NodeContext) -> Iterator[None]:
             sender = Deliverer(shared.database.url, destination, calling, delivery, sources[-1], settings.orthanc)
             loops.append(sender.run)
             if isinstance(destination, DestinationSettings) and destination.storage_commitment:
-                loops.append(CommitmentAsker(shared.database.url, destination, calling, delivery).run)
+                loops.append(CommitmentRequester(shared.database.url, destination, calling, delivery).run)
     try:
         with _threads(loops, shared.drain):
             yield

@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.dimse.association import PeerAddress, Proposal, address_of, associated
+from plugin.dimse.association import PeerAddress, Proposal, ProposedContext, open_association, peer_address
 from plugin.errors import PeerFailed
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.tags import Json
@@ -53,7 +53,7 @@ class Modality:
     def address(self) -> PeerAddress:
         """Raises PeerFailed."""
         if self.destination is not None:
-            return address_of(self.destination)
+            return peer_address(self.destination)
         return PeerAddress(self.ae_title, self.host, self.port)
 
 
@@ -106,9 +106,9 @@ class Modalities:
 
     def echo(self, name: str) -> None:
         """C-ECHO. Raises OrthancException."""
-        proposal = Proposal(((str(Verification), str(ImplicitVRLittleEndian)),))
+        proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
         try:
-            with associated(*self._to(name), proposal, self._timeout_s) as association:
+            with open_association(*self._to(name), proposal, self._timeout_s) as association:
                 if getattr(association.send_c_echo(), "Status", None) != 0:
                     raise failure(ErrorCode.NETWORK_PROTOCOL)
         except PeerFailed as exc:
@@ -116,11 +116,11 @@ class Modalities:
 
     def store(self, name: str, files: Sequence[tuple[Path, str, str]]) -> int:
         """C-STORE files, each with SOP class and transfer syntax; how many were not stored. Raises OrthancException."""
-        kinds = tuple(sorted({(sop_class, syntax) for _, sop_class, syntax in files}))
-        if len(kinds) > _MOST_CONTEXTS:
+        contexts = tuple(sorted({ProposedContext(sop_class, syntax) for _, sop_class, syntax in files}))
+        if len(contexts) > _MOST_CONTEXTS:
             raise failure(ErrorCode.NETWORK_PROTOCOL)
         try:
-            with associated(*self._to(name), Proposal(kinds), self._timeout_s) as association:
+            with open_association(*self._to(name), Proposal(contexts), self._timeout_s) as association:
                 return sum(not _store(association, path) for path, _, _ in files)
         except (PeerFailed, RuntimeError) as exc:
             raise failure(ErrorCode.NETWORK_PROTOCOL) from exc

@@ -93,7 +93,7 @@ def Delete(output, uri, **request):
 def Filter(uri, **request):
     """Keep out who does not show the key."""
     if request["headers"].get("x-book-key") != CONFIGURATION["Key"]:
-        orthanc.LogWarning("Kept out: " + pprint.pformat(uri))
+        orthanc.LogWarning("AddResult out: " + pprint.pformat(uri))
         return False
     return True
 

@@ -29,6 +29,6 @@ def test_a_plugin_in_the_books_style_runs_in_both_hosts(program: Callable[[str],
     assert own["kept_out"] == [403, 403]
     assert len(own["afterwards"]["complete"]) == 2
     log = (tmp_path / "walk" / "own" / "node.log").read_text()
-    assert "Kept out: '/book/state'" in log
+    assert "AddResult out: '/book/state'" in log
     assert "Traceback" not in log
     assert "Trial^" not in log

@@ -17,7 +17,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.support.listener import Receiving
+from tests.support.listener import ListenerWithArchive
 from tests.support.node import make_instance, new_study_uid, write_instance
 
 # How storescu proposes a transfer syntax, and by what the files of it are made before.
@@ -33,9 +33,9 @@ IMAGES = 3
 
 
 @pytest.fixture
-def receiving(tmp_path: Path) -> Iterator[Receiving]:
+def listener(tmp_path: Path) -> Iterator[ListenerWithArchive]:
     """A listener with an archive."""
-    made = Receiving(tmp_path / "node", max_associations=40, max_associations_per_peer=40)
+    made = ListenerWithArchive(tmp_path / "node", max_associations=40, max_associations_per_peer=40)
     yield made
     made.listener.stop(2)
 
@@ -68,18 +68,18 @@ def data_set(path: Path) -> bytes:
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest) if deflated else rest
 
 
-def kept(receiving: Receiving, sent: list[Path]) -> list[Path]:
+def kept(listener: ListenerWithArchive, sent: list[Path]) -> list[Path]:
     """What the archive has of the study of these files, in their order."""
-    found = {path.stem: path for path in receiving.archive.files(dcmread(sent[0]).StudyInstanceUID)}
+    found = {path.stem: path for path in listener.archive.files(dcmread(sent[0]).StudyInstanceUID)}
     assert found.keys() == {path.stem for path in sent}
     return [found[path.stem] for path in sent]
 
 
-def storescu(program: Callable[[str], str], receiving: Receiving, *arguments: object) -> list[str]:
+def storescu(program: Callable[[str], str], listener: ListenerWithArchive, *arguments: object) -> list[str]:
     """The command that sends."""
     return [
         program("storescu"),
-        *("-aec", "GLIONODE", "127.0.0.1", str(receiving.port)),
+        *("-aec", "GLIONODE", "127.0.0.1", str(listener.port)),
         *(str(argument) for argument in arguments),
     ]
 
@@ -89,14 +89,14 @@ def storescu(program: Callable[[str], str], receiving: Receiving, *arguments: ob
 def test_every_transfer_syntax_arrives_as_it_was_sent(
     way: str,
     required: tuple[str, ...],
-    receiving: Receiving,
+    listener: ListenerWithArchive,
     files: Callable[..., list[Path]],
     program: Callable[[str], str],
 ) -> None:
     proposed, maker, syntax = WAYS[way]
     sent = files(maker)
-    subprocess.run(storescu(program, receiving, *proposed, *required, *sent), check=True, capture_output=True)
-    for before, after in zip(sent, kept(receiving, sent), strict=True):
+    subprocess.run(storescu(program, listener, *proposed, *required, *sent), check=True, capture_output=True)
+    for before, after in zip(sent, kept(listener, sent), strict=True):
         assert read_file_meta_info(after).TransferSyntaxUID == syntax == read_file_meta_info(before).TransferSyntaxUID
         assert data_set(after) == data_set(before)
 
@@ -104,32 +104,32 @@ def test_every_transfer_syntax_arrives_as_it_was_sent(
 @pytest.mark.parametrize("options", [(), ("--required",), ("+C",), ("--required", "+C", "-xb")], ids=" ".join)
 def test_what_storescu_proposes_by_itself_arrives_whole(
     options: tuple[str, ...],
-    receiving: Receiving,
+    listener: ListenerWithArchive,
     files: Callable[..., list[Path]],
     program: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
     """It may convert what it sends; by DCMTK's own conversion back the bytes are the same."""
     sent = files(("dcmconv", "+te"))
-    subprocess.run(storescu(program, receiving, *options, *sent), check=True, capture_output=True)
-    for before, after in zip(sent, kept(receiving, sent), strict=True):
+    subprocess.run(storescu(program, listener, *options, *sent), check=True, capture_output=True)
+    for before, after in zip(sent, kept(listener, sent), strict=True):
         again = tmp_path / "again.dcm"
         subprocess.run([program("dcmconv"), "+te", str(after), str(again)], check=True, capture_output=True)
         assert data_set(again) == data_set(before)
 
 
 def test_sixteen_senders_at_once_in_all_transfer_syntaxes(
-    receiving: Receiving, files: Callable[..., list[Path]], program: Callable[[str], str]
+    listener: ListenerWithArchive, files: Callable[..., list[Path]], program: Callable[[str], str]
 ) -> None:
     ways = [list(WAYS.values())[number % len(WAYS)] for number in range(16)]
     studies = [files(maker) for _, maker, _ in ways]
     senders = [
         subprocess.Popen(
-            storescu(program, receiving, *proposed, *sent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            storescu(program, listener, *proposed, *sent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for (proposed, _, _), sent in zip(ways, studies, strict=True)
     ]
     assert [sender.wait(60) for sender in senders] == [0] * 16
     for sent in studies:
-        assert [data_set(path) for path in kept(receiving, sent)] == [data_set(path) for path in sent]
-    assert len(receiving.archive.studies()) == 16
+        assert [data_set(path) for path in kept(listener, sent)] == [data_set(path) for path in sent]
+    assert len(listener.archive.studies()) == 16

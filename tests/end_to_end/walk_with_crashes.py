@@ -27,7 +27,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from tests.support.crash_node import Node
 from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plugin.archive.quarantine import count_quarantined
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.c_store_handler import NOT_A_DATA_SET, SUCCESS
 from tests.support.hostile_dicom import mutated, send_all
 from tests.support.node import make_instance, new_study_uid

@@ -13,7 +13,7 @@ from plugin.database.pool import Database, running_database
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from tests.support.committing_pacs import CommittingPacs
-from tests.support.listener import Receiving
+from tests.support.listener import ListenerWithArchive
 from tests.support.node import NodeInThread, Pacs, write_model
 
 
@@ -66,12 +66,12 @@ def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
 
 
 @pytest.fixture
-def receive(tmp_path: Path) -> Iterator[Callable[..., Receiving]]:
+def make_listener(tmp_path: Path) -> Iterator[Callable[..., ListenerWithArchive]]:
     """Make a listener with an archive in the test's folder. It is stopped at the end of the test."""
-    made: list[Receiving] = []
+    made: list[ListenerWithArchive] = []
 
-    def make(**settings: Any) -> Receiving:
-        made.append(Receiving(tmp_path, **settings))
+    def make(**settings: Any) -> ListenerWithArchive:
+        made.append(ListenerWithArchive(tmp_path, **settings))
         return made[-1]
 
     yield make

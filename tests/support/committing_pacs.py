@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 INSTANCE = "1.2.840.10008.1.20.1.1"

@@ -18,7 +18,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from tests.support.listener import send_bytes
 from tests.support.node import make_instance
 

@@ -1,8 +1,8 @@
-"""What the listener's tests share: a listener with an archive of its own, and peers that speak to it."""
+"""A listener with an archive of its own, and peers that talk to it, for the listener's tests."""
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,35 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from plugin.archive.store import EmbeddedArchive
 from plugin.database.audit_log import Peer
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings.sections import ListenerSettings
 from tests.support.node import MR_IMAGE_STORAGE
 
 
-class Receiving:
-    """A listener with an archive of its own."""
+class ListenerWithArchive:
+    """A running listener, and the archive that it stores into."""
 
     def __init__(self, folder: Path, minimum_free_bytes: int = 0, **settings: Any) -> None:
         self.archive = EmbeddedArchive(folder / "archive", minimum_free_bytes)
         self.archive.open()
-        self.touched: list[str] = []
+        self.stored_studies: list[str] = []
         self.senders: set[Peer] = set()
-        self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, self._touch)
+        self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, self._on_stored)
         self.port = self.listener.address.port
 
-    def _touch(self, study: str, sender: Peer) -> None:
-        self.touched.append(study)
+    def _on_stored(self, study: str, sender: Peer) -> None:
+        self.stored_studies.append(study)
         self.senders.add(sender)
+
+
+MakeListener = Callable[..., ListenerWithArchive]
+"""The fixture `make_listener`; it takes settings of the listener."""
 
 
 @contextmanager
 def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = ExplicitVRLittleEndian) -> Iterator[Any]:
-    """An association with one presentation context, released at the end."""
+    """Open an association with one presentation context; release it at the end of the block."""
     ae = ApplicationEntity("SENDER")
     ae.add_requested_context(sop_class, syntax)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
@@ -48,46 +52,54 @@ def association(port: int, sop_class: str = MR_IMAGE_STORAGE, syntax: str = Expl
 
 
 def send_bytes(peer: Any, sop_instance_uid: str, content: bytes) -> Dataset:
-    """A C-STORE of bytes that the library would not write."""
+    """Send a C-STORE with these bytes as its data set, which pynetdicom would not write; return its status data set.
+
+    What it replaces in pynetdicom is checked in tests/plugin/dimse/test_pynetdicom_internals.py.
+    """
     command = Dataset()
     command.SOPClassUID = peer.accepted_contexts[0].abstract_syntax
     command.SOPInstanceUID = sop_instance_uid
     command.file_meta = FileMetaDataset()
     command.file_meta.TransferSyntaxUID = peer.accepted_contexts[0].transfer_syntax[0]
     with patch("pynetdicom.association.encode", return_value=content):
-        answer: Dataset = peer.send_c_store(command)
-    return answer
+        response: Dataset = peer.send_c_store(command)
+    return response
 
 
 @contextmanager
 def raw_connection(port: int) -> Iterator[socket.socket]:
-    """A TCP connection that says what a test likes."""
+    """Open a TCP connection, on which a test may send anything."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         yield connection
 
 
 def pdu(pdu_type: int, content: bytes, announced: int | None = None) -> bytes:
-    """A PDU (PS3.8 9.3), which may announce another length than it has."""
+    """Encode a PDU (PS3.8 9.3), which may announce another length than it has."""
     return struct.pack(">BBL", pdu_type, 0, len(content) if announced is None else announced) + content
 
 
-def associate_request(calling: bytes = b"SENDER", called: bytes = b"GLIONODE") -> bytes:
-    """An A-ASSOCIATE-RQ (PS3.8 9.3.2) for C-ECHO."""
+def associate_request(
+    calling: bytes = b"SENDER",
+    called: bytes = b"GLIONODE",
+    sop_class: str = "1.2.840.10008.1.1",
+    syntax: str = "1.2.840.10008.1.2",
+) -> bytes:
+    """Encode an A-ASSOCIATE-RQ (PS3.8 9.3.2) with one presentation context, by default C-ECHO, implicit VR."""
 
     def item(item_type: int, content: bytes) -> bytes:
         return struct.pack(">BBH", item_type, 0, len(content)) + content
 
-    context = item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
+    context = item(0x30, sop_class.encode()) + item(0x40, syntax.encode())
     fixed = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16), calling.ljust(16))
     user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3")
     items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
     return pdu(0x01, fixed + items)
 
 
-def answer_of(connection: socket.socket) -> bytes:
-    """The next PDU of the node; empty where it closed the connection."""
+def read_pdu(connection: socket.socket) -> bytes:
+    """Return the next PDU of the node; empty where it closed the connection."""
     try:
         head = connection.recv(6, socket.MSG_WAITALL)
         return head + connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL) if head else b""
-    except ConnectionResetError:  # it closed with something of ours unread
+    except ConnectionResetError:  # it closed the connection before it had read all
         return b""

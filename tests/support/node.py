@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from plugin.commands.app import app
 from plugin.delivery.sender import Outgoing
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.jobs.outbox import OutboxEntry
 from plugin.listener.listener import Address
 from plugin.node.run import serve

@@ -20,14 +20,20 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from plugin.archive.store import EmbeddedArchive
 from plugin.commitment.open_associations import OpenAssociations
-from plugin.commitment.pending_requests import CommitmentRequests, Kept, count_pending
-from plugin.commitment.provider import CommitmentService
-from plugin.commitment.report_address import find_receiver
-from plugin.commitment.report_sender import CommitmentReporter
-from plugin.commitment.requester import ReportEar
+from plugin.commitment.pending_requests import AddResult, PendingRequests, count_pending
+from plugin.commitment.provider import CommitmentProvider
+from plugin.commitment.report_sender import CommitmentReportSender, find_receiver
+from plugin.commitment.requester import EventReportService
 from plugin.commitment.verify import make_report
-from plugin.dimse.application_entity import ApplicationEntity
-from plugin.dimse.commitment_messages import CommitmentRequest, NotUnderstood, Reference, decode_request
+from plugin.dimse.association import EventHandler
+from plugin.dimse.commitment_messages import (
+    CommitmentRequest,
+    FailedReference,
+    InvalidCommitmentMessage,
+    Reference,
+    decode_request,
+)
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings.sections import Settings
 from tests.support.certificates import Authority
@@ -46,15 +52,21 @@ class Committing:
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
         self.listener: Listener | None = None
+        self.associations: list[Any] = []
+        """The accepted associations, oldest first."""
 
     def start(self, listener: dict[str, object] | None = None, **delivery: object) -> "Committing":
         quick = {"retry_first_s": 0.05, "retry_longest_s": 0.1, "timeout_s": 5, **delivery}
         settings = Settings(listener={"port": 0, **(listener or {})}, delivery=quick)
-        service = CommitmentService(settings, self.archive)
+        service = CommitmentProvider(settings, self.archive)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=service.run, args=(self.stop,))
         self.thread.start()
-        self.listener = start_listener(settings.listener, self.archive, lambda *_: None, commitment=service.handlers)
+        handlers = [
+            *service.handlers,
+            EventHandler(evt.EVT_ACCEPTED, lambda event: self.associations.append(event.assoc)),
+        ]
+        self.listener = start_listener(settings.listener, self.archive, lambda *_: None, commitment=handlers)
         return self
 
     def end(self) -> None:
@@ -111,7 +123,7 @@ class Modality:
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
         assert peer.is_established
-        with closing(ReportEar(peer)):
+        with closing(EventReportService(peer)):
             yield peer
         peer.release()
 
@@ -207,12 +219,11 @@ def test_a_report_does_not_get_between_the_messages_of_its_association(
     committing: Committing, modality: Modality
 ) -> None:
     committing.start()
-    assert committing.listener is not None
     many = [(MR_IMAGE_STORAGE, generate_uid()) for _ in range(2000)]
     senders: list[int] = []
     pause = threading.Event()
     with modality.association(committing.port) as peer:
-        (served,) = committing.listener._server.active_associations
+        served = committing.associations[-1]
         send = served.dul.send_pdu
 
         def send_slowly(pdata: Any) -> None:
@@ -271,9 +282,9 @@ def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
     )
     receiver = find_receiver(listener, "MODALITY", "127.0.0.1")
     assert receiver is not None
-    requests, wake = CommitmentRequests(committing.archive.data_dir), threading.Event()
-    requests.keep("MODALITY", "127.0.0.1", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
-    reporter = CommitmentReporter(listener, committing.archive, requests, OpenAssociations(wake), wake)
+    requests, wake = PendingRequests(committing.archive.data_dir), threading.Event()
+    requests.add("MODALITY", "127.0.0.1", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    reporter = CommitmentReportSender(listener, committing.archive, requests, OpenAssociations(wake), wake)
     stop = threading.Event()
     thread = threading.Thread(target=reporter.run, args=(stop,))
     thread.start()
@@ -358,17 +369,17 @@ def test_a_transaction_stands_for_one_thing(committing: Committing, modality: Mo
 
 
 def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = CommitmentRequests(tmp_path)
+    requests = PendingRequests(tmp_path)
     request = CommitmentRequest("1", tuple(Reference("1.2", f"1.{number}") for number in range(5)))
     monkeypatch.setattr("plugin.commitment.pending_requests._MOST_PENDING", 2)
-    kept = [requests.keep("AE", "", replace(request, transaction_uid=uid))[0] for uid in ("1", "2", "3", "1")]
-    assert kept == [Kept.KEPT, Kept.KEPT, Kept.TOO_MANY, Kept.KEPT]
+    kept = [requests.add("AE", "", replace(request, transaction_uid=uid)) for uid in ("1", "2", "3", "1")]
+    assert kept == [AddResult.PENDING, AddResult.PENDING, AddResult.TOO_MANY, AddResult.PENDING]
     monkeypatch.setattr("plugin.commitment.pending_requests._MOST_PENDING", 9)
     monkeypatch.setattr("plugin.commitment.pending_requests._MOST_REFERENCES", 14)
-    assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.TOO_MANY
-    requests.done(requests.pending()[0].name)
-    assert requests.keep("AE", "", replace(request, transaction_uid="3"))[0] is Kept.KEPT
-    assert [each.transaction_uid for each in CommitmentRequests(tmp_path).pending()] == ["2", "3"]
+    assert requests.add("AE", "", replace(request, transaction_uid="3")) is AddResult.TOO_MANY
+    requests.remove(requests.all()[0].name)
+    assert requests.add("AE", "", replace(request, transaction_uid="3")) is AddResult.PENDING
+    assert [each.transaction_uid for each in PendingRequests(tmp_path).all()] == ["2", "3"]
 
 
 def test_a_purged_instance_is_not_committed_to(committing: Committing, modality: Modality) -> None:
@@ -380,7 +391,7 @@ def test_a_purged_instance_is_not_committed_to(committing: Committing, modality:
     (study,) = committing.archive.studies()
     next(path for path in committing.archive.files(study) if path.stem == purged).unlink()
     report = make_report(committing.archive, "1", references)
-    assert (report.committed, report.failed) == ((references[0],), ((references[1], 0x0112),))
+    assert (report.committed, report.failed) == ((references[0],), (FailedReference(references[1], 0x0112),))
 
 
 SEQUENCE_OF_NONSENSE = struct.pack("<HH2sHL", 0x0008, 0x1199, b"SQ", 0, 8) + b"nonsense"
@@ -392,7 +403,7 @@ ENDLESS = struct.pack("<HHLHHL", 0x0008, 0x1199, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xF
 def test_bytes_that_are_no_request_are_refused_and_shown_to_nobody(
     spoilt: bytes, syntax: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(NotUnderstood) as raised:
+    with pytest.raises(InvalidCommitmentMessage) as raised:
         decode_request(BytesIO(spoilt), syntax)
     assert "nonsense" not in str(raised.value)
     assert "nonsense" not in caplog.text

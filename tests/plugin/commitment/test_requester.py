@@ -12,10 +12,11 @@ from pynetdicom import evt
 
 from models.package import IntendedUse
 from plugin.archive.store import EmbeddedArchive
-from plugin.commitment.report_receiver import CommitmentReports
-from plugin.commitment.requester import CommitmentAsker
+from plugin.commitment.report_receiver import CommitmentReportReceiver
+from plugin.commitment.requester import CommitmentRequester
 from plugin.database.pool import Database
 from plugin.delivery.deliverer import Deliverer
+from plugin.dimse.association import EventHandler
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.listener.listener import start_listener
@@ -59,7 +60,7 @@ def delivering(
     stop = threading.Event()
     loops = [Deliverer(database.url, destination, "NODE", settings).run]
     if ask:
-        loops.append(CommitmentAsker(database.url, destination, "NODE", settings).run)
+        loops.append(CommitmentRequester(database.url, destination, "NODE", settings).run)
     threads = [threading.Thread(target=loop, args=(stop,)) for loop in loops]
     for thread in threads:
         thread.start()
@@ -76,7 +77,8 @@ def listening(database_of_session: Database, tmp_path_factory: pytest.TempPathFa
     """A listener that takes reports; gives its port."""
     archive = EmbeddedArchive(tmp_path_factory.mktemp("listening") / "archive", 0)
     archive.open()
-    handlers = [(evt.EVT_N_EVENT_REPORT, CommitmentReports(database_of_session.url, QUICK).handle)]
+    reports = CommitmentReportReceiver(database_of_session.url, QUICK)
+    handlers = [EventHandler(evt.EVT_N_EVENT_REPORT, reports.on_event_report)]
     listener = start_listener(ListenerSettings(port=0), archive, lambda *_: None, commitment=handlers)
     yield listener.address.port
     listener.stop(2)
@@ -149,14 +151,15 @@ def test_a_peer_that_never_commits_is_given_up(
     committing.failing = {lost: 0x0110}
     with delivering(database, destination):
         wait_until(lambda: all_are(database, "dead"), "it is given up")
-    assert column(database, "last_error") == ["it stored the object and does not commit to it (reason 0x0110)"]
+    error = "the destination stored the object and does not commit to it (reason 0x0110)"
+    assert column(database, "last_error") == [error]
     assert committing.received == [lost]
 
 
 def test_a_report_that_never_comes_is_asked_for_again_and_then_given_up(
     database: Database, put: Callable[..., list[str]], committing: CommittingPacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugin.commitment.requester._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.requester._REPORT_WITHIN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing, commitment_timeout_s=0.1)
     uids = put(destination)
@@ -180,7 +183,7 @@ def test_a_late_report_counts_and_a_second_one_does_not(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.commitment.requester._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.requester._REPORT_WITHIN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing, commitment_timeout_s=0.1)
     first, second = put(destination)
@@ -205,7 +208,7 @@ def test_a_report_on_what_was_not_asked_changes_nothing(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.commitment.requester._LISTEN_S", 0.05)
+    monkeypatch.setattr("plugin.commitment.requester._REPORT_WITHIN_S", 0.05)
     committing.reports = False
     destination = settings_of(committing)
     uids = put(destination)

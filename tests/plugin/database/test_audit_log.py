@@ -17,7 +17,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.listener.reception_audit import ReceptionAudit
 from plugin.node.operations import cancel_job, retry_job
 from plugin.settings.destinations import DestinationSettings
-from tests.support.listener import Receiving
+from tests.support.listener import MakeListener
 from tests.support.node import (
     MARKER,
     NodeInThread,
@@ -110,10 +110,10 @@ def test_what_came_while_the_database_was_away_is_written_later(database: Databa
     ]
 
 
-def test_a_sender_is_known_by_its_address_and_its_name(receive: Callable[..., Receiving]) -> None:
-    receiving = receive()
+def test_a_sender_is_known_by_its_address_and_its_name(make_listener: MakeListener) -> None:
+    listener = make_listener()
     study = new_study_uid()
     instance = make_instance(study)
-    assert send(receiving.port, instance, instance) == [0x0000] * 2
-    assert receiving.touched == [study], "what was there already counts once"
-    assert receiving.senders == {Peer("SCANNER", "127.0.0.1")}
+    assert send(listener.port, instance, instance) == [0x0000] * 2
+    assert listener.stored_studies == [study], "what was there already counts once"
+    assert listener.senders == {Peer("SCANNER", "127.0.0.1")}

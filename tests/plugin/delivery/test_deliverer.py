@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification
 
 from models.package import IntendedUse
 from plugin.database.pool import Database
-from plugin.delivery.deliverer import Deliverer, echo, pause_after
+from plugin.delivery.deliverer import Deliverer, echo, retry_pause_s
 from plugin.jobs import outbox
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings
@@ -92,9 +92,9 @@ def rows(database: Database) -> list[tuple[str, str | None]]:
 
 def test_pauses_double_up_to_the_longest() -> None:
     settings = DeliverySettings(retry_first_s=5, retry_longest_s=600)
-    assert [pause_after(attempts, settings, 0) for attempts in (1, 2, 3, 7, 8, 10_000)] == [5, 10, 20, 320, 600, 600]
-    assert pause_after(1, settings, 1) == pytest.approx(6)
-    assert pause_after(1, settings, -1) == pytest.approx(4)
+    assert [retry_pause_s(attempts, settings, 0) for attempts in (1, 2, 3, 7, 8, 10_000)] == [5, 10, 20, 320, 600, 600]
+    assert retry_pause_s(1, settings, 1) == pytest.approx(6)
+    assert retry_pause_s(1, settings, -1) == pytest.approx(4)
 
 
 def test_echo_says_who_answers() -> None:
@@ -111,7 +111,7 @@ def test_echo_says_who_does_not() -> None:
     assert "cannot be reached" in found.message
     with peer(lambda event: 0x0122) as destination:
         found = echo(destination, "NODE")
-    assert (found.answered, found.message) == (False, "it answers with status 0x0122")
+    assert (found.answered, found.message) == (False, "it responded with status 0x0122")
 
 
 def test_a_warning_means_stored(database: Database, put: Callable[..., str]) -> None:
@@ -140,7 +140,7 @@ def test_after_long_enough_it_is_given_up(database: Database, put: Callable[...,
     with peer(lambda event: 0xA700, SEG) as destination:
         put(destination, age_h=73)
         with delivering(database, destination):
-            wait_until(lambda: rows(database) == [("dead", "it answers with status 0xA700")], "it is dead")
+            wait_until(lambda: rows(database) == [("dead", "it responded with status 0xA700")], "it is dead")
 
 
 def test_a_file_that_is_gone_is_dead_at_once(database: Database, put: Callable[..., str], tmp_path: Path) -> None:

@@ -68,10 +68,13 @@ def test_orthanc_sends_them_on(web: OrthancWeb, objects: list[Outgoing], keys: d
     ("reports", "outcome"),
     [
         ([{"Status": "Success"}], Sent("sent on by Orthanc, and committed to")),
-        ([{"Status": "Pending"}], NotSent("it stored the object and did not report on commitment in time")),
+        (
+            [{"Status": "Pending"}],
+            NotSent("the destination stored the object and did not report on commitment in time"),
+        ),
         (
             [{"Status": "Failure", "Failures": [{"FailureReason": 0x0112}]}],
-            NotSent("it stored the object and does not commit to it (0x0112)"),
+            NotSent("the destination stored the object and does not commit to it (0x0112)"),
         ),
     ],
 )
@@ -88,9 +91,9 @@ def test_commitment_is_waited_for(
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ((200, {"Status": "FilteredByAPlugin"}), "Orthanc did not store it"),
-        ((200, b"?"), "Orthanc did not store it"),
-        ((200, {"Status": "Success", "ID": "../../x"}), "Orthanc did not store it"),
+        ((200, {"Status": "FilteredByAPlugin"}), "Orthanc did not store the object"),
+        ((200, b"?"), "Orthanc did not store the object"),
+        ((200, {"Status": "Success", "ID": "../../x"}), "Orthanc did not store the object"),
         ((400, {}), "HTTP 400"),
         ((507, {}), "HTTP 507"),
     ],
@@ -100,7 +103,7 @@ def test_an_object_that_orthanc_does_not_want_keeps_no_other(
 ) -> None:
     web.answers["POST /instances"] = answer
     outcomes = sent(web, objects)
-    assert [isinstance(each, NotSent) and why in each.why for each in outcomes] == [True, True]
+    assert [isinstance(each, NotSent) and why in each.reason for each in outcomes] == [True, True]
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
@@ -115,11 +118,11 @@ def test_a_modality_that_refuses_is_told_from_one_that_is_away(web: OrthancWeb, 
     (first, second) = sent(web, objects, modality="pacs")
     assert isinstance(first, NotSent)
     assert isinstance(second, NotSent)
-    assert "refused by" in first.why
+    assert "refused the object" in first.reason
     web.answers[f"POST {MODALITY}/echo"] = (500, {})
     with pytest.raises(PeerFailed, match="cannot reach /modalities/pacs"):
         sent(web, objects, modality="pacs")
-    with pytest.raises(PeerFailed, match="see its OrthancPeers"):
+    with pytest.raises(PeerFailed, match="check its OrthancPeers"):
         sent(web, objects, peer="unknown")
 
 
@@ -130,7 +133,7 @@ def test_a_destination_can_be_asked(web: OrthancWeb) -> None:
     unknown = echo(destination(modality="other"), "GLIONODE", 5, orthanc)
     assert (unknown.answered, unknown.message) == (
         False,
-        "Orthanc does not know /modalities/other; see its DicomModalities",
+        "Orthanc does not know /modalities/other; check its DicomModalities",
     )
     web.ask_password("glionode", "secret")
     assert "refuses us" in echo(destination(), "GLIONODE", 5, orthanc).message

@@ -66,14 +66,14 @@ def test_many_objects_go_in_requests_of_bounded_size(
 
 def test_each_object_has_its_own_answer(web: WebArchive, objects: list[Outgoing]) -> None:
     web.reasons = {uid(objects[1]): 0xA700}
-    assert sent(web, objects) == [Sent(), NotSent("it answers with reason 0xA700"), Sent()]
+    assert sent(web, objects) == [Sent(), NotSent("it refused the object with reason 0xA700"), Sent()]
     web.reasons = {uid(each): 0x0124 for each in objects}
-    assert sent(web, objects) == [NotSent("it answers with reason 0x0124")] * 3
+    assert sent(web, objects) == [NotSent("it refused the object with reason 0x0124")] * 3
 
 
 def test_one_that_spoils_a_request_keeps_no_other_back(web: WebArchive, objects: list[Outgoing]) -> None:
     web.spoilt_by = {uid(objects[0])}
-    assert sent(web, objects) == [NotSent("it answers HTTP 400"), Sent(), Sent()]
+    assert sent(web, objects) == [NotSent("it responded with HTTP 400"), Sent(), Sent()]
 
 
 def test_one_whose_file_is_gone_keeps_no_other_back(web: WebArchive, objects: list[Outgoing]) -> None:
@@ -81,7 +81,7 @@ def test_one_whose_file_is_gone_keeps_no_other_back(web: WebArchive, objects: li
     first, second, third = sent(web, objects)
     assert (first, second) == (Sent(), Sent())
     assert isinstance(third, NotSent)
-    assert third.why.endswith("is gone")
+    assert third.reason.endswith("is missing")
 
 
 @pytest.mark.parametrize("status", [307, 404, 429, 503])
@@ -122,7 +122,7 @@ def test_the_certificate_is_checked(objects: list[Outgoing], tmp_path: Path, pro
     web = WebArchive(context)
     try:
         assert sent(web, objects, tls_ca=authority.certificate) == [Sent()] * 3
-        with pytest.raises(PeerFailed, match="fails"):
+        with pytest.raises(PeerFailed, match="failed"):
             sent(web, objects, tls_ca=other.certificate)
     finally:
         web.stop()
@@ -135,9 +135,9 @@ def test_echo_says_how_it_is(web: WebArchive) -> None:
     for status, answered, message in (
         (204, True, "it answers"),
         (405, True, "does not search"),
-        (404, False, "HTTP 404; look at url"),
-        (403, False, "HTTP 403; look at its token"),
-        (400, False, "HTTP 400; look at url"),
+        (404, False, "HTTP 404; check url"),
+        (403, False, "HTTP 403; check its token"),
+        (400, False, "HTTP 400; check url"),
     ):
         web.statuses = [status]
         found = echo(destination(web), "NODE")
@@ -148,4 +148,4 @@ def test_a_server_that_is_away_is_said_to_be(web: WebArchive) -> None:
     gone = WebArchive()
     gone.stop()
     found = echo(destination(gone), "NODE")
-    assert (found.answered, found.message) == (False, f"{gone.url} fails (ConnectError)")
+    assert (found.answered, found.message) == (False, f"the request to {gone.url} failed (ConnectError)")

@@ -364,11 +364,11 @@ def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
     results = HttpResults(server.client, spool)
     gone = kept / "gone.dcm"
     entries = [OutboxEntry(name, str(kept / name), 0, datetime.now(UTC)) for name in ("seg-t1ce.dcm", "gone.dcm")]
-    first, second = results.at_hand(entries)
+    first, second = results.fetch(entries)
     assert Path(first.path).read_bytes() == (kept / "seg-t1ce.dcm").read_bytes()
     assert Path(first.path).is_relative_to(tmp_path / "office")
     assert second.path == str(gone), "for good, which its row will say"
-    assert results.at_hand([]) == ()
+    assert results.fetch([]) == ()
     assert not Path(first.path).exists(), "it is removed with the next look"
     results.close()
     assert list((tmp_path / "office" / "fetched").iterdir()) == []
@@ -380,5 +380,5 @@ def test_a_deliverer_waits_for_an_archive_that_is_away(tmp_path: Path) -> None:
         nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
     results = HttpResults(client_of(nobody, tmp_path), Spool(tmp_path / "office"))
     path = f"/data/results/1.2.3/{'0' * 16}/seg.dcm"
-    assert results.at_hand([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
+    assert results.fetch([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
     results.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plugin.listener.access_control import REJECTIONS, Caller, Refusal, caller_refusal, connection_refusal
+from plugin.listener.access_control import REJECTIONS, AssociationRequest, Refusal, check_connection, check_request
 from plugin.settings.sections import ListenerSettings
 
 SENDERS = [
@@ -15,7 +15,7 @@ SENDERS = [
 
 
 def refusal(calling: str, address: str = "192.0.2.7", called: str = "GLIONODE", **settings: Any) -> Refusal | None:
-    return caller_refusal(ListenerSettings(**settings), Caller(calling, called, address))
+    return check_request(ListenerSettings(**settings), AssociationRequest(calling, called, address))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_called_title_is_checked_unless_the_settings_say_no() -> None:
 def test_an_address_is_turned_away_only_where_no_title_may_come_from_it(
     settings: dict[str, Any], address: str, expected: Refusal | None
 ) -> None:
-    assert connection_refusal(ListenerSettings(**settings), address, 1, 1) is expected
+    assert check_connection(ListenerSettings(**settings), address, 1, 1) is expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_address_is_turned_away_only_where_no_title_may_come_from_it(
 )
 def test_there_are_limits_in_all_and_for_each_address(connections: int, of_peer: int, expected: Refusal | None) -> None:
     settings = ListenerSettings(max_associations=6, max_associations_per_peer=4)
-    assert connection_refusal(settings, "192.0.2.1", connections, of_peer) is expected
+    assert check_connection(settings, "192.0.2.1", connections, of_peer) is expected
 
 
 def test_what_a_request_is_refused_for_has_its_answer() -> None:

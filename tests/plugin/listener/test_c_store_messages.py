@@ -12,7 +12,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import P_DATA_TF
 
-from plugin.listener.c_store_messages import InvalidMessage, encode_answer, fragments, parse_command, to_pdu
+from plugin.listener.c_store_messages import InvalidMessage, encode_pdu, encode_response, parse_command, split_fragments
 from tests.support.node import make_instance, new_study_uid
 
 
@@ -43,9 +43,9 @@ def test_pynetdicom_reads_our_answer(status: int, comment: str, longest_pdu: int
     instance = make_instance(new_study_uid())
     encoded = encode(request_of(instance).command_set, True, True)
     assert encoded is not None
-    values, command_set = encode_answer(parse_command(encoded), status, comment, longest_pdu), b""
+    values, command_set = encode_response(parse_command(encoded), status, comment, longest_pdu), b""
     for number, value in enumerate(values, start=1):
-        pdu = to_pdu(3, value)
+        pdu = encode_pdu(3, value)
         assert not longest_pdu or len(pdu) <= longest_pdu + 6  # PS3.8 D.1: without the PDU's own header
         part = P_DATA_TF()
         part.decode(pdu)
@@ -66,13 +66,15 @@ def test_pynetdicom_reads_our_answer(status: int, comment: str, longest_pdu: int
 
 def test_fragments_are_told_apart() -> None:
     content = struct.pack(">LBB", 5, 1, 3) + b"abc" + struct.pack(">LBB", 2, 3, 0)
-    assert [(one, two, bytes(three)) for one, two, three in fragments(content)] == [(1, 3, b"abc"), (3, 0, b"")]
+    first, second = split_fragments(content)
+    assert (first.context_id, first.is_command, first.is_last, bytes(first.content)) == (1, True, True, b"abc")
+    assert (second.context_id, second.is_command, second.is_last, bytes(second.content)) == (3, False, False, b"")
 
 
 @pytest.mark.parametrize("content", [b"\0\0\0", struct.pack(">LBB", 1, 1, 3), struct.pack(">LBB", 9, 1, 3) + b"abc"])
 def test_fragments_of_a_wrong_length_are_refused(content: bytes) -> None:
     with pytest.raises(InvalidMessage):
-        list(fragments(content))
+        list(split_fragments(content))
 
 
 @given(st.binary(max_size=200))

@@ -5,7 +5,6 @@ import logging
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from plugin.worker.context import open_worker_context
 from plugin.worker.stopwatch import Stopwatch
 from plugin.worker.study_segmenter import segment_files
 from tests.support.hostile_dicom import bomb, encoded, mutated, send_all
-from tests.support.listener import Receiving, association, send_bytes
+from tests.support.listener import MakeListener, association, send_bytes
 from tests.support.node import MARKER, make_instance, new_study_uid
 from tests.support.paths import ROOT
 
@@ -64,13 +63,13 @@ def peak_mib() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) >> 10
 
 
-def test_a_bomb_is_kept_as_it_came_and_never_inflated(receive: Callable[..., Receiving], tmp_path: Path) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+def test_a_bomb_is_kept_as_it_came_and_never_inflated(make_listener: MakeListener, tmp_path: Path) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
     uid, study = instance.SOPInstanceUID, instance.StudyInstanceUID
     content = bomb(instance, BOMB_MIB)
     assert len(content) < 4 << 20
     before = peak_mib()
-    with association(receiving.port, syntax=DeflatedExplicitVRLittleEndian) as peer:
+    with association(listener.port, syntax=DeflatedExplicitVRLittleEndian) as peer:
         assert send_bytes(peer, uid, content).Status == SUCCESS, "up to its pixels it is well formed"
         next_one = make_instance(study)
         assert send_bytes(peer, next_one.SOPInstanceUID, encoded(next_one, DeflatedExplicitVRLittleEndian)).Status == 0
@@ -102,14 +101,14 @@ def test_a_study_of_bombs_alone_is_failed_by_name(tmp_path: Path, caplog: pytest
     ids=["before its UIDs", "its pixels"],
 )
 def test_a_length_of_four_gigabytes_takes_no_memory(
-    receive: Callable[..., Receiving], tmp_path: Path, tag: int, status: int
+    make_listener: MakeListener, tmp_path: Path, tag: int, status: int
 ) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+    listener, instance = make_listener(), make_instance(new_study_uid())
     whole = encoded(instance, ExplicitVRLittleEndian)
     place = whole.index(struct.pack("<HH", 0x7FE0, 0x0010)) if tag == 0x7FE00010 else 0
     element = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"OW", 0, 0xFFFFFFFE)
     before = peak_mib()
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         content = whole[:place] + element + whole[place + 12 if place else place :]
         assert send_bytes(peer, instance.SOPInstanceUID, content).Status == status
         assert peer.send_c_store(make_instance(instance.StudyInstanceUID)).Status == SUCCESS
@@ -120,25 +119,25 @@ def test_a_length_of_four_gigabytes_takes_no_memory(
 
 
 def test_mutated_objects_are_kept_or_refused_and_the_worker_copes(
-    receive: Callable[..., Receiving], tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: Any
+    make_listener: MakeListener, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
-    receiving = receive(quarantine_files=50)
+    listener = make_listener(quarantine_files=50)
     objects = list(mutated(MUTATIONS, studies=4, seed=7))
     before = peak_mib()
-    statuses = send_all(receiving.port, objects)
+    statuses = send_all(listener.port, objects)
     assert statuses.total() == MUTATIONS
     assert set(statuses) <= STATUSES
     assert min(statuses[SUCCESS], statuses[NOT_A_DATA_SET]) > MUTATIONS // 10, "some of each"
-    assert sum(len(receiving.archive.files(study)) for study in receiving.archive.studies()) == statuses[SUCCESS]
+    assert sum(len(listener.archive.files(study)) for study in listener.archive.studies()) == statuses[SUCCESS]
     assert 0 < count_quarantined(tmp_path) <= 50
     assert not list((tmp_path / "incoming").iterdir())
     assert peak_mib() - before < 100
-    for study in receiving.archive.studies():
-        scan(receiving.archive.files(study))
+    for study in listener.archive.studies():
+        scan(listener.archive.files(study))
     good = make_instance(new_study_uid())
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         assert peer.send_c_store(good).Status == SUCCESS
-    (found,) = scan(receiving.archive.files(good.StudyInstanceUID)).studies
+    (found,) = scan(listener.archive.files(good.StudyInstanceUID)).studies
     assert found.study_instance_uid == good.StudyInstanceUID
     said = capfd.readouterr()
     assert MARKER not in caplog.text + said.out + said.err

@@ -4,25 +4,32 @@ import logging
 import socket
 import threading
 import tracemalloc
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from pynetdicom.sop_class import Verification
 
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.refusals import read_refusals
 from plugin.logs import quiet_libraries
-from tests.support.listener import Receiving, answer_of, associate_request, association, pdu, raw_connection
+from tests.support.listener import (
+    ListenerWithArchive,
+    MakeListener,
+    associate_request,
+    association,
+    pdu,
+    raw_connection,
+    read_pdu,
+)
 from tests.support.node import make_instance, new_study_uid, wait_until
 
 ACCEPTED, REJECTED, P_DATA = 0x02, 0x03, 0x04
 ELSEWHERE = "192.0.2.0/24"  # RFC 5737: nobody's
 
 
-def counted(receiving: Receiving) -> dict[str, int]:
-    return read_refusals(receiving.archive.data_dir)
+def counted(listener: ListenerWithArchive) -> dict[str, int]:
+    return read_refusals(listener.archive.data_dir)
 
 
 def threads() -> int:
@@ -37,10 +44,10 @@ def drip(connection: socket.socket, content: bytes) -> None:
         between.wait(0.05)
 
 
-def still_serves(receiving: Receiving) -> bool:
+def still_serves(listener: ListenerWithArchive) -> bool:
     ae = ApplicationEntity("SENDER")
     ae.add_requested_context(Verification)
-    peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
+    peer = ae.associate("127.0.0.1", listener.port, ae_title="GLIONODE")
     if not peer.is_established:
         return False
     status: int = peer.send_c_echo().Status
@@ -57,31 +64,31 @@ def still_serves(receiving: Receiving) -> bool:
     ],
 )
 def test_who_is_not_known_is_rejected_and_counted(
-    receive: Callable[..., Receiving], calling: bytes, called: bytes, reason: int, said: str
+    make_listener: MakeListener, calling: bytes, called: bytes, reason: int, said: str
 ) -> None:
     senders = [{"ae_title": "ELSEWHERE", "networks": [ELSEWHERE]}, {"ae_title": "SENDER", "networks": ["127.0.0.0/8"]}]
-    receiving = receive(senders=senders)
-    with raw_connection(receiving.port) as connection:
+    listener = make_listener(senders=senders)
+    with raw_connection(listener.port) as connection:
         connection.sendall(associate_request(calling, called))
-        assert answer_of(connection) == pdu(REJECTED, bytes((0, 1, 1, reason)))  # PS3.8 table 9-21: permanent, user
-    assert counted(receiving) == {said: 1}
-    assert still_serves(receiving)
+        assert read_pdu(connection) == pdu(REJECTED, bytes((0, 1, 1, reason)))  # PS3.8 table 9-21: permanent, user
+    assert counted(listener) == {said: 1}
+    assert still_serves(listener)
 
 
-def test_an_address_that_nobody_may_send_from_gets_no_answer(receive: Callable[..., Receiving]) -> None:
-    receiving = receive(senders=[{"ae_title": "SENDER", "networks": [ELSEWHERE]}])
-    with raw_connection(receiving.port) as connection:
-        assert answer_of(connection) == b""
-    assert counted(receiving) == {"address not allowed": 1}
+def test_an_address_that_nobody_may_send_from_gets_no_answer(make_listener: MakeListener) -> None:
+    listener = make_listener(senders=[{"ae_title": "SENDER", "networks": [ELSEWHERE]}])
+    with raw_connection(listener.port) as connection:
+        assert read_pdu(connection) == b""
+    assert counted(listener) == {"address not allowed": 1}
 
 
 @pytest.mark.parametrize("established", [False, True])
-def test_a_pdu_of_a_gigabyte_is_not_read(receive: Callable[..., Receiving], established: bool) -> None:
-    receiving = receive()
-    with raw_connection(receiving.port) as connection:
+def test_a_pdu_of_a_gigabyte_is_not_read(make_listener: MakeListener, established: bool) -> None:
+    listener = make_listener()
+    with raw_connection(listener.port) as connection:
         if established:
             connection.sendall(associate_request())
-            assert answer_of(connection)[0] == ACCEPTED
+            assert read_pdu(connection)[0] == ACCEPTED
         tracemalloc.start()
         connection.sendall(pdu(P_DATA if established else 0x01, b"", announced=1 << 30))
         try:
@@ -94,93 +101,91 @@ def test_a_pdu_of_a_gigabyte_is_not_read(receive: Callable[..., Receiving], esta
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 16 << 20
-    assert counted(receiving) == {"PDU longer than agreed": 1}
-    assert still_serves(receiving)
+    assert counted(listener) == {"PDU longer than agreed": 1}
+    assert still_serves(listener)
 
 
-def test_what_is_just_longer_than_agreed_ends_the_association(receive: Callable[..., Receiving]) -> None:
-    receiving = receive()
-    with raw_connection(receiving.port) as connection:
+def test_what_is_just_longer_than_agreed_ends_the_association(make_listener: MakeListener) -> None:
+    listener = make_listener()
+    with raw_connection(listener.port) as connection:
         connection.sendall(associate_request())
-        agreed = answer_of(connection)
+        agreed = read_pdu(connection)
         assert agreed.count((131072).to_bytes(4, "big")) == 1, "the length that the node offers"
         connection.sendall(pdu(P_DATA, b"", announced=131072 + 4096))
-        assert answer_of(connection) == b""
+        assert read_pdu(connection) == b""
 
 
 @pytest.mark.parametrize("said", [b"", b"\x01\x00\x00", associate_request()[:-1]], ids=["nothing", "half", "most"])
-def test_who_does_not_come_to_the_point_is_hung_up_on(receive: Callable[..., Receiving], said: bytes) -> None:
-    receiving = receive(negotiation_timeout_s=1.0)
-    with raw_connection(receiving.port) as connection:
+def test_who_does_not_come_to_the_point_is_hung_up_on(make_listener: MakeListener, said: bytes) -> None:
+    listener = make_listener(negotiation_timeout_s=1.0)
+    with raw_connection(listener.port) as connection:
         connection.sendall(said)
-        assert answer_of(connection) == b""
-    wait_until(lambda: counted(receiving) == {"too slow": 1}, "it is counted")
-    assert still_serves(receiving)
+        assert read_pdu(connection) == b""
+    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
+    assert still_serves(listener)
 
 
-def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(receive: Callable[..., Receiving]) -> None:
-    receiving = receive(idle_timeout_s=1.0)
-    with raw_connection(receiving.port) as connection:
+def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(make_listener: MakeListener) -> None:
+    listener = make_listener(idle_timeout_s=1.0)
+    with raw_connection(listener.port) as connection:
         connection.sendall(associate_request())
-        assert answer_of(connection)[0] == ACCEPTED
+        assert read_pdu(connection)[0] == ACCEPTED
         connection.sendall(pdu(P_DATA, bytes(10), announced=1000))
-        while answer_of(connection):
+        while read_pdu(connection):
             pass
-    wait_until(lambda: counted(receiving) == {"too slow": 1}, "it is counted")
-    assert still_serves(receiving)
+    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
+    assert still_serves(listener)
 
 
 @pytest.mark.parametrize("established", [False, True])
-def test_who_drips_is_hung_up_on(receive: Callable[..., Receiving], established: bool) -> None:
-    receiving = receive(**({"idle_timeout_s": 1.0} if established else {"negotiation_timeout_s": 1.0}))
-    with raw_connection(receiving.port) as connection:
+def test_who_drips_is_hung_up_on(make_listener: MakeListener, established: bool) -> None:
+    listener = make_listener(**({"idle_timeout_s": 1.0} if established else {"negotiation_timeout_s": 1.0}))
+    with raw_connection(listener.port) as connection:
         content = associate_request()
         if established:
             connection.sendall(content)
-            assert answer_of(connection)[0] == ACCEPTED
+            assert read_pdu(connection)[0] == ACCEPTED
             content = pdu(P_DATA, bytes(1000))
         with pytest.raises(OSError, match=r"Broken pipe|reset"):
             drip(connection, content)
-    wait_until(lambda: counted(receiving) == {"too slow": 1}, "it is counted")
+    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
 
 
-def test_one_address_has_its_share_and_no_more(receive: Callable[..., Receiving]) -> None:
-    receiving = receive(max_associations_per_peer=2)
-    with association(receiving.port) as first, association(receiving.port) as second:
-        with raw_connection(receiving.port) as connection:
+def test_one_address_has_its_share_and_no_more(make_listener: MakeListener) -> None:
+    listener = make_listener(max_associations_per_peer=2)
+    with association(listener.port) as first, association(listener.port) as second:
+        with raw_connection(listener.port) as connection:
             connection.sendall(associate_request())
-            assert answer_of(connection) == pdu(REJECTED, bytes((0, 2, 3, 2)))  # transient, local limit exceeded
+            assert read_pdu(connection) == pdu(REJECTED, bytes((0, 2, 3, 2)))  # transient, local limit exceeded
         for peer in (first, second):
             assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
-    assert counted(receiving) == {"too many associations of one address": 1}
-    wait_until(lambda: still_serves(receiving), "there is room again")
+    assert counted(listener) == {"too many associations of one address": 1}
+    wait_until(lambda: still_serves(listener), "there is room again")
 
 
-def test_five_hundred_connections_cost_few_threads(receive: Callable[..., Receiving]) -> None:
-    receiving = receive(max_associations=4, max_associations_per_peer=4)
+def test_five_hundred_connections_cost_few_threads(make_listener: MakeListener) -> None:
+    listener = make_listener(max_associations=4, max_associations_per_peer=4)
     before = threads()
     with ExitStack() as stack:
         for _ in range(500):
-            stack.enter_context(raw_connection(receiving.port))
-        wait_until(lambda: counted(receiving) == {"too many connections": 500 - 2 * 4}, "the surplus is closed")
+            stack.enter_context(raw_connection(listener.port))
+        wait_until(lambda: counted(listener) == {"too many connections": 500 - 2 * 4}, "the surplus is closed")
         assert threads() < before + 50
-    wait_until(lambda: still_serves(receiving), "there is room again")
+    wait_until(lambda: still_serves(listener), "there is room again")
 
 
-def test_an_ae_title_is_logged_only_if_it_is_one(
-    receive: Callable[..., Receiving], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_ae_title_is_logged_only_if_it_is_one(make_listener: MakeListener, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)  # a command line run by an earlier test sets the root's level, too
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
     quiet_libraries(logging.INFO)
-    receiving = receive(calling_ae_titles=("SENDER",))
+    listener = make_listener(calling_ae_titles=("SENDER",))
     for calling in (b"NEIGHBOUR", b"\x1b[31mEVIL", b"EV\xcfIL", b"E\nVIL"):
-        with raw_connection(receiving.port) as connection:
+        with raw_connection(listener.port) as connection:
             connection.sendall(associate_request(calling))
-            answer_of(connection)
+            read_pdu(connection)
     expected = {"calling AE title not allowed": 1, "no association request": 3}
-    wait_until(lambda: counted(receiving) == expected, "all are counted")
+    wait_until(lambda: counted(listener) == expected, "all are counted")
     assert "(NEIGHBOUR): calling AE title not allowed" in caplog.text
     assert "VIL" not in caplog.text
     assert "56 CF" not in caplog.text

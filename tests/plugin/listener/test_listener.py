@@ -33,7 +33,7 @@ from plugin.archive.data_set_head import NotADataSet, read_head
 from plugin.archive.incoming_file import IncomingFile
 from plugin.archive.quarantine import count_quarantined, quarantine_folder
 from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.c_store_handler import (
     NOT_A_DATA_SET,
     OTHER_BYTES_UNDER_THIS_UID,
@@ -42,7 +42,15 @@ from plugin.listener.c_store_handler import (
     UNUSABLE_UID,
 )
 from plugin.logs import quiet_libraries
-from tests.support.listener import Receiving, association, send_bytes
+from tests.support.listener import (
+    MakeListener,
+    associate_request,
+    association,
+    pdu,
+    raw_connection,
+    read_pdu,
+    send_bytes,
+)
 from tests.support.node import MARKER, MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until, write_instance
 
 
@@ -73,8 +81,8 @@ def only_file(archive: EmbeddedArchive) -> Path:
     return path
 
 
-def test_an_echo_is_answered(receive: Callable[..., Receiving]) -> None:
-    with association(receive().port, Verification) as peer:
+def test_an_echo_is_answered(make_listener: MakeListener) -> None:
+    with association(make_listener().port, Verification) as peer:
         assert peer.send_c_echo().Status == 0x0000
 
 
@@ -89,23 +97,23 @@ def test_an_echo_is_answered(receive: Callable[..., Receiving]) -> None:
         RLELossless,
     ],
 )
-def test_what_came_is_kept_byte_for_byte(receive: Callable[..., Receiving], syntax: str) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+def test_what_came_is_kept_byte_for_byte(make_listener: MakeListener, syntax: str) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
     content = encode(instance, syntax)
-    with association(receiving.port, syntax=syntax) as peer:
+    with association(listener.port, syntax=syntax) as peer:
         assert send_bytes(peer, instance.SOPInstanceUID, content).Status == 0x0000
-    path = only_file(receiving.archive)
+    path = only_file(listener.archive)
     assert data_set_bytes(path) == content
     meta = dcmread(path, stop_before_pixels=True, force=False).file_meta if syntax != RLELossless else None
     assert meta is None or meta.TransferSyntaxUID == syntax
     assert path.relative_to(path.parents[2]) == Path(
         instance.StudyInstanceUID, instance.SeriesInstanceUID, f"{instance.SOPInstanceUID}.dcm"
     )
-    assert receiving.touched == [instance.StudyInstanceUID]
+    assert listener.stored_studies == [instance.StudyInstanceUID]
 
 
-def test_every_storage_class_and_a_private_one_is_taken(receive: Callable[..., Receiving]) -> None:
-    receiving = receive()
+def test_every_storage_class_and_a_private_one_is_taken(make_listener: MakeListener) -> None:
+    listener = make_listener()
     private = "1.3.12.2.1107.5.9.1"  # Siemens CSA non-image storage
     classes = [str(context.abstract_syntax) for context in AllStoragePresentationContexts] + [private]
     instance = make_instance(new_study_uid(), sop_class=private)
@@ -113,23 +121,23 @@ def test_every_storage_class_and_a_private_one_is_taken(receive: Callable[..., R
         ae = ApplicationEntity("SENDER")
         for sop_class in some:
             ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-        peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
+        peer = ae.associate("127.0.0.1", listener.port, ae_title="GLIONODE")
         assert len(peer.accepted_contexts) == len(some)
         if private in some:
             assert peer.send_c_store(instance).Status == 0x0000
         peer.release()
-    assert only_file(receiving.archive).stem == instance.SOPInstanceUID
+    assert only_file(listener.archive).stem == instance.SOPInstanceUID
 
 
 def test_dcmtk_sends_and_dcmdump_reads_what_is_kept(
-    receive: Callable[..., Receiving], program: Callable[[str], str], tmp_path: Path
+    make_listener: MakeListener, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    receiving = receive()
+    listener = make_listener()
     sent = [make_instance(new_study_uid(), number=number) for number in range(1, 4)]
     paths = [write_instance(instance, tmp_path / "sent") for instance in sent]
-    command = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(receiving.port), *map(str, paths)]
+    command = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(listener.port), *map(str, paths)]
     subprocess.run(command, check=True, capture_output=True)
-    kept = [path for study in receiving.archive.studies() for path in receiving.archive.files(study)]
+    kept = [path for study in listener.archive.studies() for path in listener.archive.files(study)]
     assert {path.stem for path in kept} == {instance.SOPInstanceUID for instance in sent}
     dump = subprocess.run(
         [program("dcmdump"), "+P", "InstanceNumber", str(kept[0])], check=True, capture_output=True, text=True
@@ -137,23 +145,23 @@ def test_dcmtk_sends_and_dcmdump_reads_what_is_kept(
     assert "InstanceNumber" in dump.stdout
 
 
-def test_a_duplicate_is_taken_once_and_other_bytes_are_refused(receive: Callable[..., Receiving]) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
-    with association(receiving.port) as peer:
+def test_a_duplicate_is_taken_once_and_other_bytes_are_refused(make_listener: MakeListener) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    with association(listener.port) as peer:
         assert peer.send_c_store(instance).Status == 0x0000
-        first = only_file(receiving.archive).read_bytes()
+        first = only_file(listener.archive).read_bytes()
         assert peer.send_c_store(instance).Status == 0x0000
         instance.PatientComments = "something else"
         assert peer.send_c_store(instance).Status == OTHER_BYTES_UNDER_THIS_UID
-    assert only_file(receiving.archive).read_bytes() == first
-    assert receiving.touched == [instance.StudyInstanceUID]
+    assert only_file(listener.archive).read_bytes() == first
+    assert listener.stored_studies == [instance.StudyInstanceUID]
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI", "ignore:The value length", "ignore:A value of type")
-def test_a_wrong_uid_is_refused_and_becomes_no_path(receive: Callable[..., Receiving], tmp_path: Path) -> None:
-    receiving = receive()
+def test_a_wrong_uid_is_refused_and_becomes_no_path(make_listener: MakeListener, tmp_path: Path) -> None:
+    listener = make_listener()
     before = sorted(tmp_path.rglob("*"))
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         for uid in ("../../etc/x", "1.2/3", "1." * 33, "", "1.2\\1.3", MARKER):
             for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
                 instance = make_instance(new_study_uid())
@@ -164,23 +172,23 @@ def test_a_wrong_uid_is_refused_and_becomes_no_path(receive: Callable[..., Recei
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_command_that_names_another_instance_is_refused(receive: Callable[..., Receiving]) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
-    with association(receiving.port) as peer:
+def test_a_command_that_names_another_instance_is_refused(make_listener: MakeListener) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    with association(listener.port) as peer:
         answer = send_bytes(peer, generate_uid(), encode(instance, ExplicitVRLittleEndian))
     assert answer.Status == OTHER_UID_IN_COMMAND
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_what_does_not_parse_is_refused_and_the_next_is_taken(receive: Callable[..., Receiving], syntax: str) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+def test_what_does_not_parse_is_refused_and_the_next_is_taken(make_listener: MakeListener, syntax: str) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
     endless = struct.pack("<HHL", 8, 5, 1 << 31)
-    with association(receiving.port, syntax=syntax) as peer:
+    with association(listener.port, syntax=syntax) as peer:
         for content in (b"no data set at all" * 9, b"\xff" * 400, bytes(1 << 20), endless):
             assert send_bytes(peer, generate_uid(), content).Status == NOT_A_DATA_SET
         assert send_bytes(peer, instance.SOPInstanceUID, encode(instance, syntax)).Status == 0x0000
-    assert count_quarantined(receiving.archive.data_dir) == 4
-    assert any(data_set_bytes(path) == endless for path in quarantine_folder(receiving.archive.data_dir).iterdir())
+    assert count_quarantined(listener.archive.data_dir) == 4
+    assert any(data_set_bytes(path) == endless for path in quarantine_folder(listener.archive.data_dir).iterdir())
 
 
 def test_a_deflated_bomb_is_not_inflated() -> None:
@@ -218,22 +226,20 @@ def test_uids_inside_sequences_are_not_taken_for_the_instances(undefined: bool, 
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
-def test_a_full_disk_answers_a700_and_it_goes_on(
-    receive: Callable[..., Receiving], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receiving = receive(minimum_free_bytes=1)
-    with association(receiving.port) as peer, monkeypatch.context() as patched:
+def test_a_full_disk_answers_a700_and_it_goes_on(make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = make_listener(minimum_free_bytes=1)
+    with association(listener.port) as peer, monkeypatch.context() as patched:
         patched.setattr(EmbeddedArchive, "free_bytes", 0)
         answer = peer.send_c_store(make_instance(new_study_uid()))
         assert answer.Status == OUT_OF_RESOURCES
         patched.undo()
         assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
         assert peer.is_established
-    assert len(receiving.touched) == 1
+    assert len(listener.stored_studies) == 1
 
 
-def test_only_known_callers_by_the_right_name_are_let_in(receive: Callable[..., Receiving]) -> None:
-    port = receive(calling_ae_titles=("SCANNER",)).port
+def test_only_known_callers_by_the_right_name_are_let_in(make_listener: MakeListener) -> None:
+    port = make_listener(calling_ae_titles=("SCANNER",)).port
     ways = {("SCANNER", "GLIONODE"): True, ("STRANGER", "GLIONODE"): False, ("SCANNER", "OTHER"): False}
     for (calling, called), expected in ways.items():
         ae = ApplicationEntity(calling)
@@ -245,19 +251,19 @@ def test_only_known_callers_by_the_right_name_are_let_in(receive: Callable[..., 
 
 
 def test_sixteen_associations_at_once(
-    receive: Callable[..., Receiving], program: Callable[[str], str], tmp_path: Path
+    make_listener: MakeListener, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    receiving = receive()
+    listener = make_listener()
     senders = []
     for number in range(16):
         folder = tmp_path / f"sent{number}"
         study = new_study_uid()
         for _ in range(3):
             write_instance(make_instance(study), folder)
-        command = [program("storescu"), "-aec", "GLIONODE", "+sd", "127.0.0.1", str(receiving.port), str(folder)]
+        command = [program("storescu"), "-aec", "GLIONODE", "+sd", "127.0.0.1", str(listener.port), str(folder)]
         senders.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     assert [sender.wait(60) for sender in senders] == [0] * 16
-    assert sum(len(receiving.archive.files(study)) for study in receiving.archive.studies()) == 48
+    assert sum(len(listener.archive.files(study)) for study in listener.archive.studies()) == 48
 
 
 def fragments_of(instance: Dataset) -> list[P_DATA]:
@@ -271,42 +277,42 @@ def fragments_of(instance: Dataset) -> list[P_DATA]:
     return list(message.encode_msg(1, 200))
 
 
-def test_an_instance_that_is_cut_off_is_not_kept(receive: Callable[..., Receiving], tmp_path: Path) -> None:
-    receiving = receive()
+def test_an_instance_that_is_cut_off_is_not_kept(make_listener: MakeListener, tmp_path: Path) -> None:
+    listener = make_listener()
     incoming = tmp_path / "incoming"
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         for fragment in fragments_of(make_instance(new_study_uid()))[:-2]:
             peer.dul.send_pdu(fragment)
         wait_until(lambda: list(incoming.iterdir()), "it is written while it comes")
         peer.abort()
     wait_until(lambda: not list(incoming.iterdir()), "what came is removed", seconds=5)
-    assert receiving.archive.studies() == ()
+    assert listener.archive.studies() == ()
 
 
 def test_memory_does_not_grow_with_an_object(
-    receive: Callable[..., Receiving], program: Callable[[str], str], tmp_path: Path
+    make_listener: MakeListener, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+    listener, instance = make_listener(), make_instance(new_study_uid())
     size = 64 << 20
     instance.NumberOfFrames = size // len(instance.PixelData)
     instance.PixelData = bytes(size)
     path = write_instance(instance, tmp_path / "sent")
     del instance
     tracemalloc.start()
-    command = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(receiving.port), str(path)]
+    command = [program("storescu"), "-aec", "GLIONODE", "127.0.0.1", str(listener.port), str(path)]
     subprocess.run(command, check=True, capture_output=True)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < size // 16
-    assert only_file(receiving.archive).stat().st_size > size
+    assert only_file(listener.archive).stat().st_size > size
 
 
 def test_a_disk_that_fills_in_mid_object_answers_a700_and_it_goes_on(
-    receive: Callable[..., Receiving], tmp_path: Path
+    make_listener: MakeListener, tmp_path: Path
 ) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
+    listener, instance = make_listener(), make_instance(new_study_uid())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         content = encode(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # EFBIG, where a full disk says ENOSPC
         try:
@@ -332,24 +338,22 @@ UNKNOWN_COMMAND = struct.pack("<HHLH", 0x0000, 0x0100, 2, 0x7777)
     ],
     ids=["empty", "unknown", "garbage", "endless command", "endless data set"],
 )
-def test_a_message_that_is_none_ends_its_association_alone(
-    receive: Callable[..., Receiving], values: list[bytes]
-) -> None:
-    receiving = receive()
-    with association(receiving.port) as peer:
+def test_a_message_that_is_none_ends_its_association_alone(make_listener: MakeListener, values: list[bytes]) -> None:
+    listener = make_listener()
+    with association(listener.port) as peer:
         for value in values:
             part = P_DATA()
             part.presentation_data_value_list = [[1, value]]
             peer.dul.send_pdu(part)
         wait_until(lambda: not peer.is_established, "the association is aborted")
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
 
 
 def test_requests_ahead_of_their_answers_wait_on_the_wire(
-    receive: Callable[..., Receiving], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    receiving, keep = receive(), EmbeddedArchive.store
+    listener, keep = make_listener(), EmbeddedArchive.store
     go_on, begun = threading.Event(), threading.Event()
 
     def held(archive: EmbeddedArchive, key: InstanceKey, incoming: IncomingFile) -> Stored:
@@ -359,7 +363,7 @@ def test_requests_ahead_of_their_answers_wait_on_the_wire(
 
     monkeypatch.setattr(EmbeddedArchive, "store", held)
     study = new_study_uid()
-    with association(receiving.port) as peer:
+    with association(listener.port) as peer:
         for _ in range(20):
             for fragment in fragments_of(make_instance(study)):
                 peer.dul.send_pdu(fragment)
@@ -367,56 +371,58 @@ def test_requests_ahead_of_their_answers_wait_on_the_wire(
         wait_until(peer.dul.to_provider_queue.empty, "all are sent")
         assert len(list((tmp_path / "incoming").iterdir())) == 1
         go_on.set()
-        wait_until(lambda: len(receiving.archive.files(study)) == 20, "all are kept")
+        wait_until(lambda: len(listener.archive.files(study)) == 20, "all are kept")
         assert peer.is_established
 
 
-def test_a_data_set_may_share_a_pdu_with_its_command(receive: Callable[..., Receiving]) -> None:
-    receiving, instance = receive(), make_instance(new_study_uid())
-    with association(receiving.port) as peer:
-        together = P_DATA()
-        together.presentation_data_value_list = [
-            list(value) for part in fragments_of(instance) for value in part.presentation_data_value_list
-        ]
-        peer._reactor_checkpoint.clear()  # else the library takes the answer for a request
-        peer.dul.send_pdu(together)
-        assert peer.dimse.get_msg(block=True)[1].Status == 0x0000
-    assert only_file(receiving.archive).name == f"{instance.SOPInstanceUID}.dcm"
+def test_a_data_set_may_share_a_pdu_with_its_command(make_listener: MakeListener) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    together = b"".join(
+        struct.pack(">LB", len(value) + 1, context_id) + value
+        for part in fragments_of(instance)
+        for context_id, value in part.presentation_data_value_list
+    )
+    with raw_connection(listener.port) as connection:
+        connection.sendall(associate_request(sop_class=MR_IMAGE_STORAGE, syntax=ExplicitVRLittleEndian))
+        assert read_pdu(connection)[0] == 0x02, "it is accepted"
+        connection.sendall(pdu(0x04, together))
+        assert struct.pack("<HHLH", 0x0000, 0x0900, 2, 0x0000) in read_pdu(connection), "the status is success"
+    assert only_file(listener.archive).name == f"{instance.SOPInstanceUID}.dcm"
 
 
-def test_other_messages_come_between_images(receive: Callable[..., Receiving]) -> None:
-    receiving, study = receive(), new_study_uid()
+def test_other_messages_come_between_images(make_listener: MakeListener) -> None:
+    listener, study = make_listener(), new_study_uid()
     ae = ApplicationEntity("SENDER")
     ae.add_requested_context(Verification)
     ae.add_requested_context(MR_IMAGE_STORAGE)
-    peer = ae.associate("127.0.0.1", receiving.port, ae_title="GLIONODE")
+    peer = ae.associate("127.0.0.1", listener.port, ae_title="GLIONODE")
     for _ in range(3):
         assert peer.send_c_store(make_instance(study)).Status == 0x0000
         assert peer.send_c_echo().Status == 0x0000
     peer.release()
-    assert len(receiving.archive.files(study)) == 3
+    assert len(listener.archive.files(study)) == 3
 
 
-def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(receive: Callable[..., Receiving]) -> None:
-    receiving = receive()
-    with association(receiving.port) as peer:
+def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(make_listener: MakeListener) -> None:
+    listener = make_listener()
+    with association(listener.port) as peer:
         for part in fragments_of(make_instance(new_study_uid())):
             part.presentation_data_value_list = [[99, value] for _, value in part.presentation_data_value_list]
             peer.dul.send_pdu(part)
         wait_until(lambda: not peer.is_established, "the association is aborted")
-    assert receiving.archive.studies() == ()
+    assert listener.archive.studies() == ()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # as in the node: pydicom warns of what it reads forgivingly
 def test_logs_say_no_text_of_the_instance(
-    receive: Callable[..., Receiving], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    make_listener: MakeListener, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
     quiet_libraries(logging.DEBUG)
-    receiving, instance = receive(), make_instance(new_study_uid())
-    with association(receiving.port) as peer:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    with association(listener.port) as peer:
         peer.send_c_store(instance)
         instance.PatientComments = f"{MARKER} again"
         peer.send_c_store(instance)

@@ -17,7 +17,7 @@ from pynetdicom import _config
 
 from plugin.archive.file_meta import encode_file_meta
 from plugin.database.pool import database_url
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.node.lock import running_node
 from tests.support.node import (
     MARKER,

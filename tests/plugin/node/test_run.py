@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 
 from pipeline.errors import ModelUnusable, SettingsWrong
 from plugin.database.pool import database_url
-from plugin.dimse.application_entity import ApplicationEntity
+from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.node.lock import running_node
 from tests.support.node import (
     MARKER,

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from plugin.archive.quarantine import quarantine_folder
-from plugin.commitment.pending_requests import CommitmentRequests
+from plugin.commitment.pending_requests import PendingRequests
 from plugin.database.pool import Database
 from plugin.dimse.commitment_messages import CommitmentRequest, Reference
 from plugin.listener.access_control import Refusal
-from plugin.listener.refusals import Refusals
+from plugin.listener.refusals import RefusalCounter
 from plugin.node.lock import RunningNode, announce, node_lock, running_node
 from plugin.node.status import read_status
 from plugin.settings.sections import Settings
@@ -43,20 +43,20 @@ def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
     folder = settings_in(data_dir).data_dir
     quarantine_folder(folder).mkdir(parents=True)
     (quarantine_folder(folder) / "0.dcm").write_bytes(b"no DICOM")
-    refusals = Refusals(folder)
+    refusals = RefusalCounter(folder)
     for refusal in (Refusal.TOO_SLOW, Refusal.ADDRESS, Refusal.TOO_SLOW):
         refusals.count(refusal)
     status = read_status(settings_in(data_dir))
     assert (status.quarantined, status.refused) == (1, {"too slow": 2, "address not allowed": 1})
-    Refusals(folder)
+    RefusalCounter(folder)
     assert read_status(settings_in(data_dir)).refused == {}, "it counts from the node's start"
 
 
 def test_what_senders_are_still_to_be_told_is_counted(data_dir: Path) -> None:
     settings = settings_in(data_dir)
     assert read_status(settings).commitments_pending == 0
-    requests = CommitmentRequests(settings.data_dir)
-    requests.keep("AE", "", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
+    requests = PendingRequests(settings.data_dir)
+    requests.add("AE", "", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
     assert read_status(settings).commitments_pending == 1
 
 

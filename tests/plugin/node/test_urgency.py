@@ -19,7 +19,7 @@ from plugin.jobs.reconcile import Reconciler
 from plugin.retention.purge import Purger
 from plugin.settings.sections import StudySettings
 from tests.support.hostile_dicom import SYNTAXES, encoded
-from tests.support.listener import Receiving, association
+from tests.support.listener import MakeListener, association
 from tests.support.node import NodeInThread, make_instance, new_study_uid, send, wait_until
 
 
@@ -110,16 +110,16 @@ def test_nonsense_after_the_uids_refuses_nothing(rest: bytes) -> None:
     assert head.key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
-def test_the_mark_is_there_before_the_sender_has_its_answer(receive: Callable[..., Receiving]) -> None:
+def test_the_mark_is_there_before_the_sender_has_its_answer(make_listener: MakeListener) -> None:
     usual, by_header, by_sender = (make_instance(new_study_uid()) for _ in range(3))
     by_header.RequestedProcedurePriority = "STAT"
-    receiving = receive(urgent_ae_titles=("SENDER",))
-    assert send(receiving.port, usual, by_header) == [0x0000] * 2  # as SCANNER
-    with association(receiving.port) as peer:
+    listener = make_listener(urgent_ae_titles=("SENDER",))
+    assert send(listener.port, usual, by_header) == [0x0000] * 2  # as SCANNER
+    with association(listener.port) as peer:
         assert peer.send_c_store(by_sender).Status == 0x0000
-    marked = [receiving.archive.is_urgent(each.StudyInstanceUID) for each in (usual, by_header, by_sender)]
+    marked = [listener.archive.is_urgent(each.StudyInstanceUID) for each in (usual, by_header, by_sender)]
     assert marked == [False, True, True]
-    assert {study: len(receiving.archive.files(study)) for study in receiving.archive.studies()} == {
+    assert {study: len(listener.archive.files(study)) for study in listener.archive.studies()} == {
         each.StudyInstanceUID: 1 for each in (usual, by_header, by_sender)
     }
 

@@ -172,8 +172,8 @@ def test_what_a_destination_is_still_to_commit_to_stays(site: Site) -> None:
         study, "not all of its results are delivered"
     )
     with site.database.pool.connection() as connection:
-        assert len(requester_rows.due(connection, "pacs", 9)) == 1
-        requester_rows.begin(connection, "pacs", "2.25.1", [f"{study}.99"], 600)
+        assert len(requester_rows.find_due(connection, "pacs", 9)) == 1
+        requester_rows.record_request(connection, "pacs", "2.25.1", [f"{study}.99"], 600)
         report = CommitmentReport("2.25.1", (Reference("1.2.840.10008.5.1.4.1.1.66.4", f"{study}.99"),))
         assert requester_rows.apply_report(connection, report, Peer("PACS", ""), DeliverySettings()) == (1, 0)
         (output,) = show_job(connection, study).outputs
@@ -189,7 +189,7 @@ def test_a_named_study_that_waits_for_commitment_is_not_asked_about_any_more(sit
         outbox.record_sent(connection, "pacs", f"{study}.99", None, commit_as="1.2.840.10008.5.1.4.1.1.66.4")
     assert isinstance(site.purger().purge_named(study, dry_run=False), PurgedStudy)
     with site.database.pool.connection() as connection:
-        assert requester_rows.due(connection, "pacs", 9) == ()
+        assert requester_rows.find_due(connection, "pacs", 9) == ()
 
 
 def test_images_that_came_after_the_job_keep_their_study(site: Site) -> None:

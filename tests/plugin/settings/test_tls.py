@@ -20,7 +20,7 @@ from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import ListenerSettings, Settings
 from plugin.settings.tls import server_context
 from tests.support.certificates import Authority, Certificate
-from tests.support.listener import Receiving, answer_of, associate_request, pdu, raw_connection
+from tests.support.listener import ListenerWithArchive, MakeListener, associate_request, pdu, raw_connection, read_pdu
 from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
 
 REFUSED = {"TLS handshake failed": 1}
@@ -40,8 +40,8 @@ def speaks_as(certificate: Certificate) -> dict[str, str]:
     return {"tls_certificate": certificate.certificate, "tls_key": certificate.key}
 
 
-def destination(receiving: Receiving, **tls: Any) -> DestinationSettings:
-    values = {"name": "node", "ae_title": "GLIONODE", "host": "127.0.0.1", "port": receiving.port, "tls": True}
+def destination(listener: ListenerWithArchive, **tls: Any) -> DestinationSettings:
+    values = {"name": "node", "ae_title": "GLIONODE", "host": "127.0.0.1", "port": listener.port, "tls": True}
     return DestinationSettings.model_validate({**values, **tls})
 
 
@@ -70,47 +70,47 @@ def shake_hands(port: int, authority: Authority, most: ssl.TLSVersion, ciphers: 
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_only_what_bcp_195_recommends_is_spoken(
-    receive: Callable[..., Receiving],
+    make_listener: MakeListener,
     authority: Authority,
     node: Certificate,
     most: ssl.TLSVersion,
     ciphers: str,
     expected: str | None,
 ) -> None:
-    receiving = receive(**speaks_as(node))
+    listener = make_listener(**speaks_as(node))
     if expected is not None:
-        assert shake_hands(receiving.port, authority, most, ciphers) == expected
+        assert shake_hands(listener.port, authority, most, ciphers) == expected
         return
     with pytest.raises(ssl.SSLError):
-        shake_hands(receiving.port, authority, most, ciphers)
-    wait_until(lambda: read_refusals(receiving.archive.data_dir) == REFUSED, "it is counted")
+        shake_hands(listener.port, authority, most, ciphers)
+    wait_until(lambda: read_refusals(listener.archive.data_dir) == REFUSED, "it is counted")
 
 
 def test_dcmtk_sends_over_tls(
-    receive: Callable[..., Receiving],
+    make_listener: MakeListener,
     authority: Authority,
     node: Certificate,
     program: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    receiving = receive(**speaks_as(node), tls_client_ca=authority.certificate)
+    listener = make_listener(**speaks_as(node), tls_client_ca=authority.certificate)
     sender = authority.sign("sender")
     instance = make_instance(new_study_uid())
     path = write_instance(instance, tmp_path / "sent")
     tls = ["+tls", sender.key, sender.certificate, "+cf", authority.certificate]
-    command = [program("storescu"), *tls, "-aec", "GLIONODE", "127.0.0.1", str(receiving.port), str(path)]
+    command = [program("storescu"), *tls, "-aec", "GLIONODE", "127.0.0.1", str(listener.port), str(path)]
     subprocess.run(command, check=True, capture_output=True)
-    assert receiving.touched == [instance.StudyInstanceUID]
+    assert listener.stored_studies == [instance.StudyInstanceUID]
 
 
 def test_a_sender_needs_a_certificate_of_the_right_authority(
-    receive: Callable[..., Receiving],
+    make_listener: MakeListener,
     authority: Authority,
     node: Certificate,
     program: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    receiving = receive(**speaks_as(node), tls_client_ca=authority.certificate)
+    listener = make_listener(**speaks_as(node), tls_client_ca=authority.certificate)
     strangers = Authority(program, tmp_path / "strangers")
     ways = [
         ({}, False),
@@ -118,36 +118,36 @@ def test_a_sender_needs_a_certificate_of_the_right_authority(
         (speaks_as(authority.sign("sender")), True),
     ]
     for certificate, expected in ways:
-        result = echo(destination(receiving, tls_ca=authority.certificate, **certificate), "SENDER")
+        result = echo(destination(listener, tls_ca=authority.certificate, **certificate), "SENDER")
         assert result.answered is expected, result.message
         assert expected or "certificate" in result.message
-    wait_until(lambda: read_refusals(receiving.archive.data_dir) == {"TLS handshake failed": 2}, "they are counted")
+    wait_until(lambda: read_refusals(listener.archive.data_dir) == {"TLS handshake failed": 2}, "they are counted")
 
 
 def test_who_speaks_no_tls_is_refused_and_others_are_served_meanwhile(
-    receive: Callable[..., Receiving], authority: Authority, node: Certificate
+    make_listener: MakeListener, authority: Authority, node: Certificate
 ) -> None:
-    receiving = receive(**speaks_as(node))
-    with raw_connection(receiving.port) as silent, raw_connection(receiving.port) as plain:
+    listener = make_listener(**speaks_as(node))
+    with raw_connection(listener.port) as silent, raw_connection(listener.port) as plain:
         plain.sendall(associate_request())
-        assert answer_of(plain)[:1] != pdu(0x02, b"")[:1]
-        wait_until(lambda: read_refusals(receiving.archive.data_dir) == REFUSED, "it is counted")
-        assert echo(destination(receiving, tls_ca=authority.certificate), "SENDER").answered
+        assert read_pdu(plain)[:1] != pdu(0x02, b"")[:1]
+        wait_until(lambda: read_refusals(listener.archive.data_dir) == REFUSED, "it is counted")
+        assert echo(destination(listener, tls_ca=authority.certificate), "SENDER").answered
         silent.close()
-    wait_until(lambda: read_refusals(receiving.archive.data_dir) == {"TLS handshake failed": 2}, "it ends")
+    wait_until(lambda: read_refusals(listener.archive.data_dir) == {"TLS handshake failed": 2}, "it ends")
 
 
-def test_a_handshake_that_does_not_come_is_not_waited_for(receive: Callable[..., Receiving], node: Certificate) -> None:
-    receiving = receive(**speaks_as(node), negotiation_timeout_s=0.3)
-    with raw_connection(receiving.port) as connection:
-        assert answer_of(connection) == b""
-    wait_until(lambda: read_refusals(receiving.archive.data_dir) == REFUSED, "it is counted")
+def test_a_handshake_that_does_not_come_is_not_waited_for(make_listener: MakeListener, node: Certificate) -> None:
+    listener = make_listener(**speaks_as(node), negotiation_timeout_s=0.3)
+    with raw_connection(listener.port) as connection:
+        assert read_pdu(connection) == b""
+    wait_until(lambda: read_refusals(listener.archive.data_dir) == REFUSED, "it is counted")
 
 
 def test_a_destination_is_what_its_certificate_says(
-    receive: Callable[..., Receiving], authority: Authority, program: Callable[[str], str], tmp_path: Path
+    make_listener: MakeListener, authority: Authority, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    receiving = receive(**speaks_as(authority.sign("pacs", "DNS:pacs.example")))
+    listener = make_listener(**speaks_as(authority.sign("pacs", "DNS:pacs.example")))
     strangers = Authority(program, tmp_path / "strangers")
     right = {"tls_ca": authority.certificate, "tls_server_name": "pacs.example"}
     ways = [
@@ -158,7 +158,7 @@ def test_a_destination_is_what_its_certificate_says(
         ({**right, "tls_ca": str(tmp_path / "absent.pem")}, False),
     ]
     for tls, expected in ways:
-        assert echo(destination(receiving, **tls), "SENDER").answered is expected, tls
+        assert echo(destination(listener, **tls), "SENDER").answered is expected, tls
 
 
 @pytest.mark.parametrize("days", [90, 365 * 60], ids=["years of two digits", "years of four digits"])

@@ -1,4 +1,4 @@
-"""What a web server's answer to STOW-RS means for each object (PS3.18 10.5.3). Pure: no network."""
+"""Read the outcome of each object from a STOW-RS response (PS3.18 10.5.3)."""
 
 import json
 from collections.abc import Mapping
@@ -13,46 +13,50 @@ _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
 
 _ALL_STORED, _SOME_STORED, _NONE_STORED = 200, 202, 409
-ANSWERED_BY_OBJECT = (_ALL_STORED, _SOME_STORED, _NONE_STORED)
-"""HTTP statuses of an answer that says what became of each object."""
+STATUSES_WITH_OUTCOMES = (_ALL_STORED, _SOME_STORED, _NONE_STORED)
+"""HTTP statuses of a response that lists the outcome of each object."""
 _DUPLICATE = 0x0111
-"""PS3.7 C.5: it has an instance of this UID already; and a UID of ours stands for the same bytes always."""
+"""PS3.7 C.5, Duplicate SOP Instance: it counts as stored, as our UIDs stand for the same bytes always."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class _Lists:
+    """Reasons by SOP Instance UID, None without one."""
+
     stored: Mapping[str, int | None]
     failed: Mapping[str, int | None]
 
 
-def outcome_of(status: int, body: bytes, sop_instance_uid: str) -> Outcome:
-    """What became of one object of a request that was answered with this status and body."""
-    listed = _read(body)
+def read_outcome(status: int, body: bytes, sop_instance_uid: str) -> Outcome:
+    """Return the outcome of one object of a request, from the HTTP status and body of the response."""
+    listed = _read_lists(body)
     if sop_instance_uid in listed.failed:
         reason = listed.failed[sop_instance_uid]
         if reason == _DUPLICATE:
             return Sent("it had it already (0x0111)")
-        return NotSent("it answers without a reason" if reason is None else f"it answers with reason 0x{reason:04X}")
+        return NotSent(
+            f"it refused the object {'without a reason' if reason is None else f'with reason 0x{reason:04X}'}"
+        )
     if sop_instance_uid in listed.stored:
         warning = listed.stored[sop_instance_uid]
         return Sent(None if warning is None else f"stored with warning 0x{warning:04X}")
     if status == _ALL_STORED and not listed.stored and not listed.failed:
         return Sent("it answers HTTP 200 without a list of what it stored")
-    return NotSent(f"it answers HTTP {status} and does not name this object")
+    return NotSent(f"it responded with HTTP {status} and does not list this object")
 
 
-def _read(body: bytes) -> _Listed:
-    """Both lists; empty where the body is not DICOM JSON."""
+def _read_lists(body: bytes) -> _Lists:
+    """Return both lists; empty where the body is not DICOM JSON."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         found = None
-    if isinstance(found, list):  # some servers answer with a list of one
+    if isinstance(found, list):  # some servers send a list of one
         found = found[0] if found else None
-    answer = found if isinstance(found, dict) else {}
-    return _Listed(
-        _reasons(answer.get(_REFERENCED_SOP_SEQUENCE), _WARNING_REASON),
-        _reasons(answer.get(_FAILED_SOP_SEQUENCE), _FAILURE_REASON),
+    response = found if isinstance(found, dict) else {}
+    return _Lists(
+        _reasons(response.get(_REFERENCED_SOP_SEQUENCE), _WARNING_REASON),
+        _reasons(response.get(_FAILED_SOP_SEQUENCE), _FAILURE_REASON),
     )
 
 
