@@ -10,7 +10,8 @@ from urllib.parse import quote
 from plugin.database.audit_log import Peer
 from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
 from plugin.errors import ArchiveAway, PeerFailed
-from plugin.orthanc.client import Answer, OrthancClient, WrongAnswer, is_orthanc_id
+from plugin.http.client import RequestFailed, Response
+from plugin.orthanc.client import OrthancClient, is_orthanc_id
 from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.sections import OrthancSettings
 
@@ -56,10 +57,10 @@ class OrthancSender:
             return "it answers"
         raise PeerFailed(self._failure(answer))
 
-    def _echo(self, client: OrthancClient) -> Answer:
+    def _echo(self, client: OrthancClient) -> Response:
         if self._destination.modality:
-            return client.ask("POST", f"{self._target}/echo", b"{}", self._timeout_s)
-        return client.ask("GET", f"{self._target}/system", timeout_s=self._timeout_s)
+            return client.request("POST", f"{self._target}/echo", b"{}", self._timeout_s)
+        return client.request("GET", f"{self._target}/system", timeout_s=self._timeout_s)
 
     @property
     def _target(self) -> str:
@@ -73,7 +74,7 @@ class OrthancSender:
             content = Path(outgoing.entry.path).read_bytes()
         except OSError as exc:
             return NotSent(f"the file {outgoing.entry.path} cannot be read ({exc.strerror})")
-        answer = client.ask("POST", "/instances", content, self._timeout_s)
+        answer = client.request("POST", "/instances", content, self._timeout_s)
         if answer.status in _UNAVAILABLE:
             raise PeerFailed(f"Orthanc responded with HTTP {answer.status}; check orthanc.url, and Orthanc")
         if answer.status != 200:
@@ -87,7 +88,7 @@ class OrthancSender:
     def _forward(self, client: OrthancClient, instance: str) -> Outcome:
         commits = self._destination.storage_commitment
         command = {"Resources": [instance], "Synchronous": True, **({"StorageCommitment": True} if commits else {})}
-        answer = client.ask("POST", f"{self._target}/store", json.dumps(command).encode(), self._timeout_s)
+        answer = client.request("POST", f"{self._target}/store", json.dumps(command).encode(), self._timeout_s)
         if answer.status != 200:
             if self._echo(client).status == 200:  # it is reachable, and refused this object
                 return NotSent(
@@ -102,7 +103,7 @@ class OrthancSender:
         deadline = time.monotonic() + self._destination.commitment_timeout_s
         path = f"/storage-commitment/{quote(transaction, safe='')}"
         while True:
-            report = _json_object(client.ask("GET", path, timeout_s=self._timeout_s))
+            report = _json_object(client.request("GET", path, timeout_s=self._timeout_s))
             if report.get("Status") == "Success":
                 return Sent("sent on by Orthanc, and committed to")
             if report.get("Status") == "Failure":
@@ -111,17 +112,17 @@ class OrthancSender:
                 return NotSent("the destination stored the object and did not report on commitment in time")
             time.sleep(_POLL_EVERY_S)
 
-    def _failure(self, answer: Answer) -> str:
+    def _failure(self, answer: Response) -> str:
         kind = "DicomModalities" if self._destination.modality else "OrthancPeers"
         if answer.status == 404:
             return f"Orthanc does not know {self._target}; check its {kind}"
         return f"Orthanc cannot reach {self._target} (HTTP {answer.status}); see its log"
 
 
-def _json_object(answer: Answer) -> dict[str, Any]:
+def _json_object(answer: Response) -> dict[str, Any]:
     try:
         found = answer.json()
-    except WrongAnswer:
+    except RequestFailed:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -136,4 +136,4 @@ def test_a_destination_can_be_asked(web: OrthancWeb) -> None:
         "Orthanc does not know /modalities/other; check its DicomModalities",
     )
     web.ask_password("glionode", "secret")
-    assert "refuses us" in echo(destination(), "GLIONODE", 5, orthanc).message
+    assert "denies access" in echo(destination(), "GLIONODE", 5, orthanc).message

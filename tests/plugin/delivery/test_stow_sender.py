@@ -122,7 +122,7 @@ def test_the_certificate_is_checked(objects: list[Outgoing], tmp_path: Path, pro
     web = WebArchive(context)
     try:
         assert sent(web, objects, tls_ca=authority.certificate) == [Sent()] * 3
-        with pytest.raises(PeerFailed, match="failed"):
+        with pytest.raises(PeerFailed, match="its TLS certificate is not accepted"):
             sent(web, objects, tls_ca=other.certificate)
     finally:
         web.stop()
@@ -148,4 +148,4 @@ def test_a_server_that_is_away_is_said_to_be(web: WebArchive) -> None:
     gone = WebArchive()
     gone.stop()
     found = echo(destination(gone), "NODE")
-    assert (found.answered, found.message) == (False, f"the request to {gone.url} failed (ConnectError)")
+    assert (found.answered, found.message) == (False, f"the request to {gone.url} failed (Connection refused)")

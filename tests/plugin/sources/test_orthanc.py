@@ -175,17 +175,17 @@ def test_a_file_of_another_size_is_rejected(
     web: OrthancWeb, source: OrthancSource, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = source.inputs(job_of(study))
-    monkeypatch.setattr("plugin.orthanc.client._FIRST_PAUSE_S", 3.0)
+    monkeypatch.setattr("plugin.http.client._FIRST_PAUSE_S", 3.0)
     cut = inputs.images[0]
     web.files[cut.orthanc_id] = web.files[cut.orthanc_id][:-10]
-    with pytest.raises(ArchiveAway, match=f"where {cut.size} were announced"), source.workspace(job_of(study), inputs):
+    with pytest.raises(ArchiveAway, match=f"bytes and announced {cut.size}"), source.workspace(job_of(study), inputs):
         pass
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((200, b"<html>"), "an answer that is no JSON"),
+        ((200, b"<html>"), "the response is no JSON"),
         ((301, {}), "HTTP 301"),
         ((200, [{"ID": "1"}]), "none, or older than 1.9.4"),
         ((200, {"a": 1}), "none, or older than 1.9.4"),
@@ -206,7 +206,7 @@ def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image:
     password.write_text("wrong\n")
     web.ask_password("glionode", "the-password")
     client = client_of(web, patience_s=0, user="glionode", password_file=str(password))
-    with pytest.raises(ArchiveAway, match="refuses us") as raised:
+    with pytest.raises(ArchiveAway, match="denies access") as raised:
         inputs_of(client, image)
     assert "wrong" not in str(raised.value)
     password.write_text("the-password\n")
@@ -226,7 +226,7 @@ def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) 
         trusting.close()
         for keys in ({}, {"tls_ca": other.certificate}):
             distrusting = client_of(web, patience_s=0, **keys)
-            with pytest.raises(ArchiveAway, match="does not answer"):
+            with pytest.raises(ArchiveAway, match="its TLS certificate is not accepted"):
                 inputs_of(distrusting, "1.2.3")
     finally:
         web.stop()
