@@ -1,15 +1,19 @@
 """Model packages: a folder of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`. Knows no volumes."""
 
 import hashlib
+import json
 import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
 
 from models.labels import Role
 from models.network import NetworkSettings
+from models.validation import StrictModel, describe_first_error
 
 FORMAT = 1
 """Version of the package format; a reader refuses a newer one."""
@@ -111,30 +115,42 @@ class ModelPackage:
         return content
 
 
-def _table(document: dict[str, Any], key: str, where: Path) -> dict[str, Any]:
-    value = document.get(key)
-    if not isinstance(value, dict):
-        raise PackageBroken(f"{where}: the table [{key}] is missing.")
-    return value
+class _Input(StrictModel):
+    channels: tuple[Role, ...]
+    spacing_mm: float
+    normalisation: str
+    window: int | None = None
+    mirror: bool = False
 
 
-def _yes_or_no(value: Any, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{key} must be true or false")
-    return value
+class _Weights(StrictModel):
+    sha256: str
 
 
-def _refinement(output: dict[str, Any]) -> Refinement | None:
-    if "refinement" not in output:
-        return None
-    asked = output["refinement"]
-    if not isinstance(asked, dict):
-        raise TypeError("refinement must be a table of channels and weight")
-    return Refinement(tuple(Role(name) for name in asked["channels"]), float(asked["weight"]))
+class _Output(StrictModel):
+    label: str
+    threshold: float
+    refinement: Refinement | None = None
+
+
+class _PackageFile(StrictModel):
+    """The document `model.toml`, key by key."""
+
+    format: Literal[1]
+    name: str
+    version: str
+    intended_use: IntendedUse
+    summary: str = ""
+    input: _Input
+    network: NetworkSettings
+    weights: _Weights
+    output: tuple[_Output, ...] = Field(min_length=1)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """How the weights came to be, for people; never read by the node."""
 
 
 def read_package(folder: Path) -> ModelPackage:
-    """The package in `folder`, its `model.toml` checked; the weights are not read. Raises PackageBroken."""
+    """Read and check `model.toml` in `folder`, and not the weights. Raises PackageBroken."""
     where = folder / "model.toml"
     try:
         document = tomllib.loads(where.read_text(encoding="utf-8"))
@@ -144,38 +160,29 @@ def read_package(folder: Path) -> ModelPackage:
         raise PackageBroken(f"{where} cannot be read: {exc}") from exc
     if document.get("format") != FORMAT:
         raise PackageBroken(f"{where}: format is {document.get('format')!r}; this version of glionode reads {FORMAT}.")
-    source, network, weights = (_table(document, key, where) for key in ("input", "network", "weights"))
-    outputs = document.get("output")
-    if not isinstance(outputs, list) or not outputs:
-        raise PackageBroken(f"{where}: there is no [[output]].")
     try:
-        package = ModelPackage(
-            name=str(document["name"]),
-            version=str(document["version"]),
-            intended_use=IntendedUse(document["intended_use"]),
-            summary=str(document.get("summary", "")),
-            channels=tuple(Role(name) for name in source["channels"]),
-            spacing_mm=float(source["spacing_mm"]),
-            normalisation=str(source["normalisation"]),
-            window=int(source["window"]) if "window" in source else None,
-            labels=tuple(
-                OutputLabel(str(output["label"]), float(output["threshold"]), _refinement(output)) for output in outputs
-            ),
-            network=NetworkSettings(
-                init_filters=int(network["init_filters"]),
-                blocks_down=tuple(int(number) for number in network["blocks_down"]),
-                blocks_up=tuple(int(number) for number in network["blocks_up"]),
-                upsample_mode=network["upsample_mode"],
-                space_to_depth=int(network.get("space_to_depth", 1)),
-            ),
-            weights_sha256=str(weights["sha256"]),
-            folder=folder,
-            mirror=_yes_or_no(source.get("mirror", False), "mirror"),
-        )
-    except KeyError as exc:
-        raise PackageBroken(f"{where}: {exc.args[0]} is missing.") from exc
-    except (ValueError, TypeError) as exc:
-        raise PackageBroken(f"{where}: {exc}.") from exc
+        # Of Python objects pydantic's strict mode takes neither lists as tuples nor strings as members of an enum.
+        found = _PackageFile.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as exc:
+        raise PackageBroken(f"{where}: {describe_first_error(exc)}.") from exc
+    for key in ("init_filters", "blocks_down", "blocks_up", "upsample_mode"):
+        if key not in document["network"]:  # the defaults of NetworkSettings are for new networks
+            raise PackageBroken(f"{where}: network.{key} is missing.")
+    package = ModelPackage(
+        name=found.name,
+        version=found.version,
+        intended_use=found.intended_use,
+        summary=found.summary,
+        channels=found.input.channels,
+        spacing_mm=found.input.spacing_mm,
+        normalisation=found.input.normalisation,
+        window=found.input.window,
+        labels=tuple(OutputLabel(output.label, output.threshold, output.refinement) for output in found.output),
+        network=found.network,
+        weights_sha256=found.weights.sha256,
+        folder=folder,
+        mirror=found.input.mirror,
+    )
     check_package(package, where)
     return package
 
@@ -201,8 +208,6 @@ def check_package(package: ModelPackage, where: Path) -> None:
         raise PackageBroken(f"{where}: normalisation {package.normalisation!r} is unknown; this is {NORMALISATION!r}.")
     if package.window is not None and (package.window < 32 or package.window % package.network.stride):
         raise PackageBroken(f"{where}: window must be a multiple of {package.network.stride} and at least 32.")
-    if package.network.upsample_mode not in ("deconv", "pixelshuffle", "nontrainable"):
-        raise PackageBroken(f"{where}: upsample_mode {package.network.upsample_mode!r} is unknown.")
 
 
 def list_packages(installed: Path | None) -> tuple[ModelPackage, ...]:
