@@ -1,4 +1,4 @@
-"""A picture of what came back: T1CE, FLAIR and ADC through the tumour with the segments' contours."""
+"""Draw the demonstration's result: T1CE, FLAIR and ADC through the tumour with the contours of the segments."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,16 +23,16 @@ Picture = NDArray[np.uint8]
 def draw_overlay(volumes: Mapping[Role, Volume], masks: NDArray[np.bool_], path: Path, title: str) -> None:
     """Write a PNG of three rows (T1CE, FLAIR, ADC) and three columns (axial, coronal, sagittal; radiological).
 
-    `masks` is (labels, slices, rows, columns) on the T1CE volume's grid. The planes go through the middle of the voxels
-    of all labels. The patient's right is at the left of axial and coronal planes, the nose at the left of sagittal
-    ones.
+    `masks` is (labels, slices, rows, columns) on the T1CE volume's grid. The planes go through the median position of
+    the voxels of all labels. The patient's right is at the left of axial and coronal planes, the nose at the left of
+    sagittal ones.
     """
     grid = _millimetre_grid(volumes[Role.T1CE].geometry)
-    on_grid = _on(masks.astype(np.float32), volumes[Role.T1CE].geometry, grid) >= 0.5
+    on_grid = _resampled(masks.astype(np.float32), volumes[Role.T1CE].geometry, grid) >= 0.5
     middle = _middle(np.logical_or.reduce(on_grid))
     rows = []
     for role in _ROLES:
-        voxels = _on(volumes[role].pixels[None], volumes[role].geometry, grid)[0]
+        voxels = _resampled(volumes[role].pixels[None], volumes[role].geometry, grid)[0]
         low, high = np.nanpercentile(voxels, (1, 99.5))
         grey = np.nan_to_num((voxels - low) / max(high - low, 1e-6), nan=0.0).clip(0, 1)
         panels = [
@@ -53,16 +53,16 @@ def _millimetre_grid(geometry: Geometry) -> Geometry:
     return Geometry.axial((z, y, x), (1, 1, 1), geometry.centre_mm, geometry.frame_of_reference_uid)
 
 
-def _on(voxels: NDArray[np.float32], source: Geometry, grid: Geometry) -> NDArray[np.float32]:
+def _resampled(voxels: NDArray[np.float32], source: Geometry, grid: Geometry) -> NDArray[np.float32]:
     found: NDArray[np.float32] = resample(torch.from_numpy(voxels), source, grid).numpy()
     return found
 
 
-def _middle(anything: NDArray[np.bool_]) -> tuple[int, int, int]:
-    if not anything.any():
-        slices, rows, columns = (size // 2 for size in anything.shape)
+def _middle(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
+    if not mask.any():
+        slices, rows, columns = (size // 2 for size in mask.shape)
         return slices, rows, columns
-    slices, rows, columns = (int(np.median(index)) for index in np.nonzero(anything))
+    slices, rows, columns = (int(np.median(index)) for index in np.nonzero(mask))
     return slices, rows, columns
 
 

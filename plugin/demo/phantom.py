@@ -1,7 +1,7 @@
-"""Write a synthetic head as a DICOM study: wanted series, distractors, truth. Knows no way to make heads."""
+"""Write a synthetic head as a DICOM study: the series to be chosen, distractors, and the ground truth."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,28 +24,28 @@ B_VALUE_S_MM2 = 1000.0
 _LARGEST_STORED = 4095
 
 
-class HeadSource(Protocol):
+class ScannableHead(Protocol):
     """A head that can be scanned on any grid."""
 
     @property
     def seed(self) -> int:
-        """What it was made from."""
+        """Return the seed from which the head was made."""
 
     def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
-        """A scan of one sequence. `motion` takes head world coordinates to scanner world coordinates."""
+        """Return a scan with one sequence. `motion` maps the head's world coordinates to the scanner's."""
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
-        """(labels, slices, rows, columns), labels in the order of `models.labels.LABELS`."""
+        """Return the true masks, (labels, slices, rows, columns), in the order of `models.labels.LABELS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhantomSeries:
-    """One series as written."""
+    """One series of a written phantom study."""
 
     name: str
     description: str
     role: Role | None
-    """The role that a node should take it for; None for distractors."""
+    """The role for which a node should choose it; None for distractors."""
     series_instance_uid: str
     folder: Path
     image_count: int
@@ -53,7 +53,7 @@ class PhantomSeries:
 
 @dataclass(frozen=True, slots=True)
 class PhantomStudy:
-    """A phantom study as written, with its truth."""
+    """A written phantom study and its ground truth."""
 
     study_instance_uid: str
     dicom_folder: Path
@@ -61,12 +61,12 @@ class PhantomStudy:
     truth_paths: tuple[tuple[Role, Path], ...]
     """Bit masks on the native grids: 1 enhancing tumour, 2 ADC abnormality, 4 FLAIR hyperintensity."""
     volumes_ml: tuple[tuple[str, float], ...]
-    """True volume of each label on the grid that it is defined on, by the label's name."""
+    """(label name, true volume on the grid on which the label is defined)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """One slice with what differs from its series."""
+    """One slice, with the attributes in which the images of a series differ."""
 
     pixels: NDArray[np.uint16]
     position_mm: Vector
@@ -76,19 +76,16 @@ class _Image:
     b_value: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Scans:
-    """What the scanner measured, by the name of the series; the rest of the study is computed from it."""
-
-    of: dict[str, Volume]
+_Scans = Mapping[str, Volume]
+"""The acquired volumes by name of their series; the other series are computed from these."""
 
 
-def write_phantom(head: HeadSource, out: Path, seed: int, variant: str = "") -> PhantomStudy:
+def write_phantom(head: ScannableHead, out: Path, seed: int, variant: str = "") -> PhantomStudy:
     """Write OUT/dicom/<series>/IM0001.dcm..., OUT/truth_{t1ce,flair,adc}.nii.gz and OUT/truth.json, in that order.
 
-    A Siemens-like study of nine series: localizer, T1, T2, FLAIR (axial, tilted), diffusion trace, ADC, T1CE (sagittal
-    3D, 1 mm), a reformat of it, a subtraction. The patient moves a little between series. Equal heads and seeds write
-    equal files. Raises OutputRefused where OUT already holds a study or cannot be written.
+    The study has nine series, named as on a Siemens scanner: localizer, T1, T2, FLAIR (axial, tilted), diffusion trace,
+    ADC, T1CE (sagittal 3D, 1 mm), a reformat of it, and a subtraction. The patient moves a little between series. Equal
+    heads and seeds give equal files. Raises OutputRefused where OUT already holds a study or cannot be written.
     """
     dicom_folder = out / "dicom"
     if dicom_folder.exists() and any(dicom_folder.iterdir()):
@@ -130,52 +127,55 @@ def _write_series(
     scans: _Scans, protocol: SeriesProtocol, number: int, folder: Path, study_uid: str, key: tuple[int, str]
 ) -> PhantomSeries:
     seed, variant = key
-    place = folder / f"{number:02d}_{protocol.name}"
-    place.mkdir(parents=True)
+    series_folder = folder / f"{number:02d}_{protocol.name}"
+    series_folder.mkdir(parents=True)
     series_uid = _uid(seed, variant, "series", protocol.name)
     header = _series_header(protocol, number, study_uid, series_uid, seed)
     count = 0
     for count, image in enumerate(_images(scans, protocol), 1):
         dataset = _instance(header, protocol, image, count, _uid(seed, variant, "image", protocol.name, str(count)))
-        dcmwrite(place / f"IM{count:04d}.dcm", dataset, enforce_file_format=True)
+        dcmwrite(series_folder / f"IM{count:04d}.dcm", dataset, enforce_file_format=True)
     return PhantomSeries(
-        protocol.name, protocol.description, protocol.role if protocol.wanted else None, series_uid, place, count
+        protocol.name,
+        protocol.description,
+        protocol.role if protocol.wanted else None,
+        series_uid,
+        series_folder,
+        count,
     )
 
 
 def _images(scans: _Scans, protocol: SeriesProtocol) -> Iterator[_Image]:
-    """The slices of a series in the order of their instance numbers."""
+    """Yield the slices of a series in the order of their instance numbers."""
     if protocol.name == "loc":
         for plane in localizer_planes(protocol.geometry.frame_of_reference_uid):
-            yield from _slices(_reformatted(scans.of["t1"], plane))
+            yield from _slices(_reformatted(scans["t1"], plane))
     elif protocol.name == "trace":
-        # A T2-weighted image without diffusion weighting; the weighting comes from the ADC map.
-        base = _reformatted(scans.of["t2"], protocol.geometry)
-        attenuation = np.exp(-B_VALUE_S_MM2 * 1e-6 * np.nan_to_num(scans.of["adc"].pixels))
+        # T2-weighted images without diffusion weighting, then the same weighted by the ADC map.
+        base = _reformatted(scans["t2"], protocol.geometry)
+        attenuation = np.exp(-B_VALUE_S_MM2 * 1e-6 * np.nan_to_num(scans["adc"].pixels))
         yield from _slices(base, 0.0)
         yield from _slices(Volume(base.pixels * attenuation, base.geometry), B_VALUE_S_MM2)
     elif protocol.name == "mpr":
-        yield from _slices(_reformatted(scans.of["t1ce"], protocol.geometry))
+        yield from _slices(_reformatted(scans["t1ce"], protocol.geometry))
     elif protocol.name == "sub":
-        before = scans.of["t1"]
-        after = _reformatted(scans.of["t1ce"], before.geometry)
+        before = scans["t1"]
+        after = _reformatted(scans["t1ce"], before.geometry)
         yield from _slices(Volume(after.pixels - before.pixels, before.geometry))
     else:
-        yield from _slices(scans.of[protocol.name])
+        yield from _slices(scans[protocol.name])
 
 
-def _acquire(head: HeadSource, protocols: tuple[SeriesProtocol, ...]) -> _Scans:
-    return _Scans(
-        {
-            one.name: head.acquire(one.role, one.geometry, one.motion, number)
-            for number, one in enumerate(protocols)
-            if one.name in ("t1", "t2", "flair", "adc", "t1ce")
-        }
-    )
+def _acquire(head: ScannableHead, protocols: tuple[SeriesProtocol, ...]) -> _Scans:
+    return {
+        protocol.name: head.acquire(protocol.role, protocol.geometry, protocol.motion, number)
+        for number, protocol in enumerate(protocols)
+        if protocol.name in ("t1", "t2", "flair", "adc", "t1ce")
+    }
 
 
 def _reformatted(volume: Volume, geometry: Geometry) -> Volume:
-    """The volume on another grid in scanner coordinates, as a scanner's own reformat; 0 outside."""
+    """Resample a volume to another grid in scanner coordinates, as a scanner's reformat does; 0 outside."""
     pixels = resample(torch.from_numpy(volume.pixels)[None], volume.geometry, geometry)[0].numpy()
     return Volume(np.nan_to_num(pixels).astype(np.float32), geometry)
 
@@ -191,7 +191,7 @@ def _slices(volume: Volume, b_value: float | None = None) -> Iterator[_Image]:
 
 
 def _series_header(protocol: SeriesProtocol, number: int, study_uid: str, series_uid: str, seed: int) -> Dataset:
-    """What all images of a series say alike. The patient is obviously none."""
+    """Return the attributes that all images of a series share, with a patient that is obviously synthetic."""
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 100"
     header.ImageType = list(protocol.image_type)
@@ -217,13 +217,13 @@ def _series_header(protocol: SeriesProtocol, number: int, study_uid: str, series
     header.ScanOptions = ""
     header.MRAcquisitionType = protocol.acquisition_type
     header.SliceThickness = protocol.slice_thickness_mm
-    header.RepetitionTime = protocol.repetition_time_ms
-    header.EchoTime = protocol.echo_time_ms
-    if protocol.inversion_time_ms is not None:
-        header.InversionTime = protocol.inversion_time_ms
+    header.RepetitionTime = protocol.timing.repetition_time_ms
+    header.EchoTime = protocol.timing.echo_time_ms
+    if protocol.timing.inversion_time_ms is not None:
+        header.InversionTime = protocol.timing.inversion_time_ms
     header.MagneticFieldStrength = 3
     header.EchoTrainLength = 1
-    header.FlipAngle = protocol.flip_angle_deg
+    header.FlipAngle = protocol.timing.flip_angle_deg
     header.SoftwareVersions = "glionode"
     header.PatientPosition = "HFS"
     header.StudyInstanceUID, header.SeriesInstanceUID = study_uid, series_uid
@@ -264,13 +264,13 @@ def _instance(header: Dataset, protocol: SeriesProtocol, image: _Image, number: 
 
 
 def _decimal(value: float) -> str:
-    """A decimal string of at most 16 characters (PS3.5 6.2, VR DS)."""
+    """Return a decimal string of at most 16 characters (PS3.5 6.2, VR DS)."""
     text = f"{value:.10f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text[:16]
 
 
 def _write_truth(masks: NDArray[np.bool_], geometry: Geometry, path: Path) -> Path:
-    """Bit mask of the labels as NIfTI; SimpleITK turns LPS into NIfTI's RAS."""
+    """Write the labels as a bit mask in NIfTI; SimpleITK converts LPS to NIfTI's RAS."""
     bits = sum(masks[row].astype(np.uint8) << row for row in range(len(LABELS)))
     image = sitk.GetImageFromArray(np.asarray(bits, np.uint8))
     slices, rows, columns = geometry.spacing_mm

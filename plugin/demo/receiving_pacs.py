@@ -1,4 +1,4 @@
-"""A small PACS that only receives: for the demonstration and for trials. Stores each object as it came."""
+"""A minimal PACS that receives objects and stores each in a file as it arrived."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ AE_TITLE = "DEMOPACS"
 
 @contextmanager
 def receiving_pacs(folder: Path) -> Iterator[tuple[int, "Queue[Path]"]]:
-    """A storage SCP on a free port of loopback for as long as the block runs.
+    """Run a storage SCP on a free port of the loopback interface for the duration of the block.
 
-    Gives the port, and a queue in which the path of each object appears once it is on disk.
+    Yields the port, and a queue that receives the path of each object once it is on disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrived: Queue[Path] = Queue()

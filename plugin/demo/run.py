@@ -1,20 +1,20 @@
-"""The demonstration: a node as a process of its own, a sender and a PACS beside it, a synthetic study through all."""
+"""Run the demonstration: send a synthetic study through a node in a process of its own to a receiving PACS."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import numpy as np
+import tomli_w
 from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -46,7 +46,7 @@ RESULT_LIMIT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """A label as it came back, beside the truth, on the T1CE grid."""
+    """A label of the received SEG compared with the ground truth, on the T1CE grid."""
 
     label: Label
     found_ml: float
@@ -56,7 +56,7 @@ class LabelResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What came of the demonstration."""
+    """The comparison with the truth, and the files to look at."""
 
     labels: tuple[LabelResult, ...]
     seg_path: Path
@@ -65,11 +65,11 @@ class DemoResult:
 
 
 class DemoFailed(GlionodeError):
-    """A part of the demonstration did not happen."""
+    """A step of the demonstration failed or did not finish in time."""
 
 
 class DemoSettings(Settings):
-    """Settings of the demonstration's file alone, as its node has them; an image's environment says others."""
+    """Settings from the demonstration's own values alone; in an image, the environment holds those of another node."""
 
     @classmethod
     def settings_customise_sources(
@@ -80,42 +80,37 @@ class DemoSettings(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing but what is given."""
+        """Use only the values given to the constructor."""
         return (init_settings,)
 
 
-def run_demo(study: PhantomStudy, out: Path, tell: Callable[[str], None]) -> DemoResult:
-    """Send `study` through a node to a PACS and compare what arrives with the truth. Everything is left under `out`.
+def run_demo(study: PhantomStudy, out: Path, report: Callable[[str], None]) -> DemoResult:
+    """Send `study` through a node to a PACS and compare what arrives with the truth. All files stay under `out`.
 
-    `tell` takes a sentence about each step.
-
-    Raises DemoFailed where something did not happen in time.
+    `report` is called with a sentence about each step. Raises DemoFailed where a step fails or takes too long.
     """
-    with receiving_pacs(out / "pacs") as (port, arrived), _node(out, port) as node:
-        tell(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
+    with receiving_pacs(out / "pacs") as (port, arrived), _node(settings := _settings(out, port), out) as node:
+        report(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
         sent = _send(study.dicom_folder, node)
-        tell(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
-        paths = _await_results(
-            arrived, DemoSettings.model_validate(tomllib.loads(_settings(_data_dir(out), port))), tell
-        )
+        report(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
+        paths = _await_results(arrived, DemoSettings.model_validate(settings), report)
     return _compare(study, _of_series(paths, SERIES_NUMBERS[Role.T1CE]), _of_series(paths, SERIES.number), out)
 
 
 @contextmanager
-def _node(out: Path, pacs_port: int) -> Iterator[RunningNode]:
-    """`glionode serve` in a process of its own, with a data folder of its own, ended at the end of the block."""
-    data_dir = _data_dir(out)
-    settings = out / "glionode.toml"
-    settings.write_text(_settings(data_dir, pacs_port), encoding="utf-8")
+def _node(settings: dict[str, Any], out: Path) -> Iterator[RunningNode]:
+    """Run `glionode serve` with these settings in a process of its own for the duration of the block."""
+    file = out / "glionode.toml"
+    file.write_text(f"# Made by `glionode demo`.\n{tomli_w.dumps(settings)}", encoding="utf-8")
     log = (out / "node.log").open("w", encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIONODE_")}
-    command = [sys.executable, "-c", "from plugin.commands.app import main; main()", "serve", "--config", str(settings)]
+    command = [sys.executable, "-c", "from plugin.commands.app import main; main()", "serve", "--config", str(file)]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         deadline = time.monotonic() + START_LIMIT_S
-        while (node := running_node(data_dir)) is None:
+        while (node := running_node(_data_dir(out))) is None:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise DemoFailed(f"The node did not start; {out / 'node.log'} says why.")
+                raise DemoFailed(f"The node did not start. See {out / 'node.log'}.")
             time.sleep(0.1)
         yield node
     finally:
@@ -132,23 +127,20 @@ def _data_dir(out: Path) -> Path:
     return out.absolute() / "node"
 
 
-def _settings(data_dir: Path, pacs_port: int) -> str:
-    quoted = json.dumps(str(data_dir))  # a JSON string is a TOML string
-    return f"""# Made by `glionode demo`.
-[listener]
-port = 0
-[storage]
-data_dir = {quoted}
-minimum_free_mb = 100
-[study]
-stable_after_s = 2
-[[destinations]]
-name = "demo-pacs"
-ae_title = "{PACS_AE_TITLE}"
-host = "127.0.0.1"
-port = {pacs_port}
-accepts_demonstration = true  # no patient's images are in this PACS
-"""
+def _settings(out: Path, pacs_port: int) -> dict[str, Any]:
+    pacs = {
+        "name": "demo-pacs",
+        "ae_title": PACS_AE_TITLE,
+        "host": "127.0.0.1",
+        "port": pacs_port,
+        "accepts_demonstration": True,  # this PACS holds no patient's images
+    }
+    return {
+        "listener": {"port": 0},
+        "storage": {"data_dir": str(_data_dir(out)), "minimum_free_mb": 100},
+        "study": {"stable_after_s": 2},
+        "destinations": [pacs],
+    }
 
 
 def _send(folder: Path, node: RunningNode) -> int:
@@ -159,31 +151,33 @@ def _send(folder: Path, node: RunningNode) -> int:
         sender.add_requested_context(sop_class, syntax)
     association = sender.associate(node.host, node.port, ae_title=node.ae_title)
     if not association.is_established:
-        raise DemoFailed(f"The node at {node.host}:{node.port} does not take an association.")
+        raise DemoFailed(
+            f"The node at {node.host}:{node.port} rejected the association. See node.log beside the results."
+        )
     try:
         for path in files:
             status = association.send_c_store(str(path))
             if getattr(status, "Status", None) != 0x0000:
-                raise DemoFailed(f"The node did not take {path}: {status}")
+                raise DemoFailed(f"The node refused {path}: {status}")
     finally:
         association.release()
     return len(files)
 
 
-def _await_results(arrived: "Queue[Path]", settings: Settings, tell: Callable[[str], None]) -> tuple[Path, ...]:
-    """All that the node sends, once its outbox says that all is sent."""
+def _await_results(arrived: "Queue[Path]", settings: Settings, report: Callable[[str], None]) -> tuple[Path, ...]:
+    """Return the paths of all objects that the node sends, once its outbox is empty."""
     paths: list[Path] = []
     deadline = time.monotonic() + RESULT_LIMIT_S
     while not (paths and _all_sent(settings)):
         if time.monotonic() > deadline:
-            raise DemoFailed("SEG and SR did not arrive in time; node.log beside the results says why.")
+            raise DemoFailed("SEG and SR did not arrive in time. See node.log beside the results.")
         with suppress(Empty):
             paths.append(arrived.get(timeout=1.0))
     with suppress(Empty):
         while True:
             paths.append(arrived.get_nowait())
     kinds = Counter(dcmread(path, specific_tags=["SOPClassUID"]).SOPClassUID.name for path in paths)
-    tell(f"The PACS received {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+    report(f"The PACS received {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
     return tuple(paths)
 
 
@@ -196,7 +190,7 @@ def _of_series(paths: tuple[Path, ...], number: int) -> Path:
     for path in paths:
         if dcmread(path, specific_tags=["SeriesNumber"], stop_before_pixels=True).SeriesNumber == number:
             return path
-    raise DemoFailed(f"Nothing of series {number} arrived; node.log beside the results says why.")
+    raise DemoFailed(f"No object of series {number} arrived. See node.log beside the results.")
 
 
 def _compare(study: PhantomStudy, seg_path: Path, sr_path: Path, out: Path) -> DemoResult:
@@ -224,7 +218,7 @@ def _volumes(study: PhantomStudy) -> dict[Role, Volume]:
 
 
 def _masks(seg: Segmentation, t1ce: Volume) -> NDArray[np.bool_]:
-    """(labels, slices, rows, columns) of a SEG on the slices of the T1CE volume, as highdicom reads it."""
+    """Return the masks (labels, slices, rows, columns) of a SEG on the T1CE volume, as read by highdicom."""
     uids = [frame.sop_instance_uid for frame in t1ce.frames]
     pixels = seg.get_pixels_by_source_instance(
         uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True

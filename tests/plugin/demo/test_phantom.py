@@ -1,4 +1,4 @@
-"""Phantom studies: read back by other readers, chosen and read by the node, equal for equal seeds."""
+"""Phantom studies: other programs read them, the node chooses their series, and equal seeds give equal files."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def ball(x, y, z, radius_mm, centre_mm):
 
 
 def head_points(geometry: Geometry, motion: Matrix | None) -> list[NDArray[np.float32]]:
-    """x, y and z in the head, each over (slices, rows, columns)."""
+    """Return x, y and z in the head, each over (slices, rows, columns)."""
     to_head = np.linalg.inv(np.array(motion)) @ geometry.affine if motion is not None else geometry.affine
     steps = np.ogrid[tuple(slice(size) for size in geometry.shape)]
     rows = to_head.astype(np.float32)
@@ -85,7 +85,7 @@ def test_geometry_equals_the_truth_that_another_library_wrote(phantom, chosen, r
         assert image.TransformIndexToPhysicalPoint(index[::-1]) == pytest.approx(expected[:3], abs=1e-3)
 
 
-def test_voxels_stand_where_the_head_was(chosen):
+def test_voxels_are_at_the_position_of_the_head(chosen):
     volume = read_volume(chosen.series(Role.T1CE), Role.T1CE)
     expected = BallHead().acquire(Role.T1CE, volume.geometry, None, 0).pixels
     # Stored whole numbers; the ball's edge may fall on either side.
@@ -109,7 +109,7 @@ def test_true_volumes_are_those_of_the_balls(phantom):
         assert volume_ml == pytest.approx(4 / 3 * np.pi * TUMOUR_MM[name] ** 3 / 1000, rel=0.02)
 
 
-def test_truth_tells_bits_and_facts(phantom):
+def test_the_truth_has_bit_masks_and_facts(phantom):
     folder = phantom.dicom_folder.parent
     facts = json.loads((folder / "truth.json").read_text())
     assert facts["study_uid"] == phantom.study_instance_uid
@@ -117,7 +117,7 @@ def test_truth_tells_bits_and_facts(phantom):
     assert len(facts["motion_flair"]) == len(facts["motion_adc"]) == 6
     assert (facts["variant"], facts["seed"], len(facts["series"])) == ("balls", 5, 9)
     bits = sitk.GetArrayFromImage(sitk.ReadImage(str(dict(phantom.truth_paths)[Role.T1CE])))
-    assert set(np.unique(bits)) == {0, 2, 6, 7}  # the balls lie in one another
+    assert set(np.unique(bits)) == {0, 2, 6, 7}  # the balls are concentric
     assert (bits & 1).astype(bool).sum() / 1000 == pytest.approx(facts["volume_ml"]["enhancing"])
 
 
@@ -144,7 +144,7 @@ def test_without_its_adc_map_the_map_can_be_computed(phantom, chosen):
     assert np.median(np.abs(computed - sent)[both]) < 2
 
 
-def test_the_patient_is_obviously_none_and_the_headers_are_sound(phantom, program):
+def test_the_patient_is_obviously_synthetic_and_the_headers_are_valid(phantom, program):
     for series in phantom.series:
         path = series.folder / "IM0001.dcm"
         header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -174,7 +174,7 @@ def test_a_folder_in_use_is_refused(phantom):
         write_phantom(BallHead(), phantom.dicom_folder.parent, 5)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
     with pytest.raises(OutputRefused, match="cannot be written"):
         write_phantom(BallHead(), tmp_path / "out", 5)
