@@ -1,9 +1,9 @@
-"""The XML with which XNAT takes results in: a scan, and an assessor of the session. Knows no files.
+"""Build the XML documents by which XNAT imports results: a scan, and an assessor of the session.
 
 The assessor is an ROI collection (icr:RoiCollection, of XNAT's OHIF viewer plugin), which that viewer lists and draws.
-XNAT itself has nothing that fits: xnat:imageAssessorData is the base of all assessors and has no element of its own, so
-no document can be one; xnat:QCManualAssessment says that a person judged the images.
-Elements stand in the order of xnat.xsd and roi.xsd.
+XNAT itself has no type that fits: xnat:imageAssessorData is only the base type of assessors and has no element of its
+own, and xnat:QCManualAssessment says that a person assessed the images. Elements are in the order of xnat.xsd and
+roi.xsd.
 """
 
 from dataclasses import dataclass
@@ -11,37 +11,28 @@ from datetime import datetime
 from hashlib import sha256
 from xml.etree import ElementTree
 
-from plugin.xnat.session import XNAT
+from plugin.xnat.session import XNAT, XnatIds
 
 _ICR = "http://icr.ac.uk/icr"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where in XNAT results belong; as XNAT made the IDs."""
-
-    session_id: str
-    project: str
-    subject_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A DICOM object that becomes a scan."""
+class ResultObject:
+    """The attributes of a SEG or SR that the documents repeat."""
 
     modality: str
-    """SEG or SR"""
+    """(0008,0060): SEG or SR."""
     series_number: int
     series_instance_uid: str
     sop_instance_uid: str
     series_description: str
-    """Ours, without a word of the patient"""
-    made: datetime
+    """Written by this node, so it contains nothing about the patient."""
+    created: datetime
     referenced_series: tuple[str, ...]
 
 
-def scan_document(result: Result, session_id: str) -> bytes:
-    """A scan of the session; XNAT replaces one of the same ID, and equal input gives an equal ID."""
+def scan_document(result: ResultObject, session_id: str) -> bytes:
+    """Return the XML of a scan. Its ID follows from the object, and XNAT replaces an existing scan of the same ID."""
     element = {"SEG": "SegScan", "SR": "SRScan"}[result.modality]
     attributes = {
         "ID": f"glionode-{result.series_number}",
@@ -52,36 +43,39 @@ def scan_document(result: Result, session_id: str) -> bytes:
     _add(root, XNAT, "image_session_ID", session_id)
     _add(root, XNAT, "series_description", result.series_description)
     _add(root, XNAT, "modality", result.modality)
-    return _text(root)
+    return _serialised(root)
 
 
-def assessor_document(result: Result, place: Place) -> bytes:
-    """The ROI collection of a SEG; its ID depends on session and SEG alone, so that a second run replaces it."""
-    key = sha256(f"{place.session_id} {result.sop_instance_uid}".encode()).hexdigest()[:12]
+def assessor_document(result: ResultObject, ids: XnatIds) -> bytes:
+    """Return the XML of a SEG's ROI collection.
+
+    Its ID depends only on session and SEG, so that a second run replaces it.
+    """
+    key = sha256(f"{ids.session_id} {result.sop_instance_uid}".encode()).hexdigest()[:12]
     attributes = {
         "ID": f"RoiCollection_glionode_{key}",
-        "project": place.project,
-        "label": f"glionode_{place.session_id}_{key}",
+        "project": ids.project,
+        "label": f"glionode_{ids.session_id}_{key}",
     }
     root = ElementTree.Element(f"{{{_ICR}}}RoiCollection", attributes)
-    _add(root, XNAT, "date", result.made.strftime("%Y-%m-%d"))
-    _add(root, XNAT, "time", result.made.strftime("%H:%M:%S"))
-    _add(root, XNAT, "imageSession_ID", place.session_id)
+    _add(root, XNAT, "date", result.created.strftime("%Y-%m-%d"))
+    _add(root, XNAT, "time", result.created.strftime("%H:%M:%S"))
+    _add(root, XNAT, "imageSession_ID", ids.session_id)
     _add(root, _ICR, "UID", result.sop_instance_uid)
     _add(root, _ICR, "collectionType", "SEG")
-    _add(root, _ICR, "subjectID", place.subject_id)
+    _add(root, _ICR, "subjectID", ids.subject_id)
     references = ElementTree.SubElement(root, f"{{{_ICR}}}references")
     for uid in result.referenced_series:
         _add(references, _ICR, "seriesUID", uid)
     _add(root, _ICR, "name", result.series_description)
-    return _text(root)
+    return _serialised(root)
 
 
 def _add(parent: ElementTree.Element, namespace: str, name: str, text: str) -> None:
     ElementTree.SubElement(parent, f"{{{namespace}}}{name}").text = text
 
 
-def _text(root: ElementTree.Element) -> bytes:
+def _serialised(root: ElementTree.Element) -> bytes:
     ElementTree.register_namespace("xnat", XNAT)
     ElementTree.register_namespace("icr", _ICR)
     ElementTree.indent(root)

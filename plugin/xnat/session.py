@@ -1,10 +1,11 @@
-"""An image session as XNAT keeps or hands out: where its scans lie and what people called them. Reads no pixels.
+"""Read an XNAT image session from disk: the folder of its scans, its IDs, and the types of its scans.
 
-Two layouts: the archive's, SCANS/<id>/<resource>/..., which Container Service mounts; and that of a download,
-scans/<id>-<type>/resources/<resource>/files/... A scan's type stands in the session's XML, never in the images. XNAT's
-archive has no such XML, only catalogs of each scan's files, which have no types: there are none unless somebody lays
-the session's XML beside SCANS. Container Service could put types on the command line, but as words of a shell, and XNAT
-makes them of series descriptions, which anybody who sends images writes; one with a ";" it would refuse to run.
+There are two layouts: the archive's, SCANS/<id>/<resource>/..., which Container Service mounts; and that of a download,
+scans/<id>-<type>/resources/<resource>/files/... The type of a scan is in the session's XML, never in the images. XNAT's
+archive does not contain that XML, only catalogs of each scan's files, which have no types; so types are known only if
+somebody puts the session's XML beside SCANS. Container Service could pass types on the command line, but as words of a
+shell. XNAT derives them from series descriptions, which any sender of images controls, and Container Service would
+refuse to run one with a ";".
 """
 
 import os
@@ -18,12 +19,12 @@ from pipeline.study import Scan, Series
 XNAT = "http://nrg.wustl.edu/xnat"
 _SCANS = "scans"
 _LARGEST_XML = 16 << 20
-"""Bytes; a session's XML has some kilobytes a scan."""
+"""Bytes; a session's XML has a few kilobytes per scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class XnatScan:
-    """What a document of XNAT says of a scan; empty where it does not."""
+    """A scan as a document of XNAT describes it; absent attributes are empty."""
 
     scan_id: str
     series_instance_uid: str
@@ -31,27 +32,33 @@ class XnatScan:
 
 
 @dataclass(frozen=True, slots=True)
+class XnatIds:
+    """The IDs under which results are imported, as XNAT assigned them, such as XNAT_E00001; empty where unknown."""
+
+    session_id: str = ""
+    project: str = ""
+    subject_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class XnatSession:
     """A session on disk."""
 
     scans_folder: Path
-    session_id: str = ""
-    """As XNAT made it, such as XNAT_E00001; empty where no document says it"""
-    project: str = ""
-    subject_id: str = ""
+    ids: XnatIds = XnatIds()
     scans: tuple[XnatScan, ...] = ()
     unreadable: tuple[Path, ...] = ()
-    """Documents that are no XML, or too large"""
+    """Documents that are not XML, or too large."""
 
 
 def find_sessions(folder: Path) -> tuple[XnatSession, ...]:
-    """The session in a folder, or those in the folders within it; none where it is no folder of XNAT's."""
+    """Return the session in a folder, or else those in its subfolders; empty if the folder has neither layout."""
     found = _scans_folders(folder) or [each for inner in _folders(folder) for each in _scans_folders(inner)]
     return tuple(_read(each) for each in found)
 
 
 def with_scan_types(found: Scan, session: XnatSession) -> Scan:
-    """The studies with each series' scan type, for the chooser to weigh."""
+    """Return the studies with the scan type of each series, which is evidence for choosing series."""
     studies = (
         replace(
             study,
@@ -90,9 +97,9 @@ def _read(scans_folder: Path) -> XnatSession:
         if name != root.tag and name.endswith("Session"):
             session = replace(
                 session,
-                session_id=root.get("ID", ""),
-                project=root.get("project", ""),
-                subject_id=root.findtext(f"{{{XNAT}}}subject_ID", "").strip(),
+                ids=XnatIds(
+                    root.get("ID", ""), root.get("project", ""), root.findtext(f"{{{XNAT}}}subject_ID", "").strip()
+                ),
                 scans=session.scans + tuple(map(_scan, root.iterfind(f"{{{XNAT}}}scans/{{{XNAT}}}scan"))),
             )
         elif name != root.tag and name.endswith("Scan"):
@@ -105,7 +112,7 @@ def _scan(element: ElementTree.Element) -> XnatScan:
 
 
 def _documents(scans_folder: Path) -> Iterator[Path]:
-    """XML beside the scans and in each scan's folder; the session's own first, as it is the latest word."""
+    """Yield XML files beside the scans, then in each scan's folder; the session's own first, as it takes precedence."""
     for folder in (scans_folder.parent, scans_folder, *_folders(scans_folder)):
         yield from sorted(path for path in folder.glob("*.xml") if path.is_file())
 

@@ -1,4 +1,4 @@
-"""`glionode xnat-session`: what it refuses, and a session that is not eligible. run_dockerfile.sh walks a whole one."""
+"""`glionode xnat-session`: input errors, and a session that is not eligible. run_dockerfile.sh runs a whole one."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     return status, " ".join(text.split())
 
 
-def test_a_session_without_the_roles_leaves_a_report_and_nothing_old(session: Path, tmp_path: Path) -> None:
+def test_a_session_without_the_roles_gets_a_report_and_old_outputs_are_removed(session: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "scan-seg" / "DICOM").mkdir(parents=True)
     status, text = run(session, out, "--session-id", "XNAT_E1", "--device", "cpu")
@@ -31,9 +31,9 @@ def test_a_session_without_the_roles_leaves_a_report_and_nothing_old(session: Pa
     assert MARKER not in text
 
 
-def test_what_is_no_session_is_refused_in_a_sentence(session: Path, tmp_path: Path) -> None:
+def test_input_that_is_not_one_session_is_an_error(session: Path, tmp_path: Path) -> None:
     status, text = run(tmp_path / "nowhere", tmp_path / "out")
-    assert (status, "is no XNAT session: it has no folder SCANS" in text) == (64, True)
+    assert (status, "is not an XNAT session: it has no folder SCANS" in text) == (64, True)
     (tmp_path / "other" / "SCANS").mkdir(parents=True)
     status, text = run(tmp_path, tmp_path / "out")
     assert (status, "holds 2 XNAT sessions" in text) == (64, True)
@@ -42,15 +42,15 @@ def test_what_is_no_session_is_refused_in_a_sentence(session: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_an_id_that_is_none_is_not_repeated(session: Path, tmp_path: Path) -> None:
+def test_a_malformed_id_is_not_printed(session: Path, tmp_path: Path) -> None:
     status, text = run(session, tmp_path / "out", "--subject-id", f"{MARKER}^NAME")
     assert status == 64
-    assert "The value for --subject-id is no ID of XNAT" in text
+    assert "The value of --subject-id is not an XNAT ID" in text
     assert MARKER not in text
 
 
-def test_damaged_xml_is_named(session: Path, tmp_path: Path) -> None:
+def test_damaged_xml_is_reported(session: Path, tmp_path: Path) -> None:
     (session / "session.xml").write_text("<xnat:MRSession")
     status, text = run(session, tmp_path / "out", "--device", "cpu")
     assert status == 2
-    assert "session.xml: is not readable as XML" in text
+    assert "session.xml is not valid XML" in text

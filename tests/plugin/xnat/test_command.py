@@ -1,6 +1,6 @@
-"""command.json by the rules that XNAT's Container Service applies to a command before it takes it (Command.validate).
+"""command.json by the rules by which XNAT's Container Service validates a command (Command.validate).
 
-In our own words, for Container Service itself needs an XNAT. Each rule is tried on a command that breaks it, too.
+The rules are reimplemented here, because Container Service needs an XNAT. A test breaks each rule in turn.
 """
 
 import copy
@@ -30,7 +30,7 @@ def blank(value: object) -> bool:
     return not str(value or "").strip()
 
 
-def twice(things: list[Json]) -> Iterator[str]:
+def repeated_names(things: list[Json]) -> Iterator[str]:
     names = [thing.get("name") for thing in things]
     yield from (f"name {name} is not unique" for name in {name for name in names if names.count(name) > 1})
 
@@ -42,10 +42,13 @@ def odd_names(things: list[Json]) -> Iterator[str]:
 
 
 def problems(command: Json) -> list[str]:
-    return [*_of_command(command), *(each for wrapper in command["xnat"] for each in _of_wrapper(wrapper, command))]
+    return [
+        *_command_problems(command),
+        *(each for wrapper in command["xnat"] for each in _wrapper_problems(wrapper, command)),
+    ]
 
 
-def _of_command(command: Json) -> Iterator[str]:
+def _command_problems(command: Json) -> Iterator[str]:
     if blank(command.get("name")):
         yield "the command has no name"
     if not re.fullmatch(r".+:[A-Za-z0-9_.-]+", command.get("image", "")):
@@ -54,7 +57,7 @@ def _of_command(command: Json) -> Iterator[str]:
         yield "the type is not docker"
     mounts = {mount.get("name") for mount in command["mounts"]}
     for things in (command["mounts"], command["inputs"], command["outputs"], command["xnat"]):
-        yield from twice(things)
+        yield from repeated_names(things)
     yield from odd_names([*command["inputs"], *command["outputs"]])
     for each in command["inputs"]:
         if each.get("select-values") or each.get("type") in ("select-one", "select-many"):
@@ -64,10 +67,10 @@ def _of_command(command: Json) -> Iterator[str]:
     for output in command["outputs"]:
         if output.get("mount") not in mounts:
             yield f"output {output['name']} is on an unknown mount"
-    yield from _of_surroundings(command)
+    yield from _mount_problems(command)
 
 
-def _of_surroundings(command: Json) -> Iterator[str]:
+def _mount_problems(command: Json) -> Iterator[str]:
     for mount in command["mounts"]:
         if blank(mount.get("name")) or blank(mount.get("path")):
             yield "a mount lacks name or path"
@@ -76,7 +79,7 @@ def _of_surroundings(command: Json) -> Iterator[str]:
             yield f"ulimit {limit!r} is neither a limit nor soft:hard"
 
 
-def _of_wrapper(wrapper: Json, command: Json) -> Iterator[str]:
+def _wrapper_problems(wrapper: Json, command: Json) -> Iterator[str]:
     if blank(wrapper.get("name")) or blank(wrapper.get("description")):
         yield "a wrapper lacks name or description"
     external, derived = wrapper["external-inputs"], wrapper["derived-inputs"]
@@ -85,8 +88,8 @@ def _of_wrapper(wrapper: Json, command: Json) -> Iterator[str]:
     if not wrapper.get("contexts"):
         yield "the wrapper is offered nowhere"
     yield from odd_names([*external, *derived, *wrapper["output-handlers"]])
-    yield from twice([*external, *derived])
-    yield from twice(wrapper["output-handlers"])
+    yield from repeated_names([*external, *derived])
+    yield from repeated_names(wrapper["output-handlers"])
     inputs = {each["name"] for each in command["inputs"]}
     mounts = {mount["name"] for mount in command["mounts"]}
     known = {each["name"] for each in external}
@@ -107,12 +110,12 @@ def _of_wrapper(wrapper: Json, command: Json) -> Iterator[str]:
         ):
             yield f"input {each['name']} has several values, which only an input of the command can take"
         known.add(each["name"])
-    yield from _of_handlers(wrapper, command, known)
+    yield from _handler_problems(wrapper, command, known)
 
 
-def _of_handlers(wrapper: Json, command: Json, known: set[str]) -> Iterator[str]:
+def _handler_problems(wrapper: Json, command: Json, known: set[str]) -> Iterator[str]:
     outputs = {output["name"] for output in command["outputs"]}
-    no_place = {
+    no_parents = {
         each["name"]
         for each in wrapper["derived-inputs"]
         if each.get("multiple") or each.get("derived-from-xnat-object-property", "uri") != "uri"
@@ -120,7 +123,7 @@ def _of_handlers(wrapper: Json, command: Json, known: set[str]) -> Iterator[str]
     for handler in wrapper["output-handlers"]:
         if handler.get("accepts-command-output") not in outputs:
             yield f"handler {handler['name']} is for an unknown output"
-        if handler.get("as-a-child-of") not in known - no_place:
+        if handler.get("as-a-child-of") not in known - no_parents:
             yield f"handler {handler['name']} has no parent before it"
         if handler.get("type") not in OUTPUT_TYPES:
             yield f"handler {handler['name']} has an unknown type"
@@ -131,7 +134,7 @@ def _of_handlers(wrapper: Json, command: Json, known: set[str]) -> Iterator[str]
         yield f"output {output} has no handler"
 
 
-def test_container_service_would_take_it() -> None:
+def test_container_service_would_accept_it() -> None:
     assert problems(COMMAND) == []
     assert COMMAND["schema-version"] == "1.0"
 
@@ -167,14 +170,14 @@ BREAKS: dict[str, Callable[[Json], Any]] = {
 
 
 @pytest.mark.parametrize("word", list(BREAKS))
-def test_the_rules_bite(word: str) -> None:
+def test_a_broken_rule_is_reported(word: str) -> None:
     broken = copy.deepcopy(COMMAND)
     BREAKS[word](broken)
     assert any(word in problem for problem in problems(broken)), problems(broken)
 
 
-def test_the_command_line_is_one_of_ours() -> None:
-    """With the inputs filled in as Container Service does, our command line knows every word of it."""
+def test_the_command_line_is_valid() -> None:
+    """With the inputs filled in as Container Service does, the program accepts the command line."""
     line = COMMAND["command-line"]
     for each in COMMAND["inputs"]:
         assert f"#{each['name']}#" in line
@@ -184,7 +187,7 @@ def test_the_command_line_is_one_of_ours() -> None:
     assert program == "glionode"
     result = CliRunner().invoke(app, words, prog_name="glionode")
     assert result.exit_code == 64
-    assert "/input is no XNAT session" in " ".join(result.output.split())
+    assert "/input is not an XNAT session" in " ".join(result.output.split())
 
 
 def test_scans_and_assessors_are_uploaded_from_one_xml_file() -> None:
@@ -194,5 +197,5 @@ def test_scans_and_assessors_are_uploaded_from_one_xml_file() -> None:
         assert paths[handler["accepts-command-output"]].endswith(".xml") == document
 
 
-def test_no_secret_is_asked_for() -> None:
+def test_it_needs_no_secret() -> None:
     assert not re.search("pass|token|secret|XNAT_USER", json.dumps(COMMAND), re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What XNAT is given: documents in the shape of its schemas, files where command.json says."""
+"""The outputs for XNAT: documents in the order of its schemas, files where command.json expects them."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
 from plugin.archive.report import OutputReport, Report, Status
-from plugin.xnat.documents import Place
-from plugin.xnat.outputs import clear, lay_out
+from plugin.xnat.outputs import remove_outputs, write_outputs
+from plugin.xnat.session import XnatIds
 from tests.support.paths import ROOT
 
 XNAT, ICR = "{http://nrg.wustl.edu/xnat}", "{http://icr.ac.uk/icr}"
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
-PLACE = Place("XNAT_E1", "GLIOMA", "XNAT_S1")
+IDS = XnatIds("XNAT_E1", "GLIOMA", "XNAT_S1")
 
 # The sequences of elements in xnat.xsd and roi.xsd, as far as we use them; a document has them in this order.
 SCAN_ELEMENTS = ("image_session_ID", "note", "quality", "condition", "series_description", "documentation", "modality")
@@ -65,7 +65,7 @@ def in_order(root: ElementTree.Element, elements: tuple[str, ...]) -> bool:
 
 
 def test_scans(results: Path) -> None:
-    lay_out(BOTH, results, results.parent, PLACE)
+    write_outputs(BOTH, results, results.parent, IDS)
     for folder, element, number, file in (
         ("scan-seg", "SegScan", 8001, "seg.dcm"),
         ("scan-sr", "SRScan", 8002, "sr.dcm"),
@@ -80,7 +80,7 @@ def test_scans(results: Path) -> None:
 
 
 def test_the_roi_collection(results: Path) -> None:
-    lay_out(BOTH, results, results.parent, PLACE)
+    write_outputs(BOTH, results, results.parent, IDS)
     root = ElementTree.parse(results.parent / "assessor" / "assessor.xml").getroot()
     assert root.tag == ICR + "RoiCollection"
     assert root.get("project") == "GLIOMA"
@@ -95,33 +95,33 @@ def test_the_roi_collection(results: Path) -> None:
 
 def test_a_second_run_gives_the_same_ids_and_another_session_others(results: Path) -> None:
     seen = []
-    for place in (PLACE, PLACE, Place("XNAT_E2", "GLIOMA", "XNAT_S1")):
-        clear(results.parent)
-        lay_out(BOTH, results, results.parent, place)
+    for ids in (IDS, IDS, XnatIds("XNAT_E2", "GLIOMA", "XNAT_S1")):
+        remove_outputs(results.parent)
+        write_outputs(BOTH, results, results.parent, ids)
         seen.append(ElementTree.parse(results.parent / "assessor" / "assessor.xml").getroot().get("ID"))
     assert seen[0] == seen[1] != seen[2]
 
 
-def test_what_is_not_known_leaves_out_what_needs_it(results: Path) -> None:
-    lay_out(BOTH, results, results.parent, Place("", "GLIOMA", "XNAT_S1"))
+def test_outputs_that_need_a_missing_id_are_left_out(results: Path) -> None:
+    write_outputs(BOTH, results, results.parent, XnatIds("", "GLIOMA", "XNAT_S1"))
     assert [path.name for path in results.parent.iterdir()] == ["results"]
-    lay_out(BOTH, results, results.parent, Place("XNAT_E1", "GLIOMA", ""))
+    write_outputs(BOTH, results, results.parent, XnatIds("XNAT_E1", "GLIOMA", ""))
     assert sorted(path.name for path in results.parent.iterdir()) == ["results", "scan-seg", "scan-sr"]
-    clear(results.parent)
-    lay_out(report(("sr.dcm", SR)), results, results.parent, PLACE)
+    remove_outputs(results.parent)
+    write_outputs(report(("sr.dcm", SR)), results, results.parent, IDS)
     assert sorted(path.name for path in results.parent.iterdir()) == ["results", "scan-sr"]
 
 
-def test_files_lie_where_the_command_looks_for_them(results: Path) -> None:
-    lay_out(BOTH, results, results.parent, PLACE)
+def test_files_are_where_the_command_expects_them(results: Path) -> None:
+    write_outputs(BOTH, results, results.parent, IDS)
     command = json.loads((ROOT / "plugin/xnat/command.json").read_text())
     paths = {output["path"]: results.parent / output["path"] for output in command["outputs"]}
     assert all(path.exists() for path in paths.values()), paths
-    # Container Service takes one file where a document is meant, and what lies in a folder otherwise.
+    # Container Service imports a single file as the document, and the contents of a folder as a resource.
     assert all(path.is_file() if name.endswith(".xml") else any(path.iterdir()) for name, path in paths.items())
 
 
-def test_no_room_is_a_sentence(results: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(results: Path) -> None:
     (results.parent / "scan-seg").write_text("in the way")
-    with pytest.raises(OutputRefused, match=r"cannot be laid out in .*; what was computed lies in"):
-        lay_out(BOTH, results, results.parent, PLACE)
+    with pytest.raises(OutputRefused, match=r"cannot be written to .*; the results themselves are in"):
+        write_outputs(BOTH, results, results.parent, IDS)

@@ -1,4 +1,4 @@
-"""XNAT's layouts on disk, and the scan types that come from them."""
+"""XNAT's layouts on disk, and the scan types and IDs read from them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.scan import scan
-from plugin.xnat.session import XnatSession, find_sessions, with_scan_types
+from plugin.xnat.session import XnatIds, XnatSession, find_sessions, with_scan_types
 from tests.support.node import make_instance, write_instance
 
 SESSION_XML = """<?xml version="1.0" encoding="UTF-8"?>
@@ -33,7 +33,7 @@ def types(session: XnatSession) -> dict[str, str]:
 
 @pytest.fixture
 def archived(tmp_path: Path) -> Path:
-    """A session as it lies in XNAT's archive: by UID, by ID, by an ID with a dash, and a scan that no XML knows."""
+    """A session in XNAT's archive layout, with scans that its XML lists by UID, by ID, by an ID with a dash, or not."""
     for name, uid in (("renamed", "1.2.4"), ("7", "1.2.7"), ("9-MR1", "1.2.9"), ("12", "1.2.12")):
         write_series(tmp_path / "SCANS" / name / "DICOM", uid)
     (tmp_path / "SCANS" / "7" / "DICOM" / "scan_7_catalog.xml").write_text("<cat:DCMCatalog xmlns:cat='c' ID='7'/>")
@@ -43,7 +43,7 @@ def archived(tmp_path: Path) -> Path:
 def test_the_archives_layout_with_the_sessions_xml(archived: Path) -> None:
     (archived / "session.xml").write_text(SESSION_XML)
     (session,) = find_sessions(archived)
-    assert (session.session_id, session.project, session.subject_id) == ("XNAT_E00007", "GLIOMA", "XNAT_S00003")
+    assert session.ids == XnatIds("XNAT_E00007", "GLIOMA", "XNAT_S00003")
     assert session.unreadable == ()
     assert types(session) == {"1.2.4": "T1CE", "1.2.7": "FLAIR", "1.2.9": "ADC", "1.2.12": ""}
 
@@ -68,22 +68,22 @@ def test_a_downloads_layout(tmp_path: Path) -> None:
     assert types(session) == {"1.2.4": "T1_MPRAGE_Gd"}
 
 
-def test_xml_that_is_none_is_named_and_foreign_xml_is_left_alone(archived: Path) -> None:
+def test_malformed_xml_is_listed_and_foreign_xml_is_ignored(archived: Path) -> None:
     (archived / "session.xml").write_text(SESSION_XML[:200])
     (archived / "other.xml").write_text("<Session ID='somebody-elses'/>")
     (session,) = find_sessions(archived)
     assert session.unreadable == (archived / "session.xml",)
-    assert session.session_id == ""
+    assert session.ids == XnatIds()
 
 
-def test_several_sessions_and_none(tmp_path: Path) -> None:
+def test_several_sessions_and_no_session(tmp_path: Path) -> None:
     assert find_sessions(tmp_path) == ()
     for name in ("one", "two"):
         write_series(tmp_path / name / "SCANS" / "4-T1CE" / "DICOM", f"1.2.{len(name)}.{name == 'two':d}")
     assert [each.scans_folder.parent.name for each in find_sessions(tmp_path)] == ["one", "two"]
 
 
-def test_the_types_of_one_session_survive_the_next(tmp_path: Path) -> None:
+def test_scan_types_of_several_sessions_are_combined(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_series(tmp_path / name / "SCANS" / f"4-{name}" / "DICOM", f"1.2.{name == 'two':d}")
     found = scan([tmp_path])
