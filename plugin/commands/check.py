@@ -1,4 +1,4 @@
-"""The command `glionode check`: our own last look, at objects in files. Judges nothing itself."""
+"""The command `glionode check`: check SEG, SR and secondary captures in files."""
 
 import json
 from pathlib import Path
@@ -17,40 +17,40 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with SEG, SR and secondary captures.")],
     study: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="The images that they were made of.", show_default="they lie in PATH too"),
+        typer.Option(metavar="FOLDER", help="Folder with the images they refer to.", show_default="PATH"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of objects.")] = False,
 ) -> None:
-    """CheckedObject at SEG, SR and secondary captures, ours or anybody's, as the node does before it sends its own.
+    """Check SEG, SR and secondary captures of any origin, as the node checks its own before it sends them.
 
-    References must resolve, geometry, patient and study be those of the source images, every SEG frame stand where the
-    image stands that it was derived from, voxels be 0 or 1, UIDs be valid and unique, measurements be sane and agree
-    with the segments. What cannot be looked up because the images are not at hand is named as not checked.
+    References must resolve; geometry, patient and study must be those of the source images; every SEG frame must have
+    the position of its source image; voxels must be 0 or 1; UIDs must be valid and unique; measurements must be
+    plausible and agree with the segments. What cannot be checked without the images is listed as not checked.
 
-    Exit status: 0 nothing is wrong, 1 something is, 64 nothing to look at.
+    Exit status: 0 nothing is wrong, 1 something is wrong, 64 nothing to check.
     """
     from dicom_seg.check_files import check_files
 
     try:
-        looks = check_files(path, study)
+        checked = check_files(path, study)
     except GlionodeError as exc:
         raise refuse(str(exc)) from exc
-    print(json.dumps([_document(look) for look in looks], indent=1) if as_json else _sentences(looks))
-    if any(look.problems for look in looks):
+    print(json.dumps([_document(each) for each in checked], indent=1) if as_json else _sentences(checked))
+    if any(each.problems for each in checked):
         raise typer.Exit(FAILED)
 
 
-def _document(look: "CheckedObject") -> dict[str, object]:
+def _document(checked: "CheckedObject") -> dict[str, object]:
     return {
-        "path": look.file_name,
-        "sop_class_uid": look.sop_class_uid,
-        "problems": list(look.problems),
-        "not_checked": list(look.not_checked),
+        "path": checked.file_name,
+        "sop_class_uid": checked.sop_class_uid,
+        "problems": list(checked.problems),
+        "not_checked": list(checked.not_checked),
     }
 
 
-def _sentences(looks: "tuple[CheckedObject, ...]") -> str:
-    lines = [f"{look.file_name}: {problem}" for look in looks for problem in look.problems or ("nothing is wrong.",)]
-    unseen = dict.fromkeys(sentence for look in looks for sentence in look.not_checked)
-    lines += [f"Not checked: {sentence} Give the folder that has them with --study." for sentence in unseen]
+def _sentences(checked: "tuple[CheckedObject, ...]") -> str:
+    lines = [f"{each.file_name}: {problem}" for each in checked for problem in each.problems or ("nothing is wrong.",)]
+    not_checked = dict.fromkeys(sentence for each in checked for sentence in each.not_checked)
+    lines += [f"Not checked: {sentence} Give the folder of the images with --study." for sentence in not_checked]
     return "\n".join(lines)

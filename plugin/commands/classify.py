@@ -1,4 +1,4 @@
-"""The commands `glionode classify` and `glionode inspect`: a dry run of the rules, and what lies in a folder."""
+"""The commands `glionode classify` and `glionode inspect`: try the rules on descriptions, list a folder's series."""
 
 import sys
 from pathlib import Path
@@ -8,31 +8,31 @@ import typer
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption, find_studies, site_rules
+from plugin.commands.segment import ConfigOption, find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, complain, print_table, refuse
 
 
 def classify(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A SeriesDescription a line, or a TSV; - is standard input.")
+        Path, typer.Argument(metavar="FILE", help="One SeriesDescription per line, or a TSV; - is standard input.")
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Try the rules on a list of series descriptions, before a node is let near a scanner.
+    """Try the rules on a list of series descriptions, for example before a node is connected to a scanner.
 
-    FILE has one SeriesDescription a line, or is a TSV with a column `description`; columns such as ImageType,
-    ContrastBolusAgent, EchoTime, InversionTime, RepetitionTime and ScanningSequence add evidence. Blanks at the ends of
-    descriptions are kept. The answer is TSV on standard output: description, role, confidence, why.
+    FILE has one SeriesDescription per line, or is a TSV with a column `description`; columns such as ImageType,
+    ContrastBolusAgent, EchoTime, InversionTime, RepetitionTime and ScanningSequence add evidence. Spaces at the ends of
+    descriptions are kept. The output is TSV: description, role, confidence, why.
     """
     from pipeline.classify_table import as_tsv, classify_text
 
-    rules = site_rules(config)
+    rules = load_site_rules(config)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         lines = classify_text(text, rules)
     except (OSError, UnicodeDecodeError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise refuse(f"{file} cannot be read: {why}.") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise refuse(f"{file} cannot be read: {reason}.") from exc
     except GlionodeError as exc:
         raise refuse(f"{file}: {exc}") from exc
     sys.stdout.write(as_tsv(lines))
@@ -42,10 +42,10 @@ def inspect(
     source: Annotated[Path, typer.Argument(metavar="IN", help="DICOM file, or folder in any layout.")],
     config: ConfigOption = None,
 ) -> None:
-    """Show what is in a folder, series by series: geometry, role, readable or why not. Reads no pixels."""
+    """Show each series in a folder: geometry, role, and whether it can be read or why not. Reads no pixels."""
     from pipeline.inspection import inspect_study
 
-    rules = site_rules(config)
+    rules = load_site_rules(config)
     try:
         found = find_studies(source)
     except GlionodeError as exc:

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.make_dataset import DatasetRequest, make_dataset
-from plugin.commands.segment import ConfigOption, find_studies, site_rules
+from plugin.commands.segment import ConfigOption, find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def from_dicom(
     _require_folder(source)
     with _errors_as_exits():
         settings = DicomSettings(
-            rules=site_rules(config),
+            rules=load_site_rules(config),
             channels=_roles(channels),
             labels=_split_list(labels),
             spacing_mm=spacing,

@@ -1,4 +1,4 @@
-"""The command `glionode explain`: what the node thinks of every series, and why. Reads headers only."""
+"""The command `glionode explain`: show how series are classified and chosen, and why. Reads headers only."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption, find_studies, site_rules
+from plugin.commands.segment import ConfigOption, find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, print_table, refuse
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON array of studies.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Say which series of each study would be taken for which role, with the evidence and what ruled the others out.
+    """Show which series of each study would be chosen for which role, the evidence, and what ruled out the others.
 
-    Only headers are read. Descriptions are shown as they are in the files; nothing else of a header is. In an XNAT
-    session's folder the scan types count too.
+    Only headers are read. Of a header only the description is shown, as it is in the file. In the folder of an XNAT
+    session, scan types count as evidence too.
     """
     from pipeline.choose import explain as explain_study
     from plugin.xnat.session import find_sessions, with_scan_types
 
-    rules = site_rules(config)
+    rules = load_site_rules(config)
     try:
         found = find_studies(source)
         for session in find_sessions(source):

@@ -1,4 +1,4 @@
-"""The commands `glionode models ...`: look at, check and install model packages."""
+"""The commands `glionode models ...`: list, show, verify and install model packages."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def show(name: NameArgument, config: ConfigOption = None) -> None:
 
 @models_app.command()
 def verify(name: NameArgument, config: ConfigOption = None) -> None:
-    """Check a package: weights against their sha256, against the network of model.toml, and that all are finite."""
+    """Verify a package: weights match their sha256 and the network of model.toml, and all are finite."""
     from models.install import verify_package
 
     package = _find(name, config)

@@ -1,4 +1,4 @@
-"""The commands `glionode phantom` and `glionode demo`: synthetic studies, and the whole way of one."""
+"""The commands `glionode phantom` and `glionode demo`: write a synthetic study, and send one through a node."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ VariantOption = Annotated[
     str, typer.Option(help="unifocal, multifocal, small, non_enhancing, resected or lesion_free.", show_default=True)
 ]
 DEMO_SEED = 2_000_001
-"""Far from every seed that a bundled model was trained or evaluated on; not chosen by its result."""
+"""Outside the seeds on which a bundled model was trained or evaluated; not selected by its result."""
 
 
 def add_phantom_commands(app: typer.Typer) -> None:
@@ -30,17 +30,17 @@ def phantom(
     seed: SeedOption = DEMO_SEED,
     variant: VariantOption = "unifocal",
 ) -> None:
-    """Make a synthetic glioma study with distractor series as DICOM, and the truth beside it.
+    """Write a synthetic glioma study with distractor series as DICOM, and its ground truth.
 
-    OUT/dicom/<series>/*.dcm, OUT/truth_{t1ce,flair,adc}.nii.gz (bit mask: 1 enhancing tumour, 2 ADC abnormality,
-    4 FLAIR hyperintensity, on each series' own grid) and OUT/truth.json. The patient is synthetic and says so.
+    Writes OUT/dicom/<series>/*.dcm, OUT/truth_{t1ce,flair,adc}.nii.gz (bit mask: 1 enhancing tumour, 2 ADC abnormality,
+    4 FLAIR hyperintensity, on each series' own grid) and OUT/truth.json. The patient is marked as synthetic.
     """
     written = make_phantom(out, seed, variant)
     print(f"Study {written.study_instance_uid} with {len(written.series)} series in {written.dicom_folder}")
 
 
 def make_phantom(out: Path, seed: int, variant: str) -> "PhantomStudy":
-    """Synthesise a head and write it as a study; refuses with a sentence."""
+    """Synthesise a head and write it as a study; exit with an error message where that is not possible."""
     from models.training.synthetic.head import synthesise
     from models.training.synthetic.tumour import Variant
     from plugin.demo.phantom import write_phantom
@@ -57,16 +57,14 @@ def make_phantom(out: Path, seed: int, variant: str) -> "PhantomStudy":
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for all that is made.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for all files.")] = Path("demo"),
     seed: SeedOption = DEMO_SEED,
     variant: VariantOption = "unifocal",
 ) -> None:
-    """Walk the whole way once: a node and a receiving PACS on this machine, a synthetic study in, SEG and SR back.
+    """Send a synthetic study through a node on this machine to a receiving PACS, and compare the result with the truth.
 
-    Free ports on loopback; nothing is left running. At the end: volumes against truth, Dice, and where the files and an
-    overlay picture are. Exit status: 0 where all of it happened, 1 otherwise.
+    Uses free ports on the loopback interface; nothing is left running. Prints volumes, true volumes, Dice, and the
+    paths of the files and of an overlay picture. Exit status: 0 if every step succeeded, 1 otherwise.
     """
     from plugin.demo.run import run_demo
 
@@ -87,4 +85,4 @@ def demo(
         print(f"{row.label.title:<22}{row.found_ml:>10.1f}{row.true_ml:>10.1f}{row.dice:>8.3f}")
     print(f"SEG      {result.seg_path}\nSR       {result.sr_path}\npicture  {result.picture_path}")
     print(f"study    {study.dicom_folder}")
-    print("A demonstration model on a synthetic head like those it was trained on: this says nothing of patients.")
+    print("A demonstration model on a synthetic head like those it was trained on; this says nothing about patients.")

@@ -1,4 +1,4 @@
-"""The command `glionode segment`: a folder of DICOM to SEG, SR and report, with no server and no database."""
+"""The command `glionode segment`: segment a folder of DICOM files without server or database."""
 
 import logging
 from datetime import datetime
@@ -30,17 +30,17 @@ def segment(
         typer.Argument(metavar="IN", help="DICOM file, or folder in any layout; other files are ignored."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for SEG, SR and report.json.")],
-    model: Annotated[str, typer.Option(help="Model package by name.", show_default="of the settings")] = "",
-    device: Annotated[str, typer.Option(help="auto, cuda or cpu.", show_default="of the settings")] = "",
+    model: Annotated[str, typer.Option(help="Model package by name.", show_default="from the settings")] = "",
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.", show_default="from the settings")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Segment every study in IN and write SEG, SR and report.json to OUT.
 
-    One study is written to OUT itself, several to a folder each, named by study UID. T1CE, FLAIR and ADC are chosen by
-    series description and headers; `glionode explain IN` says how. The results of a demonstration model are
-    marked as such and are not for patients.
+    A single study is written to OUT itself, several studies to a folder each, named by study UID. T1CE, FLAIR and ADC
+    are chosen by series description and headers; `glionode explain IN` shows how. Results of a demonstration model say
+    so and are not for patients.
 
-    Exit status: 0 all segmented, 1 something failed, 2 something not eligible, 64 wrong usage.
+    Exit status: 0 all studies segmented, 1 a study failed, 2 a study is not eligible, 64 wrong usage.
     """
     from plugin.settings.load import load_settings
     from plugin.worker.context import open_worker_context
@@ -49,17 +49,17 @@ def segment(
     try:
         settings = load_settings(config)
         found = find_studies(source)
-        workshop = open_worker_context(settings, model, device)
+        context = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
     keep_for_good()
-    exit_with_worst(segment_all(found, workshop, out))
+    exit_with_worst(segment_all(found, context, out))
 
 
 def exit_with_worst(reports: "list[Report]") -> None:
-    """End with 1 where one failed, else with 2 where one is not eligible."""
+    """Exit with status 1 if a study failed, else with 2 if one is not eligible; otherwise return."""
     statuses = {report.status.value for report in reports}
     if "failed" in statuses:
         raise typer.Exit(FAILED)
@@ -68,7 +68,7 @@ def exit_with_worst(reports: "list[Report]") -> None:
 
 
 def find_studies(source: Path) -> "Scan":
-    """The studies in a file or folder; damaged files are told on standard error. Raises StudyUnreadable."""
+    """Return the studies in a file or folder; report damaged files on standard error. Raises StudyUnreadable."""
     from pipeline.errors import StudyUnreadable
     from pipeline.scan import scan
 
@@ -85,8 +85,8 @@ def find_studies(source: Path) -> "Scan":
     return found
 
 
-def site_rules(config: Path | None) -> "Rules":
-    """The rules for choosing, with those of the site's settings; refuses with a sentence that names file and line."""
+def load_site_rules(config: Path | None) -> "Rules":
+    """Return the rules for choosing series, with the site's own; exit with an error that names file and line."""
     from pipeline.rules import load_rules
     from plugin.settings.load import load_settings
 
@@ -96,8 +96,8 @@ def site_rules(config: Path | None) -> "Rules":
         raise refuse(str(exc)) from exc
 
 
-def segment_all(found: "Scan", workshop: "WorkerContext", out: Path) -> "list[Report]":
-    """Segment each study into `out`, or into a folder each where there are several, and say what came of it."""
+def segment_all(found: "Scan", context: "WorkerContext", out: Path) -> "list[Report]":
+    """Segment the studies into `out`, or into a folder each if there are several, and print the results."""
     from plugin.jobs.prior_results import PriorResults
     from plugin.worker.process_study import defect_report, leave_failure, process_study
     from plugin.worker.stopwatch import STEPS, Stopwatch
@@ -109,16 +109,16 @@ def segment_all(found: "Scan", workshop: "WorkerContext", out: Path) -> "list[Re
             folder = out if len(found.studies) == 1 else out / study.study_instance_uid
             watch = Stopwatch(display.step)
             try:
-                reports.append(process_study(study, workshop, folder, watch, PriorResults(datetime.now().astimezone())))
+                reports.append(process_study(study, context, folder, watch, PriorResults(datetime.now().astimezone())))
             except Exception as exc:
-                logger.info("study %s", study.study_instance_uid, exc_info=exc)
-                reports.append(leave_failure(defect_report(study, workshop, watch, exc), folder))
+                logger.info("study %s failed", study.study_instance_uid, exc_info=exc)
+                reports.append(leave_failure(defect_report(study, context, watch, exc), folder))
     for report in reports:
-        _tell(report)
+        _print_result(report)
     return reports
 
 
-def _tell(report: "Report") -> None:
+def _print_result(report: "Report") -> None:
     uid = report.study_instance_uid
     if report.reason is not None:
         complain(f"Study {uid}: {report.status.value.replace('_', ' ')}. {report.reason}")

@@ -23,14 +23,14 @@ def xnat_session(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for what XNAT imports.")],
     session_id: Annotated[
-        str, typer.Option(help="XNAT's ID of the session.", show_default="of the session's XML")
+        str, typer.Option(help="XNAT's ID of the session.", show_default="from the session's XML")
     ] = "",
-    project: Annotated[str, typer.Option(help="ID of its project.", show_default="of the session's XML")] = "",
+    project: Annotated[str, typer.Option(help="ID of its project.", show_default="from the session's XML")] = "",
     subject_id: Annotated[
-        str, typer.Option(help="XNAT's ID of its subject.", show_default="of the session's XML")
+        str, typer.Option(help="XNAT's ID of its subject.", show_default="from the session's XML")
     ] = "",
-    model: Annotated[str, typer.Option(help="Model package by name.", show_default="of the settings")] = "",
-    device: Annotated[str, typer.Option(help="auto, cuda or cpu.", show_default="of the settings")] = "",
+    model: Annotated[str, typer.Option(help="Model package by name.", show_default="from the settings")] = "",
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.", show_default="from the settings")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Segment an XNAT session, and prepare SEG and SR for import into XNAT as resource, scans and ROI collection.

@@ -24,7 +24,7 @@ def test_the_demonstration_tells_volumes_dice_and_where_the_files_are(demonstrat
         assert float(row[2]) == pytest.approx(true_ml[key], rel=0.05, abs=0.2)  # another grid, the same head
         # A mask that is shifted, flipped or of another label falls far below; the card has the model's own numbers.
         assert float(row[3]) > LEAST_DICE[label.name], text
-    assert "says nothing of patients" in text
+    assert "says nothing about patients" in text
     for name in ("SEG", "SR", "picture"):
         path = re.search(rf"^{name} +(\S+)$", text, re.MULTILINE)
         assert path

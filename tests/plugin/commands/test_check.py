@@ -1,4 +1,4 @@
-"""`glionode check`: what it says and its exit statuses. What is found wrong is tested in tests/dicom_seg."""
+"""`glionode check`: its output and exit statuses. The checks themselves are tested in tests/dicom_seg."""
 
 import json
 import subprocess
@@ -78,7 +78,7 @@ def rewrite(path: Path, change: Callable[[Dataset], None]) -> None:
     dcmwrite(path, dataset)
 
 
-def test_nothing_wrong(folders: tuple[Path, Path]) -> None:
+def test_sound_objects_pass(folders: tuple[Path, Path]) -> None:
     images, results = folders
     status, text = run(results, "--study", images)
     assert (status, text.splitlines()) == (
@@ -87,17 +87,17 @@ def test_nothing_wrong(folders: tuple[Path, Path]) -> None:
     )
 
 
-def test_what_cannot_be_looked_up_is_said_once_and_is_no_failure(folders: tuple[Path, Path]) -> None:
+def test_what_cannot_be_checked_is_listed_once_and_is_no_failure(folders: tuple[Path, Path]) -> None:
     _, results = folders
     status, text = run(results)
     assert status == 0
     study = dcmread(results / "seg-t1ce.dcm").StudyInstanceUID
-    (unseen,) = (line for line in text.splitlines() if line.startswith("Not checked: "))
-    assert study in unseen
-    assert "--study" in unseen
+    (not_checked,) = (line for line in text.splitlines() if line.startswith("Not checked: "))
+    assert study in not_checked
+    assert "--study" in not_checked
 
 
-def test_what_is_wrong_is_said_in_sentences_or_json_and_never_by_the_patients_name(folders: tuple[Path, Path]) -> None:
+def test_problems_are_printed_as_sentences_or_json_without_the_patients_name(folders: tuple[Path, Path]) -> None:
     images, results = folders
     rewrite(results / "seg-t1ce.dcm", lambda seg: setattr(seg, "PatientName", "Roe^Richard"))
     rewrite(results / "sr-measurements.dcm", lambda sr: setattr(sr, "PatientID", "P-4712"))
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said_in_sentences_or_json_and_never_by_the_patients_na
     assert [each["not_checked"] for each in json.loads(as_json)] == [[], []]
 
 
-def test_headers_that_pydicom_would_quote_are_not_quoted(folders: tuple[Path, Path]) -> None:
+def test_values_that_pydicom_would_quote_are_not_printed(folders: tuple[Path, Path]) -> None:
     # In a process of its own: warnings go to standard error there.
     images, results = folders
     raw = (results / "seg-t1ce.dcm").read_bytes()
@@ -134,7 +134,7 @@ def test_headers_that_pydicom_would_quote_are_not_quoted(folders: tuple[Path, Pa
     assert not any(word in done.stdout + done.stderr for word in ("1960", "Quill", PATIENT_ID))
 
 
-def test_nothing_to_look_at_is_wrong_usage(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_nothing_to_check_is_wrong_usage(folders: tuple[Path, Path], tmp_path: Path) -> None:
     images, _ = folders
     status, text = run(images)
     assert (status, "holds no SEG, SR or secondary capture" in text) == (64, True)
