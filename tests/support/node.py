@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from plugin.commands.app import app
@@ -238,6 +239,7 @@ class Pacs:
         self._ae = AE("PACS")
         for sop_class in OUTPUT_CLASSES:
             self._ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        self._ae.add_supported_context(Verification)
         self._server: Any = None
         self.port = 0
         self.start()
