@@ -1,4 +1,4 @@
-"""What all services of a node process share."""
+"""Hold what all services of one node process share."""
 
 import time
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 
 
-class Drain:
-    """The time that everything which ends has together, counted from the first that asks for it."""
+class ShutdownDeadline:
+    """A time limit that all services share while they shut down. It starts when the first of them asks for it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._deadline: float | None = None
 
     def left_s(self) -> float:
-        """Seconds that are left, 0 at least."""
+        """Return the seconds that are left, at least 0."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._seconds
         return max(0.0, self._deadline - time.monotonic())
@@ -26,11 +26,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """What the parts of a process have in common."""
+    """The settings, model, database and metrics of one node process."""
 
     settings: Settings
     model: ModelPackage
     database: Database
     queue: JobQueue
-    drain: Drain
-    meters: Metrics
+    shutdown_deadline: ShutdownDeadline
+    metrics: Metrics

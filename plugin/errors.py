@@ -1,18 +1,21 @@
-"""What can fail between the rooms of the node. The errors between headers and a result are in `pipeline.errors`."""
+"""Errors that cross the rooms of the node.
+
+`pipeline.errors` has those that can occur between reading headers and writing a result.
+"""
 
 from pipeline.errors import GlionodeError
 
 
 class ArchiveAway(GlionodeError):
-    """The archive of the other host does not answer, or does not let us in."""
+    """The remote archive does not answer or refuses access."""
 
 
 class NotInArchive(GlionodeError):
-    """The archive of the other host has not what was asked for; it may have been purged."""
+    """The remote archive does not have the requested object; it may have been deleted."""
 
 
 class PeerFailed(Exception):
-    """The peer cannot be reached, refuses, or breaks off."""
+    """The peer cannot be reached, refuses the request, or breaks the connection."""
 
 
 class DatabaseUnavailable(GlionodeError):

@@ -1,4 +1,7 @@
-"""What is logged, and how. Our own messages name UIDs and counts; libraries are kept to warnings."""
+"""Set up logging as text or as JSON lines.
+
+Our own messages contain UIDs and counts only. Libraries log warnings at most.
+"""
 
 import json
 import logging
@@ -12,21 +15,21 @@ LogFormat = Literal["text", "json"]
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _EXTRAS = ("study_instance_uid", "job", "destination")
-"""What a message may be about, given as `extra`. Others are left out: libraries put there what they like."""
+"""Attributes given as `extra` that become JSON fields. Others are dropped: libraries add attributes of their own."""
 _LIBRARIES = ("highdicom", "procrastinate", "pynetdicom", "uvicorn", "asyncio", "httpx", "httpx2", "httpcore")
-"""At INFO they say several lines an image, and nobody promises that these are free of patients' text."""
+"""At INFO they log several lines for each image, and nothing guarantees that these are free of patient data."""
 _QUOTING = ("pydicom", "pynetdicom.dul", "pynetdicom.utils")
-"""They quote the value of a damaged element, or of an AE title that is none, and that may be anything."""
+"""They quote the values of damaged elements and invalid AE titles, which may contain patient data."""
 
 
 class JsonFormatter(logging.Formatter):
-    """An object a line: time (ISO 8601, UTC), level, logger, message, and what the message is about.
+    """Format a record as one JSON object: time (ISO 8601, UTC), level, logger, message and the known extras.
 
-    Of an exception kind and place are told and not its text, which may quote a header.
+    An exception is given by type and traceback, without its message, which may quote a header.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line."""
+        """Return the record as one line of JSON."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -41,7 +44,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(level: int, log_format: LogFormat = "text") -> None:
-    """Log to standard error from `level` on; libraries from WARNING on at least."""
+    """Log to standard error from `level` upwards, and from WARNING upwards for libraries."""
     root = logging.getLogger()
     if not root.handlers:
         logging.basicConfig(stream=sys.stderr)
@@ -50,12 +53,12 @@ def set_up_logging(level: int, log_format: LogFormat = "text") -> None:
     for handler in root.handlers:
         if type(handler) is logging.StreamHandler:  # not those of a test runner
             handler.setFormatter(formatter)
-    quiet_libraries(level)
+    limit_library_logging(level)
     warnings.simplefilter("ignore", UserWarning)
 
 
-def quiet_libraries(level: int) -> None:
-    """Let libraries say warnings at most, and nothing where they would quote what somebody sent."""
+def limit_library_logging(level: int) -> None:
+    """Limit libraries to warnings, and silence those that quote values from received data."""
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(max(level, logging.WARNING))
     for library in _QUOTING:

@@ -11,14 +11,14 @@ import typer
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.commands.node import JsonOption, load_or_refuse
+from plugin.commands.node import JsonOption, load_settings_or_exit
 from plugin.commands.segment import ConfigOption
 from plugin.commands.terminal import FAILED, print_table, refuse
 from plugin.jobs.job import JobState
 
 if TYPE_CHECKING:
     from plugin.database.pool import Database
-    from plugin.jobs.queries import Delivery, JobDetail, JobLine
+    from plugin.jobs.queries import Delivery, JobDetail, JobSummary
     from plugin.settings.sections import Settings
 
 JobArgument = Annotated[
@@ -76,18 +76,31 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
 
 @contextmanager
 def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
-    """Settings and the node's database; ends the command with a sentence where there is none to ask."""
-    from plugin.node.database_access import reached_database
+    """Open the database of the node of these settings, or end the command with a sentence if there is none.
 
-    settings = load_or_refuse(config)
+    The embedded database of a node that does not run is started for the block, under the node's lock, so that no node
+    starts meanwhile.
+    """
+    from plugin.database.embedded_postgres import has_cluster
+    from plugin.database.pool import Database, database_url, migrate, open_pool, running_database
+    from plugin.node.lock import node_lock, running_node
+
+    settings = load_settings_or_exit(config)
     try:
-        with reached_database(settings) as database:
-            yield settings, database
+        if settings.database.url or running_node(settings.data_dir) is not None:
+            with open_pool(database_url(settings)) as pool:
+                migrate(pool)
+                yield settings, Database(database_url(settings), pool, embedded=not settings.database.url)
+        elif has_cluster(settings.data_dir):
+            with node_lock(settings.data_dir), running_database(settings) as database:
+                yield settings, database
+        else:
+            raise refuse(f"No node has run on {settings.data_dir} yet, so it has no jobs.", FAILED)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
 
 
-def _jobs_table(found: "tuple[JobLine, ...]") -> Table:
+def _jobs_table(found: "tuple[JobSummary, ...]") -> Table:
     table = Table("Job", "State", "Images", "Tries", "Queued", "Ended", "Objects", "Reason")
     for each in found:
         table.add_row(

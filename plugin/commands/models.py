@@ -9,7 +9,7 @@ from rich.table import Table
 
 from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
 from plugin.commands.import_monai import import_monai
-from plugin.commands.node import load_or_refuse
+from plugin.commands.node import load_settings_or_exit
 from plugin.commands.segment import ConfigOption
 from plugin.commands.terminal import FAILED, print_table, refuse
 
@@ -82,7 +82,7 @@ def install(
 
 
 def _installed(config: Path | None) -> Path:
-    return load_or_refuse(config).installed_models_dir
+    return load_settings_or_exit(config).installed_models_dir
 
 
 def _find(name: str, config: Path | None) -> ModelPackage:

@@ -16,7 +16,7 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
 from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from plugin.node.status import Status
+    from plugin.node.status import NodeStatus
     from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
     from plugin.settings.sections import Settings
 
@@ -53,7 +53,7 @@ def serve(
     from plugin.node.run import serve as serve_node
     from plugin.worker.study_segmenter import StudySegmenter
 
-    settings = load_or_refuse(config)
+    settings = load_settings_or_exit(config)
     set_up_logging(logging.INFO, settings.logging.format)
     files = None
     if plugin is not None:
@@ -74,7 +74,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from plugin.node.status import read_status
 
     try:
-        found = read_status(load_or_refuse(config))
+        found = read_status(load_settings_or_exit(config))
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     if as_json:
@@ -93,10 +93,10 @@ def health(
 
     Exit status: 0 all is well, 1 something is not or nothing answers, 64 the settings have no HTTP to ask.
     """
-    from plugin.node.health_probe import what_is_wrong
+    from plugin.node.health_probe import probe_health
 
     try:
-        wrong = what_is_wrong(load_or_refuse(config).http, timeout_s)
+        wrong = probe_health(load_settings_or_exit(config).http, timeout_s)
     except GlionodeError as exc:
         raise refuse(str(exc)) from exc
     if wrong:
@@ -114,7 +114,7 @@ def check_config(config: ConfigOption = None) -> None:
     from plugin.settings.check import Severity, check_settings
     from plugin.settings.secrets import check_credentials
 
-    settings = load_or_refuse(config)
+    settings = load_settings_or_exit(config)
     use, trouble = _intended_use(settings)
     findings = (
         *check_settings(settings, use),
@@ -144,7 +144,7 @@ def echo(
     """
     from plugin.delivery.deliverer import echo as echo_destination
 
-    settings = load_or_refuse(config)
+    settings = load_settings_or_exit(config)
     found = [each for each in settings.destinations if each.name == destination]
     if not found:
         known = ", ".join(each.name for each in settings.destinations) or "none"
@@ -170,7 +170,7 @@ def _on_to(destination: "OrthancDestinationSettings") -> str:
     return f", on to {further}" if further else ""
 
 
-def load_or_refuse(config: Path | None) -> "Settings":
+def load_settings_or_exit(config: Path | None) -> "Settings":
     """The settings; ends the command with a sentence where they cannot be read."""
     from plugin.settings.load import load_settings
 
@@ -187,7 +187,7 @@ def _intended_use(settings: "Settings") -> tuple[IntendedUse | None, str]:
         return None, str(exc)
 
 
-def _print_status(found: "Status") -> None:
+def _print_status(found: "NodeStatus") -> None:
     node = found.running
     where = f"listening as {node.ae_title} on {node.host}:{node.port} (process {node.pid})" if node else "not running"
     print(f"Node: {where}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.node import load_or_refuse
+from plugin.commands.node import load_settings_or_exit
 from plugin.commands.segment import ConfigOption
 from plugin.commands.terminal import FAILED, refuse
 from plugin.logs import set_up_logging
@@ -63,7 +63,7 @@ def deliver(config: ConfigOption = None) -> None:
 
 
 def _run(config: ConfigOption, run: "Callable[[Settings], None]") -> None:
-    settings = load_or_refuse(config)
+    settings = load_settings_or_exit(config)
     set_up_logging(logging.INFO, settings.logging.format)
     try:
         run(settings)

@@ -44,7 +44,7 @@ def segment(
     """
     from plugin.settings.load import load_settings
     from plugin.worker.context import open_worker_context
-    from plugin.worker.study_segmenter import keep_for_good
+    from plugin.worker.study_segmenter import preload_libraries
 
     try:
         settings = load_settings(config)
@@ -54,7 +54,7 @@ def segment(
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
-    keep_for_good()
+    preload_libraries()
     exit_with_worst(segment_all(found, context, out))
 
 
@@ -99,7 +99,7 @@ def load_site_rules(config: Path | None) -> "Rules":
 def segment_all(found: "Scan", context: "WorkerContext", out: Path) -> "list[Report]":
     """Segment the studies into `out`, or into a folder each if there are several, and print the results."""
     from plugin.jobs.prior_results import PriorResults
-    from plugin.worker.process_study import defect_report, leave_failure, process_study
+    from plugin.worker.process_study import defect_report, process_study, write_failure
     from plugin.worker.stopwatch import STEPS, Stopwatch
 
     reports = []
@@ -112,7 +112,7 @@ def segment_all(found: "Scan", context: "WorkerContext", out: Path) -> "list[Rep
                 reports.append(process_study(study, context, folder, watch, PriorResults(datetime.now().astimezone())))
             except Exception as exc:
                 logger.info("study %s failed", study.study_instance_uid, exc_info=exc)
-                reports.append(leave_failure(defect_report(study, context, watch, exc), folder))
+                reports.append(write_failure(defect_report(study, context, watch, exc), folder))
     for report in reports:
         _print_result(report)
     return reports

@@ -45,7 +45,7 @@ def xnat_session(
     """
     from plugin.settings.load import load_settings
     from plugin.worker.context import open_worker_context
-    from plugin.worker.study_segmenter import keep_for_good
+    from plugin.worker.study_segmenter import preload_libraries
     from plugin.xnat.outputs import RESULTS, remove_outputs, write_outputs
     from plugin.xnat.session import XnatIds, with_scan_types
 
@@ -59,7 +59,7 @@ def xnat_session(
         settings = load_settings(config)
         found = with_scan_types(find_studies(session.scans_folder), session)
         workshop = open_worker_context(settings, model, device)
-        keep_for_good()
+        preload_libraries()
         remove_outputs(out)
         reports = segment_all(found, workshop, out / RESULTS)
         segmented = [report for report in reports if report.status.value == "segmented"]

@@ -1,19 +1,17 @@
-"""Who sent, what was chosen, what was produced, where it went, when: rows that are only ever added. UIDs, AE titles,
-addresses and sentences of ours; never a text of a header.
+"""The audit log: what was received, chosen, produced, sent and deleted, when, and by whom.
+
+Rows are only ever added. They contain UIDs, AE titles, addresses and our own sentences, never text from a DICOM header.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-import psycopg
-
-Connection = psycopg.Connection[Any]
+from plugin.database.pool import Connection
 
 
 class Audited(StrEnum):
-    """What is written down."""
+    """The kinds of audited events."""
 
     RECEIVED = "received"
     CHOSEN = "chosen"
@@ -21,25 +19,25 @@ class Audited(StrEnum):
     ENDED = "ended"
     SENT = "sent"
     COMMITTED = "committed"
-    """A destination committed to keeping an object."""
+    """A destination confirmed storage commitment for an object."""
     GIVEN_UP = "given up"
     ORDERED = "ordered"
-    """A person wanted something by the command line."""
+    """A user changed a job with a command."""
     PURGED = "purged"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other side of an association."""
+    """The peer of an association."""
 
     ae_title: str
-    """As it called itself; empty where that is no AE title and so not to be shown."""
+    """The AE title that it gave; empty if that was not a valid AE title."""
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a row is about."""
+    """The study, and possibly the job, that an entry is about."""
 
     study_instance_uid: str
     job_key: str | None = None
@@ -47,7 +45,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """A row."""
+    """One entry of the audit log."""
 
     at: str
     """ISO 8601 with offset."""
@@ -65,7 +63,7 @@ def record(
     peer: Peer | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Add a row, in the caller's transaction; `at` is when it happened, None for now."""
+    """Add an entry within the caller's transaction; `at` is the time of the event (None: now)."""
     connection.execute(
         "INSERT INTO glionode_audit (at, what, study_instance_uid, job_key, peer_ae_title, peer_address, detail) "
         "VALUES (coalesce(%s, now()), %s, %s, %s, %s, %s, %s)",
@@ -77,15 +75,15 @@ def record(
     )
 
 
-def record_of_job(connection: Connection, what: Audited, job_key: str, detail: str, peer: Peer | None = None) -> None:
-    """Add a row about a job that there is."""
+def record_for_job(connection: Connection, what: Audited, job_key: str, detail: str, peer: Peer | None = None) -> None:
+    """Add an entry about a job, if the job exists."""
     row = connection.execute("SELECT study_instance_uid FROM glionode_jobs WHERE key = %s", (job_key,)).fetchone()
     if row is not None:
         record(connection, what, About(row[0], job_key), detail, peer)
 
 
-def entries_of(connection: Connection, job_key: str, study_instance_uid: str) -> tuple[AuditEntry, ...]:
-    """What is written down of a job, and of its study without a job, oldest first."""
+def read_entries(connection: Connection, job_key: str, study_instance_uid: str) -> tuple[AuditEntry, ...]:
+    """Return the entries about a job, and those about its study without a job, oldest first."""
     rows = connection.execute(
         "SELECT at, what, peer_ae_title, peer_address, detail FROM glionode_audit "
         "WHERE job_key = %s OR (study_instance_uid = %s AND job_key IS NULL) ORDER BY at, id",

@@ -53,7 +53,7 @@ class EmbeddedPostgres:
         self.url = url
         self.process = self._launch()
 
-    def revive(self) -> bool:
+    def ensure_running(self) -> bool:
         """Start it again if it ended by itself. Returns whether it had. Raises DatabaseUnavailable."""
         if self.process.poll() is None:
             return False

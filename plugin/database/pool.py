@@ -1,9 +1,13 @@
-"""The database: PostgreSQL, embedded or somebody's server, with procrastinate's tables and ours. Knows no DICOM."""
+"""Open the PostgreSQL database, embedded or on a server, and keep its schema up to date.
+
+It holds procrastinate's tables and ours. `_MIGRATIONS` is the schema of ours.
+"""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from procrastinate.schema import SchemaManager
@@ -15,11 +19,13 @@ from plugin.settings.sections import Settings
 
 _LOG = logging.getLogger(__name__)
 
+Connection = psycopg.Connection[Any]
+
 SCHEMA_VERSION = 12
-_SET_UP_LOCK = 0x676C696F  # "glio": two nodes on one server set it up one after the other
+_MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 _CONNECT_S = 10.0
 
-# Each entry takes the tables from the version before it to its own number. Entries are never edited, only added.
+# Each entry migrates the tables from the version before it. Entries are never edited, only added.
 _MIGRATIONS = {
     1: """
     CREATE TABLE glionode_jobs (
@@ -154,36 +160,36 @@ _MIGRATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database."""
+    """An open database and its connection pool."""
 
     url: str
     pool: ConnectionPool
     embedded: bool
-    """Whether nobody but this node uses it."""
+    """Whether it is the embedded one, which only this node uses."""
     server: EmbeddedPostgres | None = None
-    """The embedded server, in the process that runs it."""
+    """The embedded server, in the process that started it; None elsewhere."""
 
-    def revive(self) -> None:
-        """See to it that the embedded server runs, in the thread that started it. Raises DatabaseUnavailable."""
+    def ensure_running(self) -> None:
+        """Restart the embedded server if it has ended, in the thread that started it. Raises DatabaseUnavailable."""
         if self.server is not None:
-            self.server.revive()
+            self.server.ensure_running()
 
 
 def database_url(settings: Settings) -> str:
-    """Where the database is, running or not."""
+    """Return the connection string of the database of these settings, whether it runs or not."""
     return settings.database.url or embedded_url(settings.data_dir)
 
 
 @contextmanager
 def running_database(settings: Settings) -> Iterator[Database]:
-    """Start the embedded server, or take somebody's; bring the tables up to date; stop what was started at the end.
+    """Open the database of these settings and migrate it; start the embedded server if the settings name no other.
 
-    The embedded server lives no longer than the calling thread. Raises DatabaseUnavailable.
+    The embedded server stops when the block ends, or when the calling thread does. Raises DatabaseUnavailable.
     """
     server = None if settings.database.url else start_postgres(settings.data_dir)
     try:
-        with connected(database_url(settings)) as pool:
-            set_up(pool)
+        with open_pool(database_url(settings)) as pool:
+            migrate(pool)
             yield Database(database_url(settings), pool, server is not None, server)
     finally:
         if server is not None:
@@ -191,8 +197,8 @@ def running_database(settings: Settings) -> Iterator[Database]:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[ConnectionPool]:
-    """Connections to a database that is running. Raises DatabaseUnavailable."""
+def open_pool(url: str) -> Iterator[ConnectionPool]:
+    """Open a connection pool to a running database. Raises DatabaseUnavailable."""
     pool = ConnectionPool(
         url, min_size=1, max_size=8, open=False, timeout=_CONNECT_S, check=ConnectionPool.check_connection
     )
@@ -200,19 +206,22 @@ def connected(url: str) -> Iterator[ConnectionPool]:
         try:
             pool.open(wait=True, timeout=_CONNECT_S)
         except (PoolTimeout, psycopg.Error) as exc:
-            raise DatabaseUnavailable("The database does not answer; see database.url, or whether serve runs.") from exc
+            raise DatabaseUnavailable(
+                "The database does not answer; check database.url, or whether `glionode serve` runs."
+            ) from exc
         yield pool
     finally:
         pool.close()
 
 
-def set_up(pool: ConnectionPool) -> None:
-    """Bring procrastinate's tables and ours to this version's state; nothing is done where they are. Thread-safe.
+def migrate(pool: ConnectionPool) -> None:
+    """Create procrastinate's tables and ours, or bring them up to date. Safe to run in several processes at once.
 
-    Raises DatabaseUnavailable where a newer version made them.
+    Raises:
+        DatabaseUnavailable: a newer version of glionode created the tables.
     """
     with pool.connection() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SET_UP_LOCK,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
         if not _exists(connection, "procrastinate_jobs"):
             connection.execute(SchemaManager.get_schema())
         connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
@@ -220,24 +229,24 @@ def set_up(pool: ConnectionPool) -> None:
         version = (row[0] if row else None) or 0
         if version > SCHEMA_VERSION:
             raise DatabaseUnavailable(
-                f"A newer glionode made the database (schema {version}, here {SCHEMA_VERSION}); install that one."
+                f"A newer glionode created the database (schema {version}, here {SCHEMA_VERSION}); install that one."
             )
         for number in range(version + 1, SCHEMA_VERSION + 1):
             connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
-            _LOG.info("the database has schema version %d now", number)
+            _LOG.info("migrated the database to schema version %d", number)
 
 
-def identity(pool: ConnectionPool) -> str:
-    """What no other database of a node has: whoever remembers what is in this one knows by it that it was replaced."""
+def database_id(pool: ConnectionPool) -> str:
+    """Return the unique id of this database, by which clients notice that it was replaced by another."""
     with pool.connection() as connection:
         row = connection.execute("SELECT id FROM glionode_identity").fetchone()
-    assert row is not None, "it is put there with the table"
+    assert row is not None, "the migration inserts it"
     return str(row[0])
 
 
-def note_trouble(pool: ConnectionPool, place: str, message: str) -> None:
-    """Remember what went wrong in a place, for `status`; the latest one is kept."""
+def record_trouble(pool: ConnectionPool, place: str, message: str) -> None:
+    """Store the latest problem of a place, for `status`. It replaces an earlier one."""
     with pool.connection() as connection:
         connection.execute(
             "INSERT INTO glionode_troubles (place, message) VALUES (%s, %s) "
@@ -247,7 +256,7 @@ def note_trouble(pool: ConnectionPool, place: str, message: str) -> None:
 
 
 def clear_trouble(pool: ConnectionPool, place: str) -> None:
-    """Forget the trouble of a place that is well again."""
+    """Delete the problem of a place that works again."""
     with pool.connection() as connection:
         connection.execute("DELETE FROM glionode_troubles WHERE place = %s", (place,))
 

@@ -112,7 +112,7 @@ class Deliverer:
 
     def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
         if not self._commits:
-            outbox.ask_no_more(connection, self._name)
+            outbox.cancel_commitment_requests(connection, self._name)
         while not stop.is_set():
             entries = self._results.fetch(outbox.due(connection, self._name, _BATCH))
             if entries:
@@ -136,7 +136,7 @@ class Deliverer:
             with closing(self._sender.send(tuple(left.values()))) as outcomes:
                 for sent, outcome in outcomes:
                     if self._is_unreachable:  # no longer, so nothing has to wait for its pause to end
-                        outbox.make_due(connection, self._name)
+                        outbox.retry_failed_now(connection, self._name)
                         self._is_unreachable = False
                     self._record(connection, sent, outcome)
                     del left[sent.entry.sop_instance_uid]

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.jobs.queue import STALLED_AFTER_S
+from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 
 _DATABASE_S = 1.0
 

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.http.health import live_workers
-from plugin.jobs.queries import count_by_state
+from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state
 from plugin.listener.refusals import read_refusals
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _jobs(connection: psycopg.Connection) -> Iterable[Metric]:
     jobs = GaugeMetricFamily("glionode_jobs", "Jobs by state.", labels=["state"])
-    for state, count in count_by_state(connection).items():
+    for state, count in count_jobs_by_state(connection).items():
         jobs.add_metric([state], count)
     yield jobs
     row = connection.execute(
@@ -67,12 +67,10 @@ def _jobs(connection: psycopg.Connection) -> Iterable[Metric]:
 
 
 def _outbox(connection: psycopg.Connection) -> Metric:
-    rows = connection.execute(
-        "SELECT destination, state, count(*) FROM glionode_outbox GROUP BY destination, state"
-    ).fetchall()
     objects = GaugeMetricFamily(
         "glionode_outbox_objects", "Objects by destination and state.", labels=["destination", "state"]
     )
-    for destination, state, count in rows:
-        objects.add_metric([destination, state], count)
+    for destination, counts in count_deliveries_by_state(connection).items():
+        for state, count in counts.items():
+            objects.add_metric([destination, state], count)
     return objects

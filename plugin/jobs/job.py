@@ -1,11 +1,11 @@
-"""What a job is and what happens to it next. Pure: no database, no clock, no DICOM.
+"""The states of a job and the transitions between them. Pure: no database and no clock.
 
-queued ──taken──> running ──finished──> segmented | unchanged | not_eligible | failed
-  ^                  │
-  ├──worker lost─────┘   (after MAX_ATTEMPTS: failed, with the reason)
+queued ──started──> running ──finished──> segmented | unchanged | not_eligible | failed
+  ^                    │
+  ├──worker lost───────┘   (after MAX_ATTEMPTS: failed, with the reason)
   ├──retried── failed | cancelled
-  └──forced── any that is over
-queued ──other instances──> superseded
+  └──forced── any final state
+queued ──outdated──> superseded
 queued | running ──cancelled──> cancelled
 """
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_ATTEMPTS = 3
-"""A job that ended its worker this often is left alone, so that its neighbours get their turn."""
+"""A job that ended its worker this often is not tried again, so that it does not block other jobs."""
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,27 +27,28 @@ class JobState(StrEnum):
     NOT_ELIGIBLE = "not_eligible"
     FAILED = "failed"
     SUPERSEDED = "superseded"
-    """Its study had other instances before it was run; a newer job has those."""
+    """The instances of its study changed before it ran; a newer job has the new ones."""
     CANCELLED = "cancelled"
-    """A person wanted it to end."""
+    """A user cancelled it."""
     UNCHANGED = "unchanged"
-    """What came late is nothing that is computed from; the result of an earlier job stands."""
+    """The late instances do not affect the computation; the result of an earlier job remains current."""
 
 
-class Source(StrEnum):
-    """Which archive has a job's images."""
+class JobSource(StrEnum):
+    """The archive that holds the images of a job."""
 
     OWN = "own"
     ORTHANC = "orthanc"
 
 
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING})
+"""The states that are not final."""
 WITH_RESULT = frozenset({JobState.SEGMENTED})
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A study with the instances and the model that it is to be segmented with."""
+    """A study to be segmented, identified by its instances and the model."""
 
     key: str
     study_instance_uid: str
@@ -55,24 +56,24 @@ class Job:
     model_sha256: str
     state: JobState = JobState.QUEUED
     attempts: int = 0
-    """How often a worker has begun it."""
+    """How often a worker has started it."""
     image_count: int | None = None
-    """How many instances those are; None for a job of an older version."""
+    """The number of instances; None for a job created by an older version."""
     trouble: str | None = None
-    """Why its worker was ended the last time, a clause; None where that is not known."""
+    """Why its worker was ended during the latest attempt, as a clause; None if that is not known."""
     urgent: bool = False
-    """Whether it goes before those that are not."""
-    source: Source = Source.OWN
+    """Whether it runs before jobs that are not urgent."""
+    source: JobSource = JobSource.OWN
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A worker has the job in hand."""
+class Started:
+    """A worker starts the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The pipeline came to an end with the study."""
+    """The pipeline finished the study."""
 
     status: str
     """"segmented", "unchanged", "not_eligible" or "failed"."""
@@ -81,90 +82,96 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """The worker that had the job is gone, or the queue lost it."""
+    """The worker that ran the job is gone, or the queue has no entry for the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """The study has other instances by now; another job has those."""
+    """The instances of the study have changed, so that another job replaces this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A person wants it tried again."""
+    """A user retries the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A person wants it to end; what its worker still comes to is not kept."""
+    """A user cancels the job; a result that its worker still produces is discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """Its study is to be segmented with these instances, whatever came of it before."""
+    """A user has the study segmented with these instances, whatever the outcome of earlier runs."""
 
 
-Event = Taken | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced
+Event = Started | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Run it now; it is attempt number `attempt`."""
+class Start:
+    """Start attempt number `attempt`."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Put it back into the queue."""
+    """Put the job back into the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Put it into the queue as if it were new."""
+    """Queue the job as if it were new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """It is over: write this down."""
+    """Record the final state."""
 
     state: JobState
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """Nothing is to be done."""
+class Ignore:
+    """Do nothing."""
 
 
-Action = Run | Requeue | Restart | Record | Leave
+Action = Start | Requeue | Restart | Record | Ignore
 
 
 def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for each event
-    """What to do with `job` after `event`. A job that is over stays so, whatever comes twice or late; a person may
-    take it up again.
+    """Return what to do with `job` after `event`.
+
+    Only a user's retry or force changes a job in a final state; late and repeated events are ignored.
     """
     match event:
         case Retried():
-            return Restart() if job.state in (JobState.FAILED, JobState.CANCELLED) else Leave()
+            return Restart() if job.state in (JobState.FAILED, JobState.CANCELLED) else Ignore()
         case Forced():
-            return Restart() if job.state not in OPEN else Leave()
+            return Restart() if job.state not in OPEN else Ignore()
         case _ if job.state not in OPEN:
-            return Leave()
-        case Taken() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:
-            why = f", at last because {job.trouble}" if job.trouble else ""
-            reason = f"its worker ended {job.attempts} times while at it{why}; it is not tried again"
+            return Ignore()
+        case Started() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:
+            why = f", the last time because {job.trouble}" if job.trouble else ""
+            reason = f"The worker ended {job.attempts} times during this job{why}; the job is not tried again."
             return Record(JobState.FAILED, reason)
-        case Taken():
-            return Run(job.attempts + 1)
+        case Started():
+            return Start(job.attempts + 1)
         case WorkerLost():
             return Requeue()
         case Finished(status, reason):
             return Record(JobState(status), reason)
         case Outdated():
-            return Record(JobState.SUPERSEDED, None) if job.state is JobState.QUEUED else Leave()
+            return Record(JobState.SUPERSEDED, None) if job.state is JobState.QUEUED else Ignore()
         case Cancelled():
             return Record(JobState.CANCELLED, None)
+
+
+def no_images_reason(other_instances: int) -> str:
+    """Return why a study is not eligible that contains no MR images but this many other instances."""
+    return f"The study contains no MR images ({other_instances} instances of other kinds)."
 
 
 def new_job(
@@ -172,9 +179,12 @@ def new_job(
     sop_instance_uids: Iterable[str],
     model_sha256: str,
     urgent: bool = False,
-    source: Source = Source.OWN,
+    source: JobSource = JobSource.OWN,
 ) -> Job:
-    """The job of a study with these instances and this model; same inputs, same key, in whatever order they come."""
+    """Return the job of a study with these instances and this model.
+
+    The key depends on study, instances and model alone, not on the order of the instances.
+    """
     uids = sorted(sop_instance_uids)
     instances = hashlib.sha256("\n".join(uids).encode()).hexdigest()
     digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()

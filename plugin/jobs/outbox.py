@@ -1,41 +1,43 @@
-"""What is to be sent where: a row per object and destination. Knows the database, not the network."""
+"""The outbox: one database row for each object and destination, with the state of its delivery.
+
+The functions read and write rows within the caller's transaction. `plugin.delivery` sends the objects.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
 from models.package import IntendedUse
 from plugin.database import audit_log
 from plugin.database.audit_log import Audited, Peer
+from plugin.database.pool import Connection
 from plugin.settings.check import may_receive, refusal
 from plugin.settings.destinations import AnyDestination
 
 
 class OutboxState(StrEnum):
-    """Where an object stands on its way to a destination."""
+    """The delivery state of an object at one destination."""
 
     QUEUED = "queued"
     SENT = "sent"
-    """The destination answered that it stored it; where it is asked for commitment, that is not the end."""
+    """The destination answered with success. Where storage commitment is configured, this is not the final state."""
     COMMITTED = "committed"
-    """The destination committed to keeping it."""
+    """The destination confirmed storage commitment."""
     FAILED = "failed"
-    """It will be tried again."""
+    """The last attempt failed; it will be retried."""
     DEAD = "dead"
-    """It was tried for long enough."""
+    """It failed for too long and is not retried."""
     REFUSED = "refused"
-    """The settings do not allow it there."""
+    """The settings do not allow sending it to this destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingObject:
-    """A DICOM file and the UID that it is known by."""
+    """A DICOM file of a result and its SOP instance UID."""
 
     sop_instance_uid: str
     path: Path
@@ -43,23 +45,23 @@ class OutgoingObject:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A row that is due."""
+    """An object that is due to be sent to a destination."""
 
     sop_instance_uid: str
     path: str
     attempts: int
     created_at: datetime
-    """When it was put there or last retried; the time to give it up counts from here."""
+    """When it was added or last retried by a user; the time limit for delivery counts from here."""
 
 
 def put(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     job_key: str,
     objects: Iterable[OutgoingObject],
     destinations: tuple[AnyDestination, ...],
     intended_use: IntendedUse,
 ) -> None:
-    """Add an object for each destination. What is there already stays as it is: a result made twice is sent once."""
+    """Add a row for each object and destination. Existing rows are kept, so a result produced twice is sent once."""
     for item in objects:
         for destination in destinations:
             allowed = may_receive(destination, intended_use)
@@ -77,8 +79,8 @@ def put(
             )
 
 
-def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tuple[OutboxEntry, ...]:
-    """What is to be sent to a destination now, oldest first."""
+def due(connection: Connection, destination: str, limit: int) -> tuple[OutboxEntry, ...]:
+    """Return the objects that are due at a destination, oldest first."""
     with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
         cursor.execute(
             "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at "
@@ -90,16 +92,16 @@ def due(connection: psycopg.Connection[Any], destination: str, limit: int) -> tu
 
 
 def record_sent(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     destination: str,
     uid: str,
     remark: str | None,
     peer: Peer | None = None,
     commit_as: str | None = None,
 ) -> None:
-    """The destination has it; `peer` is where that was, for the audit.
+    """Record that the destination `peer` stored an object.
 
-    With `commit_as`, the object's SOP class, it is not delivered before the destination has committed to it.
+    With `commit_as`, the SOP class UID of the object, delivery is complete only after storage commitment.
     """
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
     record_in_audit(connection, Audited.SENT, destination, uid, detail, peer)
@@ -109,16 +111,14 @@ def record_sent(
         "WHERE sop_instance_uid = %(uid)s AND destination = %(destination)s",
         {"remark": remark, "class": commit_as, "uid": uid, "destination": destination},
     )
-    # A report about an earlier sending says nothing about this one.
+    # A commitment result for an earlier transmission does not cover this one.
     connection.execute(
         "DELETE FROM glionode_commitments WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
     )
 
 
-def record_failed(
-    connection: psycopg.Connection[Any], destination: str, uid: str, error: str, again_in_s: float | None
-) -> None:
-    """It did not get there; it is tried again after `again_in_s` seconds, or (None) never."""
+def record_failed(connection: Connection, destination: str, uid: str, error: str, again_in_s: float | None) -> None:
+    """Record a failed attempt; the next one is due after `again_in_s` seconds, or never if that is None."""
     if again_in_s is None:
         record_in_audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     connection.execute(
@@ -128,23 +128,23 @@ def record_failed(
     )
 
 
-def make_due(connection: psycopg.Connection[Any], destination: str) -> None:
-    """Let everything that waits for a destination be tried now: it answers again."""
+def retry_failed_now(connection: Connection, destination: str) -> None:
+    """Make all failed objects of a destination due now, because it answers again."""
     connection.execute(
         "UPDATE glionode_outbox SET next_try = now() WHERE destination = %s AND state = 'failed'", (destination,)
     )
 
 
-def ask_no_more(connection: psycopg.Connection[Any], destination: str) -> None:
-    """Count what a destination stored as delivered: its settings ask for no commitment, or not any more."""
+def cancel_commitment_requests(connection: Connection, destination: str) -> None:
+    """Treat stored objects as delivered, because storage commitment is not (or no longer) configured."""
     connection.execute(
         "UPDATE glionode_outbox SET ask_at = NULL WHERE destination = %s AND ask_at IS NOT NULL", (destination,)
     )
     connection.execute("DELETE FROM glionode_commitments WHERE destination = %s", (destination,))
 
 
-def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], job_key: str | None) -> int:
-    """Queue what stands in one of these states anew, of one job or (None) of all. Returns how many rows."""
+def retry(connection: Connection, states: Iterable[OutboxState], job_key: str | None) -> int:
+    """Queue the objects in one of these states again, of one job or of all (None). Return the number of rows."""
     done = connection.execute(
         "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
         "WHERE state = ANY(%(states)s) AND (%(job)s::text IS NULL OR job_key = %(job)s)",
@@ -153,10 +153,10 @@ def retry(connection: psycopg.Connection[Any], states: Iterable[OutboxState], jo
     return done.rowcount
 
 
-def delivered(connection: psycopg.Connection[Any], job_key: str, destinations: Sequence[str]) -> tuple[str, ...]:
-    """What these destinations got of a job's result, or of the one that stands for it, and are not to get again yet.
+def delivered(connection: Connection, job_key: str, destinations: Sequence[str]) -> tuple[str, ...]:
+    """Return the SOP instance UIDs of a job's result that one of these destinations has and none is waiting for.
 
-    SOP instance UIDs.
+    For an unchanged job, this is the result of the earlier job that it refers to.
     """
     rows = connection.execute(
         "SELECT sop_instance_uid FROM glionode_outbox o JOIN glionode_jobs j ON j.key = o.job_key "
@@ -169,8 +169,11 @@ def delivered(connection: psycopg.Connection[Any], job_key: str, destinations: S
     return tuple(str(row[0]) for row in rows)
 
 
-def maker_of_all(connection: psycopg.Connection[Any], study: str, uids: Sequence[str]) -> str | None:
-    """The key of the newest job of a study that made one of these, where its jobs made all of them; None otherwise."""
+def producing_job(connection: Connection, study: str, uids: Sequence[str]) -> str | None:
+    """Return the key of the newest job of a study that produced one of these objects.
+
+    Return None unless the jobs of the study produced all of them.
+    """
     made = connection.execute(
         "SELECT DISTINCT ON (sop_instance_uid) j.key, j.created_at FROM glionode_outbox o "
         "JOIN glionode_jobs j ON j.key = o.job_key "
@@ -180,8 +183,8 @@ def maker_of_all(connection: psycopg.Connection[Any], study: str, uids: Sequence
     return str(max(made, key=lambda row: row[1])[0]) if uids and len(made) == len(set(uids)) else None
 
 
-def send_again(connection: psycopg.Connection[Any], uids: Sequence[str], destinations: Sequence[str]) -> None:
-    """Queue objects anew for destinations that had them and lost them."""
+def resend(connection: Connection, uids: Sequence[str], destinations: Sequence[str]) -> None:
+    """Queue objects again for destinations that received them and lost them."""
     connection.execute(
         "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
         "WHERE sop_instance_uid = ANY(%s) AND destination = ANY(%s) AND state IN ('sent', 'committed')",
@@ -190,16 +193,16 @@ def send_again(connection: psycopg.Connection[Any], uids: Sequence[str], destina
 
 
 def record_in_audit(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
     what: Audited,
     destination: str,
     uid: str,
     detail: str,
     peer: Peer | None = None,
 ) -> None:
-    """Write down what happened to an object on its way to a destination."""
+    """Add an audit entry about an object and a destination."""
     row = connection.execute(
         "SELECT job_key FROM glionode_outbox WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
     ).fetchone()
     if row is not None:
-        audit_log.record_of_job(connection, what, row[0], detail, peer)
+        audit_log.record_for_job(connection, what, row[0], detail, peer)

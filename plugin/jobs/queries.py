@@ -1,30 +1,28 @@
-"""Jobs as a person asks for them: a list, and one of them whole. Changes nothing, and shows no text of a header."""
+"""Read jobs for users: lists, details and counts. The answers contain UIDs, never text from a DICOM header."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 
 from pipeline.errors import GlionodeError
 from plugin.archive.report_reader import ChosenSeries, ReadReport, read_report
-from plugin.database.audit_log import AuditEntry, entries_of
+from plugin.database.audit_log import AuditEntry, read_entries
+from plugin.database.pool import Connection
 from plugin.jobs.job import JobState
 
 _MOST_NAMED = 5
 
-Connection = psycopg.Connection[Any]
-
 
 class NoSuchJob(GlionodeError):
-    """No job, or more than one, is called so."""
+    """No job, or more than one, matches a name."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobLine:
-    """A job in a line. Times are ISO 8601 with offset."""
+class JobSummary:
+    """The main facts about a job. Times are ISO 8601 with offset."""
 
     key: str
     study_instance_uid: str
@@ -36,20 +34,20 @@ class JobLine:
     started_at: str | None
     finished_at: str | None
     urgent: bool
-    """Whether it goes before those that are not."""
+    """Whether it runs before jobs that are not urgent."""
     superseded_by: str | None
-    """The key of the job that took its place."""
+    """The key of the job that superseded it."""
     same_as: str | None
-    """The key of the job whose result stands, where this one is unchanged."""
+    """The key of the job whose result is still current, if this job is unchanged."""
     purged_at: str | None
-    """When its images and results were removed."""
+    """When its images and results were purged."""
     objects: dict[str, int]
-    """Objects times destinations, by outbox state."""
+    """The number of deliveries (an object to a destination) by outbox state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An object on its way to a destination."""
+    """The delivery of an object to a destination."""
 
     destination: str
     state: str
@@ -58,43 +56,43 @@ class Delivery:
     next_try: str
     sent_at: str | None
     committed_at: str | None
-    """When the destination committed to keeping it; None where it has not, or is not asked."""
+    """When the destination confirmed storage commitment; None if it has not, or is not asked."""
     asked_again_at: str | None
-    """When it is asked, or asked again, to commit to it; None where nothing is asked."""
+    """When storage commitment is requested next; None if it is not requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An object that a job made."""
+    """An object that a job produced."""
 
     file: str
     sop_class_uid: str | None
-    """None where the report that would say it is gone."""
+    """None if the report that names it is gone."""
     sop_instance_uid: str | None
-    """None where there is no destination."""
+    """None if there is no destination."""
     deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class JobDetail:
-    """A job with all that is known of it."""
+    """All facts about a job."""
 
-    job: JobLine
+    job: JobSummary
     model_sha256: str
     results_path: str | None
     supersedes: tuple[str, ...]
-    """Keys of the jobs whose place it took, oldest first."""
+    """Keys of the jobs that it superseded, oldest first."""
     chosen: tuple[ChosenSeries, ...]
     outputs: tuple[Output, ...]
     audit: tuple[AuditEntry, ...]
-    """What happened to it and to its study, oldest first."""
+    """The audit entries about the job and its study, oldest first."""
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the object that `--json` prints."""
         return asdict(self)
 
 
-_LINES = """
+_SUMMARIES = """
 SELECT j.*, coalesce((
     SELECT json_object_agg(state, n) FROM (
         SELECT state, count(*) AS n FROM glionode_outbox o WHERE o.job_key = j.key GROUP BY state ORDER BY state
@@ -103,23 +101,24 @@ FROM glionode_jobs j
 """
 
 
-def list_jobs(connection: Connection, state: JobState | None, limit: int) -> tuple[JobLine, ...]:
-    """The newest `limit` jobs (0: all), newest first; only those in `state` if it is given."""
+def list_jobs(connection: Connection, state: JobState | None, limit: int) -> tuple[JobSummary, ...]:
+    """Return the newest `limit` jobs (0: all), newest first; only those in `state` if it is given."""
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
-            f"{_LINES} WHERE %(state)s::text IS NULL OR state = %(state)s "
+            f"{_SUMMARIES} WHERE %(state)s::text IS NULL OR state = %(state)s "
             "ORDER BY created_at DESC, key LIMIT %(limit)s",
             {"state": state, "limit": limit or None},
         )
-        return tuple(_line(row) for row in cursor.fetchall())
+        return tuple(_summary(row) for row in cursor.fetchall())
 
 
-def find_key(connection: Connection, name: str) -> str:
-    """The key of the job that `name` means: a key, a study UID, or the beginning of one key alone.
+def find_job_key(connection: Connection, name: str) -> str:
+    """Return the key of the job that `name` means: a key, the beginning of exactly one key, or a study instance UID.
 
-    Of a study it is the newest job, one whose place another took only where there is no other.
+    A study instance UID means the study's newest job; a superseded job only if there is no other.
 
-    Raises NoSuchJob.
+    Raises:
+        NoSuchJob: no job, or more than one, matches.
     """
     rows = connection.execute(
         "SELECT key, study_instance_uid FROM glionode_jobs WHERE starts_with(key, %s) "
@@ -136,15 +135,15 @@ def find_key(connection: Connection, name: str) -> str:
         raise NoSuchJob(f"There is no job {name!r}; `glionode jobs` lists them.")
     if len(keys) > 1:
         some = ", ".join(keys[:_MOST_NAMED]) + (" ..." if len(keys) > _MOST_NAMED else "")
-        raise NoSuchJob(f"{len(keys)} jobs begin with {name!r}: {some}. Write more of the one that you mean.")
+        raise NoSuchJob(f"{len(keys)} jobs begin with {name!r}: {some}. Give more characters of the key.")
     return str(keys[0])
 
 
 def show_job(connection: Connection, name: str) -> JobDetail:
-    """All that is known of the job that `name` means (see find_key). Raises NoSuchJob."""
-    key = find_key(connection, name)
+    """Return all facts about the job that `name` means (see find_job_key). Raises NoSuchJob."""
+    key = find_job_key(connection, name)
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(f"{_LINES} WHERE key = %s", (key,))
+        cursor.execute(f"{_SUMMARIES} WHERE key = %s", (key,))
         row = cursor.fetchone()
         assert row is not None, "rows of jobs are never removed"
         cursor.execute(
@@ -156,14 +155,14 @@ def show_job(connection: Connection, name: str) -> JobDetail:
     folder = row["results_path"]
     report = read_report(Path(folder)) if folder else ReadReport()
     classes = {each.file: each.sop_class_uid for each in report.written}
-    entries = entries_of(connection, key, row["study_instance_uid"])
+    entries = read_entries(connection, key, row["study_instance_uid"])
     return JobDetail(
-        _line(row), row["model_sha256"], folder, supersedes, report.chosen, _outputs(rows, classes), entries
+        _summary(row), row["model_sha256"], folder, supersedes, report.chosen, _outputs(rows, classes), entries
     )
 
 
 def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Output, ...]:
-    """The objects of rows of the outbox, and those that only the report knows."""
+    """Return the objects of the outbox rows, followed by those that only the report names."""
     sent: dict[tuple[str, str], list[Delivery]] = {}
     for row in rows:
         delivery = Delivery(
@@ -183,8 +182,8 @@ def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Outpu
     return tuple(outputs)
 
 
-def _line(row: dict[str, Any]) -> JobLine:
-    return JobLine(
+def _summary(row: dict[str, Any]) -> JobSummary:
+    return JobSummary(
         key=row["key"],
         study_instance_uid=row["study_instance_uid"],
         state=row["state"],
@@ -206,7 +205,24 @@ def _iso(at: datetime | None) -> str | None:
     return at.isoformat(timespec="seconds") if at is not None else None
 
 
-def count_by_state(connection: psycopg.Connection) -> dict[str, int]:
-    """How many jobs are in each state, all states."""
+def count_jobs_by_state(connection: Connection) -> dict[str, int]:
+    """Return the number of jobs in each state, including states without jobs."""
     rows = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall()
     return {state.value: 0 for state in JobState} | {str(state): int(count) for state, count in rows}
+
+
+def count_urgent_jobs(connection: Connection) -> int:
+    """Return the number of queued jobs that are urgent."""
+    row = connection.execute("SELECT count(*) FROM glionode_jobs WHERE state = 'queued' AND urgent").fetchone()
+    return int(row[0]) if row else 0
+
+
+def count_deliveries_by_state(connection: Connection) -> dict[str, dict[str, int]]:
+    """Return the number of objects of each destination by outbox state, without states that have none."""
+    rows = connection.execute(
+        "SELECT destination, state, count(*) FROM glionode_outbox GROUP BY destination, state ORDER BY 1, 2"
+    ).fetchall()
+    counts: dict[str, dict[str, int]] = {}
+    for destination, state, count in rows:
+        counts.setdefault(str(destination), {})[str(state)] = int(count)
+    return counts

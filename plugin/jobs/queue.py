@@ -1,60 +1,43 @@
-"""Jobs in the database: our rows say what became of a study, procrastinate's say who works on it.
+"""The job queue: each job has a row of ours and, while it is open, an entry in procrastinate's queue.
 
-Every change is one transaction: decide with `jobs.next_action`, write, commit. Knows no DICOM and runs no job.
+Every change is one transaction: decide with `job.next_action`, write, commit.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
 
-import psycopg
-from procrastinate import App, SyncPsycopgConnector
-from procrastinate.exceptions import AlreadyEnqueued, NoResult
-from procrastinate.jobs import Status
-
-from plugin.database.pool import Database
+from plugin.database.pool import Connection, Database
 from plugin.jobs.job import (
     OPEN,
     Action,
     Cancelled,
     Finished,
     Forced,
+    Ignore,
     Job,
     JobState,
-    Leave,
     Outdated,
     Record,
     Requeue,
     Restart,
     Retried,
-    Run,
-    Taken,
+    Start,
+    Started,
     WorkerLost,
     next_action,
 )
-from plugin.jobs.prior_results import PriorResults, read_past
-from plugin.jobs.rows import WITHOUT_RESULT, locked, select, select_all, supersede, write
-from plugin.jobs.stalled_jobs import end_entry, stalled_jobs
+from plugin.jobs.prior_results import PriorResults, read_prior_results
+from plugin.jobs.procrastinate_queue import ProcrastinateQueue
+from plugin.jobs.rows import WITHOUT_RESULT, lock, select, select_all, supersede, write
 
 _LOG = logging.getLogger(__name__)
 
-QUEUE = "segment"
-TASK = "glionode.segment"
-HEARTBEAT_S = 5.0
-STALLED_AFTER_S = 20.0
-"""Four missed heartbeats: a worker on another host is taken for dead."""
-
 SWEEP_LOCK = 0x676C6973
-""""glis": one process at a time looks for jobs that were lost."""
+""""glis": advisory lock of the one process that looks for stalled jobs."""
 
-_URGENT_FIRST = {False: 0, True: 10}
-"""Priority in procrastinate's queue, highest first; jobs of one priority go in the order in which they came."""
-
-Connection = psycopg.Connection[Any]
 AlsoWrite = Callable[[Connection], None]
-"""Something that is to be written in the same transaction."""
+"""Writes more rows in the same transaction."""
 
 
 class JobQueue:
@@ -62,53 +45,52 @@ class JobQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._app = App(connector=SyncPsycopgConnector(conninfo=database.url))
-        self._app.open(database.pool)
+        self._entries = ProcrastinateQueue(database)
 
     def add(self, job: Job, again: bool = False) -> bool:
-        """Queue a job unless its study was queued or done with the same instances, whatever the model was then.
+        """Queue a job unless the study already has one with the same instances, whatever its model.
 
-        With `again` only one that waits or runs is in its way, and no earlier result of the study stands. Other waiting
-        jobs of the study are superseded. An urgent job that is in its own way goes first from now on. Returns whether
-        it was added.
+        With `again`, only an open job prevents it, and no earlier result of the study counts as current. Other queued
+        jobs of the study are superseded. If the job is urgent and prevented, the open jobs of the study become urgent.
+        Return whether the job was added.
         """
-        in_its_way = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
-        return self._insert(job, in_its_way, self._defer, forget_results=again)
+        preventing = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
+        return self._insert(job, preventing, self._defer, forget_results=again)
 
     def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
-        """Write down the outcome of a study that needs no worker. Returns whether it was added."""
+        """Record the outcome of a study that needs no worker. Return whether the job was added."""
 
         def finish(connection: Connection, job: Job) -> None:
-            write(connection, job, Record(state, reason), None)
+            write(connection, job, Record(state, reason))
 
         return self._insert(job, frozenset(JobState) - {JobState.SUPERSEDED}, finish)
 
-    def change(self, key: str, wish: Retried | Cancelled) -> Action:
-        """Do what a person wants of a job; returns what was done, `Leave` where its state does not allow it."""
+    def apply_request(self, key: str, request: Retried | Cancelled) -> Action:
+        """Apply a user's request to a job. Return the action: `Ignore` if the job's state does not allow it."""
         with self._database.pool.connection() as connection:
-            job = locked(connection, key)
+            job = lock(connection, key)
             if job is None:
-                return Leave()
-            action = next_action(job, wish)
-            write(connection, job, action, None)
+                return Ignore()
+            action = next_action(job, request)
+            write(connection, job, action)
             if isinstance(action, Restart):
                 self._defer(connection, job)
         return action
 
-    def take(self, key: str) -> Job | None:
-        """A worker begins: the job, or None where there is nothing left to do."""
+    def start(self, key: str) -> Job | None:
+        """Mark a job as running. Return it as it was before; None if it must not run (any more)."""
         with self._database.pool.connection() as connection:
-            job = locked(connection, key)
+            job = lock(connection, key)
             if job is None:
                 return None
-            action = next_action(job, Taken())
-            write(connection, job, action, None)
-            return job if isinstance(action, Run) else None
+            action = next_action(job, Started())
+            write(connection, job, action)
+            return job if isinstance(action, Start) else None
 
     def finish(self, job: Job, outcome: Finished, results_path: str | None, also: AlsoWrite) -> None:
-        """Write down what a job came to, and `also` what follows from it, in one transaction. Idempotent."""
+        """Record the outcome of a job, and what `also` writes, in one transaction. Idempotent."""
         with self._database.pool.connection() as connection:
-            current = locked(connection, job.key)
+            current = lock(connection, job.key)
             if current is None:
                 return
             action = next_action(current, outcome)
@@ -116,62 +98,40 @@ class JobQueue:
                 also(connection)
             write(connection, current, action, results_path)
 
-    def outdate(self, job: Job) -> None:
-        """The study has other instances than before its job was begun; who looks at it next adds a new one."""
+    def mark_outdated(self, job: Job) -> None:
+        """Supersede a queued job whose study has other instances by now."""
         with self._database.pool.connection() as connection:
-            current = locked(connection, job.key)
+            current = lock(connection, job.key)
             if current is not None:
-                write(connection, current, next_action(current, Outdated()), None)
+                write(connection, current, next_action(current, Outdated()))
 
-    def past(self, job: Job) -> PriorResults:
-        """What came before a job of the database."""
+    def prior_results(self, job: Job) -> PriorResults:
+        """Return the results of the jobs that came before `job`."""
         with self._database.pool.connection() as connection:
-            return read_past(connection, job)
+            return read_prior_results(connection, job)
 
-    def peek(self, key: str) -> Job | None:
-        """The job as it stands; None where there is none."""
+    def find(self, key: str) -> Job | None:
+        """Return the job with this key; None if there is none."""
         with self._database.pool.connection() as connection:
             return select(connection, "WHERE key = %s", (key,))
 
-    def newest(self, study_instance_uid: str, states: frozenset[JobState]) -> Job | None:
-        """The study's newest job in one of these states; None where there is none."""
+    def newest_job(self, study_instance_uid: str, states: frozenset[JobState]) -> Job | None:
+        """Return the study's newest job in one of these states; None if there is none."""
         where = "WHERE study_instance_uid = %s AND state = ANY(%s) ORDER BY created_at DESC, key LIMIT 1"
         with self._database.pool.connection() as connection:
             return select(connection, where, (study_instance_uid, list(states)))
 
-    def note_trouble(self, key: str, trouble: str) -> None:
-        """Remember of a job why its worker is ended, in case that it is not tried again."""
+    def record_trouble(self, key: str, trouble: str) -> None:
+        """Store why the worker of a job is ended, for the reason of failure if the job is not tried again."""
         with self._database.pool.connection() as connection:
             connection.execute("UPDATE glionode_jobs SET trouble = %s WHERE key = %s", (trouble, key))
 
-    def release(self) -> int:
-        """Put back what an orderly stop interrupted; it does not count as an attempt. Returns how many jobs.
+    def postpone(self, key: str, attempt: int) -> None:
+        """Return a running job to the queue without counting its attempt.
 
-        For an embedded database whose only worker has just been ended.
-        """
-        with self._database.pool.connection() as connection:
-            connection.execute(
-                "UPDATE glionode_jobs SET attempts = greatest(attempts - 1, 0) WHERE state = %s", (JobState.RUNNING,)
-            )
-        return self.take_over(0.0)
-
-    def take_over(self, seconds_since_heartbeat: float) -> int:
-        """Put back the jobs of workers that are gone, and those that the queue lost. Returns how many.
-
-        A worker is gone when its last heartbeat is older than that; 0 says that no worker is alive. Where another
-        process is at it, nothing is done: two with one list would put back a job that the first of them has given away.
-        """
-        with self._database.pool.connection() as connection:
-            # A process that is cut off while it holds the lock loses it.
-            connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")
-            row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,)).fetchone()
-            return self._take_over(seconds_since_heartbeat) if row and row[0] else 0
-
-    def give_back(self, key: str, attempt: int) -> None:
-        """What it takes to run a job is out of reach, or its worker has to end: it waits, and that was no attempt.
-
-        The next `take_over` queues it when its worker has let go of it. Nothing is done where it is not at this attempt
-        any more: a worker that was cut off may come back when another one has the job.
+        For a job whose images or results cannot be transferred now, or whose worker has to end. `requeue_stalled` lets
+        another worker fetch it once its worker has let go of it. Do nothing if the job is at another attempt: a worker
+        that lost its connection may come back while another one runs the job.
         """
         with self._database.pool.connection() as connection:
             connection.execute(
@@ -180,33 +140,84 @@ class JobQueue:
                 (JobState.QUEUED, key, JobState.RUNNING, attempt),
             )
 
-    def _take_over(self, seconds_since_heartbeat: float) -> int:
-        stalled = stalled_jobs(self._database.url, QUEUE, seconds_since_heartbeat)
-        count = sum(self._lost(key, queue_id) for key, queue_id in stalled)
+    def postpone_running(self) -> int:
+        """Return all running jobs to the queue without counting their attempts. Return their number.
+
+        For an embedded database whose only worker has just ended.
+        """
+        with self._database.pool.connection() as connection:
+            connection.execute(
+                "UPDATE glionode_jobs SET attempts = greatest(attempts - 1, 0) WHERE state = %s", (JobState.RUNNING,)
+            )
+        return self.requeue_stalled(0.0)
+
+    def requeue_stalled(self, seconds_since_heartbeat: float) -> int:
+        """Queue the jobs of dead workers, and open jobs without an entry in the queue. Return their number.
+
+        A worker counts as dead if its last heartbeat is older than this; with 0, all workers do. Do nothing while
+        another process does the same: it might requeue a job twice, from a list that is out of date.
+        """
+        with self._database.pool.connection() as connection:
+            # A process that loses its connection while it holds the lock must not keep it.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")
+            row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,)).fetchone()
+            return self._requeue_stalled(seconds_since_heartbeat) if row and row[0] else 0
+
+    def _requeue_stalled(self, seconds_since_heartbeat: float) -> int:
+        stalled = self._entries.stalled(seconds_since_heartbeat)
+        count = sum(self._requeue_lost(key, entry_id) for key, entry_id in stalled)
         with self._database.pool.connection() as connection:
             rows = connection.execute(
                 "SELECT key, queue_id FROM glionode_jobs WHERE state = ANY(%s)", (list(OPEN),)
             ).fetchall()
-        return count + sum(self._lost(key, None) for key, queue_id in rows if not self._in_queue(queue_id))
+        without_entry = [key for key, entry_id in rows if not self._entries.contains(entry_id)]
+        return count + sum(self._requeue_lost(key, None) for key in without_entry)
+
+    def _requeue_lost(self, key: str, entry_id: int | None) -> bool:
+        """Handle the loss of a job's worker, which ran the queue entry `entry_id`, or of its entry (None)."""
+        with self._database.pool.connection() as connection:
+            job = lock(connection, key)
+            if entry_id is not None and self._has_other_entry(connection, key, entry_id):
+                job = None
+            action = next_action(job, WorkerLost()) if job is not None else Ignore()
+            if job is not None:
+                write(connection, job, action)
+                if isinstance(action, Requeue) and entry_id is None:
+                    self._defer(connection, job)
+        if entry_id is not None and isinstance(action, Requeue):
+            self._entries.retry(entry_id, urgent=job is not None and job.urgent)
+        elif entry_id is not None:
+            self._entries.delete_running(entry_id)
+        if isinstance(action, Requeue):
+            _LOG.warning("the worker of job %s is gone; the job was queued again", key)
+        elif isinstance(action, Record):
+            _LOG.error("job %s failed: %s", key, action.reason)
+        return isinstance(action, Requeue)
+
+    def _has_other_entry(self, connection: Connection, key: str, entry_id: int) -> bool:
+        """Return whether the job waits under another entry, because a user cancelled and retried it."""
+        current = _entry_id(connection, key)
+        return current != entry_id and self._entries.contains(current)
 
     def _insert(
         self,
         job: Job,
-        in_its_way: frozenset[JobState],
+        preventing: frozenset[JobState],
         then: Callable[[Connection, Job], None],
         forget_results: bool = False,
     ) -> bool:
+        """Insert a job and call `then`, unless a job in a `preventing` state has the same instances."""
         with self._database.pool.connection() as connection:
-            # Two listeners may look at one study at the same time.
+            # Two listeners may handle one study at the same time.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (job.study_instance_uid,))
             known = connection.execute(
                 "SELECT 1 FROM glionode_jobs "
                 "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state = ANY(%s)",
-                (job.study_instance_uid, job.instances_sha256, list(in_its_way)),
+                (job.study_instance_uid, job.instances_sha256, list(preventing)),
             ).fetchone()
             if known:
                 if job.urgent:
-                    self._lift(connection, job.study_instance_uid)
+                    self._make_urgent(connection, job.study_instance_uid)
                 return False
             if forget_results:
                 connection.execute(
@@ -214,8 +225,8 @@ class JobQueue:
                     (job.study_instance_uid,),
                 )
             for older in select_all(connection, "WHERE study_instance_uid = %s FOR UPDATE", (job.study_instance_uid,)):
-                write(connection, older, next_action(older, Outdated()), None)
-            # One that was never begun is as old as its second coming: it is the study's newest job then.
+                write(connection, older, next_action(older, Outdated()))
+            # A job that was superseded before it ran counts from now on: it becomes the study's newest job.
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, state) "
@@ -228,74 +239,29 @@ class JobQueue:
                 ),
             )
             supersede(connection, job, WITHOUT_RESULT)
-            current = locked(connection, job.key)
-            assert current is not None, "it was just put there"
-            write(connection, current, next_action(current, Forced()), None)
+            current = lock(connection, job.key)
+            assert current is not None, "it was just inserted"
+            write(connection, current, next_action(current, Forced()))
             then(connection, job)
         return True
 
-    def _lift(self, connection: Connection, study: str) -> None:
-        """Let the study's open jobs go before those that are not urgent; one that runs, if it has to wait again."""
+    def _make_urgent(self, connection: Connection, study_instance_uid: str) -> None:
+        """Make the study's open jobs urgent. For a running job this matters only if it is queued again."""
         where = "WHERE study_instance_uid = %s AND NOT urgent AND state = ANY(%s) FOR UPDATE"
-        for job in select_all(connection, where, (study, list(OPEN))):
+        for job in select_all(connection, where, (study_instance_uid, list(OPEN))):
             connection.execute("UPDATE glionode_jobs SET urgent = true WHERE key = %s", (job.key,))
-            row = connection.execute("SELECT queue_id FROM glionode_jobs WHERE key = %s", (job.key,)).fetchone()
-            # procrastinate changes the priority of no entry that waits, so another takes its place.
-            cancel = self._app.job_manager.cancel_job_by_id
-            if row and row[0] and cancel(row[0], delete_job=True, connection=connection):
+            entry_id = _entry_id(connection, job.key)
+            # Procrastinate cannot change the priority of a waiting entry, so a new entry replaces it.
+            if entry_id and self._entries.cancel(connection, entry_id):
                 self._defer(connection, replace(job, urgent=True))
                 _LOG.info("job %s is urgent now", job.key)
 
     def _defer(self, connection: Connection, job: Job) -> None:
-        # lock: two jobs of one study never run at a time; queueing lock: a job never waits twice.
-        deferrer = self._app.configure_task(
-            TASK,
-            queue=QUEUE,
-            lock=job.study_instance_uid,
-            queueing_lock=job.key,
-            priority=_URGENT_FIRST[job.urgent],
-            connection=connection,
-        )
-        queue_id: int | None
-        try:
-            with connection.transaction():
-                queue_id = deferrer.defer(key=job.key)
-        except AlreadyEnqueued:
-            waiting = self._app.job_manager.list_jobs(queueing_lock=job.key, status=Status.TODO.value)
-            queue_id = next((entry.id for entry in waiting), None)
-        connection.execute("UPDATE glionode_jobs SET queue_id = %s WHERE key = %s", (queue_id, job.key))
+        entry_id = self._entries.defer(connection, job)
+        connection.execute("UPDATE glionode_jobs SET queue_id = %s WHERE key = %s", (entry_id, job.key))
 
-    def _lost(self, key: str, queue_id: int | None) -> bool:
-        """Act on the loss of a job's worker; `queue_id` is the queue's entry that it had in hand, if there is one."""
-        with self._database.pool.connection() as connection:
-            job = locked(connection, key)
-            if queue_id is not None and self._waits_anew(connection, key, queue_id):
-                job = None
-            action = next_action(job, WorkerLost()) if job is not None else Leave()
-            if job is not None:
-                write(connection, job, action, None)
-                if isinstance(action, Requeue) and queue_id is None:
-                    self._defer(connection, job)
-        if queue_id is not None and isinstance(action, Requeue):
-            priority = _URGENT_FIRST[job is not None and job.urgent]
-            self._app.job_manager.retry_job_by_id(queue_id, retry_at=datetime.now(UTC), priority=priority)
-        elif queue_id is not None:
-            end_entry(self._database.url, queue_id)
-        if isinstance(action, Requeue):
-            _LOG.warning("job %s lost its worker and was queued again", key)
-        elif isinstance(action, Record):
-            _LOG.error("job %s is left alone: %s", key, action.reason)
-        return isinstance(action, Requeue)
 
-    def _waits_anew(self, connection: Connection, key: str, queue_id: int) -> bool:
-        """Whether a person cancelled and retried the job, so that it has another entry than its lost worker's."""
-        row = connection.execute("SELECT queue_id FROM glionode_jobs WHERE key = %s", (key,)).fetchone()
-        return row is not None and row[0] != queue_id and self._in_queue(row[0])
-
-    def _in_queue(self, queue_id: int | None) -> bool:
-        if queue_id is None:
-            return False
-        try:
-            return self._app.job_manager.get_job_status(queue_id) in (Status.TODO, Status.DOING)
-        except NoResult:
-            return False
+def _entry_id(connection: Connection, key: str) -> int | None:
+    """Return the id of the job's latest entry in procrastinate's queue; None if it never had one."""
+    row = connection.execute("SELECT queue_id FROM glionode_jobs WHERE key = %s", (key,)).fetchone()
+    return row[0] if row is not None else None

@@ -1,6 +1,6 @@
-"""Compare what was received with what was done: each study that has been quiet for a while has a job, or gets one.
+"""Give each completely received study a job.
 
-Looks at the state and not at events, so that nothing that was missed is lost. Knows archive and queue, not the network.
+The archive is compared with the queue, rather than acting on events alone, so that a missed event loses no study.
 """
 
 import logging
@@ -9,18 +9,18 @@ import time
 
 from plugin.archive.store import Archive
 from plugin.archive.study_inputs import read_inputs
-from plugin.jobs.job import JobState, new_job
+from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import StudySettings
 
 _LOG = logging.getLogger(__name__)
-_LOOK_EVERY_S = 0.25
+_POLL_EVERY_S = 0.25
 
 
 def is_ready(first: float, last: float, now: float, settings: StudySettings) -> bool:
-    """Whether a study counts as complete: quiet for long enough, or long enough on its way.
+    """Return whether a study counts as complete: nothing arrived for long enough, or the first arrival is long ago.
 
-    `first` and `last` say when its instances came, in seconds since 1970 as `now`.
+    `first` and `last` are the times at which its first and last instance arrived, in seconds since 1970, as is `now`.
     """
     if now - last >= settings.stable_after_s:
         return True
@@ -28,7 +28,7 @@ def is_ready(first: float, last: float, now: float, settings: StudySettings) -> 
 
 
 class Reconciler:
-    """Watches the archive in a thread of its own."""
+    """Polls the archive for complete studies, in a thread of its own."""
 
     def __init__(self, archive: Archive, queue: JobQueue, settings: StudySettings, model_sha256: str) -> None:
         self._archive = archive
@@ -38,27 +38,27 @@ class Reconciler:
         self._touched: set[str] = set()
         self._lock = threading.Lock()
         self._settled: dict[str, tuple[float, bool]] = {}
-        """When the last instance came that there is a job for, and whether it is urgent."""
+        """For each study with a job: when its last instance arrived, and whether it is urgent."""
         self._first: dict[str, float] = {}
         self._next_scan = 0.0
 
     def touch(self, study_instance_uid: str) -> None:
-        """An instance of this study has come. Cheap; may be called from any thread."""
+        """Note that an instance of this study arrived. Cheap and thread-safe."""
         with self._lock:
             self._touched.add(study_instance_uid)
 
     def run(self, stop: threading.Event) -> None:
-        """Look until `stop`. What goes wrong is logged and tried again at the next look."""
+        """Poll until `stop` is set. Errors are logged, and the studies concerned are tried again."""
         while not stop.is_set():
             try:
-                self.look(time.time())
-            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next look makes it good
-                _LOG.error("comparing studies with jobs failed (%s); it is tried again", type(exc).__name__)
+                self.poll(time.time())
+            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next poll tries again
+                _LOG.error("creating jobs for received studies failed (%s); trying again", type(exc).__name__)
                 stop.wait(2.0)
-            stop.wait(_LOOK_EVERY_S)
+            stop.wait(_POLL_EVERY_S)
 
-    def look(self, now: float) -> None:
-        """One look at the studies that were touched, and now and then at all of them."""
+    def poll(self, now: float) -> None:
+        """Check the studies that received instances, and every `rescan_every_s` seconds all studies."""
         monotonic = time.monotonic()
         if monotonic >= self._next_scan:
             for study in self._archive.studies():
@@ -67,7 +67,7 @@ class Reconciler:
         with self._lock:
             touched = sorted(self._touched)
         for study in touched:
-            # Taken off before it is looked at: an instance that comes meanwhile puts it on again.
+            # Removed before the check, so that an instance that arrives meanwhile adds it again.
             with self._lock:
                 self._touched.discard(study)
             try:
@@ -79,7 +79,7 @@ class Reconciler:
                 self.touch(study)
 
     def _reconcile(self, study: str, now: float) -> bool:
-        """Give a study its job if it is ready; False if it has to be looked at again."""
+        """Queue a job for a study if it is complete. Return False if the study must be checked again."""
         last, urgent = self._archive.last_received(study), self._archive.is_urgent(study)
         if last is None or self._settled.get(study) == (last, urgent):
             return True
@@ -93,8 +93,7 @@ class Reconciler:
         if inputs.paths:
             added = self._queue.add(job)
         else:
-            reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
-            added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
+            added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
         if added:
             how = ", urgent" if urgent else ""
             _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, job.key)
@@ -103,7 +102,7 @@ class Reconciler:
         return True
 
     def _first_received(self, study: str) -> float | None:
-        """Looked up once while a study comes in: it takes a look at each of its files."""
+        """Return when the first instance arrived, cached because it needs the status of each file."""
         if study not in self._first:
             first = self._archive.first_received(study)
             if first is None:

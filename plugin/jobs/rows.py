@@ -1,12 +1,9 @@
-"""The rows of jobs: read, locked, and changed as was decided. Each function is one step of a caller's transaction."""
-
-from typing import Any
-
-import psycopg
+"""Read, lock and change the database rows of jobs. Each function is one step of the caller's transaction."""
 
 from plugin.database import audit_log
 from plugin.database.audit_log import About, Audited
-from plugin.jobs.job import Action, Job, JobState, Record, Requeue, Restart, Run, Source
+from plugin.database.pool import Connection
+from plugin.jobs.job import Action, Job, JobSource, JobState, Record, Requeue, Restart, Start
 
 COLUMNS = (
     "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source"
@@ -14,15 +11,13 @@ COLUMNS = (
 WITHOUT_RESULT = frozenset(
     {JobState.QUEUED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
 )
-"""States in which any newer job takes a job's place; the place of a result is taken by a result alone."""
-
-Connection = psycopg.Connection[Any]
+"""States in which any newer job supersedes a job. A job with a result is superseded only by another result."""
 
 
-def write(connection: Connection, job: Job, action: Action, results_path: str | None) -> None:
-    """Do what was decided of a job; where it has a result, that supersedes the earlier ones of its study."""
+def write(connection: Connection, job: Job, action: Action, results_path: str | None = None) -> None:
+    """Carry out an action on a job. A job that becomes segmented supersedes the earlier jobs of its study."""
     match action:
-        case Run(attempt):
+        case Start(attempt):
             connection.execute(
                 "UPDATE glionode_jobs SET state = %s, attempts = %s, started_at = now() WHERE key = %s",
                 (JobState.RUNNING, attempt, job.key),
@@ -48,7 +43,7 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
 
 
 def supersede(connection: Connection, job: Job, states: frozenset[JobState]) -> None:
-    """Say of the study's earlier jobs in these states that `job`, whether it is there yet or not, took their place."""
+    """Mark the study's earlier jobs in these states as superseded by `job`, which need not be in the database yet."""
     connection.execute(
         "UPDATE glionode_jobs SET superseded_by = %(key)s WHERE study_instance_uid = %(study)s AND key <> %(key)s "
         "AND superseded_by IS NULL AND state = ANY(%(states)s) "
@@ -57,21 +52,21 @@ def supersede(connection: Connection, job: Job, states: frozenset[JobState]) -> 
     )
 
 
-def locked(connection: Connection, key: str) -> Job | None:
-    """A job that nobody else changes until the transaction ends; None where there is none."""
+def lock(connection: Connection, key: str) -> Job | None:
+    """Return a job, locked until the transaction ends; None if there is none."""
     return select(connection, "WHERE key = %s FOR UPDATE", (key,))
 
 
 def select(connection: Connection, where: str, values: tuple[object, ...]) -> Job | None:
-    """The job that a clause finds; None where there is none."""
+    """Return the first job that matches an SQL clause; None if there is none."""
     found = select_all(connection, where, values)
     return found[0] if found else None
 
 
 def select_all(connection: Connection, where: str, values: tuple[object, ...]) -> list[Job]:
-    """The jobs that a clause finds."""
+    """Return the jobs that match an SQL clause."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM glionode_jobs {where}", values).fetchall()
     return [
-        Job(key, study, instances, model, JobState(state), attempts, count, trouble, urgent, Source(source))
+        Job(key, study, instances, model, JobState(state), attempts, count, trouble, urgent, JobSource(source))
         for key, study, instances, model, state, attempts, count, trouble, urgent, source in rows
     ]

@@ -1,4 +1,4 @@
-"""What of a process is shown over HTTP: the questions about its health fit the parts that it has."""
+"""Serve a node process over HTTP: health, metrics, the archive for other hosts, and routes of a hosted plugin."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,54 +18,58 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class NodeHttp:
-    """The HTTP of a process, open from before its listener to after it: workers bring results while it drains."""
+    """The HTTP server of a process.
+
+    It starts before the DICOM listener and stops after it, because workers deliver results while the node shuts down.
+    """
 
     url: str
-    questions: dict[str, Question] = field(repr=False)
+    checks: dict[str, Question] = field(repr=False)
 
-    def open(self, listener: Listener | None, keeper: WorkerSupervisor | None) -> None:
-        """All parts have started: ask them from now on."""
+    def mark_ready(self, listener: Listener | None, supervisor: WorkerSupervisor | None) -> None:
+        """Include the services that have started in the health checks."""
         if listener is not None:
-            self.questions["listener"] = lambda: None if listener.is_running else "The DICOM listener has ended."
-        if keeper is not None:
-            self.questions["worker_process"] = lambda: None if keeper.runs else "The worker has ended."
-        del self.questions["start"]
+            self.checks["listener"] = lambda: None if listener.is_running else "The DICOM listener has stopped."
+        if supervisor is not None:
+            self.checks["worker_process"] = lambda: None if supervisor.running else "The worker process has ended."
+        del self.checks["start"]
 
 
 @contextmanager
-def http_of(
-    shared: NodeContext, archive: EmbeddedArchive | None, plugin: "PluginHost | None" = None
+def serve_http(
+    context: NodeContext, archive: EmbeddedArchive | None, plugin: "PluginHost | None" = None
 ) -> Iterator[NodeHttp]:
-    """Serve health, metrics, the archive if there is one and a token for it, and what a plugin answers.
+    """Serve HTTP while the block runs. The archive is served only if the settings have a token for it.
 
-    Raises SettingsWrong.
+    Raises:
+        SettingsWrong: the port is taken, or the certificate or token cannot be read.
     """
     from plugin.http.archive_routes import archive_routes
     from plugin.http.metrics_collector import NodeMetricsCollector
     from plugin.http.server import http_server, make_app
 
-    settings, pool = shared.settings, shared.database.pool
-    questions: dict[str, Question] = {
-        "start": lambda: "It is starting.",
+    settings, pool = context.settings, context.database.pool
+    checks: dict[str, Question] = {
+        "start": lambda: "The node is starting.",
         "database": lambda: database_answers(pool),
         "disk": lambda: room_left(settings.data_dir, settings.storage.minimum_free_mb),
     }
     if archive is not None:
-        questions["worker"] = lambda: worker_seen(pool)
-    shared.meters.registry.register(NodeMetricsCollector(pool, settings.data_dir, receives=archive is not None))
+        checks["worker"] = lambda: worker_seen(pool)
+    context.metrics.registry.register(NodeMetricsCollector(pool, settings.data_dir, receives=archive is not None))
     token = read_http_token(settings.http)
-    # Without the floor: what results need has to fit in what is left for that.
+    # Uploads may use the space below storage.minimum_free_mb, which is kept free for results.
     uploads = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
     routes = [archive_routes(uploads, token)] if archive is not None and token else []
     if routes and settings.orthanc.url:
         from plugin.orthanc.intake import OrthancIntake
         from plugin.orthanc.routes import orthanc_routes
 
-        model = shared.model.weights_sha256
-        intake = OrthancIntake(settings.orthanc, shared.queue, pool, model, settings.destinations)
+        model = context.model.weights_sha256
+        intake = OrthancIntake(settings.orthanc, context.queue, pool, model, settings.destinations)
         routes.append(orthanc_routes(intake, token))
     if plugin is not None:
         routes += plugin.routes()
-    app = make_app(questions, shared.meters.registry, *routes)
+    app = make_app(checks, context.metrics.registry, *routes)
     with http_server(settings.http, app, settings.shutdown.drain_s) as url:
-        yield NodeHttp(url, questions)
+        yield NodeHttp(url, checks)

@@ -1,4 +1,7 @@
-"""One node per data folder, one archive per database: locks that go with the process, and a note of who it is."""
+"""Locks that keep a node alone on its data folder and an archive alone on its database, and a note of who runs.
+
+The operating system or the database releases a lock when the process that holds it ends, however that happens.
+"""
 
 import fcntl
 import json
@@ -14,17 +17,17 @@ from pipeline.atomic_write import write_file
 from pipeline.errors import SettingsWrong
 
 _LOCK, _NOTE = "serve.lock", "serve.json"
-_PATIENCE_S = 2.0
-"""A `status` holds the lock for an instant; this is not a second node."""
+_WAIT_S = 2.0
+"""`running_node` holds the lock for an instant; that is not a second node."""
 _ARCHIVE_LOCK = 0x676C6961  # "glia"
-_ARCHIVE_PATIENCE_S = 2.0
-"""A server takes a moment to notice that a process has ended."""
+_ARCHIVE_WAIT_S = 2.0
+"""The server needs a moment to notice that a process has ended."""
 _KEEPALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class RunningNode:
-    """A node that serves."""
+    """A node that is running."""
 
     pid: int
     ae_title: str
@@ -33,15 +36,15 @@ class RunningNode:
     started_at: float
     """Seconds since 1970."""
     http_url: str = ""
-    """Where its health and metrics are; empty where it does not serve them."""
+    """The base URL of health and metrics; empty if the node does not serve HTTP."""
 
 
 @contextmanager
 def node_lock(data_dir: Path) -> Iterator[None]:
-    """Be the only node of this data folder. Raises SettingsWrong where another one runs."""
+    """Hold the lock of a data folder. Raises SettingsWrong if another node holds it."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / _LOCK).open("w") as file:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _WAIT_S
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,7 +52,7 @@ def node_lock(data_dir: Path) -> Iterator[None]:
             except BlockingIOError as exc:
                 if time.monotonic() > deadline:
                     raise SettingsWrong(
-                        f"A node runs on {data_dir} already; `glionode status` shows it. Give each node its own "
+                        f"A node is already running on {data_dir}; `glionode status` shows it. Give each node its own "
                         "storage.data_dir."
                     ) from exc
                 time.sleep(0.05)
@@ -61,39 +64,43 @@ def node_lock(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def archive_lock(url: str) -> Iterator[None]:
-    """Be the only process that receives, of all on whatever hosts that share a database.
+    """Hold the lock of the one process that receives, among all processes on all hosts that share a database.
 
-    Workers ask one archive for the images of a job; of a second one they would find none. Raises SettingsWrong.
+    Workers fetch the images of a job from one archive; they would not find those of a second one.
+
+    Raises:
+        SettingsWrong: another process holds the lock.
     """
     with psycopg.connect(url, autocommit=True, application_name="glionode listen") as connection:
         for name, seconds_or_count in _KEEPALIVE.items():  # the server notices within half a minute that a host is gone
             connection.execute("SELECT set_config(%s, %s, false)", (name, str(seconds_or_count)))
-        deadline = time.monotonic() + _ARCHIVE_PATIENCE_S
-        while not _locked(connection):
+        deadline = time.monotonic() + _ARCHIVE_WAIT_S
+        while not _try_lock(connection):
             if time.monotonic() > deadline:
                 raise SettingsWrong(
-                    "Another `glionode listen` or `glionode serve` receives with this database. Give each a database "
-                    "of its own, or end the other one."
+                    "Another `glionode listen` or `glionode serve` receives with this database. Give each its own "
+                    "database, or stop the other one."
                 )
             time.sleep(0.2)
         yield
 
 
-def _locked(connection: psycopg.Connection) -> bool:
+def _try_lock(connection: psycopg.Connection) -> bool:
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVE_LOCK,)).fetchone()
     return bool(row and row[0])
 
 
 def announce(data_dir: Path, node: RunningNode) -> None:
-    """Note where the node listens, for other processes. For the holder of the lock."""
+    """Write where the node listens, for other processes. Only the holder of the lock may call this."""
     # Not durable: the note is about a running process, and the next one writes its own.
     write_file(data_dir / _NOTE, json.dumps(asdict(node)), durable=False)
 
 
 def running_node(data_dir: Path) -> RunningNode | None:
-    """The node that serves this data folder and is ready; None where there is none.
+    """Return the node that runs on this data folder and is ready; None if there is none.
 
-    Raises SettingsWrong where the folder is another user's, so that nothing can be said.
+    Raises:
+        SettingsWrong: the folder belongs to another user and cannot be read.
     """
     try:
         with (data_dir / _LOCK).open("r") as file:
@@ -101,7 +108,7 @@ def running_node(data_dir: Path) -> RunningNode | None:
     except BlockingIOError:
         pass
     except PermissionError as exc:
-        raise SettingsWrong(f"{data_dir} belongs to another user; ask as the user that the node runs as.") from exc
+        raise SettingsWrong(f"{data_dir} belongs to another user; run this as the user of the node.") from exc
     except OSError:
         return None
     else:

@@ -1,5 +1,6 @@
-"""What a person orders of a node from outside: try again, end, take now. Acts on database and archive, not on the node,
-which looks at both by itself.
+"""Carry out users' requests on jobs: retry, cancel and force.
+
+They change the database. A running node notices the change by itself; one that does not run acts at its next start.
 """
 
 from dataclasses import dataclass
@@ -11,105 +12,112 @@ from plugin.database import audit_log
 from plugin.database.audit_log import Audited
 from plugin.database.pool import Database
 from plugin.jobs import outbox
-from plugin.jobs.job import Cancelled, JobState, Leave, Restart, Retried, Source, new_job
+from plugin.jobs.job import Cancelled, Ignore, JobSource, JobState, Restart, Retried, new_job
 from plugin.jobs.outbox import OutboxState
-from plugin.jobs.queries import find_key, list_jobs, show_job
+from plugin.jobs.queries import find_job_key, list_jobs, show_job
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from plugin.sources.served_model import served_package
 
 
-class OrderRefused(GlionodeError):
-    """What was ordered does not go with how things stand."""
+class OperationRefused(GlionodeError):
+    """The state of the job or study does not allow the operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryOutcome:
-    """What is tried again."""
+    """The jobs and deliveries that are retried."""
 
     jobs: tuple[str, ...]
-    """Keys of jobs that were queued anew."""
+    """Keys of the jobs that were queued again."""
     deliveries: int
-    """Objects times destinations that are sent as soon as may be."""
+    """The number of deliveries (an object to a destination) that are due now."""
 
 
 def retry_job(database: Database, name: str) -> RetryOutcome:
-    """Queue a failed or cancelled job anew, and send what failed of its objects.
+    """Queue a failed or cancelled job again, and retry its failed deliveries.
 
-    Raises NoSuchJob, and OrderRefused where nothing of it failed.
+    Raises:
+        NoSuchJob: no job, or more than one, matches `name`.
+        OperationRefused: neither the job nor a delivery of it failed, or the job was purged.
     """
     queue = JobQueue(database)
     with database.pool.connection() as connection:
         job = show_job(connection, name).job
         if job.purged_at:
-            raise OrderRefused(f"Images and results of job {job.key} were purged; send the study again.")
+            raise OperationRefused(f"The images and results of job {job.key} were purged; send the study again.")
         key = job.key
         deliveries = outbox.retry(connection, (OutboxState.DEAD, OutboxState.FAILED), key)
-    restarted = isinstance(queue.change(key, Retried()), Restart)
+    restarted = isinstance(queue.apply_request(key, Retried()), Restart)
     if restarted or deliveries:
-        _write_down(database, key, f"retried, {deliveries} deliveries")
+        _audit(database, key, f"retried, {deliveries} deliveries")
     if not restarted and not deliveries:
-        raise OrderRefused(
-            f"Job {key} is {_state(queue, key)} and no delivery of it failed, so there is nothing to try again. "
-            "`glionode force STUDY --again` segments a study once more."
+        raise OperationRefused(
+            f"Job {key} is {_state(queue, key)} and none of its deliveries failed, so there is nothing to retry. "
+            "Use `glionode force STUDY --again` to segment a study again."
         )
     return RetryOutcome((key,) if restarted else (), deliveries)
 
 
 def retry_all(database: Database, failed: bool, dead: bool) -> RetryOutcome:
-    """Try again all jobs and deliveries that `failed`, all deliveries that are `dead`, or both."""
+    """Retry all failed jobs and failed deliveries (`failed`), all dead deliveries (`dead`), or both."""
     queue = JobQueue(database)
-    states = [state for state, wanted in ((OutboxState.FAILED, failed), (OutboxState.DEAD, dead)) if wanted]
+    states = [state for state, included in ((OutboxState.FAILED, failed), (OutboxState.DEAD, dead)) if included]
     with database.pool.connection() as connection:
         deliveries = outbox.retry(connection, states, None)
         jobs = list_jobs(connection, JobState.FAILED, 0) if failed else ()
-    there = [job.key for job in jobs if not job.purged_at]
-    restarted = tuple(key for key in there if isinstance(queue.change(key, Retried()), Restart))
+    keys = [job.key for job in jobs if not job.purged_at]
+    restarted = tuple(key for key in keys if isinstance(queue.apply_request(key, Retried()), Restart))
     for key in restarted:
-        _write_down(database, key, "retried with all that failed")
+        _audit(database, key, "retried with all that failed")
     return RetryOutcome(restarted, deliveries)
 
 
 def cancel_job(database: Database, name: str) -> str:
-    """End a job that waits or runs; returns its key. A running one's worker is ended by its node within seconds.
+    """Cancel a queued or running job and return its key. The node kills the worker of a running job within seconds.
 
-    Raises NoSuchJob, and OrderRefused where it is over.
+    Raises:
+        NoSuchJob: no job, or more than one, matches `name`.
+        OperationRefused: the job is in a final state.
     """
     queue = JobQueue(database)
     with database.pool.connection() as connection:
-        key = find_key(connection, name)
-    if isinstance(queue.change(key, Cancelled()), Leave):
-        raise OrderRefused(f"Job {key} is {_state(queue, key)}; only a job that waits or runs can be cancelled.")
-    _write_down(database, key, "cancelled")
+        key = find_job_key(connection, name)
+    if isinstance(queue.apply_request(key, Cancelled()), Ignore):
+        raise OperationRefused(f"Job {key} is {_state(queue, key)}; only a queued or running job can be cancelled.")
+    _audit(database, key, "cancelled")
     return key
 
 
 def force_study(settings: Settings, database: Database, study_instance_uid: str, again: bool) -> str:
-    """Queue a study of the archive with the images that it has now, complete or not; returns the job's key.
+    """Queue a study with the images that the archive has now, complete or not. Return the key of its job.
 
-    One that the node's own archive has not is looked for in the Orthanc beside it. Raises OrderRefused where it has no
-    images, or where they were taken before and `again` is not said; ArchiveAway.
+    A study that is not in the node's own archive is looked up in the Orthanc beside it.
+
+    Raises:
+        OperationRefused: the study has no images, or it had a job with the same images and `again` is False.
+        ArchiveAway: Orthanc does not answer.
     """
     archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
     inputs = read_inputs(archive, study_instance_uid) if is_uid(study_instance_uid) else None
-    source = Source.OWN
+    source = JobSource.OWN
     if inputs is not None and not inputs.paths and settings.orthanc.url:
-        inputs, source = _in_orthanc(settings, study_instance_uid), Source.ORTHANC
+        inputs, source = _inputs_in_orthanc(settings, study_instance_uid), JobSource.ORTHANC
     if inputs is None or not inputs.paths:
-        raise OrderRefused(f"The archive has no MR images of a study {study_instance_uid!r}; send it first.")
+        raise OperationRefused(f"The archive has no MR images of study {study_instance_uid!r}; send them first.")
     model = served_package(settings.model.name, settings.installed_models_dir)
     job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256, source=source)
     if JobQueue(database).add(job, again=again):
-        _write_down(database, job.key, "forced, once more" if again else "forced")
+        _audit(database, job.key, "forced, once more" if again else "forced")
         return job.key
-    raise OrderRefused(
-        f"Study {study_instance_uid} waits or runs with these images already."
+    raise OperationRefused(
+        f"Study {study_instance_uid} is already queued or running with these images."
         if again
-        else f"Study {study_instance_uid} was taken with these images before; say --again to segment it once more."
+        else f"Study {study_instance_uid} already had a job with these images; use --again to segment it again."
     )
 
 
-def _in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:
+def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:
     from plugin.orthanc.client import OrthancClient
     from plugin.orthanc.studies import inputs_of
 
@@ -120,11 +128,11 @@ def _in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:
         client.close()
 
 
-def _write_down(database: Database, key: str, order: str) -> None:
+def _audit(database: Database, key: str, operation: str) -> None:
     with database.pool.connection() as connection:
-        audit_log.record_of_job(connection, Audited.ORDERED, key, order)
+        audit_log.record_for_job(connection, Audited.ORDERED, key, operation)
 
 
 def _state(queue: JobQueue, key: str) -> str:
-    job = queue.peek(key)
+    job = queue.find(key)
     return job.state.value if job is not None else "gone"

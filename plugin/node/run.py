@@ -1,6 +1,6 @@
-"""The node's processes: all parts in one (`serve`), or receiving, work and delivery apart, on one host or on several.
+"""Run the processes of a node: all services in one (`serve`), or each in a process of its own, on one host or several.
 
-Parts are started in order and ended in the reverse one. What they tell each other is in the database.
+Services start in order and stop in reverse order. Processes communicate through the database alone.
 """
 
 import logging
@@ -17,14 +17,15 @@ from procrastinate.exceptions import ProcrastinateException
 
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
-from plugin.context import Drain, NodeContext
+from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.pool import running_database
 from plugin.http.metrics import Metrics
-from plugin.jobs.queue import STALLED_AFTER_S, JobQueue
+from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
+from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
-from plugin.node.http_app import http_of
+from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
-from plugin.node.services import delivering, own_archive, receiving, stopped_by_signals, working
+from plugin.node.services import delivering, open_archive, receiving, stopped_by_signals, working
 from plugin.settings.check import Severity, check_settings
 from plugin.settings.secrets import read_http_token
 from plugin.settings.sections import Settings
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.25
+_CHECK_EVERY_S = 0.25
 _SWEEP_EVERY_S = 5.0
 
 OnReady = Callable[[Address], None]
 """Called once, when the node listens."""
 
 
-class Part(Enum):
-    """What a process of a node does; the values are the commands that do nothing else."""
+class Service(Enum):
+    """A service of a node. The values are the commands that run this service alone."""
 
     RECEIVE = "listen"
     WORK = "work"
@@ -61,57 +62,61 @@ def serve(
     on_ready: OnReady | None = None,
     plugin: "PluginFiles | None" = None,
 ) -> None:
-    """Run a whole node until `stop` is set or, on the main thread, SIGTERM or SIGINT comes.
+    """Run a whole node until `stop` is set or, on the main thread, SIGTERM or SIGINT arrives.
 
-    `plugin` was written for Orthanc and runs beside it. It drains for `shutdown.drain_s` and ends soon after. A kill -9
-    ends worker and database too. Raises SettingsWrong, ModelUnusable and DatabaseUnavailable before anything listens.
+    `plugin` is a hosted plugin, a Python script written for Orthanc. Shutting down takes about `shutdown.drain_s`
+    seconds at most. After a kill -9, the kernel ends worker and database too.
+
+    Raises:
+        SettingsWrong, ModelUnusable, DatabaseUnavailable: before anything listens.
     """
-    _run(settings, frozenset(Part), make_segment, stop, on_ready, plugin)
+    _run(settings, frozenset(Service), make_segment, stop, on_ready, plugin)
 
 
 def listen(settings: Settings, stop: threading.Event | None = None, on_ready: OnReady | None = None) -> None:
-    """Receive studies, make jobs of them, and nothing else; see `serve`. Raises SettingsWrong without database.url."""
-    _run(settings, frozenset({Part.RECEIVE}), None, stop, on_ready)
+    """Run only the service that receives studies and makes jobs of them; see `serve`. Needs database.url."""
+    _run(settings, frozenset({Service.RECEIVE}), None, stop, on_ready)
 
 
 def work(settings: Settings, make_segment: SegmentFactory, stop: threading.Event | None = None) -> None:
-    """Run jobs, and nothing else; see `serve`. Raises SettingsWrong without database.url."""
-    _run(settings, frozenset({Part.WORK}), make_segment, stop, None)
+    """Run only the service that runs jobs; see `serve`. Needs database.url."""
+    _run(settings, frozenset({Service.WORK}), make_segment, stop)
 
 
 def deliver(settings: Settings, stop: threading.Event | None = None) -> None:
-    """Send results, and nothing else; see `serve`. Raises SettingsWrong without database.url."""
-    _run(settings, frozenset({Part.DELIVER}), None, stop, None)
+    """Run only the service that sends results; see `serve`. Needs database.url."""
+    _run(settings, frozenset({Service.DELIVER}), None, stop)
 
 
 def _run(
     settings: Settings,
-    parts: frozenset[Part],
+    services: frozenset[Service],
     make_segment: SegmentFactory | None,
     stop: threading.Event | None,
-    on_ready: OnReady | None,
+    on_ready: OnReady | None = None,
     plugin_files: "PluginFiles | None" = None,
 ) -> None:
     stop = stop or threading.Event()
-    _refuse_wrong_settings(settings, parts)
+    _refuse_wrong_settings(settings, services)
     model = served_package(settings.model.name, settings.installed_models_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(stop))
-        archive = stack.enter_context(own_archive(settings)) if Part.RECEIVE in parts else None
+        archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
         database = stack.enter_context(running_database(settings))
         if archive is not None and not database.embedded:
             stack.enter_context(archive_lock(database.url))
-        shared = NodeContext(settings, model, database, JobQueue(database), Drain(settings.shutdown.drain_s), Metrics())
-        shared.queue.take_over(0.0 if database.embedded else STALLED_AFTER_S)
-        keeper = stack.enter_context(working(shared, make_segment)) if make_segment is not None else None
-        if Part.DELIVER in parts:
-            stack.enter_context(delivering(shared))
-        plugin = stack.enter_context(_plugin(plugin_files, shared, archive))
-        http = stack.enter_context(http_of(shared, archive, plugin)) if settings.http.enabled else None
-        listener = stack.enter_context(receiving(shared, archive, plugin)) if archive is not None else None
+        deadline = ShutdownDeadline(settings.shutdown.drain_s)
+        context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics())
+        context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)
+        supervisor = stack.enter_context(working(context, make_segment)) if make_segment is not None else None
+        if Service.DELIVER in services:
+            stack.enter_context(delivering(context))
+        plugin = stack.enter_context(_hosted_plugin(plugin_files, context, archive))
+        http = stack.enter_context(serve_http(context, archive, plugin)) if settings.http.enabled else None
+        listener = stack.enter_context(receiving(context, archive, plugin)) if archive is not None else None
         if http is not None:
-            http.open(listener, keeper)
+            http.mark_ready(listener, supervisor)
         if listener is not None:
             _announce(settings, listener.address, http.url if http is not None else "")
             if plugin is not None:
@@ -119,41 +124,41 @@ def _run(
             if on_ready is not None:
                 on_ready(listener.address)
         else:
-            _LOG.info("ready to %s", " and ".join(sorted(part.value for part in parts)))
-        _watch(shared, keeper, stop)
+            _LOG.info("ready to %s", " and ".join(sorted(service.value for service in services)))
+        _supervise(context, supervisor, stop)
         _LOG.info("stopping")
-        if keeper is not None:
-            keeper.ask_to_end()
+        if supervisor is not None:
+            supervisor.request_stop()
     _LOG.info("stopped")
 
 
-def _refuse_wrong_settings(settings: Settings, parts: frozenset[Part]) -> None:
+def _refuse_wrong_settings(settings: Settings, services: frozenset[Service]) -> None:
     for finding in check_settings(settings, None):
         if finding.severity is Severity.ERROR:
             raise SettingsWrong(f"{finding.key}: {finding.text}")
-    if parts != frozenset(Part) and not settings.database.url:
+    if services != frozenset(Service) and not settings.database.url:
         raise SettingsWrong(
-            "database.url is empty, and the embedded database is only for `glionode serve`, which is all parts in one. "
-            "Name a PostgreSQL server that all hosts reach, or run `glionode serve`."
+            "database.url is empty, and only `glionode serve`, which runs all services in one process, can use the "
+            "embedded database. Name a PostgreSQL server that all hosts reach, or run `glionode serve`."
         )
-    if parts == frozenset(Part) and settings.http.archive_url:
+    if services == frozenset(Service) and settings.http.archive_url:
         raise SettingsWrong(
             "http.archive_url is for `glionode work` and `glionode deliver`; `glionode serve` has its own archive. "
             "Leave it empty."
         )
-    # Read once more where they are needed; here so that what is wrong with them is said before anything starts.
+    # Read here as well as where they are used, so that an error is reported before anything starts.
     read_http_token(settings.http)
     archive_context(settings.http)
 
 
-def _plugin(
-    files: "PluginFiles | None", shared: NodeContext, archive: EmbeddedArchive | None
+def _hosted_plugin(
+    files: "PluginFiles | None", context: NodeContext, archive: EmbeddedArchive | None
 ) -> "AbstractContextManager[PluginHost | None]":
     if files is None or archive is None:
         return nullcontext()
     from plugin.orthanc_api.plugin_host import running_plugin
 
-    return running_plugin(files, shared, archive)
+    return running_plugin(files, context, archive)
 
 
 def _announce(settings: Settings, address: Address, http_url: str) -> None:
@@ -162,20 +167,20 @@ def _announce(settings: Settings, address: Address, http_url: str) -> None:
     _LOG.info("listening as %s on %s:%d", address.ae_title, address.host, address.port)
 
 
-def _watch(shared: NodeContext, keeper: WorkerSupervisor | None, stop: threading.Event) -> None:
-    """Keep database and worker alive, and the jobs of all workers moving, until `stop`.
+def _supervise(context: NodeContext, supervisor: WorkerSupervisor | None, stop: threading.Event) -> None:
+    """Keep database and worker running, and requeue stalled jobs of all workers, until `stop` is set.
 
-    Every process sweeps, so that whichever is alive finds the jobs of one that is not.
+    Every process does the latter, so that any process that is alive recovers the jobs of one that is not.
     """
     next_sweep = time.monotonic() + _SWEEP_EVERY_S
-    while not stop.wait(_LOOK_EVERY_S):
+    while not stop.wait(_CHECK_EVERY_S):
         try:
-            shared.database.revive()
-            if keeper is not None:
-                keeper.check()
+            context.database.ensure_running()
+            if supervisor is not None:
+                supervisor.check()
             if time.monotonic() >= next_sweep:
-                shared.queue.take_over(STALLED_AFTER_S)
+                context.queue.requeue_stalled(STALLED_AFTER_S)
                 next_sweep = time.monotonic() + _SWEEP_EVERY_S
         except (psycopg.Error, ProcrastinateException, GlionodeError) as exc:
-            _LOG.error("the database does not answer (%s); it is tried again", type(exc).__name__)
+            _LOG.error("the database does not answer (%s); trying again", type(exc).__name__)
             stop.wait(2.0)

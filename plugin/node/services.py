@@ -1,4 +1,4 @@
-"""The parts that a node's processes are put together from: each starts as a block begins and ends with it."""
+"""The services of a node process. Each is a context manager: it starts a service and stops it when the block ends."""
 
 import logging
 import shutil
@@ -16,7 +16,7 @@ from plugin.archive.store import EmbeddedArchive, results_root
 from plugin.commitment.provider import CommitmentProvider
 from plugin.commitment.report_receiver import CommitmentReportReceiver
 from plugin.commitment.requester import CommitmentRequester
-from plugin.context import Drain, NodeContext
+from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.audit_log import Peer
 from plugin.delivery.deliverer import Deliverer
 from plugin.delivery.result_source import ResultSource, open_result_source
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 Loop = Callable[[threading.Event], None]
-"""Runs in a thread of its own until the event is set."""
+"""Runs in its own thread until the event is set."""
 
 
 @contextmanager
-def own_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
-    """The archive, for the one process that receives into it. Raises SettingsWrong where another one does."""
+def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
+    """Open the archive for the one process that receives into it. Raises SettingsWrong if another process does."""
     with node_lock(settings.data_dir):
         results = results_root(settings.data_dir)
         results.mkdir(mode=0o700, exist_ok=True)
@@ -55,24 +55,23 @@ def own_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
         remove_torn_uploads(settings.data_dir)
         leftovers = archive.open()
         if leftovers:
-            _LOG.info("removed %d files that were never acknowledged", leftovers)
+            _LOG.info("removed %d incomplete files of C-STORE requests that were never acknowledged", leftovers)
         yield archive
 
 
 @contextmanager
-def receiving(shared: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost | None" = None) -> Iterator[Listener]:
-    """The listener, what makes jobs of the studies that it receives, and what removes them in the end."""
-    settings = shared.settings
-    reconciler = Reconciler(archive, shared.queue, settings.study, shared.model.weights_sha256)
-    receptions = ReceptionAudit(shared.database.pool)
+def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost | None" = None) -> Iterator[Listener]:
+    """Receive studies, make jobs of them, answer storage commitment requests, and purge old studies."""
+    settings = context.settings
+    reconciler = Reconciler(archive, context.queue, settings.study, context.model.weights_sha256)
+    receptions = ReceptionAudit(context.database.pool)
     loops: list[Loop] = [reconciler.run, receptions.run]
     if settings.storage.keep_days or settings.storage.purge_below_mb:
-        purger = Purger(settings.data_dir, shared.database.pool)
+        purger = Purger(settings.data_dir, context.database.pool)
         loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
-
     if settings.orthanc.url:
-        loops.append(OrthancMarks(shared.database.pool, settings.orthanc).run)
-    reports = CommitmentReportReceiver(shared.database.url, settings.delivery)
+        loops.append(OrthancMarks(context.database.pool, settings.orthanc).run)
+    reports = CommitmentReportReceiver(context.database.url, settings.delivery)
     commitment = CommitmentProvider(settings, archive)
     commitment_handlers = [
         *commitment.handlers,
@@ -92,50 +91,48 @@ def receiving(shared: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost
     if plugin is not None:
         plugin.on_kept(on_kept)
     with ExitStack() as stack:
-        stack.enter_context(_threads(loops, shared.drain))
+        stack.enter_context(_running(loops, context.shutdown_deadline))
         try:
             listener = start_listener(
-                settings.listener, archive, on_stored, shared.meters.answered, commitment_handlers
+                settings.listener, archive, on_stored, context.metrics.answered, commitment_handlers
             )
         except OSError as exc:
             where = f"{settings.listener.host}:{settings.listener.port}"
             raise SettingsWrong(
-                f"listener: nothing can listen on {where} ({exc.strerror}). Choose another listener.port, 0 for a free "
-                "one."
+                f"listener: the node cannot listen on {where} ({exc.strerror}). Choose another listener.port, or 0 for "
+                "any free port."
             ) from exc
-        stack.callback(lambda: listener.stop(shared.drain.left_s()))
+        stack.callback(lambda: listener.stop(context.shutdown_deadline.left_s()))
         yield listener
 
 
 @contextmanager
-def working(shared: NodeContext, make_segment: SegmentFactory) -> Iterator[WorkerSupervisor]:
-    """A worker process and its keeper, whose `check` is to be called again and again by the thread that begins this."""
-    keeper = WorkerSupervisor(
-        shared.settings, shared.database, shared.queue, shared.model.intended_use, make_segment, shared.meters
-    )
+def working(context: NodeContext, make_segment: SegmentFactory) -> Iterator[WorkerSupervisor]:
+    """Run a worker process. The thread that enters the block must call the supervisor's `check` regularly."""
+    supervisor = WorkerSupervisor(context, make_segment)
     try:
-        keeper.check()
-        yield keeper
+        supervisor.check()
+        yield supervisor
     finally:
-        keeper.stop(shared.drain.left_s())
+        supervisor.stop(context.shutdown_deadline.left_s())
 
 
 @contextmanager
-def delivering(shared: NodeContext) -> Iterator[None]:
-    """What sends results to the destinations that may have them."""
-    settings = shared.settings
+def delivering(context: NodeContext) -> Iterator[None]:
+    """Send results to all destinations that may receive them."""
+    settings = context.settings
     calling, delivery = settings.listener.ae_title, settings.delivery
     loops: list[Loop] = []
     sources: list[ResultSource] = []
     for destination in settings.destinations:
-        if may_receive(destination, shared.model.intended_use):
+        if may_receive(destination, context.model.intended_use):
             sources.append(open_result_source(settings))
-            sender = Deliverer(shared.database.url, destination, calling, delivery, sources[-1], settings.orthanc)
+            sender = Deliverer(context.database.url, destination, calling, delivery, sources[-1], settings.orthanc)
             loops.append(sender.run)
             if isinstance(destination, DestinationSettings) and destination.storage_commitment:
-                loops.append(CommitmentRequester(shared.database.url, destination, calling, delivery).run)
+                loops.append(CommitmentRequester(context.database.url, destination, calling, delivery).run)
     try:
-        with _threads(loops, shared.drain):
+        with _running(loops, context.shutdown_deadline):
             yield
     finally:
         for source in sources:
@@ -143,8 +140,8 @@ def delivering(shared: NodeContext) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(loops: list[Loop], drain: Drain) -> Iterator[None]:
-    """Run loops in threads of their own, and end them together."""
+def _running(loops: list[Loop], deadline: ShutdownDeadline) -> Iterator[None]:
+    """Run each loop in its own thread and stop all of them together."""
     stop = threading.Event()
     threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
     for thread in threads:
@@ -154,12 +151,12 @@ def _threads(loops: list[Loop], drain: Drain) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(drain.left_s())
+            thread.join(deadline.left_s())
 
 
 @contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGTERM and SIGINT while the block runs; only the main thread can have that."""
+    """Set `stop` on SIGTERM and SIGINT while the block runs. Without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""How the node is doing, read from outside: the lock, the archive's folders and the database. Changes nothing."""
+"""Read the status of a node from outside: from its lock, the folders of its archive, and its database."""
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from models.package import IntendedUse, PackageBroken, find_package
 from plugin.archive.quarantine import count_quarantined
 from plugin.archive.store import is_uid
 from plugin.commitment.pending_requests import count_pending
-from plugin.database.pool import connected, database_url
+from plugin.database.pool import Connection, database_url, open_pool
 from plugin.errors import DatabaseUnavailable
+from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state, count_urgent_jobs
 from plugin.listener.refusals import read_refusals
 from plugin.node.lock import RunningNode, running_node
 from plugin.settings.check import may_receive, refusal
@@ -22,19 +23,19 @@ from plugin.settings.sections import Settings
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """How delivery to a destination stands."""
+    """The state of deliveries to a destination."""
 
     name: str
     objects: dict[str, int]
     """Objects by outbox state; states without objects are left out."""
     last_error: str | None
     refused_because: str | None
-    """Why nothing is sent there; None where results are sent."""
+    """Why nothing is sent to it; None if results are sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The latest thing that went wrong in a place."""
+    """The latest problem of a place, such as a worker or a study."""
 
     place: str
     message: str
@@ -43,38 +44,56 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """The node at a moment."""
+class NodeStatus:
+    """The status of a node."""
 
     running: RunningNode | None
     data_dir: str
     free_mb: int
     receiving: bool
-    """Whether instances are taken: the node runs and the disk is above its floor."""
+    """Whether instances are accepted: the node runs and the disk has storage.minimum_free_mb of free space."""
     model: str
     studies_received: int
     quarantined: int
-    """Copies of unreadable objects that are kept."""
+    """The number of unreadable objects of which a copy is kept."""
     commitments_pending: int
-    """Requests of senders for storage commitment that are not reported on yet."""
+    """The number of storage commitment requests without a report so far."""
     refused: dict[str, int]
     """Peers that were refused since the node's start, by reason; reasons without any are left out."""
     database_answers: bool
     jobs: dict[str, int]
-    """Jobs by state; states without jobs are left out. Empty where the database does not answer."""
+    """Jobs by state; states without jobs are left out. Empty if the database does not answer."""
     urgent_waiting: int
-    """How many of those that wait are urgent."""
+    """The number of queued jobs that are urgent."""
     destinations: tuple[DestinationStatus, ...]
     troubles: tuple[Trouble, ...]
     """Latest first."""
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the object that `--json` prints."""
         return asdict(self)
 
 
-def read_status(settings: Settings) -> Status:
-    """How the node of these settings is doing, whether it runs or not. Raises SettingsWrong for another user's node."""
+@dataclass(frozen=True, slots=True)
+class _DatabaseStatus:
+    """The part of a node's status that its database knows."""
+
+    answers: bool = False
+    jobs: dict[str, int] = field(default_factory=dict)
+    urgent_waiting: int = 0
+    deliveries: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Objects by outbox state, for each destination that has any."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """The latest delivery error of each destination that has one."""
+    troubles: tuple[Trouble, ...] = ()
+
+
+def read_status(settings: Settings) -> NodeStatus:
+    """Return the status of the node of these settings, whether it runs or not.
+
+    Raises:
+        SettingsWrong: the data folder belongs to another user.
+    """
     node = running_node(settings.data_dir)
     free_mb = _free_mb(settings.data_dir)
     try:
@@ -83,21 +102,14 @@ def read_status(settings: Settings) -> Status:
         intended_use = package.intended_use
     except PackageBroken as exc:
         model, intended_use = f"unusable: {exc}", None
-    jobs: dict[str, int] = {}
-    urgent_waiting = 0
-    outbox: dict[str, dict[str, int]] = {}
-    errors: dict[str, str] = {}
-    troubles: tuple[Trouble, ...] = ()
-    answers = False
+    database = _DatabaseStatus()
     if node is not None or settings.database.url:
         try:
-            with connected(database_url(settings)) as pool:
-                jobs, outbox, errors, troubles = _read(pool)
-                urgent_waiting = _urgent_waiting(pool)
-                answers = True
+            with open_pool(database_url(settings)) as pool:
+                database = _read_database(pool)
         except DatabaseUnavailable as exc:
-            troubles = (Trouble("database", str(exc), ""),)
-    return Status(
+            database = _DatabaseStatus(troubles=(Trouble("database", str(exc), ""),))
+    return NodeStatus(
         running=node,
         data_dir=str(settings.data_dir),
         free_mb=free_mb,
@@ -107,61 +119,58 @@ def read_status(settings: Settings) -> Status:
         quarantined=count_quarantined(settings.data_dir),
         commitments_pending=count_pending(settings.data_dir),
         refused=read_refusals(settings.data_dir),
-        database_answers=answers,
-        jobs=jobs,
-        urgent_waiting=urgent_waiting,
-        destinations=_destinations(settings, intended_use, outbox, errors),
-        troubles=troubles,
+        database_answers=database.answers,
+        jobs=database.jobs,
+        urgent_waiting=database.urgent_waiting,
+        destinations=_destinations(settings, intended_use, database),
+        troubles=database.troubles,
     )
 
 
 def _destinations(
-    settings: Settings,
-    intended_use: IntendedUse | None,
-    objects: dict[str, dict[str, int]],
-    errors: dict[str, str],
+    settings: Settings, intended_use: IntendedUse | None, database: _DatabaseStatus
 ) -> tuple[DestinationStatus, ...]:
     known = {destination.name: destination for destination in settings.destinations}
     found = []
-    for name in [*known, *sorted(objects.keys() - known.keys())]:
-        refused = "it is no destination of the settings any more; its objects wait"
+    for name in [*known, *sorted(database.deliveries.keys() - known.keys())]:
+        refused = "it is not in the settings any more; its objects remain queued"
         if name in known:
             refused = "" if may_receive(known[name], intended_use) else refusal(known[name])
-        found.append(DestinationStatus(name, objects.get(name, {}), errors.get(name), refused or None))
+        objects, error = database.deliveries.get(name, {}), database.errors.get(name)
+        found.append(DestinationStatus(name, objects, error, refused or None))
     return tuple(found)
 
 
-def _read(
-    pool: ConnectionPool,
-) -> tuple[dict[str, int], dict[str, dict[str, int]], dict[str, str], tuple[Trouble, ...]]:
+def _read_database(pool: ConnectionPool) -> _DatabaseStatus:
     with pool.connection() as connection:
-        jobs = connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state ORDER BY state").fetchall()
-        objects = connection.execute(
-            "SELECT destination, state, count(*) FROM glionode_outbox GROUP BY destination, state ORDER BY 1, 2"
-        ).fetchall()
+        jobs = count_jobs_by_state(connection)
         errors = connection.execute(
             "SELECT DISTINCT ON (destination) destination, last_error FROM glionode_outbox "
             "WHERE state IN ('failed', 'dead') OR asks > 0 ORDER BY destination, next_try DESC"
         ).fetchall()
-        failed = connection.execute(
-            "SELECT study_instance_uid, reason, finished_at FROM glionode_jobs WHERE state = 'failed' "
-            "ORDER BY finished_at DESC LIMIT 5"
-        ).fetchall()
-        noted = connection.execute("SELECT place, message, at FROM glionode_troubles").fetchall()
-    by_destination: dict[str, dict[str, int]] = {}
-    for destination, state, count in objects:
-        by_destination.setdefault(destination, {})[state] = count
-    rows: list[tuple[str, str, datetime]] = [(place, message, at) for place, message, at in noted]
-    rows += [(f"study {uid}", reason or "", at) for uid, reason, at in failed]
+        return _DatabaseStatus(
+            answers=True,
+            jobs={state: count for state, count in sorted(jobs.items()) if count},
+            urgent_waiting=count_urgent_jobs(connection),
+            deliveries=count_deliveries_by_state(connection),
+            errors={name: error or "" for name, error in errors},
+            troubles=_troubles(connection),
+        )
+
+
+def _troubles(connection: Connection) -> tuple[Trouble, ...]:
+    """Return the stored problems of all places and the latest failed jobs, latest first."""
+    stored = connection.execute("SELECT place, message, at FROM glionode_troubles").fetchall()
+    failed = connection.execute(
+        "SELECT study_instance_uid, reason, finished_at FROM glionode_jobs WHERE state = 'failed' "
+        "ORDER BY finished_at DESC LIMIT 5"
+    ).fetchall()
+    rows: list[tuple[str, str, datetime]] = [
+        *((place, message, at) for place, message, at in stored),
+        *((f"study {uid}", reason or "", at) for uid, reason, at in failed),
+    ]
     rows.sort(key=lambda row: row[2], reverse=True)
-    troubles = tuple(Trouble(place, message, at.isoformat(timespec="seconds")) for place, message, at in rows)
-    return dict(jobs), by_destination, {name: error or "" for name, error in errors}, troubles
-
-
-def _urgent_waiting(pool: ConnectionPool) -> int:
-    with pool.connection() as connection:
-        row = connection.execute("SELECT count(*) FROM glionode_jobs WHERE state = 'queued' AND urgent").fetchone()
-    return int(row[0]) if row else 0
+    return tuple(Trouble(place, message, at.isoformat(timespec="seconds")) for place, message, at in rows)
 
 
 def _free_mb(data_dir: Path) -> int:

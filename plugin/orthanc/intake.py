@@ -12,10 +12,10 @@ from psycopg_pool import ConnectionPool
 
 from plugin.database import audit_log
 from plugin.database.audit_log import About, Audited, Peer
-from plugin.database.pool import identity
+from plugin.database.pool import database_id
 from plugin.jobs import outbox
-from plugin.jobs.job import WITH_RESULT, Job, JobState, Source, new_job
-from plugin.jobs.queries import NoSuchJob, count_by_state, show_job
+from plugin.jobs.job import WITH_RESULT, Job, JobSource, JobState, new_job, no_images_reason
+from plugin.jobs.queries import NoSuchJob, count_jobs_by_state, show_job
 from plugin.jobs.queue import JobQueue
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import OrthancInputs, TwoStudies, inputs_of, study_uid_of
@@ -91,11 +91,11 @@ class OrthancIntake:
             inputs = inputs_of(client, study)
         except TwoStudies as exc:
             # What came of the study before stands. Once one is gone, the images' own job takes this one's place.
-            if self._queue.newest(study, frozenset(JobState) - {JobState.SUPERSEDED}) is None:
-                job = new_job(study, exc.ids, self._model_sha256, source=Source.ORTHANC)
+            if self._queue.newest_job(study, frozenset(JobState) - {JobState.SUPERSEDED}) is None:
+                job = new_job(study, exc.ids, self._model_sha256, source=JobSource.ORTHANC)
                 self._queue.add_finished(replace(job, image_count=0), JobState.FAILED, str(exc))
             raise
-        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, wish.urgent, Source.ORTHANC)
+        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, wish.urgent, JobSource.ORTHANC)
         if inputs.images:
             added = self._queue.add(job, again=wish.again)
             if not added:
@@ -103,17 +103,16 @@ class OrthancIntake:
         elif (standing := self._standing(study, inputs)) is not None:
             return Submitted(study, standing.key, False, standing.state.value)
         else:
-            reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
-            added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
+            added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
         return self._submitted(study, job.key, added, len(inputs.images))
 
     def _standing(self, study: str, inputs: OrthancInputs) -> Job | None:
         """The job that a study without images is known by: the one that has its result, or made all that it holds."""
-        if (segmented := self._queue.newest(study, WITH_RESULT)) is not None:
+        if (segmented := self._queue.newest_job(study, WITH_RESULT)) is not None:
             return segmented
         with self._pool.connection() as connection:
-            key = outbox.maker_of_all(connection, study, inputs.others)
-        return self._queue.peek(key) if key is not None else None
+            key = outbox.producing_job(connection, study, inputs.others)
+        return self._queue.find(key) if key is not None else None
 
     def _bring_back(self, client: OrthancClient, key: str) -> None:
         """Have results sent again that are not in Orthanc any more: the study was deleted there, and came again."""
@@ -123,7 +122,7 @@ class OrthancIntake:
         if not lost:
             return
         with self._pool.connection() as connection:
-            outbox.send_again(connection, lost, self._destinations)
+            outbox.resend(connection, lost, self._destinations)
             connection.execute("UPDATE glionode_jobs SET marked_at = NULL WHERE key = %s", (key,))
         _LOG.info("job %s: %d objects are not in Orthanc any more, and sent again", key, len(lost), extra={"job": key})
 
@@ -133,7 +132,7 @@ class OrthancIntake:
             with self._pool.connection() as connection:
                 about, peer = About(study, key), Peer("", self._settings.url)
                 audit_log.record(connection, Audited.RECEIVED, about, f"{images} images, which stay in Orthanc", peer)
-        job = self._queue.peek(key)
+        job = self._queue.find(key)
         return Submitted(study, key, added, job.state.value if job is not None else "unknown")
 
 
@@ -166,5 +165,5 @@ def what_came_of(pool: ConnectionPool, study: str) -> dict[str, Any]:
 def status_of(pool: ConnectionPool) -> dict[str, Any]:
     """Jobs by state, and which database has them, for JSON."""
     with pool.connection() as connection:
-        jobs = count_by_state(connection)
-    return {"jobs": jobs, "database": identity(pool)}
+        jobs = count_jobs_by_state(connection)
+    return {"jobs": jobs, "database": database_id(pool)}

@@ -7,7 +7,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from plugin.archive.study_inputs import read_inputs
-from plugin.jobs.job import JobState, new_job
+from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
 from plugin.orthanc.intake import Submitted, status_of, what_came_of
 from plugin.orthanc_api.embedded_host import EmbeddedHost
@@ -32,9 +32,8 @@ class OwnNode:
             if inputs.paths:
                 added = self._queue.add(job, again=force)
             else:
-                reason = f"The study holds no MR image ({inputs.other_instances} instances of other kinds)."
-                added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, reason)
-            found = self._queue.peek(job.key)
+                added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
+            found = self._queue.find(job.key)
         except (psycopg.Error, PoolTimeout) as exc:
             raise _away(exc) from exc
         return asdict(Submitted(uid, job.key, added, found.state.value if found is not None else "unknown"))

@@ -105,7 +105,7 @@ def running_plugin(files: PluginFiles, shared: NodeContext, archive: EmbeddedArc
         events.put,
         configuration_path=files.configuration,
     )
-    shared.meters.registry.register(host.metrics)
+    shared.metrics.registry.register(host.metrics)
     rest = OrthancRest(host, ROUTES)
     plugin = PluginHost(host, callbacks, ArchiveWatch(host))
     stop = threading.Event()
@@ -127,8 +127,8 @@ def running_plugin(files: PluginFiles, shared: NodeContext, archive: EmbeddedArc
             yield plugin
         finally:
             stop.set()
-            threads[0].join(shared.drain.left_s())
+            threads[0].join(shared.shutdown_deadline.left_s())
             if host.started:
                 events.put(Event(ChangeType.ORTHANC_STOPPED))
             events.put(None)
-            threads[1].join(shared.drain.left_s())
+            threads[1].join(shared.shutdown_deadline.left_s())

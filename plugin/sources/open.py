@@ -9,7 +9,7 @@ from plugin.archive.store import EmbeddedArchive
 from plugin.archive.study_inputs import StudyInputs
 from plugin.errors import ArchiveAway
 from plugin.http.archive_client import ArchiveClient
-from plugin.jobs.job import Job, Source
+from plugin.jobs.job import Job, JobSource
 from plugin.settings.sections import Settings
 from plugin.sources.study_source import DiskSource, HttpSource, StudySource, Workspace
 
@@ -22,18 +22,18 @@ def open_source(settings: Settings) -> StudySource:
     else:
         own = DiskSource(EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0))
     if not settings.orthanc.url:
-        return SourceRouter({Source.OWN: own})
+        return SourceRouter({JobSource.OWN: own})
     from plugin.orthanc.client import OrthancClient
     from plugin.sources.orthanc import OrthancSource
 
     orthanc = OrthancSource(settings, OrthancClient(settings.orthanc), Spool(settings.data_dir), own)
-    return SourceRouter({Source.OWN: own, Source.ORTHANC: orthanc})
+    return SourceRouter({JobSource.OWN: own, JobSource.ORTHANC: orthanc})
 
 
 class SourceRouter:
     """Pass each call on to the archive that holds the job's images, which the job's row names."""
 
-    def __init__(self, sources: Mapping[Source, StudySource]) -> None:
+    def __init__(self, sources: Mapping[JobSource, StudySource]) -> None:
         self._sources = sources
 
     def inputs(self, job: Job) -> StudyInputs:

@@ -1,6 +1,5 @@
-"""What every study of a process is done with: model, rules, device. Opened once, then kept."""
+"""Load what a worker process needs for every study: model, rules, device and step settings."""
 
-import logging
 from dataclasses import dataclass, field
 
 import torch
@@ -16,32 +15,33 @@ from plugin.sources.served_model import required_roles
 from plugin.sources.site_rules import SiteRules
 from plugin.worker.warm_model import WarmModel, warm_model
 
-_LOG = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """The model, the rules, the device and the steps' settings."""
+    """The model, the rules, the device and the settings of the steps."""
 
     model: WarmModel
     rules: Rules
     device: torch.device
     derive_adc: bool = True
-    """Whether an ADC map may be computed from diffusion images where none was sent."""
+    """Whether an ADC map may be computed from diffusion images if the study has none."""
     align: AlignSettings = field(default_factory=AlignSettings)
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     outputs: Outputs = field(default_factory=Outputs)
 
     @property
-    def wanted(self) -> tuple[Role, ...]:
+    def required_roles(self) -> tuple[Role, ...]:
         """The roles that a study must have."""
         return required_roles(self.model.package)
 
 
 def open_worker_context(settings: Settings, model: str = "", device: str = "") -> WorkerContext:
-    """All that the steps need, from the settings; `model` and `device` go before them where they are not empty.
+    """Load the model and the rules that the settings name; `model` and `device` override the settings unless empty.
 
-    Raises ModelUnusable, SettingsWrong, and ValueError for a device that is not there.
+    Raises:
+        ModelUnusable: the model does not load.
+        SettingsWrong: settings contradict each other.
+        ValueError: the device is not available.
     """
     return WorkerContext(
         model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.cpu_engine),
@@ -53,7 +53,7 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
 
 
 def _outputs(settings: OutputsSettings) -> Outputs:
-    """Raises SettingsWrong where they contradict each other."""
+    """Return the output options. Raises SettingsWrong if they contradict each other."""
     try:
         return Outputs(
             seg_on=tuple(Role(name) for name in settings.seg_on),

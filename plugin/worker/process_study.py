@@ -1,4 +1,4 @@
-"""One study from headers to SEG, SR and report. The only place that knows the whole way."""
+"""Process one study through all steps, from its headers to SEG, SR and report."""
 
 import logging
 import traceback
@@ -36,83 +36,85 @@ from plugin.worker.stopwatch import Stopwatch
 logger = logging.getLogger(__name__)
 
 
-def process_study(study: Study, workshop: WorkerContext, out: Path, watch: Stopwatch, past: PriorResults) -> Report:
-    """Segment `study` and leave SEG, SR and `report.json` in the folder `out`: all of them, or none and a reason.
+def process_study(
+    study: Study, context: WorkerContext, out: Path, stopwatch: Stopwatch, prior_results: PriorResults
+) -> Report:
+    """Segment `study` and write SEG, SR and `report.json` to the folder `out`: all of them, or only a report.
 
-    A study without the roles is `not_eligible`; one of which an earlier result was computed from the same images is
-    `unchanged`, before anything is computed; a failure with a known cause is `failed` with its sentence. Anything else
-    is a defect of ours and is raised.
+    The status is `not_eligible` if a role is missing, `unchanged` if an earlier result was computed from the same
+    images (then nothing is computed), and `failed` for a failure with a known cause. Other exceptions are defects and
+    are raised.
     """
     roles: tuple[RoleReport, ...] = ()
     try:
-        with watch("choose"):
-            selected = choose(study, workshop.wanted, workshop.rules, workshop.derive_adc)
+        with stopwatch("choose"):
+            selected = choose(study, context.required_roles, context.rules, context.derive_adc)
         if isinstance(selected, NotEligible):
-            return _leave(_ended(study, workshop, watch, Status.NOT_ELIGIBLE, selected.reason), (), out)
+            return _write(_report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason), (), out)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
-        with watch("read"):
-            volumes = {role: read_volume(selected.series(role), role) for role in workshop.wanted}
+        with stopwatch("read"):
+            volumes = {role: read_volume(selected.series(role), role) for role in context.required_roles}
         sources = _sources(selected, volumes)
-        if (standing := past.standing.get(images_sha256(sources))) is not None:
-            return _leave(replace(_unchanged(study, workshop, watch, standing), roles=roles), (), out)
-        result = _segment_volumes(study, sources, volumes, workshop, watch)
-        with watch("encode"):
-            objects = encode(result, past.started, workshop.outputs, past.predecessors)
+        if (current := prior_results.current_results.get(images_sha256(sources))) is not None:
+            return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
+        result = _segment_volumes(study, sources, volumes, context, stopwatch)
+        with stopwatch("encode"):
+            objects = encode(result, prior_results.started, context.outputs, prior_results.predecessors)
             if problems := check(objects, result):
-                raise OutputRefused(f"The result failed our own last look and was not kept: {' '.join(problems)}")
-        return _leave(_segmented(result, objects, watch), objects, out)
+                raise OutputRefused(f"The result failed our own check and was not stored: {' '.join(problems)}")
+        return _write(_segmented(result, objects, stopwatch), objects, out)
     except GlionodeError as exc:
         logger.warning("study %s failed: %s", study.study_instance_uid, exc)
-        return leave_failure(replace(_ended(study, workshop, watch, Status.FAILED, str(exc)), roles=roles), out)
+        return write_failure(replace(_report(study, context, stopwatch, Status.FAILED, str(exc)), roles=roles), out)
 
 
-def defect_report(study: Study, workshop: WorkerContext, watch: Stopwatch, exc: Exception) -> Report:
-    """The report of a study on which we failed for no reason that we know: kind and place, never a header's text."""
+def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:
+    """Return the report of a study that failed with an unexpected exception, given by type and place only."""
     place = traceback.extract_tb(exc.__traceback__)[-1]
     reason = (
         f"A defect of glionode or of a library: {type(exc).__name__} in {Path(place.filename).name}, line "
         f"{place.lineno}. Please report it with this line; other studies are not concerned."
     )
-    return _ended(study, workshop, watch, Status.FAILED, reason)
+    return _report(study, context, stopwatch, Status.FAILED, reason)
 
 
 def _segment_volumes(
     study: Study,
     sources: tuple[SourceSeries, ...],
     volumes: Mapping[Role, Volume],
-    workshop: WorkerContext,
-    watch: Stopwatch,
+    context: WorkerContext,
+    stopwatch: Stopwatch,
 ) -> SegmentationResult:
-    model = workshop.model
-    with watch("align"):
+    model = context.model
+    with stopwatch("align"):
         package = model.package
         aligned = align(
-            volumes, package.channels, package.spacing_mm, package.network.stride, workshop.device, workshop.align
+            volumes, package.channels, package.spacing_mm, package.network.stride, context.device, context.align
         )
-    with watch("normalise"):
+    with stopwatch("normalise"):
         channels = normalise(aligned.channels, aligned.roles)
-    with watch("segment"):
+    with stopwatch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
-        segmented = segment(channels, model.on, workshop.device, shape, workshop.segment, window, mirror)
+        segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
-    with watch("refine"):
+    with stopwatch("refine"):
         refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
         probabilities = refined[list(model.label_order)]
-    with watch("restore"):
+    with stopwatch("restore"):
         inverse = {each.role: each.inverse for each in aligned.alignments}
         # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.
-        on = {
+        masks_on = {
             role: restore(
                 probabilities, aligned.grid, volumes[role].geometry, model.thresholds, inverse.get(role, IDENTITY)
             )
-            for role in {Role.T1CE, Role.ADC, *workshop.outputs.seg_on}
+            for role in {Role.T1CE, Role.ADC, *context.outputs.seg_on}
         }
-        masks, geometry = on[Role.T1CE], volumes[Role.T1CE].geometry
-    with watch("measure"):
-        measurements = measure(masks, geometry, on[Role.ADC], volumes[Role.ADC])
+        masks, geometry = masks_on[Role.T1CE], volumes[Role.T1CE].geometry
+    with stopwatch("measure"):
+        measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC])
         diameters = lesion_diameters(masks[LABELS.index(ENHANCING_TUMOUR)], geometry)
-    with watch("picture"):
-        pictures = panels(volumes, masks, aligned.alignments) if workshop.outputs.capture else None
+    with stopwatch("picture"):
+        pictures = panels(volumes, masks, aligned.alignments) if context.outputs.capture else None
     return SegmentationResult(
         study_instance_uid=study.study_instance_uid,
         sources=sources,
@@ -121,14 +123,14 @@ def _segment_volumes(
         measurements=measurements,
         model=model.identity,
         device=segmented.device + (", OpenVINO" if by_openvino else ""),
-        native=tuple(_defined_on(role, on[role]) for role in workshop.outputs.seg_on if role is not Role.T1CE),
+        native=tuple(_defined_on(role, masks_on[role]) for role in context.outputs.seg_on if role is not Role.T1CE),
         diameters=diameters,
         panels=pictures,
     )
 
 
 def _defined_on(role: Role, masks: NDArray[np.bool_]) -> MasksOnSeries:
-    """Of the masks (labels, slices, rows, columns) on a series the labels that are defined there."""
+    """Select the labels that are defined on `role` from masks (labels, slices, rows, columns) on its series."""
     labels = tuple(label for label in LABELS if label.defined_on is role)
     return MasksOnSeries(role, labels, masks[[LABELS.index(label) for label in labels]])
 
@@ -147,7 +149,7 @@ def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[Source
     )
 
 
-def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], watch: Stopwatch) -> Report:
+def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], stopwatch: Stopwatch) -> Report:
     return Report(
         study_instance_uid=result.study_instance_uid,
         status=Status.SEGMENTED,
@@ -157,7 +159,7 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], w
         roles=tuple(_role(each.role, each.series, (*each.why, *each.notes)) for each in result.sources),
         alignment=result.alignments,
         labels=result.measurements,
-        timings=watch.times,
+        timings=stopwatch.times,
         outputs=tuple(_output(each) for each in objects),
         images_sha256=images_sha256(result.sources),
     )
@@ -172,31 +174,31 @@ def _role(role: Role, series: Series, why: tuple[str, ...]) -> RoleReport:
     return RoleReport(role, series.series_instance_uid, series.description, why)
 
 
-def _unchanged(study: Study, workshop: WorkerContext, watch: Stopwatch, standing: str) -> Report:
-    reason = f"The images that came late change nothing of what is computed from; the result of job {standing} stands."
-    return replace(_ended(study, workshop, watch, Status.UNCHANGED, reason), same_as=standing)
+def _unchanged(study: Study, context: WorkerContext, stopwatch: Stopwatch, current: str) -> Report:
+    reason = f"The images that came late change nothing of what is computed from; the result of job {current} stands."
+    return replace(_report(study, context, stopwatch, Status.UNCHANGED, reason), same_as=current)
 
 
-def _ended(study: Study, workshop: WorkerContext, watch: Stopwatch, status: Status, reason: str) -> Report:
+def _report(study: Study, context: WorkerContext, stopwatch: Stopwatch, status: Status, reason: str) -> Report:
     return Report(
         study_instance_uid=study.study_instance_uid,
         status=status,
         reason=reason,
-        model=workshop.model.identity,
-        device=workshop.device.type,
-        timings=watch.times,
+        model=context.model.identity,
+        device=context.device.type,
+        timings=stopwatch.times,
     )
 
 
-def _leave(report: Report, objects: tuple[EncodedObject, ...], out: Path) -> Report:
+def _write(report: Report, objects: tuple[EncodedObject, ...], out: Path) -> Report:
     write_out(report, objects, out)
     return report
 
 
-def leave_failure(report: Report, out: Path) -> Report:
-    """Write the report of a failed study if that is possible; it is given back in any case."""
+def write_failure(report: Report, out: Path) -> Report:
+    """Write the report of a failed study if possible, and return it in any case."""
     try:
-        return _leave(report, (), out)
-    except OutputRefused as exc:  # such as a full disk: the report goes to the caller alone
+        return _write(report, (), out)
+    except OutputRefused as exc:  # the disk may be full; the caller still has the report
         logger.warning("the report of study %s was not written: %s", report.study_instance_uid, exc)
         return report

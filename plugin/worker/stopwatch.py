@@ -1,4 +1,4 @@
-"""Time the steps of a study and tell who listens. The pipeline itself sees no clock."""
+"""Measure the duration of a study's steps and report when each begins. The pipeline itself reads no clock."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from plugin.archive.report import StepTime
 
 STEPS = ("choose", "read", "align", "normalise", "segment", "refine", "restore", "measure", "picture", "encode")
-"""In the order of the way of a study."""
+"""In the order in which a study passes them."""
 
 
 class Stopwatch:
-    """Collects how long each step took."""
+    """Collects the durations of steps."""
 
     def __init__(self, on_step: Callable[[str], None] = lambda step: None) -> None:
-        """`on_step` is called with a step's name as it begins."""
+        """Call `on_step` with the name of each step as it begins."""
         self._on_step = on_step
         self._times: list[StepTime] = []
         self._started = time.perf_counter()
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Time the block as `step`."""
+        """Measure the block as `step`."""
         self._on_step(step)
         started = time.perf_counter()
         try:
@@ -31,5 +31,5 @@ class Stopwatch:
 
     @property
     def times(self) -> tuple[StepTime, ...]:
-        """The steps so far, then the total since the watch was made."""
+        """The steps so far, followed by the total time since the stopwatch was created."""
         return (*self._times, StepTime("total", time.perf_counter() - self._started))

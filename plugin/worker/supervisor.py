@@ -1,4 +1,4 @@
-"""The keeper of the worker process, in `serve`: starts it, starts it again when it died, ends it when it has to go."""
+"""Supervise the worker process: start it, restart it after a crash, and kill it when a step takes too long."""
 
 import logging
 import multiprocessing
@@ -7,151 +7,148 @@ from multiprocessing.context import SpawnProcess
 
 import psycopg
 
-from models.package import IntendedUse
-from plugin.database.pool import Database
-from plugin.http.metrics import Metrics
+from plugin.context import NodeContext
 from plugin.jobs.job import JobState
-from plugin.jobs.queue import JobQueue
-from plugin.settings.sections import Settings
 from plugin.worker.job_runner import SegmentFactory
-from plugin.worker.process import run_worker
-from plugin.worker.progress_pipe import Progress, ProgressReader
+from plugin.worker.process import WorkerOptions, run_worker
+from plugin.worker.progress_pipe import ProgressReader, WorkerProgress
 
 _LOG = logging.getLogger(__name__)
 
+_FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 60.0
-_WELL_AFTER_S = 60.0
+_STABLE_AFTER_S = 60.0
+"""After this time a worker's earlier crashes no longer count."""
 
 
 class WorkerSupervisor:
-    """Starts the worker, starts it again when it died, and ends it. For one thread, which must outlive the worker."""
+    """Keeps one worker process running.
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        queue: JobQueue,
-        intended_use: IntendedUse,
-        make_segment: SegmentFactory,
-        meters: Metrics,
-    ) -> None:
-        self._meters = meters
-        self._queue = queue
-        self._database = database
-        self._step_limit_s = settings.compute.step_limit_s
-        self._arguments = (settings, database.url, database.embedded, intended_use, make_segment)
+    Not thread-safe: all methods are for one thread, which must outlive the worker.
+    """
+
+    def __init__(self, context: NodeContext, make_segment: SegmentFactory) -> None:
+        self._metrics = context.metrics
+        self._queue = context.queue
+        self._embedded = context.database.embedded
+        self._step_limit_s = context.settings.compute.step_limit_s
+        self._options = WorkerOptions(
+            settings=context.settings,
+            database_url=context.database.url,
+            embedded=context.database.embedded,
+            intended_use=context.model.intended_use,
+            make_segment=make_segment,
+            log_level=logging.getLogger().getEffectiveLevel(),
+        )
         self._process: SpawnProcess | None = None
-        self._in_hand: ProgressReader | None = None
+        self._progress: ProgressReader | None = None
         self._started_at = 0.0
-        self._deaths = 0
+        self._crashes = 0
         self._not_before = 0.0
-        self._runs = False
+        self._running = False
 
     @property
-    def runs(self) -> bool:
-        """Whether there was a worker at the last `check`; for any thread."""
-        return self._runs
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id; None where there is none at the moment."""
-        return self._process.pid if self._process is not None and self._process.is_alive() else None
+    def running(self) -> bool:
+        """Whether a worker process existed at the latest `check`. Thread-safe."""
+        return self._running
 
     def check(self) -> None:
-        """See to it that a worker runs. After a death its job is queued again, and the pause before a start doubles."""
-        self._look_after()
-        self._runs = self._process is not None
+        """Restart the worker if it crashed, and kill it if its job was cancelled or a step takes too long.
 
-    def _look_after(self) -> None:
+        Its job is queued again. The pause before a restart doubles with each crash.
+        """
+        self._ensure_worker()
+        self._running = self._process is not None
+
+    def _ensure_worker(self) -> None:
         now = time.monotonic()
         if self._process is not None and self._process.is_alive():
-            if now - self._started_at > _WELL_AFTER_S:
-                self._deaths = 0
-            why = self._unwanted()
+            if now - self._started_at > _STABLE_AFTER_S:
+                self._crashes = 0
+            why = self._reason_to_kill()
             if why is None:
                 return
-            _LOG.warning("ending the worker: %s", why)
-            self._meters.worker_deaths.inc()
+            _LOG.warning("killing the worker: %s", why)
+            self._metrics.worker_deaths.inc()
             self._process.kill()
             self._process.join()
-            self._handle_exit()
+            self._clean_up()
         elif self._process is not None:
             _LOG.error("the worker ended with exit code %s", self._process.exitcode)
-            self._not_before = now + min(_LONGEST_PAUSE_S, 0.25 * 2**self._deaths)
-            self._deaths += 1
-            self._meters.worker_deaths.inc()
-            self._handle_exit()
+            self._not_before = now + min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._crashes)
+            self._crashes += 1
+            self._metrics.worker_deaths.inc()
+            self._clean_up()
         if now >= self._not_before:
             self._start()
 
-    def ask_to_end(self) -> None:
-        """Let the worker end after its running job. Does not wait."""
+    def request_stop(self) -> None:
+        """Let the worker stop after its running job. Do not wait for it."""
         if self._process is not None:
             self._process.terminate()
 
-    def stop(self, drain_s: float) -> None:
-        """Wait `drain_s` seconds for the running job, then end the worker; its job waits for the next start."""
+    def stop(self, timeout_s: float) -> None:
+        """Stop the worker, after its running job if that ends in time. Otherwise the job is queued again."""
         process = self._process
         if process is None:
             return
-        self.ask_to_end()
-        process.join(drain_s)
+        self.request_stop()
+        process.join(timeout_s)
         if process.is_alive():
-            _LOG.warning("the running job is not done in time; it will be run again")
-            in_hand = self._look()
+            _LOG.warning("the running job did not finish in time; it is queued again")
+            progress = self._latest_progress()
             process.kill()
             process.join()
-            if in_hand is not None and not self._database.embedded:
-                self._give_back(in_hand.job_key)
+            if progress is not None and not self._embedded:
+                self._postpone(progress.job_key)
         self._close()
-        if self._database.embedded:
-            self._queue.release()
+        if self._embedded:
+            self._queue.postpone_running()
 
-    def _give_back(self, key: str) -> None:
+    def _postpone(self, key: str) -> None:
         try:
-            job = self._queue.peek(key)
+            job = self._queue.find(key)
             if job is not None:
-                self._queue.give_back(key, job.attempts)
-        except psycopg.Error as exc:  # another process finds the job by its worker's silence
-            _LOG.warning("job %s could not be given back (%s)", key, type(exc).__name__)
+                self._queue.postpone(key, job.attempts)
+        except psycopg.Error as exc:  # another process will find the stalled job
+            _LOG.warning("job %s could not be queued again (%s)", key, type(exc).__name__)
 
-    def _unwanted(self) -> str | None:
-        """Why what the worker does is of no use, a clause; None where it is. Other jobs wait for it."""
-        in_hand = self._look()
-        if in_hand is None:
+    def _reason_to_kill(self) -> str | None:
+        """Return why the worker must be killed so that other jobs can run, as a clause; None if it need not be."""
+        progress = self._latest_progress()
+        if progress is None:
             return None
-        job = self._queue.peek(in_hand.job_key)
+        job = self._queue.find(progress.job_key)
         why = None
         if job is not None and job.state is JobState.CANCELLED:
             why = f"its job {job.key} was cancelled"
-        elif time.monotonic() - in_hand.since > self._step_limit_s:
-            why = f"the step {in_hand.step} took longer than {self._step_limit_s:g} s"
-            self._queue.note_trouble(in_hand.job_key, why)
-        # Looked at again: the worker says that a job is out of its hands before it writes down the outcome.
-        return why if self._look() == in_hand else None
+        elif time.monotonic() - progress.since > self._step_limit_s:
+            why = f"the step {progress.step} took longer than {self._step_limit_s:g} s"
+            self._queue.record_trouble(progress.job_key, why)
+        # Read the progress again: the worker reports that it is idle before it records an outcome.
+        return why if self._latest_progress() == progress else None
 
-    def _look(self) -> Progress | None:
-        return self._in_hand.latest() if self._in_hand is not None else None
+    def _latest_progress(self) -> WorkerProgress | None:
+        return self._progress.latest() if self._progress is not None else None
 
-    def _handle_exit(self) -> None:
-        """Clear away a worker that has ended, and let its job be taken by the next."""
+    def _clean_up(self) -> None:
+        """Release a worker that has ended, and queue its job again."""
         self._close()
-        if self._database.embedded:
-            self._queue.take_over(0.0)
+        if self._embedded:
+            self._queue.requeue_stalled(0.0)
 
     def _close(self) -> None:
         if self._process is not None:
             self._process.close()
-        if self._in_hand is not None:
-            self._in_hand.close()
-        self._process = self._in_hand = None
+        if self._progress is not None:
+            self._progress.close()
+        self._process = self._progress = None
 
     def _start(self) -> None:
-        level = logging.getLogger().getEffectiveLevel()
         context = multiprocessing.get_context("spawn")
         ours, its = context.Pipe(duplex=False)
-        self._process = context.Process(target=run_worker, args=(*self._arguments, level, its), name="glionode-worker")
+        self._process = context.Process(target=run_worker, args=(self._options, its), name="glionode-worker")
         self._process.start()
         its.close()
-        self._in_hand = ProgressReader(ours, self._meters.step_took)
+        self._progress = ProgressReader(ours, self._metrics.step_took)
         self._started_at = time.monotonic()

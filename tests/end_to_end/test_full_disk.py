@@ -14,8 +14,8 @@ def test_a_disk_that_fills_and_is_freed() -> None:
         "below the floor": ["A700"] * 3,
         # It says why it does not receive; the database lives on what the floor leaves it.
         "said": [False, True, True, {"running": 1, "segmented": 1}],
-        "waits because": "are free where results are written, and 64 may be needed. "
-        "Free some space; jobs go on by themselves then.",
+        "waits because": "are free where results are written, and 64 MiB may be needed. "
+        "Free some space; the jobs continue by themselves then.",
         "full": ["A700"] * 3,
         "freed": ["0000"] * 3,
         "at the PACS": True,

@@ -106,7 +106,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     assert "ours" in Path("evaluation/report.html").read_text()
     Path("glionode.toml").write_text(SETTINGS)
     # The weights that BraTS taught are no model for the node before they are fine-tuned.
-    with pytest.raises(ModelUnusable, match=r"gives the labels ET, TC, WT; .* Fine-tune it first"):
+    with pytest.raises(ModelUnusable, match=r"provides the labels ET, TC, WT; .* Fine-tune it first"):
         WarmModel(read_package(Path("general")))
     said(glionode("models", "install", "ours", "--config", "glionode.toml"))
     said(glionode("segment", "studies/0", "out", "--config", "glionode.toml"))

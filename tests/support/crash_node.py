@@ -94,7 +94,7 @@ port = {pacs_port}
     def check(self) -> None:
         """Start what is dead."""
         if self.database is not None:
-            self.database.revive()
+            self.database.ensure_running()
         for process in self.processes:
             process.check()
 

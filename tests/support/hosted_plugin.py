@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydicom import Dataset, dcmwrite
 
 from plugin.archive.store import EmbeddedArchive, InstanceKey
-from plugin.context import Drain, NodeContext
+from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.audit_log import Peer
 from plugin.database.pool import Database
 from plugin.http.metrics import Metrics
@@ -107,6 +107,6 @@ def running(folder: Path, database: Database, script: str = SCRIPT, **sections: 
     path.write_text(script)
     settings = Settings(**{**values, **sections})
     model, queue = cast(Any, SimpleNamespace(weights_sha256="")), JobQueue(database)
-    shared = NodeContext(settings, model, database, queue, Drain(settings.shutdown.drain_s), Metrics())
+    shared = NodeContext(settings, model, database, queue, ShutdownDeadline(settings.shutdown.drain_s), Metrics())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
         yield PluginTrial(plugin, archive)

@@ -24,7 +24,7 @@ from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.jobs.outbox import OutboxEntry
 from plugin.listener.listener import Address
 from plugin.node.run import serve
-from plugin.node.status import Status, read_status
+from plugin.node.status import NodeStatus, read_status
 from plugin.orthanc_api.script import PluginFiles
 from plugin.settings.sections import Settings
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES, make_stand_in
@@ -107,7 +107,7 @@ def send(port: int, *instances: Dataset) -> list[int]:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
     assert peer.is_established
-    statuses = [peer.send_c_store(instance).Status for instance in instances]
+    statuses = [peer.send_c_store(instance).NodeStatus for instance in instances]
     peer.release()
     return statuses
 
@@ -164,7 +164,7 @@ class NodeInThread:
         assert self.address is not None
         return self.address.port
 
-    def status(self) -> Status:
+    def status(self) -> NodeStatus:
         """What `glionode status` would say."""
         return read_status(self.settings)
 

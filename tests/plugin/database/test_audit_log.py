@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from models.package import IntendedUse
-from plugin.database.audit_log import AuditEntry, Peer, entries_of
+from plugin.database.audit_log import AuditEntry, Peer, read_entries
 from plugin.database.pool import Database, database_url
 from plugin.jobs import outbox
 from plugin.jobs.job import new_job
@@ -79,13 +79,13 @@ def test_orders_and_what_was_given_up_are_written_down(database: Database, queue
         outbox.put(connection, job.key, [OutgoingObject("1.1", Path("x"))], (pacs,), IntendedUse.RESEARCH)
         outbox.record_failed(connection, "pacs", "1.1", "away", 1.0)
         outbox.record_failed(connection, "pacs", "1.1", "away", None)
-        assert told(entries_of(connection, job.key, job.study_instance_uid)) == [
+        assert told(read_entries(connection, job.key, job.study_instance_uid)) == [
             ("ended", "cancelled"),
             ("ordered", "cancelled"),
             ("ordered", "retried, 0 deliveries"),
             ("given up", "1.1 to pacs: away"),
         ]
-        assert entries_of(connection, "another", "1.9") == ()
+        assert read_entries(connection, "another", "1.9") == ()
 
 
 def test_what_came_while_the_database_was_away_is_written_later(database: Database, queue: JobQueue) -> None:
@@ -103,7 +103,7 @@ def test_what_came_while_the_database_was_away_is_written_later(database: Databa
     receptions.run(stop)
     receptions.run(stop)
     with database.pool.connection() as connection:
-        entries = entries_of(connection, "", study)
+        entries = read_entries(connection, "", study)
     assert sorted((entry.peer_ae_title, entry.detail) for entry in entries) == [
         ("A", "3 new instances"),
         ("B", "1 new instances"),

@@ -87,7 +87,7 @@ def test_after_a_kill_it_waits_for_children_that_have_not_noticed(
 
     monkeypatch.setattr(embedded_postgres, "_works_in", let_it_notice)
     try:
-        assert server.revive()
+        assert server.ensure_running()
         assert ask(server, "SELECT 42") == 42
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Jobs as `glionode jobs` and `glionode show` tell them, from a real database and beside a node that does not run."""
+"""Jobs as `glionode jobs` and `glionode show` print them, from a real database and without a running node."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from plugin.database.pool import Database, running_database
 from plugin.jobs import outbox
 from plugin.jobs.job import Finished, Job, JobState, new_job
 from plugin.jobs.outbox import OutgoingObject
-from plugin.jobs.queries import NoSuchJob, find_key, list_jobs, show_job
+from plugin.jobs.queries import NoSuchJob, find_job_key, list_jobs, show_job
 from plugin.jobs.queue import JobQueue
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import Settings
@@ -22,10 +22,10 @@ PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=
 
 
 def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
-    """A job that made two objects, of which the report names a third that goes nowhere."""
+    """Add a segmented job with two objects; its report names a third one that is not sent anywhere."""
     job = new_job(study, ["1", "2", "3"], "m")
     queue.add(job)
-    taken = queue.take(job.key)
+    taken = queue.start(job.key)
     assert taken is not None
     folder.mkdir()
     series = {"series_instance_uid": "1.7", "series_description": f"{MARKER} t1", "why": [f"{MARKER}"]}
@@ -41,7 +41,7 @@ def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
     return job
 
 
-def test_the_newest_job_comes_first_and_a_state_can_be_picked(database: Database, queue: JobQueue) -> None:
+def test_the_newest_job_comes_first_and_a_state_can_be_selected(database: Database, queue: JobQueue) -> None:
     first, second = (new_job(new_study_uid(), ["1"], "m") for _ in range(2))
     queue.add(first)
     queue.add(second)
@@ -59,17 +59,17 @@ def test_a_job_is_found_by_key_study_and_unique_beginning(database: Database, qu
     queue.add(new)
     queue.add(new_job(other, ["1"], "m"))
     with database.pool.connection() as connection:
-        assert find_key(connection, old.key) == old.key
-        assert find_key(connection, study) == new.key, "its newest"
-        assert find_key(connection, other[:-1] + "4-") == new_job(other, ["1"], "m").key
+        assert find_job_key(connection, old.key) == old.key
+        assert find_job_key(connection, study) == new.key, "its newest"
+        assert find_job_key(connection, other[:-1] + "4-") == new_job(other, ["1"], "m").key
         with pytest.raises(NoSuchJob, match="3 jobs begin with"):
-            find_key(connection, "1.2")
+            find_job_key(connection, "1.2")
         for unknown in ("9.9", "", "%", "1_2"):
             with pytest.raises(NoSuchJob, match="There is no job"):
-                find_key(connection, unknown)
+                find_job_key(connection, unknown)
 
 
-def test_a_job_is_shown_with_its_objects_and_no_text(database: Database, queue: JobQueue, tmp_path: Path) -> None:
+def test_a_job_is_shown_without_header_text(database: Database, queue: JobQueue, tmp_path: Path) -> None:
     study = new_study_uid()
     job = segmented(queue, study, tmp_path / "results")
     with database.pool.connection() as connection:
@@ -86,7 +86,7 @@ def test_a_job_is_shown_with_its_objects_and_no_text(database: Database, queue: 
     assert MARKER not in json.dumps(found.as_json())
 
 
-def test_results_that_are_gone_are_no_error(database: Database, queue: JobQueue, tmp_path: Path) -> None:
+def test_a_damaged_report_is_not_an_error(database: Database, queue: JobQueue, tmp_path: Path) -> None:
     study = new_study_uid()
     segmented(queue, study, tmp_path / "results")
     (tmp_path / "results" / "report.json").write_text('{"roles": []')

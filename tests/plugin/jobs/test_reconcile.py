@@ -1,4 +1,4 @@
-"""When a study counts as complete, and what is looked at again."""
+"""When a study counts as complete and gets a job, and which studies are checked again."""
 
 from pathlib import Path
 
@@ -18,20 +18,20 @@ SETTINGS = StudySettings(stable_after_s=30, force_after_s=3600)
     ("first", "last", "ready"),
     [(1000, 1000, False), (971, 971, False), (970, 970, True), (0, 969, True), (0, 971, False), (-2600, 999, True)],
 )
-def test_a_study_is_ready_when_quiet_or_long_under_way(first: float, last: float, ready: bool) -> None:
+def test_a_study_is_complete_when_quiet_or_after_the_longest_wait(first: float, last: float, ready: bool) -> None:
     assert is_ready(first, last, 1000, SETTINGS) is ready
 
 
-def test_nothing_is_forced_where_the_settings_say_never() -> None:
+def test_a_force_time_of_zero_never_completes_a_study() -> None:
     assert not is_ready(0, 1e9, 1e9 + 1, StudySettings(force_after_s=0))
 
 
 class RecordingQueue:
-    """Takes note of what is added, and fails when told to."""
+    """Record the jobs that are added, and raise if `broken`."""
 
     def __init__(self) -> None:
         self.added: list[Job] = []
-        self.outright: list[tuple[Job, JobState, str]] = []
+        self.finished: list[tuple[Job, JobState, str]] = []
         self.broken = False
 
     def add(self, job: Job) -> bool:
@@ -41,7 +41,7 @@ class RecordingQueue:
         return True
 
     def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
-        self.outright.append((job, state, reason))
+        self.finished.append((job, state, reason))
         return True
 
 
@@ -59,52 +59,51 @@ def archive(tmp_path: Path) -> EmbeddedArchive:
     return made
 
 
-def test_each_study_is_added_once_it_is_quiet(archive: EmbeddedArchive) -> None:
+def test_a_complete_study_gets_a_job_and_a_new_one_after_late_instances(archive: EmbeddedArchive) -> None:
     store(archive, "1.1", 1)
     store(archive, "1.2", 1)
     queue = RecordingQueue()
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
     last = archive.last_received("1.2")
     assert last is not None
-    reconciler.look(last)
+    reconciler.poll(last)
     assert queue.added == []
-    reconciler.look(last + 31)
+    reconciler.poll(last + 31)
     assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2"]
-    reconciler.look(last + 62)
+    reconciler.poll(last + 62)
     assert len(queue.added) == 2
     store(archive, "1.1", 2)
     reconciler.touch("1.1")
-    reconciler.look(last + 93)
+    reconciler.poll(last + 93)
     assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2", "1.1"]
     assert queue.added[2].key != queue.added[0].key
 
 
-def test_other_kinds_change_no_job_and_make_none(archive: EmbeddedArchive) -> None:
+def test_instances_of_other_kinds_change_no_job_and_make_a_study_not_eligible(archive: EmbeddedArchive) -> None:
     segmentation = "1.2.840.10008.5.1.4.1.1.66.4"
     store(archive, "1.1", 1)
     queue = RecordingQueue()
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
-    far = 1e12
-    reconciler.look(far)
+    reconciler.poll(1e12)
     store(archive, "1.1", 2, segmentation)
     store(archive, "1.3", 1, segmentation)
     reconciler.touch("1.1")
     reconciler.touch("1.3")
-    reconciler.look(far)
+    reconciler.poll(1e12)
     assert {job.key for job in queue.added} == {queue.added[0].key}
-    ((job, state, reason),) = queue.outright
+    ((job, state, reason),) = queue.finished
     assert (job.study_instance_uid, state) == ("1.3", JobState.NOT_ELIGIBLE)
-    assert "no MR image (1 instances" in reason
+    assert "no MR images (1 instances" in reason
 
 
-def test_a_look_that_fails_forgets_nothing(archive: EmbeddedArchive) -> None:
+def test_a_poll_that_fails_forgets_no_study(archive: EmbeddedArchive) -> None:
     store(archive, "1.1", 1)
     store(archive, "1.2", 1)
     queue = RecordingQueue()
     queue.broken = True
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
     with pytest.raises(ConnectionError):
-        reconciler.look(1e12)
+        reconciler.poll(1e12)
     queue.broken = False
-    reconciler.look(1e12)
+    reconciler.poll(1e12)
     assert sorted(job.study_instance_uid for job in queue.added) == ["1.1", "1.2"]

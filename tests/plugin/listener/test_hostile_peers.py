@@ -12,7 +12,7 @@ from pynetdicom.sop_class import Verification
 
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.refusals import read_refusals
-from plugin.logs import quiet_libraries
+from plugin.logs import limit_library_logging
 from tests.support.listener import (
     ListenerWithArchive,
     MakeListener,
@@ -178,7 +178,7 @@ def test_an_ae_title_is_logged_only_if_it_is_one(make_listener: MakeListener, ca
     caplog.set_level(logging.INFO)  # a command line run by an earlier test sets the root's level, too
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
-    quiet_libraries(logging.INFO)
+    limit_library_logging(logging.INFO)
     listener = make_listener(calling_ae_titles=("SENDER",))
     for calling in (b"NEIGHBOUR", b"\x1b[31mEVIL", b"EV\xcfIL", b"E\nVIL"):
         with raw_connection(listener.port) as connection:

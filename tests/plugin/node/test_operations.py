@@ -12,7 +12,7 @@ from plugin.jobs import outbox
 from plugin.jobs.job import Finished, new_job
 from plugin.jobs.outbox import OutgoingObject
 from plugin.jobs.queue import JobQueue
-from plugin.node.operations import OrderRefused, cancel_job, retry_all, retry_job
+from plugin.node.operations import OperationRefused, cancel_job, retry_all, retry_job
 from plugin.settings.destinations import DestinationSettings
 from tests.support.node import NodeInThread, config_of, make_instance, new_study_uid, run, send, wait_until
 
@@ -23,7 +23,7 @@ PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=
 def finished(queue: JobQueue, status: str) -> str:
     job = new_job(new_study_uid(), ["1"], "m")
     queue.add(job)
-    taken = queue.take(job.key)
+    taken = queue.start(job.key)
     assert taken is not None
     queue.finish(taken, Finished(status, "why"), None, lambda _: None)
     return job.key
@@ -40,10 +40,10 @@ def put(database: Database, key: str, uid: str, error: str, again_in_s: float | 
 def test_a_failed_job_is_run_from_the_start_and_a_good_one_is_not(database: Database, queue: JobQueue) -> None:
     bad, good = finished(queue, "failed"), finished(queue, "segmented")
     assert retry_job(database, bad).jobs == (bad,)
-    job = queue.take(bad)
+    job = queue.start(bad)
     assert job is not None
     assert job.attempts == 0
-    with pytest.raises(OrderRefused, match="is segmented and no delivery"):
+    with pytest.raises(OperationRefused, match="is segmented and none of its deliveries"):
         retry_job(database, good)
 
 
@@ -76,12 +76,12 @@ def test_a_waiting_job_is_cancelled_and_one_that_is_over_is_not(database: Databa
     job = new_job(new_study_uid(), ["1"], "m")
     queue.add(job)
     assert cancel_job(database, job.key) == job.key
-    assert queue.take(job.key) is None
+    assert queue.start(job.key) is None
     assert not queue.add(job), "it does not come back by itself"
-    with pytest.raises(OrderRefused, match="is cancelled; only"):
+    with pytest.raises(OperationRefused, match="is cancelled; only"):
         cancel_job(database, job.key)
     assert retry_job(database, job.key).jobs == (job.key,)
-    assert queue.take(job.key) is not None
+    assert queue.start(job.key) is not None
 
 
 def runs(node: NodeInThread) -> int:

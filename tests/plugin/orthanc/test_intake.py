@@ -20,7 +20,7 @@ from plugin.database.pool import Database, identity
 from plugin.errors import ArchiveAway, NotInArchive
 from plugin.http.server import http_server, make_app
 from plugin.jobs import outbox
-from plugin.jobs.job import Finished, JobState, Source, new_job
+from plugin.jobs.job import Finished, JobSource, JobState, new_job
 from plugin.jobs.queue import JobQueue
 from plugin.orthanc.intake import OrthancIntake, Submitted, Wish
 from plugin.orthanc.marks import OrthancMarks
@@ -80,10 +80,10 @@ def test_a_study_has_a_job_for_the_images_that_it_has(
     store(uid, number=2)
     second = intake.submit(study, Wish(urgent=True))
     assert (second.added, second.job != first.job) == (True, True)
-    jobs = {key: queue.peek(key) for key in (first.job, second.job)}
+    jobs = {key: queue.find(key) for key in (first.job, second.job)}
     assert {key: job and (job.state, job.source, job.urgent) for key, job in jobs.items()} == {
-        first.job: (JobState.SUPERSEDED, Source.ORTHANC, False),
-        second.job: (JobState.QUEUED, Source.ORTHANC, True),
+        first.job: (JobState.SUPERSEDED, JobSource.ORTHANC, False),
+        second.job: (JobState.QUEUED, JobSource.ORTHANC, True),
     }
 
 
@@ -93,7 +93,7 @@ def test_a_study_is_taken_once_more_if_a_person_says_so(
     study = store(new_study_uid())
     job = intake.submit(study, Wish()).job
     assert not intake.submit(study, Wish(again=True)).added, "it waits anyway"
-    taken = queue.take(job)
+    taken = queue.start(job)
     assert taken is not None
     queue.finish(taken, Finished(JobState.NOT_ELIGIBLE, "There is no ADC map."), None, lambda _: None)
     assert intake.submit(study, Wish()).state == "not_eligible"
@@ -109,7 +109,7 @@ def segment(
 
     def run(study: str) -> str:
         key = intake.submit(study, Wish(again=True)).job
-        taken = queue.take(key)
+        taken = queue.start(key)
         assert taken is not None
         instance = make_instance(taken.study_instance_uid, sop_class=SEG, number=99)
         instance.PatientID = "P"
@@ -253,7 +253,7 @@ def test_a_study_is_marked_anew_where_orthanc_checks_revisions(
     study = store(new_study_uid())
     states = []
     for reason in ("There is no ADC map.", None):
-        taken = queue.take(intake.submit(study, Wish(again=True)).job)
+        taken = queue.start(intake.submit(study, Wish(again=True)).job)
         assert taken is not None
         queue.finish(taken, Finished("not_eligible" if reason else "segmented", reason), None, lambda _: None)
         assert (marks.look(), marks.look()) == (1, 0)
@@ -343,7 +343,7 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
             raise psycopg.OperationalError("the connection is lost")
 
         monkeypatch.setattr("plugin.orthanc.intake.what_came_of", lost)
-        monkeypatch.setattr("plugin.orthanc.intake.count_by_state", lost)
+        monkeypatch.setattr("plugin.orthanc.intake.count_jobs_by_state", lost)
         monkeypatch.setattr(JobQueue, "add", lost)
         for path, method in ((f"/studies/{study}", "GET"), (f"/studies/{study}", "POST"), ("/status", "GET")):
             status, found = ask(path, method)

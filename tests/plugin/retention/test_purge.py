@@ -19,7 +19,7 @@ from plugin.jobs.job import Finished, JobState, new_job
 from plugin.jobs.outbox import OutgoingObject
 from plugin.jobs.queries import show_job
 from plugin.jobs.queue import JobQueue
-from plugin.node.operations import OrderRefused, retry_job
+from plugin.node.operations import OperationRefused, retry_job
 from plugin.retention.loop import Retention
 from plugin.retention.purge import KeptStudy, PurgedStudy, Purger
 from plugin.retention.rules import JobFacts, StudyFacts, why_kept, why_kept_though_named
@@ -94,7 +94,7 @@ class Site:
     def finish(self, study: str, uids: list[str], status: str = "segmented") -> str:
         job = new_job(study, uids, "m")
         assert self.queue.add(job)
-        taken = self.queue.take(job.key)
+        taken = self.queue.start(job.key)
         assert taken is not None
         folder = results_folder(self.data_dir, study, job.key)
         folder.mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_a_delivered_study_is_removed_and_still_told_of(site: Site) -> None:
     assert (found.job.state, found.job.objects, found.results_path) == ("segmented", {"sent": 1}, None)
     assert found.job.purged_at is not None
     assert [entry.what for entry in found.audit] == ["ended", "sent", "purged"]
-    with pytest.raises(OrderRefused, match="purged"):
+    with pytest.raises(OperationRefused, match="purged"):
         retry_job(site.database, study)
 
 

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from plugin.archive.spool import Spool
 from plugin.archive.store import EmbeddedArchive
 from plugin.errors import ArchiveAway, NotInArchive
-from plugin.jobs.job import Job, Source, new_job
+from plugin.jobs.job import Job, JobSource, new_job
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import TwoStudies, inputs_of, study_uid_of
 from plugin.settings.sections import OrthancSettings, Settings
@@ -88,7 +88,7 @@ def source(web: OrthancWeb, client: OrthancClient, tmp_path: Path) -> Iterator[O
 
 
 def job_of(study: str) -> Job:
-    return new_job(study, [], "m", source=Source.ORTHANC)
+    return new_job(study, [], "m", source=JobSource.ORTHANC)
 
 
 def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(

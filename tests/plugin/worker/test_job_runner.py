@@ -1,7 +1,7 @@
-"""A job whose images or results cannot be moved: it waits, and that is not held against it."""
+"""Jobs whose images or results cannot be transferred are postponed, and the attempt is not counted."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,22 +11,21 @@ from models.package import IntendedUse
 from plugin.archive.study_inputs import StudyInputs
 from plugin.database.pool import Database
 from plugin.errors import ArchiveAway, NotInArchive
-from plugin.jobs.job import Cancelled, Job, JobState, Leave, Restart, Retried, Source, new_job
+from plugin.jobs.job import Cancelled, Ignore, Job, JobSource, JobState, Restart, Retried, new_job
 from plugin.jobs.prior_results import PriorResults
 from plugin.jobs.queries import show_job
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from plugin.sources.study_source import Workspace
-from plugin.worker.job_runner import JobRunner, Trouble
+from plugin.worker.job_runner import JobRunner, OnStep, StudyOutcome, WorkerTrouble
 from plugin.worker.progress_pipe import ProgressReader, ProgressWriter
 from tests.support.node import new_study_uid
-from tests.support.stand_in_segmenter import StandInOutcome
 
 UIDS = ("1.2.1", "1.2.2")
 
 
-class FailingSupply:
-    """An archive that fails where a test wants it to."""
+class FailingSource:
+    """A study source that raises in the steps named in `failing`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,10 +53,10 @@ class FailingSupply:
         return None
 
 
-def segment(paths: tuple[Path, ...], out: Path, past: PriorResults, on_step: Callable[[str], None]) -> StandInOutcome:
+def segment(files: Sequence[Path], out: Path, prior_results: PriorResults, on_step: OnStep) -> StudyOutcome:
     on_step("segment")
     out.mkdir()
-    return StandInOutcome("segmented", None, ())
+    return StudyOutcome("segmented", None, ())
 
 
 def troubles(database: Database) -> list[tuple[str, str]]:
@@ -66,13 +65,20 @@ def troubles(database: Database) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def runner_of(queue: JobQueue, database: Database) -> Iterator[Callable[[FailingSupply], JobRunner]]:
-    """A runner that nobody watches."""
+def make_runner(queue: JobQueue, database: Database) -> Iterator[Callable[[FailingSource], JobRunner]]:
+    """Make a runner without a supervisor."""
     reading, writing = multiprocessing.Pipe(duplex=False)
 
-    def make(supply: FailingSupply) -> JobRunner:
-        trouble = Trouble(database.pool, "worker on a host")
-        return JobRunner(Settings(), supply, queue, trouble, IntendedUse.RESEARCH, segment, ProgressWriter(writing))
+    def make(source: FailingSource) -> JobRunner:
+        return JobRunner(
+            settings=Settings(),
+            source=source,
+            queue=queue,
+            trouble=WorkerTrouble(database.pool, "worker on a host"),
+            intended_use=IntendedUse.RESEARCH,
+            segment=segment,
+            progress=ProgressWriter(writing),
+        )
 
     yield make
     reading.close()
@@ -80,111 +86,116 @@ def runner_of(queue: JobQueue, database: Database) -> Iterator[Callable[[Failing
 
 
 @pytest.mark.parametrize("when", ["before", "while it is fetched", "before it is retried"])
-def test_a_study_of_which_something_was_deleted_in_orthanc_is_done_with_the_rest(
-    when: str, queue: JobQueue, runner_of: Callable[[FailingSupply], JobRunner], tmp_path: Path
+def test_a_job_whose_images_were_partly_deleted_in_orthanc_is_replaced(
+    when: str, queue: JobQueue, make_runner: Callable[[FailingSource], JobRunner], tmp_path: Path
 ) -> None:
-    supply = FailingSupply(tmp_path)
-    runner = runner_of(supply)
+    source = FailingSource(tmp_path)
+    runner = make_runner(source)
     study = new_study_uid()
-    job = new_job(study, UIDS, "model", urgent=True, source=Source.ORTHANC)
+    job = new_job(study, UIDS, "model", urgent=True, source=JobSource.ORTHANC)
     queue.add(job)
     if when == "while it is fetched":
-        real, supply.failing["workspace"] = supply.inputs, NotInArchive("It is gone.")
+        real, source.failing["workspace"] = source.inputs, NotInArchive("It is gone.")
 
-        def once_whole(of: Job) -> StudyInputs:
-            found, supply.uids, supply.inputs = real(of), UIDS[:1], real  # type: ignore[method-assign]
+        def complete_once(job: Job) -> StudyInputs:
+            found, source.uids, source.inputs = real(job), UIDS[:1], real  # type: ignore[method-assign]
             return found
 
-        supply.inputs = once_whole  # type: ignore[method-assign]
+        source.inputs = complete_once  # type: ignore[method-assign]
     else:
-        supply.uids = UIDS[:1]
+        source.uids = UIDS[:1]
     if when == "before it is retried":
-        assert queue.change(job.key, Cancelled()) != Leave()
-        runner.do(job.key)
-        assert queue.change(job.key, Retried()) == Restart()
-    runner.do(job.key)
-    before = queue.peek(job.key)
+        assert queue.apply_request(job.key, Cancelled()) != Ignore()
+        runner.run(job.key)
+        assert queue.apply_request(job.key, Retried()) == Restart()
+    runner.run(job.key)
+    before = queue.find(job.key)
     assert before is not None
     assert before.state == JobState.SUPERSEDED
-    successor = queue.peek(new_job(study, UIDS[:1], "model").key)
+    successor = queue.find(new_job(study, UIDS[:1], "model").key)
     assert successor is not None
     found = (successor.state, successor.urgent, successor.source, successor.image_count)
-    assert found == (JobState.QUEUED, True, Source.ORTHANC, 1)
-    supply.failing.clear()
-    runner.do(successor.key)
-    runner.do(job.key)
-    done = queue.peek(successor.key)
+    assert found == (JobState.QUEUED, True, JobSource.ORTHANC, 1)
+    source.failing.clear()
+    runner.run(successor.key)
+    runner.run(job.key)
+    done = queue.find(successor.key)
     assert done is not None
     assert done.state == JobState.SEGMENTED
 
 
-def test_a_study_that_was_deleted_in_orthanc_is_over(
-    queue: JobQueue, database: Database, runner_of: Callable[[FailingSupply], JobRunner], tmp_path: Path
+def test_a_study_that_was_deleted_in_orthanc_is_not_eligible(
+    queue: JobQueue, database: Database, make_runner: Callable[[FailingSource], JobRunner], tmp_path: Path
 ) -> None:
-    supply, study = FailingSupply(tmp_path), new_study_uid()
-    runner = runner_of(supply)
-    job = new_job(study, UIDS, "model", source=Source.ORTHANC)
+    source, study = FailingSource(tmp_path), new_study_uid()
+    runner = make_runner(source)
+    job = new_job(study, UIDS, "model", source=JobSource.ORTHANC)
     queue.add(job)
-    supply.uids = ()
-    runner.do(job.key)
+    source.uids = ()
+    runner.run(job.key)
     with database.pool.connection() as connection:
         line = show_job(connection, study).job
     assert (line.state, line.key != job.key) == ("not_eligible", True)
     assert line.reason is not None
     assert "deleted in Orthanc" in line.reason
-    supply.uids = UIDS  # it is sent again
+    source.uids = UIDS  # it is sent again
     assert queue.add(job)
-    runner.do(job.key)
+    runner.run(job.key)
     with database.pool.connection() as connection:
         assert show_job(connection, study).job.state == "segmented"
-    more = new_job(study, (*UIDS, "1.2.3"), "model", source=Source.ORTHANC)
+    more = new_job(study, (*UIDS, "1.2.3"), "model", source=JobSource.ORTHANC)
     queue.add(more)
-    supply.uids = ()  # with its result, nothing is left to be said of it
-    runner.do(more.key)
+    source.uids = ()  # the study has a result already, so no new job is needed
+    runner.run(more.key)
     with database.pool.connection() as connection:
         assert show_job(connection, study).job.key == job.key
 
 
-def test_of_its_own_archive_the_node_has_the_next_look(
-    queue: JobQueue, runner_of: Callable[[FailingSupply], JobRunner], tmp_path: Path
+def test_changed_images_of_the_own_archive_are_left_to_the_reconciler(
+    queue: JobQueue, make_runner: Callable[[FailingSource], JobRunner], tmp_path: Path
 ) -> None:
-    supply, study = FailingSupply(tmp_path), new_study_uid()
+    source, study = FailingSource(tmp_path), new_study_uid()
     job = new_job(study, UIDS, "model")
     queue.add(job)
-    supply.uids = (*UIDS, "1.2.3")
-    runner_of(supply).do(job.key)
-    assert queue.peek(new_job(study, supply.uids, "model").key) is None
+    source.uids = (*UIDS, "1.2.3")
+    make_runner(source).run(job.key)
+    assert queue.find(new_job(study, source.uids, "model").key) is None
 
 
 @pytest.mark.parametrize("step", ["inputs", "workspace", "store_results"])
 @pytest.mark.parametrize("failure", [ArchiveAway("The archive is away."), NotInArchive("It is gone.")])
-def test_it_waits_and_is_done_later(
+def test_a_postponed_job_runs_later_without_a_counted_attempt(
     step: str, failure: Exception, queue: JobQueue, database: Database, tmp_path: Path
 ) -> None:
-    supply = FailingSupply(tmp_path)
+    source = FailingSource(tmp_path)
     steps: list[str] = []
     reading, writing = multiprocessing.Pipe(duplex=False)
     runner = JobRunner(
-        *(Settings(), supply, queue, Trouble(database.pool, "worker on a host"), IntendedUse.RESEARCH),
-        *(segment, ProgressWriter(writing)),
+        settings=Settings(),
+        source=source,
+        queue=queue,
+        trouble=WorkerTrouble(database.pool, "worker on a host"),
+        intended_use=IntendedUse.RESEARCH,
+        segment=segment,
+        progress=ProgressWriter(writing),
     )
     job = new_job(new_study_uid(), UIDS, "model")
     queue.add(job)
-    supply.failing[step] = failure
+    source.failing[step] = failure
     for _ in range(4):
-        runner.do(job.key)
-        waiting = queue.peek(job.key)
+        runner.run(job.key)
+        waiting = queue.find(job.key)
         assert waiting is not None
-        assert (waiting.state, waiting.attempts) == (JobState.QUEUED, 0), "no try is counted"
+        assert (waiting.state, waiting.attempts) == (JobState.QUEUED, 0), "no attempt is counted"
     assert troubles(database) == [("worker on a host", str(failure))]
-    supply.failing.clear()
-    runner.do(job.key)
-    done = queue.peek(job.key)
+    source.failing.clear()
+    runner.run(job.key)
+    done = queue.find(job.key)
     assert done is not None
     assert (done.state, done.attempts) == (JobState.SEGMENTED, 1)
     assert troubles(database) == []
     reader = ProgressReader(reading, lambda name, seconds: steps.append(name) if seconds >= 0 else None)
-    assert reader.latest() is None, "nothing is in hand any more"
+    assert reader.latest() is None, "no job runs any more"
     assert steps[-4:] == ["fetch", "begin", "segment", "keep"]
     reading.close()
     writing.close()

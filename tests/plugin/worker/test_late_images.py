@@ -1,4 +1,4 @@
-"""Images that come after their study was segmented: a new result, the old one, or a sentence."""
+"""Images that arrive after their study was segmented lead to a new result, or the earlier one stays current."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from plugin.archive.report import Status
 from plugin.archive.report_reader import ReadReport, read_report
 from plugin.database.pool import Database
 from plugin.jobs.job import Finished, Job, new_job
-from plugin.jobs.prior_results import PriorResults, remember
+from plugin.jobs.prior_results import PriorResults, record_for_later_jobs
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from plugin.worker.context import open_worker_context
@@ -36,30 +36,30 @@ from tests.support.node import (
 )
 
 
-def test_what_is_not_computed_from_leaves_the_result_standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop = open_worker_context(Settings(), device="cpu")
+def test_images_that_are_not_used_leave_the_result_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = open_worker_context(Settings(), device="cpu")
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     series = study.series[0]
-    choices = tuple(Choice(role, series, ("the test says so",)) for role in workshop.wanted)
+    choices = tuple(Choice(role, series, ("the test says so",)) for role in context.required_roles)
     frames = (Frame("1.2.840.10008.5.1.4.1.1.4", series.instances[0].sop_instance_uid, 1),)
     volume = SimpleNamespace(geometry=None, frames=frames, notes=())
     monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
     monkeypatch.setattr("plugin.worker.process_study.read_volume", lambda *_: volume)
     sources = [SourceSeries(each.role, series, None, frames, each.why) for each in choices]  # type: ignore[arg-type]
-    past = PriorResults(datetime.now(UTC), standing={images_sha256(sources): "the first job"})
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), past)
+    prior_results = PriorResults(datetime.now(UTC), current_results={images_sha256(sources): "the first job"})
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), prior_results)
     assert report.status is Status.UNCHANGED
     assert "job the first job stands" in (report.reason or "")
-    assert {step.step for step in report.timings} == {"choose", "read", "total"}, "and nothing is computed"
+    assert {step.step for step in report.timings} == {"choose", "read", "total"}, "nothing is computed"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
     assert read_report(tmp_path / "out").same_as == "the first job"
-    other = PriorResults(datetime.now(UTC), standing={images_sha256(sources[:1]): "another job"})
-    with pytest.raises(AttributeError, match=r"SimpleNamespace"):  # it goes on to compute
-        process_study(study, workshop, tmp_path / "other", Stopwatch(), other)
+    other = PriorResults(datetime.now(UTC), current_results={images_sha256(sources[:1]): "another job"})
+    with pytest.raises(AttributeError, match=r"SimpleNamespace"):  # it continues and computes
+        process_study(study, context, tmp_path / "other", Stopwatch(), other)
 
 
-def test_it_is_shown_what_took_whose_place(database: Database, data_dir: Path) -> None:
+def test_superseded_and_unchanged_jobs_are_shown(database: Database, data_dir: Path) -> None:
     from plugin.jobs.queries import show_job
 
     queue, study = JobQueue(database), new_study_uid()
@@ -67,9 +67,11 @@ def test_it_is_shown_what_took_whose_place(database: Database, data_dir: Path) -
 
     def done(job: Job, status: str, report: ReadReport) -> None:
         assert queue.add(job)
-        taken = queue.take(job.key)
+        taken = queue.start(job.key)
         assert taken is not None
-        queue.finish(taken, Finished(status, None), None, lambda connection: remember(connection, job.key, report))
+        queue.finish(
+            taken, Finished(status, None), None, lambda connection: record_for_later_jobs(connection, job.key, report)
+        )
 
     done(jobs[0], "segmented", ReadReport(images_sha256="a"))
     done(jobs[1], "unchanged", ReadReport(same_as=jobs[0].key))
@@ -82,7 +84,7 @@ def test_it_is_shown_what_took_whose_place(database: Database, data_dir: Path) -
     assert [each.job.urgent for each in shown] == [False, True, False]
 
 
-def test_after_a_purge_one_late_image_is_no_new_result(
+def test_a_late_image_after_a_purge_is_not_eligible_and_the_reason_mentions_the_purge(
     make_node: Callable[..., NodeInThread], pacs: Pacs, data_dir: Path
 ) -> None:
     node = make_node(destinations=[pacs.destination()]).start()

@@ -1,4 +1,4 @@
-"""What becomes of a study that does not go the whole way. The whole way is walked in tests/end_to_end."""
+"""Studies that do not get through all steps. tests/end_to_end processes whole studies."""
 
 import json
 from datetime import UTC, datetime
@@ -20,15 +20,15 @@ from tests.support.node import MARKER, make_instance, new_study_uid, write_insta
 
 
 @pytest.fixture(scope="module")
-def workshop() -> WorkerContext:
+def context() -> WorkerContext:
     """The bundled model on the CPU."""
     return open_worker_context(Settings(), device="cpu")
 
 
-def test_a_study_without_the_roles_is_not_eligible_and_says_why(workshop: WorkerContext, tmp_path: Path) -> None:
+def test_a_study_without_the_roles_is_not_eligible_and_says_why(context: WorkerContext, tmp_path: Path) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.status is Status.NOT_ELIGIBLE
     assert report.reason
     assert MARKER not in report.reason
@@ -38,32 +38,32 @@ def test_a_study_without_the_roles_is_not_eligible_and_says_why(workshop: Worker
 
 
 def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
-    workshop: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
-    choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in workshop.wanted)
+    choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in context.required_roles)
     monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert report.reason
     assert study.series[0].series_instance_uid in report.reason
-    assert {entry.role for entry in report.roles} == set(workshop.wanted)
+    assert {entry.role for entry in report.roles} == set(context.required_roles)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
 
 
-def test_a_report_that_cannot_be_written_is_still_given_back(
-    workshop: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_report_that_cannot_be_written_is_still_returned(
+    context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     (tmp_path / "out").write_text("a file where a folder should be")
-    report = process_study(study, workshop, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert str(tmp_path / "out") in str(report.reason)
 
 
-def test_a_defect_in_one_study_is_not_the_next_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_one_study_does_not_stop_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         write_instance(make_instance(new_study_uid()), tmp_path / "in")
     from plugin.worker import process_study as worker

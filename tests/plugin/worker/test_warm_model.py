@@ -1,4 +1,4 @@
-"""A model serves only with the node's labels, whatever their order in the network."""
+"""A model must provide the node's labels, in any order of the network's channels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ sha256 = "SHA"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder of installed packages with one, called tiny, whose output channels stand in another order."""
+    """A folder of installed packages with one, called tiny, whose output channels are in another order."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     torch.manual_seed(0)
@@ -62,7 +62,7 @@ def test_thresholds_and_channels_follow_the_labels_by_name(installed: Path) -> N
     assert model.identity.name == "tiny"
 
 
-def test_the_network_is_kept_for_each_device(installed: Path) -> None:
+def test_the_network_is_copied_to_a_device_once(installed: Path) -> None:
     model = warm_model("tiny", installed)
     cpu = torch.device("cpu")
     assert model.on(cpu) is model.on(cpu)
