@@ -107,7 +107,7 @@ def send(port: int, *instances: Dataset) -> list[int]:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
     assert peer.is_established
-    statuses = [peer.send_c_store(instance).NodeStatus for instance in instances]
+    statuses = [peer.send_c_store(instance).Status for instance in instances]
     peer.release()
     return statuses
 

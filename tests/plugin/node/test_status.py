@@ -77,7 +77,7 @@ def test_a_destination_that_was_taken_out_of_the_settings(data_dir: Path, databa
     status = read_status(settings_in(data_dir, database={"url": database.url}))
     assert status.database_answers
     assert [(each.name, each.objects) for each in status.destinations] == [("gone", {"queued": 1})]
-    assert "no destination" in (status.destinations[0].refused_because or "")
+    assert "not in the settings" in (status.destinations[0].refused_because or "")
 
 
 def test_the_note_of_a_node_counts_only_while_it_runs(data_dir: Path) -> None:

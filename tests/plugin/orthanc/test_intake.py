@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.package import IntendedUse
-from plugin.database.pool import Database, identity
+from plugin.database.pool import Database, database_id
 from plugin.errors import ArchiveAway, NotInArchive
 from plugin.http.server import http_server, make_app
 from plugin.jobs import outbox
@@ -330,7 +330,7 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         assert (status, found["added"], found["state"]) == (202, True, "queued")
         assert ask(f"/studies/{study}")[1]["job"]["urgent"] is True
         said = ask("/status")[1]
-        assert (said["jobs"]["queued"], said["database"]) == (1, identity(database.pool))
+        assert (said["jobs"]["queued"], said["database"]) == (1, database_id(database.pool))
         assert ask("/studies/1.2.3", "POST") == (404, {"detail": {"glionode": STUDY_UNKNOWN, "why": ANY}})
         assert ask(f"/studies/{'-'.join(['0' * 8] * 5)}")[0] == 404
         web.statuses = [500]
