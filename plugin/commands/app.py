@@ -1,29 +1,81 @@
-"""The command `glionode`. Each command's own module is imported as it is registered; none imports torch for that."""
+"""The command `glionode`. It imports the modules of all commands, and none of them imports torch for that."""
 
 import logging
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from plugin.commands.check import check
 from plugin.commands.classify import classify, inspect
 from plugin.commands.dataset import dataset_app
+from plugin.commands.evaluate import evaluate
 from plugin.commands.explain import explain
-from plugin.commands.jobs import add_job_commands
+from plugin.commands.finetune import finetune
+from plugin.commands.jobs import jobs, show
 from plugin.commands.models import models_app
-from plugin.commands.node import add_node_commands
-from plugin.commands.orders import add_order_commands
-from plugin.commands.parts import add_part_commands
-from plugin.commands.phantom import add_phantom_commands
+from plugin.commands.operations import cancel, force, purge, retry
+from plugin.commands.phantom import demo, phantom
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.segment import segment
+from plugin.commands.serve import deliver, listen, serve, work
+from plugin.commands.status import check_config, echo, health, status
 from plugin.commands.terminal import WRONG_USAGE
-from plugin.commands.training import add_training_commands
+from plugin.commands.training import pretrain
 from plugin.commands.xnat import xnat_session
 from plugin.logs import set_up_logging
 
+_GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Use": {
+        "segment": segment,
+        "explain": explain,
+        "inspect": inspect,
+        "classify": classify,
+        "check": check,
+        "phantom": phantom,
+        "demo": demo,
+        "xnat-session": xnat_session,
+    },
+    "Node": {
+        "serve": serve,
+        "listen": listen,
+        "work": work,
+        "deliver": deliver,
+        "status": status,
+        "health": health,
+        "check-config": check_config,
+        "echo": echo,
+        "jobs": jobs,
+        "show": show,
+        "retry": retry,
+        "cancel": cancel,
+        "force": force,
+        "purge": purge,
+    },
+    "Models": {"models": models_app},
+    "Data and training": {
+        "dataset": dataset_app,
+        "pretrain": pretrain,
+        "finetune": finetune,
+        "evaluate": evaluate,
+        "reader-study": reader_study_app,
+    },
+}
+"""The commands by name, in the groups and the order in which `glionode --help` shows them."""
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order of `_GROUPS`. Typer would list groups of commands first."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the names of all commands."""
+        return [name for commands in _GROUPS.values() for name in commands]
+
+
 app = typer.Typer(
     name="glionode",
+    cls=_InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,8 +84,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(f"glionode {version('glionode')}")
@@ -42,34 +94,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more to standard error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options of every command."""
+    """Set up logging for every command."""
     set_up_logging(logging.INFO if verbose else logging.ERROR)
 
 
-app.command()(segment)
-app.command()(explain)
-app.command()(inspect)
-app.command()(classify)
-app.command()(check)
-app.command("xnat-session")(xnat_session)
-add_phantom_commands(app)
-add_node_commands(app)
-add_part_commands(app)
-add_job_commands(app)
-add_order_commands(app)
-app.add_typer(models_app, name="models")
-app.add_typer(dataset_app, name="dataset")
-add_training_commands(app)
-app.add_typer(reader_study_app, name="reader-study")
+for _group, _commands in _GROUPS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_group)
+        else:
+            app.command(_name, rich_help_panel=_group)(_command)
 
 
 def main() -> None:
-    """Run the command line; wrong usage ends with 64, because 2 means "not eligible" here."""
+    """Run the command line. Wrong usage ends with status 64, because 2 means "not eligible" here."""
     usage_error = typer.BadParameter.__mro__[1]
     usage_error.exit_code = WRONG_USAGE  # type: ignore[attr-defined]
     app(prog_name="glionode")

@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption, find_studies, load_site_rules
+from plugin.commands.options import ConfigOption
+from plugin.commands.segment import find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, complain, print_table, refuse
 
 

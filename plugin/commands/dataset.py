@@ -10,7 +10,8 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.make_dataset import DatasetRequest, make_dataset
-from plugin.commands.segment import ConfigOption, find_studies, load_site_rules
+from plugin.commands.options import ConfigOption
+from plugin.commands.segment import find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The commands on a node's jobs: `glionode jobs`, `show`. They work beside a running node and without one."""
+"""The commands that show jobs: `glionode jobs`, `show`. They work with a running node and without one."""
 
 import json
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ import typer
 from rich.table import Table
 
 from pipeline.errors import GlionodeError
-from plugin.commands.node import JsonOption, load_settings_or_exit
-from plugin.commands.segment import ConfigOption
+from plugin.commands.options import ConfigOption, JsonOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, print_table, refuse
 from plugin.jobs.job import JobState
 
@@ -22,26 +21,20 @@ if TYPE_CHECKING:
     from plugin.settings.sections import Settings
 
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="Key of a job or its beginning, or the UID of a study: its newest job.")
+    str, typer.Argument(metavar="JOB", help="Key of a job or its beginning, or a study instance UID: its newest job.")
 ]
-
-
-def add_job_commands(app: typer.Typer) -> None:
-    """Register the commands on jobs with the command line."""
-    app.command()(jobs)
-    app.command()(show)
 
 
 def jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="How many at most, newest first; 0: all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="The most jobs to list, newest first; 0: all.")] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the jobs of the node, newest first: a study with the images that it had and what became of it.
+    """List the jobs of the node, newest first. A job is one set of images of a study, and its outcome.
 
-    Works beside a running node; without one it starts the node's database for a moment. Exit status: 0 listed, 1 there
-    is no database to ask, 64 wrong usage.
+    If the node does not run, its database is started for a moment. Exit status: 0 listed, 1 there is no database, 64
+    wrong usage.
     """
     from plugin.jobs.queries import list_jobs
 
@@ -56,10 +49,10 @@ def jobs(
 
 
 def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show one job: state, reason, attempts, times, the series that were chosen, each object and where it went.
+    """Show one job: state, reason, attempts, times, the chosen series, and each object with its deliveries.
 
-    It shows UIDs and no text of a header. Exit status: 0 shown, 1 there is no database to ask, 64 no job or several
-    jobs are called so.
+    The output has UIDs, and no text from DICOM headers. Exit status: 0 shown, 1 there is no database, 64 no job or
+    several jobs match.
     """
     from plugin.jobs.queries import NoSuchJob, show_job
 
@@ -101,7 +94,7 @@ def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
 
 
 def _jobs_table(found: "tuple[JobSummary, ...]") -> Table:
-    table = Table("Job", "State", "Images", "Tries", "Queued", "Ended", "Objects", "Reason")
+    table = Table("Job", "State", "Images", "Attempts", "Queued", "Ended", "Objects", "Reason")
     for each in found:
         table.add_row(
             each.key,
@@ -128,9 +121,9 @@ def _print_job(found: "JobDetail") -> None:
     for key in found.supersedes:
         print(f"Supersedes: {key}")
     if job.same_as:
-        print(f"Result as of: {job.same_as}")
-    print(f"Tries: {job.attempts}")
-    print(f"Queued: {job.created_at}; begun: {job.started_at or 'not yet'}; ended: {job.finished_at or 'not yet'}")
+        print(f"Unchanged since: {job.same_as}")
+    print(f"Attempts: {job.attempts}")
+    print(f"Queued: {job.created_at}; started: {job.started_at or 'not yet'}; ended: {job.finished_at or 'not yet'}")
     print(f"Model: sha256 {found.model_sha256}")
     for series in found.chosen:
         print(f"{series.role}: series {series.series_instance_uid}")
@@ -143,7 +136,7 @@ def _print_job(found: "JobDetail") -> None:
         print(f"{entry.at} {entry.what}{peer}: {entry.detail}")
     if not found.outputs:
         return
-    table = Table("Object", "SOP instance UID", "Destination", "State", "Tries", "Sent", "Committed", "Last error")
+    table = Table("Object", "SOP instance UID", "Destination", "State", "Attempts", "Sent", "Committed", "Last error")
     for output in found.outputs:
         for delivery in output.deliveries or (None,):
             table.add_row(output.file, _text(output.sop_instance_uid), *_delivery(delivery))
@@ -158,7 +151,7 @@ def _delivery(delivery: "Delivery | None") -> tuple[str, ...]:
         delivery.state,
         str(delivery.attempts),
         _text(delivery.sent_at),
-        _text(delivery.committed_at) or ("waited for" if delivery.asked_again_at else ""),
+        _text(delivery.committed_at) or ("pending" if delivery.asked_again_at else ""),
         _text(delivery.last_error),
     )
 

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
 from plugin.commands.import_monai import import_monai
-from plugin.commands.node import load_settings_or_exit
-from plugin.commands.segment import ConfigOption
+from plugin.commands.options import ConfigOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, print_table, refuse
 
 models_app = typer.Typer(no_args_is_help=True, help="List, show, verify and install model packages.")

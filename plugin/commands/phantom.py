@@ -19,12 +19,6 @@ DEMO_SEED = 2_000_001
 """Outside the seeds on which a bundled model was trained or evaluated; not selected by its result."""
 
 
-def add_phantom_commands(app: typer.Typer) -> None:
-    """Register `phantom` and `demo` with the command line."""
-    app.command()(phantom)
-    app.command()(demo)
-
-
 def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the study; must be empty.")],
     seed: SeedOption = DEMO_SEED,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
+from plugin.commands.options import ConfigOption
 from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, step_display
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from plugin.worker.context import WorkerContext
 
 logger = logging.getLogger(__name__)
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file (glionode.toml).", show_default="$GLIONODE_CONFIG")
-]
 
 
 def segment(

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.training.train.settings import PRETRAIN_EPOCHS
-from plugin.commands.evaluate import evaluate
-from plugin.commands.finetune import finetune
 from plugin.commands.model_arguments import this_command
 from plugin.commands.retrain import (
     CacheOption,
@@ -34,13 +32,6 @@ if TYPE_CHECKING:
     from models.training.train.synthetic_learner import PretrainSettings
 
 _HEADS = "Training on synthetic heads"
-
-
-def add_training_commands(app: typer.Typer) -> None:
-    """Register `pretrain`, `finetune` and `evaluate` with the command line."""
-    app.command()(pretrain)
-    app.command()(finetune)
-    app.command()(evaluate)
 
 
 def pretrain(

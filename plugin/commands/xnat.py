@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption, exit_with_worst, find_studies, segment_all
+from plugin.commands.options import ConfigOption
+from plugin.commands.segment import exit_with_worst, find_studies, segment_all
 from plugin.commands.terminal import FAILED, complain, refuse
 
 if TYPE_CHECKING:

@@ -1,14 +1,17 @@
-"""The command line: what it says, and its exit statuses. Whole studies are walked in tests/end_to_end."""
+"""The command line: its output and exit statuses. tests/end_to_end segments whole studies with it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from models.package import BUNDLED
 from models.training.synthetic.tumour import Variant
+from plugin.commands.app import app
 from tests.support.node import glionode, make_instance, new_study_uid, write_instance
 
 pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
@@ -21,11 +24,25 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help_worth_reading(command: str) -> None:
+def test_every_command_has_a_help_text(command: str) -> None:
     status, text = glionode(command, "--help")
     assert status == 0
     assert f"glionode {command}" in text
     assert len(text.split()) > 30
+
+
+def test_help_shows_every_command_in_its_group() -> None:
+    status, text = glionode("--help")
+    assert status == 0
+    panels = re.findall(r"─ ([A-Z][a-z ]+) ─", text)
+    assert panels == ["Options", "Use", "Node", "Models", "Data and training"], "no command is outside a group"
+    shown = dict(zip(panels, re.split(r"─ [A-Z][a-z ]+ ─", text)[1:], strict=True))
+    found = {name: re.findall(r"^│ ([a-z][a-z-]+)  ", panel, re.MULTILINE) for name, panel in shown.items()}
+    assert set().union(*(found.values())) == get_command(app).commands.keys()  # type: ignore[attr-defined]
+    assert found["Use"] == ["segment", "explain", "inspect", "classify", "check", "phantom", "demo", "xnat-session"]
+    assert found["Node"][:4] == ["serve", "listen", "work", "deliver"]
+    assert found["Models"] == ["models"]
+    assert found["Data and training"] == ["dataset", "pretrain", "finetune", "evaluate", "reader-study"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +82,7 @@ def test_the_bundled_model_is_listed_shown_and_verified() -> None:
     assert (status, package["sha256"] in text) == (0, True)
 
 
-def test_a_package_is_installed_and_goes_before_the_bundled_one(tmp_path: Path) -> None:
+def test_an_installed_package_is_listed_before_the_bundled_one(tmp_path: Path) -> None:
     status, text = glionode("models", "install", BUNDLED / "phantom-demo")
     assert status == 0, text
     assert (tmp_path / "data" / "models" / "phantom-demo" / "model.toml").is_file()
@@ -81,7 +98,7 @@ def test_an_unknown_model(command: str) -> None:
     assert "no model package called 'nobody'" in text
 
 
-def test_a_folder_that_is_no_package_is_not_installed(tmp_path: Path) -> None:
+def test_a_folder_without_a_package_is_not_installed(tmp_path: Path) -> None:
     status, text = glionode("models", "install", tmp_path)
     assert status == 1
     assert "no model.toml" in text
@@ -97,7 +114,7 @@ def test_check_config_names_file_line_and_key(tmp_path: Path) -> None:
     assert "3" in text
 
 
-def test_check_config_refuses_an_open_door(tmp_path: Path) -> None:
+def test_check_config_refuses_a_listener_open_to_everyone(tmp_path: Path) -> None:
     file = tmp_path / "glionode.toml"
     file.write_text("[listener]\nhost = '0.0.0.0'\n")
     status, text = glionode("check-config", "--config", file)
@@ -114,7 +131,7 @@ def test_check_config_accepts_the_defaults_and_names_a_missing_model(tmp_path: P
     assert "nobody" in text
 
 
-def test_echo_knows_only_destinations_of_the_settings(tmp_path: Path) -> None:
+def test_echo_refuses_a_destination_that_is_not_in_the_settings(tmp_path: Path) -> None:
     status, text = glionode("echo", "pacs")
     assert status == 64
     assert "'pacs'" in text
@@ -129,7 +146,7 @@ def test_status_of_a_node_that_does_not_run() -> None:
     assert json.loads(text)["running"] is None
 
 
-def test_a_phantom_of_an_unknown_kind(tmp_path: Path) -> None:
+def test_a_phantom_of_an_unknown_variant(tmp_path: Path) -> None:
     status, text = glionode("phantom", tmp_path / "out", "--variant", "imaginary")
     assert status == 64
     assert not (tmp_path / "out").exists()
@@ -150,7 +167,7 @@ def test_classify_answers_in_tsv_and_keeps_blanks(tmp_path: Path) -> None:
     assert 0 < float(rows[1][2]) <= 1
 
 
-def test_classify_takes_a_sites_own_rules_from_the_settings(tmp_path: Path) -> None:
+def test_classify_uses_the_rules_of_the_settings(tmp_path: Path) -> None:
     rules, file, settings = tmp_path / "rules.toml", tmp_path / "list.txt", tmp_path / "glionode.toml"
     rules.write_text('format = 1\n[[term]]\nname = "ours"\npattern = "zirkon"\nweights = { T1CE = 20 }\n')
     settings.write_text(f"[choose]\nrules_file = {json.dumps(str(rules))}\n")
@@ -164,14 +181,14 @@ def test_classify_takes_a_sites_own_rules_from_the_settings(tmp_path: Path) -> N
     assert "line 3" in text  # where the rule has its name
 
 
-def test_classify_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_classify_of_a_missing_file(tmp_path: Path) -> None:
     status, text = glionode("classify", tmp_path / "nothing.txt")
     assert status == 64
     assert "nothing.txt" in text
 
 
 @pytest.mark.parametrize("command", ["inspect", "explain"])
-def test_brackets_of_a_description_are_shown_as_they_are(command: str, tmp_path: Path) -> None:
+def test_brackets_in_a_description_are_not_markup(command: str, tmp_path: Path) -> None:
     instance = make_instance(new_study_uid())
     instance.SeriesDescription = "t1 [/ax] [red]"
     write_instance(instance, tmp_path / "study")

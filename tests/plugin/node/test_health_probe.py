@@ -82,7 +82,7 @@ def test_the_exit_status_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None
     with http_server(settings, make_app({"disk": lambda: why or None}, CollectorRegistry()), 1) as url:
         monkeypatch.setenv("GLIONODE_HTTP__PORT", str(urlsplit(url).port))
         result = CliRunner().invoke(app, ["health", "--timeout", str(TIMEOUT_S)])
-        assert (result.exit_code, result.output) == (0, "All is well.\n")
+        assert (result.exit_code, result.output) == (0, "The node is healthy.\n")
         why = "5 MiB are free."
         result = CliRunner().invoke(app, ["health", "--timeout", str(TIMEOUT_S)])
         assert (result.exit_code, result.output) == (1, "disk: 5 MiB are free.\n")

@@ -1,4 +1,4 @@
-"""The commands that change what a node does with its jobs: `glionode retry`, `cancel`, `force`, `purge`."""
+"""The commands that change jobs and studies: `glionode retry`, `cancel`, `force`, `purge`."""
 
 import json
 import re
@@ -9,40 +9,32 @@ from typing import Annotated
 import typer
 
 from plugin.commands.jobs import JobArgument, open_database
-from plugin.commands.node import JsonOption
-from plugin.commands.segment import ConfigOption
+from plugin.commands.options import ConfigOption, JsonOption
 from plugin.commands.terminal import FAILED, refuse
-
-
-def add_order_commands(app: typer.Typer) -> None:
-    """Register the commands with the command line."""
-    app.command()(retry)
-    app.command()(cancel)
-    app.command()(force)
-    app.command()(purge)
 
 
 def retry(
     job: Annotated[
         str, typer.Argument(metavar="[JOB]", help="Key of a job or its beginning, or the UID of a study.")
     ] = "",
-    dead: Annotated[bool, typer.Option("--dead", help="Every delivery that was given up.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Retry all deliveries that were given up.")] = False,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Every failed job, and deliveries that wait to be tried.")
+        bool,
+        typer.Option("--failed", help="Retry all failed jobs, and failed deliveries that wait for a retry."),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Try again: a failed or cancelled job from the start, its failed and given-up deliveries at once.
+    """Retry a failed or cancelled job from the start, and its failed and given-up deliveries at once.
 
-    Tries are counted anew. A running node takes it up by itself, one that does not run at its next start. Exit status:
-    0 something is tried again, 1 there was nothing to try, 64 no job is called so.
+    Attempts are counted from zero again. A running node does this by itself, one that does not run at its next start.
+    Exit status: 0 something is retried, 1 there was nothing to retry, 64 no job matches.
     """
     from plugin.jobs.queries import NoSuchJob
     from plugin.node.operations import retry_all, retry_job
 
     if bool(job) == (dead or failed):
-        raise refuse("Say which: a JOB, or --dead, --failed or both.")
+        raise refuse("Give a JOB, or --dead, --failed or both.")
     with open_database(config) as (_, database):
         try:
             done = retry_job(database, job) if job else retry_all(database, failed, dead)
@@ -51,16 +43,16 @@ def retry(
     if as_json:
         print(json.dumps(asdict(done)))
     else:
-        print(f"Tried again: {len(done.jobs)} jobs, {done.deliveries} deliveries.")
+        print(f"Retried: {len(done.jobs)} jobs, {done.deliveries} deliveries.")
     if not done.jobs and not done.deliveries:
         raise typer.Exit(FAILED)
 
 
 def cancel(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Cancel a job that waits or runs. What it would have made is not kept and not sent.
+    """Cancel a queued or running job. Its results are neither kept nor sent.
 
-    The worker of a running job is ended at once and started anew for the next one. `glionode retry JOB` takes it up
-    again. Exit status: 0 cancelled, 1 it is over already, 64 no job is called so.
+    The worker of a running job is killed and restarted for the next job. `glionode retry JOB` queues the job again.
+    Exit status: 0 cancelled, 1 the job is in a final state, 64 no job matches.
     """
     from plugin.jobs.queries import NoSuchJob
     from plugin.node.operations import cancel_job
@@ -75,14 +67,14 @@ def cancel(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = 
 
 def force(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study instance UID.")],
-    again: Annotated[bool, typer.Option("--again", help="Also if it was taken with the same images before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also if it had a job with the same images before.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a study of the archive now, with the images that it has, without waiting until it is quiet.
+    """Queue a study with the images that the archive has now, without waiting until it is complete.
 
-    With --again a study is segmented once more, after a change of rules or model, say. Objects that come out as before
-    have the same UIDs and are not sent a second time. Exit status: 0 queued, 1 refused, with the reason.
+    With --again, a study is segmented once more, for example after a change of rules or model. Objects that are equal
+    to earlier ones have the same UIDs and are not sent again. Exit status: 0 queued, 1 refused, with the reason.
     """
     from plugin.node.operations import force_study
 
@@ -93,29 +85,30 @@ def force(
 
 def purge(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="[STUDY]...", help="Only these, failed and undelivered ones, too.")
+        list[str] | None,
+        typer.Argument(metavar="[STUDY]...", help="Only these, even if failed or not delivered."),
     ] = None,
     older_than: Annotated[
-        str, typer.Option(metavar="D", help="Only what has been over for this long: 30d, 12h.", show_default="0d")
+        str, typer.Option(metavar="D", help="Only studies that ended this long ago: 30d, 12h.", show_default="0d")
     ] = "0d",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove received images and results of studies that are over and whose every result is delivered.
+    """Remove images and results of studies whose jobs ended and whose results were all delivered.
 
-    What waits, runs, failed, or was sent nowhere stays, unless its study is named; a job that waits or runs is to be
-    cancelled first. `glionode show` tells of purged jobs as before. Exit status: 0 done, 1 a named study stays, 64
-    wrong usage.
+    Studies that failed or whose results were sent nowhere are kept, unless they are named. Studies with queued or
+    running jobs are always kept; cancel the jobs first. `glionode show` still shows purged jobs. Exit status: 0 done,
+    1 a named study was kept, 64 wrong usage.
     """
     from plugin.archive.store import is_uid
     from plugin.retention.purge import KeptStudy, PurgedStudy, Purger
 
     older_than_s = _seconds(older_than)
     if studies and older_than_s:
-        raise refuse("Name studies or say --older-than, not both.")
+        raise refuse("Name studies or give --older-than, not both.")
     if wrong := [study for study in studies or () if not is_uid(study)]:
-        raise refuse(f"{wrong[0]!r} is no study UID.")
+        raise refuse(f"{wrong[0]!r} is not a study instance UID.")
     with open_database(config) as (settings, database):
         purger = Purger(settings.data_dir, database.pool)
         purger.clear_leftovers()
@@ -131,10 +124,10 @@ def purge(
     else:
         for study in purged:
             print(f"{study.study_instance_uid}: {study.files} files, {study.freed_bytes / 1e6:.1f} MB")
-        for stays in kept:
-            print(f"{stays.study_instance_uid}: stays, {stays.why}")
+        for each in kept:
+            print(f"{each.study_instance_uid}: kept, {each.why}")
         freed = sum(study.freed_bytes for study in purged) / 1e6
-        print(f"{'Would free' if dry_run else 'Freed'} {freed:.1f} MB of {len(purged)} studies; {len(kept)} stay.")
+        print(f"{'Would free' if dry_run else 'Freed'} {freed:.1f} MB of {len(purged)} studies; {len(kept)} kept.")
     if studies and kept:
         raise typer.Exit(FAILED)
 
@@ -142,5 +135,5 @@ def purge(
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([dh])", text)
     if not match:
-        raise refuse(f"--older-than {text!r} is no time; write 30d for days or 12h for hours.")
+        raise refuse(f"--older-than {text!r} is not a time; write 30d for days or 12h for hours.")
     return float(match[1]) * {"d": 86400.0, "h": 3600.0}[match[2]]

@@ -1,9 +1,7 @@
-"""The commands of a running node: `glionode serve`, `status`, `health`, `check-config`, `echo`."""
+"""The commands that check a node: `glionode status`, `health`, `check-config`, `echo`."""
 
 import json
-import logging
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,65 +9,19 @@ from rich.table import Table
 
 from models.package import IntendedUse, PackageBroken, find_package
 from pipeline.errors import GlionodeError
-from plugin.commands.segment import ConfigOption
+from plugin.commands.options import ConfigOption, JsonOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
-from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
     from plugin.node.status import NodeStatus
     from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
     from plugin.settings.sections import Settings
 
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-
-
-def add_node_commands(app: typer.Typer) -> None:
-    """Register the node's commands with the command line."""
-    app.command()(serve)
-    app.command()(status)
-    app.command()(health)
-    app.command("check-config")(check_config)
-    app.command()(echo)
-
-
-def serve(
-    config: ConfigOption = None,
-    plugin: Annotated[
-        Path | None,
-        typer.Option(help="Python script that was written for Orthanc (import orthanc), to run beside the node."),
-    ] = None,
-    plugin_config: Annotated[
-        Path | None, typer.Option(help="The configuration that the plugin sees: a file as Orthanc's own.")
-    ] = None,
-) -> None:
-    """Run the node: receive studies over DICOM, segment them, send SEG and SR to the destinations.
-
-    It listens on loopback unless the settings say otherwise, keeps everything under storage.data_dir, and goes on where
-    it was after a crash. SIGTERM or Ctrl-C ends it in bounded time. The log goes to standard error; the line
-    "listening as AE on HOST:PORT" says that it is ready.
-    """
-    if plugin_config is not None and plugin is None:
-        raise refuse("--plugin-config is for a plugin; name it by --plugin.")
-    from plugin.node.run import serve as serve_node
-    from plugin.worker.study_segmenter import StudySegmenter
-
-    settings = load_settings_or_exit(config)
-    set_up_logging(logging.INFO, settings.logging.format)
-    files = None
-    if plugin is not None:
-        from plugin.orthanc_api.script import PluginFiles
-
-        files = PluginFiles(plugin, plugin_config)
-    try:
-        serve_node(settings, StudySegmenter(settings), plugin=files)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
-
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say how the node is doing: jobs by state, deliveries by destination, the latest trouble.
+    """Show the status of the node: jobs by state, deliveries by destination, the latest problems.
 
-    Exit status: 0 where it receives, 1 where it does not run or refuses to receive.
+    Exit status: 0 it receives, 1 it does not run or refuses to receive.
     """
     from plugin.node.status import read_status
 
@@ -89,19 +41,19 @@ def health(
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")] = 5.0,
     config: ConfigOption = None,
 ) -> None:
-    """Ask the node on this machine, or the part of it that runs here, for its /health: for a container's health check.
+    """Request /health from the node process on this machine, for the health check of a container.
 
-    Exit status: 0 all is well, 1 something is not or nothing answers, 64 the settings have no HTTP to ask.
+    Exit status: 0 healthy, 1 not healthy or no answer, 64 the settings do not serve HTTP on a known port.
     """
     from plugin.node.health_probe import probe_health
 
     try:
-        wrong = probe_health(load_settings_or_exit(config).http, timeout_s)
+        problems = probe_health(load_settings_or_exit(config).http, timeout_s)
     except GlionodeError as exc:
         raise refuse(str(exc)) from exc
-    if wrong:
-        raise refuse("\n".join(wrong), FAILED)
-    print("All is well.")
+    if problems:
+        raise refuse("\n".join(problems), FAILED)
+    print("The node is healthy.")
 
 
 def check_config(config: ConfigOption = None) -> None:
@@ -115,7 +67,7 @@ def check_config(config: ConfigOption = None) -> None:
     from plugin.settings.secrets import check_credentials
 
     settings = load_settings_or_exit(config)
-    use, trouble = _intended_use(settings)
+    use, problem = _intended_use(settings)
     findings = (
         *check_settings(settings, use),
         *check_certificates(settings, datetime.now(UTC)),
@@ -124,12 +76,12 @@ def check_config(config: ConfigOption = None) -> None:
     try:
         load_rules(settings.rules_path)
     except GlionodeError as exc:
-        trouble = f"{trouble} {exc}".strip()
+        problem = f"{problem} {exc}".strip()
     for finding in findings:
         print(f"{finding.severity.value}: {finding.key}: {finding.text}")
-    if trouble:
-        print(f"error: {trouble}")
-    if trouble or any(finding.severity is Severity.ERROR for finding in findings):
+    if problem:
+        print(f"error: {problem}")
+    if problem or any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(WRONG_USAGE)
     print("The settings are usable.")
 
@@ -138,9 +90,9 @@ def echo(
     destination: Annotated[str, typer.Argument(metavar="DEST", help="Name of a destination of the settings.")],
     config: ConfigOption = None,
 ) -> None:
-    """Ask a destination whether it answers: by C-ECHO, or by a search that finds nothing where it has a url.
+    """Check whether a destination answers: with C-ECHO or, if it has a url, with a search that finds nothing.
 
-    Exit status: 0 it does, 1 it does not, 64 it is unknown.
+    Exit status: 0 it answers, 1 it does not, 64 it is not in the settings.
     """
     from plugin.delivery.deliverer import echo as echo_destination
 
@@ -148,7 +100,7 @@ def echo(
     found = [each for each in settings.destinations if each.name == destination]
     if not found:
         known = ", ".join(each.name for each in settings.destinations) or "none"
-        raise refuse(f"There is no destination called {destination!r} in the settings; there are: {known}.")
+        raise refuse(f"The settings have no destination {destination!r}; they have: {known}.")
     result = echo_destination(found[0], settings.listener.ae_title, orthanc=settings.orthanc)
     if not result.answered:
         raise refuse(f"{_address(found[0])}: {result.message}", FAILED)
@@ -161,23 +113,13 @@ def _address(destination: "AnyDestination") -> str:
     if isinstance(destination, StowDestinationSettings):
         return f"{destination.name} ({destination.url})"
     if isinstance(destination, OrthancDestinationSettings):
-        return f"{destination.name} (Orthanc{_on_to(destination)})"
+        return f"{destination.name} (Orthanc{_forwarded_to(destination)})"
     return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
 
 
-def _on_to(destination: "OrthancDestinationSettings") -> str:
-    further = destination.modality or destination.peer
-    return f", on to {further}" if further else ""
-
-
-def load_settings_or_exit(config: Path | None) -> "Settings":
-    """The settings; ends the command with a sentence where they cannot be read."""
-    from plugin.settings.load import load_settings
-
-    try:
-        return load_settings(config)
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc
+def _forwarded_to(destination: "OrthancDestinationSettings") -> str:
+    target = destination.modality or destination.peer
+    return f", forwarded to {target}" if target else ""
 
 
 def _intended_use(settings: "Settings") -> tuple[IntendedUse | None, str]:
@@ -199,13 +141,13 @@ def _print_status(found: "NodeStatus") -> None:
     if found.quarantined:
         print(f"Unreadable objects: {found.quarantined}, kept in {found.data_dir}/quarantine")
     if found.commitments_pending:
-        print(f"Storage commitment: {found.commitments_pending} requests wait for their reports")
+        print(f"Storage commitment: {found.commitments_pending} requests without a report so far")
     if found.refused:
         print("Refused peers: " + ", ".join(f"{count} {reason}" for reason, count in found.refused.items()))
     if not found.database_answers:
         print("Jobs: the database does not answer")
     else:
-        urgent = f" ({found.urgent_waiting} of those that wait are urgent)" if found.urgent_waiting else ""
+        urgent = f" ({found.urgent_waiting} of the queued ones are urgent)" if found.urgent_waiting else ""
         print("Jobs: " + (", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "none") + urgent)
     if found.destinations:
         table = Table("Destination", "Objects", "Last error")
