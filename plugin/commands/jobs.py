@@ -121,7 +121,7 @@ def _print_job(found: "JobDetail") -> None:
     for key in found.supersedes:
         print(f"Supersedes: {key}")
     if job.same_as:
-        print(f"Unchanged since: {job.same_as}")
+        print(f"Same result as: {job.same_as}")
     print(f"Attempts: {job.attempts}")
     print(f"Queued: {job.created_at}; started: {job.started_at or 'not yet'}; ended: {job.finished_at or 'not yet'}")
     print(f"Model: sha256 {found.model_sha256}")
