@@ -1,12 +1,12 @@
-"""Studies that are queued all at once: what the node adds to each, and whether its memory grows with them.
+"""Measure the node's overhead for each of many queued studies, and whether its memory grows with their number.
 
     python -m benchmarks.backlog [--studies 50] [--json FILE]
 
-A whole node in a process of its own, with its embedded database, and a PACS. The pipeline's own time is left out: the
-stand-in of the tests (tests/support/stand_in_segmenter.py) writes two small objects for each study of three images. It
-is held at the first job until all studies are queued; then a study's time is that between its results at the PACS and
-those of the study before. Memory is the resident set of the node, its worker and its database together, with shared
-memory counted in each of them. Goal: memory flat.
+A whole node runs in a process of its own, with its embedded database, and sends to a PACS. The pipeline's own time is
+left out: the stand-in segmenter (tests/support/stand_in_segmenter.py) writes two small objects for each study of three
+images. It waits in the first job until all studies are queued. The time of a study is the time between the arrival of
+its results at the PACS and that of the study before. Memory is the sum of the resident sets of the node, its worker and
+its database, so that shared memory counts in each of them. Goal: memory stays flat.
 """
 
 import argparse
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
-    """Seconds of each study in the order of their results, and the node's memory when it came, MiB."""
+    """Return the seconds of each study, in the order of the results, and the node's peak memory during each, in MiB."""
     pacs = Pacs()
     with ExitStack() as stack:
         node = Node(work, False, stack.enter_context(pacs.running()), seconds_a_study=0.0)
         stack.callback(node.stop)
-        (work / "orders" / "hold").touch()
+        (work / "controls" / "hold").touch()
         wait_for_it(node)
         for _ in range(studies):
             study = new_study_uid()
@@ -67,7 +67,7 @@ def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
         watch = threading.Thread(target=watch_memory, args=(node, memory, ended))
         watch.start()
         started = time.monotonic()
-        (work / "orders" / "hold").unlink()
+        (work / "controls" / "hold").unlink()
         while len(pacs.times) < studies * len(OUTPUT_CLASSES):
             time.sleep(0.05)
         ended.set()
@@ -82,7 +82,7 @@ def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
 
 
 def wait_until_queued(node: Node, studies: int) -> None:
-    """Return when each study has a job."""
+    """Wait until each study has a job."""
     with psycopg.connect(node.url, autocommit=True) as connection:
         while True:
             row = connection.execute("SELECT count(DISTINCT study_instance_uid) FROM glionode_jobs").fetchone()
@@ -92,7 +92,7 @@ def wait_until_queued(node: Node, studies: int) -> None:
 
 
 def watch_memory(node: Node, memory: list[tuple[float, float]], ended: threading.Event) -> None:
-    """Look a few times a second."""
+    """Measure the memory a few times a second until `ended` is set."""
     while not ended.wait(0.2):
         pids = [pid for process in node.processes for pid in process.pids()]
         for pid in list(pids):
@@ -101,7 +101,7 @@ def watch_memory(node: Node, memory: list[tuple[float, float]], ended: threading
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process's main thread started."""
+    """Return the ids of the children of a process's main thread."""
     try:
         return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -109,7 +109,7 @@ def children(pid: int) -> list[int]:
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process; 0 where it has ended."""
+    """Return the resident memory of a process in MiB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

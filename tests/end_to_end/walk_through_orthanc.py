@@ -84,7 +84,7 @@ def _seen(site: Site, uid: str) -> dict[str, object]:
 
 def _taken(site: Site) -> list[str]:
     """How many images each job that was begun had."""
-    return (site.orders / "log").read_text().split()[1::2]
+    return (site.controls / "log").read_text().split()[1::2]
 
 
 def _waits(site: Site) -> bool | None:

@@ -33,8 +33,8 @@ def main(work: Path, orthanc_program: str, plugin: str) -> None:
     work.mkdir(parents=True, exist_ok=True)
     node_port, dicom_port, http_port = free_port(), free_port(), free_port()
     write_model(work / "models" / "stand-in")
-    orders = work / "orders"
-    orders.mkdir()
+    controls = work / "controls"
+    controls.mkdir()
     web = {"name": "web", "url": f"http://127.0.0.1:{http_port}/dicom-web"}
     pacs = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": dicom_port}
     settings = Settings.model_validate(
@@ -47,7 +47,7 @@ def main(work: Path, orthanc_program: str, plugin: str) -> None:
         }
     )
     modality = {"glionode": ["GLIONODE", "127.0.0.1", node_port]}
-    node = NodeInThread(settings, orders)
+    node = NodeInThread(settings, controls)
     with orthanc(orthanc_program, work / "orthanc", dicom_port, http_port, (plugin,), DicomModalities=modality):
         node.start()
         try:

@@ -31,7 +31,7 @@ def main(work: Path) -> None:
         before, held = [new_study_uid() for _ in range(2)]
         seen["received"] = receive(node, before)
         wait_until(lambda: node.jobs_are(segmented=1), "the first study is segmented")
-        (node.orders / "hold").touch()
+        (node.controls / "hold").touch()
         seen["held"] = receive(node, held)
         wait_until(lambda: node.jobs_are(segmented=1, running=1), "the second is at work")
 
@@ -41,12 +41,12 @@ def main(work: Path) -> None:
         status = node.status()
         seen["said"] = [status.receiving, status.free_mb < FLOOR_MIB, status.database_answers, status.jobs]
 
-        (node.orders / "fail").touch()  # as a segmenter does that cannot write
-        (node.orders / "hold").unlink()
+        (node.controls / "fail").touch()  # as a segmenter does that cannot write
+        (node.controls / "hold").unlink()
         wait_until(lambda: node.jobs_are(segmented=1, queued=1), "its job waits for room")
         wait_until(lambda: len(node.status().troubles) == 1, "and it is said")
         seen["waits because"] = node.status().troubles[0].message.partition(" MiB ")[2]
-        (node.orders / "fail").unlink()
+        (node.controls / "fail").unlink()
 
         fill(disk / "more", leave=0)
         seen["full"] = receive(node, low)
@@ -78,7 +78,7 @@ def own_disk(folder: Path) -> Path:
 
 def small_node(work: Path, disk: Path, pacs: Pacs) -> NodeInThread:
     """A node whose data folder is on the disk, and nothing else of it."""
-    (work / "orders").mkdir()
+    (work / "controls").mkdir()
     write_model(work / "models" / "stand-in")
     settings = Settings(
         listener={"port": 0},
@@ -89,7 +89,7 @@ def small_node(work: Path, disk: Path, pacs: Pacs) -> NodeInThread:
         shutdown={"drain_s": 10},
         destinations=[pacs.destination()],
     )
-    return NodeInThread(settings, work / "orders")
+    return NodeInThread(settings, work / "controls")
 
 
 def receive(node: NodeInThread, study: str) -> list[str]:

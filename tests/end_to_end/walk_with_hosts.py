@@ -32,8 +32,8 @@ class Walk:
 
     def __init__(self, work: Path, stack: ExitStack, hosts: Hosts) -> None:
         self.work = work
-        self.orders = work / "orders"
-        self.orders.mkdir()
+        self.controls = work / "controls"
+        self.controls.mkdir()
         self._stack = stack
         self._hosts = hosts
 
@@ -43,7 +43,7 @@ class Walk:
 
     def at_work(self) -> list[int]:
         """Process ids of the workers that began a job, one for each beginning."""
-        log = self.orders / "log"
+        log = self.controls / "log"
         return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.exists() else []
 
 
@@ -60,7 +60,7 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         url = stack.enter_context(postgresql(hosts, "archive", archive, programs, work / "postgresql"))
         walk = Walk(work, stack, hosts)
         _configure(walk, url, archive, office)
-        (walk.orders / "hold").touch()
+        (walk.controls / "hold").touch()
         walk.start("office", "storescp", storescp, "--aetitle", "PACS", "-od", str(received), "11113")
         wait_for("PostgreSQL's start", lambda: (work / "postgresql" / ".s.PGSQL.5432.lock").exists() or None, 30)
         listener = walk.start("archive", "listen", *GLIONODE, "listen")
@@ -68,7 +68,7 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         os.environ["GLIONODE_HTTP__ARCHIVE_URL"] = f"http://{archive}:8114"
         deliverer = walk.start("office", "deliver", *GLIONODE, "deliver")
         keepers = {
-            host: walk.start(host, host, *SERVICE, "work", str(work / "glionode.toml"), str(walk.orders))
+            host: walk.start(host, host, *SERVICE, "work", str(work / "glionode.toml"), str(walk.controls))
             for host in ("first", "second")
         }
         send = [storescu, "--call", "GLIONODE", "--scan-directories", "--recurse", archive, "11112", str(studies)]
@@ -79,7 +79,7 @@ def main(studies: Path, work: Path, storescu: str, storescp: str, programs: Path
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         killed_at = time.monotonic()
-        (walk.orders / "hold").unlink()
+        (walk.controls / "hold").unlink()
         wait_for("all jobs' beginning", lambda: len(walk.at_work()) == expected // 2 + 1 or None, 60)
         taken_over_s = time.monotonic() - killed_at
         wait_for("all results", lambda: len(list(received.iterdir())) == expected or None, 60)

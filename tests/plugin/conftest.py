@@ -54,9 +54,9 @@ def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
             "shutdown": {"drain_s": 10},
         }
         write_model(data_dir / "models" / "stand-in")
-        orders = data_dir / "orders"
-        orders.mkdir(exist_ok=True)
-        node = NodeInThread(Settings(**{**values, **sections}), orders)
+        controls = data_dir / "controls"
+        controls.mkdir(exist_ok=True)
+        node = NodeInThread(Settings(**{**values, **sections}), controls)
         nodes.append(node)
         return node
 

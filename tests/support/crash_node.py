@@ -1,4 +1,4 @@
-"""A node whose processes can be killed: each a process of its own, started again when it is dead."""
+"""A node whose processes a test can kill; each is restarted when it is dead."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.support.programs import SERVICE, free_port
 
 
 class Process:
-    """A process that is started again whenever it is dead."""
+    """A process that is restarted when it is dead."""
 
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name = name
@@ -24,7 +24,7 @@ class Process:
         self._not_before = 0.0
 
     def check(self) -> None:
-        """Start it unless it runs or has died only now."""
+        """Start the process unless it runs; after its death, wait a moment first."""
         if self._process is not None and self._process.poll() is None:
             return
         if self._process is not None:
@@ -35,7 +35,7 @@ class Process:
                 self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def pids(self) -> list[int]:
-        """It and the worker process that it has; empty while it is dead."""
+        """Return the ids of the process and of its children; empty while it is dead."""
         if self._process is None or self._process.poll() is not None:
             return []
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -45,23 +45,23 @@ class Process:
             return [self._process.pid]
 
     def stop(self) -> None:
-        """End it in its own way."""
+        """Stop the process with SIGTERM."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(60)
 
 
 class Node:
-    """All processes of a node, and the ways to kill one."""
+    """All processes of a node, and functions that kill one of them."""
 
-    def __init__(self, work: Path, parts: bool, pacs_port: int, seconds_a_study: float) -> None:
-        """In the empty folder `work`; `parts` is whether receiving, work and delivery are apart."""
+    def __init__(self, work: Path, separate: bool, pacs_port: int, seconds_a_study: float) -> None:
+        """Use the empty folder `work`. With `separate`, each service runs in a process of its own."""
         self.port = free_port()
-        self.database: EmbeddedPostgres | None = start_postgres(work / "database") if parts else None
+        self.database: EmbeddedPostgres | None = start_postgres(work / "database") if separate else None
         self.url = self.database.url if self.database else embedded_url(work / "data")
-        settings, orders, log = work / "glionode.toml", work / "orders", work / "node.log"
-        orders.mkdir()
-        (orders / "slow").write_text(str(seconds_a_study))
+        settings, controls, log = work / "glionode.toml", work / "controls", work / "node.log"
+        controls.mkdir()
+        (controls / "slow").write_text(str(seconds_a_study))
         write_model(work / "models" / "stand-in")
         settings.write_text(
             f"""
@@ -88,22 +88,22 @@ host = "127.0.0.1"
 port = {pacs_port}
 """
         )
-        names = ("listen", "work", "work", "deliver") if parts else ("serve",)
-        self.processes = [Process(name, [*SERVICE, name, str(settings), str(orders)], log) for name in names]
+        names = ("listen", "work", "work", "deliver") if separate else ("serve",)
+        self.processes = [Process(name, [*SERVICE, name, str(settings), str(controls)], log) for name in names]
 
     def check(self) -> None:
-        """Start what is dead."""
+        """Restart all dead processes."""
         if self.database is not None:
             self.database.ensure_running()
         for process in self.processes:
             process.check()
 
     def victims(self) -> dict[str, Callable[[], None]]:
-        """What can be killed now."""
+        """Return a function for each process that can be killed now, by name."""
         found: dict[str, Callable[[], None]] = {}
         for number, process in enumerate(self.processes):
             for pid in process.pids():
-                name = process.name if pid == process.pids()[0] else _what(pid)
+                name = process.name if pid == process.pids()[0] else _kind_of_child(pid)
                 if name:
                     found[f"{name} {number}"] = lambda pid=pid: os.kill(pid, signal.SIGKILL)  # type: ignore[misc]
         if self.database is not None:
@@ -111,15 +111,15 @@ port = {pacs_port}
         return found
 
     def stop(self) -> None:
-        """End all in their own way."""
+        """Stop all processes."""
         for process in self.processes:
             process.stop()
         if self.database is not None:
             self.database.stop()
 
 
-def _what(pid: int) -> str:
-    """What a child of a node's process is; empty for Python's own helper."""
+def _kind_of_child(pid: int) -> str:
+    """Return what a child of a node's process is; empty for multiprocessing's resource tracker."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

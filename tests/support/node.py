@@ -1,4 +1,4 @@
-"""What the node's tests share: small instances, a node in a thread, and waiting for a condition."""
+"""Helpers for tests of the node: small instances, a node in a thread, a PACS, and waiting for a condition."""
 
 import json
 import threading
@@ -33,16 +33,16 @@ MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 def new_study_uid() -> str:
-    """A study instance UID that is short enough to be continued."""
+    """Return a random study instance UID that is short enough to append to."""
     return generate_uid(prefix="1.2.826.0.1.3680043.8.498.", entropy_srcs=None)[:50].rstrip(".")
 
 
 MARKER = "MARKERxPHI"
-"""Stands in every text of the test instances; no log may show it."""
+"""Occurs in every text element of the test instances; no log may contain it."""
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 40.0) -> None:
-    """Return when `condition` holds; fail with `what` when it does not in time."""
+    """Wait until `condition` is true; fail with `what` if it is not in time."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
@@ -51,7 +51,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 40.0
 
 
 def make_instance(study: str, series: str | None = None, sop_class: str = MR_IMAGE_STORAGE, number: int = 1) -> Dataset:
-    """A small instance that carries the marker in its texts."""
+    """Return a small instance with the marker in its text elements."""
     instance = Dataset()
     instance.SOPClassUID = UID(sop_class)
     instance.SOPInstanceUID = generate_uid()
@@ -80,7 +80,7 @@ def make_instance(study: str, series: str | None = None, sop_class: str = MR_IMA
 
 
 def write_instance(instance: Dataset, folder: Path) -> Path:
-    """The instance as a DICOM file."""
+    """Write an instance to a DICOM file in `folder` and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{instance.SOPInstanceUID}.dcm"
     buffer = BytesIO()
@@ -90,7 +90,7 @@ def write_instance(instance: Dataset, folder: Path) -> Path:
 
 
 def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
-    """Write objects of one study, and give them as the outbox has them."""
+    """Write objects of one study and return them as due deliveries."""
     study, made = new_study_uid(), []
     for number in range(count):
         instance = make_instance(study, number=number)
@@ -101,7 +101,7 @@ def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
 
 
 def send(port: int, *instances: Dataset) -> list[int]:
-    """Send instances over one association; returns the statuses of the answers."""
+    """Send instances over one association and return the C-STORE response statuses."""
     ae = ApplicationEntity("SCANNER")
     for sop_class in {str(instance.SOPClassUID) for instance in instances}:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
@@ -114,11 +114,11 @@ def send(port: int, *instances: Dataset) -> list[int]:
 
 @dataclass
 class NodeInThread:
-    """A whole node with its own data folder, in a thread of this process; its worker segments by stand-in."""
+    """A whole node in a thread of this process, whose worker uses the stand-in segmenter."""
 
     settings: Settings
-    orders: Path
-    """A folder through which a test tells the stand-in what to do; see stand_in_segmenter.py."""
+    controls: Path
+    """The folder of files that control the stand-in segmenter; see stand_in_segmenter.py."""
     address: Address | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     failure: BaseException | None = None
@@ -126,7 +126,7 @@ class NodeInThread:
     plugin: PluginFiles | None = None
 
     def start(self) -> "NodeInThread":
-        """Start it and wait until it listens."""
+        """Start the node and wait until it listens."""
         ready = threading.Event()
 
         def on_ready(address: Address) -> None:
@@ -135,7 +135,7 @@ class NodeInThread:
 
         def run() -> None:
             try:
-                serve(self.settings, partial(make_stand_in, self.orders), self.stop, on_ready, self.plugin)
+                serve(self.settings, partial(make_stand_in, self.controls), self.stop, on_ready, self.plugin)
             except BaseException as exc:  # noqa: BLE001 - raised again in the test's own thread
                 self.failure = exc
                 ready.set()
@@ -150,7 +150,7 @@ class NodeInThread:
         return self
 
     def end(self) -> None:
-        """Stop it and wait for its end."""
+        """Stop the node and wait until it has stopped."""
         self.stop.set()
         if self.thread is not None:
             self.thread.join(60)
@@ -160,21 +160,21 @@ class NodeInThread:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of its DICOM listener."""
         assert self.address is not None
         return self.address.port
 
     def status(self) -> NodeStatus:
-        """What `glionode status` would say."""
+        """Return the node's status."""
         return read_status(self.settings)
 
     def jobs_are(self, **counts: int) -> bool:
-        """Whether these are all jobs that there are, by state."""
+        """Return whether the node has exactly these jobs, counted by state."""
         return self.status().jobs == counts
 
 
 def write_model(folder: Path, intended_use: str = "research") -> None:
-    """A model package's description; the stand-in needs no weights."""
+    """Write the model.toml of a model package; the stand-in segmenter needs no weights."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.toml").write_text(
         f"""format = 1
@@ -200,7 +200,7 @@ threshold = 0.5
 
 
 def glionode(*arguments: str | Path) -> tuple[int, str]:
-    """A command of the command line: its exit status and all that it said."""
+    """Run a command; return its exit status and its output on both streams."""
     result = CliRunner().invoke(app, [*map(str, arguments)], prog_name="glionode")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -208,19 +208,19 @@ def glionode(*arguments: str | Path) -> tuple[int, str]:
 
 
 def sentence(text: str) -> str:
-    """What was said on standard error, which must be one line and no traceback."""
+    """Return an output that must be a single line, without a traceback."""
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
     return lines[0]
 
 
 def run(config: Path, *arguments: str) -> tuple[int, str]:
-    """The same with a settings file."""
+    """Run a command with a settings file; return its exit status and its output."""
     return glionode(*arguments, "--config", config)
 
 
 def config_of(node: NodeInThread, folder: Path) -> Path:
-    """A settings file by which the command line finds the node."""
+    """Write a settings file with which the command line finds the node; return its path."""
     config = folder / "glionode.toml"
     storage, model = node.settings.storage, node.settings.model
     config.write_text(
@@ -231,7 +231,7 @@ def config_of(node: NodeInThread, folder: Path) -> Path:
 
 
 class Pacs:
-    """A receiver that keeps what it gets in memory, and can be told to refuse or to be away."""
+    """A C-STORE SCP that records SOP instance UIDs. `status` is its response; it can be stopped and started."""
 
     def __init__(self) -> None:
         self.received: list[str] = []

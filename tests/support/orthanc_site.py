@@ -49,10 +49,10 @@ class Site:
 
     def __init__(self, work: Path, orthanc_program: str) -> None:
         self.work = work
-        self.orders = work / "orders"
+        self.controls = work / "controls"
         """A folder through which the walk tells the stand-in what to do; see stand_in_segmenter.py."""
         self._program = orthanc_program
-        self.orders.mkdir()
+        self.controls.mkdir()
         (work / "glionode.token").write_text(TOKEN)
         (work / "password").write_text(PASSWORD)
         write_model(work / "models" / "stand-in")
@@ -84,7 +84,7 @@ class Site:
         """The node, with the stand-in for a segmenter or with the bundled model."""
         settings = self.work / "glionode.toml"
         settings.write_text(self._node_settings(stand_in))
-        command = [*SERVICE, "serve", str(settings), str(self.orders)]
+        command = [*SERVICE, "serve", str(settings), str(self.controls)]
         if not stand_in:
             command = [*GLIONODE, "serve", "--config", str(settings)]
         if nice:

@@ -1,6 +1,6 @@
 """Run `glionode serve`, or one part of it, with a stand-in for the segmenter.
 
-python -m tests.support.service PART SETTINGS ORDERS
+python -m tests.support.service PART SETTINGS CONTROLS
 """
 
 import logging
@@ -14,11 +14,11 @@ from plugin.settings.load import load_settings
 from tests.support.stand_in_segmenter import make_stand_in
 
 
-def main(part: str, settings_file: Path, orders: Path) -> None:
+def main(part: str, settings_file: Path, controls: Path) -> None:
     """Run until SIGTERM."""
     settings = load_settings(settings_file)
     set_up_logging(logging.INFO, settings.logging.format)
-    segment = partial(make_stand_in, orders)
+    segment = partial(make_stand_in, controls)
     if part == "serve":
         serve(settings, segment)
     elif part == "listen":

@@ -1,8 +1,8 @@
 """A segmenter for tests: it writes two small DICOM files with UIDs derived from the study's, and computes nothing.
 
-Files in the folder `orders` tell it what else to do: `die` ends the worker as long as it has a line, one line a time;
-`hang` makes it hang in the same way; `hold` makes it wait until the file is gone; `slow` makes it take so many seconds;
-`fail` makes it raise; `broken` keeps it from loading.
+Files in the folder `controls` change what it does: `die` kills the worker, once for each line of the file; `hang` makes
+a job hang, once for each line; `hold` makes jobs wait until the file is removed; `slow` has the seconds a job takes;
+`fail` makes jobs raise an exception; `broken` prevents loading. Each run adds a line to the file `log`.
 """
 
 import json
@@ -24,25 +24,25 @@ OUTPUT_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34
 
 
 class StandIn:
-    def __init__(self, orders: Path) -> None:
-        self.orders = orders
+    def __init__(self, controls: Path) -> None:
+        self.controls = controls
 
     def __call__(self, files: Sequence[Path], out: Path, prior_results: PriorResults, on_step: OnStep) -> StudyOutcome:
-        with (self.orders / "log").open("a") as log:
+        with (self.controls / "log").open("a") as log:
             log.write(f"{os.getpid()} {len(files)}\n")
-        if self._ordered("die"):
+        if self._remove_line("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         on_step("segment")
-        if self._ordered("hang"):
+        if self._remove_line("hang"):
             time.sleep(120)
         deadline = time.monotonic() + 60
-        while (self.orders / "hold").exists() and time.monotonic() < deadline:
+        while (self.controls / "hold").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         first = dcmread(files[0], stop_before_pixels=True)
         study = str(first.StudyInstanceUID)
-        if (self.orders / "slow").exists():
-            time.sleep(float((self.orders / "slow").read_text()))
-        if (self.orders / "fail").exists():
+        if (self.controls / "slow").exists():
+            time.sleep(float((self.controls / "slow").read_text()))
+        if (self.controls / "fail").exists():
             raise ValueError(f"{first.PatientName} is no number")
         if len(files) == 1:
             return StudyOutcome("not_eligible", "There is no ADC map.", ())
@@ -55,11 +55,12 @@ class StandIn:
         (out / "report.json").write_text(json.dumps({"roles": {"T1CE": series}, "outputs": written}))
         return StudyOutcome("segmented", None, outputs)
 
-    def _ordered(self, what: str) -> bool:
-        order = self.orders / what
-        lines = order.read_text().splitlines() if order.exists() else []
+    def _remove_line(self, name: str) -> bool:
+        """Remove the first line of a control file. Return whether there was one."""
+        control = self.controls / name
+        lines = control.read_text().splitlines() if control.exists() else []
         if lines:
-            order.write_text("\n".join(lines[1:]))
+            control.write_text("\n".join(lines[1:]))
         return bool(lines)
 
     def _write(self, study: str, number: int, sop_class: str, out: Path) -> Path:
@@ -69,7 +70,7 @@ class StandIn:
         made.StudyInstanceUID = study
         made.SeriesInstanceUID = f"{study}.98.{number}"
         made.PatientName = "MARKERxPHI^NAME"
-        made.PatientID = "MARKERxPHI-ID"  # Orthanc tells studies apart by it, too
+        made.PatientID = "MARKERxPHI-ID"  # Orthanc identifies studies by it, too
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         path = out / f"{number}.dcm"
@@ -79,7 +80,7 @@ class StandIn:
         return path
 
 
-def make_stand_in(orders: Path) -> StandIn:
-    if (orders / "broken").exists():
-        raise OSError("the weights are gone")
-    return StandIn(orders)
+def make_stand_in(controls: Path) -> StandIn:
+    if (controls / "broken").exists():
+        raise OSError("the weights are missing")
+    return StandIn(controls)

@@ -111,7 +111,7 @@ class Process:
         http = "[http]\nenabled = true\nport = 0\n"
         self.config.write_text("".join([*tables, http, f'[logging]\nformat = "{log_format}"\n']))
         self.log = folder / "log"
-        command = [*SERVICE, "serve", str(self.config), str(node.orders)]
+        command = [*SERVICE, "serve", str(self.config), str(node.controls)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         data_dir = node.settings.data_dir
@@ -176,7 +176,7 @@ def test_no_text_of_a_header_shows_anywhere(
     study, failing = new_study_uid(), new_study_uid()
     assert send_files(port, *(marked(study, number, data_dir) for number in (1, 2, 3))) == [0x0000] * 3
     wait_until(lambda: node.jobs_are(segmented=1), "it is segmented")
-    (node.orders / "fail").touch()
+    (node.controls / "fail").touch()
     send_files(port, *(marked(failing, number, data_dir) for number in (1, 2)))
     wait_until(lambda: node.jobs_are(segmented=1, failed=1), "another fails, with a message that quotes a name")
     send_garbage(port, new_study_uid())

@@ -1,4 +1,4 @@
-"""What a person orders: try again, cancel, take now; of a database alone, and of a whole running node."""
+"""What a person controls: try again, cancel, take now; of a database alone, and of a whole running node."""
 
 import json
 from collections.abc import Callable
@@ -85,14 +85,14 @@ def test_a_waiting_job_is_cancelled_and_one_that_is_over_is_not(database: Databa
 
 
 def runs(node: NodeInThread) -> int:
-    log = node.orders / "log"
+    log = node.controls / "log"
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
 def test_a_running_job_is_cancelled_and_the_next_has_its_turn(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
     config = config_of(node, data_dir)
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     node.start()
     study, neighbour = new_study_uid(), new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(2)))
@@ -100,7 +100,7 @@ def test_a_running_job_is_cancelled_and_the_next_has_its_turn(make_node: MakeNod
     send(node.port, *(make_instance(neighbour) for _ in range(2)))
     assert run(config, "cancel", study)[0] == 0
     wait_until(lambda: runs(node) == 2, "a new worker has the neighbour in hand")
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(cancelled=1, segmented=1), "one is cancelled, one segmented")
     assert run(config, "cancel", neighbour)[0] == 1
     status, text = run(config, "retry", study, "--json")

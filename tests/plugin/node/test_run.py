@@ -43,12 +43,12 @@ def results_of(study: str) -> list[str]:
 
 
 def runs(node: NodeInThread) -> int:
-    log = node.orders / "log"
+    log = node.controls / "log"
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
 def worker_pid(node: NodeInThread) -> int:
-    return int((node.orders / "log").read_text().splitlines()[-1].split()[0])
+    return int((node.controls / "log").read_text().splitlines()[-1].split()[0])
 
 
 def test_a_study_comes_in_and_its_results_go_out_once(make_node: MakeNode, pacs: Pacs, caplog: Any, capfd: Any) -> None:
@@ -95,13 +95,13 @@ def test_late_instances_make_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
 
 def test_a_killed_worker_is_replaced_and_its_job_done_once(make_node: MakeNode, pacs: Pacs) -> None:
     node = make_node(destinations=[pacs.destination()])
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     node.start()
     study, neighbour = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(study), *instances_of(neighbour))
     wait_until(lambda: runs(node) == 1, "the worker has a job in hand")
     os.kill(worker_pid(node), signal.SIGKILL)
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(segmented=2), "another worker does both")
     wait_until(lambda: len(pacs.received) == 4, "all results at the PACS")
     assert sorted(pacs.received) == sorted(results_of(study) + results_of(neighbour))
@@ -110,7 +110,7 @@ def test_a_killed_worker_is_replaced_and_its_job_done_once(make_node: MakeNode, 
 
 def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(make_node: MakeNode) -> None:
     node = make_node()
-    (node.orders / "die").write_text("once\n" * 3)
+    (node.controls / "die").write_text("once\n" * 3)
     node.start()
     bad, good = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(bad))
@@ -123,7 +123,7 @@ def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(
 
 def test_a_step_that_hangs_costs_one_try(make_node: MakeNode) -> None:
     node = make_node(compute={"step_limit_s": 0.5})
-    (node.orders / "hang").write_text("once\n")
+    (node.controls / "hang").write_text("once\n")
     node.start()
     send(node.port, *instances_of(new_study_uid()))
     wait_until(lambda: node.jobs_are(segmented=1), "the second try segments it")
@@ -133,7 +133,7 @@ def test_a_step_that_hangs_costs_one_try(make_node: MakeNode) -> None:
 
 def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode) -> None:
     node = make_node(compute={"step_limit_s": 0.5})
-    (node.orders / "hang").write_text("always\n" * 3)
+    (node.controls / "hang").write_text("always\n" * 3)
     node.start()
     bad, good = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(bad))
@@ -150,7 +150,7 @@ def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode)
 
 def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
     node = make_node()
-    (node.orders / "fail").touch()
+    (node.controls / "fail").touch()
     node.start()
     send(node.port, *instances_of(new_study_uid()))
     wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
@@ -164,11 +164,11 @@ def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, ca
 
 def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: MakeNode) -> None:
     node = make_node()
-    (node.orders / "broken").touch()
+    (node.controls / "broken").touch()
     node.start()
     wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status says it")
     assert send(node.port, *instances_of(new_study_uid())) == [0x0000] * 3
-    (node.orders / "broken").unlink()
+    (node.controls / "broken").unlink()
     wait_until(lambda: node.jobs_are(segmented=1), "mended, it works off what waited")
     assert node.status().troubles == ()
 
@@ -247,7 +247,7 @@ def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pac
 
 def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: MakeNode) -> None:
     node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2})
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     node.start()
     first, second = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(first))
@@ -255,7 +255,7 @@ def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: Mak
     send(node.port, *instances_of(second))  # it has no job yet when the node ends
     assert node.status().jobs == {"running": 1}
     node.end()
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     again = make_node()
     again.start()
     wait_until(lambda: again.jobs_are(segmented=2), "both are segmented")
@@ -279,7 +279,7 @@ class NodeInProcess:
         config = folder / "glionode.toml"
         config.write_text("".join(_toml(name, node.settings.model_dump()[name]) for name in SECTIONS))
         self.log = folder / "serve.log"
-        command = [*SERVICE, "serve", str(config), str(node.orders)]
+        command = [*SERVICE, "serve", str(config), str(node.controls)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         self.data_dir = node.settings.data_dir
@@ -322,7 +322,7 @@ def _toml(name: str, section: dict[str, Any]) -> str:
 
 def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     first = NodeInProcess(node, data_dir)
     study, other = new_study_uid(), new_study_uid()
     send(first.port, *instances_of(study), *instances_of(other))
@@ -333,7 +333,7 @@ def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: Mak
     first.process.wait()
     wait_until(lambda: not family.keys() & _processes().keys(), "worker and database have ended", 20)
     assert running_node(first.data_dir) is None
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     node.start()
     wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
     assert runs(node) == 3
@@ -341,7 +341,7 @@ def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: Mak
 
 def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
     send(process.port, *instances_of(new_study_uid()))
     wait_until(lambda: runs(node) == 1, "a job is in hand")
@@ -349,7 +349,7 @@ def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeN
         if name == "postgres":
             os.kill(pid, signal.SIGKILL)
     assert send(process.port, *instances_of(new_study_uid())) == [0x0000] * 3
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
     process.process.terminate()
     assert process.process.wait(30) == 0
@@ -371,7 +371,7 @@ def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: 
 def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeNode, data_dir: Path) -> None:
     drain_s = 2.0
     node = make_node(shutdown={"drain_s": drain_s})
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
     study, late = new_study_uid(), make_instance(new_study_uid())
     send(process.port, *instances_of(study))
@@ -388,7 +388,7 @@ def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeN
     # Beyond the drain there is the end of worker and database, on a busy machine.
     assert drain_s <= time.monotonic() - begun < drain_s + 10
     wait_until(lambda: not peer.is_established, "the association is aborted")
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     node.start()
     wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "both are taken up at the next start")
     with psycopg.connect(database_url(node.settings)) as connection:

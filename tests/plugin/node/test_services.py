@@ -32,8 +32,8 @@ class Parts:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.folder = folder
-        self.orders = folder / "orders"
-        self.orders.mkdir()
+        self.controls = folder / "controls"
+        self.controls.mkdir()
         self.token_file = folder / "token"
         self.token_file.write_text(TOKEN + "\n")
         write_model(folder / "models" / "stand-in")
@@ -74,7 +74,7 @@ class Parts:
         return stop
 
     def work(self, name: str = "work") -> threading.Event:
-        return self._start(partial(work, self.settings(name), partial(make_stand_in, self.orders)))
+        return self._start(partial(work, self.settings(name), partial(make_stand_in, self.controls)))
 
     def deliver(self) -> threading.Event:
         return self._start(partial(deliver, self.settings("deliver")))

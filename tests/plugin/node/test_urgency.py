@@ -168,7 +168,7 @@ def test_a_purge_that_is_put_back_keeps_the_mark(tmp_path: Path, database: objec
 
 def test_an_urgent_study_is_segmented_before_those_that_wait(make_node: Callable[..., NodeInThread]) -> None:
     node = make_node()
-    (node.orders / "hold").touch()
+    (node.controls / "hold").touch()
     node.start()
     counts = (4, 2, 5)  # of images, by which the stand-in's log tells the studies apart
     running, waiting, urgent = (
@@ -177,13 +177,13 @@ def test_an_urgent_study_is_segmented_before_those_that_wait(make_node: Callable
     )
     urgent[3].RequestedProcedurePriority = "STAT"
     send(node.port, *running)
-    wait_until((node.orders / "log").exists, "the first is begun")
+    wait_until((node.controls / "log").exists, "the first is begun")
     send(node.port, *waiting)
     wait_until(lambda: node.jobs_are(running=1, queued=1), "the second waits")
     send(node.port, *urgent)
     wait_until(lambda: node.jobs_are(running=1, queued=2), "the urgent one waits as well")
     assert node.status().urgent_waiting == 1
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(segmented=3), "all are done")
-    order = [int(line.split()[1]) for line in (node.orders / "log").read_text().splitlines()]
+    order = [int(line.split()[1]) for line in (node.controls / "log").read_text().splitlines()]
     assert order == [4, 5, 2]

@@ -253,7 +253,7 @@ def test_a_running_node_removes_what_is_old(
     send(node.port, *(make_instance(study) for _ in range(2)))
     archived = data_dir / "data" / "archive" / study
     wait_until(lambda: len(pacs.received) == 2 and not archived.exists(), "it is delivered and removed")
-    (node.orders / "fail").touch()
+    (node.controls / "fail").touch()
     send(node.port, *(make_instance(failing) for _ in range(2)))
     wait_until(lambda: node.jobs_are(segmented=1, failed=1), "another one fails")
     config = config_of(node, data_dir)
