@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 from tests.support.node import sentence
@@ -21,12 +20,10 @@ from models.training.dataset.lineage import find_overlap, read_lineage
 from models.training.dataset.manifest import Split
 from models.training.train import experiment as retrain
 from models.training.train.settings import Cache, Preset
+from plugin.commands.app import app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
-from plugin.commands.training import add_training_commands
 from tests.support.toy_dataset import BRATS, REGIONS, toy_dataset
 
-app = typer.Typer()
-add_training_commands(app)
 runner = CliRunner()
 TOY = ("--patch", "0", "--epochs", "1", "--threads", "1", "--learning-rate", "0.003")
 

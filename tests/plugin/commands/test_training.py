@@ -5,15 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from plugin.commands.app import app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
-from plugin.commands.training import add_training_commands
 from tests.support.node import sentence
 
-app = typer.Typer()
-add_training_commands(app)
 runner = CliRunner()
 
 

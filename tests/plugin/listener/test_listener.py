@@ -41,7 +41,7 @@ from plugin.listener.c_store_handler import (
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
-from plugin.logs import quiet_libraries
+from plugin.logs import limit_library_logging
 from tests.support.listener import (
     MakeListener,
     associate_request,
@@ -420,7 +420,7 @@ def test_logs_say_no_text_of_the_instance(
     caplog.set_level(logging.DEBUG)
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
-    quiet_libraries(logging.DEBUG)
+    limit_library_logging(logging.DEBUG)
     listener, instance = make_listener(), make_instance(new_study_uid())
     with association(listener.port) as peer:
         peer.send_c_store(instance)
