@@ -1,4 +1,4 @@
-"""Who sent, what was chosen and produced, where it went: all of it written down, and no text of a header with it."""
+"""The audit log has who sent a study, what was chosen, produced and sent, and no text from DICOM headers."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def told(entries: tuple[AuditEntry, ...]) -> list[tuple[str, str]]:
     return [(entry.what, entry.detail) for entry in entries]
 
 
-def test_a_study_leaves_its_trace_and_no_text(make_node: MakeNode, data_dir: Path, pacs: Pacs) -> None:
+def test_a_study_is_audited_without_header_text(make_node: MakeNode, data_dir: Path, pacs: Pacs) -> None:
     node = make_node(destinations=[pacs.destination()]).start()
     study = new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(3)))
@@ -48,7 +48,7 @@ def test_a_study_leaves_its_trace_and_no_text(make_node: MakeNode, data_dir: Pat
             rows = connection.execute("SELECT row_to_json(glionode_audit)::text FROM glionode_audit").fetchall()
         return "\n".join(text for (text,) in rows)
 
-    wait_until(lambda: written().count('"sent"') == 2, "the audit says so")
+    wait_until(lambda: written().count('"sent"') == 2, "both are audited")
     assert study in written()
     assert MARKER not in written()
     node.end()
@@ -69,7 +69,7 @@ def test_a_study_leaves_its_trace_and_no_text(make_node: MakeNode, data_dir: Pat
     assert "received (SCANNER at 127.0.0.1): 3 new" in run(config_of(node, data_dir), "show", study)[1]
 
 
-def test_orders_and_what_was_given_up_are_written_down(database: Database, queue: JobQueue) -> None:
+def test_operations_and_given_up_deliveries_are_audited(database: Database, queue: JobQueue) -> None:
     job = new_job(new_study_uid(), ["1"], "m")
     queue.add(job)
     cancel_job(database, job.key)
@@ -88,7 +88,7 @@ def test_orders_and_what_was_given_up_are_written_down(database: Database, queue
         assert read_entries(connection, "another", "1.9") == ()
 
 
-def test_what_came_while_the_database_was_away_is_written_later(database: Database, queue: JobQueue) -> None:
+def test_receptions_during_a_database_outage_are_audited_later(database: Database, queue: JobQueue) -> None:
     receptions, stop, study = ReceptionAudit(database.pool), threading.Event(), new_study_uid()
     stop.set()
     for _ in range(2):
@@ -110,10 +110,10 @@ def test_what_came_while_the_database_was_away_is_written_later(database: Databa
     ]
 
 
-def test_a_sender_is_known_by_its_address_and_its_name(make_listener: MakeListener) -> None:
+def test_a_sender_is_recorded_by_address_and_ae_title(make_listener: MakeListener) -> None:
     listener = make_listener()
     study = new_study_uid()
     instance = make_instance(study)
     assert send(listener.port, instance, instance) == [0x0000] * 2
-    assert listener.stored_studies == [study], "what was there already counts once"
+    assert listener.stored_studies == [study], "a repeated instance counts once"
     assert listener.senders == {Peer("SCANNER", "127.0.0.1")}

@@ -1,4 +1,4 @@
-"""A study with a marker in every text goes through a whole node, well and badly: nothing beside its files shows it."""
+"""A study with a marker in every text element is processed by a node; nothing but its files may contain the marker."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ from tests.support.programs import SERVICE
 
 MakeNode = Callable[..., NodeInThread]
 
-# One element at least of each value representation that holds text (PS3.5 6.2), whether it may hold a marker or not.
+# At least one element of each value representation that holds text (PS3.5 6.2), even if the marker is not valid in it.
 TEXTS = (
     *((0x0008, 0x0012, "DA"), (0x0008, 0x0013, "TM"), (0x0008, 0x002A, "DT"), (0x0008, 0x0050, "SH")),
     *((0x0008, 0x0080, "LO"), (0x0008, 0x0081, "ST"), (0x0008, 0x0090, "PN"), (0x0008, 0x0119, "UC")),
@@ -51,9 +51,9 @@ TEXTS = (
 
 
 def marked(study: str, number: int, folder: Path) -> Path:
-    """The file of an instance with the marker in every text, also in sequences in sequences.
+    """Write an instance with the marker in every text element, also in nested sequences; return its path.
 
-    Encoded here (PS3.5 7.1.2), for pydicom writes no text where it must not be.
+    Encoded here (PS3.5 7.1.2), because pydicom writes no text that is not valid.
     """
     uid = f"{study}.2.{number}"
     items = {(group, tag): element(group, tag, vr, f"{MARKER}^{vr}".encode()) for group, tag, vr in TEXTS}
@@ -66,7 +66,7 @@ def marked(study: str, number: int, folder: Path) -> Path:
     items[0x0008, 0x1110] = sequence(0x0008, 0x1110, outer)
     items[0x0020, 0x000D] = element(0x0020, 0x000D, "UI", study.encode())
     items[0x0020, 0x000E] = element(0x0020, 0x000E, "UI", f"{study}.1".encode())
-    items[0x0040, 0x0275] = sequence(0x0040, 0x0275, outer)  # where priorities are looked for
+    items[0x0040, 0x0275] = sequence(0x0040, 0x0275, outer)  # where the listener looks for a priority
     head = encode_file_meta(MR_IMAGE_STORAGE, uid, ExplicitVRLittleEndian)
     path = folder / f"{uid}.dcm"
     path.write_bytes(head + b"".join(items[key] for key in sorted(items)))
@@ -85,7 +85,7 @@ def sequence(group: int, tag: int, item: bytes) -> bytes:
 
 
 def send_files(port: int, *files: Path) -> list[int]:
-    """Send files as they are."""
+    """Send files with their bytes unchanged."""
     ae = ApplicationEntity("SCANNER")
     ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
     peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")

@@ -30,14 +30,14 @@ def finished(queue: JobQueue, status: str) -> str:
 
 
 def put(database: Database, key: str, uid: str, error: str, again_in_s: float | None) -> None:
-    """An object of a job that did not get to the PACS."""
+    """Add an object of a job whose delivery to the PACS failed."""
     with database.pool.connection() as connection:
         outbox.put(connection, key, [OutgoingObject(uid, Path("x"))], (PACS,), IntendedUse.RESEARCH)
         connection.execute("UPDATE glionode_outbox SET created_at = now() - interval '4 days'")
         outbox.record_failed(connection, "pacs", uid, error, again_in_s)
 
 
-def test_a_failed_job_is_run_from_the_start_and_a_good_one_is_not(database: Database, queue: JobQueue) -> None:
+def test_a_failed_job_is_retried_from_the_start_and_a_segmented_one_is_not(database: Database, queue: JobQueue) -> None:
     bad, good = finished(queue, "failed"), finished(queue, "segmented")
     assert retry_job(database, bad).jobs == (bad,)
     job = queue.start(bad)
@@ -47,7 +47,7 @@ def test_a_failed_job_is_run_from_the_start_and_a_good_one_is_not(database: Data
         retry_job(database, good)
 
 
-def test_deliveries_are_tried_again_with_their_time_counted_anew(database: Database, queue: JobQueue) -> None:
+def test_retried_deliveries_start_their_time_limit_again(database: Database, queue: JobQueue) -> None:
     key = finished(queue, "segmented")
     put(database, key, "1.1", "refused", None)
     put(database, key, "1.2", "away", 3600)
@@ -65,50 +65,50 @@ def test_deliveries_are_tried_again_with_their_time_counted_anew(database: Datab
     ]
 
 
-def test_all_that_failed_is_tried_again_and_nothing_else(database: Database, queue: JobQueue) -> None:
+def test_all_that_failed_is_retried_and_nothing_else(database: Database, queue: JobQueue) -> None:
     bad, worse, good = finished(queue, "failed"), finished(queue, "failed"), finished(queue, "segmented")
     put(database, good, "1.1", "refused", None)
     done = retry_all(database, failed=True, dead=False)
     assert (sorted(done.jobs), done.deliveries) == (sorted([bad, worse]), 0)
 
 
-def test_a_waiting_job_is_cancelled_and_one_that_is_over_is_not(database: Database, queue: JobQueue) -> None:
+def test_a_queued_job_is_cancelled_and_one_in_a_final_state_is_not(database: Database, queue: JobQueue) -> None:
     job = new_job(new_study_uid(), ["1"], "m")
     queue.add(job)
     assert cancel_job(database, job.key) == job.key
     assert queue.start(job.key) is None
-    assert not queue.add(job), "it does not come back by itself"
+    assert not queue.add(job), "it is not queued again by itself"
     with pytest.raises(OperationRefused, match="is cancelled; only"):
         cancel_job(database, job.key)
     assert retry_job(database, job.key).jobs == (job.key,)
     assert queue.start(job.key) is not None
 
 
-def runs(node: NodeInThread) -> int:
+def run_count(node: NodeInThread) -> int:
     log = node.controls / "log"
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def test_a_running_job_is_cancelled_and_the_next_has_its_turn(make_node: MakeNode, data_dir: Path) -> None:
+def test_a_running_job_is_cancelled_and_the_next_one_runs(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
     config = config_of(node, data_dir)
     (node.controls / "hold").touch()
     node.start()
-    study, neighbour = new_study_uid(), new_study_uid()
+    study, other = new_study_uid(), new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(2)))
-    wait_until(lambda: runs(node) == 1, "the worker has the job in hand")
-    send(node.port, *(make_instance(neighbour) for _ in range(2)))
+    wait_until(lambda: run_count(node) == 1, "the worker runs the job")
+    send(node.port, *(make_instance(other) for _ in range(2)))
     assert run(config, "cancel", study)[0] == 0
-    wait_until(lambda: runs(node) == 2, "a new worker has the neighbour in hand")
+    wait_until(lambda: run_count(node) == 2, "a new worker runs the next job")
     (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(cancelled=1, segmented=1), "one is cancelled, one segmented")
-    assert run(config, "cancel", neighbour)[0] == 1
+    assert run(config, "cancel", other)[0] == 1
     status, text = run(config, "retry", study, "--json")
     assert (status, len(json.loads(text)["jobs"])) == (0, 1)
     wait_until(lambda: node.jobs_are(segmented=2), "retried, it is segmented without a restart of the node")
 
 
-def test_a_study_is_taken_before_it_is_quiet_and_once_more(make_node: MakeNode, data_dir: Path) -> None:
+def test_a_study_is_forced_before_it_is_complete_and_once_more(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node(study={"stable_after_s": 3600})
     config = config_of(node, data_dir)
     node.start()
@@ -121,10 +121,10 @@ def test_a_study_is_taken_before_it_is_quiet_and_once_more(make_node: MakeNode, 
     status, text = run(config, "force", study)
     assert (status, "--again" in text) == (1, True)
     assert run(config, "force", study, "--again")[0] == 0
-    wait_until(lambda: runs(node) == 2 and node.jobs_are(segmented=1), "it is segmented once more")
+    wait_until(lambda: run_count(node) == 2 and node.jobs_are(segmented=1), "it is segmented once more")
 
 
-def test_wrong_usage_is_told_from_nothing_to_do(make_node: MakeNode, data_dir: Path) -> None:
+def test_wrong_usage_and_nothing_to_do_have_different_exit_statuses(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node().start()
     config = config_of(node, data_dir)
     assert run(config, "retry")[0] == 64

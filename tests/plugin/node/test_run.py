@@ -1,4 +1,4 @@
-"""The whole node with a stand-in segmenter: what is received is segmented once and delivered, whatever dies between."""
+"""A whole node with a stand-in segmenter: studies are segmented and delivered once, whichever process dies."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def results_of(study: str) -> list[str]:
     return [f"{study}.99.1", f"{study}.99.2"]
 
 
-def runs(node: NodeInThread) -> int:
+def run_count(node: NodeInThread) -> int:
     log = node.controls / "log"
     return len(log.read_text().splitlines()) if log.exists() else 0
 
@@ -51,23 +51,23 @@ def worker_pid(node: NodeInThread) -> int:
     return int((node.controls / "log").read_text().splitlines()[-1].split()[0])
 
 
-def test_a_study_comes_in_and_its_results_go_out_once(make_node: MakeNode, pacs: Pacs, caplog: Any, capfd: Any) -> None:
+def test_a_received_study_is_segmented_and_sent_once(make_node: MakeNode, pacs: Pacs, caplog: Any, capfd: Any) -> None:
     caplog.set_level(logging.DEBUG)
     node = make_node(destinations=[pacs.destination()]).start()
     study = new_study_uid()
     instances = instances_of(study)
     assert send(node.port, *instances, *instances) == [0x0000] * 6
     wait_until(lambda: sorted(pacs.received) == results_of(study), "both results at the PACS")
-    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "the outbox says so")
-    # The results come back, as a PACS with auto-routing sends them: nothing is started by them.
+    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "the outbox records it")
+    # A PACS with auto-routing sends the results back; they must not start a job.
     folder = Path(node.settings.data_dir) / "results" / study
     returned = [dcmread(path) for path in sorted(folder.glob("*/*.dcm"))]
     assert len(returned) == 2
     assert send(node.port, *returned) == [0x0000] * 2
     late = new_study_uid()
     send(node.port, make_instance(late))
-    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "the next study has its turn")
-    assert runs(node) == 2
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "the next study is processed")
+    assert run_count(node) == 2
     status = node.status()
     assert status.studies_received == 2
     assert status.running is not None
@@ -79,7 +79,7 @@ def test_a_study_comes_in_and_its_results_go_out_once(make_node: MakeNode, pacs:
     assert MARKER not in caplog.text + output.out + output.err
 
 
-def test_late_instances_make_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
+def test_late_instances_start_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
     node = make_node(destinations=[pacs.destination()]).start()
     study = new_study_uid()
     send(node.port, make_instance(study))
@@ -93,53 +93,53 @@ def test_late_instances_make_a_new_job(make_node: MakeNode, pacs: Pacs) -> None:
     assert rows == [("not_eligible", keys[0][0]), ("segmented", None)]
 
 
-def test_a_killed_worker_is_replaced_and_its_job_done_once(make_node: MakeNode, pacs: Pacs) -> None:
+def test_a_killed_worker_is_replaced_and_its_job_finished_once(make_node: MakeNode, pacs: Pacs) -> None:
     node = make_node(destinations=[pacs.destination()])
     (node.controls / "hold").touch()
     node.start()
     study, neighbour = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(study), *instances_of(neighbour))
-    wait_until(lambda: runs(node) == 1, "the worker has a job in hand")
+    wait_until(lambda: run_count(node) == 1, "the worker runs a job")
     os.kill(worker_pid(node), signal.SIGKILL)
     (node.controls / "hold").unlink()
-    wait_until(lambda: node.jobs_are(segmented=2), "another worker does both")
+    wait_until(lambda: node.jobs_are(segmented=2), "another worker finishes both")
     wait_until(lambda: len(pacs.received) == 4, "all results at the PACS")
     assert sorted(pacs.received) == sorted(results_of(study) + results_of(neighbour))
-    assert runs(node) == 3
+    assert run_count(node) == 3
 
 
-def test_a_job_that_keeps_killing_its_worker_is_parked_and_its_neighbour_is_not(make_node: MakeNode) -> None:
+def test_a_job_that_keeps_killing_its_worker_fails_and_the_next_job_runs(make_node: MakeNode) -> None:
     node = make_node()
     (node.controls / "die").write_text("once\n" * 3)
     node.start()
     bad, good = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(bad))
-    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    wait_until(lambda: run_count(node) >= 1, "the first study has started")
     send(node.port, *instances_of(good))
-    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one failed, one segmented")
     (trouble,) = node.status().troubles
     assert "ended 3 times" in trouble.message
 
 
-def test_a_step_that_hangs_costs_one_try(make_node: MakeNode) -> None:
+def test_a_step_that_hangs_costs_one_attempt(make_node: MakeNode) -> None:
     node = make_node(compute={"step_limit_s": 0.5})
     (node.controls / "hang").write_text("once\n")
     node.start()
     send(node.port, *instances_of(new_study_uid()))
-    wait_until(lambda: node.jobs_are(segmented=1), "the second try segments it")
-    assert runs(node) == 2
+    wait_until(lambda: node.jobs_are(segmented=1), "the second attempt segments it")
+    assert run_count(node) == 2
     assert node.status().troubles == ()
 
 
-def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode) -> None:
+def test_a_job_that_keeps_hanging_fails_with_the_reason(make_node: MakeNode) -> None:
     node = make_node(compute={"step_limit_s": 0.5})
     (node.controls / "hang").write_text("always\n" * 3)
     node.start()
     bad, good = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(bad))
-    wait_until(lambda: runs(node) >= 1, "the first study is begun")
+    wait_until(lambda: run_count(node) >= 1, "the first study has started")
     send(node.port, *instances_of(good))
-    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one parked, one segmented")
+    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one failed, one segmented")
     (trouble,) = node.status().troubles
     assert trouble.place == f"study {bad}"
     assert (
@@ -148,13 +148,13 @@ def test_a_job_that_keeps_hanging_is_parked_with_its_reason(make_node: MakeNode)
     )
 
 
-def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
+def test_a_job_that_raises_fails_without_the_exceptions_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
     node = make_node()
     (node.controls / "fail").touch()
     node.start()
     send(node.port, *instances_of(new_study_uid()))
     wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
-    assert runs(node) == 1
+    assert run_count(node) == 1
     (trouble,) = node.status().troubles
     assert "An unexpected ValueError in stand_in_segmenter.py line" in trouble.message
     node.end()
@@ -162,18 +162,18 @@ def test_a_job_that_raises_is_failed_without_its_message(make_node: MakeNode, ca
     assert MARKER not in trouble.message + caplog.text + output.out + output.err
 
 
-def test_a_model_that_does_not_load_is_said_and_receiving_goes_on(make_node: MakeNode) -> None:
+def test_a_model_that_does_not_load_is_reported_and_receiving_continues(make_node: MakeNode) -> None:
     node = make_node()
     (node.controls / "broken").touch()
     node.start()
-    wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status says it")
+    wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status reports it")
     assert send(node.port, *instances_of(new_study_uid())) == [0x0000] * 3
     (node.controls / "broken").unlink()
-    wait_until(lambda: node.jobs_are(segmented=1), "mended, it works off what waited")
+    wait_until(lambda: node.jobs_are(segmented=1), "the queued study is segmented when the model loads")
     assert node.status().troubles == ()
 
 
-def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
+def test_a_destination_that_is_down_gets_everything_later_and_delays_no_other(make_node: MakeNode, pacs: Pacs) -> None:
     other = Pacs()
     try:
         pacs.stop()
@@ -184,7 +184,7 @@ def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_
         ).start()
         study = new_study_uid()
         send(node.port, *instances_of(study))
-        wait_until(lambda: sorted(third.received) == results_of(study), "the living one has it")
+        wait_until(lambda: sorted(third.received) == results_of(study), "the one that answers has it")
         wait_until(
             lambda: (
                 [entry.objects for entry in node.status().destinations] == [{"failed": 2}, {"failed": 2}, {"sent": 2}]
@@ -197,7 +197,7 @@ def test_a_receiver_that_is_down_gets_everything_later_and_delays_no_other(make_
         pacs.start()
         other.status = 0x0000
         wait_until(lambda: sorted(pacs.received) == sorted(other.received) == results_of(study), "now all have it")
-        wait_until(lambda: all(e.objects == {"sent": 2} for e in node.status().destinations), "and status says so")
+        wait_until(lambda: all(e.objects == {"sent": 2} for e in node.status().destinations), "status reports it")
         third.stop()
     finally:
         other.stop()
@@ -229,7 +229,7 @@ def test_dcmtk_receives(make_node: MakeNode, program: Callable[[str], str], tmp_
     assert {dcmread(path) == dcmread(results[str(dcmread(path).SOPInstanceUID)]) for path in made} == {True}
 
 
-def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pacs, data_dir: Path) -> None:
+def test_a_demonstration_model_needs_accepts_demonstration(make_node: MakeNode, pacs: Pacs, data_dir: Path) -> None:
     destinations = [pacs.destination("clinical"), pacs.destination("trial", accepts_demonstration=True)]
     node = make_node(destinations=destinations)
     description = data_dir / "models/stand-in/model.toml"
@@ -238,21 +238,21 @@ def test_a_demonstration_is_not_delivered_unasked(make_node: MakeNode, pacs: Pac
     study = new_study_uid()
     send(node.port, *instances_of(study))
     wait_until(lambda: sorted(pacs.received) == results_of(study), "the trial destination has them")
-    wait_until(lambda: node.status().destinations[1].objects == {"sent": 2}, "and status says so")
+    wait_until(lambda: node.status().destinations[1].objects == {"sent": 2}, "status reports it")
     clinical = node.status().destinations[0]
     assert clinical.objects == {"refused": 2}
     assert "accepts_demonstration" in (clinical.refused_because or "")
     assert sorted(pacs.received) == results_of(study)
 
 
-def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: MakeNode) -> None:
+def test_studies_received_before_a_restart_are_segmented_after_it(make_node: MakeNode) -> None:
     node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2})
     (node.controls / "hold").touch()
     node.start()
     first, second = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(first))
-    wait_until(lambda: runs(node) == 1, "the first study is in hand")
-    send(node.port, *instances_of(second))  # it has no job yet when the node ends
+    wait_until(lambda: run_count(node) == 1, "the first study is running")
+    send(node.port, *instances_of(second))  # it has no job yet when the node stops
     assert node.status().jobs == {"running": 1}
     node.end()
     (node.controls / "hold").unlink()
@@ -261,10 +261,10 @@ def test_what_was_received_before_a_restart_is_segmented_after_it(make_node: Mak
     wait_until(lambda: again.jobs_are(segmented=2), "both are segmented")
     with psycopg.connect(database_url(again.settings)) as connection:
         attempts = connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall()
-    assert attempts == [(1,)], "an orderly stop is not held against a job"
+    assert attempts == [(1,)], "an orderly stop is not counted as an attempt"
 
 
-def test_below_the_floor_it_refuses_and_says_so(make_node: MakeNode, data_dir: Path) -> None:
+def test_below_the_minimum_of_free_space_it_refuses_and_reports_it(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node(storage={"data_dir": str(data_dir / "data"), "minimum_free_mb": 1 << 40}).start()
     assert send(node.port, make_instance(new_study_uid())) == [0xA700]
     status = node.status()
@@ -273,7 +273,7 @@ def test_below_the_floor_it_refuses_and_says_so(make_node: MakeNode, data_dir: P
 
 
 class NodeInProcess:
-    """The same node in a process of its own, which can be killed."""
+    """The same node in a process of its own, which a test can kill."""
 
     def __init__(self, node: NodeInThread, folder: Path) -> None:
         config = folder / "glionode.toml"
@@ -289,7 +289,7 @@ class NodeInProcess:
         self.port = running.port
 
     def descendants(self) -> dict[int, str]:
-        """Processes below this one, with the names of their programs."""
+        """Return the descendants of this process, with the names of their programs."""
         found: dict[int, str] = {}
         parents = {self.process.pid}
         while parents:
@@ -300,7 +300,7 @@ class NodeInProcess:
 
 
 def _processes() -> dict[int, tuple[str, int]]:
-    """Name and parent of each running process; the dead that nobody has buried are left out."""
+    """Return name and parent of each running process, without zombies."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -320,31 +320,31 @@ def _toml(name: str, section: dict[str, Any]) -> str:
     return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
 
 
-def test_a_killed_node_leaves_no_process_and_the_next_one_goes_on(make_node: MakeNode, data_dir: Path) -> None:
+def test_a_killed_node_leaves_no_process_and_the_next_one_continues(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
     (node.controls / "hold").touch()
     first = NodeInProcess(node, data_dir)
     study, other = new_study_uid(), new_study_uid()
     send(first.port, *instances_of(study), *instances_of(other))
-    wait_until(lambda: runs(node) == 1, "a job is in hand")
-    family = first.descendants()
-    assert {"postgres"} < set(family.values())
+    wait_until(lambda: run_count(node) == 1, "a job is running")
+    descendants = first.descendants()
+    assert {"postgres"} < set(descendants.values())
     first.process.kill()
     first.process.wait()
-    wait_until(lambda: not family.keys() & _processes().keys(), "worker and database have ended", 20)
+    wait_until(lambda: not descendants.keys() & _processes().keys(), "worker and database have ended", 20)
     assert running_node(first.data_dir) is None
     (node.controls / "hold").unlink()
     node.start()
     wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
-    assert runs(node) == 3
+    assert run_count(node) == 3
 
 
-def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
+def test_a_killed_database_is_restarted_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
     (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
     send(process.port, *instances_of(new_study_uid()))
-    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    wait_until(lambda: run_count(node) == 1, "a job is running")
     for pid, name in process.descendants().items():
         if name == "postgres":
             os.kill(pid, signal.SIGKILL)
@@ -356,26 +356,26 @@ def test_a_killed_database_is_started_again_and_nothing_is_lost(make_node: MakeN
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(make_node: MakeNode, data_dir: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_node(make_node: MakeNode, data_dir: Path, number: signal.Signals) -> None:
     node = make_node()
     process = NodeInProcess(node, data_dir)
-    family = process.descendants()
+    descendants = process.descendants()
     process.process.send_signal(number)
     assert process.process.wait(30) == 0
     # multiprocessing's resource tracker notices the end of its parent a moment later.
-    wait_until(lambda: not family.keys() & _processes().keys(), "nothing of it is left", 5)
+    wait_until(lambda: not descendants.keys() & _processes().keys(), "no process is left", 5)
     assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
 
 
-def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeNode, data_dir: Path) -> None:
+def test_a_signal_stops_the_node_in_bounded_time_during_a_job(make_node: MakeNode, data_dir: Path) -> None:
     drain_s = 2.0
     node = make_node(shutdown={"drain_s": drain_s})
     (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
     study, late = new_study_uid(), make_instance(new_study_uid())
     send(process.port, *instances_of(study))
-    wait_until(lambda: runs(node) == 1, "a job is in hand")
+    wait_until(lambda: run_count(node) == 1, "a job is running")
     ae = ApplicationEntity("SCANNER")
     ae.add_requested_context(late.SOPClassUID, late.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", process.port, ae_title="GLIONODE")
@@ -383,25 +383,25 @@ def test_a_signal_ends_it_in_bounded_time_whatever_is_under_way(make_node: MakeN
     begun = time.monotonic()
     process.process.send_signal(signal.SIGTERM)
     wait_until(lambda: "stopping" in process.log.read_text(), "it drains")
-    assert peer.send_c_store(late).Status == 0x0000, "who is sending may go on for a while"
+    assert peer.send_c_store(late).Status == 0x0000, "a sender may continue for a while"
     assert process.process.wait(30) == 0
-    # Beyond the drain there is the end of worker and database, on a busy machine.
+    # After the drain, worker and database have to stop, on a busy machine.
     assert drain_s <= time.monotonic() - begun < drain_s + 10
     wait_until(lambda: not peer.is_established, "the association is aborted")
     (node.controls / "hold").unlink()
     node.start()
-    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "both are taken up at the next start")
+    wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "both are processed after the next start")
     with psycopg.connect(database_url(node.settings)) as connection:
         assert connection.execute("SELECT DISTINCT attempts FROM glionode_jobs").fetchall() == [(1,)]
 
 
-def test_a_model_that_is_not_there_is_said_before_anything_starts(make_node: MakeNode) -> None:
+def test_a_missing_model_is_reported_before_anything_starts(make_node: MakeNode) -> None:
     node = make_node(model={"name": "absent"})
     with pytest.raises(ModelUnusable, match="absent"):
         node.start()
 
 
-def test_a_port_that_is_taken_is_said(make_node: MakeNode, pacs: Pacs) -> None:
+def test_a_port_in_use_is_reported(make_node: MakeNode, pacs: Pacs) -> None:
     with pytest.raises(SettingsWrong, match=f"127.0.0.1:{pacs.port}"):
         make_node(listener={"port": pacs.port}).start()
 

@@ -1,4 +1,4 @@
-"""Receiving, work and delivery apart, without a shared disk: what `glionode listen`, `work` and `deliver` run."""
+"""The services in processes of their own without a shared disk, as `glionode listen`, `work` and `deliver` run them."""
 
 import json
 import threading
@@ -27,8 +27,8 @@ from tests.support.stand_in_segmenter import make_stand_in
 TOKEN = "a-token-of-the-tests-alone"
 
 
-class Parts:
-    """The processes of a node as threads, each with a data folder of its own, on one database."""
+class Services:
+    """The services of a node in threads, each with a data folder of its own, on one database."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.folder = folder
@@ -93,13 +93,13 @@ class Parts:
         root = self.folder / name
         return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
 
-    def _start(self, part: Callable[..., None]) -> threading.Event:
+    def _start(self, service: Callable[..., None]) -> threading.Event:
         stop = threading.Event()
         failures: list[BaseException] = []
 
         def run() -> None:
             try:
-                part(stop=stop)
+                service(stop=stop)
             except BaseException as exc:  # noqa: BLE001 - raised again in the test's own thread
                 failures.append(exc)
 
@@ -113,62 +113,64 @@ class Parts:
             stop.set()
         for thread, _, failures in self._running:
             thread.join(30)
-            assert not thread.is_alive(), "a part does not end"
+            assert not thread.is_alive(), "a service does not stop"
             assert failures == []
 
 
 @pytest.fixture
-def parts(database: Database, data_dir: Path, pacs: Pacs) -> Iterator[Parts]:
-    made = Parts(database, data_dir)
+def services(database: Database, data_dir: Path, pacs: Pacs) -> Iterator[Services]:
+    made = Services(database, data_dir)
     made.destinations = [pacs.destination()]
     yield made
     made.end()
 
 
-def test_three_parts_without_a_shared_disk_do_what_one_node_does(parts: Parts, pacs: Pacs, database: Database) -> None:
-    parts.listen()
-    parts.work()
-    parts.deliver()
+def test_services_without_a_shared_disk_do_what_one_node_does(
+    services: Services, pacs: Pacs, database: Database
+) -> None:
+    services.listen()
+    services.work()
+    services.deliver()
     study = new_study_uid()
-    send(parts.port, *(make_instance(study, number=number) for number in (1, 2, 3)))
+    send(services.port, *(make_instance(study, number=number) for number in (1, 2, 3)))
     wait_until(lambda: sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"], "both results at the PACS")
-    kept = [name for name in parts.files("listen") if name.startswith("results")]
-    assert [Path(name).name for name in kept] == ["1.dcm", "2.dcm", "report.json"], "the results lie at the archive"
-    wait_until(lambda: parts.files("work") + parts.files("deliver") == [], "the others keep nothing")
+    kept = [name for name in services.files("listen") if name.startswith("results")]
+    assert [Path(name).name for name in kept] == ["1.dcm", "2.dcm", "report.json"], "the archive has the results"
+    wait_until(lambda: services.files("work") + services.files("deliver") == [], "the others keep no files")
     with psycopg.connect(database.url) as connection:
         (path,) = connection.execute("SELECT results_path FROM glionode_jobs").fetchone() or ("",)
-    assert parts.folder / "listen" / kept[0] == Path(path) / "1.dcm"
+    assert services.folder / "listen" / kept[0] == Path(path) / "1.dcm"
 
 
-@pytest.mark.parametrize("part", [listen, deliver, partial(work, make_segment=make_stand_in)])
-def test_a_part_without_a_database_server_is_refused(part: Callable[..., None], data_dir: Path) -> None:
+@pytest.mark.parametrize("service", [listen, deliver, partial(work, make_segment=make_stand_in)])
+def test_a_single_service_without_a_database_server_is_refused(service: Callable[..., None], data_dir: Path) -> None:
     settings = Settings(storage={"data_dir": str(data_dir / "data")})
     with pytest.raises(SettingsWrong, match=r"database\.url is empty.*glionode serve"):
-        part(settings)
+        service(settings)
     assert not (data_dir / "data").exists(), "nothing was started"
 
 
-def test_a_second_archive_on_one_database_is_refused(parts: Parts) -> None:
-    parts.listen()
+def test_a_second_archive_on_one_database_is_refused(services: Services) -> None:
+    services.listen()
     with pytest.raises(SettingsWrong, match="receives with this database"):
-        listen(parts.settings("another"))
+        listen(services.settings("another"))
 
 
-def test_a_whole_node_has_no_archive_elsewhere(parts: Parts) -> None:
-    parts.http_url = "http://127.0.0.1:9"
+def test_a_whole_node_with_a_remote_archive_is_refused(services: Services) -> None:
+    services.http_url = "http://127.0.0.1:9"
     with pytest.raises(SettingsWrong, match=r"http\.archive_url is for"):
-        serve(parts.settings("serve"), make_stand_in)
+        serve(services.settings("serve"), make_stand_in)
 
 
-def test_each_part_tells_how_it_is(parts: Parts) -> None:
-    parts.listen()
-    assert sorted(parts.health()) == ["database", "disk", "listener", "worker"]
-    assert parts.health()["worker"].startswith("No worker was seen"), "there is none yet"
-    parts.work()
-    wait_until(lambda: set(parts.health().values()) == {"ok"}, "a worker was seen, and all is well")
+def test_each_service_reports_its_health(services: Services) -> None:
+    services.listen()
+    assert sorted(services.health()) == ["database", "disk", "listener", "worker"]
+    assert services.health()["worker"].startswith("No worker was seen"), "none runs yet"
+    services.work()
+    wait_until(lambda: set(services.health().values()) == {"ok"}, "a worker was seen, and the node is healthy")
 
 
-def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
+def test_a_database_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
     assert database_answers(pool) == "The database does not answer."
     assert "does not answer" in (worker_seen(pool) or "")

@@ -1,4 +1,4 @@
-"""What `glionode status` tells: of a node that runs not, of one that left things behind, of somebody else's."""
+"""The status of nodes that do not run, that left files behind, or that belong to another user."""
 
 import json
 import os
@@ -36,10 +36,10 @@ def test_a_node_that_never_ran(data_dir: Path) -> None:
     assert status.model == "stand-in 1 (demonstration)"
     assert "accepts_demonstration" in (status.destinations[0].refused_because or "")
     assert json.loads(json.dumps(status.as_json()))["studies_received"] == 0
-    assert not (data_dir / "data").exists(), "asking changes nothing"
+    assert not (data_dir / "data").exists(), "reading the status creates nothing"
 
 
-def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
+def test_refused_peers_and_objects_are_counted(data_dir: Path) -> None:
     folder = settings_in(data_dir).data_dir
     quarantine_folder(folder).mkdir(parents=True)
     (quarantine_folder(folder) / "0.dcm").write_bytes(b"no DICOM")
@@ -52,7 +52,7 @@ def test_what_the_listener_refused_is_counted(data_dir: Path) -> None:
     assert read_status(settings_in(data_dir)).refused == {}, "it counts from the node's start"
 
 
-def test_what_senders_are_still_to_be_told_is_counted(data_dir: Path) -> None:
+def test_pending_storage_commitment_requests_are_counted(data_dir: Path) -> None:
     settings = settings_in(data_dir)
     assert read_status(settings).commitments_pending == 0
     requests = PendingRequests(settings.data_dir)
@@ -60,11 +60,11 @@ def test_what_senders_are_still_to_be_told_is_counted(data_dir: Path) -> None:
     assert read_status(settings).commitments_pending == 1
 
 
-def test_a_model_that_is_not_there(data_dir: Path) -> None:
+def test_a_missing_model(data_dir: Path) -> None:
     assert read_status(settings_in(data_dir)).model.startswith("unusable: ")
 
 
-def test_a_destination_that_was_taken_out_of_the_settings(data_dir: Path, database: Database) -> None:
+def test_a_destination_that_was_removed_from_the_settings(data_dir: Path, database: Database) -> None:
     with database.pool.connection() as connection:
         connection.execute(
             "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
@@ -80,7 +80,7 @@ def test_a_destination_that_was_taken_out_of_the_settings(data_dir: Path, databa
     assert "not in the settings" in (status.destinations[0].refused_because or "")
 
 
-def test_the_note_of_a_node_counts_only_while_it_runs(data_dir: Path) -> None:
+def test_the_note_of_a_node_is_valid_only_while_it_runs(data_dir: Path) -> None:
     node = RunningNode(os.getpid(), "GLIONODE", "127.0.0.1", 11112, 0.0)
     with node_lock(data_dir):
         assert running_node(data_dir) is None, "it is not ready yet"
@@ -89,11 +89,11 @@ def test_the_note_of_a_node_counts_only_while_it_runs(data_dir: Path) -> None:
         note = (data_dir / "serve.json").read_text()
     assert running_node(data_dir) is None
     (data_dir / "serve.json").write_text(note)
-    assert running_node(data_dir) is None, "a note that a killed node left says nothing"
+    assert running_node(data_dir) is None, "the note of a killed node is not valid"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
-def test_somebody_elses_node_is_not_called_stopped(data_dir: Path) -> None:
+def test_the_node_of_another_user_is_not_reported_as_stopped(data_dir: Path) -> None:
     with node_lock(data_dir):
         nobody = pwd.getpwnam("nobody")
         group, user = [nobody.pw_gid] * 3, [nobody.pw_uid] * 3

@@ -1,4 +1,4 @@
-"""Which studies are urgent, by their headers or by who sends them, and that they go first."""
+"""Studies are urgent by their headers or by their sender, and urgent studies run first."""
 
 import struct
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def is_urgent(instance: Dataset, syntax: str = ExplicitVRLittleEndian) -> bool:
 
 
 def requested(priority: str, undefined: bool = False) -> Dataset:
-    """An instance whose request attributes say a priority, after a sequence in which somebody else's stands."""
+    """Return an instance with a priority in its request attributes, after a sequence that contains "STAT"."""
     instance, attributes, code = make_instance("1.2.3"), Dataset(), Dataset()
     code.CodeValue, code.CodeMeaning = "1", "STAT"
     attributes.RequestedProcedureCodeSequence = [code]
@@ -110,7 +110,7 @@ def test_nonsense_after_the_uids_refuses_nothing(rest: bytes) -> None:
     assert head.key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
-def test_the_mark_is_there_before_the_sender_has_its_answer(make_listener: MakeListener) -> None:
+def test_a_study_is_marked_urgent_before_the_c_store_response(make_listener: MakeListener) -> None:
     usual, by_header, by_sender = (make_instance(new_study_uid()) for _ in range(3))
     by_header.RequestedProcedurePriority = "STAT"
     listener = make_listener(urgent_ae_titles=("SENDER",))
@@ -124,8 +124,8 @@ def test_the_mark_is_there_before_the_sender_has_its_answer(make_listener: MakeL
     }
 
 
-class Added:
-    """A queue that takes note of what is added."""
+class RecordingQueue:
+    """Record the jobs that are added."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -135,8 +135,8 @@ class Added:
         return len(self.jobs) == 1
 
 
-def test_a_study_that_becomes_urgent_is_told_to_the_queue_again(tmp_path: Path) -> None:
-    archive, queue = EmbeddedArchive(tmp_path / "archive", 0), Added()
+def test_a_study_that_becomes_urgent_is_added_to_the_queue_again(tmp_path: Path) -> None:
+    archive, queue = EmbeddedArchive(tmp_path / "archive", 0), RecordingQueue()
     archive.open()
     incoming = archive.begin()
     incoming.write(encode_file_meta("1.2.840.10008.5.1.4.1.1.4", "1.1.1.1", ExplicitVRLittleEndian))
@@ -153,7 +153,7 @@ def test_a_study_that_becomes_urgent_is_told_to_the_queue_again(tmp_path: Path) 
     assert queue.jobs[0].key == queue.jobs[1].key
 
 
-def test_a_purge_that_is_put_back_keeps_the_mark(tmp_path: Path, database: object) -> None:
+def test_a_study_restored_from_an_interrupted_purge_stays_urgent(tmp_path: Path, database: object) -> None:
     archive = EmbeddedArchive(tmp_path / "archive", 0)
     archive.open()
     (tmp_path / "archive" / "1.1" / "1.1.1").mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_a_purge_that_is_put_back_keeps_the_mark(tmp_path: Path, database: objec
     assert len(archive.files("1.1")) == 1
 
 
-def test_an_urgent_study_is_segmented_before_those_that_wait(make_node: Callable[..., NodeInThread]) -> None:
+def test_an_urgent_study_is_segmented_before_queued_ones(make_node: Callable[..., NodeInThread]) -> None:
     node = make_node()
     (node.controls / "hold").touch()
     node.start()
@@ -177,7 +177,7 @@ def test_an_urgent_study_is_segmented_before_those_that_wait(make_node: Callable
     )
     urgent[3].RequestedProcedurePriority = "STAT"
     send(node.port, *running)
-    wait_until((node.controls / "log").exists, "the first is begun")
+    wait_until((node.controls / "log").exists, "the first one has started")
     send(node.port, *waiting)
     wait_until(lambda: node.jobs_are(running=1, queued=1), "the second waits")
     send(node.port, *urgent)
