@@ -48,8 +48,8 @@ def check_identity(
     """
     sources = _one_image_per_series(dataset, references, known)
     identities = [_identity_in_file(source.image.path, cache) for source in sources if source.image]
-    for keyword, found, *wanted in zip(_IDENTITY, _identity(dataset), *identities, strict=True):
-        if wanted and found not in wanted:
+    for keyword, found, *expected in zip(_IDENTITY, _identity(dataset), *identities, strict=True):
+        if expected and found not in expected:
             yield f"its {keyword} is not that of source series {sources[0].series_instance_uid}."
 
 

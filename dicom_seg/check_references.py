@@ -48,7 +48,7 @@ def check_references(references: Sequence[Reference], study_instance_uid: str, k
 
 
 def unknown_studies(references: Sequence[Reference], study_instance_uid: str, known: KnownObjects) -> tuple[str, ...]:
-    """Return the UIDs of studies that are referred to but of which no image is known, so that nothing can be said."""
+    """Return the UIDs of studies that are referred to but of which no image is known."""
     unresolved = (each for each in references if each.sop_instance_uid not in known.by_uid)
     studies = dict.fromkeys(each.study_instance_uid or study_instance_uid for each in unresolved)
     return tuple(uid for uid in studies if not known.covers(uid))

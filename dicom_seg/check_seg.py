@@ -136,9 +136,9 @@ def _plane_faults(
         yield frame.number, "its pixel spacing is not that of source image {uid}", uid
 
 
-def _near(found: tuple[float, ...], wanted: tuple[float, ...] | None, tolerance: float) -> bool:
-    """Return whether the two vectors agree within `tolerance`; True where `wanted` is not known."""
-    return wanted is None or (len(found) == len(wanted) and math.dist(found, wanted) <= tolerance)
+def _near(found: tuple[float, ...], expected: tuple[float, ...] | None, tolerance: float) -> bool:
+    """Return whether two vectors agree within `tolerance`; True where `expected` is not known."""
+    return expected is None or (len(found) == len(expected) and math.dist(found, expected) <= tolerance)
 
 
 def _spread(series: Series) -> tuple[float, float]:

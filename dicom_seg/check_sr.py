@@ -139,9 +139,9 @@ def _check_volumes(group: Dataset, segs: Mapping[str, CheckedSeg]) -> Iterator[s
             continue
         value, unit, rounding = measured
         if unit in _MM3 and seg.voxel_mm3 is not None and segment in seg.voxels:
-            wanted = seg.voxels[segment] * seg.voxel_mm3 / _MM3[unit]
-            if not abs(value - wanted) <= rounding + _RELATIVE_TOLERANCE * wanted:
-                yield f"the volume of segment {segment} is not that of the segment's voxels ({wanted:.6g} {unit})."
+            expected = seg.voxels[segment] * seg.voxel_mm3 / _MM3[unit]
+            if not abs(value - expected) <= rounding + _RELATIVE_TOLERANCE * expected:
+                yield f"the volume of segment {segment} is not that of the segment's voxels ({expected:.6g} {unit})."
 
 
 def _check_region(item: Dataset, known: KnownObjects) -> Iterator[str]:

@@ -101,7 +101,7 @@ def _repack_frames(dataset: Dataset) -> None:
 def _identify_segment_per_frame(dataset: Dataset) -> None:
     """Move the segment number of a single segment from the shared to the per-frame functional groups.
 
-    highdicom puts it into the shared ones, but readers look for it where it is with several segments.
+    highdicom puts it into the shared ones, but readers expect it where it is for several segments.
     """
     shared = dataset.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" in shared:
@@ -111,7 +111,7 @@ def _identify_segment_per_frame(dataset: Dataset) -> None:
 
 
 def _set_references(dataset: Dataset, source: SourceHeaders) -> None:
-    """Replace references to stand-ins by those to the real images, per frame and in the lists of the whole SEG."""
+    """Replace references to stand-ins by those to the real images, per frame and for the whole SEG."""
     planes = {stand_in_uid(index): plane for index, plane in enumerate(source.planes)}
     done: set[int] = set()
     for groups in dataset.PerFrameFunctionalGroupsSequence:

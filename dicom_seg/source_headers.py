@@ -165,7 +165,7 @@ def _read(path: Path, uid: str) -> Dataset:
 
 
 def _single_frame_plane(frame: Frame, path: Path) -> SourcePlane | None:
-    """The plane of a single-frame image, by the quick walk that reads studies; None where it needs the whole header."""
+    """Read only the position of a single-frame image; return None for an image that needs its whole header."""
     try:
         header = read_header(path, (_SOP_INSTANCE_UID, _NUMBER_OF_FRAMES, _POSITION))
     except NotDicom as exc:

@@ -56,7 +56,7 @@ class LabelResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The comparison with the truth, and the files to look at."""
+    """The comparison with the truth, and the resulting files."""
 
     labels: tuple[LabelResult, ...]
     seg_path: Path

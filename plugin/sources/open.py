@@ -49,7 +49,7 @@ class SourceRouter:
         return self._source_of(job).store_results(job, results)
 
     def close(self) -> None:
-        """Close all sources."""
+        """Close every source; see StudySource."""
         for source in self._sources.values():
             source.close()
 

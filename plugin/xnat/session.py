@@ -42,7 +42,7 @@ class XnatIds:
 
 @dataclass(frozen=True, slots=True)
 class XnatSession:
-    """A session on disk."""
+    """An image session in a folder."""
 
     scans_folder: Path
     ids: XnatIds = XnatIds()

@@ -67,7 +67,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a synthetic series looks like."""
+    """The geometry of a synthetic series."""
 
     directions: np.ndarray = field(default_factory=lambda: AXIAL)
     shape: tuple[int, int, int] = (7, 13, 11)
@@ -75,7 +75,7 @@ class Grid:
     origin_mm: tuple[float, float, float] = (-20.5, 33.25, -7.125)
     enhanced: bool = False
     descending: bool = False
-    """Whether the files count from the last slice to the first; else in no order."""
+    """Whether file numbers run from the last slice to the first; otherwise they are shuffled."""
 
     def geometry(self, frame_of_reference_uid: str) -> Geometry:
         affine = np.eye(4)
@@ -178,7 +178,7 @@ def _write_classic(folder, header, positions, orientation, pixel_bytes, order, g
 
 
 def _write_enhanced(folder, header, positions, orientation, pixel_bytes, order, grid):  # type: ignore[no-untyped-def]
-    """One enhanced image whose frames stand in the given order, preceded by as many frames of another stack."""
+    """Write one enhanced image with its frames in the given order, after as many frames of another stack."""
     header.SOPClassUID = EnhancedMRImageStorage
     header.SOPInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "enhanced"])
     header.InstanceNumber = 1
@@ -232,7 +232,7 @@ def asymmetric_masks(shape: tuple[int, int, int]) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def started() -> datetime:
-    """When the analysis began."""
+    """The time at which the analysis began."""
     return datetime(2026, 3, 4, 5, 6, 7, 890123, timezone(timedelta(hours=2)))
 
 
@@ -241,13 +241,13 @@ MakeResult = Callable[..., SegmentationResult]
 
 @pytest.fixture
 def make_result(tmp_path: Path) -> MakeResult:
-    """Write a study of three series under tmp_path and return a result on its T1CE series."""
+    """Return a function that writes a study of three series and returns a result on its T1CE series."""
     return _result_maker(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def make_lasting_result(tmp_path_factory: pytest.TempPathFactory) -> MakeResult:
-    """The same, for results that the tests of a module share and leave as they are."""
+    """The same for results that the tests of a module share and must not change."""
     return _result_maker(tmp_path_factory.mktemp("studies"))
 
 
@@ -275,12 +275,14 @@ def _result_maker(parent: Path) -> MakeResult:
         number = next(counter)
         folder = parent / f"study{number}"
         study = generate_uid(entropy_srcs=["study", str(number), patient.name])
-        places = {
+        frames_of_reference = {
             role: generate_uid(entropy_srcs=[study, "place", "" if one_frame_of_reference else role]) for role in Role
         }
         flat = replace(grid, shape=(4, 9, 8), spacing_mm=(5.0, 2.0, 2.0), enhanced=False)
         sources = tuple(
-            _write_series(folder / role, role, grid if role is Role.T1CE else flat, patient, study, places[role])
+            _write_series(
+                folder / role, role, grid if role is Role.T1CE else flat, patient, study, frames_of_reference[role]
+            )
             for role in (Role.ADC, Role.FLAIR, Role.T1CE)
         )
         voxel_ml = sources[2].geometry.voxel_volume_mm3 / 1000
@@ -311,7 +313,7 @@ def _result_maker(parent: Path) -> MakeResult:
 
 @pytest.fixture
 def make_altered(make_result: MakeResult) -> MakeResult:
-    """A result whose T1CE files were changed by a function (header, number)."""
+    """Return a function that makes a result and applies `change(header, number)` to its T1CE files."""
 
     def alter(change: Callable[[Dataset, int], None], **grid: object) -> SegmentationResult:
         result = make_result(**grid)
@@ -327,7 +329,7 @@ def make_altered(make_result: MakeResult) -> MakeResult:
 
 @pytest.fixture(scope="session")
 def with_everything() -> Callable[[SegmentationResult], SegmentationResult]:
-    """The result with masks on the other series, a measurable lesion and two pictures: all kinds of objects."""
+    """Return a function that adds native masks, a measurable lesion and two pictures, for all kinds of objects."""
 
     def add(result: SegmentationResult) -> SegmentationResult:
         rng = np.random.default_rng(3)
@@ -346,7 +348,7 @@ def with_everything() -> Callable[[SegmentationResult], SegmentationResult]:
 
 @pytest.fixture
 def write_seg(tmp_path: Path, started: datetime) -> Callable[..., Path]:
-    """Encode the SEG of a result and write it; gives the path."""
+    """Return a function that encodes and writes the SEG of a result and returns the path."""
     counter = iter(range(1000))
 
     def write(result: SegmentationResult, when: datetime = started, on: MasksOnSeries | None = None) -> Path:

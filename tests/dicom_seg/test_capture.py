@@ -182,12 +182,12 @@ def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(pict
 
 
 @pytest.mark.parametrize(
-    ("use", "said"),
+    ("use", "stated"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_limited_intended_use_is_stated(use, said, pictured, written):
+def test_limited_intended_use_is_stated(use, stated, pictured, written):
     image = dcmread(written(pictured(intended_use=use))[0])
-    assert image.SeriesDescription.startswith("Demonstration only") is said
+    assert image.SeriesDescription.startswith("Demonstration only") is stated
     assert ("not for clinical use" in image.DerivationDescription) is (use is not IntendedUse.CLINICAL)
 
 

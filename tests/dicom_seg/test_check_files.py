@@ -73,12 +73,12 @@ def numbers(report):
 
 def test_a_missing_image_is_an_unresolved_reference(folders):
     images, results = folders
-    gone = next(path for path in (images / "T1CE").iterdir())
-    uid = dcmread(gone).SOPInstanceUID
-    gone.unlink()
-    said = problems(check_files(results, images))
-    assert said.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
-    assert set(said.values()) == {(f"it refers to {uid}, which cannot be found.",)}
+    missing = next(path for path in (images / "T1CE").iterdir())
+    uid = dcmread(missing).SOPInstanceUID
+    missing.unlink()
+    found = problems(check_files(results, images))
+    assert found.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
+    assert set(found.values()) == {(f"it refers to {uid}, which cannot be found.",)}
 
 
 def test_a_report_alone_is_compared_with_the_seg_beside_the_study(folders):
@@ -90,9 +90,9 @@ def test_a_report_alone_is_compared_with_the_seg_beside_the_study(folders):
     assert [each.file_name for each in check_files(report, images)] == [report.name]
     assert problems(check_files(report, images)) == {}
     rewrite(report, lambda sr: setattr(numbers(sr)[0], "NumericValue", "9.5"))
-    (said,) = problems(check_files(report, images)).values()
-    assert len(said) == 1
-    assert said[0].startswith("the volume of segment 1 is not that of the segment's voxels")
+    (found,) = problems(check_files(report, images)).values()
+    assert len(found) == 1
+    assert found[0].startswith("the volume of segment 1 is not that of the segment's voxels")
 
 
 def test_another_transfer_syntax_passes_unless_the_voxels_are_compressed(folders):
@@ -105,8 +105,8 @@ def test_another_transfer_syntax_passes_unless_the_voxels_are_compressed(folders
     seg["PixelData"].is_undefined_length = True
     seg.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # no fragment is read
     dcmwrite(results / "seg-t1ce.dcm", seg, implicit_vr=False, little_endian=True)
-    said = problems(check_files(results, images))
-    assert said == {"seg-t1ce.dcm": ("its voxels are compressed, which some readers of SEG refuse.",)}
+    found = problems(check_files(results, images))
+    assert found == {"seg-t1ce.dcm": ("its voxels are compressed, which some readers of SEG refuse.",)}
 
 
 def test_the_seg_of_another_program_passes_and_its_damage_is_named(folders, program, tmp_path):
@@ -167,8 +167,8 @@ def test_a_screenshot_need_not_name_its_source_images(folders):
     dcmwrite(results / "shot.dcm", shot, enforce_file_format=True)
     assert problems(check_files(results, images)) == {}
     rewrite(results / "shot.dcm", lambda dataset: setattr(dataset, "PatientBirthDate", "19610101"))
-    (said,) = problems(check_files(results, images)).values()
-    assert "its PatientBirthDate is not that of source series" in said[0]
+    (found,) = problems(check_files(results, images)).values()
+    assert "its PatientBirthDate is not that of source series" in found[0]
 
 
 def test_damaged_files_are_reported(folders):
@@ -176,8 +176,8 @@ def test_damaged_files_are_reported(folders):
     whole = (results / "seg-t1ce.dcm").read_bytes()
     (results / "seg-t1ce.dcm").write_bytes(whole[: len(whole) - 100])
     (results / "sr-measurements.dcm").write_bytes((results / "sr-measurements.dcm").read_bytes()[:300])
-    said = problems(check_files(results, images))
-    assert said.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
+    found = problems(check_files(results, images))
+    assert found.keys() == {"seg-t1ce.dcm", "sr-measurements.dcm"}
 
 
 def test_one_uid_in_two_series_is_reported(folders):
@@ -185,10 +185,10 @@ def test_one_uid_in_two_series_is_reported(folders):
     other = dcmread(results / "seg-t1ce.dcm")
     other.SeriesInstanceUID = "2.25.9"
     dcmwrite(results / "seg-t2.dcm", other)
-    said = problems(check_files(results, images))
-    assert ("it has the same SOP instance UID as seg-t1ce.dcm.",) in said.values() or (
+    found = problems(check_files(results, images))
+    assert ("it has the same SOP instance UID as seg-t1ce.dcm.",) in found.values() or (
         "it has the same SOP instance UID as seg-t2.dcm.",
-    ) in said.values()
+    ) in found.values()
 
 
 @pytest.mark.parametrize("file", ["seg-t1ce.dcm", "sr-measurements.dcm"])
@@ -196,14 +196,14 @@ def test_objects_that_lack_an_attribute_are_checked_without_an_error(file, folde
     images, results = folders
     whole = dcmread(results / file)
     lacking = tmp_path / "lacking.dcm"
-    said = {}
+    found = {}
     for keyword in [element.keyword for element in whole if element.keyword not in UIDS]:
         dataset = deepcopy(whole)
         delattr(dataset, keyword)
         dcmwrite(lacking, dataset)
-        said[keyword] = problems(check_files(lacking, images)).get("lacking.dcm", ())
+        found[keyword] = problems(check_files(lacking, images)).get("lacking.dcm", ())
     needed = NEEDED[file]
-    assert {keyword: len(said[keyword]) > 0 for keyword in needed} == dict.fromkeys(needed, True)
+    assert {keyword: len(found[keyword]) > 0 for keyword in needed} == dict.fromkeys(needed, True)
 
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")

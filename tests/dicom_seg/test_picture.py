@@ -202,15 +202,15 @@ def test_every_picture_has_the_table_the_model_and_its_use(draw):
 
 
 @pytest.mark.parametrize(
-    ("use", "said"),
+    ("use", "sentence"),
     [
         (IntendedUse.RESEARCH, "Research only, not for clinical use"),
         (IntendedUse.CLINICAL, "Intended use: clinical"),
     ],
 )
-def test_other_intended_uses_are_named_too(use, said, draw):
+def test_other_intended_uses_are_named_too(use, sentence, draw):
     (picture, *_), _ = draw(intended_use=use)
-    assert shows(foot(picture), said)
+    assert shows(foot(picture), sentence)
     assert not shows(foot(picture), "Demonstration")
 
 

@@ -53,7 +53,7 @@ def test_real_series(folder, shared_data, started, program, tmp_path):
         write_dicom(encoded.dataset, path)
         done = subprocess.run([program("dciodvfy"), path], capture_output=True, text=True, check=False)
         assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
-    # In world coordinates, so that nothing is asked of the references that `check` looked at.
+    # In world coordinates, so that the comparison does not depend on the references that `check` verified.
     seg = hd.seg.segread(tmp_path / "seg-t1ce.dcm").get_volume(combine_segments=False, rescale_fractional=False)
     grid = hd.Volume.from_components(
         np.moveaxis(masks, 0, -1).astype(np.uint8),

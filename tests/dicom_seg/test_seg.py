@@ -164,13 +164,13 @@ def test_patient_study_and_equipment_come_from_the_source(make_result, write_seg
 
 
 @pytest.mark.parametrize(
-    ("use", "said"),
+    ("use", "stated"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_limited_intended_use_is_stated(use, said, make_result, write_seg):
+def test_limited_intended_use_is_stated(use, stated, make_result, write_seg):
     seg = dcmread(write_seg(make_result(intended_use=use)))
     for text in (seg.SeriesDescription, seg.ContentDescription):
-        assert text.startswith("Demonstration only") is said
+        assert text.startswith("Demonstration only") is stated
         assert ("not for clinical use" in text) is (use is not IntendedUse.CLINICAL)
 
 
@@ -236,18 +236,18 @@ def test_malformed_patient_is_kept_where_it_identifies_and_never_logged(
             read = dcmread(tmp_path / "written.dcm")
             assert (read.PatientBirthDate, read.PatientID, read.PatientSex) == ("born 1960", "I" * 70, "")
         assert "PatientAge" not in read
-    said = caplog.text + "".join(str(warning.message) for warning in recwarn)
-    assert "1960" not in said
-    assert "IIII" not in said
+    logged = caplog.text + "".join(str(warning.message) for warning in recwarn)
+    assert "1960" not in logged
+    assert "IIII" not in logged
 
 
 def test_a_missing_source_file_is_an_error_that_names_the_image(make_result, write_seg):
     result = make_result()
-    gone = result.source(Role.T1CE).series.instances[3]
-    gone.path.unlink()
-    with pytest.raises(OutputRefused, match=gone.sop_instance_uid) as caught:
+    missing = result.source(Role.T1CE).series.instances[3]
+    missing.path.unlink()
+    with pytest.raises(OutputRefused, match=missing.sop_instance_uid) as caught:
         write_seg(result)
-    assert str(gone.path.parent) not in str(caught.value)
+    assert str(missing.path.parent) not in str(caught.value)
 
 
 def test_a_replaced_source_file_is_an_error(make_result, write_seg):

@@ -159,10 +159,10 @@ def test_notes_from_reading_a_series_are_algorithm_parameters(make_result, writt
     result = make_result()
     noted = "ADC computed here from 64 images with b = 0, 1000 s/mm2"
     sources = tuple(replace(each, notes=(noted,)) if each.role is Role.ADC else each for each in result.sources)
-    said = [
+    parameters = [
         item.value for item in _items(hd.sr.srread(written(replace(result, sources=sources))[1])) if "TextValue" in item
     ]
-    assert said.count(f"ADC: {noted}") == len(LABELS)
+    assert parameters.count(f"ADC: {noted}") == len(LABELS)
     unnoted = [item.value for item in _items(hd.sr.srread(written(result)[1])) if "TextValue" in item]
     assert f"ADC: {noted}" not in unnoted
 
@@ -187,12 +187,12 @@ def test_evidence_is_the_seg_and_every_source_image(make_result, written):
 
 
 @pytest.mark.parametrize(
-    ("use", "said"),
+    ("use", "stated"),
     [(IntendedUse.DEMONSTRATION, True), (IntendedUse.RESEARCH, False), (IntendedUse.CLINICAL, False)],
 )
-def test_limited_intended_use_is_stated(use, said, make_result, written):
+def test_limited_intended_use_is_stated(use, stated, make_result, written):
     report = dcmread(written(make_result(intended_use=use))[1])
-    assert report.SeriesDescription.startswith("Demonstration only") is said
+    assert report.SeriesDescription.startswith("Demonstration only") is stated
 
 
 def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(make_result, written, started):

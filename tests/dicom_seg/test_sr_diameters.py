@@ -140,7 +140,7 @@ def test_each_diameter_contains_only_its_line(with_diameters, written):
 )
 def test_parameters_state_the_plane_and_the_limits(orientation, plane, with_diameters, written):
     result = with_diameters(orientation=orientation)
-    said = texts(written(result))
+    parameters = texts(written(result))
     if plane is None:
         normal = result.source(Role.T1CE).geometry.affine[:3, 0]
         plane = f"{np.degrees(np.arccos(normal[2] / np.linalg.norm(normal))):.0f} degrees from axial"
@@ -152,7 +152,7 @@ def test_parameters_state_the_plane_and_the_limits(orientation, plane, with_diam
         "Demonstration only, not for clinical use",
         f"weights_sha256={result.model.sha256}",
     ):
-        assert said.count(sentence) == len(result.diameters)
+        assert parameters.count(sentence) == len(result.diameters)
 
 
 @pytest.mark.parametrize(("use", "warned"), [(IntendedUse.DEMONSTRATION, True), (IntendedUse.CLINICAL, False)])

@@ -23,26 +23,26 @@ def dataset():
 
 @pytest.fixture
 def small_files():
-    """No file of this process may grow beyond 4 kB: the kernel's stand-in for a full disk."""
+    """Limit files of this process to 4 kB, which acts like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_what_is_written_is_read_and_nothing_else_lies_there(dataset, tmp_path):
+def test_a_written_file_can_be_read_and_no_other_file_remains(dataset, tmp_path):
     write_dicom(dataset, tmp_path / "a.dcm")
     assert dcmread(tmp_path / "a.dcm").SOPInstanceUID == "2.25.1"
     assert [path.name for path in tmp_path.iterdir()] == ["a.dcm"]
 
 
-def test_replaces_what_was_there(dataset, tmp_path):
+def test_an_existing_file_is_replaced(dataset, tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"older")
     write_dicom(dataset, tmp_path / "a.dcm")
     assert dcmread(tmp_path / "a.dcm").SOPInstanceUID == "2.25.1"
 
 
-def test_full_disk_leaves_the_older_file_and_nothing_half_written(dataset, tmp_path, small_files):
+def test_a_full_disk_leaves_the_old_file_and_no_partial_one(dataset, tmp_path, small_files):
     (tmp_path / "a.dcm").write_bytes(b"older")
     with pytest.raises(OutputRefused, match=r"a\.dcm cannot be written") as caught:
         write_dicom(dataset, tmp_path / "a.dcm")
@@ -50,6 +50,6 @@ def test_full_disk_leaves_the_older_file_and_nothing_half_written(dataset, tmp_p
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.dcm", b"older")]
 
 
-def test_missing_folder_is_named(dataset, tmp_path):
+def test_a_missing_folder_is_named(dataset, tmp_path):
     with pytest.raises(OutputRefused, match="nowhere"):
         write_dicom(dataset, tmp_path / "nowhere" / "a.dcm")

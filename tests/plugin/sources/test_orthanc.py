@@ -99,8 +99,8 @@ def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(
     assert sorted(inputs.sop_instance_uids) == sorted(sent)
     with source.workspace(job_of(study), inputs) as workspace:
         fetched = dict(zip(inputs.sop_instance_uids, workspace.paths, strict=True))
-        whole = {uid for uid, path in fetched.items() if path.read_bytes() == sent[uid]}
-        assert whole == {uid for uid in sent if int(uid.split(".")[-2]) in TAKEN}
+        complete = {uid for uid, path in fetched.items() if path.read_bytes() == sent[uid]}
+        assert complete == {uid for uid in sent if int(uid.split(".")[-2]) in TAKEN}
         for uid, path in fetched.items():
             assert path.stat().st_size == len(sent[uid])
             here, there = dcmread(path), dcmread(BytesIO(sent[uid]))
@@ -183,7 +183,7 @@ def test_a_file_of_another_size_is_rejected(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         ((200, b"<html>"), "the response is no JSON"),
         ((301, {}), "HTTP 301"),
@@ -192,11 +192,11 @@ def test_a_file_of_another_size_is_rejected(
     ],
 )
 def test_a_server_that_is_not_orthanc_is_reported(
-    web: OrthancWeb, image: str, answer: tuple[int, object], said: str
+    web: OrthancWeb, image: str, answer: tuple[int, object], message: str
 ) -> None:
     web.answers["POST /tools/bulk-content"] = answer
     client = client_of(web, patience_s=0)
-    with pytest.raises(ArchiveAway, match=said):
+    with pytest.raises(ArchiveAway, match=message):
         inputs_of(client, image)
     client.close()
 
