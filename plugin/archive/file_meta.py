@@ -1,4 +1,4 @@
-"""The head of a DICOM file, preamble and file meta information (PS3.10 7.1): written, and read back. No data sets."""
+"""Encode the head of a DICOM file, preamble and file meta information (PS3.10 7.1), and read the SOP class from it."""
 
 import struct
 from pathlib import Path
@@ -14,7 +14,7 @@ _CLASS_AT = len(_PREAMBLE) + _GROUP_LENGTH_BYTES + len(_VERSION)
 
 
 def encode_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """What stands before the data set in a file. It names no sender, so that equal data sets give equal files."""
+    """Return the bytes before the data set of a file. They name no sender, so that equal data sets give equal files."""
     meta = b"".join(
         (
             _VERSION,
@@ -28,8 +28,8 @@ def encode_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_
     return _PREAMBLE + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(meta)) + meta
 
 
-def sop_class_uid(path: Path) -> str:
-    """The SOP class of a file that begins with `encode_file_meta`; empty for any other file. Costs one short read."""
+def read_sop_class_uid(path: Path) -> str:
+    """Return the SOP class of a file that begins with `encode_file_meta`; empty for any other file. Makes one read."""
     with path.open("rb") as file:
         head = file.read(_CLASS_AT + 8 + 64)
     if len(head) < _CLASS_AT + 8 or head[_CLASS_AT : _CLASS_AT + 6] != struct.pack("<HH2s", 0x0002, 0x0002, b"UI"):

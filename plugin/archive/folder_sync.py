@@ -1,4 +1,8 @@
-"""Syncing folders to disk, one sync for all who wait for it: a disk does a few thousand a second, whoever asks."""
+"""Sync a folder to disk once for all threads that wait for it.
+
+Senders that store images of one series at the same time each wait for the folder's entries to be on disk. A disk syncs
+a few thousand times a second, however many wait, so waiting threads share the next sync.
+"""
 
 import threading
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ from pipeline.atomic_write import sync_folder
 
 @dataclass(slots=True)
 class _Syncs:
-    """Those of one folder."""
+    """The syncs of one folder, counted."""
 
     begun: int = 0
     done: int = 0
@@ -18,14 +22,14 @@ class _Syncs:
 
 
 class FolderSync:
-    """Thread-safe. A caller waits for a sync that began after its call, its own or another's."""
+    """Syncs folders for many threads: each waits for a sync that began after its call, whichever thread ran it."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, _Syncs] = {}
         self._changed = threading.Condition()
 
     def sync(self, folder: Path) -> None:
-        """Return when the folder's entries of this moment are on disk. Raises OSError."""
+        """Return when the entries that the folder has at the call are on disk. Raises OSError."""
         with self._changed:
             syncs = self._folders.setdefault(folder, _Syncs())
             syncs.waiting += 1
@@ -42,6 +46,7 @@ class FolderSync:
                     self._folders.pop(folder, None)
 
     def _run(self, folder: Path, syncs: _Syncs) -> None:
+        """Sync without the lock, which the caller holds."""
         syncs.running = True
         syncs.begun += 1
         number = syncs.begun

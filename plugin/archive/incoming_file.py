@@ -1,4 +1,4 @@
-"""A file on its way into the archive: written as it comes, gone unless it is kept. Knows bytes and disks; no DICOM."""
+"""Write a file that is being received: bytes as they come, checked against the free space, removed unless kept."""
 
 import errno
 import os
@@ -7,64 +7,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-_LOOK_EVERY_BYTES = 1 << 24
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+_CHECK_EVERY_BYTES = 1 << 24
 
 
 class NoRoom(Exception):
-    """The disk does not take another instance: full, below its floor, or failing."""
+    """The disk does not take another file: it is full, below its minimum of free space, or failing."""
 
 
 class IncomingFile:
-    """A file that is being received; made by the archive, which alone gives it a final name."""
+    """A file that is being received. The archive creates it, and gives it its final name once it is complete."""
 
     def __init__(self, path: Path, require_room: Callable[[], None]) -> None:
-        """Make the file. `require_room` raises NoRoom; it is asked again as the file grows. Raises NoRoom."""
+        """Create the file. `require_room` raises NoRoom; it is called now and as the file grows. Raises NoRoom."""
         self.path = path
         self._require_room = require_room
-        self._unlooked_bytes = 0
+        self._unchecked_bytes = 0
         require_room()
-        with full_disk_is_no_room():
+        with disk_errors_as_no_room():
             self._file = path.open("x+b")
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes. Raises NoRoom."""
-        self._unlooked_bytes += len(chunk)
-        if self._unlooked_bytes >= _LOOK_EVERY_BYTES:
+        self._unchecked_bytes += len(chunk)
+        if self._unchecked_bytes >= _CHECK_EVERY_BYTES:
             self._require_room()
-            self._unlooked_bytes = 0
-        with full_disk_is_no_room():
+            self._unchecked_bytes = 0
+        with disk_errors_as_no_room():
             self._file.write(chunk)
 
     def read_from(self, start: int) -> BinaryIO:
-        """What was written, as a stream that stands at byte `start`; nothing may be written after this."""
-        with full_disk_is_no_room():
+        """Return the content as a stream that stands at byte `start`. Do not write after this."""
+        with disk_errors_as_no_room():
             self._file.seek(start)
         return self._file
 
     def sync(self) -> None:
-        """Return when the disk has all of it. Raises NoRoom."""
-        with full_disk_is_no_room():
+        """Return when the whole content is on disk. Raises NoRoom."""
+        with disk_errors_as_no_room():
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def discard(self) -> None:
-        """Close the file and take its name away; a file that was linked elsewhere stays there. Does no harm twice."""
+        """Close the file and remove this name of it, not the names that it was linked to. May be called again."""
         try:
             self._file.close()
-        except OSError as exc:  # what a full disk did not take is flushed once more here
-            if exc.errno not in _NO_ROOM:
+        except OSError as exc:  # close() flushes once more what a full disk did not take
+            if exc.errno not in _DISK_ERRORS:
                 raise
         finally:
             self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def full_disk_is_no_room() -> Iterator[None]:
-    """Raise NoRoom for an OSError which says that the disk takes no more."""
+def disk_errors_as_no_room() -> Iterator[None]:
+    """Raise NoRoom in place of an OSError that says that the disk takes no more."""
     try:
         yield
     except OSError as exc:
-        if exc.errno in _NO_ROOM:
+        if exc.errno in _DISK_ERRORS:
             raise NoRoom(exc.strerror or "the disk does not take it") from exc
         raise

@@ -1,4 +1,4 @@
-"""Copies of what could not be read as DICOM, for a person to look at. Bounded; named by a hash, never by its text."""
+"""Keep copies of received data sets that do not parse, for a person to examine: bounded, and named by their hash."""
 
 import hashlib
 import logging
@@ -14,19 +14,19 @@ _NAME_DIGITS = 32
 
 
 class Quarantine:
-    """A folder that keeps the latest unreadable files, at most so many and so large."""
+    """A folder with the latest files that do not parse, bounded in number and in bytes."""
 
     def __init__(self, folder: Path, most_files: int, most_bytes: int) -> None:
         self._folder = folder
         self._most_files = most_files
         self._most_bytes = most_bytes
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def keep(self, incoming: IncomingFile) -> str | None:
-        """Keep a file and let the oldest go for it; returns its name, None where it is not kept.
+        """Keep a copy, remove the oldest ones beyond the bounds, and return its name; None where it is not kept.
 
-        A file that is sent again and again is kept once. Trouble with the disk is logged only: the sender's answer does
-        not depend on a copy for us.
+        A file that is sent again and again is kept once. Errors of the disk are only logged: the sender's response does
+        not depend on this copy.
         """
         try:
             content = incoming.read_from(0)
@@ -34,17 +34,17 @@ class Quarantine:
             if self._most_files == 0 or content.tell() > self._most_bytes:
                 return None
             name = f"{digest.hexdigest()[:_NAME_DIGITS]}.dcm"
-            with self._one_at_a_time:
+            with self._lock:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if not (self._folder / name).exists():
                     os.link(incoming.path, self._folder / name)
-                    self._let_oldest_go()
+                    self._remove_oldest()
         except OSError as exc:
-            _LOG.warning("what does not parse could not be kept (%s)", exc.strerror)
+            _LOG.warning("no copy of a data set that does not parse was kept (%s)", exc.strerror)
             return None
         return name
 
-    def _let_oldest_go(self) -> None:
+    def _remove_oldest(self) -> None:
         kept = sorted(
             ((path.stat().st_mtime_ns, path.stat().st_size, path) for path in _files(self._folder)), reverse=True
         )
@@ -56,12 +56,12 @@ class Quarantine:
 
 
 def quarantine_folder(data_dir: Path) -> Path:
-    """Where unreadable files lie."""
+    """Return the folder of the data sets that do not parse."""
     return data_dir / "quarantine"
 
 
 def count_quarantined(data_dir: Path) -> int:
-    """How many unreadable files lie there."""
+    """Return how many data sets that do not parse are kept."""
     return len(_files(quarantine_folder(data_dir)))
 
 

@@ -1,4 +1,4 @@
-"""The report of one study: `report.json`, the contract that scripts build on. Computes nothing."""
+"""The report of one study and its JSON form, `report.json`, which scripts of sites read."""
 
 import json
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Status(StrEnum):
     NOT_ELIGIBLE = "not_eligible"
     FAILED = "failed"
     UNCHANGED = "unchanged"
-    """An earlier result was computed from just these images; it stands."""
+    """An earlier result was computed from the same images and stays the current one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleReport:
-    """The series that was taken for a role."""
+    """The series that was chosen for a role."""
 
     role: Role
     series_instance_uid: str
@@ -52,7 +52,7 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of one study."""
+    """The outcome of one study."""
 
     study_instance_uid: str
     status: Status
@@ -66,12 +66,12 @@ class Report:
     timings: tuple[StepTime, ...] = ()
     outputs: tuple[OutputReport, ...] = ()
     images_sha256: str | None = None
-    """What was computed from, see `dicom_seg.uids.images_sha256`; None where it did not come to that."""
+    """Hash of the images that the result was computed from, see `dicom_seg.uids.images_sha256`; None without one."""
     same_as: str | None = None
-    """Key of the job whose result stands, where this one is `unchanged`."""
+    """Key of the job with the current result, where this one is `unchanged`."""
 
     def to_json(self) -> str:
-        """The text of `report.json`."""
+        """Return the text of `report.json`."""
         document = {
             "study_instance_uid": self.study_instance_uid,
             "status": self.status.value,

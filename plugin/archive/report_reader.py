@@ -1,4 +1,4 @@
-"""What a `report.json` says, read back. A folder without one, or with a damaged one, says nothing; that is no error."""
+"""Read `report.json` back. A missing or damaged report is read as an empty one."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class ChosenSeries:
-    """The series that was taken for a role; its description stays out, for people write into it."""
+    """The series that was chosen for a role, without its description, in which people may have written names."""
 
     role: str
     series_instance_uid: str
@@ -30,18 +30,18 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """The part of a report that goes beyond its folder: UIDs and names of files, no text of a header."""
+    """The part of a report that is shown outside its folder: UIDs and file names, no text of a header."""
 
     chosen: tuple[ChosenSeries, ...] = ()
     written: tuple[WrittenFile, ...] = ()
     images_sha256: str | None = None
-    """What was computed from; None where it did not come to that."""
+    """Hash of the images that the result was computed from; None without one."""
     same_as: str | None = None
-    """Key of the job whose result stands instead of a new one."""
+    """Key of the job with the current result, where this report has no new one."""
 
 
 def read_report(folder: Path) -> ReadReport:
-    """What the report in `folder` says was chosen and written."""
+    """Return what the report in `folder` names as chosen and written."""
     try:
         document: Any = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         return ReadReport(
@@ -50,8 +50,10 @@ def read_report(folder: Path) -> ReadReport:
             ),
             tuple(
                 WrittenFile(
-                    *(str(each["path"]), str(each["sop_class_uid"])),
-                    *(str(each.get("sop_instance_uid", "")), str(each.get("series_instance_uid", ""))),
+                    str(each["path"]),
+                    str(each["sop_class_uid"]),
+                    str(each.get("sop_instance_uid", "")),
+                    str(each.get("series_instance_uid", "")),
                 )
                 for each in document["outputs"]
             ),

@@ -1,4 +1,4 @@
-"""Put a study's files into its folder: all of them or none, the report last. Knows no pipeline."""
+"""Write the results of a study into a folder: all files or none, the report last."""
 
 import json
 import shutil
@@ -14,11 +14,12 @@ from plugin.archive.report import Report
 from plugin.archive.report_reader import REPORT_FILE
 
 
-def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> None:
-    """Write `objects` and the report to `out`, replacing what an earlier report there names.
+def write_results(report: Report, objects: Sequence[EncodedObject], out: Path) -> None:
+    """Write `objects` and the report to `out`, and remove the files that an earlier report there names.
 
-    Everything is written and flushed beside its final place and renamed at the end, `report.json` last: where that file
-    is, the folder is complete. Raises OutputRefused where the disk is full or read-only; nothing half-written is left.
+    All files are written and synced in a temporary folder inside `out` and renamed at the end, `report.json` last:
+    where that file is, the results are complete. Raises OutputRefused where the disk is full or read-only; then what
+    was written is removed again.
     """
     staging: Path | None = None
     try:
@@ -45,7 +46,7 @@ def write_out(report: Report, objects: Sequence[EncodedObject], out: Path) -> No
 
 
 def _remove_earlier(out: Path) -> None:
-    """Remove an earlier report first and then the files that it names: a stale SEG must not outlive its report."""
+    """Remove an earlier report, then the files that it names, so that no SEG is left that belongs to no report."""
     report = out / REPORT_FILE
     try:
         names = [str(entry["path"]) for entry in json.loads(report.read_text(encoding="utf-8"))["outputs"]]

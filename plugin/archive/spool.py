@@ -1,6 +1,6 @@
-"""A folder for what a process has fetched and will remove, and what earlier processes could not remove any more.
+"""A temporary folder for files that a process downloads; folders of processes that died are removed.
 
-<data folder>/fetched/<random>/      locked for as long as its process lives
+<data folder>/fetched/<random>/      locked as long as its process lives
 """
 
 import fcntl
@@ -13,7 +13,7 @@ _LOCK = "lock"
 
 
 class Spool:
-    """This process's own folder; it goes with `close`, or when the next process opens one beside it."""
+    """This process's own folder. `close` removes it, or else the next process that opens a spool there."""
 
     def __init__(self, data_dir: Path) -> None:
         root = data_dir / "fetched"
@@ -27,14 +27,14 @@ class Spool:
             if other != self._root:
                 _remove_orphan(other)
 
-    def folder(self) -> Path:
-        """A new folder in it; whoever asks removes it after use."""
+    def make_folder(self) -> Path:
+        """Create a new folder in it; the caller removes it after use."""
         made = self._root / uuid.uuid4().hex
         made.mkdir(mode=0o700)
         return made
 
     def close(self) -> None:
-        """Remove all of it."""
+        """Remove the folder with all that is in it."""
         shutil.rmtree(self._root, ignore_errors=True)
         self._lock.close()
 
@@ -45,5 +45,5 @@ def _remove_orphan(folder: Path) -> None:
         with (folder / _LOCK).open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # its process lives, or is just making it
+    except OSError:  # its process lives, or is just creating it
         return

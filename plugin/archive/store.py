@@ -1,10 +1,11 @@
-"""Instances on disk, as they were received. Knows files and UIDs; no network, no database, no pixels.
+"""Keep received instances on disk, byte for byte.
 
     archive/<study UID>/<series UID>/<SOP instance UID>.dcm
-    archive/<study UID>/urgent                                   where the study is to go first
+    archive/<study UID>/urgent                                   marks a study that goes before others
 
-An instance is there when its final name is there: it is written to `incoming/` as it comes, synced, linked to its name
-and the folders are synced. What stands in `incoming/` at a start was never acknowledged and is removed.
+An instance is written to a file in `incoming/` as it comes, synced, linked to its final name, and the folders are
+synced; then it is acknowledged. A file that is left in `incoming/` at the next start was never acknowledged and is
+removed.
 """
 
 import filecmp
@@ -21,33 +22,33 @@ from typing import Protocol
 
 from pipeline.atomic_write import sync_folder
 from plugin.archive.folder_sync import FolderSync
-from plugin.archive.incoming_file import IncomingFile, NoRoom, full_disk_is_no_room
+from plugin.archive.incoming_file import IncomingFile, NoRoom, disk_errors_as_no_room
 
 _LOG = logging.getLogger(__name__)
 
 URGENT_MARK = "urgent"
-"""A file in a study's folder, where the study is to go first."""
-# PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are let pass: they do no harm in a file's name.
+"""A file in the folder of a study that goes before others."""
+# PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are accepted: they do no harm in a file name.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 class WrongUid(ValueError):
-    """A UID that is none, and so must not become a path."""
+    """A text that is not a UID, and so must not become part of a path."""
 
 
 class Stored(StrEnum):
-    """What became of an instance."""
+    """The outcome of storing an instance."""
 
     NEW = "new"
     SAME = "same"
-    """It was there already, byte for byte."""
+    """The archive had it already, byte for byte."""
     DIFFERENT = "different"
-    """Other bytes are there under its UID; they were kept and the new ones thrown away."""
+    """The archive has other bytes under its UID; it kept them and discarded the new ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceKey:
-    """The UIDs that say where an instance lies. Raises WrongUid."""
+    """The UIDs that make up the path of an instance. Raises WrongUid."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -64,44 +65,44 @@ class InstanceKey:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID, and so safe as the name of a file."""
+    """Return whether a text is a UID, and so safe as a file name."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 class Archive(Protocol):
-    """Where received instances are kept."""
+    """Keeps received instances."""
 
     @property
     def data_dir(self) -> Path:
-        """The folder around it, of everything that the node keeps."""
+        """The node's data folder, which the archive is in."""
 
     def studies(self) -> tuple[str, ...]:
-        """Study instance UIDs, sorted."""
+        """The study instance UIDs, sorted."""
 
     def files(self, study_instance_uid: str) -> tuple[Path, ...]:
-        """The study's instances as DICOM files, sorted by path; empty where the study is not there."""
+        """The study's instances as DICOM files, sorted by path; empty where there is no such study."""
 
     def last_received(self, study_instance_uid: str) -> float | None:
-        """When the study last got an instance, seconds since 1970; None where the study is not there."""
+        """When the study last got an instance, in seconds since 1970; None where there is no such study."""
 
     def first_received(self, study_instance_uid: str) -> float | None:
-        """When the study got its first instance, seconds since 1970; None where the study is not there."""
+        """When the study got its first instance, in seconds since 1970; None where there is no such study."""
 
     def is_urgent(self, study_instance_uid: str) -> bool:
         """Whether the study is marked as urgent."""
 
     def mark_urgent(self, study_instance_uid: str) -> None:
-        """Mark a study of which there are instances as urgent, as long as they are there."""
+        """Mark a study with instances as urgent; the mark is removed with them."""
 
-    def begin(self) -> IncomingFile:
-        """A new file to write an instance to. Raises NoRoom."""
+    def create_file(self) -> IncomingFile:
+        """Create a file to write an instance to. Raises NoRoom."""
 
     def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
-        """Keep an instance, durably when this returns; `incoming` is used up. Raises NoRoom."""
+        """Store an instance, durably when this returns; `incoming` cannot be used after this. Raises NoRoom."""
 
 
 class EmbeddedArchive:
-    """The archive in the node's own data folder."""
+    """The archive in the node's data folder."""
 
     def __init__(self, root: Path, minimum_free_bytes: int) -> None:
         self._root = root
@@ -110,27 +111,27 @@ class EmbeddedArchive:
         self._folder_sync = FolderSync()
 
     def open(self) -> int:
-        """Make the folders and remove what an earlier run left unfinished; returns how many files that were."""
+        """Create the folders and remove unfinished files of an earlier run; return how many there were."""
         for folder in (self._root, self._incoming):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-        leftovers = list(self._incoming.glob("*.part"))
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
-        return len(leftovers)
+        unfinished = list(self._incoming.glob("*.part"))
+        for path in unfinished:
+            path.unlink(missing_ok=True)
+        return len(unfinished)
 
     @property
     def data_dir(self) -> Path:
-        """The folder around it, of everything that the node keeps."""
+        """The node's data folder, which the archive is in."""
         return self._root.parent
 
     @property
     def free_bytes(self) -> int:
-        """Free space where the archive lies."""
+        """Free space of the disk that the archive is on."""
         return shutil.disk_usage(self._root).free
 
     def studies(self) -> tuple[str, ...]:
-        """Study instance UIDs, sorted."""
+        """The study instance UIDs, sorted."""
         return tuple(sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir() and is_uid(entry.name)))
 
     def files(self, study_instance_uid: str) -> tuple[Path, ...]:
@@ -138,50 +139,50 @@ class EmbeddedArchive:
         return tuple(sorted(self._study(study_instance_uid).glob("*/*.dcm")))
 
     def path(self, key: InstanceKey) -> Path:
-        """Where an instance lies, or would."""
+        """Return the path of an instance, whether it exists or not."""
         return self._study(key.study_instance_uid) / key.series_instance_uid / f"{key.sop_instance_uid}.dcm"
 
     def last_received(self, study_instance_uid: str) -> float | None:
-        """From the series folders' times: they change with each instance that is linked into them."""
+        """When the study last got an instance, by its series folders: their times change with each new link in them."""
         times = [entry.stat().st_mtime for entry in self._series(study_instance_uid)]
         return max(times, default=None)
 
     def first_received(self, study_instance_uid: str) -> float | None:
-        """From the files' times."""
+        """When the study got its first instance, by the times of its files."""
         return min((path.stat().st_mtime for path in self.files(study_instance_uid)), default=None)
 
     def is_urgent(self, study_instance_uid: str) -> bool:
-        """By a file beside the series' folders."""
+        """Whether the study has the mark, a file beside its series folders."""
         return (self._study(study_instance_uid) / URGENT_MARK).exists()
 
     def mark_urgent(self, study_instance_uid: str) -> None:
-        """Durable when this returns. A disk that does not take the mark is logged only: the instances are kept."""
+        """Mark a study as urgent, durably when this returns. An error of the disk is only logged."""
         study = self._study(study_instance_uid)
         try:
             if not (study / URGENT_MARK).exists():
                 (study / URGENT_MARK).touch(mode=0o600)
                 sync_folder(study)
         except OSError as exc:
-            _LOG.warning("study %s is urgent, which could not be noted (%s)", study_instance_uid, exc.strerror)
+            _LOG.warning("study %s could not be marked as urgent (%s)", study_instance_uid, exc.strerror)
 
-    def begin(self) -> IncomingFile:
-        """A new file in `incoming/`, which is on the archive's file system. Raises NoRoom."""
+    def create_file(self) -> IncomingFile:
+        """Create a file in `incoming/`, which is on the archive's file system. Raises NoRoom."""
         return IncomingFile(self._incoming / f"{uuid.uuid4().hex}.part", self._require_room)
 
     def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
-        """Keep an instance: sync, link, sync the folders. `incoming` is used up. Raises NoRoom."""
+        """Store an instance: sync, link, sync the folders. `incoming` cannot be used after this. Raises NoRoom."""
         final = self.path(key)
         series = final.parent
         try:
             incoming.sync()
-            with full_disk_is_no_room():
+            with disk_errors_as_no_room():
                 self._make_series(series)
                 try:
-                    os.link(incoming.path, final)  # unlike a rename, it never replaces what is there
+                    os.link(incoming.path, final)  # unlike a rename, a link never replaces an existing file
                     outcome = Stored.NEW
                 except FileExistsError:
                     outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
-                # Also for a repeated instance: whoever linked it first may not have come to this line yet.
+                # Also for a repeated instance: the thread that linked it first may not have synced yet.
                 self._folder_sync.sync(series)
         finally:
             incoming.discard()
@@ -190,7 +191,7 @@ class EmbeddedArchive:
     def _require_room(self) -> None:
         free = self.free_bytes
         if free < self._minimum_free_bytes:
-            raise NoRoom(f"{free >> 20} MiB are free, the floor is {self._minimum_free_bytes >> 20} MiB")
+            raise NoRoom(f"{free >> 20} MiB are free, the minimum is {self._minimum_free_bytes >> 20} MiB")
 
     def _study(self, study_instance_uid: str) -> Path:
         if not is_uid(study_instance_uid):
@@ -212,10 +213,10 @@ class EmbeddedArchive:
 
 
 def results_root(data_dir: Path) -> Path:
-    """The folder of all results."""
+    """Return the folder of all results."""
     return data_dir / "results"
 
 
 def results_folder(data_dir: Path, study_instance_uid: str, job_key: str) -> Path:
-    """Where the results of a job lie: a folder of its own, named by a hash so that its length is bounded."""
+    """Return the folder of a job's results. Its name is a hash of the key, so that its length is bounded."""
     return results_root(data_dir) / study_instance_uid / hashlib.sha256(job_key.encode()).hexdigest()[:16]

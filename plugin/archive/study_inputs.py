@@ -1,9 +1,9 @@
-"""Which of a study's instances the node may compute from. Its own results are none of them, so they start no job."""
+"""Find the MR images of a study in the archive. The node's own results are no MR images, so they start no job."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugin.archive.file_meta import sop_class_uid
+from plugin.archive.file_meta import read_sop_class_uid
 from plugin.archive.store import Archive
 
 # MR Image, Enhanced MR Image, Enhanced MR Color Image, Legacy Converted Enhanced MR Image (PS3.4 B.5)
@@ -18,11 +18,11 @@ class StudyInputs:
     sop_instance_uids: tuple[str, ...]
     """In the order of `paths`."""
     other_instances: int
-    """How many instances of other classes lie beside them."""
+    """How many instances of other SOP classes the study has."""
 
 
 def read_inputs(archive: Archive, study_instance_uid: str) -> StudyInputs:
-    """Look at the head of each of the study's files, and no further."""
+    """Return the MR images of a study, by the file meta information of its files alone."""
     files = archive.files(study_instance_uid)
-    images = tuple(path for path in files if sop_class_uid(path) in MR_IMAGE_CLASSES)
+    images = tuple(path for path in files if read_sop_class_uid(path) in MR_IMAGE_CLASSES)
     return StudyInputs(images, tuple(path.stem for path in images), len(files) - len(images))

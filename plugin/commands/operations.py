@@ -111,9 +111,9 @@ def purge(
         raise refuse(f"{wrong[0]!r} is not a study instance UID.")
     with open_database(config) as (settings, database):
         purger = Purger(settings.data_dir, database.pool)
-        purger.clear_leftovers()
+        purger.finish_interrupted()
         outcomes = (
-            [purger.purge_named(study, dry_run) for study in studies]
+            [purger.purge_requested(study, dry_run) for study in studies]
             if studies
             else [purger.purge(study, time.time(), older_than_s, dry_run) for study in purger.studies()]
         )

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from pipeline.atomic_write import write_file
-from plugin.archive.incoming_file import full_disk_is_no_room
+from plugin.archive.incoming_file import disk_errors_as_no_room
 from plugin.dimse.commitment_messages import CommitmentRequest, Reference
 
 _LOG = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class PendingRequests:
             count = sum(each.count for each in self._pending.values())
             if len(self._pending) >= _MOST_PENDING or count + pending.count > _MOST_REFERENCES:
                 return AddResult.TOO_MANY
-            with full_disk_is_no_room():
+            with disk_errors_as_no_room():
                 self._write(pending, request.references)
             self._pending[name] = pending
         return AddResult.PENDING

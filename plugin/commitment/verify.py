@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.atomic_write import sync_folder
-from plugin.archive.file_meta import sop_class_uid
+from plugin.archive.file_meta import read_sop_class_uid
 from plugin.archive.store import Archive
 from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, FailureReason, Reference
 
@@ -42,7 +42,7 @@ def _find_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, se
         for path in archive.files(study):
             if path.stem in sop_instance_uids:
                 try:
-                    found.setdefault(path.stem, set()).add(sop_class_uid(path))
+                    found.setdefault(path.stem, set()).add(read_sop_class_uid(path))
                 except FileNotFoundError:  # purged just now
                     found.pop(path.stem, None)
                     continue

@@ -10,7 +10,7 @@ from typing import Protocol
 from plugin.archive.spool import Spool
 from plugin.errors import ArchiveAway, NotInArchive
 from plugin.http.archive_client import ArchiveClient
-from plugin.http.transfer import WrongTransfer, result_path
+from plugin.http.transfer import WrongTransfer, parse_result_path
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.sections import Settings
 
@@ -59,7 +59,7 @@ class HttpResults:
             self._folder = None
         if not entries:
             return ()
-        self._folder = self._spool.folder()
+        self._folder = self._spool.make_folder()
         fetched: list[OutboxEntry] = []
         try:
             for entry in entries:
@@ -76,7 +76,7 @@ class HttpResults:
 
     def _fetch_one(self, entry: OutboxEntry, target: Path) -> OutboxEntry:
         try:
-            self._client.fetch("/api/results/" + "/".join(result_path(entry.path)), target)
+            self._client.fetch("/api/results/" + "/".join(parse_result_path(entry.path)), target)
         except (NotInArchive, WrongTransfer):
             return entry
         return replace(entry, path=str(target))

@@ -16,7 +16,7 @@ from plugin.http.client import (
     RequestFailed,
     check_status,
 )
-from plugin.http.transfer import CHUNK_BYTES, WrongTransfer, parse_digest, repr_digest
+from plugin.http.transfer import CHUNK_BYTES, WrongTransfer, format_digest, parse_digest
 from plugin.settings.secrets import Credentials, read_http_token
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import archive_context
@@ -55,7 +55,7 @@ class ArchiveClient:
 
     def put(self, path: str, body: IO[bytes], sha256: bytes) -> Any:
         """Upload the whole of `body` and return the JSON response. Raises NotInArchive, ArchiveAway."""
-        headers = {"Content-Length": str(body.seek(0, 2)), "Repr-Digest": repr_digest(sha256)}
+        headers = {"Content-Length": str(body.seek(0, 2)), "Repr-Digest": format_digest(sha256)}
         return self._retry(path, lambda: self._json("PUT", path, body, headers))
 
     def close(self) -> None:

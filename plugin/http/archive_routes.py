@@ -1,6 +1,6 @@
-"""The archive over HTTP, for workers and deliverers without its disk: images out, results in and out. Asks for a token.
+"""The routes of the archive, for workers and deliverers without its disk: read images, write and read results.
 
-Paths are made of checked UIDs only. A GET carries length and SHA-256, and so must a PUT.
+They require the token. Paths are made of checked UIDs only. Responses to GET carry length and SHA-256; so must a PUT.
 """
 
 import logging
@@ -17,41 +17,41 @@ from plugin.archive.store import EmbeddedArchive, InstanceKey, WrongUid, is_uid,
 from plugin.archive.study_inputs import read_inputs
 from plugin.http.auth import RequireToken
 from plugin.http.result_upload import ResultUpload
-from plugin.http.transfer import WrongTransfer, parse_digest, repr_digest, result_path, sha256_of
+from plugin.http.transfer import WrongTransfer, format_digest, parse_digest, parse_result_path, sha256_of
 
 _LOG = logging.getLogger(__name__)
 
-_NOT_THERE = HTTPException(404, "It is not there.")
+_NOT_FOUND = HTTPException(404, "The archive does not have it; it may have been purged.")
 
 
 def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
-    """The routes under /api, for whoever shows the token."""
+    """Return the routes under /api, which require the token."""
     routes = APIRouter(prefix="/api", dependencies=[Depends(RequireToken(token))])
     data_dir = archive.data_dir
 
     @routes.get("/studies/{study}/instances")
     def list_images(study: str) -> dict[str, object]:
-        """The MR images of a study, as `read_inputs` has them."""
+        """List the MR images of a study, and count its other instances."""
         if not is_uid(study):
-            raise _NOT_THERE
+            raise _NOT_FOUND
         inputs = read_inputs(archive, study)
         images = [{"series": path.parent.name, "instance": path.stem} for path in inputs.paths]
         return {"images": images, "other_instances": inputs.other_instances}
 
     @routes.get("/studies/{study}/series/{series}/instances/{instance}")
     def get_image(study: str, series: str, instance: str) -> FileResponse:
-        """An instance as it was received."""
+        """Send an instance as it was received."""
         try:
             key = InstanceKey(study, series, instance)
         except WrongUid as exc:
-            raise _NOT_THERE from exc
-        return _file(archive.path(key))
+            raise _NOT_FOUND from exc
+        return _file_response(archive.path(key))
 
     @routes.put("/results/{job_key}", status_code=201)
     async def put_result(
         job_key: str, request: Request, digest: Annotated[str, Header(alias="Repr-Digest")] = ""
     ) -> dict[str, str]:
-        """A result folder as a tar; the answer says where it lies here."""
+        """Store a result folder that comes as a tar; respond with its path on this host."""
         try:
             sha256 = parse_digest(digest)
             upload = ResultUpload(archive, job_key)
@@ -62,29 +62,30 @@ def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
             finally:
                 upload.discard()
         except WrongTransfer as exc:
-            raise HTTPException(400, f"The result was not taken: {exc}.") from exc
+            raise HTTPException(400, f"The result was not stored: {exc}. Send it again.") from exc
         except NoRoom as exc:
-            raise HTTPException(507, f"There is no room for a result: {exc}.") from exc
+            raise HTTPException(507, f"The archive's disk has no room for the result: {exc}.") from exc
         except ClientDisconnect as exc:
-            raise HTTPException(400, "The result was torn.") from exc
-        _LOG.info("took the result of job %s", job_key, extra={"job": job_key})
+            text = "The upload ended before the whole result had arrived; send it again."
+            raise HTTPException(400, text) from exc
+        _LOG.info("stored the result of job %s", job_key, extra={"job": job_key})
         return {"folder": str(folder)}
 
     @routes.get("/results/{study}/{folder}/{name}")
     def get_result(study: str, folder: str, name: str) -> FileResponse:
-        """A file of a result."""
+        """Send a file of a result."""
         try:
-            parts = result_path(f"{study}/{folder}/{name}")
+            parts = parse_result_path(f"{study}/{folder}/{name}")
         except WrongTransfer as exc:
-            raise _NOT_THERE from exc
-        return _file(results_root(data_dir).joinpath(*parts))
+            raise _NOT_FOUND from exc
+        return _file_response(results_root(data_dir).joinpath(*parts))
 
     return routes
 
 
-def _file(path: Path) -> FileResponse:
+def _file_response(path: Path) -> FileResponse:
     try:
-        headers = {"Repr-Digest": repr_digest(sha256_of(path))}
+        headers = {"Repr-Digest": format_digest(sha256_of(path))}
     except OSError as exc:
-        raise _NOT_THERE from exc
+        raise _NOT_FOUND from exc
     return FileResponse(path, headers=headers, media_type="application/octet-stream")

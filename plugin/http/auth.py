@@ -10,15 +10,19 @@ _LOG = logging.getLogger(__name__)
 
 
 class RequireToken:
-    """Lets requests pass that show the token, and tells nobody by its time how much of it was right."""
+    """A dependency that rejects requests without the token. Its time does not tell how much of a token is right."""
 
     def __init__(self, token: str) -> None:
         self._sha256 = hashlib.sha256(token.encode()).digest()
 
     def __call__(self, request: Request) -> None:
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-        shown_sha256 = hashlib.sha256(shown.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(self._sha256, shown_sha256) or scheme.lower() != "bearer":
-            peer = request.client.host if request.client is not None else "somebody"
-            _LOG.warning("refused HTTP of %s: no token, or a wrong one", peer)
-            raise HTTPException(401, "This asks for the token.", {"WWW-Authenticate": "Bearer"})
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        sha256 = hashlib.sha256(presented.strip().encode("utf-8", "surrogateescape")).digest()
+        if not hmac.compare_digest(self._sha256, sha256) or scheme.lower() != "bearer":
+            peer = request.client.host if request.client is not None else "an unknown address"
+            _LOG.warning("rejected an HTTP request from %s: it carries no valid bearer token", peer)
+            raise HTTPException(
+                401,
+                "The request carries no valid bearer token; send the token of http.token_file.",
+                {"WWW-Authenticate": "Bearer"},
+            )

@@ -1,7 +1,4 @@
-"""Whether a process of the node is well: a few questions, each answered by nothing, or by what is wrong.
-
-Asked over HTTP by load balancers and orchestrators, so nothing here may take long.
-"""
+"""Check whether a process of the node is healthy, for load balancers and orchestrators; no check may take long."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,56 +10,59 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 
-_DATABASE_S = 1.0
+_DATABASE_TIMEOUT_S = 1.0
 
-Question = Callable[[], str | None]
-"""What is wrong, a sentence without UIDs; None where nothing is."""
+HealthCheck = Callable[[], str | None]
+"""Returns what is wrong, a sentence without UIDs; None if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The answers at a moment."""
+    """The results of all checks at one moment."""
 
     checks: Mapping[str, str | None]
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no check found anything wrong."""
         return not any(self.checks.values())
 
     def as_json(self) -> dict[str, object]:
-        """For HTTP."""
-        return {"healthy": self.healthy, "checks": {name: why or "ok" for name, why in self.checks.items()}}
+        """Return the body of a response to /health."""
+        return {"healthy": self.healthy, "checks": {name: wrong or "ok" for name, wrong in self.checks.items()}}
 
 
-def ask(questions: Mapping[str, Question]) -> Health:
-    """Ask everything now."""
-    return Health({name: question() for name, question in questions.items()})
+def run_checks(checks: Mapping[str, HealthCheck]) -> Health:
+    """Run all checks now."""
+    return Health({name: check() for name, check in checks.items()})
 
 
-def database_answers(pool: ConnectionPool) -> str | None:
-    """Whether the database does."""
+def check_database(pool: ConnectionPool) -> str | None:
+    """Check whether the database answers."""
     try:
-        with pool.connection(timeout=_DATABASE_S) as connection:
+        with pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
             connection.execute("SELECT 1")
     except (psycopg.Error, PoolTimeout):
         return "The database does not answer."
     return None
 
 
-def worker_seen(pool: ConnectionPool) -> str | None:
-    """Whether any worker, on whatever host, has said lately that it lives."""
+def check_workers(pool: ConnectionPool) -> str | None:
+    """Check whether any worker, on any host, has sent a heartbeat lately."""
     try:
-        with pool.connection(timeout=_DATABASE_S) as connection:
-            if live_workers(connection):
+        with pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
+            if count_live_workers(connection):
                 return None
     except (psycopg.Error, PoolTimeout):
-        return "The database, which knows, does not answer."
-    return f"No worker was seen for {STALLED_AFTER_S:g} s; does its model load?"
+        return "The database, which has the workers' heartbeats, does not answer."
+    return (
+        f"No worker has sent a heartbeat for {STALLED_AFTER_S:g} s. Is one running, and does its log say that the "
+        "model was loaded?"
+    )
 
 
-def live_workers(connection: psycopg.Connection) -> int:
-    """How many workers have said lately that they live."""
+def count_live_workers(connection: psycopg.Connection) -> int:
+    """Return how many workers have sent a heartbeat lately."""
     row = connection.execute(
         "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %s)",
         (STALLED_AFTER_S,),
@@ -70,7 +70,7 @@ def live_workers(connection: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def room_left(folder: Path, minimum_free_mb: int) -> str | None:
-    """Whether the disk has more free space than its floor."""
+def check_free_space(folder: Path, minimum_free_mb: int) -> str | None:
+    """Check whether the disk of a folder has at least `minimum_free_mb` MiB of free space."""
     free_mb = shutil.disk_usage(folder).free >> 20
-    return None if free_mb >= minimum_free_mb else f"{free_mb} MiB are free, the floor is {minimum_free_mb} MiB."
+    return None if free_mb >= minimum_free_mb else f"{free_mb} MiB are free, the minimum is {minimum_free_mb} MiB."

@@ -1,4 +1,4 @@
-"""What a process of the node counts, for Prometheus. No UID, no AE title and no text of a header is a label, ever."""
+"""Count events of a process for Prometheus. No UID, AE title or text of a header may become a label."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -28,14 +28,14 @@ class Metrics:
             "glionode_step_seconds", "Steps of jobs.", ["step"], buckets=_STEP_BUCKETS_S, registry=self.registry
         )
 
-    def answered(self, status: int, size_bytes: int) -> None:
-        """A C-STORE was answered."""
+    def count_c_store(self, status: int, size_bytes: int) -> None:
+        """Count a C-STORE response by its status, and the bytes of an acknowledged instance."""
         if status == SUCCESS:
             self._received.inc()
             self._received_bytes.inc(size_bytes)
         else:
             self._refused.labels(REASONS.get(status, "other")).inc()
 
-    def step_took(self, step: str, seconds: float) -> None:
-        """A step of a job has ended."""
+    def observe_step(self, step: str, seconds: float) -> None:
+        """Record how long a step of a job took."""
         self._steps.labels(step).observe(seconds)

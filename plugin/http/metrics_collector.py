@@ -1,4 +1,4 @@
-"""What Prometheus gets beside the counters of a process: how jobs, outbox and disk stand at the moment of asking."""
+"""Collect metrics for Prometheus that are read at the moment of the request: jobs, outbox, workers and disk."""
 
 import logging
 import shutil
@@ -10,17 +10,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.http.health import live_workers
+from plugin.http.health import count_live_workers
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state
 from plugin.listener.refusals import read_refusals
 
 _LOG = logging.getLogger(__name__)
 
-_DATABASE_S = 1.0
+_DATABASE_TIMEOUT_S = 1.0
 
 
 class NodeMetricsCollector(Collector):
-    """Asks database and disk each time that it is asked. A database that is away costs its metrics, not the others."""
+    """Reads database and disk at each request. If the database does not answer, its metrics alone are missing."""
 
     def __init__(self, pool: ConnectionPool, data_dir: Path, receives: bool) -> None:
         self._pool = pool
@@ -28,11 +28,11 @@ class NodeMetricsCollector(Collector):
         self._receives = receives
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that to register it asks nobody."""
+        """Describe nothing, so that registering the collector reads no database."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """How things stand now."""
+        """Yield the metrics of this moment."""
         yield _gauge("glionode_free_bytes", "Free space of the data folder.", shutil.disk_usage(self._data_dir).free)
         if self._receives:
             refused = CounterMetricFamily("glionode_peers_refused", "Peers that were refused.", labels=["reason"])
@@ -41,11 +41,13 @@ class NodeMetricsCollector(Collector):
             yield refused
         found: list[Metric] = []
         try:
-            with self._pool.connection(timeout=_DATABASE_S) as connection:
+            with self._pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
                 found = [*_jobs(connection), _outbox(connection)]
-                found.append(_gauge("glionode_workers", "Workers that were seen lately.", live_workers(connection)))
+                found.append(
+                    _gauge("glionode_workers", "Workers with a heartbeat lately.", count_live_workers(connection))
+                )
         except (psycopg.Error, PoolTimeout) as exc:
-            _LOG.warning("metrics without the database, which does not answer (%s)", type(exc).__name__)
+            _LOG.warning("metrics lack those of the database, which does not answer (%s)", type(exc).__name__)
         yield from found
         yield _gauge("glionode_database_up", "1 where the database answers.", 1 if found else 0)
 

@@ -1,4 +1,4 @@
-"""The HTTP of a process: /health, /metrics, and the archive's routes where it has an archive. Has its own thread."""
+"""Serve the HTTP of a process, in a thread of its own: /health, /metrics, and the routes that it is given."""
 
 import logging
 import socket
@@ -13,40 +13,40 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from pipeline.errors import SettingsWrong
-from plugin.http.health import Question, ask
+from plugin.http.health import HealthCheck, run_checks
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import server_context
 
 _LOG = logging.getLogger(__name__)
 
 _MOST_CONNECTIONS = 200
-_IDLE_S = 30
-_START_S = 10.0
+_KEEP_ALIVE_S = 30
+_START_TIMEOUT_S = 10.0
 
 
-def make_app(questions: Mapping[str, Question], registry: CollectorRegistry, *routes: APIRouter) -> FastAPI:
-    """The application; what it says beyond `routes` names no study and no patient, and asks for no token."""
+def make_app(checks: Mapping[str, HealthCheck], registry: CollectorRegistry, *routers: APIRouter) -> FastAPI:
+    """Return the application. /health and /metrics need no token, and name no study and no patient."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
     def health() -> JSONResponse:
-        """200 where all is well, else 503, and what is not."""
-        found = ask(questions)
-        return JSONResponse(found.as_json(), 200 if found.healthy else 503)
+        """Respond with 200 if no check finds anything wrong, else with 503, and the result of each check."""
+        result = run_checks(checks)
+        return JSONResponse(result.as_json(), 200 if result.healthy else 503)
 
     @app.get("/metrics")
     def metrics() -> Response:
-        """Prometheus' text."""
+        """Respond with the metrics in the text format of Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    for each in routes:
-        app.include_router(each)
+    for router in routers:
+        app.include_router(router)
     return app
 
 
 @contextmanager
 def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterator[str]:
-    """Serve `app` for as long as the block runs; gives its URL. Raises SettingsWrong."""
+    """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong."""
     tls = server_context(settings, "http")
     listening = _bind(settings)
     config = uvicorn.Config(
@@ -57,7 +57,7 @@ def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterato
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        timeout_keep_alive=_IDLE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, int(drain_s)),
         limit_concurrency=_MOST_CONNECTIONS,
         ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
@@ -95,14 +95,14 @@ def _bind(settings: HttpSettings) -> socket.socket:
             raise
     except OSError as exc:
         raise SettingsWrong(
-            f"http: nothing can listen on {where} ({exc.strerror}). Choose another http.port, 0 for a free one."
+            f"http: cannot listen on {where} ({exc.strerror}). Choose another http.port, or 0 for a free one."
         ) from exc
     return listening
 
 
 def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            raise SettingsWrong("http: the server does not start; the log says why.")
+            raise SettingsWrong("http: the server does not start; see the log.")
         time.sleep(0.01)

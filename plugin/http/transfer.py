@@ -1,6 +1,6 @@
-"""What crosses the network between the archive and hosts without its disk: paths, digests, and results in one piece.
+"""The format of transfers between the archive and hosts without its disk: paths, digests, and results as tar files.
 
-Both ends use this, so that they agree. Every name that becomes a path is checked here.
+Both ends use these functions. Every name that becomes a path is checked here.
 """
 
 import base64
@@ -22,54 +22,57 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(dcm|json)")
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 _MOST_FILES = 1000
 MOST_BYTES = 4 << 30
-"""Of a result, which has tens of megabytes."""
+"""Bytes of a result; one has tens of megabytes."""
 
 
 class WrongTransfer(ValueError):
-    """What came is not what the other end means to send: torn, changed on its way, or with names that are none."""
+    """A transfer is incomplete, was changed on its way, or holds malformed names. The text, a clause, says why."""
 
 
-def study_of_job(job_key: str) -> str:
-    """The study instance UID in a job's key. Raises WrongTransfer."""
+def parse_job_key(job_key: str) -> str:
+    """Return the study instance UID in a job's key. Raises WrongTransfer."""
     found = _JOB_KEY.fullmatch(job_key)
     if found is None or not is_uid(found[1]):
-        raise WrongTransfer("that is no job's key")
+        raise WrongTransfer("the path does not name a job")
     return found[1]
 
 
-def result_path(path: str) -> tuple[str, str, str]:
-    """Study, folder and file of a result's path on whichever host. Raises WrongTransfer."""
+def parse_result_path(path: str) -> tuple[str, str, str]:
+    """Return study, folder and file name of a path of a result file, on any host. Raises WrongTransfer."""
     parts = path.split("/")[-3:]
     if len(parts) != 3 or not (is_uid(parts[0]) and _FOLDER.fullmatch(parts[1]) and _FILE.fullmatch(parts[2])):
-        raise WrongTransfer("that is no path of a result")
+        raise WrongTransfer("the path does not name a file of a result")
     return parts[0], parts[1], parts[2]
 
 
-def repr_digest(sha256: bytes) -> str:
-    """A SHA-256 as the header Repr-Digest has it (RFC 9530)."""
+def format_digest(sha256: bytes) -> str:
+    """Return the value of a Repr-Digest header (RFC 9530) for a SHA-256."""
     return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"
 
 
 def parse_digest(header: str) -> bytes:
-    """The SHA-256 of a header Repr-Digest. Raises WrongTransfer."""
+    """Return the SHA-256 in the value of a Repr-Digest header. Raises WrongTransfer."""
     found = _DIGEST.search(header)
     if found is None:
-        raise WrongTransfer("it comes without a SHA-256 in Repr-Digest")
+        raise WrongTransfer("it has no SHA-256 in a Repr-Digest header")
     return base64.b64decode(found[1])
 
 
 def sha256_of(path: Path) -> bytes:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def pack(folder: Path, into: BinaryIO) -> None:
-    """The files of a result folder as a tar. Equal files make an equal tar: it has no times. Raises WrongTransfer."""
+    """Write the files of a result folder as a tar. It has no times, so equal files make equal tars.
+
+    Raises WrongTransfer.
+    """
     with tarfile.open(fileobj=into, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(folder.iterdir()):
             if not path.is_file() or not _FILE.fullmatch(path.name):
-                raise WrongTransfer(f"a result folder holds a {path.suffix or 'file'} that has no place there")
+                raise WrongTransfer(f"the result folder holds a {path.suffix or 'file'} that is not part of a result")
             member = tarfile.TarInfo(path.name)
             member.size = path.stat().st_size
             with path.open("rb") as file:
@@ -77,7 +80,7 @@ def pack(folder: Path, into: BinaryIO) -> None:
 
 
 def unpack(packed: BinaryIO, folder: Path) -> None:
-    """Write the files of a tar of `pack` to a new folder, synced. Raises WrongTransfer, and OSError of a full disk."""
+    """Write the files of a tar of `pack` to a new folder and sync them. Raises WrongTransfer, OSError."""
     folder.mkdir(mode=0o700)
     try:
         with tarfile.open(fileobj=packed, mode="r:") as tar:
@@ -92,13 +95,13 @@ def unpack(packed: BinaryIO, folder: Path) -> None:
                     file.flush()
                     os.fsync(file.fileno())
     except (tarfile.TarError, FileExistsError) as exc:
-        raise WrongTransfer(f"it is no tar of results ({type(exc).__name__})") from exc
+        raise WrongTransfer(f"it is no tar of a result ({type(exc).__name__})") from exc
     sync_folder(folder)
 
 
 def _check(members: Sequence[tarfile.TarInfo]) -> None:
     if not 0 < len(members) <= _MOST_FILES or sum(member.size for member in members) > MOST_BYTES:
-        raise WrongTransfer("it holds no files, or too many, or too large ones")
+        raise WrongTransfer("it holds no files, too many, or too large ones")
     for member in members:
         if not member.isreg() or member.issparse() or not _FILE.fullmatch(member.name):
-            raise WrongTransfer("it holds a name that is none of a result")
+            raise WrongTransfer("it holds a file name that no file of a result has")

@@ -89,7 +89,7 @@ def start_listener(
         settings,
         PduLimits(_PDU_BYTES, settings.negotiation_timeout_s, settings.idle_timeout_s),
         RefusalCounter(archive.data_dir),
-        archive.begin,
+        archive.create_file,
         handler.handle,
         server_context(settings, "listener", settings.tls_client_ca),
     )

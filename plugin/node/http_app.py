@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext
-from plugin.http.health import Question, database_answers, room_left, worker_seen
+from plugin.http.health import HealthCheck, check_database, check_free_space, check_workers
 from plugin.listener.listener import Listener
 from plugin.settings.secrets import read_http_token
 from plugin.worker.supervisor import WorkerSupervisor
@@ -24,7 +24,7 @@ class NodeHttp:
     """
 
     url: str
-    checks: dict[str, Question] = field(repr=False)
+    checks: dict[str, HealthCheck] = field(repr=False)
 
     def mark_ready(self, listener: Listener | None, supervisor: WorkerSupervisor | None) -> None:
         """Include the services that have started in the health checks."""
@@ -49,13 +49,13 @@ def serve_http(
     from plugin.http.server import http_server, make_app
 
     settings, pool = context.settings, context.database.pool
-    checks: dict[str, Question] = {
+    checks: dict[str, HealthCheck] = {
         "start": lambda: "The node is starting.",
-        "database": lambda: database_answers(pool),
-        "disk": lambda: room_left(settings.data_dir, settings.storage.minimum_free_mb),
+        "database": lambda: check_database(pool),
+        "disk": lambda: check_free_space(settings.data_dir, settings.storage.minimum_free_mb),
     }
     if archive is not None:
-        checks["worker"] = lambda: worker_seen(pool)
+        checks["worker"] = lambda: check_workers(pool)
     context.metrics.registry.register(NodeMetricsCollector(pool, settings.data_dir, receives=archive is not None))
     token = read_http_token(settings.http)
     # Uploads may use the space below storage.minimum_free_mb, which is kept free for results.

@@ -21,7 +21,7 @@ from plugin.database.audit_log import Peer
 from plugin.delivery.deliverer import Deliverer
 from plugin.delivery.result_source import ResultSource, open_result_source
 from plugin.dimse.association import EventHandler
-from plugin.http.result_upload import remove_torn_uploads
+from plugin.http.result_upload import remove_interrupted_uploads
 from plugin.jobs.reconcile import Reconciler
 from plugin.listener.listener import Listener, start_listener
 from plugin.listener.reception_audit import ReceptionAudit
@@ -52,7 +52,7 @@ def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
         results.mkdir(mode=0o700, exist_ok=True)
         results.chmod(0o700)
         archive = EmbeddedArchive(settings.data_dir / "archive", settings.storage.minimum_free_mb << 20)
-        remove_torn_uploads(settings.data_dir)
+        remove_interrupted_uploads(settings.data_dir)
         leftovers = archive.open()
         if leftovers:
             _LOG.info("removed %d incomplete files of C-STORE requests that were never acknowledged", leftovers)
@@ -94,7 +94,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
         stack.enter_context(_running(loops, context.shutdown_deadline))
         try:
             listener = start_listener(
-                settings.listener, archive, on_stored, context.metrics.answered, commitment_handlers
+                settings.listener, archive, on_stored, context.metrics.count_c_store, commitment_handlers
             )
         except OSError as exc:
             where = f"{settings.listener.host}:{settings.listener.port}"

@@ -123,7 +123,7 @@ class EmbeddedHost:
             raise failure(ErrorCode.BAD_FILE_FORMAT) from exc
         sender = Peer("", "plugin")
         try:
-            incoming = self.archive.begin()
+            incoming = self.archive.create_file()
             try:
                 incoming.write(content)
                 stored = self.archive.store(key, incoming)
@@ -161,7 +161,7 @@ class EmbeddedHost:
 
     def _remove_files(self, study: str, paths: frozenset[Path]) -> None:
         whole = frozenset(self.archive.files(study)) == paths
-        if not (whole and Purger(self.archive.data_dir, self.store.pool).take_out(study, paths)):
+        if not (whole and Purger(self.archive.data_dir, self.store.pool).remove_images(study, paths)):
             for path in paths:
                 path.unlink(missing_ok=True)
 

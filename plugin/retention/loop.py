@@ -1,4 +1,4 @@
-"""The running node's own purging: what was delivered long ago, and when the disk fills, what was delivered first."""
+"""Purge studies in the running node: those delivered long ago, and the oldest ones when the disk fills."""
 
 import logging
 import threading
@@ -10,30 +10,30 @@ from plugin.settings.sections import StorageSettings
 
 _LOG = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 30.0
+PURGE_EVERY_S = 30.0
 _DAY_S = 86400.0
 
 
 class Retention:
-    """Looks at the disk in a thread of its own."""
+    """Purges studies by the settings, in a thread of its own."""
 
     def __init__(self, purger: Purger, settings: StorageSettings, free_bytes: Callable[[], int]) -> None:
-        """`free_bytes` says how much room the disk has."""
+        """`free_bytes` returns the free space of the disk."""
         self._purger = purger
         self._free_bytes = free_bytes
         self._settings = settings
 
     def run(self, stop: threading.Event) -> None:
-        """Look until `stop`. What goes wrong is logged and tried again at the next look."""
+        """Purge every half minute until `stop` is set. Errors are logged, and the next round tries again."""
         while not stop.is_set():
             try:
-                self._purger.clear_leftovers()
-                self.look(time.time())
-            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next look makes it good
-                _LOG.error("purging failed (%s); it is tried again", type(exc).__name__)
-            stop.wait(LOOK_EVERY_S)
+                self._purger.finish_interrupted()
+                self.purge_due(time.time())
+            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next round tries again
+                _LOG.error("purging failed (%s); the next attempt is in %d s", type(exc).__name__, PURGE_EVERY_S)
+            stop.wait(PURGE_EVERY_S)
 
-    def look(self, now: float) -> tuple[PurgedStudy, ...]:
+    def purge_due(self, now: float) -> tuple[PurgedStudy, ...]:
         """Purge what is older than `keep_days`, then the oldest studies until `purge_below_mb` are free."""
         purged: list[PurgedStudy] = []
         if self._settings.keep_days > 0:
@@ -42,7 +42,8 @@ class Retention:
             purged += self._purge(now, 0.0, lambda: not self._low())
             if self._low():
                 _LOG.warning(
-                    "less than %d MiB are free, and no delivered study is left to purge", self._settings.purge_below_mb
+                    "less than %d MiB are free, and no delivered study is left to purge; free some space",
+                    self._settings.purge_below_mb,
                 )
         return tuple(purged)
 

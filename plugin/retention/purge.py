@@ -1,9 +1,9 @@
-"""Remove received images and results of studies that are over. Rows about their jobs stay, and say when it was.
+"""Remove received images and results of finished studies from the disk. The rows of their jobs stay in the database.
 
-    archive/<study>  ──>  purging/<study>  ──>  purged/<study>  ──>  gone
+    archive/<study>  ──>  purging/<study>  ──>  purged/<study>  ──>  removed
 
-What stands in `purging/` is looked at a last time, since an image may have come meanwhile, and is put back after a
-crash; what stands in `purged/` has been decided on.
+In `purging/` the study is checked a last time, because an image may have arrived meanwhile; after a crash it is put
+back. What is in `purged/` is removed in any case.
 """
 
 import os
@@ -20,14 +20,14 @@ from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log
 from plugin.database.audit_log import About, Audited
 from plugin.jobs.job import JobState, new_job
-from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, why_kept, why_kept_though_named
+from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 
 Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class PurgedStudy:
-    """A study that was removed, or would be."""
+    """A study that was removed, or would have been without `dry_run`."""
 
     study_instance_uid: str
     files: int
@@ -43,7 +43,7 @@ class KeptStudy:
 
 
 class Purger:
-    """Removes studies of a node's data folder. Beside a running node and beside another purger."""
+    """Removes studies from a data folder; may run beside a running node and beside another purger."""
 
     def __init__(self, data_dir: Path, pool: ConnectionPool) -> None:
         self._data_dir = data_dir
@@ -51,42 +51,42 @@ class Purger:
         self._pool = pool
 
     def studies(self) -> tuple[str, ...]:
-        """Studies with images or results on the disk, the one first that has been there longest."""
+        """Return the studies with images or results on the disk, the one first that got its last image longest ago."""
         roots = (self._data_dir / "archive", results_root(self._data_dir))
         found = {entry.name for root in roots if root.is_dir() for entry in os.scandir(root) if is_uid(entry.name)}
         return tuple(sorted(found, key=lambda study: (self._last_received(study), study)))
 
     def purge(self, study: str, now: float, older_than_s: float, dry_run: bool) -> PurgedStudy | KeptStudy:
-        """Remove a study if it is over, delivered and unchanged for so many seconds."""
-        if now - self._last_received(study) < older_than_s:  # spares the question to the database
+        """Remove a study if it is finished, delivered and unchanged for `older_than_s` seconds at the time `now`."""
+        if now - self._last_received(study) < older_than_s:  # saves a query
             return KeptStudy(study, "it is not old enough")
         with self._pool.connection() as connection:
             known = self._archive.files(study)
-            why = why_kept(self._facts(connection, study), now, older_than_s)
-            return KeptStudy(study, why) if why else self._remove(connection, study, known, dry_run)
+            reason = reason_to_keep(self._facts(connection, study), now, older_than_s)
+            return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
 
-    def purge_named(self, study: str, dry_run: bool) -> PurgedStudy | KeptStudy:
-        """Remove a study that a person named, whatever came of it; what was not sent of it never will be."""
+    def purge_requested(self, study: str, dry_run: bool) -> PurgedStudy | KeptStudy:
+        """Remove a study that a person named, whatever its outcome; what was not sent of it never will be."""
         with self._pool.connection() as connection:
             known = self._archive.files(study)
-            why = why_kept_though_named(self._facts(connection, study))
-            if why is None and not self._files(study):
-                why = "nothing of it is on the disk"
-            return KeptStudy(study, why) if why else self._remove(connection, study, known, dry_run)
+            reason = reason_to_keep_requested(self._facts(connection, study))
+            if reason is None and not self._files(study):
+                reason = "nothing of it is on the disk"
+            return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
 
-    def clear_leftovers(self) -> None:
-        """Finish what a crash interrupted."""
+    def finish_interrupted(self) -> None:
+        """Finish the purges that a crash interrupted."""
         for place in ("purging", "purged"):
             root = self._data_dir / place
             for folder in sorted(root.iterdir()) if root.is_dir() else ():
                 with self._pool.connection() as connection:
-                    _lock(connection, folder.name)  # another purger may be at it; then it is gone afterwards
+                    _lock(connection, folder.name)  # wait for another purger that may be at work on it
                     if place == "purging" and folder.is_dir():
                         _put_back(folder, self._data_dir / "archive" / folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _facts(self, connection: Connection, study: str) -> StudyFacts:
-        """Read with all rows of the study locked, so that none of its jobs begins before the transaction ends."""
+        """Read the facts and lock the study's rows, so that none of its jobs starts before the transaction ends."""
         _lock(connection, study)
         rows = connection.execute(
             "SELECT key, state, instances_sha256, superseded_by IS NOT NULL, extract(epoch FROM finished_at) "
@@ -111,13 +111,13 @@ class Purger:
     def _remove(
         self, connection: Connection, study: str, known: tuple[Path, ...], dry_run: bool
     ) -> PurgedStudy | KeptStudy:
-        """Remove a study that was decided on when its images were those that are `known`."""
+        """Remove a study whose images were `known` when the decision was made."""
         files = self._files(study)
         purged = PurgedStudy(study, len(files), sum(path.stat().st_size for path in files))
         if dry_run:
             return purged
-        if not self.take_out(study, frozenset(known)):
-            return KeptStudy(study, "an image of it has just come")
+        if not self.remove_images(study, frozenset(known)):
+            return KeptStudy(study, "an image of it has just arrived")
         shutil.rmtree(results_root(self._data_dir) / study, ignore_errors=True)
         connection.execute(
             "DELETE FROM glionode_outbox USING glionode_jobs WHERE job_key = key AND study_instance_uid = %s "
@@ -135,15 +135,15 @@ class Purger:
         audit_log.record(connection, Audited.PURGED, About(study), f"{purged.files} files, {purged.freed_bytes} bytes")
         return purged
 
-    def take_out(self, study: str, known: frozenset[Path]) -> bool:
-        """Remove a study's images if they are those that are `known`; else leave them. Returns which."""
+    def remove_images(self, study: str, known: frozenset[Path]) -> bool:
+        """Remove a study's images if all of them are `known`, else leave them. Return whether they were removed."""
         folder = self._data_dir / "archive" / study
         if not folder.is_dir():
             return True
         purging, purged = (self._data_dir / place / study for place in ("purging", "purged"))
         for place in (purging.parent, purged.parent):
             place.mkdir(mode=0o700, exist_ok=True)
-        folder.rename(purging)  # whatever was acknowledged until now is in it, and nothing can come to it any more
+        folder.rename(purging)  # all that was acknowledged until now is in it, and nothing is added to it any more
         if {folder / path.relative_to(purging) for path in purging.glob("*/*.dcm")} - known:
             _put_back(purging, folder)
             return False
@@ -160,11 +160,11 @@ class Purger:
 
 
 def _lock(connection: Connection, study: str) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (study,))  # as JobQueue does
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (study,))  # the lock that JobQueue takes, too
 
 
 def _put_back(taken: Path, folder: Path) -> None:
-    """Move a study's images back; what has come anew under the same name meanwhile stays."""
+    """Move a study's images back, except those whose names have been taken by new ones meanwhile."""
     for path in sorted(taken.glob("*/*.dcm")):
         place = folder / path.relative_to(taken)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

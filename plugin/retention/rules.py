@@ -1,4 +1,4 @@
-"""Whether a study may be removed from the disk. Pure: no database, no files, no clock."""
+"""Decide whether a study may be removed from the disk. Pure functions of facts that the caller has read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,34 +6,34 @@ from dataclasses import dataclass
 from plugin.jobs.job import OPEN, JobState
 
 DELIVERED = frozenset({"sent", "committed"})
-"""States of an outbox row after which nothing is to be done for it; one that waits for commitment is in neither."""
+"""States of an outbox row that needs no more work. A row that waits for commitment has another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What of a job decides about its study."""
+    """The facts of a job that the decision depends on."""
 
     state: JobState
     instances_sha256: str
     superseded: bool
-    """Whether a later job of the study has taken its place."""
+    """Whether a later job of the study has replaced it."""
     deliveries: frozenset[str] = frozenset()
-    """States of its rows in the outbox."""
+    """The states of its outbox rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyFacts:
-    """What decides about a study."""
+    """The facts of a study that the decision depends on."""
 
     jobs: Sequence[JobFacts]
     instances_sha256: str | None
-    """Of the images that lie in the archive now; None where none do."""
+    """Hash of the images that are in the archive now; None without images."""
     last_change: float
-    """When its last image came or the last of its jobs or deliveries ended, seconds since 1970."""
+    """When its last image arrived or the last of its jobs or deliveries ended, in seconds since 1970."""
 
 
-def why_kept(study: StudyFacts, now: float, older_than_s: float) -> str | None:  # noqa: PLR0911 - one for each reason
-    """Why a study stays, a clause; None where it may be removed: all of it is over, and what it gave is delivered."""
+def reason_to_keep(study: StudyFacts, now: float, older_than_s: float) -> str | None:  # noqa: PLR0911 - one for each reason
+    """Return why a study must stay, a clause; None where it is finished and its results are delivered."""
     if now - study.last_change < older_than_s:
         return "it is not old enough"
     if any(job.state in OPEN for job in study.jobs):
@@ -49,6 +49,6 @@ def why_kept(study: StudyFacts, now: float, older_than_s: float) -> str | None: 
     return None
 
 
-def why_kept_though_named(study: StudyFacts) -> str | None:
-    """Why a study stays that a person named; only what a job may have in hand does."""
+def reason_to_keep_requested(study: StudyFacts) -> str | None:
+    """Return why a study that a person named must stay; None unless a job may still read it."""
     return "a job of it waits or runs; cancel it first" if any(job.state in OPEN for job in study.jobs) else None

@@ -46,7 +46,7 @@ class OrthancSource:
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
         """Provide a file for every image; files of series that are not chosen have zeros in place of their pixels."""
         assert isinstance(inputs, OrthancInputs), "inputs come from `inputs()` of this source"
-        folder = self._spool.folder()
+        folder = self._spool.make_folder()
         try:
             paths = tuple(folder / path for path in inputs.paths)
             header_only = {}

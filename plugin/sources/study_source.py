@@ -105,7 +105,7 @@ class HttpSource:
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
         """Fetch the images, and remove them and the results after the block."""
-        folder = self._spool.folder()
+        folder = self._spool.make_folder()
         try:
             for path in inputs.paths:
                 target = folder / path

@@ -28,7 +28,7 @@ from pipeline.segment import segment
 from pipeline.study import Series, Study
 from pipeline.volume import IDENTITY, Volume
 from plugin.archive.report import OutputReport, Report, RoleReport, Status
-from plugin.archive.result_folder import write_out
+from plugin.archive.result_folder import write_results
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.context import WorkerContext
 from plugin.worker.stopwatch import Stopwatch
@@ -191,7 +191,7 @@ def _report(study: Study, context: WorkerContext, stopwatch: Stopwatch, status: 
 
 
 def _write(report: Report, objects: tuple[EncodedObject, ...], out: Path) -> Report:
-    write_out(report, objects, out)
+    write_results(report, objects, out)
     return report
 
 

@@ -150,5 +150,5 @@ class WorkerSupervisor:
         self._process = context.Process(target=run_worker, args=(self._options, its), name="glionode-worker")
         self._process.start()
         its.close()
-        self._progress = ProgressReader(ours, self._metrics.step_took)
+        self._progress = ProgressReader(ours, self._metrics.observe_step)
         self._started_at = time.monotonic()

@@ -85,7 +85,7 @@ def ids_of(instance: Dataset) -> OrthancIds:
 def keep(archive: EmbeddedArchive, instance: Dataset) -> OrthancIds:
     """Put an instance into an archive."""
     uids = (instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID)
-    incoming = archive.begin()
+    incoming = archive.create_file()
     incoming.write(encoded(instance))
     archive.store(InstanceKey(*map(str, uids)), incoming)
     return ids_of(instance)

@@ -1,4 +1,4 @@
-"""One sync serves all who wait, and never one that came after it began."""
+"""One sync serves all threads that wait for it, and none that called after it began."""
 
 import threading
 from pathlib import Path
@@ -10,7 +10,7 @@ from plugin.archive.folder_sync import FolderSync
 from tests.support.node import wait_until
 
 
-def test_who_comes_during_a_sync_shares_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_during_a_sync_share_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, count = threading.Semaphore(0), threading.Semaphore(0), []
 
     def held(folder: Path) -> None:
@@ -44,7 +44,7 @@ def test_who_comes_during_a_sync_shares_the_next(tmp_path: Path, monkeypatch: py
     assert syncs._folders == {}
 
 
-def test_a_sync_that_fails_is_told_to_its_caller_and_forgotten(tmp_path: Path) -> None:
+def test_a_failing_sync_raises_in_its_caller_and_leaves_no_state(tmp_path: Path) -> None:
     syncs = FolderSync()
     with pytest.raises(FileNotFoundError):
         syncs.sync(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""`report.json` is a contract: its keys, its names, its units."""
+"""The keys, names and units of `report.json`, which scripts of sites depend on."""
 
 import json
 

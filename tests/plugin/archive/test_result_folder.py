@@ -1,4 +1,4 @@
-"""A study's folder is complete or untouched, whatever the disk does."""
+"""The folder of a study has all results or stays as it was, whatever the disk does."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
 from plugin.archive.report import OutputReport, Report, Status
-from plugin.archive.result_folder import write_out
+from plugin.archive.result_folder import write_results
 
 MODEL = ModelIdentity("m", "1", "0" * 64, IntendedUse.DEMONSTRATION)
 
@@ -34,40 +34,40 @@ def report(*names: str) -> Report:
 
 def test_objects_and_report_are_written_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
-    write_out(report("seg.dcm"), [encoded("seg.dcm")], out)
+    write_results(report("seg.dcm"), [encoded("seg.dcm")], out)
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "seg.dcm"]
     assert dcmread(out / "seg.dcm").SOPInstanceUID == "1.2.3"
     assert json.loads((out / "report.json").read_text())["outputs"][0]["path"] == "seg.dcm"
 
 
-def test_a_new_report_takes_the_place_of_the_old_one_with_its_files(tmp_path: Path) -> None:
-    write_out(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
+def test_a_new_report_replaces_the_old_one_and_its_files(tmp_path: Path) -> None:
+    write_results(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
     (tmp_path / "mine.txt").write_text("a file of somebody else")
-    write_out(Report("1.2", Status.NOT_ELIGIBLE, "no ADC map", MODEL, "cpu"), [], tmp_path)
+    write_results(Report("1.2", Status.NOT_ELIGIBLE, "no ADC map", MODEL, "cpu"), [], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "report.json"]
 
 
-def test_an_old_report_names_no_files_outside_of_its_folder(tmp_path: Path) -> None:
+def test_files_outside_of_the_folder_are_not_removed(tmp_path: Path) -> None:
     outside = tmp_path / "precious.dcm"
     outside.write_text("precious")
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.json").write_text(json.dumps({"outputs": [{"path": "../precious.dcm"}, {"path": str(outside)}]}))
-    write_out(report(), [], out)
+    write_results(report(), [], out)
     assert outside.read_text() == "precious"
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"outputs": [1]}', "\x00"])
 def test_a_damaged_old_report_is_replaced(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "report.json").write_text(damaged)
-    write_out(report(), [], tmp_path)
+    write_results(report(), [], tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["study_instance_uid"] == "1.2"
 
 
 def test_a_failure_between_the_objects_leaves_the_old_result_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_out(report("seg.dcm"), [encoded("seg.dcm")], tmp_path)
+    write_results(report("seg.dcm"), [encoded("seg.dcm")], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(path: Path, text: str) -> None:
@@ -75,11 +75,11 @@ def test_a_failure_between_the_objects_leaves_the_old_result_whole(
 
     monkeypatch.setattr("plugin.archive.result_folder.write_file", full)
     with pytest.raises(OutputRefused, match=r"No space left on device.*nothing half-written"):
-        write_out(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
+        write_results(report("seg.dcm", "sr.dcm"), [encoded("seg.dcm"), encoded("sr.dcm")], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputRefused, match=str(tmp_path / "out")):
-        write_out(report(), [], tmp_path / "out")
+        write_results(report(), [], tmp_path / "out")

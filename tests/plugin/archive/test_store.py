@@ -1,4 +1,4 @@
-"""The archive: durable, crash-safe, and never outside its folder."""
+"""The archive: durable, safe against crashes, and confined to its folder."""
 
 import os
 import resource
@@ -20,13 +20,13 @@ def archive(tmp_path: Path) -> EmbeddedArchive:
 
 
 def store(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> Stored:
-    incoming = archive.begin()
+    incoming = archive.create_file()
     for chunk in chunks:
         incoming.write(chunk)
     return archive.store(KEY, incoming)
 
 
-def test_what_is_stored_is_there_byte_for_byte(archive: EmbeddedArchive, tmp_path: Path) -> None:
+def test_an_instance_is_stored_byte_for_byte(archive: EmbeddedArchive, tmp_path: Path) -> None:
     assert store(archive, b"head", memoryview(b"body")) is Stored.NEW
     (path,) = archive.files("1.2.3")
     assert path.read_bytes() == b"headbody"
@@ -42,7 +42,7 @@ def test_an_unknown_study_has_nothing(archive: EmbeddedArchive) -> None:
     assert archive.first_received("9.9") is None
 
 
-def test_a_duplicate_is_kept_once_and_other_bytes_never_replace(archive: EmbeddedArchive, tmp_path: Path) -> None:
+def test_a_duplicate_is_stored_once_and_other_bytes_replace_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
     store(archive, b"first")
     assert store(archive, b"first") is Stored.SAME
     assert store(archive, b"other") is Stored.DIFFERENT
@@ -52,7 +52,7 @@ def test_a_duplicate_is_kept_once_and_other_bytes_never_replace(archive: Embedde
 
 
 @pytest.mark.parametrize("uid", ["", "../1", "1/2", "1..2", "1.2.", ".1", "1.2\n", "1.a", "1" * 65, "１.２"])
-def test_what_is_no_uid_becomes_no_path(archive: EmbeddedArchive, uid: str) -> None:
+def test_only_uids_become_paths(archive: EmbeddedArchive, uid: str) -> None:
     for key in ((uid, "1", "1"), ("1", uid, "1"), ("1", "1", uid)):
         with pytest.raises(WrongUid):
             InstanceKey(*key)
@@ -60,8 +60,8 @@ def test_what_is_no_uid_becomes_no_path(archive: EmbeddedArchive, uid: str) -> N
         archive.files(uid)
 
 
-def test_what_was_cut_off_is_removed_at_the_next_start(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    incoming = archive.begin()
+def test_unfinished_files_are_removed_at_the_next_start(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    incoming = archive.create_file()
     incoming.write(b"half")
     os.link(incoming.path, tmp_path / "incoming" / "killed.part")
     incoming.discard()
@@ -70,8 +70,8 @@ def test_what_was_cut_off_is_removed_at_the_next_start(archive: EmbeddedArchive,
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_a_full_disk_is_no_room_and_leaves_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
-    incoming = archive.begin()
+def test_a_full_disk_raises_no_room_and_leaves_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    incoming = archive.create_file()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # EFBIG, where a full disk says ENOSPC
     try:
@@ -85,14 +85,16 @@ def test_a_full_disk_is_no_room_and_leaves_nothing(archive: EmbeddedArchive, tmp
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_below_the_floor_is_no_room(tmp_path: Path) -> None:
+def test_less_than_the_minimum_of_free_space_raises_no_room(tmp_path: Path) -> None:
     archive = EmbeddedArchive(tmp_path / "archive", minimum_free_bytes=1 << 60)
     archive.open()
     with pytest.raises(NoRoom, match="MiB are free"):
         store(archive, b"x")
 
 
-def test_it_is_synced_before_store_returns(archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_and_folders_are_synced_before_store_returns(
+    archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     real = os.fsync
 

@@ -1,4 +1,4 @@
-"""The archive over HTTP: who gets in, what paths it has, and what becomes of a transfer that is torn."""
+"""The archive over HTTP: who has access, which paths exist, and what happens to incomplete transfers."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ from plugin.errors import ArchiveAway, NotInArchive
 from plugin.http.archive_client import ArchiveClient
 from plugin.http.archive_routes import archive_routes
 from plugin.http.server import http_server, make_app
-from plugin.http.transfer import WrongTransfer, pack, repr_digest, result_path, sha256_of, unpack
+from plugin.http.transfer import WrongTransfer, format_digest, pack, parse_result_path, sha256_of, unpack
 from plugin.jobs.job import new_job
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.secrets import read_http_token
@@ -48,7 +48,7 @@ class Server:
         self.client = ArchiveClient(self.settings, patience_s=1.0)
 
     def store(self, key: InstanceKey, content: bytes) -> None:
-        incoming = self.archive.begin()
+        incoming = self.archive.create_file()
         incoming.write(encode_file_meta(MR, key.sop_instance_uid, "1.2.840.10008.1.2.1") + content)
         self.archive.store(key, incoming)
 
@@ -100,7 +100,7 @@ def result_folder(folder: Path) -> Path:
     return folder
 
 
-def test_images_come_as_they_were_received(server: Server, supply: HttpSource) -> None:
+def test_a_worker_gets_images_as_they_were_received(server: Server, supply: HttpSource) -> None:
     study = new_study_uid()
     keys = [InstanceKey(study, f"{study}.{n % 2 + 1}", f"{study}.1.{n}") for n in range(4)]
     for key in keys:
@@ -113,7 +113,7 @@ def test_images_come_as_they_were_received(server: Server, supply: HttpSource) -
     assert not any(path.exists() for path in bench.paths), "they are removed after the job"
 
 
-def test_without_the_token_nobody_gets_in(server: Server) -> None:
+def test_requests_without_the_token_are_rejected(server: Server) -> None:
     study = new_study_uid()
     server.store(InstanceKey(study, f"{study}.1", f"{study}.2"), b"x")
     path = f"/api/studies/{study}/series/{study}.1/instances/{study}.2"
@@ -125,12 +125,12 @@ def test_without_the_token_nobody_gets_in(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/api/studies", "/api/results/1.2/x/report.json"])
-def test_there_is_nothing_else(server: Server, path: str) -> None:
+def test_other_paths_do_not_exist(server: Server, path: str) -> None:
     assert server.status(path) in (404, 405)
 
 
 @pytest.mark.parametrize("part", ["..", "%2e%2e", "..%2f..", "1.2.3%00", "a", "1..2", "1" * 65, "%2fetc%2fpasswd"])
-def test_no_path_is_made_of_what_is_no_uid(server: Server, tmp_path: Path, part: str) -> None:
+def test_only_uids_become_paths(server: Server, tmp_path: Path, part: str) -> None:
     (tmp_path / "data" / "secret.dcm").write_bytes(b"secret")
     study = new_study_uid()
     server.store(InstanceKey(study, f"{study}.1", f"{study}.2"), b"x")
@@ -144,12 +144,12 @@ def test_no_path_is_made_of_what_is_no_uid(server: Server, tmp_path: Path, part:
 
 
 @pytest.mark.parametrize("path", ["/data/results/1.2/x/a.dcm", "1.2/0123456789abcdef/../a.dcm", "a.dcm", ""])
-def test_a_row_of_the_outbox_names_results_only(path: str) -> None:
+def test_only_paths_of_results_are_parsed(path: str) -> None:
     with pytest.raises(WrongTransfer):
-        result_path(path)
+        parse_result_path(path)
 
 
-def test_a_result_is_kept_once_and_found_again(server: Server, supply: HttpSource, tmp_path: Path) -> None:
+def test_a_result_is_stored_once_and_can_be_read_back(server: Server, supply: HttpSource, tmp_path: Path) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
     folder = result_folder(tmp_path / "made")
     kept = supply.store_results(job, folder)
@@ -162,17 +162,19 @@ def test_a_result_is_kept_once_and_found_again(server: Server, supply: HttpSourc
     other = supply.store_results(job, folder)
     assert sorted(kept.parent.iterdir()) == sorted([kept, other]), "what was there is not replaced"
     assert (kept / "report.json").read_text() == "{}"
-    server.client.fetch("/api/results/" + "/".join(result_path(str(kept / "seg-t1ce.dcm"))), tmp_path / "again.dcm")
+    server.client.fetch(
+        "/api/results/" + "/".join(parse_result_path(str(kept / "seg-t1ce.dcm"))), tmp_path / "again.dcm"
+    )
     assert (tmp_path / "again.dcm").read_bytes() == (folder / "seg-t1ce.dcm").read_bytes()
     assert list((tmp_path / "data" / "incoming").iterdir()) == []
 
 
-def test_a_changed_or_torn_result_is_not_kept(server: Server, tmp_path: Path) -> None:
+def test_a_changed_or_incomplete_result_is_not_stored(server: Server, tmp_path: Path) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
     packed = tmp_path / "packed"
     with packed.open("wb") as file:
         pack(result_folder(tmp_path / "made"), file)
-    whole, digest = packed.read_bytes(), repr_digest(sha256_of(packed))
+    whole, digest = packed.read_bytes(), format_digest(sha256_of(packed))
     host, port = server.url.removeprefix("http://").split(":")
     for body, announced in ((whole[:-1] + b"x", len(whole)), (whole[:5000], 5000), (whole[:5000], len(whole))):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -183,7 +185,7 @@ def test_a_changed_or_torn_result_is_not_kept(server: Server, tmp_path: Path) ->
             connection.sendall(head.encode() + body)
             if announced == len(body):
                 assert b" 400 " in connection.recv(100)
-    wait_until(lambda: not list((tmp_path / "data" / "incoming").iterdir()), "nothing torn is left", 10)
+    wait_until(lambda: not list((tmp_path / "data" / "incoming").iterdir()), "nothing incomplete is left", 10)
     assert list((tmp_path / "data" / "results").iterdir()) == []
 
 
@@ -216,7 +218,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("a.dcm"), member("a.dcm")),
     ],
 )
-def test_a_tar_with_other_things_in_it_is_refused(members: tuple[tarfile.TarInfo, ...], tmp_path: Path) -> None:
+def test_a_tar_with_other_members_is_rejected(members: tuple[tarfile.TarInfo, ...], tmp_path: Path) -> None:
     with pytest.raises(WrongTransfer):
         unpack(tar_of(*members), tmp_path / "into")
     assert list(tmp_path.rglob("*escaped*")) == []
@@ -264,13 +266,18 @@ def faulty() -> Iterator[Callable[..., Faulty]]:
 def answer(body: bytes, sent: bytes | None = None, status: str = "200 OK", digest: bool = True) -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
     if digest:
-        head += f"Repr-Digest: {repr_digest(hashlib.sha256(body).digest())}\r\n"
+        head += f"Repr-Digest: {format_digest(hashlib.sha256(body).digest())}\r\n"
     return head.encode() + b"\r\n" + (body if sent is None else sent)
 
 
 WHOLE = bytes(range(256)) * 2000
-TORN = [answer(WHOLE, WHOLE[:-1]), answer(WHOLE, b""), answer(WHOLE, b"x" + WHOLE[1:]), answer(WHOLE, digest=False)]
-TORN += [b"", b"HTTP/1.1 200", answer(b"", status="503 Service Unavailable"), answer(b"", status="507 Full")]
+INCOMPLETE = [
+    answer(WHOLE, WHOLE[:-1]),
+    answer(WHOLE, b""),
+    answer(WHOLE, b"x" + WHOLE[1:]),
+    answer(WHOLE, digest=False),
+]
+INCOMPLETE += [b"", b"HTTP/1.1 200", answer(b"", status="503 Service Unavailable"), answer(b"", status="507 Full")]
 
 
 def client_of(url: str, tmp_path: Path) -> ArchiveClient:
@@ -279,9 +286,9 @@ def client_of(url: str, tmp_path: Path) -> ArchiveClient:
     return ArchiveClient(settings, patience_s=0.5)
 
 
-@pytest.mark.parametrize("torn", TORN)
-def test_a_torn_transfer_is_tried_again(torn: bytes, faulty: Callable[..., Faulty], tmp_path: Path) -> None:
-    once = faulty(torn, answer(WHOLE))
+@pytest.mark.parametrize("incomplete", INCOMPLETE)
+def test_an_incomplete_download_is_retried(incomplete: bytes, faulty: Callable[..., Faulty], tmp_path: Path) -> None:
+    once = faulty(incomplete, answer(WHOLE))
     client = client_of(once.url, tmp_path)
     client.fetch("/x", tmp_path / "got")
     client.close()
@@ -289,15 +296,15 @@ def test_a_torn_transfer_is_tried_again(torn: bytes, faulty: Callable[..., Fault
     assert once.asked == 2
 
 
-def test_what_stays_torn_is_never_used(faulty: Callable[..., Faulty], tmp_path: Path) -> None:
-    always = faulty(TORN[0])
+def test_a_download_that_stays_incomplete_leaves_no_file(faulty: Callable[..., Faulty], tmp_path: Path) -> None:
+    always = faulty(INCOMPLETE[0])
     with pytest.raises(ArchiveAway, match="the connection ended before the response"):
         client_of(always.url, tmp_path).fetch("/x", tmp_path / "got")
     assert not (tmp_path / "got").exists()
     assert always.asked > 1
 
 
-def test_a_wrong_token_and_what_is_not_there_are_said_at_once(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_token_and_a_missing_file_are_reported_without_retries(server: Server, tmp_path: Path) -> None:
     with pytest.raises(NotInArchive):
         server.client.fetch("/api/studies/1.2/series/1.2/instances/1.2", tmp_path / "got")
     (tmp_path / "token").write_text("another-token-than-theirs")
@@ -319,15 +326,15 @@ def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "two\nlines of text here", "\u00e9" * 16])
-def test_a_token_that_is_none_is_refused(token: str, tmp_path: Path) -> None:
+def test_a_malformed_token_is_an_error(token: str, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(token)
     with pytest.raises(SettingsWrong, match=r"http\.token"):
         read_http_token(HttpSettings(token_file=str(tmp_path / "token")))
 
 
-def test_the_spool_of_a_dead_process_is_removed_and_of_a_living_one_not(tmp_path: Path) -> None:
+def test_the_spool_of_a_dead_process_is_removed_and_that_of_a_live_one_is_not(tmp_path: Path) -> None:
     living, dead = Spool(tmp_path), Spool(tmp_path)
-    kept, orphan = living.folder(), dead.folder()
+    kept, orphan = living.make_folder(), dead.make_folder()
     dead._lock.close()  # as the kernel does for a process that is killed
     Spool(tmp_path).close()
     assert kept.is_dir()
@@ -336,8 +343,8 @@ def test_the_spool_of_a_dead_process_is_removed_and_of_a_living_one_not(tmp_path
     assert list((tmp_path / "fetched").iterdir()) == []
 
 
-def test_health_says_what_is_wrong(tmp_path: Path) -> None:
-    wrong: dict[str, str | None] = {"listener": None, "disk": "3 MiB are free, the floor is 5 MiB."}
+def test_health_reports_what_is_wrong(tmp_path: Path) -> None:
+    wrong: dict[str, str | None] = {"listener": None, "disk": "3 MiB are free, the minimum is 5 MiB."}
     questions = {name: (lambda why=why: why) for name, why in wrong.items()}
     app = make_app(questions, CollectorRegistry())
     with http_server(HttpSettings(port=0), app, 1) as url:
@@ -355,7 +362,7 @@ def test_health_says_what_is_wrong(tmp_path: Path) -> None:
             assert said.code == 404
 
 
-def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
+def test_a_deliverer_gets_existing_files_and_keeps_paths_of_missing_ones(
     server: Server, supply: HttpSource, tmp_path: Path
 ) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
@@ -374,7 +381,7 @@ def test_a_deliverer_gets_what_is_there_and_knows_what_is_gone(
     assert list((tmp_path / "office" / "fetched").iterdir()) == []
 
 
-def test_a_deliverer_waits_for_an_archive_that_is_away(tmp_path: Path) -> None:
+def test_a_deliverer_waits_for_an_archive_that_cannot_be_reached(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"

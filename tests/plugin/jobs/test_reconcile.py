@@ -47,7 +47,7 @@ class RecordingQueue:
 
 def store(archive: EmbeddedArchive, study: str, number: int, sop_class: str = MR_IMAGE_STORAGE) -> None:
     key = InstanceKey(study, f"{study}.1", f"{study}.1.{number}")
-    incoming = archive.begin()
+    incoming = archive.create_file()
     incoming.write(encode_file_meta(sop_class, key.sop_instance_uid, "1.2.840.10008.1.2.1"))
     archive.store(key, incoming)
 

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from pipeline.errors import SettingsWrong
 from plugin.database.pool import Database
-from plugin.http.health import database_answers, room_left, worker_seen
+from plugin.http.health import check_database, check_free_space, check_workers
 from plugin.http.metrics_collector import NodeMetricsCollector
 from plugin.listener.listener import Address
 from plugin.node.lock import running_node
@@ -165,17 +165,17 @@ def test_a_whole_node_with_a_remote_archive_is_refused(services: Services) -> No
 def test_each_service_reports_its_health(services: Services) -> None:
     services.listen()
     assert sorted(services.health()) == ["database", "disk", "listener", "worker"]
-    assert services.health()["worker"].startswith("No worker was seen"), "none runs yet"
+    assert services.health()["worker"].startswith("No worker has sent a heartbeat"), "none runs yet"
     services.work()
     wait_until(lambda: set(services.health().values()) == {"ok"}, "a worker was seen, and the node is healthy")
 
 
 def test_a_database_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
-    assert database_answers(pool) == "The database does not answer."
-    assert "does not answer" in (worker_seen(pool) or "")
-    assert "free, the floor is" in (room_left(tmp_path, 1 << 40) or "")
-    assert room_left(tmp_path, 0) is None
+    assert check_database(pool) == "The database does not answer."
+    assert "does not answer" in (check_workers(pool) or "")
+    assert "free, the minimum is" in (check_free_space(tmp_path, 1 << 40) or "")
+    assert check_free_space(tmp_path, 0) is None
     registry = CollectorRegistry()
     registry.register(NodeMetricsCollector(pool, tmp_path, receives=True))
     shown = generate_latest(registry).decode()

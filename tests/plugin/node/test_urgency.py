@@ -138,7 +138,7 @@ class RecordingQueue:
 def test_a_study_that_becomes_urgent_is_added_to_the_queue_again(tmp_path: Path) -> None:
     archive, queue = EmbeddedArchive(tmp_path / "archive", 0), RecordingQueue()
     archive.open()
-    incoming = archive.begin()
+    incoming = archive.create_file()
     incoming.write(encode_file_meta("1.2.840.10008.5.1.4.1.1.4", "1.1.1.1", ExplicitVRLittleEndian))
     archive.store(InstanceKey("1.1", "1.1.1", "1.1.1.1"), incoming)
     reconciler = Reconciler(archive, queue, StudySettings(), "m")  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ def test_a_study_restored_from_an_interrupted_purge_stays_urgent(tmp_path: Path,
     archive.mark_urgent("1.1")
     (tmp_path / "purging").mkdir()
     (tmp_path / "archive" / "1.1").rename(tmp_path / "purging" / "1.1")
-    Purger(tmp_path, database.pool).clear_leftovers()  # type: ignore[attr-defined]
+    Purger(tmp_path, database.pool).finish_interrupted()  # type: ignore[attr-defined]
     assert archive.is_urgent("1.1")
     assert len(archive.files("1.1")) == 1
 

@@ -1,4 +1,4 @@
-"""What is removed from the disk, by whom and when: only what is over and delivered, and never what has just come."""
+"""Which studies are purged and when: only finished and delivered ones, and no image that has just arrived."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.node.operations import OperationRefused, retry_job
 from plugin.retention.loop import Retention
 from plugin.retention.purge import KeptStudy, PurgedStudy, Purger
-from plugin.retention.rules import JobFacts, StudyFacts, why_kept, why_kept_though_named
+from plugin.retention.rules import JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings, StorageSettings
 from tests.support.node import (
@@ -39,7 +39,7 @@ from tests.support.node import (
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 FAR = 1e11
-"""A time at which everything of today is old, seconds since 1970."""
+"""A time long after today, in seconds since 1970."""
 
 DONE = JobFacts(JobState.SEGMENTED, "i", False, frozenset({"sent"}))
 
@@ -69,16 +69,16 @@ def facts(*jobs: JobFacts, instances: str | None = "i") -> StudyFacts:
         ),
     ],
 )
-def test_only_what_is_over_and_delivered_goes(study: StudyFacts, said: str | None) -> None:
-    why = why_kept(study, 1100.0, 100.0)
+def test_only_finished_and_delivered_studies_may_be_purged(study: StudyFacts, said: str | None) -> None:
+    why = reason_to_keep(study, 1100.0, 100.0)
     assert (said in why) if said and why else why == said
-    assert why_kept(study, 1099.0, 100.0) == "it is not old enough"
+    assert reason_to_keep(study, 1099.0, 100.0) == "it is not old enough"
     is_open = any(job.state in (JobState.QUEUED, JobState.RUNNING) for job in study.jobs)
-    assert (why_kept_though_named(study) is not None) is is_open
+    assert (reason_to_keep_requested(study) is not None) is is_open
 
 
 class Site:
-    """A data folder with studies that have been through."""
+    """A data folder, and a database with its jobs."""
 
     def __init__(self, data_dir: Path, database: Database) -> None:
         self.data_dir = data_dir
@@ -87,7 +87,7 @@ class Site:
         (data_dir / "archive").mkdir(parents=True)
 
     def receive(self, study: str, count: int = 2) -> list[str]:
-        """Images as the archive keeps them; returns their UIDs."""
+        """Put images into the archive; return their UIDs."""
         folder = self.data_dir / "archive" / study / f"{study}.1"
         return [write_instance(make_instance(study), folder).stem for _ in range(count)]
 
@@ -112,8 +112,8 @@ class Site:
         with self.database.pool.connection() as connection:
             outbox.record_sent(connection, "pacs", f"{study}.99", None)
 
-    def through(self) -> str:
-        """A study that came, was segmented and delivered."""
+    def deliver_study(self) -> str:
+        """Add a study that was received, segmented and delivered."""
         study = new_study_uid()
         self.finish(study, self.receive(study))
         self.deliver(study)
@@ -131,8 +131,8 @@ def site(data_dir: Path, database: Database) -> Site:
     return Site(data_dir / "data", database)
 
 
-def test_a_delivered_study_is_removed_and_still_told_of(site: Site) -> None:
-    study = site.through()
+def test_a_delivered_study_is_purged_and_its_rows_stay(site: Site) -> None:
+    study = site.deliver_study()
     purger = site.purger()
     images = sum(path.stat().st_size for path in (site.data_dir / "archive").rglob("*.dcm"))
     expected = PurgedStudy(study, 3, images + 1000)
@@ -150,20 +150,20 @@ def test_a_delivered_study_is_removed_and_still_told_of(site: Site) -> None:
         retry_job(site.database, study)
 
 
-def test_what_is_not_delivered_stays_until_it_is_named(site: Site) -> None:
+def test_an_undelivered_study_is_purged_on_request_only(site: Site) -> None:
     study = new_study_uid()
     site.finish(study, site.receive(study))
     purger = site.purger()
     assert isinstance(purger.purge(study, FAR, 0.0, dry_run=False), KeptStudy)
     assert site.files(study) == 3
-    assert isinstance(purger.purge_named(study, dry_run=False), PurgedStudy)
+    assert isinstance(purger.purge_requested(study, dry_run=False), PurgedStudy)
     assert site.files(study) == 0
     with site.database.pool.connection() as connection:
         assert outbox.due(connection, "pacs", 9) == (), "what is gone is not tried to be sent"
-    assert isinstance(purger.purge_named(study, dry_run=False), KeptStudy), "there is nothing left"
+    assert isinstance(purger.purge_requested(study, dry_run=False), KeptStudy), "there is nothing left"
 
 
-def test_what_a_destination_is_still_to_commit_to_stays(site: Site) -> None:
+def test_a_study_waits_for_storage_commitment(site: Site) -> None:
     study = new_study_uid()
     site.finish(study, site.receive(study))
     with site.database.pool.connection() as connection:
@@ -182,18 +182,18 @@ def test_what_a_destination_is_still_to_commit_to_stays(site: Site) -> None:
     assert isinstance(site.purger().purge(study, FAR, 0.0, dry_run=False), PurgedStudy)
 
 
-def test_a_named_study_that_waits_for_commitment_is_not_asked_about_any_more(site: Site) -> None:
+def test_after_a_requested_purge_no_commitment_is_requested(site: Site) -> None:
     study = new_study_uid()
     site.finish(study, site.receive(study))
     with site.database.pool.connection() as connection:
         outbox.record_sent(connection, "pacs", f"{study}.99", None, commit_as="1.2.840.10008.5.1.4.1.1.66.4")
-    assert isinstance(site.purger().purge_named(study, dry_run=False), PurgedStudy)
+    assert isinstance(site.purger().purge_requested(study, dry_run=False), PurgedStudy)
     with site.database.pool.connection() as connection:
         assert requester_rows.find_due(connection, "pacs", 9) == ()
 
 
-def test_images_that_came_after_the_job_keep_their_study(site: Site) -> None:
-    study = site.through()
+def test_a_study_with_images_that_no_job_has_taken_stays(site: Site) -> None:
+    study = site.deliver_study()
     site.receive(study, 1)
     assert site.purger().purge(study, FAR, 0.0, dry_run=False) == KeptStudy(
         study, "it has images that no job has taken yet"
@@ -201,25 +201,25 @@ def test_images_that_came_after_the_job_keep_their_study(site: Site) -> None:
     assert site.files(study) == 4
 
 
-def test_an_image_that_comes_while_its_study_is_removed_is_kept(site: Site) -> None:
+def test_an_image_that_arrives_during_the_purge_is_kept(site: Site) -> None:
     class Slow(Purger):
         def _files(self, study: str) -> list[Path]:
             site.receive(study, 1)
             return super()._files(study)
 
-    study = site.through()
+    study = site.deliver_study()
     outcome = Slow(site.data_dir, site.database.pool).purge(study, FAR, 0.0, dry_run=False)
-    assert outcome == KeptStudy(study, "an image of it has just come")
+    assert outcome == KeptStudy(study, "an image of it has just arrived")
     assert len(list((site.data_dir / "archive" / study).rglob("*.dcm"))) == 3
 
 
-def test_after_a_crash_what_was_undecided_is_put_back_and_the_rest_removed(site: Site) -> None:
-    undecided, decided = site.through(), site.through()
+def test_after_a_crash_undecided_studies_are_put_back_and_the_others_removed(site: Site) -> None:
+    undecided, decided = site.deliver_study(), site.deliver_study()
     for study, place in ((undecided, "purging"), (decided, "purged")):
         (site.data_dir / place).mkdir()
         (site.data_dir / "archive" / study).rename(site.data_dir / place / study)
     (late,) = site.receive(undecided, 1)
-    site.purger().clear_leftovers()
+    site.purger().finish_interrupted()
     images = list((site.data_dir / "archive" / undecided).rglob("*.dcm"))
     assert len(images) == 3
     assert late in {path.stem for path in images}
@@ -228,25 +228,25 @@ def test_after_a_crash_what_was_undecided_is_put_back_and_the_rest_removed(site:
     assert not list((site.data_dir / "purging").iterdir())
 
 
-def test_a_low_disk_frees_the_oldest_first_and_no_more_than_needed(site: Site) -> None:
-    first, second = site.through(), site.through()
+def test_when_the_disk_fills_the_oldest_studies_go_first_and_no_more_than_needed(site: Site) -> None:
+    first, second = site.deliver_study(), site.deliver_study()
     for number, study in enumerate((first, second)):
         os.utime(site.data_dir / "archive" / study / f"{study}.1", (number + 1, number + 1))
     free = iter([0, 0, 2 << 20, 2 << 20])
     retention = Retention(site.purger(), StorageSettings(purge_below_mb=1), lambda: next(free))
-    assert [study.study_instance_uid for study in retention.look(FAR)] == [first]
+    assert [study.study_instance_uid for study in retention.purge_due(FAR)] == [first]
     assert (site.files(first), site.files(second)) == (0, 3)
 
 
-def test_nothing_is_removed_where_the_settings_do_not_ask(site: Site) -> None:
-    site.through()
-    assert Retention(site.purger(), StorageSettings(), lambda: 0).look(FAR) == ()
+def test_by_default_nothing_is_purged(site: Site) -> None:
+    site.deliver_study()
+    assert Retention(site.purger(), StorageSettings(), lambda: 0).purge_due(FAR) == ()
 
 
-def test_a_running_node_removes_what_is_old(
+def test_a_running_node_purges_old_studies(
     make_node: Callable[..., NodeInThread], data_dir: Path, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plugin.retention.loop.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("plugin.retention.loop.PURGE_EVERY_S", 0.1)
     storage = {"data_dir": str(data_dir / "data"), "minimum_free_mb": 0, "keep_days": 1e-6}
     node = make_node(storage=storage, destinations=[pacs.destination()]).start()
     study, failing = new_study_uid(), new_study_uid()
