@@ -1,4 +1,4 @@
-"""A SegResNet that takes and gives blocks of voxels. Imported only where a network is built: it needs MONAI."""
+"""A SegResNet over blocks of voxels. Needs MONAI, so it is imported only when a network is built."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class BlockSegResNet(SegResNet):  # type: ignore[misc]
-    """Of every block of `edge` voxels cubed, the voxels are channels of one place inside (Shi et al. 2016).
+    """A SegResNet whose channels are the voxels of blocks, `edge` voxels cubed (Shi et al. 2016).
 
-    Its weights have the names of a SegResNet's; the first and the last have edge^3 times the channels.
+    Its weights have the same names as those of a SegResNet; the first and last layers have edge^3 times the channels.
     """
 
     def __init__(self, edge: int, in_channels: int, out_channels: int, **settings: Any) -> None:
@@ -18,7 +18,7 @@ class BlockSegResNet(SegResNet):  # type: ignore[misc]
         self._edge = edge
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, in_channels, slices, rows, columns) to (batch, out_channels, slices, rows, columns)."""
+        """Map (batch, in_channels, slices, rows, columns) to logits (batch, out_channels, slices, rows, columns)."""
         logits: Tensor = super().forward(pixelunshuffle(x, 3, self._edge))
         voxels: Tensor = pixelshuffle(logits, 3, self._edge)
         return voxels

@@ -1,4 +1,4 @@
-"""Verify model packages, and install them into a folder of packages."""
+"""Verify model packages and install them into a folder of packages."""
 
 import shutil
 import tempfile
@@ -9,9 +9,9 @@ from models.weights import load_network
 
 
 def verify_package(package: ModelPackage) -> None:
-    """Check that weights match their sha256, fit the network name by name and shape by shape, and are finite.
+    """Check that the weights match their sha256, fit the network by name and shape, and are finite.
 
-    Raises PackageBroken.
+    Raises PackageBroken, also if the model card is missing.
     """
     load_network(package)
     if not (package.folder / CARD_FILE).is_file():
@@ -19,9 +19,9 @@ def verify_package(package: ModelPackage) -> None:
 
 
 def install_package(source: Path, installed: Path) -> ModelPackage:
-    """Copy the package in folder `source` into the folder `installed` after verifying it. Raises PackageBroken.
+    """Verify the package in folder `source` and copy it into the folder `installed`. Raises PackageBroken.
 
-    A package of the same name and version with other weights is refused; an older version is replaced.
+    An installed package of the same name is replaced, unless it has the same version and other weights.
     """
     package = read_package(source)
     verify_package(package)
@@ -36,7 +36,7 @@ def install_package(source: Path, installed: Path) -> ModelPackage:
     installed.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=installed))
     try:
-        others = [path.name for path in source.glob("*.png") if path.is_file()]  # the card shows them
+        others = [path.name for path in source.glob("*.png") if path.is_file()]  # figures of the model card
         others += [PATIENTS_FILE] if (source / PATIENTS_FILE).is_file() else []
         for name in ("model.toml", WEIGHTS_FILE, CARD_FILE, *others):
             shutil.copyfile(source / name, staging / name)

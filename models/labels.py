@@ -1,11 +1,11 @@
-"""Names that models and node share: the roles of MR series and the three labels. Knows nothing else."""
+"""Define the names that models and node share: the roles of MR series and the three labels."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What an MR series is for. A model package asks for its input channels by these names."""
+    """The role of an MR series. A model package names its input channels by these roles."""
 
     T1 = "T1"
     T1CE = "T1CE"
@@ -17,14 +17,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One of the labels that the node writes. Labels overlap: each is a mask of its own, never a value in a map."""
+    """A label that the node writes. Labels overlap: each has its own mask and is not a value in a label map."""
 
     number: int
     """Segment number in the SEG on the T1CE grid (PS3.3 C.8.20.2: numbers start at 1)."""
     name: str
     """Name in model packages and reports."""
     title: str
-    """Segment label for a person."""
+    """Segment label, as shown by viewers."""
     defined_on: Role
     """The series on which radiologists draw it (Wan et al. 2024, "Tumor Annotation")."""
     colour_rgb: tuple[int, int, int]
@@ -36,4 +36,4 @@ ADC_ABNORMALITY = Label(2, "adc_abnormality", "ADC abnormality", Role.ADC, (60, 
 FLAIR_HYPERINTENSITY = Label(3, "flair_hyperintensity", "FLAIR hyperintensity", Role.FLAIR, (240, 200, 40))
 
 LABELS = (ENHANCING_TUMOUR, ADC_ABNORMALITY, FLAIR_HYPERINTENSITY)
-"""In the order of their numbers; array axes called `labels` follow it."""
+"""All labels in the order of their numbers, which is also the order of array axes called `labels`."""

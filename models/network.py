@@ -1,4 +1,4 @@
-"""The network: MONAI's SegResNet, shaped by `model.toml`. Knows no package files and no volumes."""
+"""Describe and build the network: MONAI's SegResNet with the shape that `model.toml` gives."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,30 +12,30 @@ class NetworkSettings:
     """The shape of a SegResNet (Myronenko 2018, https://arxiv.org/abs/1810.11654)."""
 
     init_filters: int = 16
-    """Feature maps at full resolution; doubled at each down-sampling."""
+    """Feature maps at full resolution; doubled by each down-sampling."""
     blocks_down: tuple[int, ...] = (1, 2, 2, 4)
-    """Residual blocks at each level on the way down; the number of levels follows."""
+    """Residual blocks at each level of the encoder; their number is the number of levels."""
     blocks_up: tuple[int, ...] = (1, 1, 1)
-    """Residual blocks at each level on the way up; one entry fewer than `blocks_down`."""
+    """Residual blocks at each level of the decoder; one entry fewer than `blocks_down`."""
     upsample_mode: Literal["deconv", "pixelshuffle", "nontrainable"] = "nontrainable"
-    """How the way up doubles the resolution; `nontrainable` is trilinear."""
+    """How the decoder doubles the resolution; `nontrainable` is trilinear."""
     space_to_depth: int = 1
-    """Edge, in voxels, of the blocks whose voxels enter the network, and leave it, as channels of one place (Shi et al.
-    2016, https://arxiv.org/abs/1609.05158). 2 sees and draws what is one voxel thin in an eighth of the time."""
+    """Edge, in voxels, of the blocks whose voxels become channels at the input and are unfolded at the output (Shi et
+    al. 2016, https://arxiv.org/abs/1609.05158). With 2, structures one voxel thin take an eighth of the time."""
 
     def __post_init__(self) -> None:
         if len(self.blocks_up) != len(self.blocks_down) - 1:
             raise ValueError(
-                f"blocks_up has {len(self.blocks_up)} entries, blocks_down {len(self.blocks_down)}: it wants one fewer"
+                f"blocks_up has {len(self.blocks_up)} entries, blocks_down {len(self.blocks_down)}: it needs one fewer"
             )
         if self.init_filters % 8:
-            raise ValueError(f"init_filters is {self.init_filters}: SegResNet's group norm wants a multiple of 8")
+            raise ValueError(f"init_filters is {self.init_filters}: SegResNet's group norm needs a multiple of 8")
         if self.space_to_depth < 1:
-            raise ValueError(f"space_to_depth is {self.space_to_depth}: at least 1")
+            raise ValueError(f"space_to_depth is {self.space_to_depth}; it must be at least 1")
 
     @property
-    def in_words(self) -> str:
-        """What a model card says of it."""
+    def description(self) -> str:
+        """The shape in words, for model cards."""
         down, up = list(self.blocks_down), list(self.blocks_up)
         words = f"SegResNet, {self.init_filters} initial filters, blocks down {down}, up {up}"
         if self.space_to_depth == 1:
@@ -44,15 +44,15 @@ class NetworkSettings:
 
     @property
     def stride(self) -> int:
-        """Input sizes must be multiples of this: 2 to the number of down-samplings, times `space_to_depth`."""
+        """The number that input sizes must be a multiple of: 2 ** down-samplings * `space_to_depth`."""
         return int(self.space_to_depth * 2 ** (len(self.blocks_down) - 1))
 
 
 def build_network(settings: NetworkSettings, in_channels: int, out_channels: int) -> "nn.Module":
-    """A SegResNet with fresh weights.
+    """Build a SegResNet with random weights.
 
     It maps a float tensor (batch, in_channels, slices, rows, columns), each size a multiple of `settings.stride`, to
-    logits (batch, out_channels, slices, rows, columns). One sigmoid per channel: the labels overlap.
+    logits (batch, out_channels, slices, rows, columns). Each channel has its own sigmoid, as labels overlap.
     """
     shape: dict[str, Any] = {
         "spatial_dims": 3,
@@ -73,5 +73,5 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
 
 
 def count_parameters(network: "nn.Module") -> int:
-    """Number of learned values."""
+    """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())

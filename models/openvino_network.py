@@ -1,4 +1,4 @@
-"""The same network and weights run by OpenVINO on the CPU: about twice as fast. Needs the extra `cpu`."""
+"""Run a network by OpenVINO on the CPU, about twice as fast as by torch. Needs the extra `cpu`."""
 
 import warnings
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class OpenVinoMissing(ImportError):
-    """OpenVINO was asked for and is not installed."""
+    """OpenVINO is requested but not installed."""
 
 
 def openvino_network(network: nn.Module, channels: int, stride: int) -> Callable[[Tensor], Tensor]:
-    """`network` compiled for this CPU, for inputs (1, channels, slices, rows, columns) of any size that it takes.
+    """Compile `network` for this CPU, for inputs (1, channels, slices, rows, columns) whose sizes the stride divides.
 
-    Arithmetic stays float32, also where the processor offers bfloat16: logits differ from torch's by less than 1e-3.
-    The frontend is called directly and not through `openvino.convert_model`, which reports its use over the network.
+    Arithmetic stays float32 even if the processor offers bfloat16: logits differ from torch's by less than 1e-3.
+    The frontend is called directly because `openvino.convert_model` reports its use over the network.
     Raises OpenVinoMissing.
     """
     try:
@@ -29,7 +29,7 @@ def openvino_network(network: nn.Module, channels: int, stride: int) -> Callable
     example = torch.zeros(1, channels, 4 * stride, 4 * stride, 4 * stride)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with warnings.catch_warnings():
-        # Checks that sizes are multiples of the stride are traced as if passed; callers see to that.
+        # Tracing records the checks that sizes are multiples of the stride as passed; callers ensure it.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         decoder = TorchScriptPythonDecoder(network, example_input=example)  # must outlive the conversion
     model = frontend.convert(frontend.load(decoder))

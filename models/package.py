@@ -1,4 +1,4 @@
-"""Model packages: a folder of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`. Knows no volumes."""
+"""Read model packages: folders of `model.toml`, `weights.safetensors` and `MODEL_CARD.md`."""
 
 import hashlib
 import json
@@ -16,22 +16,22 @@ from models.network import NetworkSettings
 from models.validation import StrictModel, describe_first_error
 
 FORMAT = 1
-"""Version of the package format; a reader refuses a newer one."""
+"""Version of the package format; others are refused."""
 NORMALISATION = "robust-head-1"
-"""Name of the one normalising scheme of `pipeline.normalise`; weights learned under another are refused."""
+"""Name of the normalisation of `pipeline.normalise`; weights trained with another one are refused."""
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "MODEL_CARD.md"
 CURVES_FILE = "learning_curves.png"
-"""Learning curves, which the card shows. Not every package has them."""
+"""Learning curves that the card shows; optional."""
 PATIENTS_FILE = "patients.json"
-"""Whom the weights learned from, by keyed hashes; see `models.training.dataset.lineage`. Not every package has one."""
+"""Patients that the weights were trained on, as keyed hashes; see `models.training.dataset.lineage`. Optional."""
 BUNDLED = Path(__file__).parent / "packages"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class IntendedUse(StrEnum):
-    """What a package's makers allow it to be used for."""
+    """The use that the makers of a package allow."""
 
     DEMONSTRATION = "demonstration"
     RESEARCH = "research"
@@ -39,33 +39,33 @@ class IntendedUse(StrEnum):
 
 
 class PackageBroken(ValueError):
-    """A model package is incomplete, contradictory, or its weights are not those that it names."""
+    """A model package is incomplete or contradictory, or its weights do not match their sha256."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """How much a scan's own brightness has to say beside the network; see `pipeline.refine`."""
+    """How a scan's own brightness corrects the network; see `pipeline.refine`."""
 
     channels: tuple[Role, ...]
-    """One or two of the model's input channels, whose brightness counts together."""
+    """One or two of the model's input channels, whose joint brightness is used."""
     weight: float
-    """What the logarithm of a ratio of likelihoods counts for, the network's logit counting 1."""
+    """Weight of the log-likelihood ratio that is added to the network's logit."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLabel:
-    """One sigmoid channel of a network."""
+    """An output channel of a network, with its own sigmoid."""
 
     name: str
     threshold: float
     """Probability from which a voxel belongs to the label."""
     refinement: Refinement | None = None
-    """How the scan corrects the network; None where it does not."""
+    """None leaves the network's probabilities as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A trained network with all that is needed to use it rightly."""
+    """The content of `model.toml`: a trained network and what its use requires."""
 
     name: str
     version: str
@@ -74,12 +74,12 @@ class ModelPackage:
     channels: tuple[Role, ...]
     """Input channels in the order of the network's."""
     spacing_mm: float
-    """Edge of the isotropic voxels that the network sees."""
+    """Edge of the isotropic voxels of the network's input."""
     normalisation: str
     window: int | None
-    """Edge of the windows, in voxels, through which the network must look; None where it takes whole heads.
+    """Edge of the sliding window, in voxels; None for a network that takes whole heads.
 
-    Group norm's statistics are those of all that is in view: a network that learned on crops is lost on a whole head.
+    Group norm computes its statistics over the whole input, so a network trained on crops fails on a whole head.
     """
     labels: tuple[OutputLabel, ...]
     """Output channels in the order of the network's."""
@@ -87,21 +87,21 @@ class ModelPackage:
     weights_sha256: str
     folder: Path
     mirror: bool = False
-    """Whether the network sees each head's mirror image, too, and the mean of both answers counts."""
+    """Whether logits are averaged with those of the mirror image, left to right."""
 
     @property
     def refinements(self) -> tuple[Refinement | None, ...]:
-        """In the order of `labels`."""
+        """The refinement of each label, in the order of `labels`."""
         return tuple(label.refinement for label in self.labels)
 
     @property
     def weights_path(self) -> Path:
-        """Where the weights lie."""
+        """Path of the weights."""
         return self.folder / WEIGHTS_FILE
 
     @property
     def weights_bytes(self) -> bytes:
-        """The weights' file, read once and checked against `weights_sha256`. Raises PackageBroken."""
+        """The content of the weights' file, read and checked against `weights_sha256`. Raises PackageBroken."""
         try:
             content = self.weights_path.read_bytes()
         except OSError as exc:
@@ -146,11 +146,11 @@ class _PackageFile(StrictModel):
     weights: _Weights
     output: tuple[_Output, ...] = Field(min_length=1)
     provenance: dict[str, Any] = Field(default_factory=dict)
-    """How the weights came to be, for people; never read by the node."""
+    """How the weights were trained, for readers; the node does not use it."""
 
 
 def read_package(folder: Path) -> ModelPackage:
-    """Read and check `model.toml` in `folder`, and not the weights. Raises PackageBroken."""
+    """Read and check `model.toml` in `folder`, without reading the weights. Raises PackageBroken."""
     where = folder / "model.toml"
     try:
         document = tomllib.loads(where.read_text(encoding="utf-8"))
@@ -188,7 +188,7 @@ def read_package(folder: Path) -> ModelPackage:
 
 
 def check_package(package: ModelPackage, where: Path) -> None:
-    """Raise PackageBroken where `package`, read from `where`, contradicts itself; weights are not looked at."""
+    """Raise PackageBroken if `package`, read from `where`, contradicts itself; does not read the weights."""
     if not _NAME.fullmatch(package.name):
         raise PackageBroken(f"{where}: name must be small letters, digits, '.', '_' or '-', not {package.name!r}.")
     if len(set(package.channels)) != len(package.channels) or not package.channels:
@@ -211,7 +211,10 @@ def check_package(package: ModelPackage, where: Path) -> None:
 
 
 def list_packages(installed: Path | None) -> tuple[ModelPackage, ...]:
-    """Every readable package: the installed ones (a folder of packages) before the bundled, each sorted by name."""
+    """Return the packages in the folder `installed`, then the bundled ones, both sorted by name.
+
+    Raises PackageBroken.
+    """
     folders = [
         entry.parent
         for root in (installed, BUNDLED)
@@ -223,7 +226,7 @@ def list_packages(installed: Path | None) -> tuple[ModelPackage, ...]:
 
 
 def find_package(name: str, installed: Path | None) -> ModelPackage:
-    """The package called `name`, an installed one before a bundled one. Raises PackageBroken."""
+    """Return the package called `name`, preferring an installed one to a bundled one. Raises PackageBroken."""
     for root in (installed, BUNDLED):
         if root is not None and _NAME.fullmatch(name) and (root / name / "model.toml").is_file():
             return read_package(root / name)

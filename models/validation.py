@@ -1,10 +1,10 @@
-"""Describe what pydantic finds wrong in a file that people write or edit."""
+"""Validate files that people write or edit, with pydantic."""
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class StrictModel(BaseModel):
-    """A table of a file: its keys are all known and their types exact."""
+    """Base of models that refuse unknown keys and convert no types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

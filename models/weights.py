@@ -1,4 +1,4 @@
-"""Weights in and out of a package: float16 safetensors on disk, float32 in the network. No pickle is ever read."""
+"""Load and pack weights: float16 safetensors on disk, float32 in the network. Never reads a pickle."""
 
 import hashlib
 
@@ -13,9 +13,9 @@ from models.package import ModelPackage, PackageBroken
 
 
 def load_network(package: ModelPackage) -> nn.Module:
-    """The package's network on the CPU, float32, in evaluation mode.
+    """Return the package's network on the CPU, float32, in evaluation mode.
 
-    Raises PackageBroken where the weights are damaged, do not fit the network that `model.toml` describes, or are not
+    Raises PackageBroken if the weights are damaged, do not fit the network that `model.toml` describes, or are not
     finite.
     """
     try:
@@ -38,10 +38,10 @@ def load_network(package: ModelPackage) -> nn.Module:
 
 
 def pack_weights(network: nn.Module, used: str = "") -> tuple[bytes, str]:
-    """The network's weights as float16 safetensors, and their sha256 in hexadecimal.
+    """Return the network's weights as float16 safetensors, and their sha256 in hexadecimal.
 
-    `used` says how its answers are used beside what is learned; it stands in the file, so that the same weights used
-    in another way have another sha256: jobs, results and their UIDs know a model by that.
+    `used` describes settings that change the results beside the weights. It is stored in the file's metadata, so that
+    the same weights with other settings have another sha256, by which jobs, results and UIDs identify a model.
     """
     state = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
     content = save_safetensors(state, metadata={"used": used} if used else None)

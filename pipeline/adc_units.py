@@ -1,4 +1,4 @@
-"""ADC maps of any vendor to 10^-6 mm2/s. Knows voxels and a coded unit, no series and no files."""
+"""Find the factor that brings ADC maps of any vendor to 10^-6 mm2/s."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,19 @@ UNIT_FACTORS = {
     "mm2/s": 1e6,
     "m2/s": 1e12,
 }
-"""UCUM units of diffusion, as vendors write them, to 10^-6 mm2/s."""
+"""Factors to 10^-6 mm2/s of UCUM units of diffusion, as vendors write them."""
 
 _PLAUSIBLE = ((0.3, 3.0, 1e3), (300.0, 3000.0, 1.0), (3e-4, 3e-3, 1e6))
-"""Median of a brain's ADC in 10^-3, 10^-6 and whole mm2/s: between white matter and free water at body temperature."""
+"""(lowest, highest, factor): plausible medians of a brain's ADC in 10^-3, 10^-6 and 1 mm2/s.
+
+They lie between white matter and free water at body temperature.
+"""
 
 
 def typical_value(values: NDArray[np.float32]) -> float:
-    """Median of the positive values in the middle half of a (slices, rows, columns) map; NaN where there is none.
+    """Return the median of the positive values in the middle half of a (slices, rows, columns) map; NaN without any.
 
-    The middle of the field is brain; the border is air, whose noise some vendors leave in their maps.
+    The middle of the field is brain; the border is air, and some vendors leave its noise in their maps.
     """
     middle = values[tuple(slice(size // 4, size - size // 4) for size in values.shape)]
     inside = middle[np.isfinite(middle) & (middle > 0)]
@@ -33,7 +36,7 @@ def typical_value(values: NDArray[np.float32]) -> float:
 
 
 def unit_factor(values: NDArray[np.float32]) -> float | None:
-    """The factor that brings a map to 10^-6 mm2/s, judged by its typical value; None where no unit fits."""
+    """Return the factor that brings a map to 10^-6 mm2/s, judged by its typical value; None if no unit fits."""
     typical = typical_value(values)
     for low, high, factor in _PLAUSIBLE:
         if low <= typical <= high:

@@ -1,4 +1,4 @@
-"""The motion found between two series, as a value. Finds nothing itself."""
+"""Hold the motion between two series, as found by `pipeline.align`."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from pipeline.volume import Matrix, Vector
 
 @dataclass(frozen=True, slots=True)
 class RoleAlignment:
-    """How one series was moved onto T1CE."""
+    """The rigid motion that aligns one series with T1CE."""
 
     role: Role
     kept: bool
-    """False where the scanner's own geometry was used."""
+    """False if the scanner's own geometry was used."""
     rotation_deg: Vector
     """Euler angles about the patient's x (left), y (back) and z (head) axes."""
     translation_mm: Vector
@@ -23,7 +23,7 @@ class RoleAlignment:
     matrix: Matrix
     """4 x 4, from T1CE world coordinates to this series' world coordinates (LPS, mm)."""
     why: str
-    """The decision in words, with the mutual information that it rests on."""
+    """The decision in words, with the mutual information that it is based on."""
 
     @property
     def inverse(self) -> Matrix:
@@ -32,5 +32,5 @@ class RoleAlignment:
 
 
 def as_matrix(matrix: NDArray[np.float64]) -> Matrix:
-    """A 4 x 4 array as a frozen value."""
+    """Convert a 4 x 4 array to a frozen value."""
     return tuple((float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in matrix)

@@ -1,16 +1,16 @@
-"""The part of a grid that something fills. Knows no geometry and no meaning."""
+"""Find the bounding box of a mask."""
 
 import torch
 from torch import Tensor
 
 Box = tuple[slice, slice, slice]
-"""Slices, rows, columns."""
+"""Ranges of slices, rows and columns."""
 
 
 def box_around(mask: Tensor, margin: int) -> Box | None:
-    """The smallest box that holds `mask` (slices, rows, columns) and `margin` voxels around it; None where it is empty.
+    """Return the bounding box of `mask` (slices, rows, columns) with `margin` voxels around it; None for an empty mask.
 
-    It ends where the grid does.
+    The box is clipped to the grid.
     """
     extents = []
     for axis in range(3):

@@ -1,4 +1,4 @@
-"""Choose the series of a study for the roles that a model asks for. Reads no pixels, knows no DICOM library."""
+"""Choose the series of a study for the roles that a model needs. Uses headers only, no pixels."""
 
 import math
 from collections import Counter
@@ -14,11 +14,11 @@ from pipeline.study import Instance, Series, Study
 __all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
 
 HEAD_MM = 100.0
-"""A stack shorter than this along its normal does not cover a head's tumour-bearing part."""
+"""A stack shorter than this along its normal does not cover the brain."""
 THIN_MM = 2.0
-"""Slices up to this spacing are as good as a 3D acquisition."""
+"""A spacing of slices up to this counts as a 3D acquisition."""
 COMPLETE = 0.9
-"""A repeat with fewer than this share of its sibling's slices was broken off."""
+"""A series with less than this share of the images of the longest one for its role was broken off."""
 
 _TITLES = {
     Role.T1: "T1 before contrast",
@@ -32,29 +32,29 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The series taken for a role."""
+    """The series chosen for a role."""
 
     role: Role
     series: Series
     why: tuple[str, ...]
-    """Sentences for a person, the deciding one first; no text from headers."""
+    """Reasons for people, the deciding one first; no text from headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A study with a series for every role that was wanted, in the order of the wish."""
+    """A study with a series for every wanted role, in the order in which they were given."""
 
     choices: tuple[Choice, ...]
 
     def series(self, role: Role) -> Series:
-        """The series taken for a role. Raises KeyError."""
+        """Return the series chosen for a role. Raises KeyError."""
         for choice in self.choices:
             if choice.role is role:
                 return choice.series
         raise KeyError(role)
 
     def why(self, role: Role) -> tuple[str, ...]:
-        """Why that series was taken. Raises KeyError."""
+        """Return the reasons for that series. Raises KeyError."""
         for choice in self.choices:
             if choice.role is role:
                 return choice.why
@@ -63,7 +63,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class NotEligible:
-    """A study without one of the wanted roles. No failure: most studies are something else."""
+    """A study that lacks a wanted role. This is no failure: most studies are of something else."""
 
     reason: str
     missing: tuple[Role, ...]
@@ -71,16 +71,16 @@ class NotEligible:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What was thought of one series."""
+    """A series with its classification and the decision on it."""
 
     series: Series
     classification: Classification
     taken_for: Role | None
-    """The role that it would be taken for, if a model asks."""
+    """The role that it would be chosen for."""
     ruled_out: tuple[str, ...]
-    """Why it is not taken for its role; empty where it is."""
+    """Why it is not chosen for its role; empty if it is."""
     note: str = ""
-    """What else it may serve for"""
+    """What else it can be used for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +88,20 @@ class _Candidate:
     series: Series
     classification: Classification
     extent_mm: float
-    """From the first slice to the last"""
+    """Distance from the first slice to the last."""
     spacing_mm: float
     images: int
     volumetric: bool
     acquired_at: str
     complete: bool
-    """Whether all pixels are there"""
+    """Whether no image lacks pixels."""
 
 
 def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: bool = True) -> Selected | NotEligible:
-    """The series of a study for the wanted roles, or why there are none. Deterministic, whatever the files' order.
+    """Choose the series of a study for the wanted roles; return NotEligible if a role has none.
 
-    Where there is no ADC map and `derive_adc` allows it, a diffusion series with b = 0 and b around 1000 takes its
-    place; `pipeline.read` computes the map.
+    The choice does not depend on the order of files. If there is no ADC map and `derive_adc` allows it, a diffusion
+    series with b = 0 and b around 1000 is chosen instead; `pipeline.read` computes the map.
     """
     candidates = _candidates(study, rules)
     choices: list[Choice] = []
@@ -123,7 +123,7 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
 
 
 def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
-    """Every series with its evidence, the role that it would be taken for, or what ruled it out."""
+    """Return every series with its evidence and the role that it would be chosen for, or why it would not."""
     candidates = _candidates(study, rules)
     ranked = {role: _ranked(candidates, role) for role in Role}
     explained: list[Explained] = []
@@ -142,9 +142,9 @@ def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
 
 def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...]:
     found = candidate.classification
-    barred = (*found.bears(Effect.NONE), *found.bears(Effect.REFUSE))
-    if barred:
-        return barred
+    excluded = (*found.mark_names(Effect.NONE), *found.mark_names(Effect.REFUSE))
+    if excluded:
+        return excluded
     if found.role is None:
         return ("nothing says clearly what it is",) if found.evidence else ("nothing says what it is",)
     assert best is not None
@@ -153,7 +153,7 @@ def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...
 
 
 def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
-    """The fields of a series that rules ask for. `agents` counts the study's MR series with and without an agent."""
+    """Return the fields that rules test. `agents` counts the study's MR series with and without a contrast agent."""
     images = series.instances
     first = images[len(images) // 2]
     frames = [image for one in images for image in (one.frames or (one,))]
@@ -181,7 +181,7 @@ def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
 
 
 def has_agent(series: Series) -> bool:
-    """Whether most images of a series name a contrast agent; "none" and "no" name none."""
+    """Return whether most images of a series name a contrast agent; "none" and "no" do not count."""
     named = sum(
         bool(one.contrast_agent) and str(one.contrast_agent).strip().lower() not in _NO_AGENT
         for one in series.instances
@@ -226,31 +226,37 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
 
 
 def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
-    """The candidates for a role, best first."""
-    able = [
+    """Return the candidates for a role, the best first."""
+    eligible = [
         one
         for one in candidates
         if one.classification.role is role
-        and not one.classification.bears(Effect.NONE)
-        and not one.classification.bears(Effect.REFUSE)
+        and not one.classification.mark_names(Effect.NONE)
+        and not one.classification.mark_names(Effect.REFUSE)
     ]
-    most = {one.volumetric: max(other.images for other in able if other.volumetric == one.volumetric) for one in able}
-    return sorted(able, key=lambda one: tuple(value for _, value in _merits(one, role, most[one.volumetric])))
+    most = {
+        one.volumetric: max(other.images for other in eligible if other.volumetric == one.volumetric)
+        for one in eligible
+    }
+    return sorted(eligible, key=lambda one: tuple(value for _, value in _criteria(one, role, most[one.volumetric])))
 
 
 def _diffusion(candidates: tuple[_Candidate, ...]) -> list[_Candidate]:
-    """Diffusion series from which an ADC map can be computed, best first."""
+    """Return the diffusion series from which an ADC map can be computed, the best first."""
     return [one for one in _ranked(candidates, Role.DWI) if is_derivable(one.series)]
 
 
-def _merits(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
-    """What speaks for a candidate, the weightiest first; smaller is better. The words say why the smaller one wins."""
+def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
+    """Return the ranking criteria of a candidate, the most important first.
+
+    Each is a reason, and a value of which the smaller wins for that reason. `most` is the largest number of images.
+    """
     later = tuple(-int(char) for char in one.acquired_at.ljust(20, "0")[:20])
     return (
-        ("it is no reformat or processed copy", float(len(one.classification.bears(Effect.RANK)) > 0)),
+        ("it is no reformat or processed copy", float(len(one.classification.mark_names(Effect.RANK)) > 0)),
         ("it covers the head", float(0 < one.extent_mm < HEAD_MM)),
         ("it is 3D or thin", float(not one.volumetric) if role not in (Role.ADC, Role.DWI) else 0.0),
-        # After what makes a series the right one: a damaged original is to be sent again, not replaced by second best.
+        # Behind the criteria of quality: a damaged original should be sent again, not replaced by a worse series.
         ("its pixels are complete", float(not one.complete)),
         ("it was not broken off", float(one.images < COMPLETE * most)),
         ("it was acquired last", later),
@@ -261,7 +267,7 @@ def _merits(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | 
 
 def _first_difference(best: _Candidate, other: _Candidate, role: Role) -> str:
     most = max(one.images for one in (best, other))
-    for (words, left), (_, right) in zip(_merits(best, role, most), _merits(other, role, most), strict=True):
+    for (words, left), (_, right) in zip(_criteria(best, role, most), _criteria(other, role, most), strict=True):
         if left != right:
             return words
     return "both are equal"
@@ -282,7 +288,7 @@ def _image_count(series: Series) -> int:
 
 
 def _orientation_count(images: tuple[Instance, ...]) -> int:
-    """Orientations in a series that differ by more than about 6 degrees."""
+    """Count the orientations in a series that differ by more than about 6 degrees."""
     found: list[tuple[float, ...]] = []
     for one in images:
         if one.orientation is not None and not any(_close(one.orientation, other) for other in found):
@@ -295,7 +301,7 @@ def _close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
 
 
 def _stack(series: Series) -> tuple[float, float]:
-    """Extent along the slice normal and typical spacing, mm; from the slice thickness where there are no positions."""
+    """Return extent and typical spacing along the slice normal, in mm; from the slice thickness without positions."""
     first = series.instances[0]
     positions = [image.position_mm for one in series.instances for image in (one.frames or (one,)) if image.position_mm]
     if first.orientation is not None and len(positions) > 1:

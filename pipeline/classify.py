@@ -1,4 +1,4 @@
-"""What a series is, by rules over its description and headers, with the evidence. Compares no series."""
+"""Classify a series by rules over its description and headers, with the evidence."""
 
 import math
 from collections.abc import Callable
@@ -10,24 +10,24 @@ from pipeline.rules import Effect, HeaderFields, HeaderTest, Mark, Rules, TextTe
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One rule that spoke."""
+    """A term that matched a series."""
 
     rule: str
     source: str
-    """Where it was found: "description", "header" or "archive's type"."""
+    """Where it matched: "description", "header" or "archive's type"."""
     weights: tuple[tuple[Role, float], ...]
-    """Points that it gives to roles; none for a mark."""
+    """Points that it adds to roles."""
 
     @property
     def text(self) -> str:
-        """For a person: what was found, where, and what it weighs."""
+        """Where the term matched, its name and its points, for people."""
         points = ", ".join(f"{role} {points:+g}" for role, points in self.weights)
         return f"{self.source}: {self.rule}" + (f" ({points})" if points else "")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundMark:
-    """A mark that a series bears."""
+    """A mark that matched a series."""
 
     name: str
     source: str
@@ -36,36 +36,38 @@ class FoundMark:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a series is by itself."""
+    """The role of a series by itself, without comparison to others."""
 
     role: Role | None
     confidence: float
-    """Share of the winning answer, 0 to 1; of "none" where `role` is None."""
+    """Probability of the role, 0 to 1; of "no role" if `role` is None."""
     evidence: tuple[Evidence, ...]
     marks: tuple[FoundMark, ...]
 
-    def bears(self, effect: Effect) -> tuple[str, ...]:
-        """Names of the marks with this effect."""
+    def mark_names(self, effect: Effect) -> tuple[str, ...]:
+        """Return the names of the marks with this effect."""
         return tuple(dict.fromkeys(mark.name for mark in self.marks if mark.effect is effect))
 
 
 def classify(description: str, fields: HeaderFields | None, rules: Rules, archive_type: str = "") -> Classification:
-    """The role of a series from its description and, where they are known, its header fields.
+    """Classify a series by its description, its header fields if they are known, and the type in its archive.
 
-    `archive_type` is what its archive calls it. Archives copy the description there until a person says better, so only
-    what the description does not say already counts, and by the share that the rules give to it: enough to tip the
-    scales, too little to go against a clear description or to decide alone.
+    Archives copy the description to `archive_type` until somebody corrects it. So it counts only for terms that do not
+    match the description, and by the share that the rules give to it: enough to decide an unclear case, too little to
+    contradict a clear description or to decide alone.
     """
     text = normalised(description)
 
-    def spoke(test: TextTest | HeaderTest) -> bool:
+    def matches(test: TextTest | HeaderTest) -> bool:
         if isinstance(test, TextTest):
             return test.matches(text)
         return fields is not None and test.matches(fields)
 
-    evidence = tuple(Evidence(term.name, _source(term.test), term.weights) for term in rules.terms if spoke(term.test))
+    evidence = tuple(
+        Evidence(term.name, _source(term.test), term.weights) for term in rules.terms if matches(term.test)
+    )
     evidence += _hints(normalised(archive_type), evidence, rules)
-    marks = _marks(rules.marks, spoke)
+    marks = _marks(rules.marks, matches)
     points = dict.fromkeys(Role, 0.0)
     for item in evidence:
         for role, weight in item.weights:
@@ -77,16 +79,16 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules, archiv
 
 
 def classify_description(description: str, rules: Rules) -> Classification:
-    """The role that a description alone suggests, for a site's dry run."""
+    """Classify a description alone."""
     return classify(description, None, rules)
 
 
 def _hints(archive_type: str, known: tuple[Evidence, ...], rules: Rules) -> tuple[Evidence, ...]:
-    said = {item.rule for item in known if item.source == "description"}
+    matched = {item.rule for item in known if item.source == "description"}
     return tuple(
         Evidence(term.name, "archive's type", tuple((role, points * rules.hint) for role, points in term.weights))
         for term in rules.terms
-        if isinstance(term.test, TextTest) and term.name not in said and term.test.matches(archive_type)
+        if isinstance(term.test, TextTest) and term.name not in matched and term.test.matches(archive_type)
     )
 
 
@@ -94,12 +96,15 @@ def _source(test: TextTest | HeaderTest) -> str:
     return "description" if isinstance(test, TextTest) else "header"
 
 
-def _marks(marks: tuple[Mark, ...], spoke: Callable[[TextTest | HeaderTest], bool]) -> tuple[FoundMark, ...]:
-    return tuple(FoundMark(mark.name, _source(mark.test), mark.effect) for mark in marks if spoke(mark.test))
+def _marks(marks: tuple[Mark, ...], matches: Callable[[TextTest | HeaderTest], bool]) -> tuple[FoundMark, ...]:
+    return tuple(FoundMark(mark.name, _source(mark.test), mark.effect) for mark in marks if matches(mark.test))
 
 
 def _decide(points: dict[Role, float], rules: Rules) -> tuple[Role | None, float]:
-    """Softmax over the roles and "none": points are log-odds."""
+    """Return the role of the largest softmax share and that share, or None and the share of no role.
+
+    Points are log-odds.
+    """
     highest = max(rules.none_points, *points.values())
     none = math.exp(rules.none_points - highest)
     shares = {role: math.exp(value - highest) for role, value in points.items()}

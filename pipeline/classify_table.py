@@ -1,4 +1,4 @@
-"""A dry run of the rules over a site's own list of descriptions. Reads text, no DICOM."""
+"""Classify the series descriptions in a text file, as a dry run of the rules on a site's own descriptions."""
 
 import csv
 import io
@@ -28,40 +28,40 @@ CONTRAST = "ContrastBolusAgent"
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedLine:
-    """One description with what the rules make of it."""
+    """A description with its classification."""
 
     description: str
-    """As written, blanks included"""
+    """With leading and trailing spaces."""
     role: Role | None
     confidence: float
     why: tuple[str, ...]
 
 
 def classify_text(text: str, rules: Rules) -> tuple[ClassifiedLine, ...]:
-    """The lines of a list: one SeriesDescription a line, or a TSV whose head names a column `description`.
+    """Classify the lines of a list: one SeriesDescription per line, or a TSV with a column `description`.
 
     Further columns of a TSV add evidence under their DICOM keywords: ImageType, ContrastBolusAgent, EchoTime,
     InversionTime, RepetitionTime, ScanningSequence, MRAcquisitionType, DiffusionBValue, Modality, BodyPartExamined;
-    values of one cell are parted by backslashes. Empty cells say nothing. Blank lines of a plain list are left out.
+    values of one cell are separated by backslashes. Empty cells and blank lines of a plain list are ignored.
     """
     lines = text.removeprefix("\ufeff").splitlines()
     head = lines[0].split("\t") if lines else []
     if DESCRIPTION not in head:
-        return tuple(_classified(line, None, rules) for line in lines if line.strip())
+        return tuple(_classify(line, None, rules) for line in lines if line.strip())
     reader = csv.DictReader(io.StringIO("\n".join(lines)), delimiter="\t", quoting=csv.QUOTE_NONE)
     rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
     agents = {bool(row.get(CONTRAST, "").strip()) for row in rows}
-    return tuple(_classified(row[DESCRIPTION], _fields(row, agents), rules) for row in rows)
+    return tuple(_classify(row[DESCRIPTION], _fields(row, agents), rules) for row in rows)
 
 
 def as_tsv(lines: tuple[ClassifiedLine, ...]) -> str:
-    """The answer as TSV: description, role ("none" where there is none), confidence, why."""
+    """Format as TSV: description, role ("none" without one), confidence, why."""
     rows = ["description\trole\tconfidence\twhy"]
     rows += [f"{one.description}\t{one.role or 'none'}\t{one.confidence:.3f}\t{'; '.join(one.why)}" for one in lines]
     return "\n".join(rows) + "\n"
 
 
-def _classified(description: str, fields: HeaderFields | None, rules: Rules) -> ClassifiedLine:
+def _classify(description: str, fields: HeaderFields | None, rules: Rules) -> ClassifiedLine:
     found = classify(description, fields, rules)
     marks = tuple(f"{mark.source}: {mark.name} ({mark.effect})" for mark in found.marks)
     return ClassifiedLine(description, found.role, found.confidence, (*(one.text for one in found.evidence), *marks))
@@ -75,7 +75,7 @@ def _fields(row: Mapping[str, str], agents: set[bool]) -> HeaderFields:
         if row.get(key, "").strip()
     ]
     if CONTRAST in row and agents == {True, False}:
-        # Rows of a list are no study, so the tag speaks only where it stands, not where it lacks.
+        # The rows are not one study, so the tag is evidence where it is present, but not where it is absent.
         words.append(("contrast_agent", frozenset({"this one"} if row[CONTRAST].strip() else set())))
     return HeaderFields(numbers, tuple(words))
 

@@ -1,15 +1,15 @@
-"""Measure the enhancing lesions across: the longest diameter and its perpendicular. Knows no tensors and no DICOM.
+"""Measure the longest diameter of each enhancing lesion and the longest one perpendicular to it.
 
-RANO (Wen et al., J Clin Oncol 2010;28:1963) calls an enhancing lesion measurable where two perpendicular diameters are
-at least 10 mm and it is seen on two or more slices; up to five lesions are followed. The choices made here:
+RANO (Wen et al., J Clin Oncol 2010;28:1963) calls an enhancing lesion measurable if two perpendicular diameters are at
+least 10 mm and it is visible on two or more slices; up to five lesions are followed. The choices made here:
 
-- The plane is that of the T1CE slices, because coordinates in DICOM SR lie on slices. RANO says axial: of a series
-  acquired in the sagittal or coronal plane the diameters are sagittal or coronal ones, and a reader must be told so.
-- A slice's outline includes necrosis: holes are filled, as RANO measures across the rim. An open rim, such as around a
-  resection cavity, encloses nothing and is measured along its wall.
-- Lines stay in the lesion: of a crescent the longest line is that within it, not the one across its opening. In-slice
-  parts that join only on other slices are measured each by itself. Notches up to two voxels wide end no line. The
-  perpendicular meets the longest line, as it does in viewers' tools, and is not taken from another part of a rim.
+- The plane is that of the T1CE slices, because coordinates in DICOM SR lie on slices. RANO asks for axial ones: for a
+  sagittal or coronal series the diameters are sagittal or coronal, and the result must say so.
+- The outline in a slice includes necrosis: holes are filled, as RANO measures across the rim. An open rim, such as
+  around a resection cavity, encloses nothing and is measured along its wall.
+- Lines stay in the lesion: the longest line of a crescent lies within it and does not cross its opening. Parts of a
+  slice that are connected only through other slices are measured separately. Lines may cross notches up to two voxels
+  wide. The perpendicular meets the longest line, as in viewers' tools, and is not taken from another part of a rim.
 - Lines run from outline to outline, half-way between the last voxel inside and the first outside. Ten voxels of 1 mm
   are 10 mm; between centres they would be 9, and a lesion of just 10 mm would never count.
 """
@@ -27,23 +27,23 @@ from pipeline.result import Diameter, LesionDiameters
 from pipeline.volume import Geometry
 
 MEASURABLE_MM = 10.0
-"""RANO: what both diameters must reach."""
+"""RANO: minimum of both diameters."""
 MEASURED_AT_MOST = 5
-"""RANO: how many target lesions are followed."""
+"""RANO: maximum number of target lesions."""
 
 _MARGIN = 2
-"""Voxels of nothing around a lesion in its slice, so that closing and outlines do not meet the border."""
+"""Empty voxels around a lesion in its slice, so that closing and outlines do not meet the border."""
 _CHUNK = 4096
-"""Lines looked at together, longest first."""
+"""Lines that are tested at once, the longest first."""
 _Points = NDArray[np.float64]
 
 
 def lesion_diameters(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[LesionDiameters, ...]:
-    """Both diameters of each measurable lesion, largest product first, five at most; () where none is measurable.
+    """Measure both diameters of each measurable lesion; return up to five lesions, the largest product first.
 
     `mask` is the enhancing tumour, (slices, rows, columns) on `geometry`, the T1CE series' own grid. A lesion is a
-    connected component, voxels that share a corner being connected (26), as in `measure.count_lesions`. Lengths are
-    exact to a voxel or so. The same mask gives the same lines, also where several are equally long.
+    connected component (26-connectivity), as in `measure.count_lesions`. Lengths are accurate to about a voxel. The
+    same mask always gives the same lines, even if several are equally long.
     """
     found = ndimage.find_objects(mask.astype(np.uint8))
     if not found or found[0] is None:
@@ -57,16 +57,16 @@ def lesion_diameters(mask: NDArray[np.bool_], geometry: Geometry) -> tuple[Lesio
         if extent[0].stop - extent[0].start < 2 or np.hypot(*(rows_and_columns * spacing)) < MEASURABLE_MM:
             continue
         lesion = np.pad(numbered[extent] == number, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
-        diameters = _measured(lesion, spacing)
+        diameters = _measure(lesion, spacing)
         if diameters is not None:
             corner = [outer.start + inner.start for outer, inner in zip(box, extent, strict=True)]
-            measured.append(_moved(diameters, corner[0], (corner[1] - _MARGIN, corner[2] - _MARGIN)))
+            measured.append(_shifted(diameters, corner[0], (corner[1] - _MARGIN, corner[2] - _MARGIN)))
     measured.sort(key=lambda each: (-each.long.length_mm * each.short.length_mm, each.slice_index, each.long.start))
     return tuple(replace(each, lesion=number) for number, each in enumerate(measured[:MEASURED_AT_MOST], 1))
 
 
-def _moved(diameters: LesionDiameters, slices: int, corner: tuple[int, int]) -> LesionDiameters:
-    """The same on a grid whose first voxel stands `slices` slices and `corner` (rows, columns) before."""
+def _shifted(diameters: LesionDiameters, slices: int, corner: tuple[int, int]) -> LesionDiameters:
+    """Shift diameters by `slices` slices and by `corner` (rows, columns)."""
 
     def move(line: Diameter) -> Diameter:
         start, end = ((row + corner[0], column + corner[1]) for row, column in (line.start, line.end))
@@ -80,11 +80,11 @@ def _moved(diameters: LesionDiameters, slices: int, corner: tuple[int, int]) -> 
     )
 
 
-def _measured(lesion: NDArray[np.bool_], spacing: _Points) -> LesionDiameters | None:
-    """The diameters of one lesion, (slices, rows, columns) with a margin in its slices; None below RANO's limit."""
+def _measure(lesion: NDArray[np.bool_], spacing: _Points) -> LesionDiameters | None:
+    """Measure one lesion, (slices, rows, columns) with a margin in its slices; None below RANO's limit."""
     longest: tuple[int, NDArray[np.bool_], Diameter] | None = None
     beyond_mm = 0.0
-    reaches = np.array([_reach_mm(plane, spacing) for plane in lesion])
+    reaches = np.array([_longest_possible_mm(plane, spacing) for plane in lesion])
     for index in np.argsort(-reaches, kind="stable"):
         if reaches[index] <= max(beyond_mm, MEASURABLE_MM):
             break
@@ -95,14 +95,14 @@ def _measured(lesion: NDArray[np.bool_], spacing: _Points) -> LesionDiameters | 
     if longest is None or beyond_mm < MEASURABLE_MM:
         return None
     slice_index, region, long = longest
-    short = _longest_across(region, long, spacing)
+    short = _longest_perpendicular(region, long, spacing)
     if short.length_mm < MEASURABLE_MM:
         return None
     return LesionDiameters(lesion=1, slice_index=slice_index, long=long, short=short)
 
 
-def _reach_mm(plane: NDArray[np.bool_], spacing: _Points) -> float:
-    """A length that no line in this slice exceeds; quick, so that most slices are never looked at closely."""
+def _longest_possible_mm(plane: NDArray[np.bool_], spacing: _Points) -> float:
+    """Return an upper bound of lines in this slice; it is quick and makes it possible to skip most slices."""
     rows = np.flatnonzero(plane.any(axis=1))
     if rows.size == 0:
         return 0.0
@@ -113,7 +113,7 @@ def _reach_mm(plane: NDArray[np.bool_], spacing: _Points) -> float:
 
 
 def _regions(plane: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """Each connected part of a slice, its notches closed and its holes filled."""
+    """Yield each connected part of a slice, with its notches closed and its holes filled."""
     neighbours = np.ones((3, 3), bool)
     parts, count = ndimage.label(plane, structure=neighbours)
     for number in range(1, count + 1):
@@ -121,7 +121,7 @@ def _regions(plane: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
 
 
 def _outline(region: NDArray[np.bool_]) -> _Points:
-    """Middles of the voxel edges between inside and outside, (points, 2) as (row, column), in order of rows."""
+    """Return the middles of the voxel edges between inside and outside, (points, 2) as (row, column), sorted."""
     sides = []
     for axis, step in ((0, -1), (0, 1), (1, -1), (1, 1)):
         edge = np.argwhere(region & ~np.roll(region, -step, axis)).astype(float)
@@ -131,12 +131,12 @@ def _outline(region: NDArray[np.bool_]) -> _Points:
 
 
 def _longest_line(region: NDArray[np.bool_], spacing: _Points, beyond_mm: float) -> Diameter | None:
-    """The longest line between two points of the outline that stays inside; None where none is beyond a length.
+    """Return the longest line between points of the outline that stays inside; None if none is above `beyond_mm`.
 
-    That of the convex hull nearly always stays inside, and then nothing else needs a look.
+    The longest line of the convex hull is tried first: it nearly always stays inside.
     """
     points = _outline(region)
-    # In halves of voxels, and one half more all around, because lines along a stepped edge leave the voxels there.
+    # In half voxels, with a margin of one, because lines along a stepped edge leave the voxels there.
     allowed = ndimage.binary_dilation(region.repeat(2, axis=0).repeat(2, axis=1), structure=np.ones((3, 3), bool))
     hull = points[np.sort(ConvexHull(points * spacing).vertices)]
     for candidates, most in ((hull, 1), (points, None)):
@@ -156,10 +156,10 @@ def _longest_line(region: NDArray[np.bool_], spacing: _Points, beyond_mm: float)
 
 
 def _first_inside(starts: _Points, ends: _Points, allowed: NDArray[np.bool_]) -> int | None:
-    """Index of the first line that runs through allowed halves of voxels alone.
+    """Return the index of the first line that runs through allowed half voxels only; None without one.
 
-    Middles are looked at first, then the middles between these and so on down to half a voxel, because most lines that
-    leave a lesion are far outside of it at once.
+    The middle of each line is tested first, then the middles of its halves, and so on down to half a voxel, because
+    most lines that leave a lesion do so in their middle.
     """
     alive = np.arange(len(starts))
     longest = float(np.linalg.norm(ends - starts, axis=1).max())
@@ -173,11 +173,11 @@ def _first_inside(starts: _Points, ends: _Points, allowed: NDArray[np.bool_]) ->
     return int(alive[0])
 
 
-def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points) -> Diameter:
-    """The longest line in `region` perpendicular to `long` (in millimetres, not voxels) that meets it.
+def _longest_perpendicular(region: NDArray[np.bool_], long: Diameter, spacing: _Points) -> Diameter:
+    """Return the longest line in `region` that is perpendicular to `long` (in millimetres, not voxels) and meets it.
 
-    Never longer than it, and of equally long ones that nearest to its middle. Lines half a voxel apart are followed
-    through the region, whose edge is where the interpolated mask is one half.
+    It is never longer than `long`; of equally long ones it is the nearest to the middle. The lines that are tried are
+    half a voxel apart, and end where the interpolated mask is one half.
     """
     ends = np.array([long.start, long.end]) * spacing
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
@@ -193,12 +193,12 @@ def _longest_across(region: NDArray[np.bool_], long: Diameter, spacing: _Points)
     rows, before = np.nonzero(changes == 1)
     last = np.nonzero(changes == -1)[1]
     middle = ends.mean(axis=0)
-    # `long` may run just beside the region.
+    # `long` may run along the edge of the region.
     apart = np.maximum(heights[before] - middle @ across, middle @ across - heights[last])
     meets = np.flatnonzero(apart <= spacing.max() / 2)
     best = meets[np.lexsort((np.abs(offsets[rows[meets]] - middle @ along), (before - last)[meets]))[0]]
     row = rows[best]
-    # Where the value passes through one half, between the samples on either side.
+    # The position of the value one half, between two samples.
     low, high = (
         heights[at] + step * (0.5 - inside[row, at]) / (inside[row, at + 1] - inside[row, at])
         for at in (before[best], last[best])

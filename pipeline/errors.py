@@ -1,40 +1,40 @@
-"""What can fail between headers and a result. Knows no DICOM library, no disk and no network.
+"""Define the errors that can occur between reading headers and writing a result.
 
-GlionodeError                 everything the node itself raises; its text is a sentence for a person
-├── StudyUnreadable           nothing in this place is a study that can be read
-├── SeriesUnreadable          a chosen series does not become a volume (every message names the series UID)
+GlionodeError                 base of all errors; the text is a sentence for people
+├── StudyUnreadable           there is no study that can be read
+├── SeriesUnreadable          a chosen series cannot become a volume (every message names the series UID)
 │   ├── IrregularSlices       slices unevenly spaced
 │   │   ├── SlicesMissing     a gap where slices were left out
 │   │   └── GantryShear       slices shifted against each other by a tilted gantry
-│   ├── PlaceUnknown          no position, orientation or pixel spacing, or none that makes sense
+│   ├── PlaceUnknown          position, orientation or pixel spacing is missing or invalid
 │   ├── RepeatedPositions     several images at one position and no header that tells them apart
 │   ├── MixedOrientations     two orientations in one series
-│   ├── StrayImage            an image whose size or kind differs from its series
-│   ├── TooFewSlices          one lonely slice is no volume
+│   ├── StrayImage            an image's size or kind differs from its series
+│   ├── TooFewSlices          a single slice is no volume
 │   ├── ColourImages          colour has no intensity to measure
 │   ├── MosaicImages          many slices in one image
 │   ├── PixelsMissing         no pixel data, or fewer than the header says
 │   ├── PixelsUndecodable     no decoder for the transfer syntax, or a stream that does not decode
-│   └── UnitsUnknown          an ADC map whose values fit no known unit
-├── ModelUnusable             a model package that is broken, does not verify, or asks for what the node has not
-├── OutputRefused             a result that fails our own last look, or cannot be written
-└── SettingsWrong             a setting that is unknown, contradictory or unsafe
+│   └── UnitsUnknown          the values of an ADC map fit no known unit
+├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
+├── OutputRefused             a result fails its final check, or cannot be written
+└── SettingsWrong             a setting is unknown, contradictory or unsafe
 
-An outcome that is no failure, such as a study without an ADC map, is a value (`choose.NotEligible`), not an exception.
-No message carries a patient's name, ID, a date or free text from a header; UIDs and counts only.
+Outcomes that are no failures, such as a study without an ADC map, are values (`choose.NotEligible`), not exceptions.
+Messages hold UIDs and counts, and never a patient's name, ID, a date or free text from a header.
 """
 
 
 class GlionodeError(Exception):
-    """Base of everything that the node raises itself."""
+    """Base of all errors that the node raises itself."""
 
 
 class StudyUnreadable(GlionodeError):
-    """Nothing in this place is a study that can be read."""
+    """There is no study that can be read."""
 
 
 class SeriesUnreadable(GlionodeError):
-    """A chosen series does not become a volume."""
+    """A chosen series cannot become a volume."""
 
 
 class IrregularSlices(SeriesUnreadable):
@@ -42,23 +42,23 @@ class IrregularSlices(SeriesUnreadable):
 
 
 class SlicesMissing(IrregularSlices):
-    """A gap where slices were left out."""
+    """Slices are missing: there is a gap between others."""
 
 
 class GantryShear(IrregularSlices):
-    """Slices are shifted against each other: the gantry was tilted."""
+    """Slices are shifted against each other by a tilted gantry."""
 
 
 class PlaceUnknown(SeriesUnreadable):
-    """Images lack position, orientation or pixel spacing, or have none that makes sense."""
+    """The position, orientation or pixel spacing of images is missing or invalid."""
 
 
 class RepeatedPositions(SeriesUnreadable):
-    """Several images stand at one position and no header tells them apart."""
+    """Several images have the same position and no header tells them apart."""
 
 
 class MixedOrientations(SeriesUnreadable):
-    """One series holds two orientations."""
+    """A series has images of two orientations."""
 
 
 class StrayImage(SeriesUnreadable):
@@ -66,7 +66,7 @@ class StrayImage(SeriesUnreadable):
 
 
 class TooFewSlices(SeriesUnreadable):
-    """One lonely slice is no volume."""
+    """A single slice is no volume."""
 
 
 class ColourImages(SeriesUnreadable):
@@ -74,27 +74,27 @@ class ColourImages(SeriesUnreadable):
 
 
 class MosaicImages(SeriesUnreadable):
-    """Many slices in one image."""
+    """An image holds many slices side by side (a Siemens mosaic)."""
 
 
 class PixelsMissing(SeriesUnreadable):
-    """No pixel data, or fewer than the header says."""
+    """Images have no pixel data, or less than the header says."""
 
 
 class PixelsUndecodable(SeriesUnreadable):
-    """No decoder for the transfer syntax, or a stream that does not decode."""
+    """There is no decoder for the transfer syntax, or the data cannot be decoded."""
 
 
 class UnitsUnknown(SeriesUnreadable):
-    """An ADC map's values fit no known unit."""
+    """The values of an ADC map fit no known unit."""
 
 
 class ModelUnusable(GlionodeError):
-    """A model package is broken, does not verify, or asks for what the node has not."""
+    """A model package is broken, does not verify, or needs what the node does not have."""
 
 
 class OutputRefused(GlionodeError):
-    """A result fails our own last look, or cannot be written."""
+    """A result fails its final check, or cannot be written."""
 
 
 class SettingsWrong(GlionodeError):

@@ -1,4 +1,4 @@
-"""The images of a series as frames, classic or enhanced, with the place and the physics of each. Reads nothing."""
+"""List the frames of a series, classic or enhanced, with the position and acquisition parameters of each."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,16 @@ IMAGE_SOP_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.7.4",  # Multi-frame True Color Secondary Capture
     }
 )
-"""Objects that can be slices of a volume; others in a series (spectra, raw data) are no part of it."""
+"""Objects that can be slices of a volume; others in a series (spectra, raw data) are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedFrame:
-    """One frame of one instance. What a header does not say is None."""
+    """One frame of an instance. Absent values are None."""
 
     instance: Instance
     index: int
-    """From 0 within the instance"""
+    """Index within the instance, from 0."""
     position_mm: Vector | None
     orientation: tuple[float, float, float, float, float, float] | None
     pixel_spacing_mm: tuple[float, float] | None
@@ -47,7 +47,7 @@ class PlacedFrame:
 
     @property
     def component(self) -> str:
-        """Magnitude "M", phase "P", real "R" or imaginary "I" part of the signal."""
+        """The component of the signal: "M" magnitude, "P" phase, "R" real or "I" imaginary part."""
         for value, names in _COMPONENTS.items():
             if names & set(self.image_type):
                 return value
@@ -61,8 +61,8 @@ _COMPONENTS = {
 }
 
 
-def frames_of(series: Series) -> tuple[PlacedFrame, ...]:
-    """All image frames of a series, in the order of its instances."""
+def list_frames(series: Series) -> tuple[PlacedFrame, ...]:
+    """Return all image frames of a series, in the order of its instances."""
     frames: list[PlacedFrame] = []
     for instance in series.instances:
         if instance.sop_class_uid not in IMAGE_SOP_CLASSES:
@@ -75,7 +75,7 @@ def frames_of(series: Series) -> tuple[PlacedFrame, ...]:
 
 
 def _placed(instance: Instance, index: int, header: FrameHeader | Instance) -> PlacedFrame:
-    """`header` is what speaks of the frame: its functional groups, or a classic image's own header."""
+    """Make a frame from `header`: its functional groups, or the header of a classic image."""
     return PlacedFrame(
         instance=instance,
         index=index,

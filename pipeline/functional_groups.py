@@ -1,4 +1,4 @@
-"""What an enhanced multi-frame header says of each frame (PS3.3 C.7.6.16). Knows no series and no pixels."""
+"""Read the functional groups of each frame of an enhanced multi-frame image (PS3.3 C.7.6.16)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ _FRAME_TYPE, _CARDIAC, _TIMING, _MODIFIER, _DIRECTION = 0x00189226, 0x00189118, 
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Functional groups of one frame: its own macro, else the shared one."""
+    """The functional groups of one frame: a macro of the frame itself goes before a shared one."""
 
     own: Header
     shared: Header | None
@@ -40,7 +40,7 @@ class _Groups:
 
 
 def frame_headers(header: Header, frame_count: int) -> tuple[FrameHeader, ...]:
-    """One per frame; empty where the header has not as many per-frame groups as frames."""
+    """Return one header per frame; nothing if the number of per-frame groups is not that of frames."""
     own = header.items(FRAME_GROUPS)
     if len(own) != frame_count:
         return ()
@@ -49,7 +49,7 @@ def frame_headers(header: Header, frame_count: int) -> tuple[FrameHeader, ...]:
 
 
 def real_world_scale(header: Header) -> RealWorldScale | None:
-    """The first linear item of a RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11)."""
+    """Return the first linear item of the RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11); None without one."""
     for item in header.items(REAL_WORLD_MAPPING):
         slope, intercept = item.number(0x00409225), item.number(0x00409224)
         unit = next((one.text(0x00080100) for one in item.items(0x004008EA)), "")
@@ -63,7 +63,7 @@ def _frame_header(groups: _Groups) -> FrameHeader:
     slope, intercept = (groups.number(_VALUE_TRANSFORMATION, tag) for tag in (0x00281053, 0x00281052))
     return FrameHeader(
         position_mm=as_vector(groups.numbers(_PLANE_POSITION, 0x00200032)),
-        orientation=as_six(groups.numbers(_PLANE_ORIENTATION, 0x00200037)),
+        orientation=as_orientation(groups.numbers(_PLANE_ORIENTATION, 0x00200037)),
         pixel_spacing_mm=as_spacing(groups.numbers(_PIXEL_MEASURES, 0x00280030)),
         image_type=frame_type.texts(0x00089007) if frame_type is not None else (),
         echo_time_ms=groups.number(_ECHO, 0x00189082),
@@ -88,15 +88,15 @@ def _gradient(groups: _Groups) -> Vector | None:
 
 
 def as_vector(values: tuple[float, ...]) -> Vector | None:
-    """Three numbers, or None."""
+    """Return three numbers as a vector; None for any other count."""
     return (values[0], values[1], values[2]) if len(values) == 3 else None
 
 
 def as_spacing(values: tuple[float, ...]) -> tuple[float, float] | None:
-    """Two positive numbers, or None."""
+    """Return two positive numbers; None for anything else."""
     return (values[0], values[1]) if len(values) == 2 and min(values) > 0 else None
 
 
-def as_six(values: tuple[float, ...]) -> tuple[float, float, float, float, float, float] | None:
-    """Six numbers, or None."""
+def as_orientation(values: tuple[float, ...]) -> tuple[float, float, float, float, float, float] | None:
+    """Return six numbers, the two directions of (0020,0037); None for any other count."""
     return (values[0], values[1], values[2], values[3], values[4], values[5]) if len(values) == 6 else None

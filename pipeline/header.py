@@ -49,7 +49,7 @@ _PRIVATE_NUMBER_VRS = {
 
 
 class NotDicom(ValueError):
-    """A file is no DICOM object with an identity; the text says why."""
+    """A file is no DICOM object, or one without its UIDs; the text says why."""
 
     def __init__(self, reason: str, damaged: bool = False) -> None:
         super().__init__(reason)
@@ -57,15 +57,15 @@ class NotDicom(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class PixelPlace:
-    """Where the pixels of a file lie."""
+class PixelLocation:
+    """The location of the pixels in a file."""
 
     offset: int
-    """Of their first byte, from the start of the file or, where it is deflated, of what `inflate_file` returns."""
+    """Offset of their first byte in the file or, if it is deflated, in the result of `inflate_file`."""
     length: int
-    """In bytes as far as they are there; for compressed pixels with their item headers."""
+    """Number of bytes present; for compressed pixels with their item headers."""
     complete: bool
-    """Whether all that the header promises is there."""
+    """Whether none of the bytes that the header announces is missing."""
     encapsulated: bool
     is_float: bool
 
@@ -80,7 +80,7 @@ class Header:
     dataset: Dataset
     """As pydicom read it; its elements are not converted yet."""
     transfer_syntax_uid: str
-    pixels: PixelPlace | None = None
+    pixels: PixelLocation | None = None
 
     def text(self, tag: int) -> str:
         """Return a string in the file's character set, without its padding."""
@@ -231,7 +231,7 @@ def _read(content: BinaryIO | mmap.mmap, size: int, tags: Iterable[int]) -> Head
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         syntax = str(ImplicitVRLittleEndian if implicit else explicit)
-    return Header(dataset, syntax, None if pixels is None else _pixel_place(stream, size, *pixels))
+    return Header(dataset, syntax, None if pixels is None else _pixel_location(stream, size, *pixels))
 
 
 def _has_preamble(start: bytes) -> bool:
@@ -248,12 +248,12 @@ def _has_preamble(start: bytes) -> bool:
     raise NotDicom("not a DICOM file")
 
 
-def _pixel_place(stream: BinaryIO, size: int, tag: int, length: int, offset: int) -> PixelPlace:
+def _pixel_location(stream: BinaryIO, size: int, tag: int, length: int, offset: int) -> PixelLocation:
     is_float = tag in (_FLOAT_PIXELS, _DOUBLE_PIXELS)
     there = size - offset
     if length != _UNDEFINED_LENGTH:
-        return PixelPlace(offset, min(length, there), 0 < length <= there, False, is_float)
-    return PixelPlace(offset, there, _fragments_complete(stream, size, offset), True, is_float)
+        return PixelLocation(offset, min(length, there), 0 < length <= there, False, is_float)
+    return PixelLocation(offset, there, _fragments_complete(stream, size, offset), True, is_float)
 
 
 def _fragments_complete(stream: BinaryIO, size: int, offset: int) -> bool:

@@ -1,12 +1,12 @@
-"""The logit of a probability, which has an end here."""
+"""Compute logits of probabilities, with bounds."""
 
 import torch
 from torch import Tensor
 
-_LEAST = 1e-3
-"""Probabilities below it and above 1 less it are as certain as can be; logits have no end."""
+_EPSILON = 1e-3
+"""Probabilities are clipped to this distance from 0 and 1, whose logits are infinite."""
 
 
 def logit(probability: Tensor) -> Tensor:
-    """log(p / (1 - p)) of probabilities, cut to 0.001 and 0.999 before; any shape."""
-    return torch.logit(probability, eps=_LEAST)
+    """Return log(p / (1 - p)) of probabilities of any shape, clipped to 0.001 and 0.999."""
+    return torch.logit(probability, eps=_EPSILON)

@@ -1,4 +1,4 @@
-"""Measure masks: volumes, lesions, ADC inside. Knows no tensors and no DICOM."""
+"""Measure masks: their volumes, lesions and ADC."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ _ADC_LABELS = (1, 2)
 def measure(
     masks: NDArray[np.bool_], geometry: Geometry, masks_on_adc: NDArray[np.bool_], adc: Volume
 ) -> tuple[LabelMeasurement, ...]:
-    """One measurement for each of `models.labels.LABELS`.
+    """Measure each of `models.labels.LABELS`.
 
-    `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid: volumes and lesions. `masks_on_adc` is the
-    same labels on the grid of `adc` (10^-6 mm2/s, NaN where missing): ADC is read at the map's own voxels and not at
-    interpolated ones.
+    `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid, for volumes and lesions. `masks_on_adc` are
+    the same labels on the grid of `adc` (10^-6 mm2/s, NaN for missing values): ADC is measured at the map's own voxels
+    and not at interpolated ones.
     """
     return tuple(
         LabelMeasurement(
@@ -33,7 +33,7 @@ def measure(
 
 
 def count_lesions(mask: NDArray[np.bool_]) -> int:
-    """Connected components of a (slices, rows, columns) mask; voxels that share a corner are connected (26)."""
+    """Count the connected components of a mask (slices, rows, columns); connectivity is 26."""
     found = ndimage.find_objects(mask.astype(np.uint8))
     if not found or found[0] is None:
         return 0
@@ -41,7 +41,7 @@ def count_lesions(mask: NDArray[np.bool_]) -> int:
 
 
 def adc_statistics(mask: NDArray[np.bool_], adc: Volume) -> AdcStatistics | None:
-    """ADC over the valid voxels of a mask on the map's grid; None where there is none."""
+    """Return statistics of ADC over the valid voxels of a mask on the map's grid; None without any."""
     values = adc.pixels[mask].astype(np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -60,6 +60,6 @@ def adc_statistics(mask: NDArray[np.bool_], adc: Volume) -> AdcStatistics | None
 
 
 def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice similarity coefficient, 2 |A and B| / (|A| + |B|), of two masks of one shape; 1 where both are empty."""
+    """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), of two masks of one shape; 1 if both are empty."""
     total = np.count_nonzero(found) + np.count_nonzero(truth)
     return 2.0 * np.count_nonzero(found & truth) / total if total else 1.0

@@ -1,4 +1,4 @@
-"""Bring channels to the scale that a network learned on. Works on tensors; knows no files and no network."""
+"""Scale channels as networks were trained on them."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch import Tensor
 from models.labels import Role
 
 ADC_SCALE = 3500.0
-"""10^-6 mm2/s that become 1: above free water at body temperature (about 3000)."""
+"""The ADC, in 10^-6 mm2/s, that becomes 1: above free water at body temperature (about 3000)."""
 _MAX_SAMPLES = 1_000_000
 _CLIP = (-3.0, 6.0)
 
 
 def otsu_threshold(values: Tensor) -> float:
-    """Otsu's threshold of the finite values of a tensor of any shape (Otsu 1979, IEEE Trans. SMC 9:62), 256 bins."""
+    """Return Otsu's threshold of the finite values of a tensor (Otsu 1979, IEEE Trans. SMC 9:62), with 256 bins."""
     values = values[torch.isfinite(values)]
     if values.numel() == 0:
         return 0.0
@@ -27,23 +27,22 @@ def otsu_threshold(values: Tensor) -> float:
     mean_below = sum_below / below.clamp(min=1)
     mean_above = (sum_below[-1] - sum_below) / above.clamp(min=1)
     between = below * above * (mean_below - mean_above) ** 2
-    # Bins that are empty between two clusters share the maximum; their middle is as far from both as can be.
+    # All empty bins between two clusters have the maximum; their middle is the farthest from both.
     return float(centres[between >= between.max() * (1 - 1e-9)].mean())
 
 
 def head_mask(t1ce: Tensor) -> Tensor:
-    """Where the head is: (slices, rows, columns) bool from T1CE voxels of the same shape, NaN outside.
+    """Return the mask of the head, bool, from T1CE voxels (slices, rows, columns), NaN outside.
 
-    Half of Otsu's threshold parts air from tissue; it keeps CSF and most bone out of the air without growing into
-    Rician noise.
+    Half of Otsu's threshold separates air from tissue: it includes CSF and most bone, and excludes Rician noise.
     """
     return torch.isfinite(t1ce) & (t1ce > 0.5 * otsu_threshold(t1ce))
 
 
 def normalise(channels: Tensor, roles: tuple[Role, ...]) -> Tensor:
-    """Channels on the scale "robust-head-1" (`models.package.NORMALISATION`).
+    """Scale channels by the scheme "robust-head-1" (`models.package.NORMALISATION`).
 
-    `channels` is (roles, slices, rows, columns), float, NaN where a value is missing; T1CE among the roles. T1CE, FLAIR
+    `channels` is (roles, slices, rows, columns), float, NaN for missing values; T1CE is among the roles. T1CE, FLAIR
     and other weighted images become (value - median) / (90th - 10th percentile), both inside the head, clipped to
     [-3, 6]: robust against enhancement, fat and a few hot voxels. ADC is quantitative, so its scale is fixed: 0 to 3500
     x 10^-6 mm2/s becomes 0 to 1. Missing values become 0. Returns the same shape, float32, on the same device.

@@ -1,4 +1,4 @@
-"""Choose slices of T1CE for a person to look at, and sample FLAIR and ADC on them. Knows no colours and no DICOM."""
+"""Choose slices of T1CE for pictures of the result, and sample FLAIR and ADC on them."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 
 _SHOWN = (Role.T1CE, Role.FLAIR, Role.ADC)
 _WITHOUT_LABELS = 5
-"""Slices of a study in which nothing was found: enough to see which study it is and how its series lie."""
+"""Slices for a study without labels: enough to recognise the study and to see how its series are aligned."""
 
 
 def panels(
@@ -24,17 +24,17 @@ def panels(
     alignments: tuple[RoleAlignment, ...],
     most: int = 16,
 ) -> Panels:
-    """At most `most` slices of T1CE, ascending, with FLAIR and ADC as they lie on these slices.
+    """Select at most `most` slices of T1CE, ascending, with FLAIR and ADC resampled to them.
 
-    `masks` is (labels, slices, rows, columns) on T1CE. The slices are spread over those where any label has a voxel;
-    the one with the largest area of each label is always among them. Without any voxel they are a few of the middle.
-    Each series is moved by its alignment; NaN stands where it does not reach. Raises KeyError without T1CE, and
-    ValueError where `most` has no room for each label's largest area.
+    `masks` is (labels, slices, rows, columns) on T1CE. The slices are spread over those with any label and
+    include the one with the largest area of each label. Without labels they are a few from the middle. Each series is
+    moved by its alignment; NaN are points outside of it. Raises KeyError without T1CE, and ValueError if `most` is less
+    than the number of labels.
     """
     if most < len(masks):
         raise ValueError(f"{most} slices have no room for the largest area of each of {len(masks)} labels")
     t1ce = volumes[Role.T1CE]
-    indices = _worth_showing(masks, most)
+    indices = _choose_slices(masks, most)
     roles = tuple(role for role in _SHOWN if role in volumes)
     to_series = {alignment.role: alignment.matrix for alignment in alignments}
     pixels = np.empty((len(roles), len(indices), *t1ce.geometry.shape[1:]), np.float32)
@@ -47,7 +47,7 @@ def panels(
     return Panels(indices, roles, pixels)
 
 
-def _worth_showing(masks: NDArray[np.bool_], most: int) -> tuple[int, ...]:
+def _choose_slices(masks: NDArray[np.bool_], most: int) -> tuple[int, ...]:
     areas = np.count_nonzero(masks, axis=(2, 3))  # (labels, slices)
     filled = np.flatnonzero(areas.any(axis=0))
     if not filled.size:
@@ -65,7 +65,7 @@ def _slice(geometry: Geometry, index: int) -> Geometry:
 
 
 def _on_slice(volume: Volume, target: Geometry, to_series: Matrix) -> NDArray[np.float32]:
-    """(rows, columns) of a series on one slice; only the part of the series around the slice is touched."""
+    """Sample a series on one slice, (rows, columns), using only the part of the series around the slice."""
     box = _around(volume.geometry, target, to_series)
     if box is None:
         return np.full(target.shape[1:], np.nan, np.float32)
@@ -75,16 +75,16 @@ def _on_slice(volume: Volume, target: Geometry, to_series: Matrix) -> NDArray[np
 
 
 def _around(source: Geometry, target: Geometry, target_to_source: Matrix) -> Box | None:
-    """The part of `source` that sampling one slice can depend on; None where the slice lies outside."""
+    """Return the part of `source` that sampling one slice depends on; None if the slice lies outside."""
     _, rows, columns = target.shape
     corners = np.array([[0, row, column, 1.0] for row in (0, rows - 1) for column in (0, columns - 1)])
     index = (np.linalg.inv(source.affine) @ np.array(target_to_source) @ target.affine @ corners.T)[:3]
-    # Interpolation reaches one voxel; smoothing before it 2.5 sigma of a FWHM that is no longer than the target's edge.
+    # Interpolation needs one voxel, the smoothing before it 2.5 sigma of a FWHM up to the edge of the target's voxels.
     edge = target.voxel_volume_mm3 ** (1 / 3)
     margin = 2 + np.ceil(1.1 * edge / np.array(source.spacing_mm)).astype(int)
     low = np.clip(np.floor(index.min(axis=1)).astype(int) - margin, 0, source.shape)
     high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 1 + margin, 0, source.shape)
-    # The margin is two voxels and more, so a part thinner than that lies within it; torch would stretch a single plane.
+    # The margin has at least two voxels, so a thinner part is all margin; torch would stretch a single plane.
     if (high - low < 2).any():
         return None
     slices, rows_, columns_ = (slice(int(first), int(last)) for first, last in zip(low, high, strict=True))

@@ -1,4 +1,4 @@
-"""Stored pixels of frames to numbers. Knows no geometry and no units."""
+"""Decode the stored pixels of frames to numbers."""
 
 import warnings
 import zlib
@@ -19,14 +19,14 @@ from pipeline.study import Instance, StoredPixels
 _FLOAT_TYPES = {32: "f4", 64: "f8"}
 _INTEGER_TYPES = {8: "1", 16: "2", 32: "4"}
 _MAX_VALUES = 2**30
-"""Voxels that a volume may have; far above any MR volume, below what would exhaust a host."""
+"""Largest number of voxels of a volume: far above any MR volume, and below what would exhaust the memory of a host."""
 
 
 def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float32]:
-    """The stored values of frames with each one's rescale applied: (frames, rows, columns).
+    """Decode frames and apply the rescale of each: (frames, rows, columns).
 
-    Uncompressed pixels are read from the place that the scan noted; others go through pydicom and its plug-ins (JPEG,
-    JPEG 2000, JPEG-LS, RLE, deflate). Raises PixelsMissing or PixelsUndecodable.
+    Uncompressed pixels are read from the offset that the scan found; pydicom and its plug-ins decode others (JPEG, JPEG
+    2000, JPEG-LS, RLE, deflate). Raises PixelsMissing or PixelsUndecodable.
     """
     first = frames[0].instance
     if len(frames) * first.rows * first.columns > _MAX_VALUES:
@@ -38,7 +38,7 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
     for number, frame in enumerate(frames):
         by_instance.setdefault(frame.instance.sop_instance_uid, []).append(number)
 
-    for numbers in by_instance.values():  # one after the other: the decoders hold the interpreter's lock
+    for numbers in by_instance.values():  # one after the other: the decoders hold the GIL
         stored = _stored_frames(frames[numbers[0]].instance, [frames[number].index for number in numbers], series_uid)
         for number, values in zip(numbers, stored, strict=True):
             frame = frames[number]
@@ -91,7 +91,7 @@ def _native_frames(
 
 
 def _without_spare_bits(values: NDArray[np.generic], stored: StoredPixels) -> NDArray[np.generic]:
-    """Bits above BitsStored are not part of the value (PS3.5 8.1.1); old scanners kept overlays there."""
+    """Remove the bits above BitsStored, which are not part of the value (PS3.5 8.1.1): overlays of old scanners."""
     spare = stored.bits_allocated - stored.bits_stored
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
     shifted: NDArray[np.generic] = (native << spare) >> spare
@@ -108,10 +108,10 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
             else:
                 found = [pixel_array(instance.path, index=index) for index in indices]
     except BaseException as exc:
-        # The RLE decoder is written in Rust, whose panics are no Exception.
+        # The RLE decoder is written in Rust, and its panics are BaseExceptions.
         if not isinstance(exc, (*PARSER_FAILURES, RuntimeError)) and type(exc).__name__ != "PanicException":
             raise
-        # A UID out of a damaged header must not warn once more.
+        # Without the mode, an invalid UID of a damaged header would raise a warning.
         syntax = pydicom.uid.UID(instance.transfer_syntax_uid, validation_mode=pydicom.config.IGNORE)
         name = syntax.name if syntax.is_transfer_syntax else str(syntax) if syntax.is_valid else "unknown"
         raise PixelsUndecodable(
@@ -135,7 +135,7 @@ def _cut_short(series_uid: str, count: int) -> PixelsMissing:
 
 
 def check_complete(series_uid: str, instances: Iterable[Instance]) -> None:
-    """Raises PixelsMissing where an image has not all of its pixels."""
+    """Raise PixelsMissing if an image lacks pixels."""
     count = sum(not instance.has_pixels for instance in instances)
     if count:
         raise _cut_short(series_uid, count)

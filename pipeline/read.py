@@ -1,4 +1,4 @@
-"""A chosen series to a volume. Refuses by name what is no regular stack; guesses nothing."""
+"""Read a chosen series as a volume. What is no regular stack of slices is refused, with an error of its own kind."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.labels import Role
 from pipeline import adc_units
 from pipeline.derive_adc import fit_adc, weighted_frames
-from pipeline.diffusion import B_NONE
+from pipeline.diffusion import B_UNWEIGHTED
 from pipeline.errors import (
     ColourImages,
     GantryShear,
@@ -21,48 +21,48 @@ from pipeline.errors import (
     TooFewSlices,
     UnitsUnknown,
 )
-from pipeline.frames import PlacedFrame, frames_of
+from pipeline.frames import PlacedFrame, list_frames
 from pipeline.pixels import check_complete, decode
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry, Volume
-from pipeline.volumes_in_series import by_place, one_volume
+from pipeline.volumes_in_series import select_volume, sort_by_position
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", ""})
-"""An absent interpretation of one sample a pixel is grey; a damaged header has none."""
+"""One sample per pixel without an interpretation is grey: damaged headers lack it."""
 DIRECTION_TOLERANCE = 2e-3
-"""How far components of two directions may lie apart; 2e-3 moves the edge of a head by 0.25 mm."""
+"""Largest difference of the components of two directions; 2e-3 moves the edge of a head by 0.25 mm."""
 SPACING_TOLERANCE = 0.05
-"""How far a slice may lie from its even place, as a fraction of the slice spacing."""
+"""Largest distance of a slice from its regular position, as a fraction of the slice spacing."""
 ROUNDING_MM = 0.06
-"""Positions written with one decimal are still even."""
+"""Positions written with one decimal still count as regular."""
 SHEAR_TOLERANCE_MM = 0.25
-"""How far the last slice may be pushed sideways in relation to the first, beyond what directions explain."""
+"""Largest sideways shift of the last slice against the first, beyond the tolerance of directions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The images of a series that make one volume, before any pixel is decoded."""
+    """The images of a series that make one volume, before their pixels are decoded."""
 
     frames: tuple[PlacedFrame, ...]
-    """One per slice, in slice order"""
+    """One per slice, in slice order."""
     geometry: Geometry
     notes: tuple[str, ...]
     diffusion: tuple[PlacedFrame, ...] = ()
-    """The weighted images, sorted by place, where ADC has to be computed from them; else empty"""
+    """The diffusion-weighted images, sorted by position, if ADC has to be computed from them; else empty."""
 
 
 def read_volume(series: Series, role: Role) -> Volume:
-    """The volume of a series, its slices ordered along the normal (row direction x column direction).
+    """Read the volume of a series, its slices ordered along the normal (row direction x column direction).
 
-    Pixels are (slice, row, column), float32, rescaled; ADC in 10^-6 mm2/s with NaN where a fit failed. The spacing of
-    slices comes from their positions alone. Where a series holds several volumes that headers tell apart, the one
-    that suits the role is taken and a note says so. A diffusion series read as ADC becomes a map that is computed from
-    its images with b = 0 and b around 1000. `frames` has one entry per slice.
+    Pixels are (slice, row, column), float32, rescaled; ADC in 10^-6 mm2/s with NaN for failed fits. The slice spacing
+    comes from the positions only. If headers tell several volumes in a series apart, the one that suits the role is
+    taken and a note says so. For a diffusion series read as ADC, the map is computed from its images with b = 0 and b
+    around 1000. `frames` has one entry per slice.
 
-    Raises a SeriesUnreadable of the kind that `pipeline.errors` draws; its message names the series UID and a remedy.
+    Raises a subclass of SeriesUnreadable, see `pipeline.errors`; its message names the series UID and a remedy.
     """
     uid = series.series_instance_uid
-    stack = stack_of(series, role)
+    stack = find_stack(series, role)
     if stack.diffusion:
         pixels = _computed_adc(uid, stack)
         return Volume(pixels, stack.geometry, _sources(stack.frames), stack.notes)
@@ -74,10 +74,10 @@ def read_volume(series: Series, role: Role) -> Volume:
     return Volume(pixels, stack.geometry, _sources(stack.frames), notes)
 
 
-def stack_of(series: Series, role: Role) -> Stack:
-    """Which images make the volume and where it stands, from headers alone. Raises like `read_volume`."""
+def find_stack(series: Series, role: Role) -> Stack:
+    """Find the images that make the volume, and its geometry, from headers only. Raises like `read_volume`."""
     uid = series.series_instance_uid
-    frames = frames_of(series)
+    frames = list_frames(series)
     if not frames:
         count = len(series.instances)
         raise TooFewSlices(f"Series {uid}: none of its {count} objects is an image. Choose another series.")
@@ -87,12 +87,12 @@ def stack_of(series: Series, role: Role) -> Stack:
     normal = _check_directions(uid, frames)
     weighted = weighted_frames(frames) if role is Role.ADC and not _is_map(frames) else ()
     if weighted:
-        ordered, places = by_place(weighted, normal)
-        behind = _weighted_slices(uid, ordered, places)
+        ordered, places = sort_by_position(weighted, normal)
+        slices = _weighted_slices(uid, ordered, places)
         b_note = ", ".join(f"{value:g}" for value in sorted({frame.b_value or 0.0 for frame in ordered}))
         note = f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)"
-        return Stack(behind, _geometry(uid, behind, normal), (note,), ordered)
-    chosen, notes = one_volume(uid, frames, normal, role)
+        return Stack(slices, _geometry(uid, slices, normal), (note,), ordered)
+    chosen, notes = select_volume(uid, frames, normal, role)
     return Stack(chosen, _geometry(uid, chosen, normal), notes)
 
 
@@ -105,27 +105,30 @@ def _is_map(frames: tuple[PlacedFrame, ...]) -> bool:
 
 
 def _weighted_slices(uid: str, frames: tuple[PlacedFrame, ...], places: NDArray[np.int64]) -> tuple[PlacedFrame, ...]:
-    """The first diffusion-weighted image of every slice. Raises SlicesMissing where one of two weightings lacks."""
-    heavy = np.array([(frame.b_value or 0.0) > B_NONE[1] for frame in frames])
+    """Return the first diffusion-weighted image of every slice.
+
+    Raises SlicesMissing if a slice lacks an image with b = 0 or one with b around 1000.
+    """
+    weighted = np.array([(frame.b_value or 0.0) > B_UNWEIGHTED[1] for frame in frames])
     count = int(places.max()) + 1
-    if len(set(places[heavy].tolist())) < count or len(set(places[~heavy].tolist())) < count:
+    if len(set(places[weighted].tolist())) < count or len(set(places[~weighted].tolist())) < count:
         raise SlicesMissing(
             f"Series {uid}: some slices lack an image with b = 0 or b around 1000, so no ADC can be computed. "
             "Send the whole series, or the ADC map."
         )
-    return tuple(frames[int(np.flatnonzero((places == place) & heavy)[0])] for place in range(count))
+    return tuple(frames[int(np.flatnonzero((places == place) & weighted)[0])] for place in range(count))
 
 
 def _computed_adc(uid: str, stack: Stack) -> NDArray[np.float32]:
     b_values = np.array([frame.b_value or 0.0 for frame in stack.diffusion])
     normal = np.array(stack.geometry.slice_step_mm) / stack.geometry.spacing_mm[0]
-    ordered, places = by_place(stack.diffusion, normal)
+    ordered, places = sort_by_position(stack.diffusion, normal)
     assert ordered == stack.diffusion
     return fit_adc(decode(stack.diffusion, uid), b_values, places)
 
 
 def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
-    """All images grey, and each one slice."""
+    """Check that all images are grey and show one slice each. Raises ColourImages and MosaicImages."""
     for frame in frames:
         instance = frame.instance
         if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in GREY:
@@ -137,7 +140,7 @@ def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
 
 
 def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
-    """All images of one size."""
+    """Check that all images have one size and pixel spacing. Raises StrayImage and PlaceUnknown."""
     counts: dict[tuple[int, int], int] = {}
     for frame in frames:
         size = (frame.instance.rows, frame.instance.columns)
@@ -155,7 +158,7 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
 
 
 def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.float64]:
-    """The common normal of all slices, a unit vector."""
+    """Return the common normal of all slices, a unit vector. Raises PlaceUnknown and MixedOrientations."""
     if any(frame.instance.number_of_frames > 1 and not frame.instance.frames for frame in frames):
         raise PlaceUnknown(
             f"Series {uid}: multi-frame images that do not say where each frame stands. Send it as single slices."
@@ -178,7 +181,7 @@ def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.f
 
 
 def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Geometry:
-    """The geometry of frames sorted along the normal. Raises TooFewSlices, IrregularSlices and its kinds."""
+    """Return the geometry of frames sorted along the normal. Raises TooFewSlices, and IrregularSlices or a subclass."""
     if len(frames) < 2:
         raise TooFewSlices(f"Series {uid}: one slice is no volume. Choose another series.")
     positions = np.array([frame.position_mm for frame in frames], np.float64)
@@ -190,9 +193,9 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     tolerance = max(ROUNDING_MM, SPACING_TOLERANCE * typical)
     missing = int(np.rint(gaps[gaps > 1.5 * typical] / typical).sum() - (gaps > 1.5 * typical).sum())
     if missing:
-        lack = f"{missing} slices are" if missing > 1 else "1 slice is"
+        count = f"{missing} slices are" if missing > 1 else "1 slice is"
         raise SlicesMissing(
-            f"Series {uid}: about {lack} missing ({len(frames)} here, {typical:.2f} mm apart). Send the whole series."
+            f"Series {uid}: about {count} missing ({len(frames)} here, {typical:.2f} mm apart). Send the whole series."
         )
     uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()
     if np.abs(gaps - typical).max() > tolerance or uneven > 2 * tolerance:
@@ -221,7 +224,7 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
 def _in_adc_units(
     uid: str, frames: tuple[PlacedFrame, ...], pixels: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], str]:
-    """An ADC map in 10^-6 mm2/s with NaN where the fit failed, and a note on the factor."""
+    """Convert an ADC map to 10^-6 mm2/s, with NaN for failed fits; return it and a note on the factor."""
     coded = frames[0].real_world
     factor = adc_units.UNIT_FACTORS.get(coded.unit) if coded is not None else None
     if coded is not None and factor is not None:

@@ -1,8 +1,8 @@
-"""Correct the network's answer by what this very scan looks like in and around a lesion. Knows no network, no labels.
+"""Correct the network's probabilities by the brightness of this scan in and around a lesion.
 
-A network knows what tumours look like on most scans; how bright this one is on this scan stands in the scan itself.
-Where the network is sure, both sides of an outline show their brightness; where it is not, brightness decides.
-It moves outlines only: what the network nowhere suspected to be a lesion becomes none.
+The network has learned what tumours look like on most scans; the scan itself shows how bright this one is. Voxels of
+which the network is sure give the distributions of brightness inside and outside of a lesion, and these decide where
+the network is unsure. Only outlines move: a lesion that the network did not suspect is not added.
 """
 
 from collections.abc import Sequence
@@ -23,49 +23,50 @@ from pipeline.logit import logit
 _POSSIBLE = 0.02
 """Probability from which a voxel may belong to the label."""
 _AROUND = 6
-"""Voxels around these that show what the label is not."""
+"""Margin, in voxels, around these; it shows what the surroundings look like."""
 _TAKEN = 0.5
-"""Probability from which a voxel is taken for the label."""
+"""Probability from which a voxel counts as the label."""
 _SUSPECTED = 0.3
-"""Probability of the network that a piece of the label needs in one of its voxels."""
+"""Probability of the network that a component of the label needs in at least one voxel."""
 _SUREST = 0.4
-"""Share of the voxels taken for the label, the surest, that show how it looks: where a network takes in too much, the
-gyri beside an oedema, it is less sure of them."""
+"""Share of the label's voxels, the surest, that give its distribution: of what a network includes wrongly, such as gyri
+beside an oedema, it is less sure."""
 _BINS = {1: 64, 2: 32}
-"""Of each channel's brightness, by the number of channels."""
+"""Bins of each channel's histogram, by the number of channels."""
 _BLUR = 0.04
-"""Standard deviation, as a share of the range, by which histograms are smoothed."""
+"""Standard deviation of the smoothing of histograms, as a share of their range."""
 _RANGE = (0.002, 0.998)
-"""Quantiles of the brightness between which the bins lie."""
+"""Quantiles of the brightness at the ends of the histogram."""
 _FLOOR = 0.0128
-"""Voxels spread evenly over all bins, as a share of all: what was seen nowhere proves nothing."""
+"""Uniform share that is added to all bins, so that a brightness that was never seen is no evidence."""
 _DOUBT_VOXELS = 100.0
-"""A lesion is taken to look like its surroundings as far as so many voxels go: a handful of voxels proves little."""
+"""Voxels with the distribution of the surroundings that are added to a lesion: few voxels are little evidence."""
 _MOST = 3.0
-"""Largest logarithm of a ratio of likelihoods."""
-_ROUNDS = 2
+"""Bound of the log-likelihood ratio."""
+_ITERATIONS = 2
 
 
 def refine(
     probabilities: Tensor, channels: Tensor, roles: Sequence[Role], refinements: Sequence[Refinement | None]
 ) -> Tensor:
-    """Probabilities (labels, slices, rows, columns), each label's corrected as its refinement asks; None leaves it.
+    """Return probabilities (labels, slices, rows, columns), each label's corrected by its refinement, if it has one.
 
-    `channels` is (roles, slices, rows, columns) on the same grid, in the units of the scans, NaN where a series has no
-    value; neither such voxels nor failed fits (ADC 0) are corrected. Expectation-maximisation with the network's answer
-    as the prior (as Van Leemput et al. 2001, IEEE TMI 20:677, with an atlas's): brightness is counted inside, in the
-    surest voxels above all, and outside, weighted by probability; `weight` times the logarithm of the two densities'
-    ratio is added to the logit; twice. Connected voxels of which the network suspected none keep its answer.
-    Returns the same shape on the same device; counted on the CPU, where sums have one order.
+    `channels` is (roles, slices, rows, columns) on the same grid, in the units of the scans, NaN outside of a series.
+    Such voxels and failed fits (ADC 0) are not corrected. This is expectation-maximisation with the network's answer as
+    the prior (as Van Leemput et al. 2001, IEEE TMI 20:677, with an atlas): histograms of brightness are made inside,
+    above all of the surest voxels, and outside, weighted by probability, and `weight` times the logarithm of their
+    ratio is added to the logit; twice. Components that the network did not suspect keep its answer.
+    Returns the same shape on the same device; the computation is on the CPU, where sums have one order.
     """
     refined = probabilities.clone()
-    for label, wish in enumerate(refinements):
-        box = wish and box_around(probabilities[label] > _POSSIBLE, _AROUND)
-        if wish and box:
+    for label, refinement in enumerate(refinements):
+        box = refinement and box_around(probabilities[label] > _POSSIBLE, _AROUND)
+        if refinement and box:
             inside = probabilities[(label, *box)]
-            seen = torch.stack([channels[(roles.index(role), *box)] for role in wish.channels]).cpu()
-            known = torch.stack([_known(each, role) for each, role in zip(seen, wish.channels, strict=True)]).all(0)
-            refined[(label, *box)] = _refined(inside.cpu(), seen, known, wish.weight).to(refined.device)
+            seen = torch.stack([channels[(roles.index(role), *box)] for role in refinement.channels]).cpu()
+            pairs = zip(seen, refinement.channels, strict=True)
+            known = torch.stack([_known(channel, role) for channel, role in pairs]).all(0)
+            refined[(label, *box)] = _refine_label(inside.cpu(), seen, known, refinement.weight).to(refined.device)
     return refined
 
 
@@ -74,8 +75,8 @@ def _known(channel: Tensor, role: Role) -> Tensor:
     return known & (channel != 0) if role is Role.ADC else known
 
 
-def _refined(probability: Tensor, seen: Tensor, known: Tensor, weight: float) -> Tensor:
-    """`probability` (slices, rows, columns), corrected by `seen` (channels, slices, rows, columns) where `known`."""
+def _refine_label(probability: Tensor, seen: Tensor, known: Tensor, weight: float) -> Tensor:
+    """Correct `probability` (slices, rows, columns) by `seen` (channels, slices, rows, columns) where `known`."""
     used = _near(probability > _POSSIBLE) & known
     if not used.any():
         return probability
@@ -84,8 +85,8 @@ def _refined(probability: Tensor, seen: Tensor, known: Tensor, weight: float) ->
     place = np.ravel_multi_index([_bins(channel[used].numpy(), count) for channel in seen], shape)
     prior = logit(probability[used]).double().numpy()
     corrected_logit = prior
-    for _ in range(_ROUNDS):
-        inside, outside = expit(corrected_logit - _surest_from(corrected_logit)), expit(-corrected_logit)
+    for _ in range(_ITERATIONS):
+        inside, outside = expit(corrected_logit - _surest_logit(corrected_logit)), expit(-corrected_logit)
         corrected_logit = prior + weight * _evidence(place, inside, outside, shape)[place]
     corrected = probability.clone()
     corrected[used] = torch.sigmoid(torch.from_numpy(corrected_logit)).float()
@@ -93,7 +94,7 @@ def _refined(probability: Tensor, seen: Tensor, known: Tensor, weight: float) ->
 
 
 def _near(possible: Tensor) -> Tensor:
-    """Voxels within _AROUND of one of `possible` (slices, rows, columns), along each axis."""
+    """Return the voxels within _AROUND of one of `possible` (slices, rows, columns), along each axis."""
     near = possible.float()[None, None]
     for axis in range(3):
         reach = [_AROUND if axis == other else 0 for other in range(3)]
@@ -101,22 +102,22 @@ def _near(possible: Tensor) -> Tensor:
     return near[0, 0] > 0
 
 
-def _surest_from(logits: NDArray[np.float64]) -> float:
-    """The logit above which the surest of the voxels taken for the label lie; 0 where none is taken for it."""
+def _surest_logit(logits: NDArray[np.float64]) -> float:
+    """Return the logit from which voxels are among the surest of the label; 0 if no voxel is the label."""
     taken = logits[logits > 0]
     return float(np.quantile(taken, 1 - _SUREST)) if taken.size else 0.0
 
 
 def _unfounded(corrected: Tensor, probability: Tensor) -> Tensor:
-    """Voxels of pieces of the corrected label of which the network suspected none; all (slices, rows, columns).
+    """Return the voxels of components of the corrected label that the network did not suspect.
 
-    Voxels that share a corner belong to one piece.
+    All are (slices, rows, columns); connectivity is 26.
     """
-    pieces, count = ndimage.label((corrected >= _TAKEN).numpy(), np.ones((3, 3, 3)))
+    components, count = ndimage.label((corrected >= _TAKEN).numpy(), np.ones((3, 3, 3)))
     unfounded = np.ones(count + 1, bool)
-    unfounded[0] = False  # no piece
-    unfounded[pieces[(probability >= _SUSPECTED).numpy()]] = False
-    return torch.from_numpy(unfounded[pieces])
+    unfounded[0] = False  # the background
+    unfounded[components[(probability >= _SUSPECTED).numpy()]] = False
+    return torch.from_numpy(unfounded[components])
 
 
 def _bins(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -128,8 +129,8 @@ def _bins(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 def _evidence(
     place: NDArray[np.int64], inside: NDArray[np.float64], outside: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """For each bin, the logarithm of how much likelier its brightness is inside than outside; weights of voxels."""
-    within, without = (_counted(place, weights, shape) for weights in (inside, outside))
+    """Return for each bin the log-likelihood ratio of inside to outside, from the weights of the voxels."""
+    within, without = (_histogram(place, weights, shape) for weights in (inside, outside))
     total = float(within.sum())
     around = without / max(float(without.sum()), 1e-6)
     lesion = (within + _DOUBT_VOXELS * around) / (total + _DOUBT_VOXELS)
@@ -138,7 +139,7 @@ def _evidence(
     return np.clip(ratio, -_MOST, _MOST)
 
 
-def _counted(place: NDArray[np.int64], weights: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The sum of weights in each bin, smoothed; one value a bin, as `place` counts them."""
+def _histogram(place: NDArray[np.int64], weights: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the sum of weights in each bin, smoothed; one value for each bin, in the order of `place`."""
     counts = np.bincount(place, weights, int(np.prod(shape))).reshape(shape)
     return np.asarray(ndimage.gaussian_filter(counts, _BLUR * shape[0], mode="nearest").ravel())

@@ -1,4 +1,4 @@
-"""Sample voxels of one geometry at the points of another, on the chosen device. Knows no roles."""
+"""Sample the voxels of one geometry at the points of another, on the chosen device."""
 
 import numpy as np
 import torch
@@ -9,22 +9,22 @@ from torch.nn import functional
 from pipeline.volume import IDENTITY, Geometry, Matrix
 
 _POINTS_AT_ONCE = 4_000_000
-"""Bounds the memory of the sampling points (12 bytes each) whatever the size of the target."""
+"""Bound on the sampling points in memory (12 bytes each)."""
 
 
 def resample(voxels: Tensor, source: Geometry, target: Geometry, target_to_source: Matrix = IDENTITY) -> Tensor:
-    """Trilinear values of `voxels` at the voxel centres of `target`.
+    """Sample `voxels` trilinearly at the voxel centres of `target`.
 
     `voxels` is (channels, slices, rows, columns) float on `source`; the result (channels, slices, rows, columns) on
     `target`, float32, same device. `target_to_source` maps world points of `target` to world points of `source`.
-    NaN are missing values: they take no part, and a point gets NaN where less than half of its weight is present,
-    which is so outside of `source` too. Where `target` is coarser than `source`, see `smoothed_for`.
+    NaN are missing values: they are ignored, and a point becomes NaN if less than half of its weight is present, as it
+    is outside of `source`. If `target` is coarser than `source`, the voxels are smoothed first, see `smoothed_for`.
     """
     return interpolate(smoothed_for(target, voxels, source), source, target, target_to_source)
 
 
 def interpolate(voxels: Tensor, source: Geometry, target: Geometry, target_to_source: Matrix = IDENTITY) -> Tensor:
-    """As `resample`, but of `voxels` as they are, however coarse `target` is."""
+    """Sample as `resample` does, but without smoothing, even if `target` is coarser."""
     voxels = voxels.float()
     present = torch.isfinite(voxels)
     complete = bool(present.all())
@@ -39,7 +39,7 @@ def _weights(present: Tensor, complete: bool) -> Tensor:
 
 
 def _index_map(source: Geometry, target: Geometry, target_to_source: Matrix) -> NDArray[np.float64]:
-    """4 x 4 from an index of `target` to a (fractional) index of `source`."""
+    """Return the 4 x 4 matrix from an index of `target` to a (fractional) index of `source`."""
     index_map: NDArray[np.float64] = np.linalg.inv(source.affine) @ np.array(target_to_source) @ target.affine
     return index_map
 
@@ -66,10 +66,10 @@ def _sample(stack: Tensor, index_map: NDArray[np.float64], shape: tuple[int, int
 
 
 def smoothed_for(target: Geometry, voxels: Tensor, source: Geometry) -> Tensor:
-    """`voxels` without the detail that the voxels of `target` cannot hold; it would alias. Float32, NaN where they are.
+    """Smooth `voxels` to the resolution of `target`, so that sampling does not alias. Returns float32; NaN stay NaN.
 
-    A Gaussian along each axis of `source` whose voxels are finer: a voxel of edge a, seen by voxels of edge b > a, is
-    blurred by a full width at half maximum of sqrt(b^2 - a^2).
+    Along each axis of `source` with voxels of edge a, finer than the edge b of `target`, a Gaussian with a full width
+    at half maximum of sqrt(b^2 - a^2) is applied.
     """
     voxels = voxels.float()
     edge = target.voxel_volume_mm3 ** (1 / 3)
@@ -83,13 +83,13 @@ def smoothed_for(target: Geometry, voxels: Tensor, source: Geometry) -> Tensor:
 
 
 def _gaussian(voxels: Tensor, axis: int, sigma: float) -> Tensor:
-    """Gaussian along one axis in which missing values and the outside take no part."""
+    """Apply a Gaussian along one axis, ignoring missing values and the outside."""
     reach = max(1, round(2.5 * sigma))
     offsets = range(-reach, reach + 1)
     kernel = [float(np.exp(-0.5 * (offset / sigma) ** 2)) for offset in offsets]
     present = torch.isfinite(voxels)
     if bool(present.all()):
-        # Only the ends of the axis lack neighbours, so one line of weights serves all.
+        # Only the ends of the axis lack neighbours, so all lines have the same weights.
         lines = [size if number == axis else 1 for number, size in enumerate(voxels.shape)]
         filled, present = voxels, torch.ones(lines, device=voxels.device)
     else:

@@ -1,4 +1,4 @@
-"""Take probabilities from the model's grid back to a series' own grid, and only then decide. Knows no network."""
+"""Resample probabilities from the model's grid to a series' own grid and threshold them there."""
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ def restore(
     thresholds: tuple[float, ...],
     target_to_grid: Matrix = IDENTITY,
 ) -> NDArray[np.bool_]:
-    """Masks (labels, slices, rows, columns) on `target`, one slice for every slice of the source series.
+    """Return masks (labels, slices, rows, columns) on `target`, with one slice for every slice of the series.
 
     `probabilities` is (labels, slices, rows, columns) on `grid`; `target_to_grid` maps world points of the target
     series to T1CE's world (the inverse of its alignment). Logits are interpolated (as nnU-Net does, Isensee et al.
-    2021) and then compared with that of each label's threshold: an edge lies between voxels and not on the model's
-    coarser grid, and a low threshold finds faint structures without widening the outlines of sharp ones, as it does
-    where probabilities are interpolated. Outside of `grid` is no label.
+    2021) and then compared with the logit of each label's threshold: outlines are finer than the model's grid, and a
+    low threshold finds faint structures without widening sharp outlines, which it would do with interpolated
+    probabilities. Outside of `grid` there is no label.
     """
     masks = np.zeros((len(thresholds), *target.shape), bool)
     for label, threshold in enumerate(thresholds):
@@ -39,16 +39,17 @@ def restore(
 
 
 def _near(mask: Tensor, grid: Geometry, target: Geometry) -> Box | None:
-    """The part of `grid` outside of which no mean of voxels around can reach the threshold; None for nothing.
+    """Return the part of `grid` outside of which no interpolated value reaches the threshold; None if there is none.
 
-    A mean is never above its largest voxel, so a point needs a voxel of `mask` within the reach of interpolation
-    (one voxel) and of smoothing (about one voxel of the target). Twice that, so that all means there are whole.
+    An interpolated value is never above the largest voxel it is made of, so a point needs a voxel of `mask` within the
+    range of interpolation (one voxel) and of smoothing (about one voxel of the target). The margin is twice that, so
+    that all voxels that contribute are inside.
     """
     return box_around(mask, 2 * (1 + int(np.ceil(max(target.spacing_mm) / min(grid.spacing_mm)))))
 
 
 def _reach(near: Geometry, target: Geometry, target_to_grid: Matrix) -> Box | None:
-    """The part of `target` that `near` covers; None for nothing."""
+    """Return the part of `target` that `near` covers; None if there is none."""
     corners = np.array([[s, r, c, 1.0] for s in (0, 1) for r in (0, 1) for c in (0, 1)])
     corners[:, :3] *= np.array(near.shape) - 1
     index = (np.linalg.inv(target.affine) @ np.linalg.inv(np.array(target_to_grid)) @ near.affine @ corners.T)[:3]

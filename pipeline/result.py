@@ -1,4 +1,4 @@
-"""What a study came to: the frozen value that the encoders, the report and the archive share. Computes nothing."""
+"""Hold the result of a study: the frozen values that the encoders, the report and the archive share."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from pipeline.volume import Frame, Geometry
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model it was."""
+    """The model that made a result."""
 
     name: str
     version: str
     sha256: str
-    """Of its weights."""
+    """SHA-256 of its weights."""
     intended_use: IntendedUse
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSeries:
-    """A series that took part, as it was read."""
+    """A series that was used, as it was read."""
 
     role: Role
     series: Series
@@ -35,7 +35,7 @@ class SourceSeries:
     why: tuple[str, ...]
     """Why this series was chosen for the role."""
     notes: tuple[str, ...] = ()
-    """What was noticed in reading it, such as the factor of ADC units, or that the ADC map was computed here."""
+    """Remarks from reading it, such as the factor of ADC units, or that the ADC map was computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,26 @@ class AdcStatistics:
     minimum: float
     maximum: float
     standard_deviation: float
-    """Of the population (divided by n)."""
+    """Of the population: divided by n, not by n - 1."""
     percentile_10: float
     percentile_90: float
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMeasurement:
-    """What was measured of one label, on the T1CE grid unless it says otherwise."""
+    """Measurements of one label, on the T1CE grid unless a field says otherwise."""
 
     label: Label
     volume_ml: float
     lesion_count: int
     """Connected components with 26-connectivity."""
     adc: AdcStatistics | None
-    """None for labels where it is not measured, and where no valid ADC voxel lies inside."""
+    """None if ADC is not measured for the label, or if no valid ADC voxel lies inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class MasksOnSeries:
-    """Labels on the own grid of one of the series."""
+    """Labels on the own grid of a series."""
 
     role: Role
     labels: tuple[Label, ...]
@@ -90,22 +90,22 @@ class LesionDiameters:
     """The two diameters of one measurable enhancing lesion (RANO: both at least 10 mm), in one slice of T1CE."""
 
     lesion: int
-    """From 1, in the order of the product of the diameters, largest first."""
+    """Number from 1, in descending order of the product of the diameters."""
     slice_index: int
     long: Diameter
     short: Diameter
-    """Perpendicular to `long`, within the lesion as it is."""
+    """Perpendicular to `long`, and within the lesion, as `long` is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Pictures for a person: some slices of T1CE, and FLAIR and ADC as they lie on these slices."""
+    """Slices of T1CE for pictures, with FLAIR and ADC resampled to them."""
 
     slice_indices: tuple[int, ...]
-    """Slices of the T1CE series, ascending."""
+    """Indices of slices of the T1CE series, ascending."""
     roles: tuple[Role, ...]
     pixels: NDArray[np.float32]
-    """(roles, slice indices, rows, columns), the rows and columns of T1CE; NaN where a series does not reach."""
+    """(roles, slice indices, rows, columns), the rows and columns of T1CE; NaN outside of a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +115,27 @@ class SegmentationResult:
     study_instance_uid: str
     sources: tuple[SourceSeries, ...]
     alignments: tuple[RoleAlignment, ...]
-    """One for every source but T1CE."""
+    """One for every source except T1CE."""
     masks: NDArray[np.bool_]
     """(labels, slices, rows, columns) on the T1CE series' own grid; labels in the order of `models.labels.LABELS`."""
     measurements: tuple[LabelMeasurement, ...]
     """In the order of `models.labels.LABELS`."""
     model: ModelIdentity
     device: str
-    """Where the network ran, e.g. "cuda", "cpu", "cpu (GPU memory ran out)"."""
+    """Device that the network ran on, such as "cuda", "cpu" or "cpu (GPU memory ran out)"."""
     native: tuple[MasksOnSeries, ...] = ()
-    """Labels that are wanted on other series than T1CE as well, at most one entry per role."""
+    """Labels on other series than T1CE, at most one entry per role."""
     diameters: tuple[LesionDiameters, ...] = ()
-    """Of the enhancing tumour; empty where no lesion is measurable."""
+    """Diameters of the enhancing tumour; empty if no lesion is measurable."""
     panels: Panels | None = None
-    """None where no pictures are wanted."""
+    """None without pictures."""
 
     def on_t1ce(self) -> MasksOnSeries:
-        """All labels on the T1CE series."""
+        """Return all labels on the T1CE series."""
         return MasksOnSeries(Role.T1CE, LABELS, self.masks)
 
     def source(self, role: Role) -> SourceSeries:
-        """The series that took part in this role. Raises KeyError."""
+        """Return the series of a role. Raises KeyError."""
         for source in self.sources:
             if source.role is role:
                 return source

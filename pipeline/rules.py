@@ -1,4 +1,4 @@
-"""The rules by which series are told apart, as data: loaded from TOML, checked, matched against text and headers."""
+"""Load the rules that classify series from TOML, check them, and match them against descriptions and headers."""
 
 import re
 import tomllib
@@ -25,26 +25,26 @@ WORD_FIELDS = frozenset(
 
 
 class Effect(StrEnum):
-    """What a mark does to a series."""
+    """The effect of a mark on a series."""
 
     NONE = "none"
-    """It is no weighted image at all."""
+    """The series has none of the roles."""
     REFUSE = "refuse"
-    """It has a weighting, but is never taken."""
+    """The series keeps its role but is never chosen."""
     RANK = "rank"
-    """It is taken only where nothing better is there."""
+    """The series is chosen only if there is nothing better."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextTest:
-    """What is looked for in a normalised description."""
+    """A search in a normalised description."""
 
     pattern: re.Pattern[str]
     needs: re.Pattern[str] | None
     unless: re.Pattern[str] | None
 
     def matches(self, text: str) -> bool:
-        """Whether a text from `normalised` passes."""
+        """Return whether a text from `normalised` matches."""
         return (
             self.pattern.search(text) is not None
             and (self.needs is None or self.needs.search(text) is not None)
@@ -59,10 +59,10 @@ class HeaderTest:
     ranges: tuple[tuple[str, float, float], ...]
     words: tuple[tuple[str, frozenset[str]], ...]
     other_words: tuple[tuple[str, frozenset[str]], ...]
-    """Fields that must have a value, and none of these."""
+    """Fields that must have a value, but none of these."""
 
     def matches(self, fields: "HeaderFields") -> bool:
-        """Whether the fields of a series pass; an absent field passes nothing."""
+        """Return whether the fields of a series match; a test of an absent field never does."""
         numbers, words = dict(fields.numbers), dict(fields.words)
         return (
             all(name in numbers and low <= numbers[name] <= high for name, low, high in self.ranges)
@@ -73,7 +73,7 @@ class HeaderTest:
 
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
-    """The header fields of one series that rules may ask for, by the names in rules.toml."""
+    """The header fields of a series that rules can test, by their names in rules.toml."""
 
     numbers: tuple[tuple[str, float], ...]
     words: tuple[tuple[str, frozenset[str]], ...]
@@ -81,7 +81,7 @@ class HeaderFields:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Something that adds points to roles."""
+    """A rule that adds points to roles."""
 
     name: str
     test: TextTest | HeaderTest
@@ -90,7 +90,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that rules a series out, or puts it behind others."""
+    """A rule that excludes a series or ranks it behind others."""
 
     name: str
     test: TextTest | HeaderTest
@@ -102,23 +102,26 @@ class Rules:
     """All rules, in the order of the file."""
 
     none_points: float
-    """Points of "none of the roles", see rules.toml."""
+    """Points of the answer that a series has none of the roles; see rules.toml."""
     least_confidence: float
     hint: float
-    """Share of its weights that a term has where only the archive's type says it."""
+    """Share of a term's weights if it matches only the archive's type and not the description."""
     terms: tuple[Term, ...]
     marks: tuple[Mark, ...]
 
 
 def normalised(description: str) -> str:
-    """A description as the rules see it: no accents, camelCase parted, lower case, underscores as blanks."""
+    """Normalise a description: no accents, camelCase split, lower case, underscores as spaces."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", description) if not unicodedata.combining(char))
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
     return re.sub(r"[\s_,;]+", " ", parted).strip().lower()
 
 
 def load_rules(extra: Path | None = None) -> Rules:
-    """The bundled rules, extended and overridden by a site's own file. Raises SettingsWrong naming file and line."""
+    """Load the bundled rules, extended and overridden by a site's own file.
+
+    Raises SettingsWrong; its message names file and line.
+    """
     documents = [(BUNDLED, _document(BUNDLED))]
     if extra is not None:
         documents.append((extra, _document(extra)))
@@ -176,7 +179,7 @@ def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
 
 
 def _merged(old: tuple[_Rule, ...], new: list[_Rule], dropped: set[str]) -> tuple[_Rule, ...]:
-    """A text rule and a header rule may share a name; each replaces only its own kind."""
+    """Replace rules by new ones of the same name and kind: a text rule and a header rule may share a name."""
     replaced = {(item.name, type(item.test)) for item in new}
     kept: list[_Rule] = [
         item for item in old if (item.name, type(item.test)) not in replaced and item.name not in dropped
@@ -249,7 +252,7 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 
 
 def _line(path: Path, needle: str) -> str:
-    """Where a word first stands in a file, as ", line 12"; nothing where it does not."""
+    """Return the first line of a file with a word in it, as ", line 12"; empty without one."""
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if needle in line:
             return f", line {number}"

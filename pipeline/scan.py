@@ -1,4 +1,4 @@
-"""Files and folders to studies: each header read once, no pixels. Knows no roles."""
+"""Find the studies in files and folders. Reads each header once, and no pixels."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from pipeline.functional_groups import (
     FRAME_GROUPS,
     REAL_WORLD_MAPPING,
     SHARED_GROUPS,
-    as_six,
+    as_orientation,
     as_spacing,
     as_vector,
     frame_headers,
     real_world_scale,
 )
-from pipeline.header import Header, NotDicom, PixelPlace, read_header
+from pipeline.header import Header, NotDicom, PixelLocation, read_header
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 from pipeline.volume import Vector
 
@@ -58,7 +58,7 @@ HEADER_TAGS = [
 
 @dataclass(frozen=True, slots=True)
 class _SeriesHeader:
-    """The part of a header that all images of a series share."""
+    """The header values that all images of a series share."""
 
     series_number: int | None
     description: str
@@ -68,12 +68,11 @@ class _SeriesHeader:
 
 
 def scan(paths: Iterable[Path]) -> Scan:
-    """The studies in files and folders, any layout, deterministic order; other files are named with a reason.
+    """Find the studies in files and folders of any layout, in an order that does not depend on it.
 
-    Every header is read once. An object that appears twice counts once. An image whose pixels are missing or cut short
-    stays in its series with `has_pixels` False, so that reading the series fails by name instead of losing a slice.
-    Series of any kind are listed (SEG, SR and others by their modality). Raises StudyUnreadable where a path does not
-    exist.
+    Other files are listed with a reason. Of copies of an object, one is taken. An image whose pixels are missing or cut
+    short stays in its series, with `has_pixels` False, so that reading the series fails instead of losing a slice.
+    Series of all modalities are listed, including SEG and SR. Raises StudyUnreadable if a path does not exist.
     """
     instances: dict[tuple[str, str], dict[str, Instance]] = {}
     headers: dict[tuple[str, str], _SeriesHeader] = {}
@@ -119,7 +118,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for given in paths:
         if not given.exists():
-            raise StudyUnreadable(f"{given} does not exist; give a folder or files that are there.")
+            raise StudyUnreadable(f"{given} does not exist; give an existing folder or files.")
         for path in _walk(given) if given.is_dir() else (given,):
             if path not in seen and path.is_file():
                 seen.add(path)
@@ -143,7 +142,7 @@ def _series_header(header: Header) -> _SeriesHeader:
 
 
 def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
-    """Study UID, series UID and the instance. Raises NotDicom where one of the identifiers is missing."""
+    """Return study UID, series UID and the instance. Raises NotDicom if one of the UIDs is missing."""
     if header.text(SOP_CLASS_UID) == MediaStorageDirectoryStorage or path.name.upper() == "DICOMDIR":
         raise NotDicom("a DICOMDIR; the files that it lists are read themselves")
     uids = [header.text(tag) for tag in (STUDY_UID, SERIES_UID, SOP_INSTANCE_UID, SOP_CLASS_UID)]
@@ -155,7 +154,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
     rows, columns = header.integer(ROWS) or 0, header.integer(COLUMNS) or 0
     frames = max(1, header.integer(NUMBER_OF_FRAMES) or 1)
     per_frame = frame_headers(header, frames)
-    # An enhanced image stands for its first frame where its own header is silent.
+    # Values that the header of an enhanced image lacks are those of its first frame.
     first = per_frame[0] if per_frame else None
     return (
         study_uid,
@@ -174,12 +173,12 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             instance_number=header.integer(INSTANCE_NUMBER),
             image_type=tuple(part.upper() for part in header.texts(IMAGE_TYPE)),
             position_mm=as_vector(header.numbers(POSITION)),
-            orientation=as_six(header.numbers(ORIENTATION)) or (first.orientation if first else None),
+            orientation=as_orientation(header.numbers(ORIENTATION)) or (first.orientation if first else None),
             pixel_spacing_mm=as_spacing(header.numbers(PIXEL_SPACING)) or (first.pixel_spacing_mm if first else None),
             frame_of_reference_uid=header.text(FRAME_OF_REFERENCE_UID),
-            echo_time_ms=_or(header.number(ECHO_TIME), first.echo_time_ms if first else None),
-            repetition_time_ms=_or(header.number(REPETITION_TIME), first.repetition_time_ms if first else None),
-            inversion_time_ms=_or(header.number(INVERSION_TIME), first.inversion_time_ms if first else None),
+            echo_time_ms=_prefer(header.number(ECHO_TIME), first.echo_time_ms if first else None),
+            repetition_time_ms=_prefer(header.number(REPETITION_TIME), first.repetition_time_ms if first else None),
+            inversion_time_ms=_prefer(header.number(INVERSION_TIME), first.inversion_time_ms if first else None),
             b_value=_b_value(header),
             temporal_position=header.integer(TEMPORAL_POSITION),
             acquisition_number=header.integer(ACQUISITION_NUMBER),
@@ -212,7 +211,7 @@ def _pixels_complete(header: Header, values: int) -> bool:
 
 
 def _stored(header: Header) -> StoredPixels | None:
-    pixels: PixelPlace | None = header.pixels
+    pixels: PixelLocation | None = header.pixels
     if pixels is None or pixels.encapsulated:
         return None
     allocated = header.integer(BITS_ALLOCATED) or 0
@@ -233,7 +232,7 @@ def _b_value(header: Header) -> float | None:
         if value is not None and 0 <= value < 1e5:
             return value
     value = header.number(GE_B_VALUE)
-    # GE adds 10^9 (or 10^6) to mark several b-values in one series.
+    # GE adds 10^9 (or 10^6) if a series has several b-values.
     return None if value is None else value % 1e5
 
 
@@ -265,5 +264,5 @@ def _number(header: Header, tag: int, default: float) -> float:
     return default if value is None else value
 
 
-def _or(value: float | None, other: float | None) -> float | None:
+def _prefer(value: float | None, other: float | None) -> float | None:
     return other if value is None else value

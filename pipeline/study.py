@@ -1,4 +1,4 @@
-"""A study as its headers tell it: frozen values, no pixels. `pipeline.scan` reads them from files."""
+"""Hold the headers of a study as frozen values, without pixels; `pipeline.scan` reads them from files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ class StoredPixels:
     """Where uncompressed pixels lie in a file and how their numbers are written (PS3.5 section 8)."""
 
     offset: int
-    """Of the first byte, from the start of the file; of the inflated data set where `deflated`."""
+    """Offset of the first byte, from the start of the file or, if `deflated`, of the inflated data set."""
     bits_allocated: int
     bits_stored: int
     signed: bool
     little_endian: bool
     is_float: bool
-    """(7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)"""
+    """Whether they are in (7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)."""
     deflated: bool = False
 
 
@@ -33,7 +33,7 @@ class RealWorldScale:
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What the functional groups of a multi-frame image say of one frame (PS3.3 C.7.6.16). Absent values are None."""
+    """The functional groups of one frame of a multi-frame image (PS3.3 C.7.6.16). Absent values are None."""
 
     position_mm: Vector | None
     orientation: tuple[float, float, float, float, float, float] | None
@@ -72,9 +72,9 @@ class Instance:
     position_mm: Vector | None
     """(0020,0032)"""
     orientation: tuple[float, float, float, float, float, float] | None
-    """(0020,0037) direction along a row, then down a column"""
+    """(0020,0037): direction along a row, then down a column."""
     pixel_spacing_mm: tuple[float, float] | None
-    """(0028,0030) between rows, between columns"""
+    """(0028,0030): between rows, between columns."""
     frame_of_reference_uid: str
     echo_time_ms: float | None
     repetition_time_ms: float | None
@@ -83,26 +83,26 @@ class Instance:
     temporal_position: int | None
     acquisition_number: int | None
     contrast_agent: str | None
-    """Whether (0018,0010) names an agent; kept for rules only, never printed"""
+    """(0018,0010), or "named" if only a code sequence names an agent; for rules, never printed."""
     scanning_sequence: tuple[str, ...]
     body_part: str
     acquisition_type: str = ""
-    """(0018,0023), "2D" or "3D" where it is known"""
+    """(0018,0023): "2D", "3D" or empty."""
     slice_thickness_mm: float | None = None
-    """(0018,0050); says how thick, never how far apart: slices may overlap or leave gaps"""
+    """(0018,0050); not the distance between slices, which may overlap or leave gaps."""
     acquired_at: str = ""
-    """Date and time of acquisition as digits; for order within a study only, never printed"""
+    """Date and time of acquisition as digits; used to order series of a study, never printed."""
     echo_number: int | None = None
     trigger_time_ms: float | None = None
     gradient: Vector | None = None
-    """Diffusion gradient direction"""
+    """Direction of the diffusion gradient."""
     rescale_slope: float = 1.0
     rescale_intercept: float = 0.0
     real_world: RealWorldScale | None = None
     stored: StoredPixels | None = None
-    """None where the pixels are compressed or missing"""
+    """None if the pixels are compressed or missing."""
     frames: tuple[FrameHeader, ...] = ()
-    """One per frame of an enhanced image; empty where an image has no functional groups"""
+    """One per frame of an enhanced image; empty for an image without functional groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ class Series:
     series_instance_uid: str
     series_number: int | None
     description: str
-    """(0008,103E) as written, blanks included"""
+    """(0008,103E), with leading and trailing spaces."""
     protocol_name: str
     modality: str
     manufacturer: str
     instances: tuple[Instance, ...]
     archive_type: str = ""
-    """What the archive that it comes from calls it, such as XNAT's scan type; never printed"""
+    """The type that the archive gives it, such as XNAT's scan type; never printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +131,17 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A file that did not become part of a study."""
+    """A file that is not part of a study."""
 
     path: Path
     reason: str
     damaged: bool = False
-    """True where the file seems to be DICOM that is cut short: a series may miss an image"""
+    """Whether the file seems to be damaged DICOM, so that a series may miss an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What lies in some files and folders."""
+    """The studies found in files and folders."""
 
     studies: tuple[Study, ...]
     ignored: tuple[Ignored, ...]

@@ -1,4 +1,4 @@
-"""Geometry and the voxels that stand in it. LPS, millimetres, arrays (slice, row, column). Knows no DICOM."""
+"""Hold voxels with their geometry: LPS, millimetres, arrays (slice, row, column)."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -18,7 +18,7 @@ def _vector(values: NDArray[np.float64]) -> Vector:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the voxels of an array stand in the patient.
+    """The positions of the voxels of an array in the patient.
 
     World coordinates are DICOM's patient coordinates (PS3.3 C.7.6.2.1.1): LPS, millimetres. A voxel's index is
     (slice, row, column) and means the voxel's centre.
@@ -35,7 +35,7 @@ class Geometry:
     column_step_mm: Vector
     """World vector from one column to the next (along a row)."""
     frame_of_reference_uid: str
-    """(0020,0052); two geometries can be compared in world coordinates only where it is the same."""
+    """(0020,0052); world coordinates of two geometries are comparable only if it is the same."""
 
     @property
     def affine(self) -> NDArray[np.float64]:
@@ -64,14 +64,14 @@ class Geometry:
         return _vector(self.affine[:3, :3] @ middle + self.affine[:3, 3])
 
     def cropped(self, box: tuple[slice, slice, slice]) -> Self:
-        """The geometry of `array[box]`; slices with a step or open ends are not taken."""
+        """Return the geometry of `array[box]`; the slices need a start and a stop, and no step."""
         first = np.array([part.start for part in box], float)
         corner = self.affine[:3, :3] @ first + self.affine[:3, 3]
         return replace(self, shape=tuple(part.stop - part.start for part in box), origin_mm=_vector(corner))
 
     @classmethod
     def from_affine(cls, affine: NDArray[np.float64], shape: tuple[int, int, int], frame_of_reference_uid: str) -> Self:
-        """The geometry whose `affine` is the given 4 x 4 matrix."""
+        """Return the geometry whose `affine` is the given 4 x 4 matrix."""
         return cls(
             shape=shape,
             origin_mm=_vector(affine[:3, 3]),
@@ -85,7 +85,7 @@ class Geometry:
     def axial(
         cls, shape: tuple[int, int, int], spacing_mm: Vector, centre_mm: Vector, frame_of_reference_uid: str
     ) -> Self:
-        """An axis-aligned grid: slices towards the head, rows towards the back, columns towards the left."""
+        """Return an axis-aligned grid: slices towards the head, rows towards the back, columns towards the left."""
         affine = np.diag([0.0, 0.0, 0.0, 1.0])
         affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
         affine[:3, 3] = np.array(centre_mm) - affine[:3, :3] @ ((np.array(shape, float) - 1) / 2)
@@ -94,7 +94,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The image behind one slice of a volume."""
+    """The source image of one slice of a volume."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -104,15 +104,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Voxels with their geometry and, where they came from images, the frame behind each slice."""
+    """Voxels with their geometry and, if they were read from images, the source of each slice."""
 
     pixels: NDArray[np.float32]
-    """(slice, row, column), rescaled. ADC in 10^-6 mm2/s; NaN where a value is missing (a failed fit)."""
+    """(slice, row, column), rescaled. ADC in 10^-6 mm2/s; NaN for missing values (failed fits)."""
     geometry: Geometry
     frames: tuple[Frame, ...] = ()
     """One per slice, in slice order; empty for volumes that were computed."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, e.g. the factor applied to ADC units. Goes into the report."""
+    """Remarks for the report, such as the factor applied to ADC units."""
 
     def __post_init__(self) -> None:
         assert self.pixels.shape == self.geometry.shape, (self.pixels.shape, self.geometry.shape)

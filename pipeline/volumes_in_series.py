@@ -1,4 +1,4 @@
-"""Which frames of a series make one volume: repeats told apart by headers, never by file order. Reads nothing."""
+"""Select the frames of a series that make one volume: repeats are told apart by headers, never by file order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,16 @@ from models.labels import Role
 from pipeline.errors import RepeatedPositions
 from pipeline.frames import PlacedFrame
 
-SAME_PLACE_MM = 0.01
-"""Two slices closer than this stand at one position."""
-
-Key = Callable[[PlacedFrame], object]
+SAME_POSITION_MM = 0.01
+"""Slices closer than this have the same position."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Property:
-    """Something that tells volumes at the same positions apart."""
+    """A header value that may distinguish volumes at the same positions."""
 
     name: str
-    of: Key
+    read: Callable[[PlacedFrame], object]
 
 
 _PROPERTIES = (
@@ -39,11 +37,14 @@ _PROPERTIES = (
 )
 
 
-def one_volume(
+def select_volume(
     uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64], role: Role
 ) -> tuple[tuple[PlacedFrame, ...], tuple[str, ...]]:
-    """The frames of the volume that suits the role, sorted along the normal, and notes. Raises RepeatedPositions."""
-    ordered, places = by_place(frames, normal)
+    """Return the frames of the volume that suits the role, sorted along the normal, and notes.
+
+    Raises RepeatedPositions.
+    """
+    ordered, places = sort_by_position(frames, normal)
     if places[-1] + 1 == len(ordered):
         return ordered, ()
     volumes, names = _split(ordered, places)
@@ -57,35 +58,41 @@ def one_volume(
     return best, (f"the series holds {len(volumes)} volumes that differ in {' and '.join(names)}; one was taken",)
 
 
-def by_place(
+def sort_by_position(
     frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]
 ) -> tuple[tuple[PlacedFrame, ...], NDArray[np.int64]]:
-    """The frames sorted along the normal, and for each the number of its position, from 0."""
+    """Return the frames sorted along the normal, and the number of each one's position, from 0."""
     distances = np.array([np.dot(frame.position_mm or (0.0, 0.0, 0.0), normal) for frame in frames])
     order = np.argsort(distances, kind="stable")
-    places = np.concatenate([[0], np.cumsum(np.diff(distances[order]) > SAME_PLACE_MM)])
+    places = np.concatenate([[0], np.cumsum(np.diff(distances[order]) > SAME_POSITION_MM)])
     return tuple(frames[number] for number in order), places
 
 
 def _split(
     frames: tuple[PlacedFrame, ...], places: NDArray[np.int64]
 ) -> tuple[list[tuple[PlacedFrame, ...]], tuple[str, ...]]:
-    """The fewest properties under which every position occurs once a volume, at least one volume being complete."""
-    varying = [item for item in _PROPERTIES if len({item.of(frame) for frame in frames}) > 1]
+    """Split by the fewest properties for which no volume has a position twice and at least one is complete.
+
+    Returns the volumes and the names of the properties; both are empty if no properties do.
+    """
+    varying = [item for item in _PROPERTIES if len({item.read(frame) for frame in frames}) > 1]
     for count in range(1, min(3, len(varying)) + 1):
         for properties in combinations(varying, count):
             groups: dict[tuple[object, ...], list[int]] = {}
             for number, frame in enumerate(frames):
-                groups.setdefault(tuple(item.of(frame) for item in properties), []).append(number)
-            apart = all(len(set(places[numbers])) == len(numbers) for numbers in groups.values())
-            if apart and any(len(numbers) == places[-1] + 1 for numbers in groups.values()):
+                groups.setdefault(tuple(item.read(frame) for item in properties), []).append(number)
+            distinct = all(len(set(places[numbers])) == len(numbers) for numbers in groups.values())
+            if distinct and any(len(numbers) == places[-1] + 1 for numbers in groups.values()):
                 volumes = [tuple(frames[number] for number in numbers) for numbers in groups.values()]
                 return volumes, tuple(item.name for item in properties)
     return [], ()
 
 
 def _preference(frame: PlacedFrame, role: Role) -> tuple[float, ...]:
-    """Lower is better: magnitude; the ADC part for ADC; T1 by its first echo, T2 by its last; the last of a dynamic."""
+    """Return a sort key of volumes, the best first.
+
+    Preferred are magnitude, ADC for the role ADC, the first echo (the last for T2 and FLAIR) and the last of a dynamic.
+    """
     echo = frame.echo_time_ms or 0.0
     b_value = frame.b_value or 0.0
     return (

@@ -16,8 +16,8 @@ def test_logits_have_the_input_size_and_one_channel_a_label() -> None:
 
 
 def test_a_card_says_whether_voxels_are_taken_in_blocks() -> None:
-    assert NetworkSettings().in_words == "SegResNet, 16 initial filters, blocks down [1, 2, 2, 4], up [1, 1, 1]"
-    assert NetworkSettings(space_to_depth=2).in_words.endswith(", over blocks of 2 voxels cubed (space to depth)")
+    assert NetworkSettings().description == "SegResNet, 16 initial filters, blocks down [1, 2, 2, 4], up [1, 1, 1]"
+    assert NetworkSettings(space_to_depth=2).description.endswith(", over blocks of 2 voxels cubed (space to depth)")
 
 
 def test_stride_is_two_to_the_number_of_halvings() -> None:

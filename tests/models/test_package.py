@@ -62,7 +62,7 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ('"nontrainable"', '"magic"', r"network\.upsample_mode: Input should be 'deconv'"),
         ('name = "tiny"', 'name = "../tiny"', r"name must be small letters, digits.*not '\.\./tiny'"),
         ('"demonstration"', '"anything"', "intended_use: Input should be 'demonstration'"),
-        ("init_filters = 8", "init_filters = 9", "wants a multiple of 8"),
+        ("init_filters = 8", "init_filters = 9", "needs a multiple of 8"),
         ("init_filters = 8", "init_filters = 8\nspace_to_depth = 0", "space_to_depth is 0"),
         (
             "init_filters = 8",

@@ -119,7 +119,7 @@ def test_evidence_says_what_spoke_and_how_much(rules):
 def test_a_reformat_keeps_its_weighting_but_stands_behind(rules):
     found = classify_description("t1_mprage_sag_p2_iso_KM_MPR_Tra", rules)
     assert found.role is Role.T1CE
-    assert found.bears(Effect.RANK) == ("reformat",)
+    assert found.mark_names(Effect.RANK) == ("reformat",)
 
 
 def test_nothing_known_is_an_answer(rules):

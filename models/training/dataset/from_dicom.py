@@ -25,7 +25,7 @@ from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.errors import SeriesUnreadable
 from pipeline.header import NotDicom, read_header
-from pipeline.read import read_volume, stack_of
+from pipeline.read import find_stack, read_volume
 from pipeline.rules import Rules
 from pipeline.study import Scan, Series, Study
 from pipeline.volume import IDENTITY, Geometry, Matrix
@@ -221,7 +221,7 @@ def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) ->
     """Return a series that is not a channel, if its frame of reference is T1CE's; else None."""
     t1ce = next(each.geometry for each in chosen.values() if each.role is Role.T1CE)
     try:
-        geometry = stack_of(series, Role.T1).geometry
+        geometry = find_stack(series, Role.T1).geometry
     except SeriesUnreadable:
         return None
     same = geometry.frame_of_reference_uid == t1ce.frame_of_reference_uid != ""

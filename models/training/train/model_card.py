@@ -24,7 +24,7 @@ def training_card(package: ModelPackage, provenance: Provenance, tuned: tuple[La
 
 ## What it is
 
-{package.network.in_words}. Input {", ".join(package.channels)} on a grid of {package.spacing_mm} mm, in {window}; \
+{package.network.description}. Input {", ".join(package.channels)} on a grid of {package.spacing_mm} mm, in {window}; \
 one output sigmoid for each of {", ".join(label.name for label in package.labels)}. The labels overlap.
 
 ## How it was trained
