@@ -1,9 +1,9 @@
-"""What a synthetic training sample costs: painting a head, dressing it, and both as the stream of samples mixes them.
+"""Measure the cost of synthetic training samples: generating a head, augmenting it, and the stream of both.
 
     python -m benchmarks.synthesis [--heads 6] [--spacing 1.25] [--threads 2] [--json]
 
 At 1.25 mm a sample has about as many voxels as a cube of 160. "New" is a sample of a new head; "stream" is the mean
-over the samples of `HeadSamples`, which dresses each head several times and hands out every dressing twice.
+over the batches of `HeadSamples`, which augments each head several times and uses every sample in two batches.
 """
 
 import argparse
@@ -26,49 +26,49 @@ VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.RESECTED)
 
 
 def measure(family: Family, heads: int, spacing_mm: float) -> dict[str, float]:
-    """Medians over heads of one family; the first, which loads what a process loads once, does not count."""
-    paint, dressed, voxels = [], [], []
+    """Return medians over the heads of a family, without the first, which includes one-time loading."""
+    generate, augmented, voxels = [], [], []
     for number in range(heads + 1):
         since = time.perf_counter()
         head = synthesise(number, VARIANTS[number % len(VARIANTS)], 1.25, family)
-        paint.append(time.perf_counter() - since)
+        generate.append(time.perf_counter() - since)
         sample = augment(head, np.random.default_rng(number), spacing_mm)
-        dressed.append(time.perf_counter() - since - paint[-1])
+        augmented.append(time.perf_counter() - since - generate[-1])
         voxels.append(sample.channels[0].numel())
-    new = [a + b for a, b in zip(paint[1:], dressed[1:], strict=True)]
+    new = [a + b for a, b in zip(generate[1:], augmented[1:], strict=True)]
     return {
-        "paint_s": statistics.median(paint[1:]),
-        "dress_s": statistics.median(dressed[1:]),
+        "generate_s": statistics.median(generate[1:]),
+        "augment_s": statistics.median(augmented[1:]),
         "new_s": statistics.median(new),
         "voxel_edge": float(np.cbrt(statistics.median(voxels[1:]))),
     }
 
 
 def main() -> None:
-    """Measure the families and the stream, print a table or JSON."""
+    """Measure all families and the stream, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--heads", type=int, default=6, help="of each family")
+    parser.add_argument("--heads", type=int, default=6, help="heads per family")
     parser.add_argument("--spacing", type=float, default=1.25, help="edge of a sample's voxels, mm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
-    wanted = parser.parse_args()
-    torch.set_num_threads(wanted.threads)
-    results = {family.value: measure(family, wanted.heads, wanted.spacing) for family in Family}
-    count = 4 * wanted.heads
-    stream = iter(HeadSamples(1, replace(SampleSettings(), spacing_mm=wanted.spacing, whole=1.0)))
-    list(itertools.islice(stream, 8))  # the pool begins with new heads alone
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = {family.value: measure(family, arguments.heads, arguments.spacing) for family in Family}
+    count = 4 * arguments.heads
+    stream = iter(HeadSamples(1, replace(SampleSettings(), spacing_mm=arguments.spacing, whole=1.0)))
+    list(itertools.islice(stream, 8))  # the pool starts with new heads only
     since = time.perf_counter()
     list(itertools.islice(stream, count))
     seconds = time.perf_counter() - since
-    document = {"threads": wanted.threads, "families": results, "stream_s": seconds / count}
-    if wanted.json:
+    document = {"threads": arguments.threads, "families": results, "stream_s": seconds / count}
+    if arguments.json:
         print(json.dumps(document, indent=1))
         return
-    print(f"{'family':<10} {'paint s':>8} {'dress s':>8} {'new s':>8} {'voxels':>8}")
+    print(f"{'family':<10} {'generate s':>10} {'augment s':>10} {'new s':>8} {'voxels':>8}")
     for name, values in results.items():
-        row = " ".join(f"{values[key]:8.2f}" for key in ("paint_s", "dress_s", "new_s"))
+        row = f"{values['generate_s']:10.2f} {values['augment_s']:10.2f} {values['new_s']:8.2f}"
         print(f"{name:<10} {row} {values['voxel_edge']:7.0f}^3")
-    print(f"stream: {document['stream_s']:.2f} s a sample on {wanted.threads} threads")
+    print(f"stream: {document['stream_s']:.2f} s a sample on {arguments.threads} threads")
 
 
 if __name__ == "__main__":

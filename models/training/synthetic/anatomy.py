@@ -1,7 +1,7 @@
-"""A head with or without tumour: which tissue stands where. Knows shapes and layers; no signals and no scanners.
+"""Paint the tissues of a head of the families PAINTED and TEMPLATE, with or without a tumour.
 
-Every organ is a distance field on a coarse grid (see `fields`), refined and thresholded on the fine one. Each head is
-scaled, turned and bent at random.
+Every organ is a distance field on a coarse grid (see `fields`), which is refined to the fine grid and thresholded. Each
+head is scaled, rotated and warped at random.
 """
 
 import numpy as np
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
+from models.training.synthetic.brain_details import callosum
 from models.training.synthetic.brain_from_template import paint_template_brain
 from models.training.synthetic.brain_procedural import paint_procedural_brain
 from models.training.synthetic.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
 from models.training.synthetic.skull_and_face import draw_proportions
 from models.training.synthetic.tissue import Tissue, TissueMap
-from models.training.synthetic.tumour import Focus, TumourFields, Variant, draw_foci, push_aside, tumour_fields
-from models.training.synthetic.white_matter import callosum
+from models.training.synthetic.tumour import Focus, TumourFields, Variant, apply_mass_effect, draw_foci, tumour_fields
 
 HEAD_EXTENT_MM = (200, 256, 204)
-"""Extent of the grid along S, P, L: from the upper lip's height to above the vertex, air around the biggest heads."""
+"""Extent of the grid along S, P, L: from the upper lip to above the vertex, with air around the largest heads."""
 HEAD_CENTRE_MM = (0.0, -6.0, 4.0)
-"""Middle of that extent (x, y, z), seen from the middle of the brain."""
+"""Centre of the grid (x, y, z) relative to the middle of the brain."""
 
 
 def paint_head(
     generator: np.random.Generator, variant: Variant, spacing_mm: float, template: bool = False
 ) -> TissueMap:
-    """A head of `variant` on an axis-aligned LPS grid that covers HEAD_EXTENT_MM around HEAD_CENTRE_MM.
+    """Return the tissues of a head on an axis-aligned LPS grid that covers HEAD_EXTENT_MM around HEAD_CENTRE_MM.
 
-    Its brain is procedural, or with `template` the average brain's: that one raises TemplateMissing without nilearn.
+    The brain is procedural or, with `template`, made from an average brain; then NilearnMissing may be raised.
     """
     shape = (
         round(HEAD_EXTENT_MM[0] / spacing_mm / REFINEMENT) * REFINEMENT,
@@ -36,20 +36,20 @@ def paint_head(
         round(HEAD_EXTENT_MM[2] / spacing_mm / REFINEMENT) * REFINEMENT,
     )
     proportions = draw_proportions(generator)
-    place = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
-    place = _turn_and_bend(generator, place, spacing_mm * REFINEMENT)
+    at = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
+    at = _rotate_and_warp(generator, at, spacing_mm * REFINEMENT)
     foci = draw_foci(generator, variant)
-    displaced = push_aside(place, foci, float(generator.uniform(0.1, 0.45)))
+    displaced = apply_mass_effect(at, foci, float(generator.uniform(0.1, 0.45)))
     paint_brain = paint_template_brain if template else paint_procedural_brain
-    tissue = paint_brain(generator, place, displaced, proportions, spacing_mm)
+    tissue = paint_brain(generator, at, displaced, proportions, spacing_mm)
     if foci:
-        fields = tumour_fields(generator, place, foci, spacing_mm * REFINEMENT)
-        _paint_tumour(tissue, refine(place.x), refine(callosum(place)), fields, foci)
+        fields = tumour_fields(generator, at, foci, spacing_mm * REFINEMENT)
+        _paint_tumour(tissue, refine(at.x), refine(callosum(at)), fields, foci)
     return tissue
 
 
-def _turn_and_bend(generator: np.random.Generator, at: Coordinates, spacing_mm: float) -> Coordinates:
-    """Anatomical coordinates of each voxel: an affine and a smooth bend away from the grid's own."""
+def _rotate_and_warp(generator: np.random.Generator, at: Coordinates, spacing_mm: float) -> Coordinates:
+    """Return anatomical coordinates of each voxel: an affine and a smooth warp of the grid's coordinates."""
     turn = Rotation.from_euler("xyz", generator.normal(0, (6, 3, 4)), degrees=True).as_matrix()
     matrix = turn / generator.uniform((0.93, 0.93, 0.93), (1.06, 1.06, 1.06))
     shift = generator.normal(0, 2, size=3)
@@ -63,9 +63,9 @@ def _turn_and_bend(generator: np.random.Generator, at: Coordinates, spacing_mm: 
 
 
 def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFields, foci: tuple[Focus, ...]) -> None:
-    """The tumour over the brain, in place: oedema in white matter, then infiltration, rim and necrosis."""
+    """Paint the tumour over the brain, in place: oedema in white matter, then infiltration, rim and necrosis."""
     brain = np.isin(tissue, (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.SPOT))
-    # Tumour stays in brain tissue: sulci, ventricles and vessels keep what they hold.
+    # Tumour grows in brain tissue only, not in sulci, ventricles and vessels.
     sides = {np.sign(focus.centre[0]) for focus in foci}
     reachable = np.ones(tissue.shape, dtype=bool)
     if len(sides) == 1:
@@ -88,15 +88,15 @@ def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFi
 
 
 def _connected(oedema: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The part of the oedema that hangs together with the tumour: fluid does not cross a sulcus to the next gyrus."""
+    """Return the part of the oedema connected to the tumour: fluid does not cross a sulcus to the next gyrus."""
     both = oedema | tumour
-    there = np.argwhere(both)
-    if not len(there):
+    voxels = np.argwhere(both)
+    if not len(voxels):
         return oedema
-    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(there.min(0), there.max(0), strict=True))
+    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(voxels.min(0), voxels.max(0), strict=True))
     parts, count = label(both[box])
-    fed = np.zeros(count + 1, dtype=bool)
-    fed[parts[tumour[box]]] = True
+    touching = np.zeros(count + 1, dtype=bool)
+    touching[parts[tumour[box]]] = True
     kept = np.zeros_like(oedema)
-    kept[box] = oedema[box] & fed[parts]
+    kept[box] = oedema[box] & touching[parts]
     return kept

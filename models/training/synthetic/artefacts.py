@@ -1,4 +1,4 @@
-"""What scanners do to an image: voxels, noise, bias, ghosts, echo-planar stretch, failed fits. Knows no tissues."""
+"""Apply random scanner artefacts: voxel size, noise, bias, ghosts, echo-planar distortion, failed ADC fits."""
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from models.labels import Role
 from pipeline.volume import Geometry
 
 _SINUS_MM = (0.0, -70.0, -30.0)
-"""Air beside the frontal lobes (x, y, z), which bends the field of an echo-planar scan most."""
+"""Air next to the frontal lobes (x, y, z), which distorts echo-planar images most."""
 
 
 def draw_voxel(generator: np.random.Generator, role: Role, head_mm: float) -> tuple[int, int, int]:
-    """Fine voxels averaged along S, P, L: slices of 1 to 6 mm along any axis, mostly axial."""
+    """Draw a voxel size as fine voxels along S, P, L: slices of 1 to 6 mm along any axis, mostly axial."""
     in_plane = 2 if role is Role.ADC or generator.random() < 0.25 else 1
     thick = generator.random() < (0.3 if role is Role.T1CE else 0.75)
     through = int(generator.integers(2, 7)) if thick else in_plane
@@ -25,29 +25,30 @@ def draw_voxel(generator: np.random.Generator, role: Role, head_mm: float) -> tu
     return tuple(max(1, round(edge / head_mm)) for edge in voxel)  # type: ignore[return-value]
 
 
-def weighted_image(native: Tensor, generator: np.random.Generator) -> Tensor:
-    """A magnitude image from signals (1, slices, rows, columns): coil bias, ghosts, Rician noise, display gamma."""
+def make_weighted_image(native: Tensor, generator: np.random.Generator) -> Tensor:
+    """Make a magnitude image of signals (1, slices, rows, columns): coil bias, ghosts, Rician noise, display gamma."""
     strength = float(generator.uniform(0, 0.25))
     seen = native * (strength * _smooth(generator, native.shape[1:], 4)).exp()
     if generator.random() < 0.25:
-        seen = _ghosted(seen, generator)
+        seen = _add_ghost(seen, generator)
     sigma = float(np.exp(generator.uniform(np.log(0.008), np.log(0.09))))
     magnitude = torch.hypot(seen + sigma * _normal(generator, seen), sigma * _normal(generator, seen))
     return magnitude ** float(np.exp(generator.normal(0, 0.18)))
 
 
-def _ghosted(seen: Tensor, generator: np.random.Generator) -> Tensor:
-    """With a faint copy of itself, shifted along the phase encoding as motion and pulsation do."""
+def _add_ghost(seen: Tensor, generator: np.random.Generator) -> Tensor:
+    """Add a faint copy, shifted along the phase encoding direction as by motion and pulsation."""
     axis = int(generator.integers(2, 4))
     copies = int(generator.integers(2, 4))
     shift = seen.shape[axis] // copies + int(generator.integers(-3, 4))
     return seen + float(generator.uniform(0.01, 0.07)) * torch.roll(seen, shift, dims=axis)
 
 
-def stretched(native: Tensor, geometry: Geometry, generator: np.random.Generator) -> Tensor:
-    """Fields (channels, slices, rows, columns), bent front to back as an uneven magnetic field bends echo-planar scans.
+def distort_echo_planar(native: Tensor, geometry: Geometry, generator: np.random.Generator) -> Tensor:
+    """Distort fields (channels, slices, rows, columns) from front to back, like inhomogeneity in echo-planar scans.
 
-    A few millimetres at most, most of them beside the sinuses; about half of the scans come unbent, as corrected ones.
+    The shift is a few millimetres at most, mostly next to the sinuses. Half of the scans stay undistorted, like
+    corrected ones.
     """
     if generator.random() < 0.5:
         return native
@@ -65,11 +66,10 @@ def stretched(native: Tensor, geometry: Geometry, generator: np.random.Generator
     return functional.grid_sample(native[None], grid, padding_mode="border", align_corners=True)[0]
 
 
-def adc_map(native: Tensor, white_signal: float, generator: np.random.Generator) -> Tensor:
-    """(1, slices, rows, columns) in 10^-6 mm2/s from (2, ...): ADC times b = 0 signal, and that signal.
+def make_adc_map(native: Tensor, white_signal: float, generator: np.random.Generator) -> Tensor:
+    """Make an ADC map (1, slices, rows, columns) in 10^-6 mm2/s from (2, ...): ADC times b = 0 signal, and that signal.
 
-    Noise grows where there is little signal. Some scanners leave fits of noise in the air, some write zero, and some
-    readers mark them as missing (NaN).
+    The noise is larger where the signal is small. Air is fitted noise, zero or missing (NaN), depending on the scanner.
     """
     product, weight = native
     adc = product / weight.clamp(min=1e-6)
@@ -85,8 +85,8 @@ def adc_map(native: Tensor, white_signal: float, generator: np.random.Generator)
     return (adc * float(np.exp(generator.normal(0, 0.03))))[None]
 
 
-def draw_displacement(generator: np.random.Generator) -> NDArray[np.float64]:
-    """What alignment leaves behind: up to 2 degrees and mostly below 2 mm, at most 3; or nothing."""
+def draw_misalignment(generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a residual misalignment: none, or up to 2 degrees and 3 mm, mostly below 2 mm."""
     matrix = np.eye(4)
     if generator.random() < 0.7:
         most_mm = 1.2 if generator.random() < 0.8 else 1.7
@@ -96,7 +96,7 @@ def draw_displacement(generator: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _smooth(generator: np.random.Generator, shape: tuple[int, ...], knots: int) -> Tensor:
-    """A smooth random field over (slices, rows, columns), of variance about 1 at its knots."""
+    """Return a smooth random field (slices, rows, columns) with variance of about 1 at its knots."""
     coarse = torch.from_numpy(generator.standard_normal((1, 1, knots, knots, knots), dtype=np.float32))
     return functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
 

@@ -1,7 +1,7 @@
-"""A painted head as some scanner might have seen it: contrast, resolution, artefacts, truth. Knows no batches.
+"""Make training samples of a head with random contrast, pose, resolution and artefacts, like scans of many scanners.
 
-Everything that a scan may do to a head is drawn anew at each dressing, within wide ranges: the aim is that a real scan
-looks like one more sample (Billot et al. 2023, SynthSeg, Medical Image Analysis 86:102789).
+All parameters are drawn anew for each sample from wide ranges, so that a real scan looks like one more sample (Billot
+et al. 2023, SynthSeg, Medical Image Analysis 86:102789).
 """
 
 from dataclasses import dataclass
@@ -25,55 +25,55 @@ from pipeline.resample import resample
 from pipeline.volume import Geometry, Matrix
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
-"""What the network sees, in this order."""
+"""Input channels of the network, in order."""
 
 _FREE_SPREAD = np.full(len(Tissue), 0.12, np.float32)
-"""Spread of the logarithm of a tissue's brightness where contrast is drawn freely: little inside the brain, so that
-white and grey matter stay themselves; much outside, where fat suppression and coils do what they like."""
+"""Standard deviation of the logarithm of a tissue's brightness under free contrast: small inside the brain, so that
+white and grey matter stay recognisable; large outside, where fat suppression and coils vary much."""
 _FREE_SPREAD[[Tissue.FAT, Tissue.MARROW, Tissue.MUSCLE, Tissue.BONE, Tissue.MUCOSA, Tissue.DURA, Tissue.VESSEL]] = 0.5
 _FREE_SPREAD[[Tissue.CSF, Tissue.VITREOUS, Tissue.CAVITY, Tissue.BLOOD]] = 0.35
 _BRIGHTER = {
     Role.FLAIR: ([Tissue.OEDEMA, Tissue.NON_ENHANCING, Tissue.ENHANCING], 0.8),
     Role.T1CE: ([Tissue.ENHANCING], 0.5),
 }
-"""Tissues of a lesion that may shine more than physics says, and by how much at most (logarithm)."""
+"""Tissues of a lesion that may be brighter than the signal equations say, and the largest log of the factor."""
 _BRAIN = [Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY]
 _LESION = sorted({tissue for tissues in LABEL_TISSUES for tissue in tissues})
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One dressed head on the network's grid."""
+    """A training sample: one random scan of a head on the network's grid."""
 
     channels: Tensor
     """(CHANNELS, slices, rows, columns) float32, normalised."""
-    shares: Tensor
-    """(labels, slices, rows, columns) float32, in the order of LABELS: how much of a voxel is of the label, 0 to 1."""
+    fractions: Tensor
+    """(labels, slices, rows, columns) float32 in the order of LABELS: fraction of the voxel, 0 to 1."""
 
 
 def augment(head: SyntheticHead, generator: np.random.Generator, spacing_mm: float) -> Sample:
-    """The head as some scanner might have seen it: CHANNELS and truth on one axis-aligned grid of `spacing_mm`."""
+    """Return a random scan of the head: CHANNELS and label fractions on one axis-aligned grid of `spacing_mm`."""
     contrast = draw_contrast(generator, spread=0.1)
     grid = _draw_grid(generator, spacing_mm)
     pose = _draw_pose(generator)
-    uneven = _draw_unevenness(generator, head)
-    raw = torch.cat([_scan(role, head, uneven, contrast, grid, pose, generator) for role in CHANNELS])
+    texture = _draw_texture(generator, head)
+    raw = torch.cat([_acquire(role, head, texture, contrast, grid, pose, generator) for role in CHANNELS])
     _drop_coverage(raw, generator)
     box = _head_box(raw[CHANNELS.index(Role.T1CE)], generator, spacing_mm)
-    return Sample(channels=normalise(raw[box], CHANNELS), shares=label_shares(head, grid, as_matrix(pose))[box])
+    return Sample(channels=normalise(raw[box], CHANNELS), fractions=label_fractions(head, grid, as_matrix(pose))[box])
 
 
-def label_shares(head: SyntheticHead, grid: Geometry, pose: Matrix) -> Tensor:
-    """How much of each voxel of `grid` is of each label: (labels, slices, rows, columns), 0 to 1.
+def label_fractions(head: SyntheticHead, grid: Geometry, pose: Matrix) -> Tensor:
+    """Return the fraction of each voxel of `grid` that belongs to each label: (labels, slices, rows, columns).
 
-    `pose` takes world points of `grid` to the head's. Eight places in a voxel are looked up, so that a network can
-    learn where inside a voxel an outline runs, and restoring finds it again.
+    `pose` maps world coordinates of `grid` to those of the head. The fractions come from eight points per voxel, so
+    that a network can learn where an outline crosses a voxel.
     """
-    shares = torch.zeros((len(LABEL_TISSUES), *grid.shape))
-    there = np.argwhere(np.isin(head.tissue, _LESION))
-    if not len(there):
-        return shares
-    low, high = np.maximum(there.min(0) - 2, 0), np.minimum(there.max(0) + 3, head.tissue.shape)
+    fractions = torch.zeros((len(LABEL_TISSUES), *grid.shape))
+    voxels = np.argwhere(np.isin(head.tissue, _LESION))
+    if not len(voxels):
+        return fractions
+    low, high = np.maximum(voxels.min(0) - 2, 0), np.minimum(voxels.max(0) + 3, head.tissue.shape)
     inside = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     part = (inside[0], inside[1], inside[2])
     codes = torch.zeros((len(LABEL_TISSUES), len(Tissue)))
@@ -83,18 +83,18 @@ def label_shares(head: SyntheticHead, grid: Geometry, pose: Matrix) -> Tensor:
     window = _window(grid, np.linalg.inv(grid.affine) @ np.linalg.inv(np.array(pose)) @ source.affine, source.shape)
     target = grid.cropped(window)
     if not all(target.shape):
-        return shares
+        return fractions
     half = target.affine @ np.diag((0.5, 0.5, 0.5, 1.0))
     half[:3, 3] = (target.affine @ np.array((-0.25, -0.25, -0.25, 1.0)))[:3]
     doubled = (2 * target.shape[0], 2 * target.shape[1], 2 * target.shape[2])
     fine = Geometry.from_affine(half, doubled, grid.frame_of_reference_uid)
-    looked_up = resample(codes[:, torch.from_numpy(head.tissue[part]).int()], source, fine, pose)
-    shares[(slice(None), *window)] = functional.avg_pool3d(torch.nan_to_num(looked_up, nan=0.0), 2)
-    return shares
+    sampled = resample(codes[:, torch.from_numpy(head.tissue[part]).int()], source, fine, pose)
+    fractions[(slice(None), *window)] = functional.avg_pool3d(torch.nan_to_num(sampled, nan=0.0), 2)
+    return fractions
 
 
 def _window(grid: Geometry, to_grid: NDArray[np.float64], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
-    """The part of `grid` that a box of `shape` covers; `to_grid` takes the box's indices to those of the grid."""
+    """Return the part of `grid` that a box of `shape` covers; `to_grid` maps indices of the box to the grid's."""
     corners = np.array([[k, i, j, 1.0] for k in (0, shape[0]) for i in (0, shape[1]) for j in (0, shape[2])])
     reached = (to_grid @ corners.T)[:3]
     low = np.clip(np.floor(reached.min(axis=1)) - 1, 0, grid.shape).astype(int)
@@ -103,7 +103,7 @@ def _window(grid: Geometry, to_grid: NDArray[np.float64], shape: tuple[int, int,
 
 
 def _head_box(t1ce: Tensor, generator: np.random.Generator, spacing_mm: float) -> tuple[slice, slice, slice, slice]:
-    """The part of a (roles, slices, rows, columns) stack around the head, cut as `pipeline.align` cuts it."""
+    """Return the crop of a (roles, slices, rows, columns) stack around the head, as `pipeline.align` crops it."""
     mask = head_mask(t1ce)
     box = [slice(None)]
     for axis in range(3):
@@ -115,39 +115,39 @@ def _head_box(t1ce: Tensor, generator: np.random.Generator, spacing_mm: float) -
 
 
 def _draw_grid(generator: np.random.Generator, spacing_mm: float) -> Geometry:
-    # 150 to 240 mm of coverage with or without neck and air.
+    # Coverage of 150 to 225 mm, with or without neck and air.
     extent = generator.uniform((150, 200, 165), (225, 245, 235))
     shape = (round(extent[0] / spacing_mm), round(extent[1] / spacing_mm), round(extent[2] / spacing_mm))
-    # What a tall field of view has beyond the head may lie above it, below it or both.
+    # A tall field of view extends beyond the head above, below or both.
     down = max(0.0, extent[0] - 184) * generator.uniform(0, 0.5)
     x, y, z = generator.normal((0, -6, -3 - down), (4, 4, 6))
     return Geometry.axial(shape, (spacing_mm,) * 3, (float(x), float(y), float(z)), "")
 
 
 def _draw_pose(generator: np.random.Generator) -> NDArray[np.float64]:
-    """From the grid's world to the head's: patients lie turned, and heads differ in size and shape."""
+    """Draw the map from world coordinates of the grid to those of the head: rotation, size and shape."""
     pose = np.eye(4)
     turn = Rotation.from_euler("xyz", generator.normal(0, (5, 4, 5)), degrees=True).as_matrix()
     pose[:3, :3] = turn @ np.diag(generator.uniform(0.88, 1.12) * generator.uniform(0.95, 1.05, size=3))
     return pose
 
 
-def _draw_unevenness(generator: np.random.Generator, head: SyntheticHead) -> Tensor:
-    """Relative unevenness of every voxel of the head, mean 0: blotches of a drawn size, of each tissue's strength."""
+def _draw_texture(generator: np.random.Generator, head: SyntheticHead) -> Tensor:
+    """Draw the texture of every voxel of the head, mean 0: noise of random size, with an amplitude for each tissue."""
     shape = head.geometry.shape
     half = (shape[0] // 2, shape[1] // 2, shape[2] // 2)
     wavelength = float(np.exp(generator.uniform(np.log(8), np.log(30))))
     pattern = torch.from_numpy(noise(generator, half, 2 * head.geometry.spacing_mm[0], wavelength, band=0.5))
     fine = functional.interpolate(pattern[None, None].clamp_(-2.5, 2.5), size=shape, mode="trilinear")[0, 0]
     strength = TEXTURE * np.exp(0.4 * generator.standard_normal(len(Tissue))).astype(np.float32)
-    return fine.mul_(_look_up(strength, head))
+    return fine.mul_(_tissue_values(strength, head))
 
 
 def _draw_regions(generator: np.random.Generator, head: SyntheticHead) -> Tensor:
-    """Relative brightness of every voxel in one sequence, around 1: no two parts of a brain are quite alike.
+    """Draw the relative brightness of every voxel in one sequence, around 1, which varies between regions of a brain.
 
-    Myelin, iron, fibres and age differ from region to region: white matter alone spreads by several per cent on every
-    sequence. A network that met even brains takes the brighter half of a real one for oedema.
+    Myelin, iron, fibres and age differ between regions: white matter alone varies by several per cent in every
+    sequence. A network trained on homogeneous brains takes the brighter half of a real one for oedema.
     """
     shape = head.geometry.shape
     quarter = (shape[0] // 4, shape[1] // 4, shape[2] // 4)
@@ -157,46 +157,46 @@ def _draw_regions(generator: np.random.Generator, head: SyntheticHead) -> Tensor
     strength = np.zeros(len(Tissue), np.float32)
     spread = np.exp(generator.uniform(np.log(0.01), np.log(0.12), size=len(_BRAIN)))
     strength[_BRAIN] = spread * generator.choice((-1, 1), size=len(_BRAIN))
-    return regions.mul_(_look_up(strength, head)).add_(1)
+    return regions.mul_(_tissue_values(strength, head)).add_(1)
 
 
-def _look_up(table: NDArray[np.float32], head: SyntheticHead) -> Tensor:
-    """The value of each voxel's tissue: (slices, rows, columns)."""
+def _tissue_values(table: NDArray[np.float32], head: SyntheticHead) -> Tensor:
+    """Return the table's value for the tissue of each voxel: (slices, rows, columns)."""
     return torch.from_numpy(np.take(table, head.tissue))
 
 
-def _scan(
+def _acquire(
     role: Role,
     head: SyntheticHead,
-    uneven: Tensor,
+    texture: Tensor,
     contrast: Contrast,
     grid: Geometry,
     pose: NDArray[np.float64],
     generator: np.random.Generator,
 ) -> Tensor:
-    """(1, slices, rows, columns) of one sequence on the grid, with its own resolution, artefacts and displacement."""
+    """Return one sequence (1, slices, rows, columns) on the grid: random resolution, artefacts and misalignment."""
     voxel = artefacts.draw_voxel(generator, role, head.geometry.spacing_mm[0])
-    levels = _look_up(signal_levels(role, contrast) * _draw_factors(role, generator), head)
-    # What is uneven in one sequence is uneven in another, but not by as much and not always the same way.
-    levels *= (1 + float(generator.uniform(-0.5, 1.2)) * uneven).clamp_(min=0)
+    levels = _tissue_values(signal_levels(role, contrast) * _draw_brightness(role, generator), head)
+    # The sequences share a texture, with different amplitude and sometimes opposite sign.
+    levels *= (1 + float(generator.uniform(-0.5, 1.2)) * texture).clamp_(min=0)
     levels *= _draw_regions(generator, head)
     if role is Role.ADC:
         b0 = echo_planar_levels(contrast)
-        weight = _look_up(b0, head)
+        weight = _tissue_values(b0, head)
         native = functional.avg_pool3d(torch.stack((levels.mul_(weight), weight)), voxel)
-        native = artefacts.stretched(native, pooled(head.geometry, voxel), generator)
-        native = artefacts.adc_map(native, float(b0[Tissue.WHITE]), generator)
+        native = artefacts.distort_echo_planar(native, pooled(head.geometry, voxel), generator)
+        native = artefacts.make_adc_map(native, float(b0[Tissue.WHITE]), generator)
     else:
-        native = artefacts.weighted_image(functional.avg_pool3d(levels[None], voxel), generator)
+        native = artefacts.make_weighted_image(functional.avg_pool3d(levels[None], voxel), generator)
     if role is not Role.T1CE:
-        pose = artefacts.draw_displacement(generator) @ pose
+        pose = artefacts.draw_misalignment(generator) @ pose
     return resample(native, pooled(head.geometry, voxel), grid, as_matrix(pose))
 
 
-def _draw_factors(role: Role, generator: np.random.Generator) -> NDArray[np.float32]:
-    """A factor for the brightness of each tissue: near 1 for half of the scans, drawn freely for the other half.
+def _draw_brightness(role: Role, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Draw a brightness factor for each tissue: near 1 for half of the scans, widely varied for the other half.
 
-    A network that met only what the signal equations say takes the grey matter of a real FLAIR for oedema.
+    A network trained on the signal equations alone takes the grey matter of a real FLAIR for oedema.
     """
     spread = np.full(len(Tissue), 0.05, np.float32)
     factors = np.ones(len(Tissue), np.float32)
@@ -208,7 +208,7 @@ def _draw_factors(role: Role, generator: np.random.Generator) -> NDArray[np.floa
 
 
 def _drop_coverage(raw: Tensor, generator: np.random.Generator) -> None:
-    """Leave out the lowest and highest slices of single sequences, as scans of unequal coverage do; in place."""
+    """Remove the lowest and highest slices of ADC and FLAIR at random, in place, as scans differ in coverage."""
     slices = raw.shape[1]
     for channel in raw[:2]:
         if generator.random() < 0.4:
@@ -217,7 +217,7 @@ def _drop_coverage(raw: Tensor, generator: np.random.Generator) -> None:
 
 
 def pooled(geometry: Geometry, voxel: tuple[int, int, int]) -> Geometry:
-    """The grid that average pooling by `voxel` leaves."""
+    """Return the grid after average pooling by `voxel`."""
     affine = geometry.affine @ np.diag([*voxel, 1.0])
     affine[:3, 3] = (geometry.affine @ np.array([*((edge - 1) / 2 for edge in voxel), 1.0]))[:3]
     shape = (geometry.shape[0] // voxel[0], geometry.shape[1] // voxel[1], geometry.shape[2] // voxel[2])

@@ -1,11 +1,12 @@
-"""A brain of distance fields: cortex folded by noise, organs as ellipsoids. Knows no tumours.
+"""Paint a brain from distance fields: cortex folded by noise, organs as ellipsoids.
 
-Proportions are those of an adult (brain about 132 x 168 x 130 mm).
+The brain has the size of an adult's, about 132 x 168 x 130 mm.
 """
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from models.training.synthetic.brain_details import callosum, paint_age_changes, paint_vessels
 from models.training.synthetic.fields import (
     REFINEMENT,
     Coordinates,
@@ -18,8 +19,6 @@ from models.training.synthetic.fields import (
 )
 from models.training.synthetic.skull_and_face import PaintedProportions, paint_shell
 from models.training.synthetic.tissue import Tissue, TissueMap
-from models.training.synthetic.vessels import paint_vessels
-from models.training.synthetic.white_matter import callosum, paint_age_changes
 
 
 def _cerebrum(at: Coordinates) -> Field:
@@ -41,11 +40,11 @@ def _ventricles(at: Coordinates, scale: float) -> Field:
 
 
 def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacing_mm: float) -> Field:
-    """Distance to the nearest sulcus, millimetres: zero crossings of noise that hardly changes with depth."""
+    """Return the distance in millimetres to the nearest sulcus: zeros of noise that varies little with depth."""
     shape = (brain.shape[0], brain.shape[1], brain.shape[2])
     folds = noise(generator, shape, spacing_mm, float(generator.uniform(18, 24)), band=0.25)
     depth_map = 11 + 4 * noise(generator, shape, spacing_mm, 40)
-    # Looking the noise up near the surface along the ray from the middle makes walls instead of blobs.
+    # Sampling the noise near the surface, along the ray from the middle, makes walls instead of blobs.
     radius = np.sqrt((at.x / 66) ** 2 + (at.y / 84) ** 2 + ((at.z - 8) / 60) ** 2)
     stretch = np.maximum(radius, 0.25) ** -0.75
     middle = [(size - 1) / 2 for size in shape]
@@ -63,9 +62,9 @@ def paint_procedural_brain(
     proportions: PaintedProportions,
     spacing_mm: float,
 ) -> TissueMap:
-    """All tissues of a head but the tumour.
+    """Paint all tissues of a head except the tumour.
 
-    `outer` places skull and skin, `at` the brain that a tumour has pushed aside.
+    `outer` are the coordinates for skull and skin, `at` those for the brain, displaced by the mass effect.
     """
     coarse_mm = spacing_mm * REFINEMENT
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
@@ -108,7 +107,7 @@ def _paint_deep(
     proportions: PaintedProportions,
     coarse_mm: float,
 ) -> None:
-    """Deep grey matter, ventricles with plexus, and age changes of the white matter, in place."""
+    """Paint deep grey matter, ventricles with plexus, and age changes of the white matter, in place."""
     fold = at.mirrored()
     brain = (tissue == Tissue.WHITE) | (tissue == Tissue.GREY)
     nuclei = np.minimum(

@@ -1,28 +1,28 @@
-"""Families of synthetic heads: what a network learns from, and what it is only ever tested on."""
+"""Families of synthetic heads: those for training, and those held out for evaluation."""
 
 from enum import StrEnum
 
 
 class Family(StrEnum):
-    """Where anatomy, tumours and signals of a synthetic head come from.
+    """How anatomy, tumours and signals of a synthetic head are generated.
 
-    PAINTED and TEMPLATE differ in the brain alone; GROWN shares none of the three with them.
+    PAINTED and TEMPLATE differ only in the brain. GROWN shares neither anatomy, tumours nor signals with them.
     """
 
     PAINTED = "painted"
-    """Painted shapes with drawn tumours under drawn contrast (`anatomy`, `tumour`, `signal`): the training family."""
+    """Geometric shapes, random tumours and random contrast (`anatomy`, `tumour`, `signal`). For training."""
     GROWN = "grown"
-    """Cortex of average surfaces, tumours of growth equations, signals of sequences (`grown`): held out."""
+    """Average cortical surfaces, a tumour growth model, simulated sequences (`growth_model`). Held out."""
     TEMPLATE = "template"
-    """An average brain's tissue maps (`template`), otherwise as PAINTED: learned from, too."""
+    """Like PAINTED, with the tissue maps of an average brain (`brain_from_template`). For training."""
 
 
 LEARNED_FROM = (Family.PAINTED, Family.TEMPLATE)
-"""What training draws its heads from; all others are held out."""
+"""The families that training uses; all others are held out."""
 LEARNED = "learned"
-"""The group of all heads like those that training draws."""
+"""Name of the group of all heads of families that training uses."""
 
 
 def group_of(family: Family) -> str:
-    """What heads of a family are summed up with: those like the ones learned from together, each other by itself."""
+    """Return the group in which results of a family are summarised: LEARNED for training families, else the family."""
     return LEARNED if family in LEARNED_FROM else family.value

@@ -1,6 +1,6 @@
-"""A synthetic head with its truth, scanned on any grid. The same anatomy and signals serve phantoms and training.
+"""A synthetic head that can be scanned on any grid and knows its true labels. Used for phantoms and training.
 
-Label rule. The labels overlap; which tissue of a lesion belongs to which:
+Label rule. The labels overlap; the tissues of a lesion belong to them as follows:
 
     tissue           1 enhancing_tumour   2 adc_abnormality   3 flair_hyperintensity
     enhancing rim           yes                  yes                  yes
@@ -10,10 +10,10 @@ Label rule. The labels overlap; which tissue of a lesion belongs to which:
     resection cavity        no                   no                   no
     blood                   no                   no                   no
 
-1 is what takes up contrast: rim and solid nodules. 2 is all non-CSF tissue of the lesion whose ADC is above normal
-white matter, tumour of intermediate ADC included (Wan et al. 2024, "Tumor Annotation"). 3 is all of the lesion that is
-bright on FLAIR; fluid necrosis is suppressed like CSF here and is no part of 3. A cavity holds CSF, and blood restricts
-diffusion: neither is in any label, nor are white-matter spots, vessels, dura and plexus.
+1 is tissue that takes up contrast: rim and solid nodules. 2 is all non-CSF tissue of the lesion with an ADC above
+normal white matter, including tumour of intermediate ADC (Wan et al. 2024, "Tumor Annotation"). 3 is all of the lesion
+that is bright on FLAIR; fluid necrosis is suppressed like CSF and not part of 3. A cavity holds CSF and blood restricts
+diffusion, so neither has a label; nor have white-matter spots, vessels, dura and plexus.
 """
 
 import hashlib
@@ -27,12 +27,19 @@ from torch.nn import functional
 
 from models.labels import LABELS, Role
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, paint_head
-from models.training.synthetic.appearance import Appearance, ArtefactStrengths
 from models.training.synthetic.families import Family
 from models.training.synthetic.fields import noise
 from models.training.synthetic.growth_model.grow_head import grow_head
 from models.training.synthetic.growth_model.scanner import draw_appearance
-from models.training.synthetic.signal import TEXTURE, Contrast, draw_contrast, echo_planar_levels, signal_levels
+from models.training.synthetic.signal import (
+    TEXTURE,
+    Appearance,
+    ArtefactStrengths,
+    Contrast,
+    draw_contrast,
+    echo_planar_levels,
+    signal_levels,
+)
 from models.training.synthetic.tissue import Tissue, TissueMap
 from models.training.synthetic.tumour import Variant
 from pipeline.volume import Geometry, Matrix, Volume
@@ -47,65 +54,65 @@ LABEL_TISSUES: tuple[tuple[Tissue, ...], ...] = (
 assert len(LABEL_TISSUES) == len(LABELS)
 
 _SCANNER_UNITS = 400.0
-"""What white matter measures in weighted images, as scanners' arbitrary units go."""
+"""Signal of white matter in weighted images, in the arbitrary units of a scanner."""
 _SLICES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHead:
-    """A head whose tissues are known everywhere. Equal for equal seed, variant, spacing and family."""
+    """A head with known tissues, determined by seed, variant, spacing and family."""
 
     seed: int
     variant: Variant
     geometry: Geometry
-    """Axis-aligned LPS grid of `tissue`; head world coordinates have their origin in the middle of the brain."""
+    """Axis-aligned LPS grid of `tissue`; the origin of world coordinates is the middle of the brain."""
     tissue: TissueMap
-    """A `Tissue` per voxel, (slices, rows, columns). Below the last slice the neck goes on unchanged."""
+    """A `Tissue` per voxel, (slices, rows, columns). Below the lowest slice the neck continues unchanged."""
     appearance: Appearance
     family: Family = Family.PAINTED
 
     def acquire(self, role: Role, geometry: Geometry, motion: Matrix | None, noise_seed: int) -> Volume:
-        """A scan of one sequence on any grid, thick slices averaged across their thickness.
+        """Return a scan of one sequence on any grid, averaged over the thickness of its slices.
 
-        `motion` takes head world coordinates to scanner world coordinates; None is a patient who lies still. The noise
-        is Rician in weighted images and Gaussian in ADC maps, whose failed fits (no signal, and a few voxels at random)
-        are 0; a smooth bias field differs with `noise_seed`. ADC is in 10^-6 mm2/s, everything else in arbitrary units.
+        `motion` maps world coordinates of the head to those of the scanner; None for no motion. The noise is Rician in
+        weighted images and Gaussian in ADC maps, in which failed fits (no signal, and a few random voxels) are 0. Noise
+        and bias field follow from `noise_seed`. ADC is in 10^-6 mm2/s, other sequences are in arbitrary units.
         """
         generator = np.random.default_rng([self.seed, noise_seed, list(Role).index(role)])
-        look, artefacts = self.appearance, self.appearance.artefacts
-        uneven = torch.from_numpy(self.unevenness())
+        appearance, artefacts = self.appearance, self.appearance.artefacts
+        texture = torch.from_numpy(self.texture_field())
         tissue = torch.from_numpy(self.tissue).int()
-        levels = torch.from_numpy(look.levels[role])[tissue] * uneven
+        levels = torch.from_numpy(appearance.levels[role])[tissue] * texture
         if role is Role.ADC:
-            weight = torch.from_numpy(look.echo_planar)[tissue]
+            weight = torch.from_numpy(appearance.echo_planar)[tissue]
             sampled = self._sample(torch.stack((levels * weight, weight)), geometry, motion)
-            pixels = _noisy_adc(sampled, float(look.echo_planar[Tissue.WHITE]), artefacts, generator)
+            pixels = _noisy_adc(sampled, float(appearance.echo_planar[Tissue.WHITE]), artefacts, generator)
         else:
             pixels = self._sample(levels[None], geometry, motion)[0].numpy()
             pixels = pixels * _bias(geometry, generator, artefacts.bias)
             sigma = float(generator.uniform(*artefacts.noise))
             if artefacts.ghost > 0:
-                pixels = _ghosted(pixels, float(generator.uniform(0, artefacts.ghost)))
+                pixels = _add_ghost(pixels, float(generator.uniform(0, artefacts.ghost)))
             pixels = _rician(pixels, sigma, generator) * np.float32(_SCANNER_UNITS)
         return Volume(pixels=np.ascontiguousarray(pixels, dtype=np.float32), geometry=geometry)
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
-        """(labels, slices, rows, columns) in the order of LABELS: where at least half of the voxel is of the label."""
+        """Return masks (labels, slices, rows, columns) in the order of LABELS: voxels at least half of the label."""
         masks = np.stack([np.isin(self.tissue, tissues) for tissues in LABEL_TISSUES])
         share = self._sample(torch.from_numpy(masks).float(), geometry, motion)
         return np.asarray(share.numpy() >= 0.5)
 
-    def unevenness(self) -> NDArray[np.float32]:
-        """Multiplier of every signal at each voxel of the head's grid, around 1: the texture inside tissues."""
+    def texture_field(self) -> NDArray[np.float32]:
+        """Return the factor of every signal at each voxel of the head's grid, around 1: the texture of the tissues."""
         generator = np.random.default_rng([self.seed, 77])
         half = (self.geometry.shape[0] // 2, self.geometry.shape[1] // 2, self.geometry.shape[2] // 2)
         pattern = noise(generator, half, 2 * self.geometry.spacing_mm[0], 14, band=0.5)
         fine = functional.interpolate(torch.from_numpy(pattern)[None, None], size=self.geometry.shape, mode="trilinear")
-        uneven = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * self.appearance.texture[self.tissue]
-        return np.asarray(uneven, dtype=np.float32)
+        texture = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * self.appearance.texture[self.tissue]
+        return np.asarray(texture, dtype=np.float32)
 
     def _sample(self, fields: Tensor, geometry: Geometry, motion: Matrix | None) -> Tensor:
-        """Fields (channels, slices, rows, columns) on the head's grid, averaged over the voxels of another grid."""
+        """Average fields (channels, slices, rows, columns) of the head's grid over the voxels of another grid."""
         to_head = np.linalg.inv(np.array(motion)) if motion is not None else np.eye(4)
         matrix = np.linalg.inv(self.geometry.affine) @ to_head @ geometry.affine
         offsets = _subsample_offsets(geometry, min(self.geometry.spacing_mm))
@@ -117,15 +124,15 @@ class SyntheticHead:
 
 
 def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Family = Family.PAINTED) -> SyntheticHead:
-    """The head of this seed: on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L).
+    """Generate the head of a seed on an isotropic grid of `spacing_mm` that covers about 200 x 256 x 204 mm (S, P, L).
 
-    Raises a GlionodeError that says what to install where a family is made of something that is not here.
+    Raises NilearnMissing if the family needs nilearn and it is not installed.
     """
     stream, name = [seed, list(Variant).index(variant)], f"glionode synthetic head {seed} {variant}"
     if family is not Family.PAINTED:
         stream.append(list(Family).index(family))
         name = f"glionode {family} synthetic head {seed} {variant}"
-    tissue, appearance = _RECIPES[family](np.random.default_rng(stream), variant, spacing_mm)
+    tissue, appearance = _GENERATORS[family](np.random.default_rng(stream), variant, spacing_mm)
     digest = hashlib.sha256(name.encode()).digest()
     geometry = Geometry.axial(
         shape=(tissue.shape[0], tissue.shape[1], tissue.shape[2]),
@@ -138,32 +145,38 @@ def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Fam
 
 
 def painted_appearance(contrast: Contrast) -> Appearance:
-    """What a drawing of the painted family's signal model looks like in every sequence."""
+    """Return the signals of all sequences under the signal model of the families PAINTED and TEMPLATE."""
     levels = {role: signal_levels(role, contrast) for role in Role}
     return Appearance(levels, echo_planar_levels(contrast), TEXTURE)
 
 
-def _painted(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+def _generate_painted(
+    generator: np.random.Generator, variant: Variant, spacing_mm: float
+) -> tuple[TissueMap, Appearance]:
     tissue = paint_head(generator, variant, spacing_mm)
     return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
 
 
-def _of_template(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+def _generate_template(
+    generator: np.random.Generator, variant: Variant, spacing_mm: float
+) -> tuple[TissueMap, Appearance]:
     tissue = paint_head(generator, variant, spacing_mm, True)
     return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
 
 
-def _grown(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> tuple[TissueMap, Appearance]:
+def _generate_grown(
+    generator: np.random.Generator, variant: Variant, spacing_mm: float
+) -> tuple[TissueMap, Appearance]:
     tissue = grow_head(generator, variant, spacing_mm)
     return tissue, draw_appearance(generator)
 
 
-_RECIPES = {Family.PAINTED: _painted, Family.GROWN: _grown, Family.TEMPLATE: _of_template}
-"""How the heads of each family come to be."""
+_GENERATORS = {Family.PAINTED: _generate_painted, Family.GROWN: _generate_grown, Family.TEMPLATE: _generate_template}
+"""Function that generates tissues and appearance, by family."""
 
 
 def _subsample_offsets(geometry: Geometry, fine_mm: float) -> NDArray[np.float64]:
-    """Places inside a voxel, in index units (samples, 3), dense enough that no fine voxel is passed over."""
+    """Return sample positions inside a voxel, in index units (samples, 3), dense enough to hit every fine voxel."""
     axes = []
     for step in geometry.spacing_mm:
         count = max(1, round(step / fine_mm))
@@ -174,7 +187,7 @@ def _subsample_offsets(geometry: Geometry, fine_mm: float) -> NDArray[np.float64
 def _sample_slab(
     fields: Tensor, matrix: NDArray[np.float64], shape: tuple[int, int, int], start: int, offsets: NDArray[np.float64]
 ) -> Tensor:
-    """(channels, slab, rows, columns) of the fields; `matrix` takes target indices to field indices."""
+    """Sample the fields as (channels, slab, rows, columns); `matrix` maps target indices to field indices."""
     stop = min(start + _SLICES_AT_ONCE, shape[0])
     sizes = torch.tensor(fields.shape[1:], dtype=torch.float64)
     # grid_sample wants (x, y, z) from -1 to 1 between the centres of the first and last voxel (align_corners).
@@ -190,34 +203,34 @@ def _sample_slab(
             a, b, c = (float(value) for value in scaled[axis, :3])
             rows.append(a * k[:, None, None] + b * i[None, :, None] + c * j[None, None, :] + float(shifted[axis]))
         grid = torch.stack(rows, dim=-1)[None]
-        # The border is air on all sides but the neck's, which so goes on below the grid.
+        # The border is air on all sides except below, where border padding continues the neck.
         total += functional.grid_sample(fields[None], grid, padding_mode="border", align_corners=True)[0]
     return total / len(offsets)
 
 
 def _rician(pixels: NDArray[np.float32], sigma: float, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Magnitude of the signal with complex Gaussian noise (Gudbjartsson & Patz 1995): air becomes Rayleigh."""
+    """Add complex Gaussian noise and take the magnitude (Gudbjartsson & Patz 1995)."""
     real = pixels + sigma * generator.standard_normal(pixels.shape, dtype=np.float32)
     imaginary = sigma * generator.standard_normal(pixels.shape, dtype=np.float32)
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
 def _bias(geometry: Geometry, generator: np.random.Generator, strength: float) -> NDArray[np.float32]:
-    """A smooth multiplicative field around 1 over the grid, standard deviation about `strength`."""
+    """Return a smooth factor around 1 for each voxel, with a standard deviation of about `strength`."""
     coarse = torch.from_numpy(generator.standard_normal((1, 1, 4, 4, 4), dtype=np.float32))
     smooth = functional.interpolate(coarse, size=geometry.shape, mode="trilinear", align_corners=True)[0, 0]
     return np.asarray(np.exp(1.4 * strength * smooth.numpy()), dtype=np.float32)
 
 
-def _ghosted(pixels: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
-    """The image under a faint copy of itself, half a field of view along the rows away, as periodic motion makes."""
+def _add_ghost(pixels: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """Add a faint copy, shifted by half a field of view along the rows, as by periodic motion."""
     return np.asarray(pixels + np.float32(strength) * np.roll(pixels, pixels.shape[1] // 2, axis=1))
 
 
 def _noisy_adc(
     sampled: Tensor, white_signal: float, artefacts: ArtefactStrengths, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """An ADC map from (2, slices, rows, columns): ADC times weight, and weight. 0 where the fit failed."""
+    """Return an ADC map from (2, slices, rows, columns), ADC times weight and weight; 0 for failed fits."""
     product, weight = sampled.numpy()
     adc = product / np.maximum(weight, 1e-6)
     noise_sd = generator.uniform(*artefacts.adc_noise) * np.clip(white_signal / np.maximum(weight, 1e-6), 0.3, 6)

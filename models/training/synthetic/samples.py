@@ -1,7 +1,7 @@
-"""Endless training samples: crops of synthetic heads that are dressed ever anew (see `dressing`).
+"""An endless stream of training batches: crops of random scans of synthetic heads (see `augment`).
 
-Painting a head is slow and dressing it is fast, so a pool of heads grows slowly and each is dressed many times. A
-sample is normalised as a whole volume, as at inference, before it is cropped.
+Generating a head is slow and scanning it is fast. So a pool of heads grows slowly, and each head is scanned many times.
+A scan is normalised as a whole volume, as at inference, before it is cropped.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 
 FIRST_HELD_OUT_SEED = 1_000_000
-"""Heads of this seed and above are never trained on."""
+"""Seeds from this one on are never used for training."""
 
 _VARIANTS = {
     Variant.UNIFOCAL: 0.26,
@@ -31,60 +31,60 @@ _VARIANTS = {
 }
 _FAMILIES = dict.fromkeys(LEARNED_FROM, 1 / len(LEARNED_FROM))
 _POOL_CAPACITY = 240
-_RECENT = 12
+_RECENT_SAMPLES = 12
 _NEW_HEAD_EVERY = 7
-_BATCHES_PER_DRESSING = 2
+_BATCHES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """How training samples are cut."""
+    """How to sample and crop training batches."""
 
     spacing_mm: float = 1.0
     """Edge of the network's voxels."""
     patch: int = 160
-    """Mean edge of a crop in voxels; edges vary by a third so that the network meets many fields of view."""
+    """Mean edge of a crop in voxels. Edges vary by a third, so that the network sees many fields of view."""
     batch: int = 1
-    """Crops in a step."""
+    """Crops per step."""
     whole: float = 0.8
-    """Share of the steps that see whole heads, as inference does. Group norm's statistics are those of all that is in
-    sight: a network that met crops alone finds lesions all over a whole head."""
+    """Share of the steps with whole heads, as at inference. The statistics of group norm depend on the field of view: a
+    network trained on crops alone finds lesions all over a whole head."""
     stride: int = 16
     """Crop edges are multiples of this."""
     head_spacing_mm: float = 1.25
-    """Edge of the voxels that heads are painted on; finer ones cost twice as much and are averaged away."""
+    """Edge of the voxels of the generated heads; finer ones cost twice as much and are averaged away."""
 
 
 def crop(sample: Sample, shape: tuple[int, int, int], generator: np.random.Generator) -> Sample:
-    """A crop, zero-padded where the sample is smaller, flipped left to right half of the time.
+    """Return a random crop, zero-padded if the sample is smaller, and flipped left to right half of the time.
 
-    Two of three crops hold a lesion's voxel (if there is a lesion), its place in the crop being random.
+    Two of three crops contain a random voxel of a lesion, if there is one, at a random position.
     """
     size = sample.channels.shape[1:]
-    places = torch.nonzero((sample.shares >= 0.5).any(0)) if generator.random() < 0.67 else torch.zeros((0, 3))
+    voxels = torch.nonzero((sample.fractions >= 0.5).any(0)) if generator.random() < 0.67 else torch.zeros((0, 3))
     start = []
     for axis in range(3):
         room = max(0, size[axis] - shape[axis])
         low, high = 0, room
-        if len(places):
-            at = int(places[int(generator.integers(len(places))), axis])
+        if len(voxels):
+            at = int(voxels[int(generator.integers(len(voxels))), axis])
             low, high = min(room, max(0, at - shape[axis] + 8)), min(room, max(0, at - 8))
         start.append(int(generator.integers(low, max(low, high) + 1)))
     window = (slice(None), *(slice(begin, begin + length) for begin, length in zip(start, shape, strict=True)))
-    channels, shares = sample.channels[window], sample.shares[window]
+    channels, fractions = sample.channels[window], sample.fractions[window]
     missing = [length - have for length, have in zip(shape, channels.shape[1:], strict=True)]
     pad = [0, missing[2], 0, missing[1], 0, missing[0]]
-    channels, shares = functional.pad(channels, pad), functional.pad(shares, pad)
+    channels, fractions = functional.pad(channels, pad), functional.pad(fractions, pad)
     if generator.random() < 0.5:
-        channels, shares = channels.flip(3), shares.flip(3)
-    return Sample(channels.contiguous(), shares.contiguous())
+        channels, fractions = channels.flip(3), fractions.flip(3)
+    return Sample(channels.contiguous(), fractions.contiguous())
 
 
 class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches without end: (batch, CHANNELS, slices, rows, columns) and (batch, labels, ...) from 0 to 1, float32.
+    """Endless batches of (batch, CHANNELS, slices, rows, columns) and label fractions (batch, labels, ...), float32.
 
-    The stream follows from the seed and the worker's number alone. Crops come from the few heads that were dressed
-    last, the newest always among the first batch after it.
+    The stream is determined by the seed and the number of the worker. Crops come from the latest scans; the first batch
+    after a new scan contains it.
     """
 
     def __init__(self, seed: int, settings: SampleSettings) -> None:
@@ -111,10 +111,10 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
                 pool = [*pool[-_POOL_CAPACITY + 1 :], head]
             else:
                 head = pool[int(generator.integers(len(pool)))]
-            recent = [*recent[-_RECENT + 1 :], augment(head, generator, self._settings.spacing_mm)]
+            recent = [*recent[-_RECENT_SAMPLES + 1 :], augment(head, generator, self._settings.spacing_mm)]
             step += 1
             yield self._batch(recent, generator)
-            for _ in range(_BATCHES_PER_DRESSING - 1):
+            for _ in range(_BATCHES_PER_SAMPLE - 1):
                 yield self._batch([*recent[:-1], recent[int(generator.integers(len(recent)))]], generator)
 
     def _batch(self, recent: list[Sample], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -122,15 +122,15 @@ class HeadSamples(IterableDataset[tuple[Tensor, Tensor]]):
         chosen = [recent[-1], *(recent[int(generator.integers(len(recent)))] for _ in range(settings.batch - 1))]
         shape = self._draw_shape(chosen, generator)
         crops = [crop(sample, shape, generator) for sample in chosen]
-        return torch.stack([c.channels for c in crops]), torch.stack([c.shares for c in crops])
+        return torch.stack([c.channels for c in crops]), torch.stack([c.fractions for c in crops])
 
     def _draw_shape(self, chosen: list[Sample], generator: np.random.Generator) -> tuple[int, int, int]:
         settings = self._settings
         if generator.random() < settings.whole:
-            largest = np.max([sample.shares.shape[1:] for sample in chosen], axis=0)
+            largest = np.max([sample.fractions.shape[1:] for sample in chosen], axis=0)
             edges = -(-largest // settings.stride)
             return (int(edges[0]) * settings.stride, int(edges[1]) * settings.stride, int(edges[2]) * settings.stride)
         edges = settings.patch * generator.uniform(0.75, 1.3, size=3)
-        # Equal volume whatever the shape: steps take equal time.
+        # Equal volumes, so that steps take equal time.
         edges = np.maximum(1, np.round(edges * (settings.patch / np.prod(edges) ** (1 / 3)) / settings.stride))
         return (int(edges[0]) * settings.stride, int(edges[1]) * settings.stride, int(edges[2]) * settings.stride)

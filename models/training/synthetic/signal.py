@@ -1,9 +1,10 @@
-"""What a scanner would measure of each tissue: relaxation, contrast uptake, diffusion. Knows no shapes.
+"""Signal of each tissue in each sequence, and the signal model of the families PAINTED and TEMPLATE.
 
-Spin-echo, inversion-recovery and diffusion signal equations over a table of tissue properties near 3 T. The values are
-textbook orders of magnitude, drawn anew for each head within wide ranges: the aim is variety, not fidelity.
+The model applies spin-echo, inversion-recovery and diffusion signal equations to a table of tissue properties near 3 T.
+The values are textbook orders of magnitude, varied widely for each head: the aim is variety, not fidelity.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +21,45 @@ B_VALUE_S_MM2 = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
+class ArtefactStrengths:
+    """Strengths of the artefacts of one scanner. The defaults are those of the painted family."""
+
+    noise: tuple[float, float] = (0.02, 0.045)
+    """Range of the standard deviation of noise in weighted images; white matter is 1."""
+    bias: float = 0.12
+    """Standard deviation of the logarithm of the smooth bias field of weighted images."""
+    ghost: float = 0.0
+    """Largest strength, relative to the signal, of a ghost by motion half a field of view away along the rows."""
+    adc_noise: tuple[float, float] = (25.0, 60.0)
+    """Range of the standard deviation of ADC noise in white matter, 10^-6 mm2/s."""
+    failed_fits: float = 5e-4
+    """Share of random voxels whose ADC is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """The signals of all tissues of one head, and the artefacts of its scanner."""
+
+    levels: Mapping[Role, Levels]
+    """Signal of each tissue in each sequence; white matter is 1, except ADC, which is in 10^-6 mm2/s."""
+    echo_planar: Levels
+    """Signal of each tissue without diffusion weighting, which weights tissues in the ADC of a mixed voxel."""
+    texture: Levels
+    """Relative amplitude of the texture in each tissue."""
+    artefacts: ArtefactStrengths = ArtefactStrengths()
+
+
+@dataclass(frozen=True, slots=True)
 class _Properties:
     density: float
     t1_ms: float
     t2_ms: float
     adc: tuple[float, float]
-    """Lowest and highest mean, 10^-6 mm2/s."""
+    """Range of the mean, 10^-6 mm2/s."""
     uptake_per_s: tuple[float, float]
-    """Lowest and highest rise of 1/T1 after contrast."""
+    """Range of the increase of 1/T1 after contrast."""
     texture: float
-    """Relative size of the unevenness inside the tissue."""
+    """Relative amplitude of the texture in the tissue."""
 
 
 _TABLE: dict[Tissue, _Properties] = {
@@ -57,12 +87,12 @@ _TABLE: dict[Tissue, _Properties] = {
 }
 
 TEXTURE: Levels = np.array([_TABLE[tissue].texture for tissue in Tissue], dtype=np.float32)
-"""Relative unevenness of each tissue."""
+"""Relative amplitude of the texture in each tissue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One drawing of tissue properties and sequence timings. All signals of one head come from one drawing."""
+    """Tissue properties and sequence timings of one head."""
 
     density: Levels
     t1_ms: Levels
@@ -77,12 +107,12 @@ class Contrast:
     flair_timing_ms: tuple[float, float, float]
     """TR, TE and TI; TI near the null of CSF."""
     diffusion_te_ms: float
-    fat_left: tuple[float, float]
-    """Share of the fat signal left by fat suppression in T1CE and FLAIR; 1 is none suppressed."""
+    remaining_fat: tuple[float, float]
+    """Share of the fat signal that fat suppression leaves in T1CE and FLAIR; 1 means no suppression."""
 
 
 def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
-    """Tissue properties around the table (relative standard deviation `spread`, e.g. 0.06), and sequence timings."""
+    """Draw tissue properties around the table (relative standard deviation `spread`, e.g. 0.06) and timings."""
 
     def jittered(values: list[float]) -> Levels:
         factors = np.exp(spread * generator.standard_normal(len(values)))
@@ -94,7 +124,7 @@ def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
     flair_tr = float(generator.uniform(7000, 11000))
     t1_ms = jittered([row.t1_ms for row in rows])
     csf_t1 = float(t1_ms[Tissue.CSF])
-    # TI that nulls a T1 within a given TR: TI = T1 ln(2 / (1 + exp(-TR / T1))).
+    # The TI that nulls a T1 at a given TR: TI = T1 ln(2 / (1 + exp(-TR / T1))).
     null = csf_t1 * float(np.log(2 / (1 + np.exp(-flair_tr / csf_t1))))
     return Contrast(
         density=jittered([row.density for row in rows]),
@@ -106,7 +136,7 @@ def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
         t2_timing_ms=(float(generator.uniform(3000, 6000)), float(generator.uniform(80, 110))),
         flair_timing_ms=(flair_tr, float(generator.uniform(85, 140)), null * float(generator.uniform(0.9, 1.06))),
         diffusion_te_ms=float(generator.uniform(60, 95)),
-        fat_left=(
+        remaining_fat=(
             float(generator.uniform(0.1, 0.35)) if generator.random() < 0.3 else 1.0,
             float(generator.uniform(0.1, 0.35)) if generator.random() < 0.5 else 1.0,
         ),
@@ -114,12 +144,12 @@ def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
 
 
 def signal_levels(role: Role, contrast: Contrast) -> Levels:
-    """Signal of each tissue in a sequence; white matter is 1, except ADC, which is in 10^-6 mm2/s."""
+    """Return the signal of each tissue in a sequence, white matter being 1; for ADC the ADC in 10^-6 mm2/s."""
     if role is Role.ADC:
         return contrast.adc
     signal = _raw_signal(role, contrast)
     if role in (Role.T1CE, Role.FLAIR):
-        left = contrast.fat_left[0 if role is Role.T1CE else 1]
+        left = contrast.remaining_fat[0 if role is Role.T1CE else 1]
         signal[[Tissue.FAT, Tissue.MARROW]] *= left
     return np.asarray(signal / signal[Tissue.WHITE], dtype=np.float32)
 
@@ -143,7 +173,7 @@ def _raw_signal(role: Role, contrast: Contrast) -> Levels:
 
 
 def echo_planar_levels(contrast: Contrast) -> Levels:
-    """Signal of each tissue in the b = 0 image: what weighs the parts of a voxel in its ADC. Fat is suppressed."""
+    """Return the signal of each tissue in the b = 0 image, with fat suppression."""
     signal = np.asarray(contrast.density * np.exp(-contrast.diffusion_te_ms / contrast.t2_ms), dtype=np.float32)
     signal[[Tissue.FAT, Tissue.MARROW]] *= 0.15
     return signal

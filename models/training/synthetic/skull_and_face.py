@@ -1,4 +1,4 @@
-"""What surrounds a synthetic brain: skull, face, neck, eyes, cavities. Paints tissues from distance fields."""
+"""Paint skull, face, neck, eyes and cavities around a procedural or template brain."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from models.training.synthetic.tissue import Tissue, TissueMap
 
 @dataclass(frozen=True, slots=True)
 class PaintedProportions:
-    """The random proportions of one head."""
+    """Random proportions of a head of the families PAINTED and TEMPLATE."""
 
     atrophy: float
-    """0 is a young brain, 1 one of wide sulci and ventricles."""
+    """From 0, a young brain, to 1, a brain with wide sulci and ventricles."""
     sulcus_half_width_mm: float
     cortex_mm: float
     gap_mm: float
@@ -22,13 +22,13 @@ class PaintedProportions:
     fat_mm: float
     ventricle_scale: float
     spot_level: float
-    """White matter whose noise exceeds this many standard deviations is a spot."""
+    """Noise level in standard deviations above which white matter is a spot."""
     cap_mm: float
     """Thickness of the bright caps around the ventricles."""
 
 
 def draw_proportions(generator: np.random.Generator) -> PaintedProportions:
-    """Proportions of an adult; atrophy widens sulci, ventricles and the space around the brain together."""
+    """Draw the proportions of an adult. Atrophy widens sulci, ventricles and the space around the brain together."""
     atrophy = float(generator.uniform(0, 1))
     return PaintedProportions(
         atrophy=atrophy,
@@ -46,10 +46,10 @@ def draw_proportions(generator: np.random.Generator) -> PaintedProportions:
 def paint_shell(
     generator: np.random.Generator, at: Coordinates, hull: Field, proportions: PaintedProportions, coarse_mm: float
 ) -> TissueMap:
-    """Everything outside the dura, and CSF inside it.
+    """Paint everything outside of the dura, and CSF inside.
 
-    `hull` is the distance to the dura in millimetres on the fine grid, negative inside; `at` and `coarse_mm` belong to
-    the coarse one.
+    `hull` is the distance to the dura in millimetres on the fine grid, negative inside. `at` and `coarse_mm` describe
+    the coarse grid.
     """
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     fold = at.mirrored()

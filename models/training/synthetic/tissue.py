@@ -1,4 +1,4 @@
-"""What a voxel of a synthetic head can be made of. Knows no shapes and no signals."""
+"""Tissues of synthetic heads."""
 
 from enum import IntEnum
 
@@ -10,7 +10,7 @@ TissueMap = NDArray[np.uint8]
 
 
 class Tissue(IntEnum):
-    """What a voxel is made of."""
+    """The tissue of a voxel."""
 
     AIR = 0
     MUSCLE = 1
@@ -27,12 +27,12 @@ class Tissue(IntEnum):
     MUCOSA = 12
     VITREOUS = 13
     SPOT = 14
-    """Age change of white matter: bright on FLAIR, no tumour."""
+    """Age-related white matter change: bright on FLAIR, but no tumour."""
     ENHANCING = 15
     NECROSIS = 16
     NON_ENHANCING = 17
     OEDEMA = 18
     CAVITY = 19
-    """Fluid where tumour was resected: like CSF, sometimes with more protein."""
+    """Fluid in place of resected tumour: like CSF, sometimes with more protein."""
     BLOOD = 20
-    """Haemorrhage inside a lesion: bright on T1 without contrast, of low ADC."""
+    """Haemorrhage inside a lesion: bright on T1 without contrast, low ADC."""

@@ -1,4 +1,4 @@
-"""Where synthetic gliomas sit and what they are made of. Draws foci, turns them into distance fields."""
+"""Draw position, size and composition of gliomas for the families PAINTED and TEMPLATE, as distance fields."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,55 +12,55 @@ Point = tuple[float, float, float]
 
 
 class Variant(StrEnum):
-    """What kind of head."""
+    """The kind of lesion in a head."""
 
     UNIFOCAL = "unifocal"
     """One glioma with an enhancing rim, necrosis and oedema."""
     MULTIFOCAL = "multifocal"
-    """Two to four enhancing foci, oedema apart or flowing together."""
+    """Two to four enhancing foci with separate or confluent oedema."""
     SMALL = "small"
     """One enhancing focus of 3 to 7 mm radius with little oedema."""
     NON_ENHANCING = "non_enhancing"
     """A glioma without enhancement: bright on FLAIR, dark on T1CE."""
     LESION_FREE = "lesion_free"
-    """No tumour; age changes of the white matter only."""
+    """No tumour, only age changes of the white matter."""
     RESECTED = "resected"
-    """A cavity with a whole, broken or absent rim, oedema, and now and then a nodule beside it."""
+    """A resection cavity with a complete, broken or absent rim, oedema, and sometimes a nodule next to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """One tumour focus, before its outline is roughened."""
+    """One tumour focus, before its outline is roughened by noise."""
 
     lobes: tuple[tuple[Point, float], ...]
-    """Centres (x, y, z in mm) and radii (mm) of the balls whose union it is."""
+    """Centres (x, y, z in mm) and radii (mm) of the balls that make up the focus."""
     rim_mm: float
-    """Mean thickness of the enhancing rim; above the radius the focus is solid, 0 means that nothing enhances."""
+    """Mean thickness of the enhancing rim. Above the radius the focus is solid; at 0 nothing enhances."""
     infiltration_mm: float
-    """How far non-enhancing tumour reaches beyond the rim; may be 0."""
+    """Distance by which non-enhancing tumour extends beyond the rim; may be 0."""
     oedema_mm: float
-    """How far oedema reaches beyond the rim in white matter."""
+    """Distance by which oedema extends beyond the rim in white matter."""
     absent_rim: float = 0.0
     """Share of the rim that does not enhance, 0 to 1."""
     blood: float = 0.0
-    """Share of what lies within the rim that is blood, 0 to 1."""
+    """Share of the interior that is blood, 0 to 1."""
     cavity: bool = False
-    """Whether what lies within the rim is fluid after resection, not necrosis."""
+    """Whether the interior is fluid after resection instead of necrosis."""
 
     @property
     def centre(self) -> Point:
-        """Centre of the first and largest lobe."""
+        """Return the centre of the first and largest lobe."""
         return self.lobes[0][0]
 
     @property
     def radius_mm(self) -> float:
-        """Radius of the first and largest lobe."""
+        """Return the radius of the first and largest lobe."""
         return self.lobes[0][1]
 
 
 @dataclass(frozen=True, slots=True)
 class TumourFields:
-    """Distances in millimetres of all foci together, each (slices, rows, columns), negative inside."""
+    """Distances in millimetres to parts of all foci together, each (slices, rows, columns), negative inside."""
 
     core: Field
     """To the outline of rim and necrosis."""
@@ -69,17 +69,17 @@ class TumourFields:
     infiltration: Field
     """To the outline of non-enhancing tumour."""
     oedema: Field
-    """To the outline of oedema; where it ends in tissue other than white matter is the painter's business."""
+    """To the outline of oedema, not yet limited to white matter."""
     cavity: Field
     """To the wall of resection cavities."""
     blood: Field
-    """No distance, but negative inside blood."""
+    """Not a distance, but negative inside blood."""
     gaps: Field
-    """No distance, but negative where a rim does not enhance."""
+    """Not a distance, but negative where a rim does not enhance."""
 
 
 def draw_foci(generator: np.random.Generator, variant: Variant) -> tuple[Focus, ...]:
-    """The foci of a head of this variant, none for LESION_FREE; largest first."""
+    """Draw the foci of a head of this variant, largest first; none for LESION_FREE."""
     if variant is Variant.LESION_FREE:
         return ()
     if variant is Variant.SMALL:
@@ -118,7 +118,7 @@ def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: boo
         lobes.append(
             ((float(away[0]), float(away[1]), float(away[2])), radius_mm * float(generator.uniform(0.45, 0.8)))
         )
-    # Thin rims around large necroses and solid nodules are both common; the draw covers both.
+    # Thin rims around large necroses and solid nodules are both common.
     rim = float(generator.uniform(1.5, max(3.0, 0.8 * radius_mm))) if generator.random() < 0.8 else 2 * radius_mm
     infiltration = float(generator.uniform(1, 8)) if generator.random() < 0.5 else 0.0
     broken, bled = generator.random() < 0.3, generator.random() < 0.25
@@ -133,7 +133,7 @@ def _draw_focus(generator: np.random.Generator, radius_mm: float, enhancing: boo
 
 
 def _draw_centre(generator: np.random.Generator) -> Point:
-    """A place in the white matter of a cerebral hemisphere, clear of the ventricles (see `anatomy`)."""
+    """Draw a point in the white matter of a cerebral hemisphere, away from the ventricles."""
     while True:
         x, y, z = (float(value) for value in generator.uniform((14, -68, -22), (54, 70, 56)))
         depth = np.sqrt((x / 66) ** 2 + (y / 84) ** 2 + ((z - 8) / 60) ** 2)
@@ -142,11 +142,11 @@ def _draw_centre(generator: np.random.Generator) -> Point:
             return (x if generator.random() < 0.5 else -x, y, z)
 
 
-def push_aside(at: Coordinates, foci: tuple[Focus, ...], strength: float) -> Coordinates:
-    """Coordinates of the anatomy that a growing tumour has displaced away from itself (mass effect).
+def apply_mass_effect(at: Coordinates, foci: tuple[Focus, ...], strength: float) -> Coordinates:
+    """Return the coordinates from which to sample anatomy that tumours have displaced (mass effect).
 
-    Each place looks up the anatomy that lay nearer to the focus before; `strength` 0 to 0.5 is the relative shift at
-    the centre and fades as a Gaussian of 1.4 radii.
+    A point samples the anatomy that was nearer to the focus before. `strength`, 0 to 0.5, is the relative shift at the
+    centre; it fades as a Gaussian of 1.4 radii.
     """
     x, y, z = at.x, at.y, at.z
     for focus in foci:
@@ -160,7 +160,7 @@ def push_aside(at: Coordinates, foci: tuple[Focus, ...], strength: float) -> Coo
 def tumour_fields(
     generator: np.random.Generator, at: Coordinates, foci: tuple[Focus, ...], spacing_mm: float
 ) -> TumourFields:
-    """Distance fields of roughened foci on the grid of `at`; `foci` must not be empty."""
+    """Return distance fields of foci with noisy outlines on the grid of `at`. `foci` must not be empty."""
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     far = np.full(shape, 1e3, dtype=np.float32)
     core, necrosis, infiltration, oedema, cavity, blood, gaps = (far,) * 7
@@ -188,6 +188,6 @@ def tumour_fields(
 
 
 def _patches(inside: Field, pattern: Field, share: float) -> Field:
-    """Negative in about this share of where `inside` is; `pattern` is noise of variance 1."""
+    """Return a field that is negative in about this share of the inside; `pattern` is noise of variance 1."""
     level = np.float32(np.clip(norm.ppf(share), -9, 9))
     return np.asarray(np.maximum(inside, pattern - level), dtype=np.float32)

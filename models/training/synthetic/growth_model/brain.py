@@ -1,18 +1,18 @@
-"""A brain of the grown family: cortex of bent surfaces, deep structures as tubes and ellipsoids. Paints tissues.
+"""Paint the brain of a grown head: cortex from deformed surfaces, deep structures from tubes and ellipsoids.
 
-Places are those of fsaverage (RAS millimetres, as atlases print them), written for the left side where paired.
+Positions are RAS millimetres in fsaverage, as in atlases. Those of paired structures are on the left.
 """
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from models.training.synthetic.fields import Coordinates, Field, ellipsoid, refine, smooth_union
+from models.training.synthetic.fields import Coordinates, Field, below, ellipsoid, refine, smooth_union
 from models.training.synthetic.growth_model.deformation import Deformation
-from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.head_grid import HeadGrid
 from models.training.synthetic.growth_model.proportions import GrownProportions
-from models.training.synthetic.growth_model.surfaces import Hemisphere, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.surfaces import Hemisphere, average_cortex, from_ras, outward_normals
 from models.training.synthetic.growth_model.tubes import TubePath, tube
-from models.training.synthetic.growth_model.voxelise import Mask, inside
+from models.training.synthetic.growth_model.voxelise import Mask, voxels_inside
 from models.training.synthetic.tissue import Tissue, TissueMap
 from pipeline.volume import Geometry
 
@@ -50,56 +50,60 @@ _PEDUNCLE: TubePath = ((-8, -27, -33, 8), (-19, -48, -37, 6))
 _CEREBELLAR_CORE: TubePath = ((-5, -50, -35, 4), (-16, -56, -36, 6), (-30, -62, -38, 3))
 
 
-def bent_cortex(deformation: Deformation, proportions: GrownProportions) -> tuple[Hemisphere, Hemisphere]:
-    """Both hemispheres in head coordinates, thinned and drawn back as the build says."""
-    left, right = (_bent(half, deformation, proportions) for half in average_cortex())
+def deformed_cortex(deformation: Deformation, proportions: GrownProportions) -> tuple[Hemisphere, Hemisphere]:
+    """Return both hemispheres in head coordinates, with the thickness and atrophy of `proportions`."""
+    left, right = (_deformed(half, deformation, proportions) for half in average_cortex())
     return left, right
 
 
-def pushed_cortex(cortex: tuple[Hemisphere, Hemisphere], deformation: Deformation) -> tuple[Hemisphere, Hemisphere]:
-    """The same after masses have pushed it, those of `deformation`."""
+def displaced_cortex(cortex: tuple[Hemisphere, Hemisphere], deformation: Deformation) -> tuple[Hemisphere, Hemisphere]:
+    """Return both hemispheres displaced by the masses of `deformation`."""
     left, right = (
-        Hemisphere(deformation.pushed(half.white), deformation.pushed(half.pial), half.triangles) for half in cortex
+        Hemisphere(deformation.displace(half.white), deformation.displace(half.pial), half.triangles) for half in cortex
     )
     return left, right
 
 
-def _bent(half: Hemisphere, deformation: Deformation, proportions: GrownProportions) -> Hemisphere:
+def _deformed(half: Hemisphere, deformation: Deformation, proportions: GrownProportions) -> Hemisphere:
     pial = half.white + proportions.cortex * (half.pial - half.white)
-    back = proportions.atrophy_mm * outward(half.pial, half.triangles)
-    # Cortex that faces the other hemisphere's stays where it is: there is no gap to open in the midline's stalk.
-    stalk = np.linalg.norm(half.pial - half.white, axis=1, keepdims=True) < 0.3
-    back = np.where(stalk, 0.0, back)
-    white = half.white - 0.6 * back - proportions.white_mm * np.where(stalk, 0.0, outward(half.white, half.triangles))
+    back = proportions.atrophy_mm * outward_normals(half.pial, half.triangles)
+    # The medial wall, where the surfaces have no cortex, stays in place.
+    medial_wall = np.linalg.norm(half.pial - half.white, axis=1, keepdims=True) < 0.3
+    back = np.where(medial_wall, 0.0, back)
+    white = (
+        half.white
+        - 0.6 * back
+        - proportions.white_mm * np.where(medial_wall, 0.0, outward_normals(half.white, half.triangles))
+    )
     return Hemisphere(deformation.to_head(white), deformation.to_head(pial - back), half.triangles)
 
 
 def fill_cortex(halves: tuple[Hemisphere, Hemisphere], geometry: Geometry) -> tuple[Mask, Mask]:
-    """Voxels within the white surfaces, and within the pial ones."""
+    """Return the voxels inside the white surfaces and inside the pial surfaces."""
     to_index = np.linalg.inv(geometry.affine)
     masks = []
     for surfaces in ([half.white for half in halves], [half.pial for half in halves]):
         filled = np.zeros(geometry.shape, dtype=bool)
         for corners, half in zip(surfaces, halves, strict=True):
-            filled |= inside(corners @ to_index[:3, :3].T + to_index[:3, 3], half.triangles, geometry.shape)
+            filled |= voxels_inside(corners @ to_index[:3, :3].T + to_index[:3, 3], half.triangles, geometry.shape)
         masks.append(filled)
     return masks[0], masks[0] | masks[1]
 
 
 def cerebellum(at: Coordinates) -> Field:
-    """Distance in millimetres to the cerebellum's outline, negative inside."""
+    """Return the distance in millimetres to the cerebellum, negative inside."""
     fold = at.mirrored()
     lobes = ellipsoid(fold, from_ras(-23, -63, -37), (28, 25, 19))
     return smooth_union(lobes, ellipsoid(at, from_ras(0, -61, -30), (11, 23, 21)), 6)
 
 
 def stem(at: Coordinates) -> Field:
-    """Distance in millimetres to the brain stem and cord, negative inside."""
+    """Return the distance in millimetres to brain stem and spinal cord, negative inside."""
     return smooth_union(tube(at, _STEM, margin_mm=40), tube(at.mirrored(), _PEDUNCLE), 5)
 
 
 def ventricles(at: Coordinates, scale: float) -> Field:
-    """Distance in millimetres to the ventricles, negative inside."""
+    """Return the distance in millimetres to the ventricles, negative inside."""
     fold = at.mirrored()
     lateral = np.minimum(tube(fold, _FRONTAL_HORN_TO_OCCIPITAL, scale), tube(fold, _TEMPORAL_HORN, scale))
     third = ellipsoid(at, from_ras(0, -13, 1), (2.2 * scale, 13, 10))
@@ -116,10 +120,10 @@ def paint_brain(
     hull: Field,
     proportions: GrownProportions,
 ) -> None:
-    """White, grey and fluid into the dura's inside, in place.
+    """Paint white matter, grey matter and fluid inside the dura, in place.
 
-    `hull`, the distance to the dura (mm, negative inside), and the voxels of `cortex` (within the white surfaces,
-    within the pial ones) are on the fine grid.
+    `cortex` are the voxels inside the white surfaces and inside the pial surfaces, `hull` is the distance to the dura
+    in millimetres, negative inside; both are on the fine grid.
     """
     at, (white, pial) = grid.at, cortex
     room = hull < -0.8
@@ -150,17 +154,17 @@ def _nuclei(at: Coordinates) -> Field:
 
 
 def _paint_cerebellum(generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, room: Mask) -> None:
-    """Leaves around a white core: nearly flat layers that fan out from the fourth ventricle, in place."""
+    """Paint folia around a white core, in place: nearly flat layers that fan out from the fourth ventricle."""
     at = grid.at
     outline = cerebellum(at)
     _, y0, z0 = from_ras(0, -42, -33)
     angle = np.arctan2(at.z - np.float32(z0), at.y - np.float32(y0)) + 0.07 * grid.coarse_noise(generator, 30)
-    leaves = np.sin(refine((float(generator.uniform(28, 40)) * angle).astype(np.float32)))
+    folia = np.sin(refine((float(generator.uniform(28, 40)) * angle).astype(np.float32)))
     core = np.minimum(tube(at.mirrored(), _CEREBELLAR_CORE), outline + 13)
     body = room & below(outline)
     tissue[body] = Tissue.GREY
-    tissue[body & below(outline, -2.5) & (leaves > 0.55)] = Tissue.WHITE
-    tissue[body & ~below(outline, -9) & (leaves < -0.88)] = Tissue.CSF
+    tissue[body & below(outline, -2.5) & (folia > 0.55)] = Tissue.WHITE
+    tissue[body & ~below(outline, -9) & (folia < -0.88)] = Tissue.CSF
     tissue[body & below(core)] = Tissue.WHITE
     dentate = ellipsoid(at.mirrored(), from_ras(-15, -56, -35), (6, 6, 4))
     tissue[body & below(dentate, 0.8) & ~below(dentate, -0.8)] = Tissue.DEEP_GREY

@@ -1,15 +1,15 @@
-"""What fools a model in a head of the grown family: vessels, dura, plexus, gland; spots and caps. Paints tissues."""
+"""Paint vessels, dura, plexus, pituitary gland, spots and caps of a grown head, which a model may take for tumour."""
 
 from functools import cache
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from models.training.synthetic.fields import Field, ellipsoid, refine
+from models.training.synthetic.fields import Field, below, ellipsoid, refine
 from models.training.synthetic.growth_model.brain import ventricles
-from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.growth_model.head_grid import HeadGrid
 from models.training.synthetic.growth_model.proportions import GrownProportions
-from models.training.synthetic.growth_model.surfaces import Points, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.surfaces import Points, average_cortex, from_ras, outward_normals
 from models.training.synthetic.growth_model.tubes import TubePath, beads, curve
 from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
@@ -38,8 +38,8 @@ _MIRROR = np.array((-1.0, 1.0, 1.0))
 def paint_details(
     generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, hull: Field, proportions: GrownProportions
 ) -> None:
-    """Paint them in place. `hull` is the distance to the dura on the fine grid (mm, negative inside)."""
-    _paint_age(generator, tissue, grid, proportions)
+    """Paint all details in place. `hull` is the distance to the dura on the fine grid (mm, negative inside)."""
+    _paint_age_changes(generator, tissue, grid, proportions)
     x, y, z = refine(grid.at.x), refine(grid.at.y), refine(grid.at.z)
     wet = (tissue == Tissue.CSF) & (hull < 0)
     falx = (np.abs(x) < 0.7) & (z > 18 + 0.0025 * y**2) & (hull > -45)
@@ -59,20 +59,20 @@ def paint_details(
     tissue[gland & (hull < 0) & (tissue != Tissue.VESSEL)] = Tissue.MUCOSA
 
 
-def _paint_age(
+def _paint_age_changes(
     generator: np.random.Generator, tissue: TissueMap, grid: HeadGrid, proportions: GrownProportions
 ) -> None:
-    """Spots in the white matter, caps on the ventricles, plexus within them, in place."""
+    """Paint spots in the white matter, caps on the ventricles, and the plexus inside them, in place."""
     at = grid.at
     distance = ventricles(at, proportions.ventricles)
     white = (tissue == Tissue.WHITE) & (refine(at.z) > -18)
-    # Caps sit on the horns, at the ventricle's ends; along its body there is a thin line at most.
+    # Caps are on the horns, the ends of the ventricles; along the body there is a thin line at most.
     horn = np.clip((np.abs(at.y + 12) - 12) / 20, 0.2, 1)
     tissue[white & below((distance - proportions.cap_mm * horn).astype(np.float32))] = Tissue.SPOT
     candidates = np.argwhere(white & below(distance, 13) & ~below(distance, 3))
     if proportions.spots and len(candidates):
         seeds = candidates[generator.integers(len(candidates), size=proportions.spots)].astype(np.float64)
-        # Lesions of small vessels are drawn out along them: short rows of balls.
+        # Lesions of small vessels are elongated: short rows of balls.
         direction = generator.normal(size=(proportions.spots, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         size = (generator.gamma(2.5, 0.6, size=proportions.spots) + 0.5) / grid.spacing_mm
@@ -86,25 +86,25 @@ def _paint_age(
 
 
 def _vessels(generator: np.random.Generator, grid: HeadGrid, proportions: GrownProportions) -> Mask:
-    """Named arteries and veins, each a little astray, and veins that wind over the cortex."""
+    """Return voxels of the named arteries and veins, slightly perturbed, and of veins on the cortex."""
     centres: list[Points] = []
     radii = []
     for path in (*_PAIRED, *_SINGLE):
         for mirror in (np.ones(3), _MIRROR) if path in _PAIRED else (np.ones(3),):
             points, sizes = curve(path)
-            astray = np.cumsum(generator.normal(0, 0.12, size=points.shape), axis=0)
-            centres.append((points + astray) * mirror)
+            offset = np.cumsum(generator.normal(0, 0.12, size=points.shape), axis=0)
+            centres.append((points + offset) * mirror)
             radii.append(sizes + proportions.vessel_mm)
     for _ in range(proportions.veins):
-        points = _over_the_cortex(generator)
+        points = _cortical_vein(generator)
         centres.append(points)
         radii.append(np.full(len(points), generator.uniform(0.5, 1.1) + 0.5 * proportions.vessel_mm))
     index = grid.to_index(np.concatenate(centres))
     return beads(index, np.maximum(np.concatenate(radii), 0.4) / grid.spacing_mm, grid.geometry.shape)
 
 
-def _over_the_cortex(generator: np.random.Generator) -> Points:
-    """A vein just above the cortex between two places 20 to 60 mm apart, in template coordinates."""
+def _cortical_vein(generator: np.random.Generator) -> Points:
+    """Draw a vein just above the cortex between two points 20 to 60 mm apart, in template coordinates."""
     side = int(generator.integers(2))
     half, (above, tree) = average_cortex()[side], _above_cortex(side)
     start = half.pial[int(generator.integers(len(half.pial)))]
@@ -113,7 +113,7 @@ def _over_the_cortex(generator: np.random.Generator) -> Points:
     straight = start + np.linspace(0, 1, 160)[:, None] * (end - start)
     _, nearest = tree.query(straight)
     on_top = above[nearest]
-    # Snapping to corners makes steps; a running mean takes them away.
+    # A running mean removes the steps from snapping to corners.
     kernel = np.ones(15) / 15
     smooth = np.stack([np.convolve(axis, kernel, mode="valid") for axis in on_top.T], axis=1)
     return np.asarray(smooth)
@@ -121,13 +121,13 @@ def _over_the_cortex(generator: np.random.Generator) -> Points:
 
 @cache
 def _above_cortex(side: int) -> tuple[Points, cKDTree]:
-    """Places a vein's breadth above each corner of a hemisphere's cortex, and the corners to look up."""
+    """Return points 1.2 mm above each corner of a hemisphere's cortex, and a search tree of the corners."""
     half = average_cortex()[side]
-    return half.pial + 1.2 * outward(half.pial, half.triangles), cKDTree(half.pial)
+    return half.pial + 1.2 * outward_normals(half.pial, half.triangles), cKDTree(half.pial)
 
 
 def _medullary_veins(generator: np.random.Generator, grid: HeadGrid) -> Mask:
-    """Hair-thin veins from the ventricles outwards, straight through the white matter."""
+    """Return voxels of thin, straight veins from the ventricles outwards through the white matter."""
     rows = []
     for _ in range(int(generator.integers(0, 16))):
         side = generator.choice((-1.0, 1.0))

@@ -1,21 +1,21 @@
-"""A head of the grown family: which tissue stands where. The order of painting; the shapes are elsewhere."""
+"""Paint the tissues of a head of the family GROWN, in order, with the shapes of the other modules."""
 
 import numpy as np
 
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, HEAD_EXTENT_MM
 from models.training.synthetic.fields import REFINEMENT, refine
 from models.training.synthetic.growth_model.brain import (
-    bent_cortex,
     cerebellum,
+    deformed_cortex,
+    displaced_cortex,
     fill_cortex,
     paint_brain,
-    pushed_cortex,
     stem,
     ventricles,
 )
 from models.training.synthetic.growth_model.deformation import draw_deformation
 from models.training.synthetic.growth_model.details import paint_details
-from models.training.synthetic.growth_model.head_grid import HeadGrid, place
+from models.training.synthetic.growth_model.head_grid import HeadGrid, map_template
 from models.training.synthetic.growth_model.lesion import draw_plans, mass_effects, paint_lesions
 from models.training.synthetic.growth_model.proportions import GrownProportions, draw_proportions
 from models.training.synthetic.growth_model.skull import dura_distance, paint_shell
@@ -27,28 +27,28 @@ from pipeline.volume import Geometry
 
 
 def grow_head(generator: np.random.Generator, variant: Variant, spacing_mm: float) -> TissueMap:
-    """A head of `variant` on the grid that `anatomy.paint_head` paints on. Raises SurfacesMissing."""
+    """Return the tissues of a head on the same grid as `anatomy.paint_head`. Raises NilearnMissing."""
     proportions, deformation = draw_proportions(generator), draw_deformation(generator)
     fine, coarse = _grid(spacing_mm, 1), _grid(spacing_mm, REFINEMENT)
-    # Skull and skin are those of the head at rest; a mass moves what lies within them.
-    rest = place(fine, deformation, HEAD_CENTRE_MM)
-    cortex = bent_cortex(deformation, proportions)
+    # A mass displaces the brain, but not skull and skin.
+    rest = map_template(fine, deformation, HEAD_CENTRE_MM)
+    cortex = deformed_cortex(deformation, proportions)
     white, pial = fill_cortex(cortex, coarse)
     hull = dura_distance(pial | (cerebellum(rest.at) < 0) | (stem(rest.at) < 0), rest.coarse_mm, proportions)
     tissue = paint_shell(generator, rest, hull, proportions)
-    plans = draw_plans(generator, variant, _places(white, rest, coarse, proportions))
-    grid = place(fine, deformation.with_mass_effects(mass_effects(plans)), HEAD_CENTRE_MM) if plans else rest
+    plans = draw_plans(generator, variant, _seed_points(white, rest, coarse, proportions))
+    grid = map_template(fine, deformation.with_mass_effects(mass_effects(plans)), HEAD_CENTRE_MM) if plans else rest
     outline = refine(hull)
     paint_brain(
-        generator, tissue, grid, fill_cortex(pushed_cortex(cortex, grid.deformation), fine), outline, proportions
+        generator, tissue, grid, fill_cortex(displaced_cortex(cortex, grid.deformation), fine), outline, proportions
     )
     paint_details(generator, tissue, grid, outline, proportions)
     paint_lesions(generator, tissue, grid, plans)
     return tissue
 
 
-def _places(white: Mask, rest: HeadGrid, coarse: Geometry, proportions: GrownProportions) -> Points:
-    """Where a tumour may begin (points, 3; head mm): the hemispheres' inside, clear of ventricles and midline."""
+def _seed_points(white: Mask, rest: HeadGrid, coarse: Geometry, proportions: GrownProportions) -> Points:
+    """Return where a tumour may begin (points, 3; head mm): in the hemispheres, away from ventricles and midline."""
     at = rest.at
     deep = (ventricles(at, proportions.ventricles) > 4) & (np.abs(at.x) > 9) & (at.z > -32) & (stem(at) > 8)
     index = np.argwhere(white & deep)

@@ -1,4 +1,4 @@
-"""The random proportions of one head of the grown family."""
+"""Draw the proportions of a grown head."""
 
 from dataclasses import dataclass
 
@@ -7,35 +7,35 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class GrownProportions:
-    """What differs between heads beside their bend."""
+    """Random proportions of a head of the family GROWN, beside its deformation."""
 
     cortex: float
-    """Factor of the average cortex's thickness (2.5 mm); averaging smooths folds away, and so much grey matter."""
+    """Factor of the average thickness of the cortex (2.5 mm); above 1, since averaging smooths away folds."""
     white_mm: float
-    """How far the border of white and grey matter lies within the average's."""
+    """Distance by which the border of white and grey matter is inside of the average's."""
     atrophy_mm: float
-    """How far the cortex has drawn back from its outer face: opens sulci."""
+    """Distance by which the cortex has receded, which opens sulci."""
     gap_mm: float
     """CSF between brain and dura."""
     ventricles: float
-    """Factor of the ventricles' radii."""
+    """Factor of the radii of the ventricles."""
     skull_mm: float
     diploe: float
     """Share of the skull's thickness that is marrow."""
     fat_mm: float
     """Thickness of the scalp's fat."""
     spots: int
-    """White-matter spots of age."""
+    """Number of age-related white matter spots."""
     cap_mm: float
     """Thickness of the bright caps on the ventricles' horns."""
     veins: int
-    """Veins that run over the cortex."""
+    """Number of veins on the cortex."""
     vessel_mm: float
     """Added to the radius of every vessel."""
 
 
 def draw_proportions(generator: np.random.Generator) -> GrownProportions:
-    """An adult between 20 and 85: atrophy, wide ventricles and white-matter changes come with age, each in its way."""
+    """Draw an adult of 20 to 85 years. Atrophy, ventricles and white matter changes grow with age."""
     age = float(generator.uniform(0, 1))
 
     def aged(young: float, old: float, spread: float) -> float:

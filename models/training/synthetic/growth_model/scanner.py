@@ -1,7 +1,7 @@
-"""What the grown family's scanners measure of each tissue: ranges, protocols and flaws, drawn anew for each head.
+"""Draw tissue properties, protocol and artefact strengths of the scanner of a grown head.
 
-Relaxation times are those of 1.5 and of 3 T by columns of their own, contrast agent is a concentration that shortens T1
-and T2 by its relaxivities. Diffusion keeps to the ranges that the label rule stands on (see `synthesis`).
+Relaxation times are tabulated for 1.5 T and 3 T. Contrast agent has a concentration and shortens T1 and T2 by its
+relaxivities. The ADC ranges are those on which the label rule is based (see `head`).
 """
 
 from dataclasses import dataclass
@@ -9,24 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.labels import Role
-from models.training.synthetic.appearance import Appearance, ArtefactStrengths
 from models.training.synthetic.growth_model.sequences import (
     PreparedTiming,
     Tissues,
+    TissueValues,
     TurboTiming,
-    Values,
     gradient_echo,
     nulling_inversion_ms,
     prepared_gradient_echo,
     turbo_spin_echo,
 )
-from models.training.synthetic.signal import B_VALUE_S_MM2, Levels
+from models.training.synthetic.signal import B_VALUE_S_MM2, Appearance, ArtefactStrengths, Levels
 from models.training.synthetic.tissue import Tissue
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Lowest and highest mean of a tissue over heads. T1 at 1.5 and 3 T and T2 in ms, agent in mM."""
+    """Ranges of the mean of a tissue over heads. T1 at 1.5 and 3 T and T2 in ms, contrast agent in mM."""
 
     density: tuple[float, float]
     t1_at_1_5: tuple[float, float]
@@ -36,7 +35,7 @@ class _Range:
     """10^-6 mm2/s."""
     agent: tuple[float, float]
     texture: float
-    """Relative size of the unevenness inside the tissue."""
+    """Relative amplitude of the texture in the tissue."""
 
 
 _RANGES: dict[Tissue, _Range] = {
@@ -65,10 +64,10 @@ _RANGES: dict[Tissue, _Range] = {
 
 
 def draw_tissues(generator: np.random.Generator) -> Tissues:
-    """A head in a scanner of 1.5 or 3 T. Half of a tissue's luck is that of the whole scanner, half is its own."""
+    """Draw tissue properties at 1.5 or 3 T. Half of the variation is common to all tissues, half is independent."""
     at_3 = generator.random() < 0.6
 
-    def drawn(ranges: list[tuple[float, float]]) -> Values:
+    def drawn(ranges: list[tuple[float, float]]) -> TissueValues:
         low, high = np.array(ranges).T
         share = 0.5 * generator.random() + 0.5 * generator.random(len(ranges))
         return np.asarray(low + share * (high - low))
@@ -85,7 +84,7 @@ def draw_tissues(generator: np.random.Generator) -> Tissues:
 
 
 def draw_appearance(generator: np.random.Generator) -> Appearance:
-    """All signals of a head of the grown family, and how its scanner spoils them."""
+    """Draw all signals of a grown head and the artefact strengths of its scanner."""
     tissues = draw_tissues(generator)
     before, after = _draw_t1_weighted(generator, tissues)
     signals = {
@@ -106,15 +105,15 @@ def draw_appearance(generator: np.random.Generator) -> Appearance:
     levels = {role: _levels(signal / signal[Tissue.WHITE]) for role, signal in signals.items()}
     levels[Role.ADC] = _levels(tissues.adc)
     texture = np.array([_RANGES[tissue].texture for tissue in Tissue]) * generator.uniform(0.6, 1.5)
-    return Appearance(levels, _levels(planar), _levels(texture), _draw_flaws(generator))
+    return Appearance(levels, _levels(planar), _levels(texture), _draw_artefact_strengths(generator))
 
 
-def _levels(values: Values) -> Levels:
+def _levels(values: TissueValues) -> Levels:
     return np.asarray(values, dtype=np.float32)
 
 
-def _draw_t1_weighted(generator: np.random.Generator, tissues: Tissues) -> tuple[Values, Values]:
-    """Before and after contrast by the same sequence: MPRAGE, or a spoiled gradient echo in three or two dimensions."""
+def _draw_t1_weighted(generator: np.random.Generator, tissues: Tissues) -> tuple[TissueValues, TissueValues]:
+    """Return T1 signals before and after contrast: MPRAGE, or spoiled gradient echo in 3D or 2D."""
     draw, enhanced = generator.uniform, tissues.with_agent()
     kind = generator.random()
     if kind < 0.5:
@@ -138,7 +137,7 @@ def _draw_t1_weighted(generator: np.random.Generator, tissues: Tissues) -> tuple
 
 
 def _draw_flair(generator: np.random.Generator, tissues: Tissues) -> TurboTiming:
-    """In three dimensions a long train and short repetition, in two the reverse; CSF nulled well or not so well."""
+    """Draw FLAIR timings: in 3D a long train and a short TR, in 2D the reverse; CSF is nulled more or less well."""
     draw = generator.uniform
     volumetric = generator.random() < 0.6
     repetition, train = (draw(5200, 7500), draw(400, 750)) if volumetric else (draw(8000, 11000), draw(80, 220))
@@ -153,7 +152,7 @@ def _draw_flair(generator: np.random.Generator, tissues: Tissues) -> TurboTiming
     )
 
 
-def _draw_flaws(generator: np.random.Generator) -> ArtefactStrengths:
+def _draw_artefact_strengths(generator: np.random.Generator) -> ArtefactStrengths:
     low = float(generator.uniform(0.01, 0.04))
     return ArtefactStrengths(
         noise=(low, low + 0.015),

@@ -1,10 +1,10 @@
-"""What surrounds a brain of the grown family: dura's outline, skull, scalp, face, eyes, neck. Paints tissues."""
+"""Paint skull, face, neck, eyes and cavities of a grown head around its brain."""
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from models.training.synthetic.fields import Coordinates, Field, ellipsoid, refine, smooth_union
-from models.training.synthetic.growth_model.head_grid import HeadGrid, below
+from models.training.synthetic.fields import Coordinates, Field, below, ellipsoid, refine, smooth_union
+from models.training.synthetic.growth_model.head_grid import HeadGrid
 from models.training.synthetic.growth_model.proportions import GrownProportions
 from models.training.synthetic.growth_model.surfaces import from_ras
 from models.training.synthetic.growth_model.tubes import TubePath, tube
@@ -12,9 +12,9 @@ from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
 
 _CLOSING_MM = 16.0
-"""Clefts narrower than twice this are bridged by the dura."""
+"""The dura bridges clefts narrower than twice this."""
 _OUTLINE_MM = 4.5
-"""Standard deviation with which the dura's outline is smoothed."""
+"""Standard deviation of the filter that smooths the dura."""
 
 _NOSE: TubePath = ((0, 76, -22, 7), (0, 87, -38, 8), (0, 96, -52, 10), (0, 84, -58, 11))
 _JAW: TubePath = ((-46, 4, -52, 5), (-46, 8, -86, 6), (-32, 38, -108, 7), (0, 64, -116, 8))
@@ -29,11 +29,11 @@ _NASAL_LOW: TubePath = ((-7, 74, -56, 6), (-8, 15, -58, 8))
 
 
 def dura_distance(brain: Mask, coarse_mm: float, proportions: GrownProportions) -> Field:
-    """Distance in millimetres to the dura, negative inside, from a brain's voxels; on their own (coarse) grid."""
+    """Return the distance in millimetres to the dura, negative inside, for the voxels of a brain on the coarse grid."""
     outside = np.asarray(distance_transform_edt(~brain)) * coarse_mm
     bridged = outside < _CLOSING_MM
     depth = np.asarray(distance_transform_edt(bridged)) * coarse_mm
-    # Negative within the closed outline; beyond the bridging, the plain distance to it goes on.
+    # Negative inside the closed outline; far outside it is the distance to the brain.
     distance = np.where(bridged, _CLOSING_MM - depth, outside)
     smooth = gaussian_filter(distance.astype(np.float32), _OUTLINE_MM / coarse_mm)
     return np.asarray(smooth - proportions.gap_mm, dtype=np.float32)
@@ -42,7 +42,7 @@ def dura_distance(brain: Mask, coarse_mm: float, proportions: GrownProportions) 
 def paint_shell(
     generator: np.random.Generator, grid: HeadGrid, hull: Field, proportions: GrownProportions
 ) -> TissueMap:
-    """Everything outside the dura, and CSF inside it. `hull` is `dura_distance` on the coarse grid."""
+    """Paint everything outside of the dura, and CSF inside. `hull` is `dura_distance` on the coarse grid."""
     at, fold = grid.at, grid.at.mirrored()
     uneven = grid.coarse_noise(generator, 55)
     skin, outline = refine(_skin(at, hull, proportions, uneven)), refine(hull)
@@ -84,7 +84,7 @@ def _skin(at: Coordinates, hull: Field, proportions: GrownProportions, uneven: F
 
 
 def _paint_face(tissue: TissueMap, flesh: Mask, at: Coordinates) -> None:
-    """Muscles, jaws, cheekbones and orbits, in place."""
+    """Paint muscles, jaws, cheekbones and orbits, in place."""
     fold = at.mirrored()
     tissue[flesh & below(tube(fold, _CHEWING))] = Tissue.MUSCLE
     tissue[flesh & below(tube(at, _TONGUE))] = Tissue.MUSCLE
@@ -104,7 +104,7 @@ def _paint_face(tissue: TissueMap, flesh: Mask, at: Coordinates) -> None:
 
 
 def _paint_cavities(generator: np.random.Generator, tissue: TissueMap, flesh: Mask, grid: HeadGrid) -> None:
-    """Nose, sinuses, throat and the cells behind the ears: air lined with mucosa, in place."""
+    """Paint nose, sinuses, throat and mastoid cells, in place: air lined with mucosa."""
     at, fold = grid.at, grid.at.mirrored()
     maxillary = ellipsoid(fold, from_ras(-30, 43, -60), (12, 16, 14))
     sphenoid = ellipsoid(fold, from_ras(-8, 18, -38), (7, 10, 7))
@@ -126,7 +126,7 @@ def _paint_cavities(generator: np.random.Generator, tissue: TissueMap, flesh: Ma
 
 
 def _paint_spine(tissue: TissueMap, flesh: Mask, at: Coordinates) -> None:
-    """Vertebrae around the cord's fluid, in place."""
+    """Paint spinal cord, its fluid and vertebrae, in place."""
     canal = tube(at, _SPINE, margin_mm=30)
     bodies = ellipsoid(at, from_ras(0, -26, -120), (12, 10, 45))
     tissue[flesh & (below(canal, 9) | below(bodies))] = Tissue.BONE

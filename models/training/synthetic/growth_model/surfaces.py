@@ -1,10 +1,9 @@
-"""The average cortex that heads of the grown family are bent from. Reads two files of nilearn's; knows no voxels.
+"""Read the average cortex, from which the cortex of grown heads is deformed.
 
-fsaverage5 is the average of 40 adults' surfaces (Fischl et al. 1999), 10242 corners a hemisphere. nilearn carries it
-within its package, so that nothing is fetched.
+fsaverage5 is the average of the surfaces of 40 adults (Fischl et al. 1999), with 10242 corners per hemisphere. It is
+part of the nilearn package; nothing is downloaded.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,49 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import GlionodeError
+from models.training.synthetic.nilearn_data import NilearnMissing, nilearn_data
 
 Points = NDArray[np.floating[Any]]
-"""(points, 3): x, y, z in millimetres, in double precision unless there are very many."""
+"""(points, 3): x, y, z in millimetres; in single precision for coordinates of voxels, otherwise double."""
 Triangles = NDArray[np.int64]
-"""(triangles, 3): numbers of corners, counter-clockwise seen from outside."""
+"""(triangles, 3): indices of corners, counter-clockwise as seen from outside."""
 
-_FOLDER = "datasets/data/fsaverage5"
+_FOLDER = "fsaverage5"
 _MIDDLE_RAS_MM = np.array((0.0, -18.0, 4.0))
-"""Middle of the brain in the surfaces' own coordinates: the origin of ours."""
-
-
-class SurfacesMissing(GlionodeError):
-    """The average surfaces are not on this machine."""
+"""Middle of the brain in the coordinates of the surfaces, which is the origin of template coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hemisphere:
-    """One half of the average cortex, in template coordinates: LPS millimetres from the middle of the brain."""
+    """One hemisphere of the cortex, in LPS millimetres from the middle of the brain."""
 
     white: Points
     """Corners of the border between white and grey matter."""
     pial: Points
     """The same corners on the outer face of the grey matter."""
     triangles: Triangles
-    """Of both surfaces."""
+    """Triangles of both surfaces."""
 
 
 def from_ras(x: float, y: float, z: float) -> tuple[float, float, float]:
-    """Template coordinates of a place as atlases print it: RAS millimetres, origin near the anterior commissure."""
+    """Convert RAS millimetres of fsaverage, as in atlases, to template coordinates."""
     return (-x - float(_MIDDLE_RAS_MM[0]), -y + float(_MIDDLE_RAS_MM[1]), z - float(_MIDDLE_RAS_MM[2]))
 
 
 @cache
 def average_cortex() -> tuple[Hemisphere, Hemisphere]:
-    """Left and right. Raises SurfacesMissing where nilearn or nibabel is not installed."""
-    spec = importlib.util.find_spec("nilearn")
-    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("nibabel") is None:
-        raise SurfacesMissing(
-            "Heads of the grown family are made of nilearn's average surfaces, and nilearn is not installed here; "
-            "install glionode[train]."
-        )
-    folder = Path(spec.submodule_search_locations[0]) / _FOLDER
+    """Return the left and the right hemisphere. Raises NilearnMissing."""
+    folder = nilearn_data() / _FOLDER
     left, right = (_hemisphere(folder, side) for side in ("left", "right"))
     return left, right
 
@@ -67,9 +56,9 @@ def _hemisphere(folder: Path, side: str) -> Hemisphere:
     for name in ("white", "pial"):
         path = folder / f"{name}_{side}.gii.gz"
         if not path.is_file():
-            raise SurfacesMissing(
-                f"This nilearn has no {_FOLDER}/{path.name}, of which heads of the grown family are made; "
-                "install glionode[train], which brings the version that has."
+            raise NilearnMissing(
+                f"nilearn has no {_FOLDER}/{path.name}, which grown heads need. Install glionode[train], which "
+                "requires a version that contains it."
             )
         loaded.append(nibabel.load(path))
     white, pial = (_to_template(image.agg_data("pointset")) for image in loaded)
@@ -77,12 +66,12 @@ def _hemisphere(folder: Path, side: str) -> Hemisphere:
 
 
 def _to_template(ras: NDArray[np.float32]) -> Points:
-    # Two axes turn around: left stays left of right and triangles keep their outside.
+    # Two axes change sign, so the orientation of triangles is kept.
     return np.asarray((np.asarray(ras, dtype=np.float64) - _MIDDLE_RAS_MM) * np.array((-1.0, -1.0, 1.0)))
 
 
-def outward(points: Points, triangles: Triangles) -> Points:
-    """Unit normal at each corner, (points, 3): mean of its triangles', weighted by their areas."""
+def outward_normals(points: Points, triangles: Triangles) -> Points:
+    """Return the outward unit normal at each corner (points, 3): the area-weighted mean of its triangles' normals."""
     corners = points[triangles]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(points)

@@ -1,4 +1,4 @@
-"""Tubes: as distance fields on a coarse grid, and as beads on a fine one where they are thinner than its voxels."""
+"""Tubes along curves: distance fields on the coarse grid, and rows of balls on the fine grid for thin tubes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,15 +12,15 @@ from models.training.synthetic.growth_model.surfaces import Points, from_ras
 from models.training.synthetic.growth_model.voxelise import Mask
 
 TubePath = Sequence[tuple[float, float, float, float]]
-"""Places of an axis as atlases print them (x, y, z in RAS millimetres), and the radius there in millimetres."""
+"""Points of an axis (x, y, z in RAS millimetres of fsaverage), each with the radius in millimetres."""
 
 FAR_MM = 1e3
-"""What a distance field says where nobody asks."""
+"""Value of a distance field far from its tube."""
 _SEARCH_STEP = 4
 
 
 def tube(at: Coordinates, path: TubePath, scale: float = 1.0, margin_mm: float = 14.0) -> Field:
-    """Distance in millimetres to a tube of straight pieces, negative inside; FAR_MM beyond `margin_mm` and more.
+    """Return the distance in millimetres to a tube of straight pieces, negative inside; FAR_MM beyond `margin_mm`.
 
     `at` is in template coordinates. `scale` multiplies the radii.
     """
@@ -42,7 +42,7 @@ def tube(at: Coordinates, path: TubePath, scale: float = 1.0, margin_mm: float =
 
 
 def _box(at: Coordinates, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice, slice] | None:
-    """The part of the grid whose coordinates lie between `low` and `high`, a little wider; None if there is none."""
+    """Return the part of the grid with coordinates from `low` to `high`, slightly enlarged; None if it is empty."""
     step = (slice(None, None, _SEARCH_STEP),) * 3
     near = np.ones(at.x[step].shape, dtype=bool)
     for value, least, most in zip((at.x, at.y, at.z), low, high, strict=True):
@@ -56,7 +56,7 @@ def _box(at: Coordinates, low: NDArray[np.float64], high: NDArray[np.float64]) -
 
 
 def curve(path: TubePath, step_mm: float = 0.4) -> tuple[Points, NDArray[np.float64]]:
-    """Template coordinates (points, 3) and radii (points,) along a smooth curve through the places of a path."""
+    """Return template coordinates (points, 3) and radii (points,) along a smooth curve through the points of a path."""
     corners = np.array([(*from_ras(*place[:3]), place[3]) for place in path])
     lengths = np.linalg.norm(np.diff(corners[:, :3], axis=0), axis=1)
     position = np.concatenate(([0.0], np.cumsum(lengths)))
@@ -65,9 +65,9 @@ def curve(path: TubePath, step_mm: float = 0.4) -> tuple[Points, NDArray[np.floa
 
 
 def beads(centres: Points, radii: NDArray[np.float64], shape: tuple[int, int, int]) -> Mask:
-    """Voxels whose centre lies in one of the balls; all in index units (slice, row, column).
+    """Return the voxels whose centre is inside one of the balls; all in index units (slice, row, column).
 
-    A ball too small to hold any voxel's centre fills the one next to its own.
+    A ball that contains no voxel centre fills the nearest voxel.
     """
     mask = np.zeros(shape, dtype=bool)
     if not len(centres):

@@ -1,4 +1,4 @@
-"""Which voxels lie inside a closed surface, exactly: rays along the slices, counted where they enter and leave."""
+"""Find the voxels inside a closed surface, exactly, with rays along the slice axis and winding numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from models.training.synthetic.growth_model.surfaces import Points, Triangles
 
 Mask = NDArray[np.bool_]
-"""(slices, rows, columns)."""
+"""A mask (slices, rows, columns)."""
 _EDGES = ((0, 1), (1, 2), (2, 0))
 
 
-def inside(corners: Points, triangles: Triangles, shape: tuple[int, int, int]) -> Mask:
-    """Voxels whose centre the surface winds around. `corners` are in index units (slice, row, column).
+def voxels_inside(corners: Points, triangles: Triangles, shape: tuple[int, int, int]) -> Mask:
+    """Return the voxels whose centre is inside the surface. `corners` are in index units (slice, row, column).
 
-    The surface must be closed, its triangles all facing outwards or all inwards; folds that cross each other leave no
-    holes, since windings are counted and not parity. What lies outside the grid is cut off.
+    The surface must be closed, with all triangles facing outwards or all inwards. Folds that cross each other leave no
+    holes, because the winding number counts and not the parity. Parts outside of the grid are cut off.
     """
     entered = np.zeros((shape[0] + 1, shape[1], shape[2]), dtype=np.int8)
     triangle, row, column = _candidates(corners, triangles, shape)
@@ -30,7 +30,7 @@ def inside(corners: Points, triangles: Triangles, shape: tuple[int, int, int]) -
 def _candidates(
     corners: Points, triangles: Triangles, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """All rays (row, column) within the bounding box of each triangle, and the triangle's number, one row a pair."""
+    """Return pairs of triangle index and ray (row, column) for all rays in the bounding box of each triangle."""
     places = corners[triangles][..., 1:]
     low = np.maximum(np.ceil(places.min(axis=1)), 0).astype(np.intp)
     high = np.minimum(np.floor(places.max(axis=1)), np.array(shape[1:]) - 1).astype(np.intp)
@@ -46,10 +46,10 @@ def _candidates(
 def _hits(
     corners: Points, triangles: Triangles, row: NDArray[np.intp], column: NDArray[np.intp]
 ) -> tuple[Mask, NDArray[np.bool_]]:
-    """Whether each ray meets its triangle, and whether that faces up.
+    """Return whether each ray hits its triangle, and whether the triangle faces up.
 
-    Each edge is looked at in the order of its corners' numbers, so that both its triangles decide alike: a ray through
-    an edge meets one of them, never both or none.
+    Each edge is evaluated in the order of its corners' indices, so that both of its triangles decide alike: a ray
+    through an edge hits exactly one of them.
     """
     sides = []
     for first, second in _EDGES:
@@ -62,14 +62,14 @@ def _hits(
 
 
 def _height(places: Points, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Slice index at which each ray meets the plane of its triangle (rays, 3 corners, 3)."""
+    """Return the slice index at which each ray hits the plane of its triangle (rays, 3 corners, 3)."""
     corner = places[:, 0]
     normal = np.cross(places[:, 1] - corner, places[:, 2] - corner)
-    flat = np.where(normal[:, 0] == 0, 1.0, normal[:, 0])  # a triangle seen edge on is met by no ray
+    flat = np.where(normal[:, 0] == 0, 1.0, normal[:, 0])  # no ray hits a triangle seen edge-on
     sideways = normal[:, 1] * (row - corner[:, 1]) + normal[:, 2] * (column - corner[:, 2])
     return np.asarray(corner[:, 0] - sideways / flat)
 
 
 def _volume(places: Points) -> float:
-    """Signed volume within triangles (triangles, 3 corners, 3), by Gauss's theorem: negative if they face inwards."""
+    """Return the signed volume inside triangles (triangles, 3 corners, 3), negative if they face inwards."""
     return float(np.einsum("ij,ij->", places[:, 0], np.cross(places[:, 1], places[:, 2]))) / 6

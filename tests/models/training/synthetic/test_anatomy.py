@@ -1,4 +1,4 @@
-"""A painted head has every organ, at a plausible size and in its place, and its tumour where tumours grow."""
+"""A painted head has every organ at its place in a plausible size, and its tumour in the brain."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_the_face_is_in_front_and_the_neck_below(template: bool) -> None:
 
 
 def test_heads_do_not_touch_the_sides_of_their_grid() -> None:
-    # What touches a side is taken to go on beyond it, which is right for the neck alone.
+    # Tissue at a side is continued beyond the grid, which is correct for the neck only.
     for seed in range(12):
         tissue = paint_head(np.random.default_rng(seed), Variant.LESION_FREE, 4.0, template=seed % 2 == 1)
         for side in (tissue[-1], tissue[:, 0], tissue[:, -1], tissue[..., 0], tissue[..., -1]):
@@ -80,7 +80,7 @@ def test_each_variant_has_its_lesion(variant: Variant) -> None:
         assert enhancing < 5 * 4 / 3 * np.pi * 1.2**3
 
 
-def test_a_resection_leaves_a_cavity_and_no_necrosis_in_it() -> None:
+def test_a_resection_leaves_a_cavity() -> None:
     fluid = [volume_ml(head(200 + seed, Variant.RESECTED), Tissue.CAVITY) for seed in range(5)]
     assert min(fluid) > 0
     assert max(fluid) > 5
@@ -88,7 +88,7 @@ def test_a_resection_leaves_a_cavity_and_no_necrosis_in_it() -> None:
 
 
 def test_the_template_has_the_cerebellum_below_and_behind() -> None:
-    # The average brain is symmetric; what tells its axes apart is the grey matter's mass: the cerebellum's folds.
+    # The average brain is symmetric; the grey matter of the cerebellum tells its axes apart.
     tissue = head(5, Variant.LESION_FREE, template=True)
     slices, rows = tissue.shape[:2]
     low = tissue[int(0.32 * slices) : int(0.4 * slices)]
@@ -99,7 +99,7 @@ def test_the_template_has_the_cerebellum_below_and_behind() -> None:
 
 
 @pytest.mark.parametrize("template", [False, True])
-def test_oedema_hangs_together_with_the_tumour(template: bool) -> None:
+def test_oedema_is_connected_to_the_tumour(template: bool) -> None:
     for seed in range(4):
         tissue = head(40 + seed, Variant.MULTIFOCAL, template)
         parts, count = label(np.isin(tissue, (*LESION, *INSIDE)))
@@ -109,7 +109,7 @@ def test_oedema_hangs_together_with_the_tumour(template: bool) -> None:
 
 
 @pytest.mark.parametrize("template", [False, True])
-def test_tumour_takes_brain_and_nothing_else(template: bool) -> None:
+def test_tumour_replaces_brain_only(template: bool) -> None:
     with_tumour, without = (head(7, variant, template) for variant in (Variant.UNIFOCAL, Variant.LESION_FREE))
     skull = np.isin(without, (Tissue.BONE, Tissue.MARROW, Tissue.FAT, Tissue.MUSCLE, Tissue.AIR))
     assert not np.isin(with_tumour[skull], LESION).any()

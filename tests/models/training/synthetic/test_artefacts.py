@@ -1,4 +1,4 @@
-"""Artefacts do to an image what they are called after, and no more."""
+"""Each artefact has the effect that its name says, within its bounds."""
 
 import numpy as np
 import pytest
@@ -19,12 +19,12 @@ def test_voxels_are_thick_along_one_axis_at_most() -> None:
     assert all(artefacts.draw_voxel(np.random.default_rng(seed), Role.ADC, 1.0)[1:] == (2, 2) for seed in range(20))
 
 
-def test_the_stretch_runs_front_to_back_and_stays_small() -> None:
+def test_the_distortion_runs_front_to_back_and_is_small() -> None:
     steps = torch.arange(60, dtype=torch.float32)[None, None, :, None].expand(1, 10, 60, 50).contiguous()
     across = torch.arange(50, dtype=torch.float32).expand(1, 10, 60, 50).contiguous()
     moved = []
     for seed in range(40):
-        bent = artefacts.stretched(torch.cat((steps, across)), GEOMETRY, np.random.default_rng(seed))
+        bent = artefacts.distort_echo_planar(torch.cat((steps, across)), GEOMETRY, np.random.default_rng(seed))
         assert torch.allclose(bent[1], across[0], atol=1e-3)  # nothing moves from side to side
         moved.append(float((bent[0] - steps[0])[:, 5:-5].abs().max()) * 3.0)
     assert 0.0 in moved  # corrected scans
@@ -37,26 +37,26 @@ def test_failed_fits_are_zero_missing_or_noise() -> None:
     product[:, :4] = 0.0
     outside = set()
     for seed in range(60):
-        adc = artefacts.adc_map(torch.cat((product, weight)), 1.0, np.random.default_rng(seed))
+        adc = artefacts.make_adc_map(torch.cat((product, weight)), 1.0, np.random.default_rng(seed))
         assert float(adc[:, 4:].median()) == pytest.approx(800, rel=0.15)
         air = adc[:, :4]
         outside.add("missing" if air.isnan().any() else "zero" if not air.any() else "noise")
     assert outside == {"missing", "zero", "noise"}
 
 
-def test_a_magnitude_image_is_never_negative_and_keeps_its_order() -> None:
+def test_a_magnitude_image_is_never_negative_and_keeps_the_order_of_tissues() -> None:
     native = torch.zeros((1, 12, 40, 40))
     native[:, :, 10:30, 10:30] = 1.0
     native[:, :, 18:22, 18:22] = 2.0
     for seed in range(20):
-        image = artefacts.weighted_image(native.clone(), np.random.default_rng(seed))
+        image = artefacts.make_weighted_image(native.clone(), np.random.default_rng(seed))
         assert image.min() >= 0
         air, tissue, bright = image[native == 0].mean(), image[native == 1].mean(), image[native == 2].mean()
         assert 2 * air < tissue < bright
 
 
-def test_what_alignment_leaves_behind_is_small() -> None:
-    moved = [artefacts.draw_displacement(np.random.default_rng(seed)) for seed in range(200)]
+def test_the_residual_misalignment_is_small() -> None:
+    moved = [artefacts.draw_misalignment(np.random.default_rng(seed)) for seed in range(200)]
     lengths = [float(np.linalg.norm(matrix[:3, 3])) for matrix in moved]
     assert min(lengths) == 0
     assert 1.5 < max(lengths) <= 3.0

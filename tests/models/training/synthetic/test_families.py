@@ -1,4 +1,4 @@
-"""The families held out stay so: nothing that learns, or that tunes what was learned, ever draws a head of theirs."""
+"""Neither training nor the tuning of thresholds draws a head of a family that is held out."""
 
 import itertools
 from typing import NamedTuple
@@ -16,7 +16,7 @@ HEADS = 60
 
 
 class SynthesiseCall(NamedTuple):
-    """What was asked of `synthesise`."""
+    """Arguments of a call of `synthesise`."""
 
     seed: int
     family: Family
@@ -27,7 +27,7 @@ def test_the_grown_family_is_held_out() -> None:
     assert Family.PAINTED in LEARNED_FROM
 
 
-def test_training_draws_from_the_families_that_it_may_learn_from_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_draws_from_training_families_only(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[SynthesiseCall] = []
 
     def synthesise(seed: int, variant: object, spacing_mm: float, family: Family = Family.PAINTED) -> SynthesiseCall:

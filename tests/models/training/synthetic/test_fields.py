@@ -1,4 +1,4 @@
-"""Distances are distances, noise has the wavelength that was asked for, and refining keeps places."""
+"""Distances are in millimetres, noise has its wavelength, and refining keeps positions."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_a_ball_is_an_exact_ellipsoid() -> None:
     assert np.abs(ellipsoid(at, (2, 0, -3), (9, 9, 9)) - expected).max() < 1e-3
 
 
-def test_an_ellipsoid_is_crossed_at_its_semi_axes_with_slope_one() -> None:
+def test_an_ellipsoid_has_its_zeros_at_its_semi_axes_with_slope_one() -> None:
     at = coarse_coordinates((80, 80, 80), 0.5, (0, 0, 0))
     field = ellipsoid(at, (0.5, 0.5, 0.5), (6, 9, 12))
     middle = 20  # the voxel at 0.5 mm
@@ -40,7 +40,7 @@ def test_an_ellipsoid_is_crossed_at_its_semi_axes_with_slope_one() -> None:
     assert along_x[beyond] == pytest.approx(at.x[0, 0][beyond] - 6.5, abs=0.2)
 
 
-def test_smooth_union_never_loses_ground() -> None:
+def test_smooth_union_contains_both_shapes() -> None:
     at = coarse_coordinates(SHAPE, 1.0, (0, 0, 0))
     first, second = ellipsoid(at, (-6, 0, 0), (8, 8, 8)), ellipsoid(at, (6, 0, 0), (8, 8, 8))
     union = smooth_union(first, second, 4)

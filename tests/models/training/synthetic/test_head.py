@@ -1,4 +1,4 @@
-"""A head is the same for the same seed, keeps the label rule, and is scanned in the right place on any grid."""
+"""A head follows from its seed, obeys the label rule, and is scanned at the right place on any grid."""
 
 import itertools
 import subprocess
@@ -25,21 +25,21 @@ def unifocal() -> SyntheticHead:
 
 
 def made_of(tissue: np.ndarray, spacing_mm: float) -> SyntheticHead:
-    """A head of given tissues around the world's origin."""
+    """Return a head of given tissues, centred at the origin of world coordinates."""
     geometry = Geometry.axial(tissue.shape, (spacing_mm,) * 3, (0.0, 0.0, 0.0), FRAME)
     look = painted_appearance(draw_contrast(np.random.default_rng(0), 0.0))
     return SyntheticHead(0, Variant.UNIFOCAL, geometry, tissue.astype(np.uint8), look)
 
 
 def ball_at(centre_mm: tuple[float, float, float], radius_mm: float, kind: Tissue) -> SyntheticHead:
-    """A ball of one tissue in air, on a grid of 1 mm."""
+    """Return a ball of one tissue in air, on a grid of 1 mm."""
     z, y, x = np.meshgrid(*(np.arange(size) - (size - 1) / 2 for size in (80, 90, 84)), indexing="ij")
     inside = (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2 < radius_mm**2
     return made_of(np.where(inside, kind, Tissue.AIR), 1.0)
 
 
 def oblique_grid() -> Geometry:
-    """Columns, rows and slices along three tilted axes, voxels of 3 x 1.2 x 1.1 mm, some way off the origin."""
+    """Return an oblique grid of 3 x 1.2 x 1.1 mm voxels, away from the origin."""
     axes = Rotation.from_euler("xyz", (25, -15, 40), degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = 3.0 * axes[:, 2], 1.2 * axes[:, 1], 1.1 * axes[:, 0]
@@ -62,7 +62,7 @@ def some_motion() -> Matrix:
 
 
 @pytest.mark.parametrize("motion", [None, some_motion()], ids=["still", "moved"])
-def test_a_landmark_is_scanned_where_it_is(motion: Matrix | None) -> None:
+def test_a_landmark_is_scanned_at_its_position(motion: Matrix | None) -> None:
     landmark = (11.0, -8.0, 6.0)
     head, grid = ball_at(landmark, 6.0, Tissue.ENHANCING), oblique_grid()
     matrix = np.eye(4) if motion is None else np.array(motion)
@@ -76,7 +76,7 @@ def test_a_landmark_is_scanned_where_it_is(motion: Matrix | None) -> None:
     assert volume == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.1)
 
 
-def test_a_thick_slice_averages_what_lies_in_it() -> None:
+def test_a_thick_slice_averages_its_content() -> None:
     tissue = np.full((40, 40, 40), Tissue.AIR)
     tissue[20:] = Tissue.WHITE  # the upper half, from z = 0 on
     head = made_of(tissue, 1.0)
@@ -87,7 +87,7 @@ def test_a_thick_slice_averages_what_lies_in_it() -> None:
     assert ratio == pytest.approx(0.25, abs=0.06)  # the bias field leans on both a little
 
 
-def test_half_a_voxel_of_a_label_is_the_label() -> None:
+def test_a_voxel_half_of_a_label_is_the_label() -> None:
     tissue = np.full((40, 40, 40), Tissue.WHITE)
     tissue[20:26] = Tissue.OEDEMA  # z from 0 to 6
     head = made_of(tissue, 1.0)
@@ -97,7 +97,7 @@ def test_half_a_voxel_of_a_label_is_the_label() -> None:
         assert head.truth(grid)[2, :, 2, 2].tolist() == expected
 
 
-def test_the_neck_goes_on_below_the_grid() -> None:
+def test_the_neck_continues_below_the_grid() -> None:
     tissue = np.full((40, 40, 40), Tissue.AIR)
     tissue[:, 12:28, 12:28] = Tissue.MUSCLE
     tissue[30:] = Tissue.AIR
@@ -147,7 +147,7 @@ def test_adc_inside_the_labels_is_above_white_matter(unifocal: SyntheticHead) ->
 
 
 @pytest.mark.parametrize("variant", [Variant.LESION_FREE, Variant.NON_ENHANCING])
-def test_what_is_not_there_is_not_labelled(variant: Variant) -> None:
+def test_a_label_without_its_tissue_is_empty(variant: Variant) -> None:
     head = synthesise(3, variant, spacing_mm=4.0)
     truth = head.truth(head.geometry)
     assert not truth[0].any()

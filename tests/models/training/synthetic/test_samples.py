@@ -1,4 +1,4 @@
-"""The stream of training samples is reproducible, its crops are pieces of heads, and no family held out is in it."""
+"""The stream of training batches is reproducible, and its crops are parts of heads."""
 
 import dataclasses
 import itertools
@@ -13,14 +13,14 @@ TOY = SampleSettings(spacing_mm=6.0, patch=16, batch=2, stride=8, head_spacing_m
 
 
 def numbered(shape: tuple[int, int, int]) -> Sample:
-    """Every voxel has its own number in all channels; one voxel is lesion."""
+    """Return a sample in which every voxel has a number of its own in all channels, and one voxel is lesion."""
     values = torch.arange(float(np.prod(shape))).reshape(shape)
-    shares = torch.zeros((3, *shape))
-    shares[:, 3, 17, 5] = 1
-    return Sample(values.expand(3, *shape).clone() + 1, shares)
+    fractions = torch.zeros((3, *shape))
+    fractions[:, 3, 17, 5] = 1
+    return Sample(values.expand(3, *shape).clone() + 1, fractions)
 
 
-def test_crops_are_pieces_flipped_or_not() -> None:
+def test_crops_are_parts_of_the_sample_flipped_or_not() -> None:
     sample = numbered((24, 32, 16))
     flipped, with_lesion = 0, 0
     for seed in range(60):
@@ -29,20 +29,20 @@ def test_crops_are_pieces_flipped_or_not() -> None:
         step = float(piece.channels[0, 0, 0, 1] - piece.channels[0, 0, 0, 0])
         assert abs(step) == 1
         flipped += step < 0
-        with_lesion += bool(piece.shares.any())
-        # The mask moves with the voxels: the lesion's number stays the lesion's.
-        for value in piece.channels[0][piece.shares[0] == 1]:
+        with_lesion += bool(piece.fractions.any())
+        # The mask moves with the voxels: the lesion keeps its number.
+        for value in piece.channels[0][piece.fractions[0] == 1]:
             assert value == sample.channels[0, 3, 17, 5]
     assert 15 < flipped < 45
     assert with_lesion >= 40
 
 
-def test_a_crop_larger_than_the_sample_is_padded_with_nothing() -> None:
+def test_a_crop_larger_than_the_sample_is_zero_padded() -> None:
     sample = numbered((24, 32, 16))
     piece = crop(sample, (32, 40, 24), np.random.default_rng(0))
     assert piece.channels.shape == (3, 32, 40, 24)
     assert np.count_nonzero(piece.channels[0]) == 24 * 32 * 16
-    assert piece.shares.sum() == 3
+    assert piece.fractions.sum() == 3
 
 
 def test_the_stream_follows_from_the_seed() -> None:
@@ -53,7 +53,7 @@ def test_the_stream_follows_from_the_seed() -> None:
     assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other, strict=True) if a[0].shape == b[0].shape)
 
 
-def test_heads_are_seen_whole_as_often_as_asked() -> None:
+def test_the_share_of_whole_heads_is_as_set() -> None:
     # A toy head has about 30 x 36 x 28 voxels of 6 mm; crops of 16 cubed are far smaller than it.
     sizes = {}
     for whole in (0.0, 1.0):

@@ -1,4 +1,4 @@
-"""The signal equations give each sequence the contrast that radiologists know, and the label rule its grounds."""
+"""The signal equations give each sequence its usual contrast, and agree with the label rule."""
 
 import numpy as np
 import pytest
@@ -17,26 +17,26 @@ def contrast(request: pytest.FixtureRequest) -> Contrast:
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.ADC])
-def test_white_matter_is_the_unit_and_air_is_nothing(contrast: Contrast, role: Role) -> None:
+def test_white_matter_has_signal_1_and_air_0(contrast: Contrast, role: Role) -> None:
     levels = signal_levels(role, contrast)
     assert levels[Tissue.WHITE] == pytest.approx(1)
     assert levels[Tissue.AIR] == 0
     assert (levels >= 0).all()
 
 
-def test_sequences_look_as_they_should(contrast: Contrast) -> None:
+def test_sequences_have_their_usual_contrast(contrast: Contrast) -> None:
     t1, t1ce, t2, flair = (signal_levels(role, contrast) for role in (Role.T1, Role.T1CE, Role.T2, Role.FLAIR))
     assert t1[Tissue.CSF] < t1[Tissue.GREY] < 1.2
     assert t1[Tissue.FAT] > 1
     assert t2[Tissue.CSF] > t2[Tissue.GREY] > 1
     assert flair[Tissue.CSF] < 0.6  # nulled, or nearly
-    # Contrast agent: rims and vessels light up, healthy brain behind its barrier does not.
+    # Contrast agent enhances rims and vessels, but not healthy brain.
     assert t1ce[Tissue.ENHANCING] > 1.1 * t1[Tissue.ENHANCING]
     assert t1ce[Tissue.VESSEL] > 1.5 * t1[Tissue.VESSEL]
     assert t1ce[Tissue.GREY] == pytest.approx(t1[Tissue.GREY], rel=0.1)
 
 
-def test_label_rule_has_its_grounds_in_the_signals(contrast: Contrast) -> None:
+def test_signals_agree_with_the_label_rule(contrast: Contrast) -> None:
     adc, flair = signal_levels(Role.ADC, contrast), signal_levels(Role.FLAIR, contrast)
     enhancing, abnormal, bright = LABEL_TISSUES
     assert all(adc[tissue] > adc[Tissue.WHITE] for tissue in abnormal)
@@ -62,7 +62,7 @@ def test_adc_lies_in_the_range_of_its_tissue(contrast: Contrast, tissue: Tissue,
     assert low <= signal_levels(Role.ADC, contrast)[tissue] <= high
 
 
-def test_trace_and_b0_give_back_the_adc(contrast: Contrast) -> None:
+def test_trace_and_b0_imply_the_adc(contrast: Contrast) -> None:
     b0 = echo_planar_levels(contrast)
     trace = signal_levels(Role.DWI, contrast)
     # Stejskal and Tanner: ADC = ln(S0 / S) / b. The trace is in units of white matter, so only ratios count.

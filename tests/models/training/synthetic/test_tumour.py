@@ -1,4 +1,4 @@
-"""Foci are drawn as their variant says, in the hemispheres, and their fields nest."""
+"""Foci match their variant and are in the hemispheres, and their fields nest."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.training.synthetic.fields import coarse_coordinates
-from models.training.synthetic.tumour import Focus, Variant, draw_foci, push_aside, tumour_fields
+from models.training.synthetic.tumour import Focus, Variant, apply_mass_effect, draw_foci, tumour_fields
 
 
 def ball(radius_mm: float = 12.0, rim_mm: float = 4.0) -> Focus:
@@ -47,7 +47,7 @@ def test_a_resection_is_a_cavity_with_or_without_rim_and_nodule() -> None:
     assert min(absent) < 0.3
 
 
-def test_a_share_of_the_rim_and_of_the_inside_is_taken_as_told() -> None:
+def test_absent_rim_and_blood_have_their_shares() -> None:
     at = coarse_coordinates((92, 112, 92), 1.0, (0, 0, 0))
     whole, part, none = (
         tumour_fields(np.random.default_rng(1), at, (replace(ball(20), absent_rim=share, blood=share),), 2.0)
@@ -66,7 +66,7 @@ def test_a_share_of_the_rim_and_of_the_inside_is_taken_as_told() -> None:
     assert np.array_equal(fluid < 0, inside)
 
 
-def test_both_hemispheres_are_drawn() -> None:
+def test_foci_are_in_both_hemispheres() -> None:
     sides = [draw_foci(np.random.default_rng(seed), Variant.UNIFOCAL)[0].centre[0] > 0 for seed in range(100)]
     assert 30 < sum(sides) < 70
 
@@ -95,10 +95,10 @@ def test_without_a_rim_nothing_enhances() -> None:
     assert (fields.infiltration < 0).any()
 
 
-def test_mass_effect_looks_inwards_and_fades() -> None:
+def test_mass_effect_samples_inwards_and_fades() -> None:
     at = coarse_coordinates((92, 112, 92), 1.0, (0, 0, 0))
     focus = ball()
-    pushed = push_aside(at, (focus,), strength=0.4)
+    pushed = apply_mass_effect(at, (focus,), strength=0.4)
     centre = np.array(focus.centre)
     before = np.sqrt((at.x - centre[0]) ** 2 + (at.y - centre[1]) ** 2 + (at.z - centre[2]) ** 2)
     after = np.sqrt((pushed.x - centre[0]) ** 2 + (pushed.y - centre[1]) ** 2 + (pushed.z - centre[2]) ** 2)

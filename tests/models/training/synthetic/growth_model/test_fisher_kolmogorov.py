@@ -1,4 +1,4 @@
-"""Growth is Fisher's: it spreads at the speed that theory gives, follows white matter, and stays in tissue."""
+"""Growth has the front that theory predicts, follows white matter, and stays in tissue."""
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ def test_a_core_in_white_matter_is_a_ball_of_its_volume(radius_mm: float) -> Non
     assert core.sum() * MM**3 == pytest.approx(ball_mm3(radius_mm), rel=0.35)
     assert core.sum() * MM**3 >= ball_mm3(radius_mm)
     assert away()[core].max() < away()[~core].min() + 1.5 * MM
-    # Cells thin out with the distance from their origin.
+    # The density decreases with the distance from the seed.
     assert np.corrcoef(away()[away() < 30], logit[away() < 30])[0, 1] < -0.95
 
 
 @pytest.mark.parametrize("width_mm", [1.5, 3.0])
-def test_a_front_is_as_wide_as_it_was_asked(width_mm: float) -> None:
-    # A plane of cells sets off along a bar. Ahead of a front of the least speed the density falls off as x exp(-x / w),
+def test_the_front_has_its_width(width_mm: float) -> None:
+    # A plane of cells grows along a bar. Ahead of a front of the least speed the density falls off as x exp(-x / w),
     # w being the root of D / rho; over this stretch that is a little less steep than exp(-x / w).
     white = np.ones((10, 10, 70), dtype=np.float32)
     plane = np.array([[i, j, 0.0] for i in range(10) for j in range(10)])
@@ -62,23 +62,23 @@ def test_white_matter_carries_cells_further_than_grey() -> None:
     assert core[:, 21:].any()
 
 
-def test_fluid_stops_cells_and_borrows_from_its_neighbours() -> None:
+def test_fluid_stops_cells_and_takes_the_value_of_its_neighbours() -> None:
     white = everywhere(1)
     white[:, 25] = 0
     logit = grow(white, everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(14), MM)
     assert (logit[:, 26:] == UNREACHED).all()
     assert logit[20, 24, 22] > -3
-    assert logit[20, 25, 22] == logit[20, 24, 22]  # for refining: fluid's own value would dent the cortex
+    assert logit[20, 25, 22] == logit[20, 24, 22]  # a lower value would dent the cortex in interpolation
 
 
-def test_growth_that_has_no_more_room_ends() -> None:
+def test_growth_ends_without_free_tissue() -> None:
     island = everywhere(0)
     island[18:23, 19:24, 20:25] = 1
     logit = grow(island, everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(30), MM)
     assert (logit[18:23, 19:24, 20:25] > 3).all()
 
 
-def test_levels_lie_at_their_distance() -> None:
+def test_levels_have_their_distance() -> None:
     logit = grow(everywhere(1), everywhere(0), everywhere(1), MIDDLE, GROWTH, ball_mm3(14), MM)
     core = logit > 0
     for reach_mm in (4.0, 10.0, -6.0):

@@ -1,4 +1,4 @@
-"""A grown head has every organ in its place, its tumour as the variant says, and nothing from chance."""
+"""A grown head has every organ at its place and the tumour of its variant, and is reproducible."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,7 +21,7 @@ Heads = Callable[[int, Variant], TissueMap]
 
 @pytest.fixture(scope="module")
 def heads() -> Heads:
-    """Heads by seed and variant, each grown once."""
+    """Return heads by seed and variant; each is generated once."""
     return cache(lambda seed, variant: grow_head(np.random.default_rng(seed), variant, SPACING))
 
 
@@ -46,7 +46,7 @@ def test_organs_have_plausible_volumes(heads: Heads, seed: int) -> None:
     assert not np.isin(tissue, (Tissue.OEDEMA, *CORE)).any()
 
 
-def test_organs_stand_where_they_belong(heads: Heads) -> None:
+def test_organs_are_at_their_places(heads: Heads) -> None:
     tissue = heads(0, Variant.LESION_FREE)
     rows = tissue.shape[1]
     brain, eyes, plexus = middle(tissue, Tissue.GREY), middle(tissue, Tissue.VITREOUS), middle(tissue, Tissue.DEEP_GREY)
@@ -55,7 +55,7 @@ def test_organs_stand_where_they_belong(heads: Heads) -> None:
     assert eyes[0] < brain[0]
     assert np.abs(plexus - brain).max() * SPACING < 25
     assert (tissue[0] == Tissue.MUSCLE).any()
-    # The lowest grey matter is the cerebellum's, behind the brain's middle.
+    # The lowest grey matter is that of the cerebellum, behind the middle of the brain.
     grey = np.argwhere(tissue == Tissue.GREY)
     assert grey[np.argsort(grey[:, 0])[:100], 1].mean() > brain[1]
     right, both = np.count_nonzero(tissue[..., : tissue.shape[2] // 2]), np.count_nonzero(tissue)
@@ -66,8 +66,8 @@ def test_cortex_lies_around_white_matter_and_skull_around_it_all(heads: Heads) -
     tissue = heads(1, Variant.LESION_FREE)
     parts, _ = label(tissue == Tissue.WHITE)
     sizes = np.sort(np.bincount(parts.ravel())[1:])
-    assert sizes[-1] > 0.9 * sizes.sum()  # the hemispheres hang together through callosum and stem
-    # Seen from above the middle, tissues come in their order.
+    assert sizes[-1] > 0.9 * sizes.sum()  # callosum and brain stem connect the hemispheres
+    # From above, the tissues follow in their order.
     column = tissue[::-1, tissue.shape[1] // 2, tissue.shape[2] // 2 + 8]
     first = {kind: int(np.argmax(column == kind)) for kind in (Tissue.FAT, Tissue.BONE, Tissue.GREY, Tissue.WHITE)}
     assert first[Tissue.FAT] < first[Tissue.BONE] < first[Tissue.GREY] < first[Tissue.WHITE]
@@ -104,22 +104,22 @@ def test_each_variant_has_its_lesion(heads: Heads, variant: Variant) -> None:
 
 
 @pytest.mark.parametrize("variant", [Variant.UNIFOCAL, Variant.MULTIFOCAL])
-def test_tumour_takes_brain_and_oedema_white_matter_alone(heads: Heads, variant: Variant) -> None:
+def test_tumour_replaces_brain_only(heads: Heads, variant: Variant) -> None:
     tissue = heads(0, variant)
-    sick = np.isin(tissue, (Tissue.OEDEMA, *CORE))
+    lesion = np.isin(tissue, (Tissue.OEDEMA, *CORE))
     healthy = heads(0, Variant.LESION_FREE)
-    # The head is the same up to the mass effect, which never moves skull and skin.
+    # The heads differ by the mass effect, which never moves skull and skin.
     outside = np.isin(healthy, (Tissue.BONE, Tissue.MARROW, Tissue.FAT, Tissue.MUSCLE, Tissue.AIR))
-    assert not sick[outside].any()
+    assert not lesion[outside].any()
     assert np.array_equal(tissue[outside], healthy[outside])
     assert (tissue == Tissue.GREY).sum() > 0.8 * (healthy == Tissue.GREY).sum()
 
 
-def test_rims_enclose_what_is_dead(heads: Heads) -> None:
+def test_rims_enclose_necrosis(heads: Heads) -> None:
     for seed in range(2):
         tissue = heads(seed, Variant.UNIFOCAL)
-        dead = np.argwhere(tissue == Tissue.NECROSIS)
-        around = {tuple(place + step) for place in dead for step in (*np.eye(3, dtype=int), *-np.eye(3, dtype=int))}
+        necrosis = np.argwhere(tissue == Tissue.NECROSIS)
+        around = {tuple(place + step) for place in necrosis for step in (*np.eye(3, dtype=int), *-np.eye(3, dtype=int))}
         kinds = [tissue[place] for place in around]
         bare = sum(kind in (Tissue.WHITE, Tissue.OEDEMA) for kind in kinds)
         assert bare <= 0.1 * len(kinds)

@@ -1,4 +1,4 @@
-"""Sequences give what their textbook equations give, where those can be solved."""
+"""Sequences agree with their textbook equations, where these have a solution."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ PLAIN = Tissues(
 MPRAGE = PreparedTiming(900, 600, 7.0, 160, np.radians(9), 3.0, 0.96)
 
 
-def test_a_spoiled_gradient_echo_is_ernst_s() -> None:
+def test_a_spoiled_gradient_echo_follows_the_ernst_equation() -> None:
     angle, repetition = np.radians(25), 20.0
     left = np.exp(-repetition / T1)
     ernst = np.sin(angle) * (1 - left) / (1 - np.cos(angle) * left)
@@ -34,7 +34,7 @@ def test_a_spoiled_gradient_echo_is_ernst_s() -> None:
     assert signals[1] == max(signals)
 
 
-def test_mprage_is_what_following_the_spins_gives() -> None:
+def test_mprage_equals_a_step_by_step_simulation() -> None:
     signal = prepared_gradient_echo(PLAIN, MPRAGE)
     spins = np.ones(4)
     for _ in range(30):  # repetitions until the steady state
@@ -49,17 +49,17 @@ def test_mprage_is_what_following_the_spins_gives() -> None:
     assert signal == pytest.approx(np.abs(middle) * np.sin(MPRAGE.angle) * decay, rel=1e-6)
 
 
-def test_flair_nulls_what_it_was_told_to() -> None:
+def test_flair_nulls_the_chosen_tissue() -> None:
     for repetition, train in ((5500.0, 600.0), (10000.0, 120.0)):
         null = nulling_inversion_ms(4200.0, repetition, train, 0.96)
         timing = TurboTiming(repetition, null, train, 110, 0.96)
         assert turbo_spin_echo(PLAIN, timing)[3] == pytest.approx(0, abs=1e-6)
         assert turbo_spin_echo(PLAIN, timing)[1] > 0.1
-    # With a long repetition and a perfect pulse the null is the textbook's: T1 ln 2.
+    # With a long repetition and a perfect pulse the null is that of textbooks: T1 ln 2.
     assert nulling_inversion_ms(400.0, 20000.0, 100.0, 1.0) == pytest.approx(400 * np.log(2), rel=1e-4)
 
 
-def test_what_recovers_slowly_gives_less_after_a_short_wait() -> None:
+def test_slow_recovery_gives_less_signal_at_a_short_repetition_time() -> None:
     short, long = (turbo_spin_echo(PLAIN, TurboTiming(tr, 0, 130, 90, 1)) for tr in (3000, 9000))
     assert (short < long).all()
     assert long[1] / short[1] < long[3] / short[3]

@@ -1,11 +1,12 @@
-"""The average cortex is found without a network, stands as our coordinates say, and its absence is a sentence."""
+"""The average cortex is read from nilearn in template coordinates; without nilearn an error says what to install."""
 
 import importlib.util
 
 import numpy as np
 import pytest
 
-from models.training.synthetic.growth_model.surfaces import SurfacesMissing, average_cortex, from_ras, outward
+from models.training.synthetic.growth_model.surfaces import average_cortex, from_ras, outward_normals
+from models.training.synthetic.nilearn_data import NilearnMissing
 
 needs_nilearn = pytest.mark.skipif(
     importlib.util.find_spec("nilearn") is None, reason="the surfaces are nilearn's, of the extra glionode[train]"
@@ -27,16 +28,16 @@ def test_left_is_left_and_the_middle_is_the_origin() -> None:
 
 
 @needs_nilearn
-def test_normals_lead_from_white_to_grey() -> None:
+def test_normals_point_from_white_to_grey() -> None:
     for half in average_cortex():
         across = half.pial - half.white
         thick = np.linalg.norm(across, axis=1) > 1
-        along = np.einsum("ij,ij->i", across, outward(half.white, half.triangles))[thick]
+        along = np.einsum("ij,ij->i", across, outward_normals(half.white, half.triangles))[thick]
         assert (along > 0).mean() > 0.98
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nilearn_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     average_cortex.cache_clear()
-    with pytest.raises(SurfacesMissing, match=r"install glionode\[train\]"):
+    with pytest.raises(NilearnMissing, match=r"Install glionode\[train\]"):
         average_cortex()

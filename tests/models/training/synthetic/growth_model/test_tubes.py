@@ -1,10 +1,9 @@
-"""Tubes are where their axis is, as thick as it says; beads fill the voxels near a curve."""
+"""Tubes have their axis and radius; beads fill the voxels near a curve."""
 
 import numpy as np
 import pytest
 
-from models.training.synthetic.fields import coarse_coordinates, refine
-from models.training.synthetic.growth_model.head_grid import below
+from models.training.synthetic.fields import below, coarse_coordinates, refine
 from models.training.synthetic.growth_model.surfaces import from_ras
 from models.training.synthetic.growth_model.tubes import FAR_MM, beads, curve, tube
 
@@ -23,7 +22,7 @@ def test_a_tube_is_a_cylinder_with_round_ends() -> None:
     assert distance[0, 0, 0] == FAR_MM
 
 
-def test_a_tube_off_the_grid_is_nowhere() -> None:
+def test_a_tube_outside_of_the_grid_is_empty() -> None:
     assert (tube(AT, ((300, 0, 0, 5), (320, 0, 0, 5))) == FAR_MM).all()
 
 
@@ -36,7 +35,7 @@ def test_a_tube_tapers_and_scales() -> None:
     assert widths[1] > 1.5 * widths[0]
 
 
-def test_a_curve_passes_through_its_places() -> None:
+def test_a_curve_passes_through_its_points() -> None:
     path = ((0.0, 0.0, 0.0, 1.0), (10.0, 5.0, 0.0, 2.0), (20.0, 0.0, 5.0, 1.0))
     points, radii = curve(path)
     for place in path[:-1]:
@@ -46,19 +45,19 @@ def test_a_curve_passes_through_its_places() -> None:
     assert np.linalg.norm(np.diff(points, axis=0), axis=1).max() < 1
 
 
-def test_beads_fill_balls_and_hair_alike() -> None:
+def test_beads_fill_balls_and_thin_lines() -> None:
     ball = beads(np.array([[20.3, 15.1, 17.6]]), np.array([6.2]), (40, 36, 38))
     assert ball.sum() == pytest.approx(4 / 3 * np.pi * 6.2**3, rel=0.05)
     assert np.argwhere(ball).mean(axis=0) == pytest.approx((20.3, 15.1, 17.6), abs=0.3)
-    hair = beads(np.array([[5.4, 5.4, z] for z in np.arange(3, 29.9, 0.3)]), np.full(90, 0.1), (40, 36, 38))
-    assert np.array_equal(np.unique(np.argwhere(hair)[:, 2]), np.arange(3, 31))
-    assert hair.sum() == 28
+    line = beads(np.array([[5.4, 5.4, z] for z in np.arange(3, 29.9, 0.3)]), np.full(90, 0.1), (40, 36, 38))
+    assert np.array_equal(np.unique(np.argwhere(line)[:, 2]), np.arange(3, 31))
+    assert line.sum() == 28
     assert not beads(np.array([[90.0, 5.0, 5.0]]), np.array([2.0]), (40, 36, 38)).any()
     assert not beads(np.zeros((0, 3)), np.zeros(0), (4, 4, 4)).any()
 
 
 @pytest.mark.parametrize("level", [0.0, -2.0, 3.5])
-def test_refining_where_it_matters_is_refining(level: float) -> None:
+def test_below_equals_refining_the_whole_field(level: float) -> None:
     field = tube(AT, ((5.0, -20.0, 10.0, 6.0), (-44.0, -40.0, 40.0, 3.0)))
     assert np.array_equal(below(field, level), refine(field) < level)
     assert below(field, level).any()

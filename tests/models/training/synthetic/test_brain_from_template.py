@@ -1,13 +1,14 @@
-"""The average brain lies the right way up in the heads' own world, and says so when it is not installed."""
+"""The average brain has the orientation of the heads; without nilearn an error says what to install."""
 
 import importlib.util
 
 import numpy as np
 import pytest
 
-from models.training.synthetic import mni_template as template
+from models.training.synthetic import brain_from_template as template
+from models.training.synthetic.brain_from_template import sample_template
 from models.training.synthetic.fields import Coordinates
-from models.training.synthetic.mni_template import TemplateMissing, look_up
+from models.training.synthetic.nilearn_data import NilearnMissing
 
 
 def at(*places: tuple[float, float, float]) -> Coordinates:
@@ -15,10 +16,10 @@ def at(*places: tuple[float, float, float]) -> Coordinates:
     return Coordinates(x, y, z)
 
 
-def test_places_of_the_brain() -> None:
+def test_structures_are_at_their_positions() -> None:
     # LPS from the middle of the brain: centrum semiovale, left lateral ventricle's body, beyond the vertex, cerebellum
     # (behind and below), the same place in front (the face, no brain).
-    fields = look_up(at((28, -5, 22), (-10, -14, 9), (0, 0, 90), (30, 50, -45), (30, -80, -45)))
+    fields = sample_template(at((28, -5, 22), (-10, -14, 9), (0, 0, 90), (30, 50, -45), (30, -80, -45)))
     grey, white, hull, ventricles = (
         field[0, 0] for field in (fields.grey, fields.white, fields.hull, fields.ventricles)
     )
@@ -31,14 +32,14 @@ def test_places_of_the_brain() -> None:
     assert hull[4] > 0
 
 
-def test_beyond_the_template_the_distance_goes_on_growing() -> None:
-    near, far = look_up(at((0, 0, 80), (0, 0, 130))).hull[0, 0]
+def test_the_distance_is_extrapolated_beyond_the_template() -> None:
+    near, far = sample_template(at((0, 0, 80), (0, 0, 130))).hull[0, 0]
     assert far > near + 30
 
 
-def test_without_nilearn_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nilearn_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     template._maps.cache_clear()
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nilearn" else find(name))
-    with pytest.raises(TemplateMissing, match=r"install glionode\[train\]"):
-        look_up(at((0, 0, 0)))
+    with pytest.raises(NilearnMissing, match=r"Install glionode\[train\]"):
+        sample_template(at((0, 0, 0)))

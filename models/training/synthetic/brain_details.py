@@ -1,18 +1,43 @@
-"""What takes up contrast in a synthetic head without being tumour: vessels, venous sinuses, dura, falx, pituitary."""
+"""Paint what procedural and template brains have in common: vessels, dura, pituitary gland, and age changes."""
 
 import numpy as np
 
 from models.training.synthetic.fields import Coordinates, Field, ellipsoid, level_distance, noise, refine
+from models.training.synthetic.skull_and_face import PaintedProportions
 from models.training.synthetic.tissue import Tissue, TissueMap
+
+
+def callosum(at: Coordinates) -> Field:
+    """Return the depth in millimetres inside the block where white matter connects the hemispheres."""
+    return np.asarray(np.minimum(25 - at.z, 43 - np.abs(at.y + 2)), dtype=np.float32)
+
+
+def paint_age_changes(
+    generator: np.random.Generator,
+    tissue: TissueMap,
+    at: Coordinates,
+    ventricles: Field,
+    proportions: PaintedProportions,
+    coarse_mm: float,
+) -> None:
+    """Paint caps around the ventricles and spots in the white matter, in place. Both are bright on FLAIR like tumours.
+
+    `ventricles` is the distance to the ventricles in millimetres on the fine grid; `at` is on the coarse grid.
+    """
+    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
+    spots = refine(noise(generator, shape, coarse_mm, 13, band=0.4) + 0.5 * noise(generator, shape, coarse_mm, 35))
+    caps = proportions.cap_mm * (1 + refine(noise(generator, shape, coarse_mm, 20)))
+    white = (tissue == Tissue.WHITE) & (refine(at.z) > -25)
+    tissue[white & ((spots > proportions.spot_level) | (ventricles < caps))] = Tissue.SPOT
 
 
 def paint_vessels(
     generator: np.random.Generator, tissue: TissueMap, at: Coordinates, callosum: Field, hull: Field, coarse_mm: float
 ) -> None:
-    """Paint them in place.
+    """Paint vessels, venous sinuses, dura, falx and pituitary gland, in place: they enhance without being tumour.
 
-    `callosum` and `hull` are on the fine grid, in millimetres: depth in the block where the hemispheres join (see
-    `anatomy.callosum`) and distance to the dura, negative inside.
+    `callosum`, as returned by the function, and `hull`, the distance to the dura in millimetres (negative inside), are
+    on the fine grid; `at` is on the coarse grid.
     """
     shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     wet = (tissue == Tissue.CSF) & (hull < -0.8)
