@@ -6,7 +6,7 @@
 from pipeline.errors import GlionodeError
 
 
-class ArchiveAway(GlionodeError):
+class ArchiveUnavailable(GlionodeError):
     """The remote archive does not answer or refuses access."""
 
 

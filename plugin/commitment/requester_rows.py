@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from plugin.database.audit_log import Audited, Peer
+from plugin.database.audit_log import AuditEvent, Peer
 from plugin.delivery.deliverer import retry_pause_s
 from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, Reference
 from plugin.jobs import outbox
@@ -63,7 +63,7 @@ def give_up_old(connection: Connection, destination: str, give_up_after_h: float
             connection.execute(
                 "DELETE FROM glionode_commitments WHERE sop_instance_uid = %s AND destination = %s", (uid, destination)
             )
-            outbox.record_in_audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
+            outbox.audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     return len(rows)
 
 
@@ -137,7 +137,7 @@ def apply_report(
         if done.rowcount:
             committed += 1
             detail = f"{uid} to {destination}, transaction {report.transaction_uid}"
-            outbox.record_in_audit(connection, Audited.COMMITTED, destination, uid, detail, reporter)
+            outbox.audit_delivery(connection, AuditEvent.COMMITTED, destination, uid, detail, reporter)
     failed = sum(_apply_failure(connection, report.transaction_uid, each, settings) for each in report.failed)
     return committed, failed
 
@@ -166,7 +166,7 @@ def _apply_failure(
         (OutboxState.DEAD if too_old else OutboxState.FAILED, error, pause, uid, destination),
     )
     if too_old:
-        outbox.record_in_audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
+        outbox.audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     return True
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from plugin.database.pool import Connection
 
 
-class Audited(StrEnum):
+class AuditEvent(StrEnum):
     """The kinds of audited events."""
 
     RECEIVED = "received"
@@ -36,7 +36,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class AuditSubject:
     """The study, and possibly the job, that an entry is about."""
 
     study_instance_uid: str
@@ -57,8 +57,8 @@ class AuditEntry:
 
 def record(
     connection: Connection,
-    what: Audited,
-    about: About,
+    what: AuditEvent,
+    about: AuditSubject,
     detail: str,
     peer: Peer | None = None,
     at: datetime | None = None,
@@ -75,11 +75,13 @@ def record(
     )
 
 
-def record_for_job(connection: Connection, what: Audited, job_key: str, detail: str, peer: Peer | None = None) -> None:
+def record_for_job(
+    connection: Connection, what: AuditEvent, job_key: str, detail: str, peer: Peer | None = None
+) -> None:
     """Add an entry about a job, if the job exists."""
     row = connection.execute("SELECT study_instance_uid FROM glionode_jobs WHERE key = %s", (job_key,)).fetchone()
     if row is not None:
-        record(connection, what, About(row[0], job_key), detail, peer)
+        record(connection, what, AuditSubject(row[0], job_key), detail, peer)
 
 
 def read_entries(connection: Connection, job_key: str, study_instance_uid: str) -> tuple[AuditEntry, ...]:

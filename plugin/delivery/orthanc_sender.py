@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from plugin.database.audit_log import Peer
 from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
-from plugin.errors import ArchiveAway, PeerFailed
+from plugin.errors import ArchiveUnavailable, PeerFailed
 from plugin.http.client import RequestFailed, Response
 from plugin.orthanc.client import OrthancClient, is_orthanc_id
 from plugin.settings.destinations import OrthancDestinationSettings
@@ -39,7 +39,7 @@ class OrthancSender:
         try:
             for each in objects:
                 yield each, self._store(client, each)
-        except ArchiveAway as exc:
+        except ArchiveUnavailable as exc:
             raise PeerFailed(str(exc).rstrip(".")) from exc
         finally:
             client.close()
@@ -49,7 +49,7 @@ class OrthancSender:
         client = OrthancClient(self._orthanc, patience_s=0)
         try:
             answer = self._echo(client)
-        except ArchiveAway as exc:
+        except ArchiveUnavailable as exc:
             raise PeerFailed(str(exc).rstrip(".")) from exc
         finally:
             client.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from plugin.archive.spool import Spool
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.archive_client import ArchiveClient
 from plugin.http.transfer import WrongTransfer, parse_result_path
 from plugin.jobs.outbox import OutboxEntry
@@ -64,7 +64,7 @@ class HttpResults:
         try:
             for entry in entries:
                 fetched.append(self._fetch_one(entry, self._folder / f"{len(fetched)}.dcm"))
-        except ArchiveAway as exc:
+        except ArchiveUnavailable as exc:
             missing = len(entries) - len(fetched)
             _LOG.warning("could not fetch %d of %d objects, which stay due: %s", missing, len(entries), exc)
         return tuple(fetched)

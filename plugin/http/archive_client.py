@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pipeline.atomic_write import replacing
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.client import (
     PATIENCE_S,
     Access,
@@ -46,15 +46,15 @@ class ArchiveClient:
         )
 
     def get_json(self, path: str) -> Any:
-        """Return the JSON content at a path. Raises NotInArchive, ArchiveAway."""
+        """Return the JSON content at a path. Raises NotInArchive, ArchiveUnavailable."""
         return self._retry(path, lambda: self._json("GET", path))
 
     def fetch(self, path: str, target: Path) -> None:
-        """Download a path into the file `target`, whole or not at all. Raises NotInArchive, ArchiveAway."""
+        """Download a path into the file `target`, whole or not at all. Raises NotInArchive, ArchiveUnavailable."""
         self._retry(path, lambda: self._fetch(path, target))
 
     def put(self, path: str, body: IO[bytes], sha256: bytes) -> Any:
-        """Upload the whole of `body` and return the JSON response. Raises NotInArchive, ArchiveAway."""
+        """Upload the whole of `body` and return the JSON response. Raises NotInArchive, ArchiveUnavailable."""
         headers = {"Content-Length": str(body.seek(0, 2)), "Repr-Digest": format_digest(sha256)}
         return self._retry(path, lambda: self._json("PUT", path, body, headers))
 
@@ -90,12 +90,12 @@ class ArchiveClient:
         except NotFound as exc:
             raise NotInArchive(f"{self._where} does not have {path}; it may have been purged.") from exc
         except AccessDenied as exc:
-            raise ArchiveAway(
+            raise ArchiveUnavailable(
                 f"{self._where} refuses the token ({exc}); set http.token_file to a file with the same token on both "
                 "hosts."
             ) from exc
         except RequestFailed as exc:
-            raise ArchiveAway(
+            raise ArchiveUnavailable(
                 f"{self._where} cannot be reached or did not handle {path} ({exc}). Check that `glionode listen` runs "
                 "there, with http.enabled and a token. The node tries again."
             ) from exc

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 
 from models.package import IntendedUse
 from plugin.database import audit_log
-from plugin.database.audit_log import Audited, Peer
+from plugin.database.audit_log import AuditEvent, Peer
 from plugin.database.pool import Connection
 from plugin.settings.check import may_receive, refusal
 from plugin.settings.destinations import AnyDestination
@@ -104,7 +104,7 @@ def record_sent(
     With `commit_as`, the SOP class UID of the object, delivery is complete only after storage commitment.
     """
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
-    record_in_audit(connection, Audited.SENT, destination, uid, detail, peer)
+    audit_delivery(connection, AuditEvent.SENT, destination, uid, detail, peer)
     connection.execute(
         "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %(remark)s, "
         "sop_class_uid = %(class)s, ask_at = CASE WHEN %(class)s::text IS NOT NULL THEN now() END, asks = 0 "
@@ -120,7 +120,7 @@ def record_sent(
 def record_failed(connection: Connection, destination: str, uid: str, error: str, again_in_s: float | None) -> None:
     """Record a failed attempt; the next one is due after `again_in_s` seconds, or never if that is None."""
     if again_in_s is None:
-        record_in_audit(connection, Audited.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
+        audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
         "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
@@ -192,9 +192,9 @@ def resend(connection: Connection, uids: Sequence[str], destinations: Sequence[s
     )
 
 
-def record_in_audit(
+def audit_delivery(
     connection: Connection,
-    what: Audited,
+    what: AuditEvent,
     destination: str,
     uid: str,
     detail: str,

@@ -1,7 +1,7 @@
 """Read, lock and change the database rows of jobs. Each function is one step of the caller's transaction."""
 
 from plugin.database import audit_log
-from plugin.database.audit_log import About, Audited
+from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.pool import Connection
 from plugin.jobs.job import Action, Job, JobSource, JobState, Record, Requeue, Restart, Start
 
@@ -39,7 +39,7 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
             if state is JobState.SEGMENTED:
                 supersede(connection, job, frozenset(JobState))
             detail = f"{state}: {reason}" if reason else state.value
-            audit_log.record(connection, Audited.ENDED, About(job.study_instance_uid, job.key), detail)
+            audit_log.record(connection, AuditEvent.ENDED, AuditSubject(job.study_instance_uid, job.key), detail)
 
 
 def supersede(connection: Connection, job: Job, states: frozenset[JobState]) -> None:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from plugin.database import audit_log
-from plugin.database.audit_log import About, Audited, Peer
+from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class ReceptionAudit:
             try:
                 with self._pool.connection() as connection:
                     detail = f"{entry.instances} new instances"
-                    audit_log.record(connection, Audited.RECEIVED, About(study), detail, sender, entry.first)
+                    audit_log.record(connection, AuditEvent.RECEIVED, AuditSubject(study), detail, sender, entry.first)
             except psycopg.Error as exc:
                 _LOG.error("could not write to the audit log (%s); trying again", type(exc).__name__)
                 self._restore((study, sender), entry)

@@ -9,7 +9,7 @@ from pipeline.errors import GlionodeError
 from plugin.archive.store import EmbeddedArchive, is_uid
 from plugin.archive.study_inputs import StudyInputs, read_inputs
 from plugin.database import audit_log
-from plugin.database.audit_log import Audited
+from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Database
 from plugin.jobs import outbox
 from plugin.jobs.job import Cancelled, Ignore, JobSource, JobState, Restart, Retried, new_job
@@ -96,7 +96,7 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
 
     Raises:
         OperationRefused: the study has no images, or it had a job with the same images and `again` is False.
-        ArchiveAway: Orthanc does not answer.
+        ArchiveUnavailable: Orthanc does not answer.
     """
     archive = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
     inputs = read_inputs(archive, study_instance_uid) if is_uid(study_instance_uid) else None
@@ -130,7 +130,7 @@ def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInpu
 
 def _audit(database: Database, key: str, operation: str) -> None:
     with database.pool.connection() as connection:
-        audit_log.record_for_job(connection, Audited.ORDERED, key, operation)
+        audit_log.record_for_job(connection, AuditEvent.ORDERED, key, operation)
 
 
 def _state(queue: JobQueue, key: str) -> str:

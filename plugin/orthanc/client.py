@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pipeline.atomic_write import replacing
 from pipeline.errors import GlionodeError, SettingsWrong
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.client import (
     PATIENCE_S,
     AccessDenied,
@@ -59,13 +59,13 @@ class OrthancClient:
         )
 
     def get_json(self, path: str) -> Any:
-        """Return the JSON content at a path. Raises NotInArchive, ArchiveAway."""
+        """Return the JSON content at a path. Raises NotInArchive, ArchiveUnavailable."""
         return self._retry(path, lambda: self._json("GET", path))
 
     def post_json(self, path: str, question: object) -> Any:
         """Return the JSON response to a POST that changes nothing there; `question` is sent as JSON, or as its bytes.
 
-        Raises NotInArchive, ArchiveAway.
+        Raises NotInArchive, ArchiveUnavailable.
         """
         body = question if isinstance(question, bytes) else json.dumps(question).encode()
         return self._retry(path, lambda: self._json("POST", path, body))
@@ -73,27 +73,27 @@ class OrthancClient:
     def put_metadata(self, path: str, body: bytes) -> None:
         """Replace metadata, also where Orthanc checks revisions. Tries once.
 
-        Raises NotInArchive, MetadataRefused, ArchiveAway.
+        Raises NotInArchive, MetadataRefused, ArchiveUnavailable.
         """
         current = self.request("GET", path)
         # Where there is a value already, CheckRevisions requires its ETag; without CheckRevisions Orthanc ignores it.
         headers = {"If-Match": current.etag} if current.status == 200 and current.etag else {}
         status = self.request("PUT", path, body, headers=headers).status
         if status in _TEMPORARY:
-            raise ArchiveAway(f"{self._where} did not handle {path} (HTTP {status}).")
+            raise ArchiveUnavailable(f"{self._where} did not handle {path} (HTTP {status}).")
         if status == 404:
             raise NotInArchive(f"{self._where} does not have {path}.")
         if not 200 <= status < 300:
             raise MetadataRefused(f"{self._where} refuses {path} (HTTP {status}).")
 
     def fetch(self, path: str, target: Path, size: int) -> None:
-        """Download `size` bytes at a path into the file `target`, or nothing. Raises NotInArchive, ArchiveAway."""
+        """Download `size` bytes at a path to `target`, or nothing. Raises NotInArchive, ArchiveUnavailable."""
         self._retry(path, lambda: self._fetch(path, target, size, size))
 
     def fetch_head(self, path: str, target: Path, size: int, head: int) -> bool:
         """Download at least the first `head` of a path's `size` bytes into a file of that size, the rest zeros.
 
-        Return whether all bytes came. Raises NotInArchive, ArchiveAway.
+        Return whether all bytes came. Raises NotInArchive, ArchiveUnavailable.
         """
         return self._retry(path, lambda: self._fetch(path, target, size, head))
 
@@ -105,7 +105,7 @@ class OrthancClient:
         timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send a request once and return the response, whatever its status. Raises ArchiveAway."""
+        """Send a request once and return the response, whatever its status. Raises ArchiveUnavailable."""
         return self._translate(path, lambda: self._client.request(method, path, body, headers, timeout_s))
 
     def close(self) -> None:
@@ -143,9 +143,11 @@ class OrthancClient:
             raise NotInArchive(f"{self._where} does not have {path}.") from exc
         except AccessDenied as exc:
             self.close()
-            raise ArchiveAway(f"{self._where} denies access ({exc}); check orthanc.user and its password.") from exc
+            raise ArchiveUnavailable(
+                f"{self._where} denies access ({exc}); check orthanc.user and its password."
+            ) from exc
         except RequestFailed as exc:
             self.close()
-            raise ArchiveAway(f"{self._where} cannot be reached or did not handle {path} ({exc}).") from exc
+            raise ArchiveUnavailable(f"{self._where} cannot be reached or did not handle {path} ({exc}).") from exc
         except SettingsWrong as exc:
-            raise ArchiveAway(str(exc)) from exc
+            raise ArchiveUnavailable(str(exc)) from exc

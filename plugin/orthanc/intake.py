@@ -11,7 +11,7 @@ from typing import Any
 from psycopg_pool import ConnectionPool
 
 from plugin.database import audit_log
-from plugin.database.audit_log import About, Audited, Peer
+from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.database.pool import database_id
 from plugin.jobs import outbox
 from plugin.jobs.job import WITH_RESULT, Job, JobSource, JobState, new_job, no_images_reason
@@ -65,7 +65,7 @@ class OrthancIntake:
         self._model_sha256 = model_sha256
 
     def submit(self, orthanc_id: str, wish: Wish) -> Submitted:
-        """Give a study its job, if these images have none. Raises TwoStudies, NotInArchive, ArchiveAway."""
+        """Give a study its job, if these images have none. Raises TwoStudies, NotInArchive, ArchiveUnavailable."""
         client = OrthancClient(self._settings, patience_s=0)
         try:
             study = study_uid_of(client, orthanc_id)
@@ -130,8 +130,10 @@ class OrthancIntake:
         if added:
             _LOG.info("study %s in Orthanc, %d MR images: job %s", study, images, key, extra={"job": key})
             with self._pool.connection() as connection:
-                about, peer = About(study, key), Peer("", self._settings.url)
-                audit_log.record(connection, Audited.RECEIVED, about, f"{images} images, which stay in Orthanc", peer)
+                about, peer = AuditSubject(study, key), Peer("", self._settings.url)
+                audit_log.record(
+                    connection, AuditEvent.RECEIVED, about, f"{images} images, which stay in Orthanc", peer
+                )
         job = self._queue.find(key)
         return Submitted(study, key, added, job.state.value if job is not None else "unknown")
 

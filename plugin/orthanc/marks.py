@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.orthanc.client import MetadataRefused, OrthancClient
 from plugin.orthanc.studies import orthanc_ids_of
 from plugin.settings.sections import OrthancSettings
@@ -44,7 +44,7 @@ class OrthancMarks:
             try:
                 self.look()
                 self._away = False
-            except ArchiveAway as exc:
+            except ArchiveUnavailable as exc:
                 if not self._away:
                     _LOG.warning("studies in Orthanc are not marked for now: %s", exc)
                 self._away, pause_s = True, _AGAIN_AFTER_S
@@ -57,7 +57,7 @@ class OrthancMarks:
             stop.wait(pause_s)
 
     def look(self) -> int:
-        """Mark what has ended since; returns how many were tried. Raises ArchiveAway."""
+        """Mark what has ended since; returns how many were tried. Raises ArchiveUnavailable."""
         now = time.monotonic()
         self._refused = {key: again for key, again in self._refused.items() if again > now}
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from procrastinate.exceptions import ConnectorException
 from psycopg_pool import PoolTimeout
 
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.auth import RequireToken
 from plugin.orthanc.client import is_orthanc_id
 from plugin.orthanc.intake import OrthancIntake, Wish
@@ -50,7 +50,7 @@ def _of_a_study(study: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]
         raise HTTPException(409, {"glionode": TWO_STUDIES, "why": str(exc)}) from exc
     except NotInArchive as exc:
         raise _NOT_THERE from exc
-    except ArchiveAway as exc:
+    except ArchiveUnavailable as exc:
         raise HTTPException(503, str(exc)) from exc
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from plugin.archive.store import is_uid
 from plugin.archive.study_inputs import MR_IMAGE_CLASSES, StudyInputs
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.orthanc.client import OrthancClient, is_orthanc_id
 
 _BEYOND_OFFSET = 64
@@ -52,7 +52,7 @@ class OrthancInputs(StudyInputs):
 
 
 def study_uid_of(client: OrthancClient, orthanc_id: str) -> str:
-    """The study instance UID of a study of Orthanc's. Raises NotInArchive, ArchiveAway."""
+    """The study instance UID of a study of Orthanc's. Raises NotInArchive, ArchiveUnavailable."""
     try:
         uid = str(client.get_json(f"/studies/{orthanc_id}")["MainDicomTags"]["StudyInstanceUID"])
     except (KeyError, TypeError) as exc:
@@ -63,14 +63,14 @@ def study_uid_of(client: OrthancClient, orthanc_id: str) -> str:
 
 
 def orthanc_ids_of(client: OrthancClient, study_instance_uid: str) -> tuple[str, ...]:
-    """Orthanc's own identifiers of a study: one, none where it is not there. Raises ArchiveAway."""
+    """Orthanc's own identifiers of a study: one, none where it is not there. Raises ArchiveUnavailable."""
     found = client.post_json("/tools/lookup", study_instance_uid.encode())
     studies = [each for each in found if isinstance(each, dict) and each.get("Type") == "Study"]
     return tuple(sorted(str(each["ID"]) for each in studies if is_orthanc_id(str(each.get("ID", "")))))
 
 
 def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
-    """What Orthanc has of a study; nothing where it has no such study. Raises TwoStudies, ArchiveAway."""
+    """What Orthanc has of a study; nothing where it has no such study. Raises TwoStudies, ArchiveUnavailable."""
     ids = orthanc_ids_of(client, study_instance_uid)
     if len(ids) > 1:
         raise TwoStudies(study_instance_uid, ids)
@@ -86,7 +86,7 @@ def inputs_of(client: OrthancClient, study_instance_uid: str) -> OrthancInputs:
             else:
                 others.append(str(each["MainDicomTags"]["SOPInstanceUID"]))
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise ArchiveAway("What answers as Orthanc is none, or older than 1.9.4.") from exc
+        raise ArchiveUnavailable("What answers as Orthanc is none, or older than 1.9.4.") from exc
     images.sort(key=lambda image: (image.sop_instance_uid, image.orthanc_id))
     return OrthancInputs(
         # Orthanc's own name: nothing keeps two series of a study from having images of one SOP instance UID.

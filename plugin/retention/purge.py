@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from plugin.archive.store import URGENT_MARK, EmbeddedArchive, is_uid, results_root
 from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log
-from plugin.database.audit_log import About, Audited
+from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.jobs.job import JobState, new_job
 from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 
@@ -132,7 +132,9 @@ class Purger:
         connection.execute(
             "UPDATE glionode_jobs SET purged_at = now(), results_path = NULL WHERE study_instance_uid = %s", (study,)
         )
-        audit_log.record(connection, Audited.PURGED, About(study), f"{purged.files} files, {purged.freed_bytes} bytes")
+        audit_log.record(
+            connection, AuditEvent.PURGED, AuditSubject(study), f"{purged.files} files, {purged.freed_bytes} bytes"
+        )
         return purged
 
     def remove_images(self, study: str, known: frozenset[Path]) -> bool:

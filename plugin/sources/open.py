@@ -7,7 +7,7 @@ from pathlib import Path
 from plugin.archive.spool import Spool
 from plugin.archive.store import EmbeddedArchive
 from plugin.archive.study_inputs import StudyInputs
-from plugin.errors import ArchiveAway
+from plugin.errors import ArchiveUnavailable
 from plugin.http.archive_client import ArchiveClient
 from plugin.jobs.job import Job, JobSource
 from plugin.settings.sections import Settings
@@ -56,7 +56,7 @@ class SourceRouter:
     def _source_of(self, job: Job) -> StudySource:
         source = self._sources.get(job.source)
         if source is None:
-            raise ArchiveAway(
+            raise ArchiveUnavailable(
                 f"Study {job.study_instance_uid} is in Orthanc, but this worker's settings name none; set orthanc.url."
             )
         return source

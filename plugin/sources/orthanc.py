@@ -14,7 +14,7 @@ from pipeline.scan import scan
 from plugin.archive.report_reader import read_report
 from plugin.archive.spool import Spool
 from plugin.archive.study_inputs import StudyInputs
-from plugin.errors import ArchiveAway
+from plugin.errors import ArchiveUnavailable
 from plugin.jobs.job import Job
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import OrthancImage, OrthancInputs, inputs_of
@@ -68,7 +68,7 @@ class OrthancSource:
         That happens when the rules for choosing changed between fetching and segmenting; the job is then tried again.
         """
         if incomplete := {each.series_instance_uid for each in read_report(results).chosen} - self._complete_series:
-            raise ArchiveAway(
+            raise ArchiveUnavailable(
                 f"Series {min(incomplete)} was chosen, but its pixels had not been fetched, because the rules for "
                 "choosing changed meanwhile; the job will be tried again."
             )

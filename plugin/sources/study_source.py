@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from plugin.archive.spool import Spool
 from plugin.archive.store import Archive, InstanceKey, WrongUid, results_folder
 from plugin.archive.study_inputs import StudyInputs, read_inputs
-from plugin.errors import ArchiveAway
+from plugin.errors import ArchiveUnavailable
 from plugin.http.archive_client import ArchiveClient
 from plugin.http.transfer import pack
 from plugin.jobs.job import Job
@@ -37,16 +37,16 @@ class StudySource(Protocol):
     def inputs(self, job: Job) -> StudyInputs:
         """Return the MR images of the job's study as known now; their paths are only for `workspace`.
 
-        Raises ArchiveAway.
+        Raises ArchiveUnavailable.
         """
 
     def workspace(self, job: Job, inputs: StudyInputs) -> AbstractContextManager[Workspace]:
-        """Provide the images as files for the duration of the block. Raises ArchiveAway, NotInArchive."""
+        """Provide the images as files for the duration of the block. Raises ArchiveUnavailable, NotInArchive."""
 
     def store_results(self, job: Job, results: Path) -> Path:
         """Store the complete result folder of a workspace in the archive; return its path there.
 
-        Raises ArchiveAway.
+        Raises ArchiveUnavailable.
         """
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class HttpSource:
             ]
             others = int(answer["other_instances"])
         except (KeyError, TypeError, WrongUid) as exc:
-            raise ArchiveAway(
+            raise ArchiveUnavailable(
                 f"Study {study_instance_uid}: the answer at http.archive_url is not that of a node of this version; "
                 "check the address, and run the same version of glionode on all hosts."
             ) from exc

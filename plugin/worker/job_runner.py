@@ -15,9 +15,9 @@ from pipeline.errors import GlionodeError
 from plugin.archive.report_reader import ReadReport, read_report
 from plugin.archive.study_inputs import StudyInputs
 from plugin.database import audit_log
-from plugin.database.audit_log import Audited
+from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Connection, clear_trouble, record_trouble
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.jobs import outbox
 from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobSource, JobState, new_job
 from plugin.jobs.prior_results import PriorResults, record_for_later_jobs, with_purge_reason
@@ -101,7 +101,7 @@ class JobRunner:
         """Run the job `key` if it is still open; record its outcome and queue its results for delivery."""
         try:
             self._run(key)
-        except (ArchiveAway, NotInArchive, NoRoomForResults) as exc:
+        except (ArchiveUnavailable, NotInArchive, NoRoomForResults) as exc:
             # The received images are safe, and the next sweep queues the job again; only the computation is lost.
             self.progress.idle()
             _LOG.warning("job %s is postponed: %s", key, exc, extra={"job": key})
@@ -156,7 +156,7 @@ class JobRunner:
             _LOG.info("job %s: %d images", job.key, len(workspace.paths), extra=_log_extra(started))
             try:
                 self._segment_and_record(started, workspace)
-            except (ArchiveAway, NotInArchive, NoRoomForResults):
+            except (ArchiveUnavailable, NotInArchive, NoRoomForResults):
                 self.queue.postpone(job.key, started.attempts + 1)
                 raise
 
@@ -224,9 +224,9 @@ def _log_extra(job: Job) -> dict[str, str]:
 def _audit(connection: Connection, key: str, report: ReadReport, objects: Sequence[outbox.OutgoingObject]) -> None:
     for series in report.chosen:
         detail = f"{series.role}: series {series.series_instance_uid}"
-        audit_log.record_for_job(connection, Audited.CHOSEN, key, detail)
+        audit_log.record_for_job(connection, AuditEvent.CHOSEN, key, detail)
     for each in objects:
-        audit_log.record_for_job(connection, Audited.PRODUCED, key, f"{each.sop_instance_uid} ({each.path.name})")
+        audit_log.record_for_job(connection, AuditEvent.PRODUCED, key, f"{each.sop_instance_uid} ({each.path.name})")
 
 
 def _sop_instance_uid(path: Path) -> str:

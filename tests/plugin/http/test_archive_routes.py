@@ -21,7 +21,7 @@ from plugin.archive.file_meta import encode_file_meta
 from plugin.archive.spool import Spool
 from plugin.archive.store import EmbeddedArchive, InstanceKey
 from plugin.delivery.result_source import HttpResults
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.archive_client import ArchiveClient
 from plugin.http.archive_routes import archive_routes
 from plugin.http.server import http_server, make_app
@@ -298,7 +298,7 @@ def test_an_incomplete_download_is_retried(incomplete: bytes, faulty: Callable[.
 
 def test_a_download_that_stays_incomplete_leaves_no_file(faulty: Callable[..., Faulty], tmp_path: Path) -> None:
     always = faulty(INCOMPLETE[0])
-    with pytest.raises(ArchiveAway, match="the connection ended before the response"):
+    with pytest.raises(ArchiveUnavailable, match="the connection ended before the response"):
         client_of(always.url, tmp_path).fetch("/x", tmp_path / "got")
     assert not (tmp_path / "got").exists()
     assert always.asked > 1
@@ -308,7 +308,7 @@ def test_a_wrong_token_and_a_missing_file_are_reported_without_retries(server: S
     with pytest.raises(NotInArchive):
         server.client.fetch("/api/studies/1.2/series/1.2/instances/1.2", tmp_path / "got")
     (tmp_path / "token").write_text("another-token-than-theirs")
-    with pytest.raises(ArchiveAway, match="refuses the token"):
+    with pytest.raises(ArchiveUnavailable, match="refuses the token"):
         ArchiveClient(server.settings, patience_s=30).get_json("/api/studies/1.2/instances")
 
 
@@ -321,7 +321,7 @@ def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
         client = ArchiveClient(trusting, patience_s=0.5)
         assert client.get_json("/api/studies/1.2/instances") == {"images": [], "other_instances": 0}
         client.close()
-        with pytest.raises(ArchiveAway, match="its TLS certificate is not accepted"):
+        with pytest.raises(ArchiveUnavailable, match="its TLS certificate is not accepted"):
             server.client.get_json("/api/studies/1.2/instances")
 
 

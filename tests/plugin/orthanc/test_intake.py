@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from models.package import IntendedUse
 from plugin.database.pool import Database, database_id
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.server import http_server, make_app
 from plugin.jobs import outbox
 from plugin.jobs.job import Finished, JobSource, JobState, new_job
@@ -194,7 +194,7 @@ def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..
     with pytest.raises(NotInArchive):
         intake.submit("-".join(["0" * 8] * 5), Wish())
     web.statuses = [503]
-    with pytest.raises(ArchiveAway):
+    with pytest.raises(ArchiveUnavailable):
         intake.submit(study, Wish())
 
 
@@ -234,7 +234,7 @@ def test_what_came_of_a_study_is_marked_in_orthanc(
     queue.add_finished(own, JobState.NOT_ELIGIBLE, "It did not come from Orthanc.")
     job = intake.submit(study, Wish()).job
     web.statuses = [503]
-    with pytest.raises(ArchiveAway):
+    with pytest.raises(ArchiveUnavailable):
         marks.look()
     assert (marks.look(), marks.look()) == (1, 0)
     mark = json.loads(web.marks.pop(study))

@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from plugin.archive.spool import Spool
 from plugin.archive.store import EmbeddedArchive
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.jobs.job import Job, JobSource, new_job
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import TwoStudies, inputs_of, study_uid_of
@@ -127,7 +127,7 @@ def test_results_from_a_series_without_its_pixels_are_not_stored(source: Orthanc
     with source.workspace(job_of(study), source.inputs(job_of(study))) as workspace:
         workspace.results.mkdir()
         (workspace.results / "report.json").write_text(REPORT % f"{study}.4")
-        with pytest.raises(ArchiveAway, match="its pixels had not been fetched"):
+        with pytest.raises(ArchiveUnavailable, match="its pixels had not been fetched"):
             source.store_results(job_of(study), workspace.results)
 
 
@@ -178,7 +178,10 @@ def test_a_file_of_another_size_is_rejected(
     monkeypatch.setattr("plugin.http.client._FIRST_PAUSE_S", 3.0)
     cut = inputs.images[0]
     web.files[cut.orthanc_id] = web.files[cut.orthanc_id][:-10]
-    with pytest.raises(ArchiveAway, match=f"bytes and announced {cut.size}"), source.workspace(job_of(study), inputs):
+    with (
+        pytest.raises(ArchiveUnavailable, match=f"bytes and announced {cut.size}"),
+        source.workspace(job_of(study), inputs),
+    ):
         pass
 
 
@@ -196,7 +199,7 @@ def test_a_server_that_is_not_orthanc_is_reported(
 ) -> None:
     web.answers["POST /tools/bulk-content"] = answer
     client = client_of(web, patience_s=0)
-    with pytest.raises(ArchiveAway, match=message):
+    with pytest.raises(ArchiveUnavailable, match=message):
         inputs_of(client, image)
     client.close()
 
@@ -206,7 +209,7 @@ def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image:
     password.write_text("wrong\n")
     web.ask_password("glionode", "the-password")
     client = client_of(web, patience_s=0, user="glionode", password_file=str(password))
-    with pytest.raises(ArchiveAway, match="denies access") as raised:
+    with pytest.raises(ArchiveUnavailable, match="denies access") as raised:
         inputs_of(client, image)
     assert "wrong" not in str(raised.value)
     password.write_text("the-password\n")
@@ -226,7 +229,7 @@ def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) 
         trusting.close()
         for keys in ({}, {"tls_ca": other.certificate}):
             distrusting = client_of(web, patience_s=0, **keys)
-            with pytest.raises(ArchiveAway, match="its TLS certificate is not accepted"):
+            with pytest.raises(ArchiveUnavailable, match="its TLS certificate is not accepted"):
                 inputs_of(distrusting, "1.2.3")
     finally:
         web.stop()
@@ -234,6 +237,6 @@ def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) 
 
 def test_a_worker_without_orthanc_settings_reports_it(data_dir: Path) -> None:
     source = open_source(Settings(storage={"data_dir": str(data_dir)}))
-    with pytest.raises(ArchiveAway, match=r"orthanc\.url"):
+    with pytest.raises(ArchiveUnavailable, match=r"orthanc\.url"):
         source.inputs(job_of("1.2.3"))
     source.close()

@@ -10,7 +10,7 @@ import pytest
 from models.package import IntendedUse
 from plugin.archive.study_inputs import StudyInputs
 from plugin.database.pool import Database
-from plugin.errors import ArchiveAway, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.jobs.job import Cancelled, Ignore, Job, JobSource, JobState, Restart, Retried, new_job
 from plugin.jobs.prior_results import PriorResults
 from plugin.jobs.queries import show_job
@@ -163,7 +163,7 @@ def test_changed_images_of_the_own_archive_are_left_to_the_reconciler(
 
 
 @pytest.mark.parametrize("step", ["inputs", "workspace", "store_results"])
-@pytest.mark.parametrize("failure", [ArchiveAway("The archive is away."), NotInArchive("It is gone.")])
+@pytest.mark.parametrize("failure", [ArchiveUnavailable("The archive is away."), NotInArchive("It is gone.")])
 def test_a_postponed_job_runs_later_without_a_counted_attempt(
     step: str, failure: Exception, queue: JobQueue, database: Database, tmp_path: Path
 ) -> None:
