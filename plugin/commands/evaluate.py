@@ -1,13 +1,15 @@
 """The command `glionode evaluate`: a model on a data set, or on synthetic heads. Imports torch only when it runs."""
 
 import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.training.synthetic.families import Family
-from plugin.commands.heads_asked import HeadsAsked
 from plugin.commands.model_arguments import (
     ALL,
     DeviceOption,
@@ -25,17 +27,25 @@ if TYPE_CHECKING:
 
     from models.package import ModelPackage
     from models.training.dataset.manifest import Split
-    from models.training.evaluation.evaluate_dataset import CaseScore, LeftOut
+    from models.training.evaluation.case_score import CaseScore
+    from models.training.evaluation.cases import EvaluationCase, SyntheticSelection, Unmeasured
+    from models.training.evaluation.figures import Choice, Figure
+    from models.training.evaluation.measure_case import MeasureSettings
+    from models.training.evaluation.measure_cases import Measurement, Progress
+    from models.training.evaluation.summary import Evaluation
 
 _HEADS = "With --synthetic"
 
 
 def evaluate(
     model: ModelArgument,
-    dataset: Annotated[
-        Path | None,
+    places: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="DATASET", file_okay=False, help="Data set that `glionode dataset` made.", show_default=False
+            metavar="[DATASET] [OUT]",
+            file_okay=False,
+            help="Data set that `glionode dataset` made, unless --synthetic is given; then the folder for the results.",
+            show_default="OUT: runs/NAME-evaluation",
         ),
     ] = None,
     synthetic: Annotated[
@@ -46,12 +56,10 @@ def evaluate(
         Path | None,
         typer.Option(dir_okay=False, help="CSV of subgroups: a column `case` and others such as `status`, `focality`."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for the results.", show_default="runs/NAME-evaluation")
-    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Cases to show pictures of, worst first.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 1,
     device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that measure cases.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of a process.", show_default="2, with --synthetic 1")
     ] = None,
@@ -84,7 +92,6 @@ def evaluate(
             rich_help_panel=_HEADS,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=_HEADS)] = 1,
     seed0: Annotated[
         int,
         typer.Option(
@@ -102,114 +109,246 @@ def evaluate(
             rich_help_panel=_HEADS,
         ),
     ] = 1.0,
+    out: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure a model: Dice, HD95, volumes and lesions, label by label and by subgroup.
 
-    With DATASET: each case goes through the node's own segmenting and restoring. The results are cases.csv,
-    evaluation.json and report.html (one page, no network needed). Subgroups are the columns of --groups and, unless a
-    column is called so, focality by the components of the truth. Exit status 1 where cases were left out.
+    With DATASET: each case goes through the node's own segmenting and restoring. Subgroups are the columns of --groups
+    and, unless a column is called so, focality by the components of the truth.
 
-    With --synthetic: heads that no training saw go through the whole way, aligning included, and so do studies, from
-    scanning on; writes the model's MODEL_CARD.md with pictures, and metrics.json. A head takes about 30 s a process.
-    Each is kept in --out as it comes: a second start goes on where the first was ended. Exit status 1 where something
-    could not be measured.
+    With --synthetic: heads that no training saw, and studies, go through the whole pipeline, aligning included. The
+    results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json. A head takes
+    about 30 s a process.
 
-    Example: glionode evaluate my-model my-data --groups status.csv
-    Example: glionode evaluate phantom-demo --synthetic --heads 50 --lesion-free 20 --workers 2
+    OUT gets cases.csv, evaluation.json and report.html (one page, no network needed). Each case is kept in OUT as it
+    is measured: a second start continues where the first was ended. Exit status 1 where a case could not be measured.
+
+    Example: glionode evaluate my-model my-data results --groups status.csv
+    Example: glionode evaluate phantom-demo --synthetic --heads 50 --lesion-free 20 --workers 2 results
     """
-    if (dataset is None) != synthetic:
-        raise refuse("Say what to measure on: a folder that `glionode dataset` made, or --synthetic.")
+    if out is not None:
+        raise refuse("--out is now the last argument: `glionode evaluate MODEL DATASET OUT`.")
+    dataset, results = _split_places(places or [], synthetic)
     if study and not synthetic:
         raise refuse("--study goes with --synthetic; a data set has its truth with it.")
-    if dataset is None:
-        from plugin.commands.evaluate_heads import evaluate_on_heads
-
-        package = find_model(model)
-        work = out or _results_of(package)
-        asked = HeadsAsked(
-            *(chosen_families(family or [ALL]), heads, lesion_free, tuple(study or ()), seed0, spacing),
-            *(workers, threads or 1, device, work),
-        )
-        evaluate_on_heads(package, asked)
+    _refuse_without_training_extra()
+    package = find_model(model)
+    threads = threads or (2 if dataset else 1)
+    results = results or Path("runs") / f"{package.name}-evaluation"
+    run = _Run(package, results, chosen_device(device, threads), threads, workers, seed)
+    if dataset is not None:
+        _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
     else:
-        refuse_without_training_extra()
-        chosen = chosen_split(split)
-        _on_dataset(find_model(model), dataset, chosen, groups, out, worst, seed, chosen_device(device, threads or 2))
+        selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
+        _evaluate_on_heads(run, selection, spacing)
 
 
-def _on_dataset(
-    package: "ModelPackage",
-    folder: Path,
-    split: "Split | None",
-    groups: Path | None,
-    out: Path | None,
-    worst: int,
-    seed: int,
-    device: "torch.device",
-) -> None:
-    from models.package import PackageBroken
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What both kinds of evaluation need."""
+
+    package: "ModelPackage"
+    out: Path
+    device: "torch.device"
+    threads: int
+    workers: int
+    seed: int
+
+
+def _evaluate_on_dataset(run: _Run, folder: Path, split: "Split | None", groups: Path | None, worst: int) -> None:
     from models.training.dataset.dataset import read_dataset
     from models.training.dataset.lineage import find_overlap, read_lineage
-    from models.training.evaluation.evaluate_dataset import Compared, measure_dataset
-    from models.training.evaluation.groups import groupings_of, read_groups
-    from models.training.evaluation.overlays import WorstCases
-    from models.training.evaluation.report import PAGE_FILE, write_evaluation
-    from models.training.evaluation.summary import evaluate as summarise
-    from pipeline.errors import GlionodeError
+    from models.training.evaluation.cases import select_dataset_cases
+    from models.training.evaluation.figures import worst_cases
+    from models.training.evaluation.measure_case import MeasureSettings
+    from models.training.evaluation.subgroups import read_groups, with_focality
+    from models.training.evaluation.summary import EvaluatedDataset, Evaluation
 
-    target = out or _results_of(package)
-    pictures = WorstCases(worst)
-
-    def see(compared: Compared) -> None:
-        print(_case_line(compared.score), flush=True)
-        pictures.see(compared)
-
-    try:
+    package = run.package
+    with _refusing_failures(run.out):
         dataset = read_dataset(folder)
+        cases, unmeasured = select_dataset_cases(dataset, split, package)
+        # A wrong file is refused now, and not after an hour.
         chosen = dataset.cases if split is None else dataset.of(split)
-        # A wrong file is told of now, and not after an hour.
-        said = read_groups(groups, [case.case_id for case in chosen]) if groups and chosen else ()
-        met = find_overlap(read_lineage(package), dataset.manifest.key, {case.patient for case in chosen})
-        for sentence in met.warnings():
+        groupings = read_groups(groups, [case.case_id for case in chosen]) if groups else ()
+        lineage, key = read_lineage(package), dataset.manifest.key
+        for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
             complain(sentence)
-        measured = measure_dataset(package, dataset, split, device, see)
-        for each in measured.left_out:
-            _say_left_out(each)
-        evaluation = summarise(measured, groupings_of(measured.cases, said), seed)
-        write_evaluation(evaluation, pictures.kept, this_command(), target)
-    except (GlionodeError, PackageBroken) as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{target} cannot be written: {exc.strerror or exc}.", FAILED) from exc
+        settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
+        for each in unmeasured:
+            _say_unmeasured(each)
+        measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
+        patients = {score.case.patient for score in measured.cases if score.case.patient is not None}
+        source = EvaluatedDataset(dataset.fingerprint, split, find_overlap(lineage, key, patients))
+        evaluation = Evaluation(
+            package,
+            measured.cases,
+            (*unmeasured, *measured.unmeasured),
+            with_focality(groupings, {score.case.case_id: score.foci for score in measured.cases}),
+            run.seed,
+            source,
+        )
+        _write(run, evaluation, measured.figures)
     for summary in evaluation.labels:
-        dice = dict(summary.metrics)["dice"]
-        print(f"{summary.label}: median Dice {dice.median:.3f} over {summary.cases} cases")
-    print(f"Tables and report: {target / PAGE_FILE}")
-    if measured.left_out:
+        print(f"{summary.label}: median Dice {summary.metrics['dice'].median:.3f} over {len(summary.scores)} cases")
+    _finish(run, evaluation)
+
+
+def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: float) -> None:
+    from models.training.evaluation.card_tables import card_tables
+    from models.training.evaluation.evaluation_card import write_card
+    from models.training.evaluation.figures import representatives
+    from models.training.evaluation.measure_case import MeasureSettings
+    from models.training.evaluation.subgroups import by_case_group
+    from models.training.evaluation.summary import Evaluation
+
+    package = run.package
+    settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads)
+    with _refusing_failures(run.out):
+        measured = _measure(run, selection.cases, settings, representatives)
+        if not measured.cases:
+            raise refuse("Nothing could be measured, so the model card was left as it is.", FAILED)
+        groupings = (by_case_group(measured.cases),)
+        evaluation = Evaluation(
+            package, measured.cases, measured.unmeasured, groupings, run.seed, spacing_mm=spacing_mm
+        )
+        _write(run, evaluation, measured.figures)
+        write_card(evaluation, measured.figures, this_command())
+    for table in card_tables(evaluation):
+        print(f"\n{table.title}\n\n{table.markdown}")
+    print(f"\nCard, pictures and metrics are in {package.folder}.")
+    _finish(run, evaluation)
+
+
+def _measure(
+    run: _Run,
+    cases: "Sequence[EvaluationCase]",
+    settings: "MeasureSettings",
+    choose_figures: "Callable[[Sequence[CaseScore]], Sequence[Choice]]",
+) -> "Measurement":
+    from models.training.evaluation.measure_cases import measure_cases
+
+    display = _CaseDisplay(len(cases))
+    measured = measure_cases(cases, settings, run.out, run.workers, display.show, choose_figures)
+    display.say_measured_before()
+    return measured
+
+
+def _write(run: _Run, evaluation: "Evaluation", figures: "Sequence[Figure]") -> None:
+    from models.training.evaluation.report_page import write_evaluation
+
+    write_evaluation(evaluation, figures, this_command(), run.out)
+
+
+def _finish(run: _Run, evaluation: "Evaluation") -> None:
+    from models.training.evaluation.report_page import PAGE_FILE
+
+    print(f"Tables and report: {run.out / PAGE_FILE}")
+    if evaluation.unmeasured:
         raise typer.Exit(FAILED)
 
 
-def chosen_families(names: list[str]) -> tuple[Family, ...]:
-    """The families of these names, in their own order; refuses with a sentence."""
+@contextmanager
+def _refusing_failures(out: Path) -> Iterator[None]:
+    """Turn the failures of an evaluation into a sentence and an exit status."""
+    from models.package import PackageBroken
+    from models.training.evaluation.journal import JournalBusy
+    from pipeline.errors import GlionodeError
+
+    try:
+        yield
+    except (GlionodeError, PackageBroken) as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except JournalBusy as exc:
+        raise refuse(f"Not measured: {exc}", FAILED) from exc
+    except OSError as exc:
+        raise refuse(f"{exc.filename or out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
+
+
+def _split_places(places: list[Path], synthetic: bool) -> tuple[Path | None, Path | None]:
+    """Return the data set (None with --synthetic) and OUT (None where it is not given); refuse what is neither."""
+    from models.training.dataset.manifest import MANIFEST_FILE
+
+    are_datasets = [(place / MANIFEST_FILE).is_file() for place in places]
+    if synthetic:
+        if len(places) > 1 or any(are_datasets):
+            raise refuse("--synthetic measures no data set: give OUT alone, or leave out --synthetic.")
+        return None, places[0] if places else None
+    if not places or len(places) > 2:
+        raise refuse("Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic.")
+    if are_datasets == [False, True]:
+        raise refuse(f"{places[1]} is a data set and {places[0]} is none: the order is `evaluate MODEL DATASET OUT`.")
+    return places[0], places[1] if len(places) == 2 else None
+
+
+def _select_heads(
+    package: "ModelPackage", names: list[str], heads: int, lesion_free: int, studies: list[Path], first_seed: int
+) -> "SyntheticSelection":
+    """Return the heads and studies to measure; refuse, before any work, what cannot be measured."""
+    families = _chosen_families(names)
+    if heads + lesion_free and set(families) - {Family.PAINTED} and importlib.util.find_spec("nilearn") is None:
+        raise refuse(
+            "Brains of heads that are not `painted` come with nilearn, which is not installed here; install "
+            "glionode[train], or say --family painted."
+        )
+    for folder in studies:
+        if not (folder / "dicom").is_dir():
+            raise refuse(f"{folder} has no folder `dicom`; give a folder as `glionode phantom` writes it.")
+    from models.training.evaluation.cases import SyntheticSelection
+    from models.training.evaluation.measure_cases import refuse_other_labels
+
+    try:
+        refuse_other_labels(package)
+        return SyntheticSelection(families, heads, lesion_free, tuple(studies), first_seed)
+    except ValueError as exc:
+        raise refuse(f"These settings cannot be used: {exc}.") from exc
+
+
+def _chosen_families(names: list[str]) -> tuple[Family, ...]:
+    """Return the families of these names, in their own order; refuse an unknown name."""
     if unknown := [name for name in names if name not in (*Family, ALL)]:
         raise refuse(f"Family {unknown[0]!r} is unknown; choose among {', '.join(Family)} and {ALL}.")
     return tuple(family for family in Family if ALL in names or family in names)
 
 
-def refuse_without_training_extra() -> None:
-    """Figures need matplotlib, which a node has no use for."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise refuse("The report's figures need matplotlib, which is not installed here; install glionode[train].")
+def _refuse_without_training_extra() -> None:
+    for module, what in (("matplotlib", "The report's figures"), ("nibabel", "Measuring")):
+        if importlib.util.find_spec(module) is None:
+            raise refuse(f"{what} needs {module}, which is not installed here; install glionode[train].")
 
 
-def _say_left_out(left_out: "LeftOut") -> None:
-    complain(f"Left out, {left_out.case_id}: {left_out.why}")
+def _say_unmeasured(unmeasured: "Unmeasured") -> None:
+    complain(f"Not measured, {unmeasured.case.title}: {unmeasured.reason}")
 
 
-def _case_line(score: "CaseScore") -> str:
-    labels = (f"{each.label} {each.dice:.2f} ({each.found_ml:.1f} of {each.true_ml:.1f} ml)" for each in score.labels)
-    return f"{score.case_id}: {', '.join(labels)}"
+class _CaseDisplay:
+    """Prints a line for each case that is measured; those of an earlier run are counted only."""
 
+    def __init__(self, cases: int) -> None:
+        self._cases = cases
+        self._done = 0
+        self._measured_before = 0
 
-def _results_of(package: "ModelPackage") -> Path:
-    return Path("runs") / f"{package.name}-evaluation"
+    def show(self, progress: "Progress | Unmeasured") -> None:
+        """Print one more case."""
+        from models.training.evaluation.cases import Unmeasured
+
+        self._done += 1
+        if isinstance(progress, Unmeasured):
+            _say_unmeasured(progress)
+            return
+        if progress.measured_before:
+            self._measured_before += 1
+            return
+        self.say_measured_before()
+        labels = []
+        for score in progress.score.labels:
+            dice = f"{score.dice:.2f}" if score.is_present else "-"
+            labels.append(f"{score.label} {dice} ({score.found_ml:.1f} of {score.true_ml:.1f} ml)")
+        print(f"{self._done} of {self._cases}: {progress.score.case.title}: {', '.join(labels)}", flush=True)
+
+    def say_measured_before(self) -> None:
+        """Print how many cases an earlier run measured, once."""
+        if self._measured_before:
+            print(f"Measured by an earlier run, and kept: {self._measured_before} of {self._cases}.", flush=True)
+            self._measured_before = 0

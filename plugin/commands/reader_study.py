@@ -94,7 +94,7 @@ def score(
 
     Example: glionode reader-study score reading answers-0a1b2c3d4e5f-A.json answers-0a1b2c3d4e5f-B.json
     """
-    from models.training.evaluation.groups import read_groups, with_focality
+    from models.training.evaluation.subgroups import read_groups, with_focality
     from models.training.reader_study.analysis import score_study
     from models.training.reader_study.answer_key import read_key
     from models.training.reader_study.answers import find_answers, read_all

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from models.training.evaluation.measure_case import Measuring
+from models.training.evaluation.measure_case import MeasureSettings
 
 _ROOT = Path(__file__).parents[3]
 _ROOMS = ("models", "pipeline", "dicom_seg")
@@ -18,10 +18,10 @@ _LIBRARIES = ("torch", "monai", "SimpleITK", "numpy", "scipy")
 _START = "models.training.evaluation.measure_case"
 
 
-def fingerprint(measuring: Measuring) -> str:
+def fingerprint(settings: MeasureSettings) -> str:
     """64 hexadecimal digits. Raises OSError where package or code cannot be read."""
-    digest = hashlib.sha256((measuring.package_folder / "model.toml").read_bytes())  # which names the weights' sha256
-    digest.update(repr((measuring.spacing_mm, measuring.device, measuring.alignment)).encode())
+    digest = hashlib.sha256((settings.package_folder / "model.toml").read_bytes())  # which names the weights' sha256
+    digest.update(repr((settings.spacing_mm, settings.device, settings.alignment)).encode())
     digest.update(_code().encode())
     return digest.hexdigest()
 

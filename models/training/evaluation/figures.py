@@ -1,99 +1,70 @@
-"""Box plots and Bland-Altman plots of an evaluation as PNG. Needs matplotlib, of the extra `train`."""
+"""Choose the cases whose pictures stand for the others."""
 
-import io
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
 
-from models.training.evaluation.evaluate_dataset import CaseScore
-from models.training.evaluation.groups import Grouping, Metric
-from models.training.evaluation.score import LabelScore
-from models.training.evaluation.summary import LabelSummary
-from models.training.report.slice_pictures import colours_of, title_of
-
-_DPI = 110
-_WIDTH_IN = 9.0
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.overlays import Overlay
 
 
-def box_plot(cases: Sequence[CaseScore], labels: Sequence[str], metric: Metric, grouping: Grouping | None) -> bytes:
-    """A metric by label and, with a grouping, by group: box from quartile to quartile, whiskers to 1.5 times that.
+class Rank(StrEnum):
+    """Which case stands for a group."""
 
-    Every case is a point, beside its box by its place in the list and not by chance.
+    BEST = "best"
+    MEDIAN = "median"
+    WORST = "worst"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The picture of a case that stands for others."""
+
+    score: CaseScore
+    overlay: Overlay
+    rank: Rank | None = None
+    """The case's rank in its group; None for the worst cases of a data set."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in the package's folder."""
+        return f"{self.score.case.group}-{self.rank}.png"
+
+
+Choice = tuple[Rank | None, CaseScore]
+"""A case whose picture is shown, and its rank in its group."""
+
+
+def representatives(cases: Sequence[CaseScore]) -> tuple[Choice, ...]:
+    """Choose the best, the median and the worst case of each group, heads without a lesion aside.
+
+    They are ranked by mean Dice over the labels that are present; of an even number the median is the lower one. No
+    case comes twice.
     """
-    figure, (axes,) = _figure(1)
-    groups = sorted(set(grouping.of_case.values())) if grouping else [""]
-    names, place = [], 0
-    for label, shade in zip(labels, _shades(labels), strict=True):
-        for group in groups:
-            chosen = [case for case in cases if grouping is None or grouping.of_case.get(case.case_id) == group]
-            values = [metric.of(score) for case in chosen for score in case.labels if score.label == label]
-            place += 1
-            names.append("\n".join(filter(None, (title_of(label).replace(" ", "\n"), group, f"n = {len(values)}"))))
-            if values:
-                _box(axes, place, values, shade)
-        place += 1 if grouping else 0
-        names += [""] if grouping else []
-    axes.set_xticks(range(1, len(names) + 1), names, fontsize=8)
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
-    if metric.name == "dice":
-        axes.set_ylim(-0.03, 1.03)
-    return _png(figure)
-
-
-def bland_altman(cases: Sequence[CaseScore], summaries: Sequence[LabelSummary]) -> bytes:
-    """Found - true against their mean, a panel for each label, with bias and limits of agreement."""
-    figure, panels = _figure(len(summaries))
-    shades = _shades([summary.label for summary in summaries])
-    for axes, summary, shade in zip(panels, summaries, shades, strict=True):
-        scores = [score for case in cases for score in case.labels if score.label == summary.label]
-        axes.scatter(*_means_and_differences(scores), s=14, color=shade, edgecolors="black", lw=0.3)
-        axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-        if summary.volume is not None:
-            for value, style in ((summary.volume.bias_ml, "-"), *((limit, "--") for limit in summary.volume.limits_ml)):
-                axes.axhline(value, color="0.3", ls=style, lw=1, zorder=0)
-                axes.annotate(
-                    f"{value:+.1f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom"
-                )
-        axes.set_title(title_of(summary.label), fontsize=9)
-        axes.set_xlabel("Mean of both volumes (ml)", fontsize=8)
-        axes.tick_params(labelsize=8)
-    panels[0].set_ylabel("Found - true (ml)")
-    return _png(figure)
-
-
-def _means_and_differences(scores: Sequence[LabelScore]) -> tuple[list[float], list[float]]:
-    return [(each.found_ml + each.true_ml) / 2 for each in scores], [each.difference_ml for each in scores]
-
-
-def _box(axes: Any, place: int, values: Sequence[float], colour: tuple[float, ...]) -> None:
-    axes.boxplot(
-        [values],
-        positions=[place],
-        widths=0.5,
-        showfliers=False,
-        patch_artist=True,
-        boxprops={"facecolor": (*colour, 0.35)},
-        medianprops={"color": "black"},
+    with_lesion = [score for score in cases if not score.case.is_lesion_free]
+    groups = dict.fromkeys(score.case.group for score in with_lesion)
+    return tuple(
+        choice for group in groups for choice in _ranked([score for score in with_lesion if score.case.group == group])
     )
-    spread = [place + 0.18 * ((number * 7 % 11) / 5 - 1) for number in range(len(values))]
-    axes.scatter(spread, values, s=9, color=[colour], edgecolors="black", lw=0.3, zorder=3)
 
 
-def _shades(labels: Sequence[str]) -> list[tuple[float, ...]]:
-    return [tuple(part / 255 for part in colour) for colour in colours_of(labels)]
+def worst_cases(cases: Sequence[CaseScore], most: int) -> tuple[Choice, ...]:
+    """Choose the cases of the lowest mean Dice, the worst first; of equals those of the first ids."""
+    ranked = sorted(cases, key=lambda score: (score.mean_dice, score.case.case_id))
+    return tuple((None, score) for score in ranked[:most])
 
 
-def _figure(panels: int) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure  # without pyplot: no window, no state that outlives the call
-
-    figure = Figure(figsize=(_WIDTH_IN, 3.4), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes)
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
-    return stream.getvalue()
+def _ranked(cases: Sequence[CaseScore]) -> tuple[Choice, ...]:
+    ranked = sorted(
+        ((mean, score.case.case_id, score) for score in cases if (mean := score.mean_dice_where_present) is not None),
+        key=lambda each: each[:2],
+    )
+    if not ranked:
+        return ()
+    chosen: dict[int, Rank] = {}
+    for index, rank in ((len(ranked) - 1, Rank.BEST), (0, Rank.WORST), ((len(ranked) - 1) // 2, Rank.MEDIAN)):
+        chosen.setdefault(index, rank)
+    order = list(Rank)
+    return tuple(
+        (rank, ranked[index][2]) for index, rank in sorted(chosen.items(), key=lambda each: order.index(each[1]))
+    )

@@ -1,112 +1,171 @@
-"""Measure one case, in whichever process: make or read it, segment it, compare, draw. Writes nothing."""
+"""Measure one case, in whichever process: make or read it, segment it, compare it with its truth, draw it.
+
+Writes nothing. A measurement depends on what this module imports, directly or not; see `code_fingerprint`.
+"""
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage, read_package
-from models.training.dataset.manifest import DatasetBroken
 from models.training.dataset.resample_annotations import on_grid
-from models.training.evaluation.overlays import draw_lesion
-from models.training.evaluation.phantom_study import read_real_head
-from models.training.evaluation.predict import OnModelGrid, on_model_grid, order_of_labels
-from models.training.evaluation.score import LabelScore, score_label
-from models.training.evaluation.segment_head import REGISTERED, score_masks, segment_head, thresholds_of
-from models.training.evaluation.synthetic_cases import Case, Head, Study
+from models.training.evaluation.cases import (
+    DatasetCase,
+    EvaluationCase,
+    HeadCase,
+    StudyCase,
+    Unmeasured,
+    needed_channels,
+)
+from models.training.evaluation.lesions import count_foci
+from models.training.evaluation.overlays import Overlay, draw_errors, draw_lesion
+from models.training.evaluation.phantom_study import read_phantom_study
+from models.training.evaluation.predict import Masks, ModelOutput, segment_on_one_grid, segment_volumes
+from models.training.evaluation.score import LabelScore, Mask, score_label
+from models.training.evaluation.segment_head import REGISTERED, scan_head
 from models.training.synthetic.head import synthesise
-from models.training.synthetic.tumour import Variant
 from models.weights import load_network
 from pipeline.align import AlignSettings
 from pipeline.errors import GlionodeError
 from pipeline.restore import restore
-from pipeline.volume import IDENTITY, Volume
+from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCase:
-    """Scores of LABELS, and a picture where there is a lesion to show."""
+    """The scores of a case and its picture."""
 
-    case: Case
+    case: EvaluationCase
     labels: tuple[LabelScore, ...]
-    picture: bytes | None
+    foci: int
+    """Separate foci in the truth, see `count_foci`."""
+    overlay: Overlay | None
+    """None for a head without a lesion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """A case that could not be measured."""
-
-    case: Case
-    why: str
-    """A sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """How cases are measured; opened once in each process. Picklable."""
+class MeasureSettings:
+    """How cases are measured; called once in each process. Picklable."""
 
     package_folder: Path
     spacing_mm: float = 1.0
-    """Edge of the voxels in which synthetic heads are made; the coarser, the less they have in common with heads."""
+    """Edge of the voxels in which synthetic heads are made; above 1 mm the result is a trial and no measurement."""
     device: str = "cpu"
     threads: int = 1
     alignment: AlignSettings = field(default=REGISTERED)
+    """Of heads and studies; the volumes of a data set stand on one grid already."""
 
-    def __call__(self) -> Callable[[Case], MeasuredCase | Unmeasured]:
-        """Load the network. Raises PackageBroken; the returned function raises nothing."""
+    def __call__(self) -> Callable[[EvaluationCase], MeasuredCase | Unmeasured]:
+        """Load the network and return the function that measures, which raises nothing. Raises PackageBroken."""
         torch.set_num_threads(self.threads)
         package = read_package(self.package_folder)
         network = load_network(package).to(self.device)
         return lambda case: self._attempt(case, package, network)
 
-    def _attempt(self, case: Case, package: ModelPackage, network: nn.Module) -> MeasuredCase | Unmeasured:
+    def _attempt(self, case: EvaluationCase, package: ModelPackage, network: nn.Module) -> MeasuredCase | Unmeasured:
         try:
-            return self._head(case, package, network) if isinstance(case, Head) else self._study(case, package, network)
-        except (GlionodeError, DatasetBroken) as exc:
+            return self._measure(case, package, network)
+        except GlionodeError as exc:
             return Unmeasured(case, str(exc))
         except Exception as exc:
             logger.warning("a case was not measured", exc_info=exc)
             place = traceback.extract_tb(exc.__traceback__)[-1]
             return Unmeasured(case, f"{type(exc).__name__} in {Path(place.filename).name}, line {place.lineno}.")
 
-    def _head(self, case: Head, package: ModelPackage, network: nn.Module) -> MeasuredCase:
-        head = synthesise(case.seed, case.variant, self.spacing_mm, case.family)
-        walked = segment_head(head, package, network, self.alignment, torch.device(self.device))
-        labels = score_masks(walked.truth, walked.found, walked.t1ce.spacing_mm)
-        if case.variant is Variant.LESION_FREE:
-            return MeasuredCase(case, labels, None)
-        return MeasuredCase(case, labels, _picture(head.truth(walked.seen.grid), walked.seen, package))
+    def _measure(self, case: EvaluationCase, package: ModelPackage, network: nn.Module) -> MeasuredCase:
+        loaded, device = _load(case, package, self.spacing_mm), torch.device(self.device)
+        if isinstance(case, DatasetCase):
+            output = segment_on_one_grid(loaded.volumes, package, network, device, case.on_node_grid)
+        else:
+            output = segment_volumes(loaded.volumes, package, network, self.alignment, device)
+        found = []
+        for label in loaded.truth:
+            series = loaded.volumes[label.role].geometry
+            # Where the model does not take the series of a label, the series was not aligned either.
+            found.append(_restore([label.name], output, package, series, output.from_series(label.role))[0])
+        scores = tuple(
+            score_label(label.name, label.mask, mask, loaded.volumes[label.role].geometry.spacing_mm)
+            for label, mask in zip(loaded.truth, found, strict=True)
+        )
+        labels = tuple(label.name for label in loaded.truth)
+        if loaded.truth_on_model_grid is None:
+            volumes, truth = loaded.volumes, np.stack([label.mask for label in loaded.truth])
+            overlay = draw_errors(volumes, labels, truth, np.stack(found))
+        else:
+            raw = output.channels.cpu().numpy()
+            volumes = {role: Volume(raw[place], output.grid) for place, role in enumerate(output.roles)}
+            truth = loaded.truth_on_model_grid(output)
+            overlay = draw_lesion(volumes, labels, truth, _restore(labels, output, package, output.grid))
+        foci = count_foci(truth, volumes[Role.T1CE].geometry.voxel_volume_mm3)
+        return MeasuredCase(case, scores, foci, None if case.is_lesion_free else overlay)
 
-    def _study(self, case: Study, package: ModelPackage, network: nn.Module) -> MeasuredCase:
-        study = read_real_head(case.folder, package.channels)
-        seen = on_model_grid(study.volumes, package, network, self.alignment, torch.device(self.device))
-        probabilities, thresholds = seen.probabilities[order_of_labels(package)], thresholds_of(package)
-        scores, on_model = [], []
-        for place, (label, truth) in enumerate(zip(LABELS, study.truth, strict=True)):
-            role = label.defined_on
-            series = study.volumes[role].geometry
-            # A label that is defined on a series which the model does not see was not aligned either.
-            one, threshold = probabilities[place : place + 1], thresholds[place : place + 1]
-            found = restore(one, seen.grid, series, threshold, seen.from_series(role))[0]
-            scores.append(score_label(label.name, truth, found, series.spacing_mm))
-            on_model.append(on_grid(truth, series, seen.grid, seen.to_series(role)))
-        return MeasuredCase(case, tuple(scores), _picture(np.stack(on_model), seen, package))
+
+@dataclass(frozen=True, slots=True)
+class _TrueLabel:
+    """The truth of a label."""
+
+    name: str
+    role: Role
+    """The series on whose slices it stands and is compared."""
+    mask: Mask
 
 
-def _picture(truth: NDArray[np.bool_], seen: OnModelGrid, package: ModelPackage) -> bytes:
-    """The case as the network saw it, on its grid; `truth` is on it, too."""
-    raw = seen.channels.cpu().numpy()
-    volumes: dict[Role, Volume] = {role: Volume(raw[place], seen.grid) for place, role in enumerate(seen.roles)}
-    found = restore(
-        seen.probabilities[order_of_labels(package)], seen.grid, seen.grid, thresholds_of(package), IDENTITY
+@dataclass(frozen=True, slots=True)
+class _LoadedCase:
+    """The images and the truth of a case."""
+
+    volumes: Mapping[Role, Volume]
+    truth: tuple[_TrueLabel, ...]
+    truth_on_model_grid: Callable[[ModelOutput], Masks] | None
+    """Makes the truth on the model's grid, on which the case is then drawn; None where everything stands on one grid,
+    on which it is drawn."""
+
+
+def _load(case: EvaluationCase, package: ModelPackage, spacing_mm: float) -> _LoadedCase:
+    match case:
+        case HeadCase():
+            head = synthesise(case.seed, case.variant, spacing_mm, case.family)
+            volumes = scan_head(head, needed_channels(package))
+            masks = head.truth(volumes[Role.T1CE].geometry)
+            truth = tuple(_TrueLabel(label.name, Role.T1CE, mask) for label, mask in zip(LABELS, masks, strict=True))
+            return _LoadedCase(volumes, truth, lambda output: head.truth(output.grid))
+        case StudyCase():
+            study = read_phantom_study(case.folder, package.channels)
+            truth = tuple(
+                _TrueLabel(label.name, label.defined_on, mask) for label, mask in zip(LABELS, study.truth, strict=True)
+            )
+            return _LoadedCase(study.volumes, truth, lambda output: _on_model_grid(truth, study.volumes, output))
+        case DatasetCase():
+            volumes, masks = case.stored.volumes(needed_channels(package)), case.stored.masks(case.labels)
+            truth = tuple(_TrueLabel(label, Role.T1CE, mask) for label, mask in zip(case.labels, masks, strict=True))
+            return _LoadedCase(volumes, truth, None)
+    raise TypeError(f"{type(case).__name__} cannot be measured")
+
+
+def _on_model_grid(truth: tuple[_TrueLabel, ...], volumes: Mapping[Role, Volume], output: ModelOutput) -> Masks:
+    return np.stack(
+        [on_grid(each.mask, volumes[each.role].geometry, output.grid, output.to_series(each.role)) for each in truth]
     )
-    return draw_lesion(volumes, truth, found)
+
+
+def _restore(
+    labels: Sequence[str],
+    output: ModelOutput,
+    package: ModelPackage,
+    target: Geometry,
+    target_to_grid: Matrix = IDENTITY,
+) -> Masks:
+    """Return what the model found of some labels on a grid; `target_to_grid` maps its world to that of T1CE."""
+    names = [label.name for label in package.labels]
+    channels = [names.index(label) for label in labels]
+    thresholds = tuple(package.labels[channel].threshold for channel in channels)
+    return restore(output.probabilities[channels], output.grid, target, thresholds, target_to_grid)

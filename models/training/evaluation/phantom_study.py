@@ -1,8 +1,8 @@
-"""A DICOM study whose truth is known, read as the node reads it. Segments nothing.
+"""Read a DICOM study whose truth is known, in the way the node reads studies.
 
 The folder is laid out as `glionode phantom` writes it: `dicom/` with the images, and `truth_t1ce.nii.gz`,
 `truth_adc.nii.gz`, `truth_flair.nii.gz` with bit masks (1 enhancing tumour, 2 ADC abnormality, 4 FLAIR hyperintensity)
-on the voxels of these series. Of each file only the label that is defined on its series is taken.
+on the voxels of these series. Of each file only the label that is defined on its series is read.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from pipeline.volume import Geometry, Volume
 
 
 @dataclass(frozen=True, slots=True)
-class RealHead:
+class StudyWithTruth:
     """The chosen series of a study, and each label where it is defined."""
 
     volumes: Mapping[Role, Volume]
@@ -32,23 +32,26 @@ class RealHead:
     """In the order of LABELS, each (slices, rows, columns) on the series on which it is defined."""
 
 
-def read_real_head(folder: Path, channels: tuple[Role, ...]) -> RealHead:
-    """Scan, choose and read; `channels` are those of the model. Raises CaseRefused and what reading raises."""
+def read_phantom_study(folder: Path, channels: tuple[Role, ...]) -> StudyWithTruth:
+    """Scan, choose and read a study; `channels` are those of the model.
+
+    Raises CaseRefused where the study or its truth cannot be used, and what reading a series raises.
+    """
     studies = scan([folder / "dicom"]).studies
     if len(studies) != 1:
-        raise CaseRefused(f"{folder.name}/dicom holds {len(studies)} studies. Give a folder with one.")
-    wanted = tuple(dict.fromkeys([*channels, *(label.defined_on for label in LABELS)]))
-    selected = choose(studies[0], wanted, load_rules())
+        raise CaseRefused(f"{folder.name}/dicom holds {len(studies)} studies. Give a folder with one study.")
+    roles = tuple(dict.fromkeys([*channels, *(label.defined_on for label in LABELS)]))
+    selected = choose(studies[0], roles, load_rules())
     if isinstance(selected, NotEligible):
-        raise CaseRefused(f"Study {studies[0].study_instance_uid} has {selected.reason}. Give one with all series.")
-    volumes = {role: read_volume(selected.series(role), role) for role in wanted}
-    return RealHead(volumes, tuple(_truth(folder, label, volumes[label.defined_on].geometry) for label in LABELS))
+        raise CaseRefused(f"Study {studies[0].study_instance_uid} has {selected.reason}. Give a study with all series.")
+    volumes = {role: read_volume(selected.series(role), role) for role in roles}
+    return StudyWithTruth(volumes, tuple(_truth(folder, label, volumes[label.defined_on].geometry) for label in LABELS))
 
 
 def _truth(folder: Path, label: Label, series: Geometry) -> NDArray[np.bool_]:
     path = folder / f"truth_{label.defined_on.value.lower()}.nii.gz"
     if not path.is_file():
-        raise CaseRefused(f"{folder.name} has no {path.name}, so that nothing says where {label.name} is.")
+        raise CaseRefused(f"{folder.name} has no {path.name}, the truth of {label.name}. Write the truth anew.")
     try:
         bits, geometry = read_nifti(path)
     except OSError as exc:

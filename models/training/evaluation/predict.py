@@ -1,4 +1,4 @@
-"""Segment volumes as the node does: align, normalise, segment, refine, restore. Reads no files."""
+"""Segment volumes with the node's own steps: align, normalise, segment, refine, restore. Reads no files."""
 
 import math
 from collections.abc import Mapping
@@ -21,13 +21,15 @@ from pipeline.restore import restore
 from pipeline.segment import segment
 from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 
-CPU = torch.device("cpu")
-_NO_MOTION = AlignSettings(enabled=False)
+NOT_ALIGNED = AlignSettings(enabled=False)
+"""For volumes that stand on one grid already."""
+Masks = NDArray[np.bool_]
+"""(labels, slices, rows, columns)"""
 
 
 @dataclass(frozen=True, slots=True)
-class OnModelGrid:
-    """What the network saw of a case and what it answered, on its own grid."""
+class ModelOutput:
+    """The network's input and output for one case, on the network's grid."""
 
     probabilities: Tensor
     """(labels, slices, rows, columns), labels in the package's order."""
@@ -38,16 +40,16 @@ class OnModelGrid:
     alignments: tuple[RoleAlignment, ...]
 
     def to_series(self, role: Role) -> Matrix:
-        """From T1CE's world, in which the grid stands, to that of a series."""
+        """Return the transform from T1CE's world, in which the grid stands, to the world of a series."""
         return next((each.matrix for each in self.alignments if each.role is role), IDENTITY)
 
     def from_series(self, role: Role) -> Matrix:
-        """And back."""
+        """Return the transform from the world of a series to T1CE's world, the inverse of `to_series`."""
         return next((each.inverse for each in self.alignments if each.role is role), IDENTITY)
 
 
-def on_the_nodes_grid(dataset: Dataset, package: ModelPackage) -> bool:
-    """Whether cases stand on the very grid that the node makes for the package.
+def is_on_node_grid(dataset: Dataset, package: ModelPackage) -> bool:
+    """Return whether the cases of a data set stand on the very grid that the node makes for the package.
 
     `glionode dataset from-dicom` cuts and samples as the node does; at the package's spacing nothing is left to do.
     """
@@ -55,56 +57,51 @@ def on_the_nodes_grid(dataset: Dataset, package: ModelPackage) -> bool:
 
 
 def predict(
-    volumes: Mapping[Role, Volume], package: ModelPackage, network: nn.Module, device: torch.device, ready: bool
-) -> NDArray[np.bool_]:
-    """Masks (labels, slices, rows, columns) of a case on its own grid, labels and thresholds those of the package.
+    volumes: Mapping[Role, Volume], package: ModelPackage, network: nn.Module, device: torch.device, on_node_grid: bool
+) -> Masks:
+    """Return the masks of a case of a data set on its own grid, labels and thresholds those of the package."""
+    output = segment_on_one_grid(volumes, package, network, device, on_node_grid)
+    thresholds = tuple(label.threshold for label in package.labels)
+    return restore(output.probabilities, output.grid, volumes[Role.T1CE].geometry, thresholds)
 
-    `ready`: see `on_the_nodes_grid`; the network then sees what it sees in the node, voxel for voxel. Else the case is
-    cut to the head and sampled on the package's grid first. `network` is on `device`. Raises KeyError where a channel
-    of the package, or T1CE, has no volume.
+
+def segment_on_one_grid(
+    volumes: Mapping[Role, Volume], package: ModelPackage, network: nn.Module, device: torch.device, on_node_grid: bool
+) -> ModelOutput:
+    """Segment a case whose volumes stand on one grid; `network` is on `device`.
+
+    With `on_node_grid`, see `is_on_node_grid`, the network gets the voxels as they are, the same that it gets in the
+    node. Else the case is cut to the head and sampled on the package's grid first. Raises KeyError where a channel of
+    the package, or T1CE, has no volume.
     """
-    target = volumes[Role.T1CE].geometry
-    if ready:
-        raw = torch.from_numpy(np.stack([volumes[role].pixels for role in package.channels])).to(device)
-        probabilities, grid = _segmented(raw, package, network, device), target
-    else:
-        probabilities, grid = probabilities_of(volumes, package, network, _NO_MOTION, device)
-    return restore(probabilities, grid, target, tuple(label.threshold for label in package.labels))
+    if not on_node_grid:
+        return segment_volumes(volumes, package, network, NOT_ALIGNED, device)
+    raw = torch.from_numpy(np.stack([volumes[role].pixels for role in package.channels])).to(device)
+    probabilities = _segment(raw, package, network, device)
+    return ModelOutput(probabilities, volumes[Role.T1CE].geometry, raw, package.channels, ())
 
 
-def probabilities_of(
+def segment_volumes(
     volumes: Mapping[Role, Volume],
     package: ModelPackage,
     network: nn.Module,
     alignment: AlignSettings,
-    device: torch.device = CPU,
-) -> tuple[Tensor, Geometry]:
-    """Probabilities (labels, slices, rows, columns) in the package's order on the model's grid, and that grid."""
-    seen = on_model_grid(volumes, package, network, alignment, device)
-    return seen.probabilities, seen.grid
-
-
-def on_model_grid(
-    volumes: Mapping[Role, Volume],
-    package: ModelPackage,
-    network: nn.Module,
-    alignment: AlignSettings,
-    device: torch.device = CPU,
-) -> OnModelGrid:
+    device: torch.device,
+) -> ModelOutput:
     """Align, normalise, segment and refine; `network` is on `device`. Raises KeyError where a channel has no volume."""
     stride = package.network.stride
     aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
-    probabilities = _segmented(aligned.channels, package, network, device)
-    return OnModelGrid(probabilities, aligned.grid, aligned.channels, aligned.roles, aligned.alignments)
+    probabilities = _segment(aligned.channels, package, network, device)
+    return ModelOutput(probabilities, aligned.grid, aligned.channels, aligned.roles, aligned.alignments)
 
 
-def order_of_labels(package: ModelPackage) -> list[int]:
-    """For each of LABELS, the package's output channel. Raises ValueError where the package lacks one."""
+def label_order(package: ModelPackage) -> list[int]:
+    """Return the package's output channel of each of LABELS. Raises ValueError where the package lacks one."""
     names = [label.name for label in package.labels]
     return [names.index(label.name) for label in LABELS]
 
 
-def _segmented(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
+def _segment(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
     channels = normalise(raw, package.channels)
     shape, window, mirror = package.network, package.window, package.mirror
     segmented = segment(channels, network.to, device, shape, window=window, mirror=mirror)

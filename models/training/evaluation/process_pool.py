@@ -1,4 +1,4 @@
-"""Do independent pieces of work in processes of their own, of which any may die. Knows not what the work is."""
+"""Do independent pieces of work in processes of their own, any of which may die."""
 
 import multiprocessing
 import signal
@@ -13,80 +13,82 @@ from typing import Generic, TypeVar
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Opener = Callable[[], Callable[[Piece], Result]]
-"""Called once in each process; what it returns does the pieces and raises nothing. Picklable."""
+"""Called once in each process; returns the function that does a piece and raises nothing. Picklable."""
 
 # A fork would inherit the threads of torch; a spawned process starts clean.
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
-class Died(Generic[Piece]):
-    """A piece during which its process ended."""
+class ProcessDied(Generic[Piece]):
+    """The result of a piece during which its process ended."""
 
     piece: Piece
     exit_code: int | None
-    """Negative: the signal that ended it (9 where memory ran out)."""
+    """Negative: the signal that ended the process (9 where memory ran out)."""
 
 
 @dataclass(slots=True)
-class _Lane(Generic[Piece]):
+class _Worker(Generic[Piece]):
     process: BaseProcess
     connection: Connection
     piece: Piece
-    """What it does now."""
+    """The piece that it is doing."""
 
 
-def in_lanes(opener: Opener[Piece, Result], pieces: Sequence[Piece], lanes: int) -> Generator[Result | Died[Piece]]:
-    """Results in the order in which they are ready, by so many processes; 1 is this process itself.
+def run_in_processes(
+    opener: Opener[Piece, Result], pieces: Sequence[Piece], processes: int
+) -> Generator[Result | ProcessDied[Piece]]:
+    """Yield the results of all pieces in the order in which they are ready; with 1 process, do them in this one.
 
     A process that dies costs its piece and is replaced. All of them end with the iterator.
     """
-    if lanes == 1:
+    if processes == 1:
         yield from map(opener(), pieces)
         return
     waiting = deque(pieces)
-    busy = [_started(opener, waiting.popleft()) for _ in range(min(lanes, len(waiting)))]
+    busy = [_start(opener, waiting.popleft()) for _ in range(min(processes, len(waiting)))]
     try:
         while busy:
-            ready = wait([lane.connection for lane in busy])
-            for lane in [each for each in busy if each.connection in ready]:
-                busy.remove(lane)
+            ready = wait([worker.connection for worker in busy])
+            for worker in [each for each in busy if each.connection in ready]:
+                busy.remove(worker)
                 try:
-                    result: Result | Died[Piece] = lane.connection.recv()
+                    result: Result | ProcessDied[Piece] = worker.connection.recv()
                 except (EOFError, OSError):
-                    lane.process.join()
-                    result = Died(lane.piece, lane.process.exitcode)
-                    _ended(lane)
+                    worker.process.join()
+                    result = ProcessDied(worker.piece, worker.process.exitcode)
+                    _end(worker)
                     if waiting:
-                        busy.append(_started(opener, waiting.popleft()))
+                        busy.append(_start(opener, waiting.popleft()))
                 else:
                     if waiting:
-                        lane.piece = waiting.popleft()
-                        with suppress(OSError):  # died just now: the next turn finds out
-                            lane.connection.send(lane.piece)
-                        busy.append(lane)
+                        worker.piece = waiting.popleft()
+                        with suppress(OSError):  # it died just now: the next round finds out
+                            worker.connection.send(worker.piece)
+                        busy.append(worker)
                     else:
-                        _ended(lane)
+                        _end(worker)
                 yield result
     finally:
-        for lane in busy:
-            _ended(lane)
+        for worker in busy:
+            _end(worker)
 
 
-def _started(opener: Opener[Piece, Result], piece: Piece) -> _Lane[Piece]:
+def _start(opener: Opener[Piece, Result], piece: Piece) -> _Worker[Piece]:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_serve, args=(opener, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the end of the process is the end of the connection
     ours.send(piece)
-    return _Lane(process, ours, piece)
+    return _Worker(process, ours, piece)
 
 
-def _ended(lane: _Lane[Piece]) -> None:
-    lane.connection.close()
-    lane.process.terminate()
-    lane.process.join()
-    lane.process.close()
+def _end(worker: _Worker[Piece]) -> None:
+    worker.connection.close()
+    worker.process.terminate()
+    worker.process.join()
+    worker.process.close()
 
 
 def _serve(opener: Opener[Piece, Result], connection: Connection) -> None:
@@ -95,5 +97,5 @@ def _serve(opener: Opener[Piece, Result], connection: Connection) -> None:
     while True:
         try:
             connection.send(work(connection.recv()))
-        except (EOFError, BrokenPipeError):  # the one that started this is gone
+        except (EOFError, BrokenPipeError):  # the process that started this one is gone
             return

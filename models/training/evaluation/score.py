@@ -36,7 +36,7 @@ class LabelScore:
     lesions: LesionScore
 
     @property
-    def is_there(self) -> bool:
+    def is_present(self) -> bool:
         """Whether the truth holds the label."""
         return self.true_ml > 0
 

@@ -1,88 +1,39 @@
-"""One synthetic head through the steps of the pipeline, and what was found compared with its truth.
-
-Conventions. Masks are compared on the T1CE grid, after restoring, by `evaluation.score`. A label that is there and was
-not found at all has Dice 0.
-"""
+"""Scan a synthetic head on unlike grids, and segment the scans with the node's own steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from models.labels import LABELS, Role
+from models.labels import Role
 from models.package import ModelPackage
-from models.training.evaluation.predict import CPU, OnModelGrid, on_model_grid, order_of_labels
-from models.training.evaluation.score import LabelScore, score_label
+from models.training.evaluation.cases import needed_channels
+from models.training.evaluation.predict import label_order, segment_volumes
 from models.training.synthetic.head import SyntheticHead
 from pipeline.align import AlignSettings
 from pipeline.alignment import as_matrix
-from pipeline.restore import restore
-from pipeline.volume import Geometry, Matrix, Vector, Volume
-
-Masks = NDArray[np.bool_]
-"""(labels, slices, rows, columns)"""
+from pipeline.volume import Geometry, Matrix, Volume
 
 REGISTERED = AlignSettings()
 """The node's own way of aligning."""
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentedHead:
-    """Masks of LABELS on the T1CE grid, and how the network came to them."""
-
-    truth: Masks
-    found: Masks
-    t1ce: Geometry
-    seen: OnModelGrid
-
-
-def score_masks(truth: Masks, found: Masks, spacing_mm: Vector) -> tuple[LabelScore, ...]:
-    """Compare masks of LABELS on one grid."""
-    return tuple(
-        score_label(label.name, true, guess, spacing_mm)
-        for label, true, guess in zip(LABELS, truth, found, strict=True)
-    )
-
-
-def thresholds_of(package: ModelPackage) -> tuple[float, ...]:
-    """In the order of LABELS."""
-    return tuple(package.labels[channel].threshold for channel in order_of_labels(package))
-
-
-def segment_head(
-    head: SyntheticHead,
-    package: ModelPackage,
-    network: nn.Module,
-    alignment: AlignSettings = REGISTERED,
-    device: torch.device = CPU,
-) -> SegmentedHead:
-    """Scan a head, walk it through align, normalise, segment and restore; `network` is on `device`."""
-    seen, target = _walked(head, package, network, alignment, device)
-    found = restore(seen.probabilities[order_of_labels(package)], seen.grid, target, thresholds_of(package))
-    return SegmentedHead(head.truth(target), found, target, seen)
-
-
 def head_probabilities(
     head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Tensor, Geometry, Geometry]:
-    """Probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and the T1CE grid."""
-    seen, target = _walked(head, package, network, alignment, CPU)
-    return seen.probabilities[order_of_labels(package)], seen.grid, target
+    """Return probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and T1CE's grid.
 
-
-def _walked(
-    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings, device: torch.device
-) -> tuple[OnModelGrid, Geometry]:
-    volumes = scan_head(head, tuple(dict.fromkeys([*package.channels, Role.T1CE])))
-    return on_model_grid(volumes, package, network, alignment, device), volumes[Role.T1CE].geometry
+    `network` is on the CPU.
+    """
+    volumes = scan_head(head, needed_channels(package))
+    output = segment_volumes(volumes, package, network, alignment, torch.device("cpu"))
+    return output.probabilities[label_order(package)], output.grid, volumes[Role.T1CE].geometry
 
 
 def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> Mapping[Role, Volume]:
-    """Scans of a head on unlike grids, drawn by its seed, with a little motion between T1CE and the others."""
+    """Scan a head on unlike grids, drawn by its seed, with a little motion between T1CE and the other series."""
     generator = np.random.default_rng([head.seed, 4242])
     frame = head.geometry.frame_of_reference_uid
     thickness = generator.uniform(3, 5.5, size=2)

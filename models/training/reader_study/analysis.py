@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.training.evaluation.groups import Grouping
+from models.training.evaluation.subgroups import Grouping
 from models.training.reader_study.answer_key import Key, Source
 from models.training.reader_study.answers import Reading
 from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
@@ -162,7 +162,7 @@ def _subgroups(by_case: Mapping[Source, Mapping[str, int]], groupings: Sequence[
 def _subgroup(source: Source, scores: Mapping[str, int], grouping: Grouping) -> SubgroupTable:
     values: dict[str, list[int]] = {}
     for case, score in sorted(scores.items()):
-        if group := grouping.of_case.get(case):
+        if group := grouping.groups.get(case):
             values.setdefault(group, []).append(score)
     groups = tuple(sorted(values))
     counts = tuple(tuple(values[group].count(score) for group in groups) for score in SCORES)

@@ -13,9 +13,9 @@ from models.labels import Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.evaluation.evaluate_dataset import drawn_by_a_person, refuse_mismatch, wanted_channels
+from models.training.evaluation.cases import labels_drawn_by_a_person, needed_channels, refuse_mismatch
 from models.training.evaluation.lesions import count_foci
-from models.training.evaluation.predict import on_the_nodes_grid, predict
+from models.training.evaluation.predict import is_on_node_grid, predict
 from models.training.reader_study.answer_key import KEY_FILE, Item, Key, Source, key_json
 from models.training.reader_study.case_pictures import Masks, Scene, slices_to_show, write_pictures
 from models.training.reader_study.form import form_page
@@ -68,7 +68,7 @@ def make_study(
     generator = Random(seed)
     cases = _drawn(package, dataset, split, settings.cases, generator)
     items = draw_items([case.case_id for case in cases], settings.repeats, generator)
-    network, ready = load_network(package).to(device), on_the_nodes_grid(dataset, package)
+    network, ready = load_network(package).to(device), is_on_node_grid(dataset, package)
 
     def found(volumes: Mapping[Role, Volume]) -> Masks:
         return predict(volumes, package, network, device, ready)
@@ -102,7 +102,7 @@ def make_study(
 
 def sequences_of(package: ModelPackage) -> tuple[Role, ...]:
     """What is shown: T1CE, FLAIR and ADC first, then whatever else the package takes."""
-    roles = wanted_channels(package)
+    roles = needed_channels(package)
     first = [role for role in _SHOWN_FIRST if role in roles]
     return (*first, *(role for role in roles if role not in first))
 
@@ -127,7 +127,7 @@ def _drawn(
     package: ModelPackage, dataset: Dataset, split: Split | None, wanted: int | None, generator: Random
 ) -> list[Case]:
     chosen = dataset.cases if split is None else dataset.of(split)
-    manual = [case for case in chosen if len(drawn_by_a_person(case, package)) == len(package.labels)]
+    manual = [case for case in chosen if len(labels_drawn_by_a_person(case, package)) == len(package.labels)]
     if not manual:
         raise DatasetBroken(
             f"{dataset.folder} has no case for {split or 'any split'} in which a person drew every label. "
@@ -147,7 +147,7 @@ def _draw_case(
     folder: Path,
 ) -> tuple[int, int]:
     """Draw all items of a case in the order given, which chance has made; its foci, and how many slices are shown."""
-    volumes = case.volumes(wanted_channels(package))
+    volumes = case.volumes(needed_channels(package))
     labels = tuple(label.name for label in package.labels)
     masks = {Source.MANUAL: case.masks(labels), Source.MODEL: find(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)

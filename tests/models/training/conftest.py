@@ -58,7 +58,7 @@ def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever package is loaded, its network is FindsHighAdc; on one thread, which is faster for so little."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for module in ("models.training.evaluation.evaluate_dataset", "models.training.reader_study.make"):
+    for module in ("models.training.evaluation.measure_case", "models.training.reader_study.make"):
         if importlib.util.find_spec(module) is not None:
             monkeypatch.setattr(f"{module}.load_network", lambda _: FindsHighAdc())
     yield

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from models.labels import ADC_ABNORMALITY, LABELS, Role
-from models.training.evaluation.families import Scored
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import EvaluationCase, HeadCase
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
-from models.training.evaluation.synthetic_cases import Case, Head
 from models.training.synthetic.families import Family
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
@@ -73,40 +73,40 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WrittenStud
 
 @pytest.fixture
 def finds_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever package measuring loads in this process, its network is FindsMarks."""
+    """Make FindsMarks the network of every package that is measured in this process."""
     monkeypatch.setattr("models.training.evaluation.measure_case.load_network", lambda _: FindsMarks())
 
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Measuring sets their number for its process, which here is the tests'."""
+    """Restore the number of threads, which measuring sets for its process, here the one of the tests."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 @pytest.fixture
-def scored() -> Callable[..., Scored]:
+def scored() -> Callable[..., CaseScore]:
     """A case whose labels have these values of Dice; None where the truth has none."""
 
-    def make(case: Case, *dice: float | None, found_ml: float = 9.5) -> Scored:
+    def make(case: EvaluationCase, *dice: float | None, found_ml: float = 9.5) -> CaseScore:
         values = dice if len(dice) == len(LABELS) else dice * len(LABELS)
         scores = []
         for label, value in zip(LABELS, values, strict=True):
-            there = value is not None
-            lesions = LesionScore(2, 1, 1, 1) if there else LesionScore(0, 0, int(found_ml > 0), 0)
+            present = value is not None
+            lesions = LesionScore(2, 1, 1, 1) if present else LesionScore(0, 0, int(found_ml > 0), 0)
             hd95 = 4.0 if value else NOT_FOUND_MM
-            scores.append(LabelScore(label.name, value or 0.0, hd95, 10.0 * there, found_ml, lesions))
-        return Scored(case, tuple(scores))
+            scores.append(LabelScore(label.name, value or 0.0, hd95, 10.0 * present, found_ml, lesions))
+        return CaseScore(case, tuple(scores), foci=1)
 
     return make
 
 
 @pytest.fixture
-def head() -> Callable[..., Head]:
+def head() -> Callable[..., HeadCase]:
     """A head of the painted family."""
 
-    def make(number: int, variant: Variant = Variant.UNIFOCAL, family: Family = Family.PAINTED) -> Head:
-        return Head(family, 1_000_000 + number, variant)
+    def make(number: int, variant: Variant = Variant.UNIFOCAL, family: Family = Family.PAINTED) -> HeadCase:
+        return HeadCase(family, 1_000_000 + number, variant)
 
     return make

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.package import ModelPackage
 from models.training.evaluation.code_fingerprint import fingerprint, meaning, sources
-from models.training.evaluation.measure_case import Measuring
+from models.training.evaluation.measure_case import MeasureSettings
 from pipeline.align import AlignSettings
 from tests.support.paths import ROOT
 
@@ -15,20 +15,20 @@ def test_model_and_settings_decide(
     make_package: Callable[..., ModelPackage], edit: Callable[[Path, str, str], None]
 ) -> None:
     folder = make_package().folder
-    measuring = Measuring(folder)
-    first = fingerprint(measuring)
-    assert fingerprint(Measuring(folder)) == first
-    assert fingerprint(replace(measuring, threads=5)) == first
+    settings = MeasureSettings(folder)
+    first = fingerprint(settings)
+    assert fingerprint(MeasureSettings(folder)) == first
+    assert fingerprint(replace(settings, threads=5)) == first
     others = {
-        fingerprint(replace(measuring, spacing_mm=2.0)),
-        fingerprint(replace(measuring, alignment=AlignSettings(enabled=False))),
-        fingerprint(Measuring(make_package(seed=1).folder)),
+        fingerprint(replace(settings, spacing_mm=2.0)),
+        fingerprint(replace(settings, alignment=AlignSettings(enabled=False))),
+        fingerprint(MeasureSettings(make_package(seed=1).folder)),
     }
     edit(folder, "threshold = 0.5", "threshold = 0.25")
-    assert len({first, fingerprint(measuring), *others}) == 5
+    assert len({first, fingerprint(settings), *others}) == 5
 
 
-def test_code_that_measures_decides_and_code_that_tells_does_not() -> None:
+def test_code_that_measures_decides_and_code_that_reports_does_not() -> None:
     names = {str(path.relative_to(ROOT)) for path in sources("models.training.evaluation.measure_case")}
     assert {
         "models/training/synthetic/head.py",
@@ -39,7 +39,9 @@ def test_code_that_measures_decides_and_code_that_tells_does_not() -> None:
         "pipeline/rules.toml",
     } <= names
     assert not names & {
-        "models/training/evaluation/synthetic_card.py",
+        "models/training/evaluation/evaluation_card.py",
+        "models/training/evaluation/report_page.py",
+        "models/training/evaluation/measure_cases.py",
         "models/training/train/synthetic_pretrain.py",
         "plugin/commands/evaluate.py",
     }

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.training.evaluation.journal import SCORES_FILE, JournalBusy, open_journal
+from models.training.evaluation.journal import SCORES_FILE, JournalBusy, JournalEntry, open_journal
 from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.overlays import Overlay
 from models.training.evaluation.score import LabelScore
 
 SCORES = (
@@ -14,33 +15,37 @@ SCORES = (
 )
 
 
+PICTURE = Overlay(b"a picture", (4, 0, 7))
+ENTRY = JournalEntry(SCORES, 2, None)
+
+
 def test_a_case_is_read_back_to_the_last_digit(tmp_path: Path) -> None:
     with open_journal(tmp_path / "new") as journal:
-        journal.keep("one", SCORES, b"a picture")
-        journal.keep("two", SCORES[:1], None)
-        assert journal.scores("one") == SCORES
+        journal.keep("one", SCORES, 2, PICTURE)
+        journal.keep("two", SCORES[:1], 0, None)
+        assert journal.entry("one") == JournalEntry(SCORES, 2, PICTURE.slices)
     with open_journal(tmp_path / "new") as journal:
-        assert (journal.scores("one"), journal.picture("one")) == (SCORES, b"a picture")
-        assert (journal.scores("two"), journal.picture("two")) == (SCORES[:1], None)
-        assert (journal.scores("three"), journal.picture("three")) == (None, None)
+        assert (journal.entry("one"), journal.overlay("one")) == (JournalEntry(SCORES, 2, PICTURE.slices), PICTURE)
+        assert (journal.entry("two"), journal.overlay("two")) == (JournalEntry(SCORES[:1], 0, None), None)
+        assert (journal.entry("three"), journal.overlay("three")) == (None, None)
 
 
 @pytest.mark.parametrize("cut", [1, 30])
 def test_a_line_that_was_cut_off_is_forgotten_and_the_next_is_whole(tmp_path: Path, cut: int) -> None:
     with open_journal(tmp_path) as journal:
-        journal.keep("one", SCORES, None)
-        journal.keep("two", SCORES, None)
+        journal.keep("one", SCORES, 2, None)
+        journal.keep("two", SCORES, 2, None)
     path = tmp_path / SCORES_FILE
     path.write_bytes(path.read_bytes()[:-cut])
     with open_journal(tmp_path) as journal:
-        assert (journal.scores("one"), journal.scores("two")) == (SCORES, None)
-        journal.keep("three", SCORES, None)
+        assert (journal.entry("one"), journal.entry("two")) == (ENTRY, None)
+        journal.keep("three", SCORES, 2, None)
     with open_journal(tmp_path) as journal:
-        assert [journal.scores(name) for name in ("one", "two", "three")] == [SCORES, None, SCORES]
+        assert [journal.entry(name) for name in ("one", "two", "three")] == [ENTRY, None, ENTRY]
 
 
 def test_two_do_not_write_at_once(tmp_path: Path) -> None:
-    with open_journal(tmp_path), pytest.raises(JournalBusy, match="another evaluation"), open_journal(tmp_path):
+    with open_journal(tmp_path), pytest.raises(JournalBusy, match="Another evaluation"), open_journal(tmp_path):
         pytest.fail("a second one was let in")
     with open_journal(tmp_path) as journal:
-        assert journal.scores("one") is None
+        assert journal.entry("one") is None

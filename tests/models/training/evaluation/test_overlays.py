@@ -6,10 +6,18 @@ import numpy as np
 from PIL import Image
 
 from models.labels import LABELS, Role
-from models.training.evaluation.overlays import FOUND_COLOUR, SMALL_BYTES, TRUE_COLOUR, draw_lesion
+from models.training.evaluation.overlays import (
+    FOUND_COLOUR,
+    SMALL_BYTES,
+    TRUE_COLOUR,
+    Overlay,
+    draw_errors,
+    draw_lesion,
+)
 from pipeline.volume import Geometry, Volume
 
 SHAPE = (9, 60, 50)
+NAMES = tuple(label.name for label in LABELS)
 GRID = Geometry.axial(SHAPE, (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
 
 
@@ -27,8 +35,13 @@ def volumes() -> dict[Role, Volume]:
 
 
 def drawn(truth: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
-    """Its panels as RGB."""
-    picture = np.asarray(Image.open(io.BytesIO(draw_lesion(volumes(), truth, found))).convert("RGB"))
+    """Return the panels of a lesion's picture as RGB."""
+    return panels_of(draw_lesion(volumes(), NAMES, truth, found))
+
+
+def panels_of(overlay: Overlay) -> list[np.ndarray]:
+    """Return the panels of a picture as RGB."""
+    picture = np.asarray(Image.open(io.BytesIO(overlay.png)).convert("RGB"))
     width = (picture.shape[1] - 2 * 4) // 3
     return [picture[:, place * (width + 4) :][:, :width] for place in range(3)]
 
@@ -79,7 +92,7 @@ def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
     }
     masks = np.zeros((len(LABELS), *shape), bool)
     masks[:, 1, 40:90, 30:80] = True
-    png = draw_lesion(noisy, masks, masks)
+    png = draw_lesion(noisy, NAMES, masks, masks).png
     assert len(png) < SMALL_BYTES <= 150_000
     chunks, place = [], 8
     while place < len(png):
@@ -87,3 +100,17 @@ def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
         chunks.append(png[place + 4 : place + 8])
         place += 12 + length
     assert set(chunks) == {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+
+
+def test_errors_are_drawn_where_they_are_largest() -> None:
+    empty = np.zeros(SHAPE, bool)
+    large, small = box(slice(2, 3), slice(5, 40), slice(5, 40)), box(slice(6, 7), slice(10, 20), slice(10, 20))
+    overlay = draw_errors(volumes(), NAMES, np.stack([large | small, large, empty]), np.stack([large, large, small]))
+    assert isinstance(overlay, Overlay)
+    # What was missed; where nothing is wrong the lesion; what was found in vain.
+    assert overlay.slices == (6, 2, 6)
+    first, second, third = panels_of(overlay)
+    assert (first == TRUE_COLOUR).all(axis=-1).any()
+    assert not (first == FOUND_COLOUR).all(axis=-1).any()  # in this slice nothing was found
+    assert (second == TRUE_COLOUR).all(axis=-1).any()
+    assert not (third == TRUE_COLOUR).all(axis=-1).any()

@@ -110,7 +110,7 @@ def test_empty_masks_are_worth_what_the_conventions_say() -> None:
     assert facts(both) == (1, 0, 0, 0, 1, 1, 1)
     assert facts(missed) == pytest.approx((0, NOT_FOUND_MM, -1.2, -200, 0, 1, 0))
     assert facts(false) == pytest.approx((0, NOT_FOUND_MM, 1.2, 200, 1, 0, 0))
-    assert [score.is_there for score in (both, missed, false)] == [False, True, False]
+    assert [score.is_present for score in (both, missed, false)] == [False, True, False]
     assert pytest.approx(373.13, abs=0.005) == NOT_FOUND_MM
 
 

@@ -1,4 +1,4 @@
-"""One head is scanned, segmented through the steps of the pipeline, and scored by the stated conventions."""
+"""A head is scanned on unlike grids and segmented by the steps of the pipeline."""
 
 from collections.abc import Callable
 
@@ -9,29 +9,13 @@ from torch import Tensor, nn
 
 from models.labels import LABELS, Role
 from models.package import ModelPackage
-from models.training.evaluation.segment_head import scan_head, score_masks, segment_head
+from models.training.evaluation.segment_head import head_probabilities, scan_head
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED
 from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings
 from pipeline.normalise import ADC_SCALE
-
-
-def cube(start: int, stop: int) -> np.ndarray:
-    mask = np.zeros((10, 10, 10), dtype=bool)
-    mask[start:stop, :, :] = True
-    return mask
-
-
-def test_a_head_is_scored_label_by_label() -> None:
-    truth = np.stack([cube(0, 0), cube(0, 4), cube(0, 2)])
-    found = np.stack([cube(0, 1), cube(0, 4), cube(0, 1)])
-    scores = score_masks(truth, found, spacing_mm=(10.0, 1.0, 1.0))
-    assert [score.label for score in scores] == [label.name for label in LABELS]
-    assert [score.dice for score in scores] == [0.0, 1.0, pytest.approx(2 / 3)]
-    # 100 voxels of 10 mm3 a layer are 1 ml.
-    assert [score.found_ml for score in scores] == pytest.approx([1, 4, 1])
-    assert [score.true_ml for score in scores] == pytest.approx([0, 4, 2])
+from pipeline.restore import restore
 
 
 def test_scans_lie_on_grids_of_their_own_and_cover_the_lesion() -> None:
@@ -53,9 +37,14 @@ class AdcThreshold(nn.Module):
         return torch.where((adc > 1000) & (adc < 2600), 8.0, -8.0).expand(-1, 3, -1, -1, -1)
 
 
-def test_a_head_is_walked_through_the_pipeline_to_the_t1ce_grid(make_package: Callable[..., ModelPackage]) -> None:
+def test_a_head_is_segmented_on_its_own_grid_and_compared_on_that_of_t1ce(
+    make_package: Callable[..., ModelPackage],
+) -> None:
     head = synthesise(FIRST_HELD_OUT_SEED + 3, Variant.UNIFOCAL, spacing_mm=3.0)
-    walked = segment_head(head, make_package(), AdcThreshold(), AlignSettings(resolution_mm=8))
-    assert walked.truth.shape == walked.found.shape == (3, *walked.t1ce.shape)
+    package = make_package()
+    probabilities, grid, t1ce = head_probabilities(head, package, AdcThreshold(), AlignSettings(resolution_mm=8))
+    found = restore(probabilities, grid, t1ce, (0.5,) * len(LABELS))
+    truth = head.truth(t1ce)
+    assert truth.shape == found.shape == (3, *t1ce.shape)
     # Most of the lesion's voxels are found, so no axis is swapped or flipped on the way there and back.
-    assert np.count_nonzero(walked.found[1] & walked.truth[1]) > 0.6 * np.count_nonzero(walked.truth[1])
+    assert np.count_nonzero(found[1] & truth[1]) > 0.6 * np.count_nonzero(truth[1])

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models.training.dataset.manifest import DatasetBroken
-from models.training.evaluation.groups import Grouping, by_focality
+from models.training.evaluation.subgroups import Grouping, by_focality
 from models.training.reader_study.analysis import StudyScores, score_study
 from models.training.reader_study.answer_key import Item, Key, Source, key_json
 from models.training.reader_study.answers import Reading, find_answers, read_all, read_answers

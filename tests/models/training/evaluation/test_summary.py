@@ -7,23 +7,17 @@ import pytest
 
 from models.labels import LABELS
 from models.package import ModelPackage
-from models.training.evaluation.families import (
-    ALL,
-    Evaluation,
-    Place,
-    Scored,
-    representatives,
-    summarise_free,
-    summarise_label,
-)
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import REAL, HeadCase, StudyCase
+from models.training.evaluation.figures import Rank, representatives
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.synthetic_cases import REAL, Head, Study
+from models.training.evaluation.summary import ALL, Evaluation, summarise_labels, summarise_lesion_free
 from models.training.synthetic.families import Family
 from models.training.synthetic.tumour import Variant
 
 LABEL = LABELS[0].name
-Heads = Callable[..., Head]
-Scores = Callable[..., Scored]
+Heads = Callable[..., HeadCase]
+Scores = Callable[..., CaseScore]
 
 
 def test_heads_without_the_label_stay_out_of_its_dice_and_count_in_its_lesions(head: Heads, scored: Scores) -> None:
@@ -33,19 +27,25 @@ def test_heads_without_the_label_stay_out_of_its_dice_and_count_in_its_lesions(h
         scored(head(2, Variant.SMALL), 0.0),
         scored(head(3, Variant.NON_ENHANCING), None),
     ]
-    summary = summarise_label(LABEL, cases)
-    assert (summary.cases, summary.median_dice, summary.lowest_dice) == (3, pytest.approx(0.3), 0)
+    summary = summarise_labels(cases, seed=1)[0]
+    assert summary.label == LABEL
+    assert (len(summary.present), summary.median_dice, summary.lowest_dice) == (3, pytest.approx(0.3), 0)
     assert summary.mean_dice == pytest.approx(0.4)
     assert summary.median_hd95_mm == 4
     assert summary.lesions == LesionScore(6, 3, 4, 3)
-    nothing = summarise_label(LABEL, cases[3:])
-    assert (nothing.cases, nothing.mean_dice, nothing.median_dice, nothing.median_hd95_mm) == (0, None, None, None)
+    nothing = summarise_labels(cases[3:], seed=1)[0]
+    assert (len(nothing.present), nothing.mean_dice, nothing.median_dice, nothing.median_hd95_mm) == (
+        0,
+        None,
+        None,
+        None,
+    )
 
 
 def test_false_positives_are_a_median_and_a_percentile(head: Heads, scored: Scores) -> None:
     volumes = [0.0] * 18 + [1.0, 3.0]
     cases = [scored(head(number, Variant.LESION_FREE), None, found_ml=volume) for number, volume in enumerate(volumes)]
-    (first, *_) = summarise_free("painted", cases).labels
+    (first, *_) = summarise_lesion_free("painted", cases).labels
     # The 95th percentile of 20 values lies at 0.95 x 19 = 18.05 from the smallest, between 1 and 3.
     assert (first.median_ml, first.high_ml, first.highest_ml) == (0, pytest.approx(1 + 0.05 * 2), 3)
     assert first.lesions == 2
@@ -60,12 +60,12 @@ def test_groups_and_variants_are_kept_apart(
         scored(head(0, family=Family.GROWN), 0.6, 0.5, None),
         scored(head(500_000, Variant.LESION_FREE), None, found_ml=2.0),
         scored(head(500_000, Variant.LESION_FREE, Family.GROWN), None, found_ml=0.0),
-        scored(Study(tmp_path), 0.7),
+        scored(StudyCase(tmp_path), 0.7),
     )
     evaluation = Evaluation(make_package(), cases, ())
     groups = {group.group: group for group in evaluation.groups}
     assert list(groups) == ["learned", "grown", REAL]
-    assert [groups[name].cases for name in groups] == [2, 1, 1]
+    assert [len(groups[name].cases) for name in groups] == [2, 1, 1]
     assert groups["learned"].mean_dice == pytest.approx(0.6)
     assert groups["grown"].mean_dice == pytest.approx(0.55)  # of the two labels that are there
     assert [(each.variant, each.labels[0].median_dice) for each in groups["learned"].variants] == [
@@ -83,18 +83,18 @@ def test_groups_and_variants_are_kept_apart(
 @pytest.mark.parametrize(
     ("dice", "expected"),
     [
-        ([0.2, 0.9, 0.5, 0.7, 0.4], {Place.BEST: 1, Place.MEDIAN: 2, Place.WORST: 0}),
-        ([0.2, 0.9, 0.5, 0.7], {Place.BEST: 1, Place.MEDIAN: 2, Place.WORST: 0}),
-        ([0.5, 0.5, 0.5], {Place.BEST: 2, Place.MEDIAN: 1, Place.WORST: 0}),
-        ([0.6, 0.3], {Place.BEST: 0, Place.WORST: 1}),
-        ([0.6], {Place.BEST: 0}),
+        ([0.2, 0.9, 0.5, 0.7, 0.4], {Rank.BEST: 1, Rank.MEDIAN: 2, Rank.WORST: 0}),
+        ([0.2, 0.9, 0.5, 0.7], {Rank.BEST: 1, Rank.MEDIAN: 2, Rank.WORST: 0}),
+        ([0.5, 0.5, 0.5], {Rank.BEST: 2, Rank.MEDIAN: 1, Rank.WORST: 0}),
+        ([0.6, 0.3], {Rank.BEST: 0, Rank.WORST: 1}),
+        ([0.6], {Rank.BEST: 0}),
         ([None], {}),
     ],
 )
 def test_best_median_and_worst_are_three_cases_where_there_are_three(
-    dice: list[float | None], expected: dict[Place, int], head: Heads, scored: Scores
+    dice: list[float | None], expected: dict[Rank, int], head: Heads, scored: Scores
 ) -> None:
     cases = [scored(head(number), value) for number, value in enumerate(dice)]
-    chosen = {place: cases.index(case) for place, case in representatives(cases)}
+    chosen = {rank: cases.index(case) for rank, case in representatives(cases)}
     assert chosen == expected
-    assert list(chosen) == [place for place in Place if place in expected]
+    assert list(chosen) == [rank for rank in Rank if rank in expected]

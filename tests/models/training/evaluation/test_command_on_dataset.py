@@ -38,11 +38,11 @@ def test_evaluate_writes_tables_and_a_page(
     rows = [f"{case.case_id},{status}" for case, status in zip(dataset.cases, ("new", "recurrent"), strict=True)]
     groups.write_text("\n".join(["case,status", *rows]) + "\n")
     package, out = str(make_package().folder), tmp_path / "out"
-    given = [package, str(dataset.folder), "--groups", str(groups), "--out", str(out), "--device", "cpu"]
+    given = [package, str(dataset.folder), str(out), "--groups", str(groups), "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["/bin/glionode", "evaluate", *given])
     result = runner.invoke(app, ["evaluate", *given, "--threads", "1"])
     assert result.exit_code == 0, result.output
-    assert f"{dataset.cases[0].case_id}: enhancing_tumour 1.00 (" in result.stdout
+    assert f"1 of 2: {dataset.cases[0].case_id}: enhancing_tumour 1.00 (" in result.stdout
     assert "enhancing_tumour: median Dice 0.9" in result.stdout
     numbers = json.loads((out / "evaluation.json").read_text())
     assert {each["grouping"] for each in numbers["comparisons"]} == {"status", "focality"}
@@ -51,13 +51,18 @@ def test_evaluate_writes_tables_and_a_page(
     assert str(tmp_path) not in (out / "report.html").read_text()
 
     (dataset.cases[0].folder / "label-enhancing_tumour.nii.gz").unlink()
-    result = runner.invoke(app, ["evaluate", *given[:2], "--out", str(out), "--threads", "1", "--device", "cpu"])
+    kept = runner.invoke(app, ["evaluate", *given, "--threads", "1"])
+    assert kept.exit_code == 0
+    assert "Measured by an earlier run, and kept: 2 of 2." in kept.stdout
+    assert json.loads((out / "evaluation.json").read_text()) == numbers
+
+    result = runner.invoke(app, ["evaluate", *given[:2], str(tmp_path / "anew"), "--threads", "1", "--device", "cpu"])
     assert result.exit_code == FAILED
-    assert f"Left out, {dataset.cases[0].case_id}: " in result.stderr
-    assert json.loads((out / "evaluation.json").read_text())["cases"] == 1
+    assert f"Not measured, {dataset.cases[0].case_id}: " in result.stderr
+    assert json.loads((tmp_path / "anew" / "evaluation.json").read_text())["cases"] == 1
 
 
-def test_wrong_groups_are_told_before_the_work(
+def test_wrong_groups_are_refused_before_the_work(
     dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
@@ -70,7 +75,7 @@ def test_wrong_groups_are_told_before_the_work(
     assert result.stdout == ""
 
 
-def test_groups_of_other_splits_are_told_before_the_work(
+def test_groups_of_other_splits_are_refused_before_the_work(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -81,8 +86,8 @@ def test_groups_of_other_splits_are_told_before_the_work(
     groups = tmp_path / "groups.csv"
     (trained,) = dataset.of(Split.TRAIN)
     groups.write_text(f"case,status\n{trained.case_id},new\n")
-    given = [str(make_package().folder), str(dataset.folder), "--groups", str(groups), "--threads", "1"]
-    result = runner.invoke(app, ["evaluate", *given, "--out", str(tmp_path / "out")])
+    given = [str(make_package().folder), str(dataset.folder), str(tmp_path / "out"), "--groups", str(groups)]
+    result = runner.invoke(app, ["evaluate", *given, "--threads", "1"])
     assert result.exit_code == FAILED
     assert "names none of the cases" in result.stderr
     assert result.stdout == ""
@@ -95,11 +100,29 @@ def test_groups_of_cases_that_are_left_out_cost_nobody_the_others(
     groups, out = tmp_path / "groups.csv", tmp_path / "out"
     groups.write_text(f"case,status\n{dataset.cases[0].case_id},new\n")
     (dataset.cases[0].folder / "label-enhancing_tumour.nii.gz").unlink()
-    given = [str(make_package().folder), str(dataset.folder), "--groups", str(groups), "--out", str(out)]
+    given = [str(make_package().folder), str(dataset.folder), str(out), "--groups", str(groups)]
     result = runner.invoke(app, ["evaluate", *given, "--threads", "1", "--device", "cpu"])
     assert result.exit_code == FAILED
-    assert f"Left out, {dataset.cases[0].case_id}: " in result.stderr
+    assert f"Not measured, {dataset.cases[0].case_id}: " in result.stderr
     assert json.loads((out / "evaluation.json").read_text())["cases"] == 1
+
+
+def test_an_old_order_of_the_arguments_is_refused(
+    dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    package, out = str(make_package().folder), str(tmp_path / "out")
+    for given, said in (
+        ([package, out, str(dataset.folder)], "the order is `evaluate MODEL DATASET OUT`"),
+        ([package, str(dataset.folder), "--out", out], "--out is now the last argument"),
+        ([package, str(dataset.folder), out, "--synthetic"], "--synthetic measures no data set"),
+        ([package, str(dataset.folder), "--synthetic"], "--synthetic measures no data set"),
+        ([package], "Say what to measure on"),
+    ):
+        result = runner.invoke(app, ["evaluate", *given])
+        assert result.exit_code == WRONG_USAGE
+        assert said in result.stderr
+    assert not Path(out).exists()
 
 
 def test_a_reading_is_laid_out(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import typer
 from typer.testing import CliRunner
 
 from models.package import CARD_FILE, ModelPackage
+from models.training.evaluation.cases import SyntheticSelection
 from models.training.evaluation.code_fingerprint import fingerprint
-from models.training.evaluation.dice import METRICS_FILE
+from models.training.evaluation.evaluation_card import METRICS_FILE
 from models.training.evaluation.journal import open_journal
-from models.training.evaluation.measure_case import Measuring
-from models.training.evaluation.synthetic_cases import Wanted
+from models.training.evaluation.measure_case import MeasureSettings
 from models.training.synthetic.families import Family
-from plugin.commands import evaluate_heads
+from plugin.commands import evaluate as command
 from plugin.commands.evaluate import evaluate
 from plugin.commands.terminal import FAILED, WRONG_USAGE
 
@@ -34,11 +34,16 @@ def test_a_study_that_fails_costs_the_card_no_other(
     package = make_package()
     shutil.copytree(written[0], tmp_path / "broken", ignore=shutil.ignore_patterns("truth_flair*"))
     studies = ["--study", str(written[0]), "--study", str(tmp_path / "broken")]
-    given = [str(package.folder), "--synthetic", *NO_HEADS, "--out", str(tmp_path / "out"), *studies]
+    given = [str(package.folder), "--synthetic", *NO_HEADS, str(tmp_path / "out"), *studies]
     result = runner.invoke(app, given)
     assert result.exit_code == FAILED
     assert "1 of 2: real, a-study: enhancing_tumour 0." in result.stdout
     assert "Not measured, real, broken: broken has no truth_flair.nii.gz" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.*")) == [
+        "cases.csv",
+        "evaluation.json",
+        "report.html",
+    ]
     card = (package.folder / CARD_FILE).read_text()
     assert "Not measured, because something failed: real, broken." in card
     assert "![real, best](real-best.png)" in card
@@ -55,25 +60,26 @@ def test_a_study_that_fails_costs_the_card_no_other(
     assert json.loads((package.folder / METRICS_FILE).read_text())["cases"] == metrics["cases"]
 
 
-def test_what_was_asked_is_what_is_measured(
+def test_the_options_select_what_is_measured(
     make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nilearn", reason="heads of other families need the extra glionode[train]")
-    package, asked = make_package(), []
+    package = make_package()
+    asked: list[tuple[SyntheticSelection, command._Run, float]] = []
 
-    def stop(_: ModelPackage, wanted: evaluate_heads.HeadsAsked) -> None:
-        asked.append((wanted, evaluate_heads._wanted(wanted)))
+    def stop(run: command._Run, selection: SyntheticSelection, spacing_mm: float) -> None:
+        asked.append((selection, run, spacing_mm))
 
-    monkeypatch.setattr(evaluate_heads, "evaluate_on_heads", stop)
+    monkeypatch.setattr(command, "_evaluate_on_heads", stop)
     options = ["--heads", "3", "--lesion-free", "4", "--workers", "2", "--spacing", "2", "--seed0", "1000007"]
     for families in ([], ["--family", "grown"], ["--family", "grown", "--family", "painted"]):
         assert runner.invoke(app, [str(package.folder), "--synthetic", *options, *families]).exit_code == 0
-    wanted = [each for _, each in asked]
-    assert wanted[0] == Wanted(tuple(Family), 3, 4, (), 1_000_007)
-    assert [each.families for each in wanted[1:]] == [(Family.GROWN,), (Family.PAINTED, Family.GROWN)]
-    first, _ = asked[0]
-    assert (first.workers, first.threads, first.spacing_mm) == (2, 1, 2.0)
-    assert first.work == Path("runs") / "tiny-evaluation"
+    selections = [selection for selection, _, _ in asked]
+    assert selections[0] == SyntheticSelection(tuple(Family), 3, 4, (), 1_000_007)
+    assert [each.families for each in selections[1:]] == [(Family.GROWN,), (Family.PAINTED, Family.GROWN)]
+    _, run, spacing_mm = asked[0]
+    assert (run.workers, run.threads, spacing_mm) == (2, 1, 2.0)
+    assert run.out == Path("runs") / "tiny-evaluation"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_what_was_asked_is_what_is_measured(
         (["--device", "abacus"], "device 'abacus' is unknown"),
     ],
 )
-def test_wrong_wishes_are_refused(options: list[str], say: str, make_package: Callable[..., ModelPackage]) -> None:
+def test_wrong_options_are_refused(options: list[str], say: str, make_package: Callable[..., ModelPackage]) -> None:
     result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted", *options])
     assert result.exit_code == WRONG_USAGE
     assert say in result.stderr
@@ -130,8 +136,8 @@ def test_two_evaluations_do_not_share_a_folder(
     written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     package = make_package()
-    given = [str(package.folder), "--synthetic", *NO_HEADS, "--study", str(written[0]), "--out", str(tmp_path)]
-    with open_journal(tmp_path / fingerprint(Measuring(package.folder))[:12]):
+    given = [str(package.folder), "--synthetic", *NO_HEADS, "--study", str(written[0]), str(tmp_path)]
+    with open_journal(tmp_path / fingerprint(MeasureSettings(package.folder))[:12]):
         result = runner.invoke(app, given)
     assert result.exit_code == FAILED
-    assert "Not measured: another evaluation writes to" in result.stderr
+    assert "Not measured: Another evaluation writes to" in result.stderr

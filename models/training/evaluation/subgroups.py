@@ -1,4 +1,4 @@
-"""Subgroups of cases: read from a CSV or told from the truth, and compared. Knows no masks."""
+"""Read subgroups of cases from a CSV or derive them from the truth, and compare them."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from models.training.dataset.manifest import DatasetBroken
-from models.training.evaluation.evaluate_dataset import CaseScore
+from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.score import LabelScore
 from models.training.statistics.comparison import GroupDifference, compare_groups, holm
 from models.training.statistics.spread import Spread, spread
@@ -18,18 +18,18 @@ FOCALITY = "focality"
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """One way of parting cases."""
+    """One way to divide cases into groups."""
 
     name: str
-    of_case: Mapping[str, str]
-    """The group of each case by its id; cases that have none are not compared."""
+    groups: Mapping[str, str]
+    """The group of each case by the case's id; cases without a group are not compared."""
     source: str
-    """Where it comes from, for the report."""
+    """Where the groups come from, for the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number of a label in a case."""
+    """A number that is computed for each label of a case."""
 
     name: str
     title: str
@@ -47,12 +47,12 @@ METRICS = (
     Metric("lesion_f1", "Lesion F1", "", lambda score: score.lesions.f1),
 )
 COMPARED = METRICS[:2]
-"""Metrics that subgroups are tested on: Dice as Wan et al. did, and distance."""
+"""Metrics on which subgroups are tested: Dice, as Wan et al. did, and distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two groups of cases, one metric of one label."""
+    """Two groups of cases compared by one metric of one label."""
 
     metric: str
     label: str
@@ -65,7 +65,7 @@ class Comparison:
 
 
 def read_groups(path: Path, case_ids: Sequence[str]) -> tuple[Grouping, ...]:
-    """Every column of a CSV but `case` as a grouping; an empty cell is no group. Raises DatasetBroken."""
+    """Read every column of a CSV but `case` as a grouping; an empty cell is no group. Raises DatasetBroken."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -75,7 +75,7 @@ def read_groups(path: Path, case_ids: Sequence[str]) -> tuple[Grouping, ...]:
     columns = [name for name in reader.fieldnames or () if name and name != CASE_COLUMN]
     if CASE_COLUMN not in (reader.fieldnames or ()) or not columns:
         raise DatasetBroken(
-            f"{path} needs a column {CASE_COLUMN!r} with the cases' ids, and one column or more beside."
+            f"{path} needs a column {CASE_COLUMN!r} with the cases' ids, and one column or more beside it."
         )
     named = [str(row[CASE_COLUMN]).strip() for row in rows]
     if repeated := {case for case in named if named.count(case) > 1}:
@@ -93,23 +93,29 @@ def read_groups(path: Path, case_ids: Sequence[str]) -> tuple[Grouping, ...]:
 
 
 def by_focality(foci: Mapping[str, int]) -> Grouping:
-    """Unifocal or multifocal by the number of foci in each case's truth; a case without any is in neither."""
+    """Group cases into unifocal and multifocal by the foci in their truth; a case without any is in neither group."""
     groups = {case: "unifocal" if count == 1 else "multifocal" for case, count in foci.items() if count}
     return Grouping(FOCALITY, groups, "components of the truth")
 
 
-def with_focality(said: tuple[Grouping, ...], foci: Mapping[str, int]) -> tuple[Grouping, ...]:
-    """What a CSV said, and focality from the truth where no column is called so."""
-    return said if any(grouping.name == FOCALITY for grouping in said) else (*said, by_focality(foci))
+def with_focality(groupings: tuple[Grouping, ...], foci: Mapping[str, int]) -> tuple[Grouping, ...]:
+    """Add focality by the number of foci of each case, unless a grouping is called so already."""
+    if any(grouping.name == FOCALITY for grouping in groupings):
+        return groupings
+    return (*groupings, by_focality(foci))
 
 
-def groupings_of(cases: Sequence[CaseScore], said: tuple[Grouping, ...]) -> tuple[Grouping, ...]:
-    """The same for cases that were scored."""
-    return with_focality(said, {case.case_id: case.foci for case in cases})
+def by_case_group(cases: Sequence[CaseScore]) -> Grouping:
+    """Group cases with a lesion by their own group: learned families, held-out families, real heads."""
+    groups = {score.case.case_id: score.case.group for score in cases if not score.case.is_lesion_free}
+    return Grouping("group", groups, "families of heads")
 
 
 def compare(cases: Sequence[CaseScore], groupings: Sequence[Grouping], seed: int) -> tuple[Comparison, ...]:
-    """Every pair of groups of every grouping, label by label; Holm's correction within each metric."""
+    """Compare every pair of groups of every grouping, label by label; correct by Holm within each metric.
+
+    The seed is that of bootstrap intervals.
+    """
     found: list[Comparison] = []
     for metric in COMPARED:
         family = [
@@ -126,7 +132,7 @@ def compare(cases: Sequence[CaseScore], groupings: Sequence[Grouping], seed: int
 def _pairs(cases: Sequence[CaseScore], metric: Metric, label: str, grouping: Grouping, seed: int) -> list[Comparison]:
     values: dict[str, list[float]] = {}
     for case in cases:
-        group = grouping.of_case.get(case.case_id)
+        group = grouping.groups.get(case.case.case_id)
         for score in case.labels:
             if group is not None and score.label == label:
                 values.setdefault(group, []).append(metric.of(score))

@@ -1,45 +1,59 @@
-"""Summaries, subgroups, tables and the page: numbers by hand, written whole, and nothing fetched from anywhere."""
+"""Summaries, subgroups, tables and the page: numbers by hand, and a page that fetches nothing."""
 
 import csv
-import io
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from models.labels import Role
 from models.package import ModelPackage
-from models.training.dataset.lineage import Lineage, TrainingRecord
+from models.training.dataset.lineage import Lineage, TrainingRecord, find_overlap
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.evaluation.evaluate_dataset import CaseScore, Compared, LeftOut, Measured
-from models.training.evaluation.groups import Grouping, by_focality, compare, groupings_of, read_groups
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import EvaluationCase, Unmeasured
+from models.training.evaluation.figures import Figure, worst_cases
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.overlays import FOUND_COLOUR, TRUE_COLOUR, WorstCases
+from models.training.evaluation.overlays import Overlay, draw_errors
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
-from models.training.evaluation.summary import evaluate, summarise
+from models.training.evaluation.subgroups import Grouping, by_focality, compare, read_groups, with_focality
+from models.training.evaluation.summary import EvaluatedDataset, Evaluation, summarise_labels
 from pipeline.volume import Geometry, Volume
 
 LESIONS = LesionScore(true=2, detected=1, found=1, confirmed=1)
 LABEL = "enhancing_tumour"
 
 
+@dataclass(frozen=True)
+class NamedCase(EvaluationCase):
+    """A case of a data set that exists by name alone."""
+
+    case_id: str = ""
+    group: str = ""
+
+    @property
+    def patient(self) -> str:
+        return f"patient of {self.case_id}"
+
+
 def case(name: str, dice: float, true_ml: float = 10.0, found_ml: float = 8.0, foci: int = 1) -> CaseScore:
     score = LabelScore(LABEL, dice, 4.0 if dice else NOT_FOUND_MM, true_ml, found_ml, LESIONS)
-    return CaseScore(name, f"patient of {name}", (score,), foci)
+    return CaseScore(NamedCase(name), (score,), foci)
 
 
 CASES = (case("a", 0.9), case("b", 0.8, foci=2), case("c", 0.7), case("d", 0.0, true_ml=0.0, foci=0))
 
 
 def test_a_label_is_summed_up_over_all_cases_and_over_those_that_have_it() -> None:
-    summary = summarise(CASES, LABEL, seed=1)
-    over_all, where_present = (dict(each)["dice"] for each in (summary.metrics, summary.metrics_where_present))
-    assert (summary.cases, over_all.count, over_all.median) == (4, 4, pytest.approx(0.75))
-    assert (summary.present, where_present.count, where_present.median) == (3, 3, pytest.approx(0.8))
+    (summary,) = summarise_labels(CASES, seed=1)
+    assert summary.label == LABEL
+    over_all, where_present = (each["dice"] for each in (summary.metrics, summary.metrics_where_present))
+    assert (len(summary.scores), over_all.count, over_all.median) == (4, 4, pytest.approx(0.75))
+    assert (len(summary.present), where_present.count, where_present.median) == (3, 3, pytest.approx(0.8))
     assert summary.false_ml is not None
     assert (summary.false_ml.count, summary.false_ml.median) == (1, 8)
     assert summary.lesions == LesionScore(8, 4, 4, 4)
@@ -50,16 +64,19 @@ def test_a_label_is_summed_up_over_all_cases_and_over_those_that_have_it() -> No
     assert summary.volume.limits_ml == pytest.approx((0.5 - reach, 0.5 + reach))
 
 
-def test_groups_are_read_and_focality_is_told_from_the_truth(tmp_path: Path) -> None:
+FOCI = {score.case.case_id: score.foci for score in CASES}
+
+
+def test_groups_are_read_and_focality_is_derived_from_the_truth(tmp_path: Path) -> None:
     path = tmp_path / "groups.csv"
     path.write_text("\ufeffcase,status\na,new\nb,recurrent\nc, recurrent \nd,\nother,new\n", encoding="utf-8")
-    status, focality = groupings_of(CASES, read_groups(path, ["a", "b"]))
-    assert status.of_case == {"a": "new", "b": "recurrent", "c": "recurrent", "other": "new"}
-    assert focality.of_case == {"a": "unifocal", "b": "multifocal", "c": "unifocal"}
+    status, focality = with_focality(read_groups(path, ["a", "b"]), FOCI)
+    assert status.groups == {"a": "new", "b": "recurrent", "c": "recurrent", "other": "new"}
+    assert focality.groups == {"a": "unifocal", "b": "multifocal", "c": "unifocal"}
     path.write_text("case,focality\na,multifocal\n")
-    (said,) = groupings_of(CASES, read_groups(path, ["a", "b"]))  # a person knows better than the components
-    assert said.of_case == {"a": "multifocal"}
-    assert [each.name for each in groupings_of(CASES, ())] == ["focality"]
+    (given,) = with_focality(read_groups(path, ["a", "b"]), FOCI)  # a person knows better than the components
+    assert given.groups == {"a": "multifocal"}
+    assert [each.name for each in with_focality((), FOCI)] == ["focality"]
 
 
 @pytest.mark.parametrize(
@@ -107,33 +124,23 @@ def test_three_groups_are_compared_pair_by_pair() -> None:
 
 
 def test_focality_counts_foci() -> None:
-    assert by_focality({"a": 1, "b": 3, "c": 0}).of_case == {"a": "unifocal", "b": "multifocal"}
+    assert by_focality({"a": 1, "b": 3, "c": 0}).groups == {"a": "unifocal", "b": "multifocal"}
 
 
-def compared(name: str, true: tuple[int, ...], found: tuple[int, ...], dice: float) -> Compared:
-    """A case with two small masks on a grey cube."""
-    from models.labels import Role
-
+def overlay(true: tuple[int, ...], found: tuple[int, ...]) -> Overlay:
+    """Draw two small masks, in these slices, on a grey cube."""
     geometry = Geometry.axial((6, 20, 20), (3.0, 1.0, 1.0), (0, 0, 0), "")
     masks = np.zeros((2, 1, *geometry.shape), bool)
     for mask, slices in zip(masks, (true, found), strict=True):
         mask[0, list(slices), 5:15, 5:15] = True
     volume = Volume(np.full(geometry.shape, 100, np.float32), geometry)
-    return Compared(case(name, dice), {Role.T1CE: volume}, (LABEL,), masks[0], masks[1], geometry)
+    return draw_errors({Role.T1CE: volume}, (LABEL,), masks[0], masks[1])
 
 
-def test_the_worst_are_kept_and_drawn_where_they_are_wrong() -> None:
-    worst = WorstCases(2)
-    for name, dice in (("b", 0.5), ("c", 0.9), ("a", 0.5), ("d", 0.1)):
-        worst.see(compared(name, (1, 2), (2,), dice))
-    assert [each.score.case_id for each in worst.kept] == ["d", "a"]
-    assert worst.kept[0].slices == (1,)
-    colours = set(map(tuple, np.asarray(Image.open(io.BytesIO(worst.kept[0].png))).reshape(-1, 3).tolist()))
-    assert TRUE_COLOUR in colours
-    assert FOUND_COLOUR not in colours  # in this slice nothing was found
-    nobody = WorstCases(0)
-    nobody.see(compared("a", (1,), (), 0))
-    assert nobody.kept == ()
+def test_the_worst_cases_are_chosen_and_among_equals_the_first() -> None:
+    cases = [case(name, dice) for name, dice in (("b", 0.5), ("c", 0.9), ("a", 0.5), ("d", 0.1))]
+    assert [score.case.case_id for _, score in worst_cases(cases, 2)] == ["d", "a"]
+    assert worst_cases(cases, 0) == ()
 
 
 class Links(HTMLParser):
@@ -156,20 +163,19 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
     make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
-    from models.training.evaluation.report import write_evaluation
+    from models.training.evaluation.report_page import write_evaluation
 
-    worst = WorstCases(1)
-    worst.see(compared("d", (1,), (2,), 0.0))
-    dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
-    left_out = (LeftOut("<e>", "its file is damaged"),)
-    met = Lineage(
+    figures = (Figure(CASES[3], overlay((1,), (2,))),)
+    unmeasured = (Unmeasured(NamedCase("<e>"), "its file is damaged"),)
+    lineage = Lineage(
         (TrainingRecord("old 1.0.0", "k", ("patient of a", "patient of b"), ("patient of c",)),), ("base 2.0.0",)
     )
-    measured = Measured(make_package(), dataset, Split.TRAIN, CASES, left_out, met)  # type: ignore[arg-type]
+    overlap = find_overlap(lineage, "k", {f"patient of {name}" for name in "abcd"})
+    source = EvaluatedDataset("f" * 64, Split.TRAIN, overlap)
     groupings = (Grouping("status", {"a": "new <1>", "b": "recurrent", "c": "recurrent"}, "test"),)
-    evaluation = evaluate(measured, groupings, seed=1)
-    write_evaluation(evaluation, worst.kept, "glionode evaluate x y", tmp_path / "out")
-    write_evaluation(evaluation, worst.kept, "glionode evaluate x y", tmp_path / "again")
+    evaluation = Evaluation(make_package(), CASES, unmeasured, groupings, seed=1, dataset=source)
+    write_evaluation(evaluation, figures, "glionode evaluate x y", tmp_path / "out")
+    write_evaluation(evaluation, figures, "glionode evaluate x y", tmp_path / "again")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "evaluation.json", "report.html"]
     for path in (tmp_path / "out").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
@@ -204,10 +210,9 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
 
 def test_nothing_measured_is_said(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
-    from models.training.evaluation.report import write_evaluation
+    from models.training.evaluation.report_page import write_evaluation
 
-    dataset = SimpleNamespace(fingerprint="f" * 64, manifest=SimpleNamespace(key="k"))
-    left_out = (LeftOut("a", "broken"),)
-    measured = Measured(make_package(), dataset, Split.TEST, (), left_out, Lineage(()))  # type: ignore[arg-type]
-    write_evaluation(evaluate(measured, (), seed=1), (), "a command", tmp_path)
+    source = EvaluatedDataset("f" * 64, Split.TEST, find_overlap(Lineage(()), "k", set()))
+    evaluation = Evaluation(make_package(), (), (Unmeasured(NamedCase("a"), "broken"),), dataset=source)
+    write_evaluation(evaluation, (), "a command", tmp_path)
     assert "No case was measured." in (tmp_path / "report.html").read_text()

@@ -12,13 +12,14 @@ import pytest
 from models.install import verify_package
 from models.labels import LABELS, Role
 from models.package import BUNDLED, CARD_FILE, ModelPackage
-from models.training.evaluation.dice import METRICS_FILE
-from models.training.evaluation.families import Evaluation, Place, Scored
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import HeadCase, StudyCase, Unmeasured
+from models.training.evaluation.evaluation_card import METRICS_FILE, write_card
+from models.training.evaluation.figures import Figure, Rank
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.run import Figure
+from models.training.evaluation.overlays import Overlay
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
-from models.training.evaluation.synthetic_card import write_results
-from models.training.evaluation.synthetic_cases import Head, Study
+from models.training.evaluation.summary import Evaluation
 from models.training.synthetic.families import Family
 from models.training.synthetic.tumour import Variant
 from tests.support.paths import ROOT
@@ -26,14 +27,13 @@ from tests.support.paths import ROOT
 COMMAND = "glionode evaluate tiny --synthetic --heads 2"
 
 
-def scored(case: Head | Study, value: float | None, found_ml: float) -> Scored:
+def scored(case: HeadCase | StudyCase, value: float | None, found_ml: float) -> CaseScore:
     """All labels alike."""
-    there = value is not None
-    lesions = LesionScore(2 * there, 1 * there, 1, 1 * there)
-    hd95 = 4.0 if there else NOT_FOUND_MM
-    return Scored(
-        case, tuple(LabelScore(each.name, value or 0.0, hd95, 10.0 * there, found_ml, lesions) for each in LABELS)
-    )
+    present = value is not None
+    lesions = LesionScore(2 * present, 1 * present, 1, 1 * present)
+    hd95 = 4.0 if present else NOT_FOUND_MM
+    labels = tuple(LabelScore(each.name, value or 0.0, hd95, 10.0 * present, found_ml, lesions) for each in LABELS)
+    return CaseScore(case, labels, foci=1)
 
 
 _NAMES = {
@@ -46,21 +46,23 @@ _NAMES = {
 @pytest.fixture
 def evaluation(make_package: Callable[..., ModelPackage], tmp_path: Path) -> Evaluation:
     cases = (
-        scored(Head(Family.PAINTED, 1_000_000, Variant.UNIFOCAL), 0.8125, 9.5),
-        scored(Head(Family.PAINTED, 1_000_002, Variant.SMALL), 0.25, 1.5),
-        scored(Head(Family.GROWN, 1_000_000, Variant.UNIFOCAL), 0.5, 5.25),
-        scored(Head(Family.PAINTED, 1_500_000, Variant.LESION_FREE), None, 0.75),
-        scored(Head(Family.GROWN, 1_500_000, Variant.LESION_FREE), None, 0.0),
-        scored(Study(tmp_path / "a-study"), 0.625, 6.5),
+        scored(HeadCase(Family.PAINTED, 1_000_000, Variant.UNIFOCAL), 0.8125, 9.5),
+        scored(HeadCase(Family.PAINTED, 1_000_002, Variant.SMALL), 0.25, 1.5),
+        scored(HeadCase(Family.GROWN, 1_000_000, Variant.UNIFOCAL), 0.5, 5.25),
+        scored(HeadCase(Family.PAINTED, 1_500_000, Variant.LESION_FREE), None, 0.75),
+        scored(HeadCase(Family.GROWN, 1_500_000, Variant.LESION_FREE), None, 0.0),
+        scored(StudyCase(tmp_path / "a-study"), 0.625, 6.5),
     )
-    return Evaluation(make_package(), cases, ((Head(Family.GROWN, 1_000_001, Variant.MULTIFOCAL), "It broke."),))
+    return Evaluation(
+        make_package(), cases, (Unmeasured(HeadCase(Family.GROWN, 1_000_001, Variant.MULTIFOCAL), "It broke."),)
+    )
 
 
 @pytest.fixture
 def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
     return (
-        Figure("learned", Place.BEST, evaluation.cases[0], b"first picture"),
-        Figure("real", Place.BEST, evaluation.cases[-1], b"second picture"),
+        Figure(evaluation.cases[0], Overlay(b"first picture", (1, 2, 3)), Rank.BEST),
+        Figure(evaluation.cases[-1], Overlay(b"second picture", (1, 2, 3)), Rank.BEST),
     )
 
 
@@ -77,7 +79,7 @@ def pictures_of(card: str) -> list[str]:
 def test_the_card_begins_with_a_warning_and_holds_the_numbers(
     evaluation: Evaluation, figures: tuple[Figure, ...]
 ) -> None:
-    write_results(evaluation, figures, COMMAND)
+    write_card(evaluation, figures, COMMAND)
     card = (evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8")
     assert card.splitlines()[0] == "# tiny 1.0.0: a demonstration, not for patients"
     assert COMMAND in card
@@ -108,7 +110,7 @@ def test_the_card_begins_with_a_warning_and_holds_the_numbers(
 
 
 def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: tuple[Figure, ...]) -> None:
-    write_results(evaluation, figures, COMMAND)
+    write_card(evaluation, figures, COMMAND)
     metrics = json.loads((evaluation.package.folder / METRICS_FILE).read_text(encoding="utf-8"))
     rows = cells((evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8"))
     assert metrics["weights_sha256"] == evaluation.package.weights_sha256
@@ -138,9 +140,9 @@ def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
     evaluation: Evaluation, figures: tuple[Figure, ...]
 ) -> None:
     folder = evaluation.package.folder
-    write_results(evaluation, (Figure("grown", Place.WORST, evaluation.cases[2], b"old"), *figures), COMMAND)
+    write_card(evaluation, (Figure(evaluation.cases[2], Overlay(b"old", (1, 2, 3)), Rank.WORST), *figures), COMMAND)
     (folder / "of-somebody-else.png").write_bytes(b"kept")
-    write_results(evaluation, figures, COMMAND)
+    write_card(evaluation, figures, COMMAND)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
     assert pictures_of(card) == ["learned-best.png", "real-best.png"]
     assert (folder / "learned-best.png").read_bytes() == b"first picture"

@@ -1,4 +1,4 @@
-"""Write what an evaluation on heads found into a model package: MODEL_CARD.md with its pictures, and metrics.json."""
+"""Write an evaluation on heads and studies into a model package: MODEL_CARD.md with its pictures, and metrics.json."""
 
 import tomllib
 from collections.abc import Sequence
@@ -6,14 +6,16 @@ from pathlib import Path
 
 from models.labels import LABELS
 from models.package import CARD_FILE, CURVES_FILE, IntendedUse, ModelPackage
-from models.training.evaluation.dice import METRICS_FILE, metrics_json
-from models.training.evaluation.families import Evaluation, Place, Scored
-from models.training.evaluation.run import Figure
-from models.training.evaluation.score_tables import called, name_of, number, tables
-from models.training.evaluation.synthetic_cases import REAL, Head
+from models.training.evaluation.card_tables import card_tables, format_number, group_name
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import REAL, HeadCase
+from models.training.evaluation.figures import Figure, Rank
+from models.training.evaluation.result_files import metrics_json
+from models.training.evaluation.summary import Evaluation
 from models.training.synthetic.families import LEARNED_FROM, Family, group_of
 from pipeline.atomic_write import write_file
 
+METRICS_FILE = "metrics.json"
 _WARNING = {
     IntendedUse.DEMONSTRATION: "a demonstration, not for patients",
     IntendedUse.RESEARCH: "for research, not for patients",
@@ -25,25 +27,25 @@ _HELD_OUT = (
 )
 
 
-def write_results(evaluation: Evaluation, figures: tuple[Figure, ...], command: str) -> None:
-    """Write pictures, metrics and card, in this order, into the package's folder, and remove pictures that were there.
+def write_card(evaluation: Evaluation, figures: Sequence[Figure], command: str) -> None:
+    """Write pictures, metrics and card, in this order, into the package's folder; remove older pictures.
 
-    Raises OSError where it cannot be written.
+    Raises OSError where the folder cannot be written.
     """
     folder = evaluation.package.folder
-    contents = {figure.file_name: figure.png for figure in figures}
+    contents = {figure.file_name: figure.overlay.png for figure in figures}
     contents[METRICS_FILE] = metrics_json(evaluation, figures, command).encode()
-    contents[CARD_FILE] = model_card(evaluation, figures, command).encode()
+    contents[CARD_FILE] = evaluation_card(evaluation, figures, command).encode()
     for name, content in contents.items():
         write_file(folder / name, content)
     for group in (*map(group_of, Family), REAL):
-        for place in Place:
-            if (name := f"{group}-{place}.png") not in contents:
+        for rank in Rank:
+            if (name := f"{group}-{rank}.png") not in contents:
                 (folder / name).unlink(missing_ok=True)
 
 
-def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str) -> str:
-    """The card as Markdown; everything in it comes from model.toml and from this evaluation."""
+def evaluation_card(evaluation: Evaluation, figures: Sequence[Figure], command: str) -> str:
+    """Return the card as Markdown, made of model.toml and the evaluation alone."""
     package = evaluation.package
     parts = [
         f"# {package.name} {package.version}: {_WARNING[package.intended_use]}",
@@ -59,8 +61,8 @@ def model_card(evaluation: Evaluation, figures: tuple[Figure, ...], command: str
         "## What was measured",
         _measured(evaluation),
         _conventions(evaluation),
-        *(f"### {table.title}\n\n{table.markdown}" for table in tables(evaluation)),
-        _left_out(evaluation),
+        *(f"### {table.title}\n\n{table.markdown}" for table in card_tables(evaluation)),
+        _unmeasured(evaluation),
         "These numbers describe simulated tumours, most of them in heads that the makers of the weights drew. "
         "They say nothing about patients, and nothing was measured on patients. metrics.json has every case.",
         _pictures(figures),
@@ -80,17 +82,17 @@ def _refined(package: ModelPackage) -> str:
 def _measured(evaluation: Evaluation) -> str:
     lines = []
     for family in Family:
-        cases = [each for each in evaluation.cases if isinstance(each.case, Head) and each.case.family is family]
+        cases = [each for each in evaluation.cases if isinstance(each.case, HeadCase) and each.case.family is family]
         if not cases:
             continue
         what = _LEARNED if family in LEARNED_FROM else _HELD_OUT
-        free = [each for each in cases if each.is_lesion_free]
-        ill = [each for each in cases if not each.is_lesion_free]
+        free = [each for each in cases if each.case.is_lesion_free]
+        with_lesion = [each for each in cases if not each.case.is_lesion_free]
         lines.append(
-            f"- `{family}`: {len(ill)} heads with a lesion ({_seeds(ill)}) and {len(free)} without ({_seeds(free)}) "
-            f"of {what}."
+            f"- `{family}`: {len(with_lesion)} heads with a lesion ({_seeds(with_lesion)}) and {len(free)} without "
+            f"({_seeds(free)}) of {what}."
         )
-    if studies := [scored for scored in evaluation.cases if scored.case.group == REAL]:
+    if studies := [each for each in evaluation.cases if each.case.group == REAL]:
         lines.append(
             f"- {len(studies)} {'study' if len(studies) == 1 else 'studies'} of a real head with a simulated tumour "
             "painted in, as DICOM with a scanner's headers: not a patient's tumour."
@@ -98,8 +100,8 @@ def _measured(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _seeds(cases: Sequence[Scored]) -> str:
-    seeds = [each.case.seed for each in cases if isinstance(each.case, Head)]
+def _seeds(cases: Sequence[CaseScore]) -> str:
+    seeds = [each.case.seed for each in cases if isinstance(each.case, HeadCase)]
     return f"seeds {min(seeds)} to {max(seeds)}" if seeds else "none"
 
 
@@ -120,19 +122,20 @@ def _conventions(evaluation: Evaluation) -> str:
     )
 
 
-def _left_out(evaluation: Evaluation) -> str:
-    if not evaluation.left_out:
+def _unmeasured(evaluation: Evaluation) -> str:
+    if not evaluation.unmeasured:
         return ""
-    names = "; ".join(f"{case.group}, {name_of(case)}" for case, _ in evaluation.left_out)
+    names = "; ".join(each.case.title for each in evaluation.unmeasured)
     return f"**Not measured, because something failed: {names}.**"
 
 
-def _pictures(figures: tuple[Figure, ...]) -> str:
+def _pictures(figures: Sequence[Figure]) -> str:
     if not figures:
         return ""
     shown = [
-        f"**{called(figure.group)}, {figure.place}** ({name_of(figure.scored.case)}; mean Dice "
-        f"{number(figure.scored.mean_dice)}):\n\n![{figure.group}, {figure.place}]({figure.file_name})"
+        f"**{group_name(figure.score.case.group)}, {figure.rank}** ({figure.score.case.name}; mean Dice "
+        f"{format_number(figure.score.mean_dice_where_present)}):\n\n"
+        f"![{figure.score.case.group}, {figure.rank}]({figure.file_name})"
         for figure in figures
     ]
     panels = ", ".join(f"{label.name} on {label.defined_on}" for label in LABELS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.training.evaluation.synthetic_cases import LESION_FREE_OFFSET, Head, Study, Wanted
+from models.training.evaluation.cases import LESION_FREE_OFFSET, HeadCase, StudyCase, SyntheticSelection
 from models.training.synthetic.families import LEARNED_FROM, Family
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED
 from models.training.synthetic.tumour import Variant
@@ -16,16 +16,16 @@ BOTH = (Family.PAINTED, Family.GROWN)
 def test_variants_with_a_lesion_take_turns_in_each_family() -> None:
     turn = [variant for variant in Variant if variant is not Variant.LESION_FREE]
     count = len(turn) + 2
-    cases = Wanted(BOTH, heads=count, lesion_free=0).cases
+    cases = SyntheticSelection(BOTH, heads=count, lesion_free=0).cases
     for family in BOTH:
-        heads = [case for case in cases if isinstance(case, Head) and case.family is family]
+        heads = [case for case in cases if isinstance(case, HeadCase) and case.family is family]
         assert [head.seed for head in heads] == list(range(1_000_000, 1_000_000 + count))
         assert [head.variant for head in heads] == [*turn, *turn[:2]]
     assert len(cases) == 2 * count
 
 
 def test_families_that_are_learned_from_share_their_heads() -> None:
-    cases = [case for case in Wanted(heads=10, lesion_free=0).cases if isinstance(case, Head)]
+    cases = [case for case in SyntheticSelection(heads=10, lesion_free=0).cases if isinstance(case, HeadCase)]
     assert [case.group for case in cases] == ["learned"] * 10 + ["grown"] * 10
     learned = {(case.family, case.variant) for case in cases[:10]}
     assert len(learned) == 10
@@ -33,8 +33,8 @@ def test_families_that_are_learned_from_share_their_heads() -> None:
 
 
 def test_heads_without_a_lesion_are_shared_among_the_families() -> None:
-    cases = Wanted(BOTH, heads=0, lesion_free=5).cases
-    assert [(case.family, case.seed, case.variant) for case in cases if isinstance(case, Head)] == [
+    cases = SyntheticSelection(BOTH, heads=0, lesion_free=5).cases
+    assert [(case.family, case.seed, case.variant) for case in cases if isinstance(case, HeadCase)] == [
         (Family.PAINTED, 1_500_000, Variant.LESION_FREE),
         (Family.GROWN, 1_500_000, Variant.LESION_FREE),
         (Family.PAINTED, 1_500_001, Variant.LESION_FREE),
@@ -44,8 +44,10 @@ def test_heads_without_a_lesion_are_shared_among_the_families() -> None:
 
 
 def test_no_seed_is_one_of_training_or_tuning() -> None:
-    cases = Wanted((Family.PAINTED,), heads=2, lesion_free=2).cases
-    with_lesion, without = ([case.seed for case in part if isinstance(case, Head)] for part in (cases[:2], cases[2:]))
+    cases = SyntheticSelection((Family.PAINTED,), heads=2, lesion_free=2).cases
+    with_lesion, without = (
+        [case.seed for case in part if isinstance(case, HeadCase)] for part in (cases[:2], cases[2:])
+    )
     # More than LESION_FREE_OFFSET of a kind is refused, so that both ranges end before the next begins.
     assert (min(with_lesion), min(without)) == (FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + LESION_FREE_OFFSET)
     assert min(without) + LESION_FREE_OFFSET <= FIRST_TUNING_SEED
@@ -53,26 +55,27 @@ def test_no_seed_is_one_of_training_or_tuning() -> None:
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="seeds below 1000000 are for training"):
-        Wanted(first_seed=999_999)
+        SyntheticSelection(first_seed=999_999)
     with pytest.raises(ValueError, match="nothing to measure"):
-        Wanted(heads=0, lesion_free=0)
+        SyntheticSelection(heads=0, lesion_free=0)
     with pytest.raises(ValueError, match="two studies are called one"):
-        Wanted(studies=(tmp_path / "a" / "one", tmp_path / "b" / "one"))
+        SyntheticSelection(studies=(tmp_path / "a" / "one", tmp_path / "b" / "one"))
     with pytest.raises(ValueError, match="each family of heads once"):
-        Wanted((Family.GROWN, Family.GROWN))
+        SyntheticSelection((Family.GROWN, Family.GROWN))
     with pytest.raises(ValueError, match="500000 heads"):
-        Wanted(heads=500_001)
+        SyntheticSelection(heads=500_001)
 
 
 def test_a_study_is_another_case_when_its_truth_or_its_images_change(tmp_path: Path) -> None:
     (tmp_path / "one" / "dicom" / "t1").mkdir(parents=True)
     (tmp_path / "one" / "dicom" / "t1" / "a.dcm").write_bytes(b"1234")
     (tmp_path / "one" / "truth_adc.nii.gz").write_bytes(b"mask")
-    study = Study(tmp_path / "one")
-    first = study.case_id
+    study = StudyCase(tmp_path / "one")
+    first = study.journal_key
     assert first.startswith("real-one-")
-    assert study.case_id == first
+    assert study.journal_key == first
+    assert study.case_id == "one"
     (tmp_path / "one" / "truth_adc.nii.gz").write_bytes(b"task")
-    second = study.case_id
+    second = study.journal_key
     (tmp_path / "one" / "dicom" / "t1" / "b.dcm").write_bytes(b"1234")
-    assert len({first, second, study.case_id}) == 3
+    assert len({first, second, study.journal_key}) == 3

@@ -1,0 +1,98 @@
+"""Measure cases in several processes, and keep each as it is measured, so that a run that was ended can go on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.labels import LABELS, Role
+from models.package import ModelPackage, read_package
+from models.training.evaluation.case_score import CaseScore
+from models.training.evaluation.cases import EvaluationCase, Unmeasured
+from models.training.evaluation.code_fingerprint import fingerprint
+from models.training.evaluation.figures import Choice, Figure
+from models.training.evaluation.journal import open_journal
+from models.training.evaluation.measure_case import MeasuredCase, MeasureSettings
+from models.training.evaluation.process_pool import ProcessDied, run_in_processes
+from models.weights import load_network
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One case that was measured now or by an earlier run."""
+
+    score: CaseScore
+    measured_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The scores of the cases that could be measured, in the order given."""
+
+    cases: tuple[CaseScore, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    figures: tuple[Figure, ...]
+    """Pictures of the cases that were chosen."""
+
+
+def measure_cases(
+    cases: Sequence[EvaluationCase],
+    settings: MeasureSettings,
+    folder: Path,
+    processes: int,
+    report: Callable[[Progress | Unmeasured], None],
+    choose_figures: Callable[[Sequence[CaseScore]], Sequence[Choice]],
+) -> Measurement:
+    """Measure all cases but those that the folder's journal holds; `report` gets each, in whatever order they come.
+
+    The journal lies in a folder below `folder`, one for each model, code and setting. A case that fails, or whose
+    process dies, ends no other. Raises PackageBroken, JournalBusy, and OSError where nothing can be kept.
+    """
+    load_network(read_package(settings.package_folder))
+    with open_journal(folder / fingerprint(settings)[:12]) as journal:
+        keys = {case: case.journal_key for case in cases}
+        scores: dict[EvaluationCase, CaseScore] = {}
+        unmeasured: dict[EvaluationCase, Unmeasured] = {}
+        for case in cases:
+            if (entry := journal.entry(keys[case])) is not None:
+                scores[case] = CaseScore(case, entry.labels, entry.foci)
+                report(Progress(scores[case], measured_before=True))
+        for result in _measure([case for case in cases if case not in scores], settings, processes):
+            if isinstance(result, Unmeasured):
+                unmeasured[result.case] = result
+                report(result)
+                continue
+            journal.keep(keys[result.case], result.labels, result.foci, result.overlay)
+            scores[result.case] = CaseScore(result.case, result.labels, result.foci)
+            report(Progress(scores[result.case], measured_before=False))
+        measured = tuple(scores[case] for case in cases if case in scores)
+        figures = tuple(
+            Figure(score, overlay, rank)
+            for rank, score in choose_figures(measured)
+            if (overlay := journal.overlay(keys[score.case])) is not None
+        )
+        return Measurement(measured, tuple(unmeasured[case] for case in cases if case in unmeasured), figures)
+
+
+def refuse_other_labels(package: ModelPackage) -> None:
+    """Raise ValueError where a package lacks the labels or the sequences of synthetic heads."""
+    names = {label.name for label in package.labels}
+    if names != {label.name for label in LABELS}:
+        raise ValueError(
+            f"model {package.name} finds {', '.join(sorted(names))}, and the truth of heads is "
+            f"{', '.join(label.name for label in LABELS)}; fine-tune it first"
+        )
+    if Role.T1CE not in package.channels:
+        raise ValueError(f"model {package.name} does not take T1CE, onto which everything is aligned")
+
+
+def _measure(
+    cases: Sequence[EvaluationCase], settings: MeasureSettings, processes: int
+) -> Iterator[MeasuredCase | Unmeasured]:
+    with closing(run_in_processes(settings, cases, processes)) as results:
+        for result in results:
+            if isinstance(result, ProcessDied):
+                ended = f"its process ended with {result.exit_code}"
+                yield Unmeasured(result.piece, f"{ended}; -9 is a lack of memory, which fewer --workers need less of")
+            else:
+                yield result

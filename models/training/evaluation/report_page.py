@@ -1,0 +1,238 @@
+"""Write an evaluation into a folder: one HTML page for a person, cases.csv and evaluation.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.training.evaluation.figures import Figure
+from models.training.evaluation.plots import bland_altman, box_plot
+from models.training.evaluation.result_files import cases_csv, evaluation_json
+from models.training.evaluation.score import NOT_FOUND_MM
+from models.training.evaluation.subgroups import METRICS, Metric
+from models.training.evaluation.summary import Evaluation, LabelSummary
+from models.training.report.html import render
+from models.training.report.slice_pictures import title_of
+from models.training.statistics.spread import Spread
+from pipeline.atomic_write import write_file
+
+CASES_FILE, NUMBERS_FILE, PAGE_FILE = "cases.csv", "evaluation.json", "report.html"
+
+_CONVENTIONS = (
+    "{where} No case is "
+    "dropped: where truth and found are both empty Dice is 1, HD95 0 mm and the lesion metrics 1; where one is empty "
+    f"Dice is 0 and HD95 {NOT_FOUND_MM:.2f} mm. Percent of volume is of the mean of both, from -200 to 200. Lesions "
+    "are connected voxels (26 neighbours) of 50 mm3 or more; a true one is detected and a found one confirmed where a "
+    "tenth of it lies in the other mask. Intervals are 95 % percentile bootstraps of the median over cases; tests are "
+    "two-sided Mann-Whitney U with Cliff's delta, corrected by Holm within each metric. Intervals and tests take cases "
+    "as independent, also those of one patient."
+)
+_ON_DATASET = "Masks are compared on the grid of the data set, after the node's own segmenting and restoring."
+_ON_HEADS = (
+    "Synthetic heads are compared on the T1CE grid, studies on the slices of the series on which each label is "
+    "defined, after the node's own segmenting and restoring."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    png: bytes
+    alternative: str
+    caption: str
+
+
+def write_evaluation(evaluation: Evaluation, figures: Sequence[Figure], command: str, out: Path) -> None:
+    """Write cases.csv, evaluation.json and report.html into a folder, each whole or not at all. Raises OSError."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        (CASES_FILE, cases_csv(evaluation)),
+        (NUMBERS_FILE, evaluation_json(evaluation, command)),
+        (PAGE_FILE, report_page(evaluation, figures, command)),
+    ):
+        write_file(out / name, text)
+
+
+def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str) -> str:
+    """Return the page, which shows the evaluation and nothing else."""
+    package, dataset = evaluation.package, evaluation.dataset
+    summaries = evaluation.labels
+    labels = [summary.label for summary in summaries]
+    worst = dataset is not None
+    return render(
+        "evaluation/report.html.jinja",
+        title=f"Evaluation of {package.name} {package.version}",
+        introduction=f"{_counted(evaluation)}; weights sha256 {package.weights_sha256[:12]}; intended use: "
+        f"{package.intended_use}. Made by: {command}",
+        warnings=_warnings(evaluation),
+        unmeasured=[(each.case.title, each.reason) for each in evaluation.unmeasured],
+        tables=[_label_table(summaries), _lesion_table(summaries), _present_table(summaries)] if summaries else [],
+        plots=[
+            _Picture(
+                box_plot(evaluation.cases, labels, metric, None),
+                f"Box plot of {metric.title}",
+                f"{metric.title}, all cases.",
+            )
+            for metric in METRICS[:2]
+            if summaries
+        ],
+        volumes=_volume_table(summaries),
+        bland_altman=bland_altman(summaries) if summaries else b"",
+        comparisons=_comparison_table(evaluation),
+        subgroup_plots=_subgroup_plots(evaluation, labels),
+        overlay_heading="Worst cases" if worst else "Best, median and worst cases",
+        overlay_note="By mean Dice of the labels." if worst else "By mean Dice over the labels that are there.",
+        overlays=[_overlay(figure) for figure in figures],
+        conventions=_CONVENTIONS.format(where=_ON_DATASET if worst else _ON_HEADS),
+    )
+
+
+def _counted(evaluation: Evaluation) -> str:
+    cases, dataset = len(evaluation.cases), evaluation.dataset
+    if dataset is None:
+        return f"{cases} synthetic heads and studies with a simulated tumour"
+    return (
+        f"{cases} cases of {evaluation.patients} patients from the split {dataset.split or 'all'} of data set "
+        f"{dataset.fingerprint[:12]}"
+    )
+
+
+def _warnings(evaluation: Evaluation) -> list[str]:
+    dataset = evaluation.dataset
+    if dataset is None:
+        return ["These numbers describe simulated tumours and say nothing about patients."]
+    flattered = "These are not test cases alone: a model does better on cases that it learned from."
+    return [*([] if dataset.split == "test" else [flattered]), *dataset.overlap.warnings()]
+
+
+def _label_table(summaries: Sequence[LabelSummary]) -> _Table:
+    return _Table(
+        ("Label", "Cases", "of these with the label", *(_metric_title(metric) for metric in METRICS[:4])),
+        tuple(
+            (
+                title_of(summary.label),
+                str(len(summary.scores)),
+                str(len(summary.present)),
+                *(_format_spread(summary.metrics[metric.name]) for metric in METRICS[:4]),
+            )
+            for summary in summaries
+        ),
+        "All cases: median [95 % interval] (quartiles)",
+    )
+
+
+def _present_table(summaries: Sequence[LabelSummary]) -> _Table:
+    return _Table(
+        ("Label", "Cases with it", "Dice", "HD95 (mm)", "ml found where there is none"),
+        tuple(
+            (
+                title_of(summary.label),
+                str(len(summary.present)),
+                *(_format_spread(summary.metrics_where_present.get(metric.name)) for metric in METRICS[:2]),
+                _format_spread(summary.false_ml),
+            )
+            for summary in summaries
+        ),
+        "Cases whose truth holds the label, and what was found in the others: median [95 % interval] (quartiles)",
+    )
+
+
+def _lesion_table(summaries: Sequence[LabelSummary]) -> _Table:
+    rows = []
+    for summary in summaries:
+        pooled = summary.lesions
+        rows.append(
+            (
+                title_of(summary.label),
+                f"{pooled.detected} of {pooled.true}",
+                f"{pooled.confirmed} of {pooled.found}",
+                f"{pooled.sensitivity:.3f} / {pooled.precision:.3f} / {pooled.f1:.3f}",
+                _format_spread(summary.metrics["lesion_f1"]),
+            )
+        )
+    return _Table(
+        ("Label", "True lesions detected", "Found lesions confirmed", "Sensitivity / precision / F1", "F1 by case"),
+        tuple(rows),
+        "Lesions of all cases together; in the last column each case counts once",
+    )
+
+
+def _volume_table(summaries: Sequence[LabelSummary]) -> _Table:
+    return _Table(
+        ("Label", "Bias (ml)", "95 % limits of agreement (ml)"),
+        tuple(
+            (
+                title_of(summary.label),
+                f"{summary.volume.bias_ml:+.2f}",
+                f"{summary.volume.limits_ml[0]:+.2f} to {summary.volume.limits_ml[1]:+.2f}",
+            )
+            for summary in summaries
+            if summary.volume is not None
+        ),
+        "Found - true",
+    )
+
+
+def _comparison_table(evaluation: Evaluation) -> _Table:
+    titles = {metric.name: _metric_title(metric) for metric in METRICS}
+    return _Table(
+        ("Groups", "Label", "Metric", "First", "Second", "p", "p (Holm)", "Cliff's delta"),
+        tuple(
+            (
+                f"{each.grouping}: {each.groups[0][0]}, {each.groups[1][0]}",
+                title_of(each.label),
+                titles[each.metric],
+                *(f"{_format_spread(values)}, n = {values.count}" for _, values in each.groups),
+                _format_p(each.difference.p),
+                _format_p(each.p_holm),
+                f"{each.difference.cliffs_delta:+.2f}",
+            )
+            for each in evaluation.comparisons
+        ),
+        "Mann-Whitney U; delta above 0: the first group's values are higher",
+    )
+
+
+def _subgroup_plots(evaluation: Evaluation, labels: Sequence[str]) -> list[_Picture]:
+    if not evaluation.comparisons:
+        return []
+    return [
+        _Picture(
+            box_plot(evaluation.cases, labels, METRICS[0], grouping),
+            f"Dice by {grouping.name}",
+            f"Dice by {grouping.name} ({grouping.source}).",
+        )
+        for grouping in evaluation.groupings
+        if len(set(grouping.groups.values())) > 1
+    ]
+
+
+def _overlay(figure: Figure) -> _Picture:
+    case = figure.score.case
+    panels = ", ".join(
+        f"{title_of(score.label)} (slice {index + 1}) Dice {score.dice:.3f}"
+        for score, index in zip(figure.score.labels, figure.overlay.slices, strict=True)
+    )
+    rank = "" if figure.rank is None else f", {figure.rank}"
+    return _Picture(figure.overlay.png, f"Case {case.title}", f"{case.title}{rank}: {panels}")
+
+
+def _metric_title(metric: Metric) -> str:
+    return f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+
+
+def _format_spread(values: Spread | None) -> str:
+    if values is None:
+        return "-"
+    low, high = values.quartiles
+    interval = "" if values.median_interval is None else " [{:.3g}, {:.3g}]".format(*values.median_interval)
+    return f"{values.median:.3g}{interval} ({low:.3g} to {high:.3g})"
+
+
+def _format_p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
