@@ -143,7 +143,7 @@ def main() -> None:
     scores = {}
     for name in ("tuned", "scratch"):
         out = f"{name}-evaluation"
-        run(out, work, None, "evaluate", name, "unseen", "--split", "all", "--out", out)
+        run(out, work, None, "evaluate", name, "unseen", out, "--split", "all")
         scores[name] = dice_of(work / out)
     if given.json:
         print(json.dumps({"runs": [asdict(each) for each in runs], "mean_dice": scores}, indent=1))

@@ -102,7 +102,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
         losses = [float(row["loss"]) for row in csv.DictReader(log)]
     assert len(losses) == 2
 
-    said(glionode("evaluate", "ours", "local", "--split", "validation", "--out", "evaluation"))
+    said(glionode("evaluate", "ours", "local", "evaluation", "--split", "validation"))
     assert "ours" in Path("evaluation/report.html").read_text()
     Path("glionode.toml").write_text(SETTINGS)
     # The weights that BraTS taught are no model for the node before they are fine-tuned.

@@ -82,7 +82,7 @@ def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: 
         assert set(lesson.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
     # Both data sets are of the same toy patients: training on one met the other's validation.
     result = runner.invoke(
-        app, ["evaluate", "heir", str(ours), "--split", "all", "--threads", "1", "--worst", "0", "--out", "out"]
+        app, ["evaluate", "heir", str(ours), "out", "--split", "all", "--threads", "1", "--worst", "0"]
     )
     assert result.exit_code == 0, result.output
     expected = find_overlap(

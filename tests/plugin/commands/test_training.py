@@ -74,11 +74,13 @@ def test_contradictory_options_are_refused(tmp_path: Path) -> None:
     assert "init_filters is 9" in sentence(result.stderr)
 
 
-@pytest.mark.parametrize("given", [[], ["some-data", "--synthetic"]])
+@pytest.mark.parametrize("given", [[], ["some-data", "out", "more"]])
 def test_evaluate_wants_to_know_on_what(given: list[str]) -> None:
     result = runner.invoke(app, ["evaluate", "phantom-demo", *given])
     assert result.exit_code == WRONG_USAGE
-    assert sentence(result.stderr) == ("Say what to measure on: a folder that `glionode dataset` made, or --synthetic.")
+    assert sentence(result.stderr) == (
+        "Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic."
+    )
 
 
 def test_evaluate_on_what_is_no_data_set_says_how_to_make_one(tmp_path: Path) -> None:
