@@ -11,7 +11,6 @@ from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import equipment
 from dicom_seg.finalise import finalise
@@ -63,17 +62,8 @@ def _image(
         series_number=SERIES_NUMBER,
         sop_instance_uid=result_uid(result, f"capture {number}"),
         instance_number=number,
-        manufacturer=equipment.MANUFACTURER,
-        manufacturer_model_name=equipment.DEVICE_NAME,
-        software_versions=equipment.software_versions(result.model),
-        device_serial_number=equipment.serial_number(result.model),
         series_description=equipment.described("Glioma capture", result.model),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        contributing_equipment=[equipment.contributing_equipment(result.model)],
-        content_date=started.date(),
-        content_time=started.time(),
-        series_date=started.date(),
-        series_time=started.time(),
+        **equipment.creation_arguments(result.model, started),
     )
     dataset.PatientOrientation = [right, down]
     return dataset

@@ -1,9 +1,12 @@
 """Describe who made an object: the node as equipment, the model as algorithm, and the model's intended use."""
 
 import re
+from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes
 from dicom_seg.uids import device_uid
@@ -57,7 +60,21 @@ def algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:
     )
 
 
-def contributing_equipment(model: ModelIdentity) -> ContributingEquipment:
+def creation_arguments(model: ModelIdentity, started: datetime) -> dict[str, Any]:
+    """Return the arguments for highdicom that all objects share: equipment, transfer syntax, dates and times."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": DEVICE_NAME,
+        "software_versions": software_versions(model),
+        "device_serial_number": serial_number(model),
+        "contributing_equipment": [_contributing_equipment(model)],
+        "transfer_syntax_uid": ExplicitVRLittleEndian,
+        **dict.fromkeys(("content_date", "series_date"), started.date()),
+        **dict.fromkeys(("content_time", "series_time"), started.time()),
+    }
+
+
+def _contributing_equipment(model: ModelIdentity) -> ContributingEquipment:
     """Return the algorithm as an item of (0018,A001), with a Device UID for each model (IHE RAD AIR)."""
     item = ContributingEquipment(
         manufacturer=MANUFACTURER,

@@ -13,7 +13,7 @@ _SMALLEST_NAMED = 0.25
 
 def orientation_letters(direction: Vector) -> str:
     """Return the letters of a direction (LPS, any length), largest component first: "L", "AR", "HPL"."""
-    unit = _unit(direction)
+    unit: NDArray[np.float64] = np.array(direction, float) / np.linalg.norm(direction)
     axes = sorted(range(3), key=lambda axis: -abs(unit[axis]))
     return "".join(_LETTERS[axis][int(unit[axis] > 0)] for axis in axes if abs(unit[axis]) >= _SMALLEST_NAMED)
 
@@ -29,9 +29,3 @@ def slice_position(geometry: Geometry, index: int) -> str:
     normal = np.cross(geometry.column_step_mm, geometry.row_step_mm)
     axis = int(np.abs(normal).argmax())
     return f"{_LETTERS[axis][int(centre[axis] > 0)]} {abs(centre[axis]):.1f} mm"
-
-
-def _unit(direction: Vector) -> NDArray[np.float64]:
-    vector = np.array(direction, float)
-    unit: NDArray[np.float64] = vector / np.linalg.norm(vector)
-    return unit

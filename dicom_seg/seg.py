@@ -6,7 +6,6 @@ import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
 from dicom_seg.finalise import finalise
@@ -45,20 +44,11 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
         series_number=SERIES_NUMBERS[on.role],
         sop_instance_uid=result_uid(result, f"SEG {on.role}"),
         instance_number=1,
-        manufacturer=equipment.MANUFACTURER,
-        manufacturer_model_name=equipment.DEVICE_NAME,
-        software_versions=equipment.software_versions(result.model),  # type: ignore[arg-type]  # highdicom needs a list
-        device_serial_number=equipment.serial_number(result.model),
         content_label=f"GLIOMA_{on.role}",
         content_description=equipment.described("Glioma", result.model),
         series_description=equipment.described(f"Glioma SEG on {on.role}", result.model),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=bool(filled.size),
-        contributing_equipment=[equipment.contributing_equipment(result.model)],
-        content_date=started.date(),
-        content_time=started.time(),
-        series_date=started.date(),
-        series_time=started.time(),
+        **equipment.creation_arguments(result.model, started),
     )
     _repack_frames(dataset)
     _identify_segment_per_frame(dataset)

@@ -24,12 +24,11 @@ from dicom_seg import codes
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.source_headers import SourceHeaders
 from dicom_seg.sr_document import (
+    EvidenceInstance,
     ReportContent,
     ReportSeries,
     algorithm,
     encode_report,
-    evidence_items,
-    first_evidence_item,
     six_digits,
 )
 from dicom_seg.uids import tracking_uid
@@ -53,10 +52,15 @@ def encode_sr(
     each of `library`. A label without a voxel keeps its group, with volume 0 and no lesion, because "not found" is a
     result.
     """
+    images = [
+        EvidenceInstance(each.series.series_instance_uid, frame.sop_class_uid, frame.sop_instance_uid)
+        for each in result.sources
+        for frame in each.frames
+    ]
     content = ReportContent(
         groups=[_group(measurement, result, source, seg) for measurement in result.measurements],
         library=library,
-        evidence=_evidence(result, source, seg),
+        evidence=[EvidenceInstance(seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID), *images],
         predecessors=predecessors,
     )
     return encode_report(content, SERIES, result, source, started)
@@ -124,12 +128,3 @@ def _evaluations(measurement: LabelMeasurement) -> list[QualitativeEvaluation]:
     if measurement.label == FLAIR_HYPERINTENSITY:
         evaluations.append(QualitativeEvaluation(name=codes.SIGNAL_CHARACTERISTIC, value=codes.T2_HYPERINTENSITY))
     return evaluations
-
-
-def _evidence(result: SegmentationResult, source: SourceHeaders, seg: Dataset) -> list[Dataset]:
-    """Return the SEG and every source image as evidence items."""
-    items = [first_evidence_item(source, seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID)]
-    for used in result.sources:
-        images = ((frame.sop_class_uid, frame.sop_instance_uid) for frame in used.frames)
-        items += evidence_items(source, used.series.series_instance_uid, images)
-    return items

@@ -27,12 +27,11 @@ from dicom_seg import codes
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.source_headers import SourceHeaders, SourcePlane
 from dicom_seg.sr_document import (
+    EvidenceInstance,
     ReportContent,
     ReportSeries,
     algorithm,
     encode_report,
-    evidence_items,
-    first_evidence_item,
     six_digits,
 )
 from dicom_seg.uids import lesion_tracking_uid
@@ -57,14 +56,10 @@ def encode_diameters(
     count and volume.
     """
     assert result.diameters, "a report of diameters needs at least one lesion"
-    first, *others = source.instances
     content = ReportContent(
         groups=[_group(lesion, result, source) for lesion in result.diameters],
         library=[source],
-        evidence=[
-            first_evidence_item(source, source.series_instance_uid, *first),
-            *evidence_items(source, source.series_instance_uid, others),
-        ],
+        evidence=[EvidenceInstance(source.series_instance_uid, *instance) for instance in source.instances],
         predecessors=predecessors,
     )
     return encode_report(content, SERIES, result, source, started)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -17,7 +18,6 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg import codes, equipment
 from dicom_seg.finalise import finalise
@@ -42,6 +42,14 @@ class ReportSeries:
     """Document title, from CID 7021."""
 
 
+class EvidenceInstance(NamedTuple):
+    """An object of the study on which a report is based."""
+
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReportContent:
     """What a report contains and what it is based on."""
@@ -49,8 +57,8 @@ class ReportContent:
     groups: Sequence[Group]
     library: Sequence[SourceHeaders]
     """The image library lists only the first image of each, because viewers read through all of it."""
-    evidence: Sequence[Dataset]
-    """Every object that was used, made by `first_evidence_item` and `evidence_items`."""
+    evidence: Sequence[EvidenceInstance]
+    """Every object that was used; repetitions are dropped."""
     predecessors: Sequence[Predecessor] = ()
     """Earlier reports of the study that this one replaces."""
 
@@ -68,27 +76,18 @@ def encode_report(
     )
     uid = result_uid(result, f"SR {series.purpose}")
     dataset = Comprehensive3DSR(
-        evidence=content.evidence,
+        evidence=_evidence_items(content.evidence, source),
         content=report,
         series_instance_uid=result_uid(result, f"SR series {series.purpose}"),
         series_number=series.number,
         sop_instance_uid=uid,
         instance_number=1,
-        manufacturer=equipment.MANUFACTURER,
-        manufacturer_model_name=equipment.DEVICE_NAME,
-        software_versions=equipment.software_versions(result.model),
-        device_serial_number=equipment.serial_number(result.model),
         is_complete=True,
         is_final=False,
         is_verified=False,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description=equipment.described(series.description, result.model),
-        contributing_equipment=[equipment.contributing_equipment(result.model)],
         previous_versions=_predecessor_items(content.predecessors, uid, source) or None,
-        content_date=started.date(),
-        content_time=started.time(),
-        series_date=started.date(),
-        series_time=started.time(),
+        **equipment.creation_arguments(result.model, started),
     )
     _restore_storage_classes(dataset, content.library)
     return finalise(dataset, source.first)
@@ -121,19 +120,12 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def first_evidence_item(source: SourceHeaders, series: str, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """Return the first evidence item, with the (empty) patient and study attributes that highdicom expects there."""
-    item = source.stand_in(0)
-    item.SeriesInstanceUID, item.SOPClassUID, item.SOPInstanceUID = series, sop_class_uid, sop_instance_uid
-    return item
-
-
-def evidence_items(source: SourceHeaders, series: str, instances: Iterable[tuple[str, str]]) -> list[Dataset]:
-    """Return evidence items for (SOP class UID, SOP instance UID) `instances` of a series of the same study."""
-    items = []
-    for sop_class_uid, sop_instance_uid in dict.fromkeys(instances):
-        item = Dataset()
-        item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, series
+def _evidence_items(instances: Iterable[EvidenceInstance], source: SourceHeaders) -> list[Dataset]:
+    items: list[Dataset] = []
+    for series_uid, sop_class_uid, sop_instance_uid in dict.fromkeys(instances):
+        # highdicom copies patient and study attributes from the first item; `finalise` sets the real ones.
+        item = Dataset() if items else source.stand_in(0)
+        item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, series_uid
         item.SOPClassUID, item.SOPInstanceUID = sop_class_uid, sop_instance_uid
         items.append(item)
     return items

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
@@ -74,15 +74,17 @@ def _document(study: "Study", explained: "tuple[Explained, ...]") -> dict[str, A
 
 
 def _print_table(study: "Study", explained: "tuple[Explained, ...]") -> None:
-    table = Table(title=f"Study {study.study_instance_uid}", title_justify="left", show_lines=True)
-    for heading, justify in (("No.", "right"), ("SeriesDescription", "left"), ("Images", "right"), ("Role", "left")):
-        table.add_column(heading, justify="right" if justify == "right" else "left")
-    table.add_column("Taken", justify="left")
-    table.add_column("Evidence, and what ruled it out", justify="left")
+    number, images = Column("No.", justify="right"), Column("Images", justify="right")
+    table = Table(
+        *(number, "SeriesDescription", images, "Role", "Chosen", "Evidence, and what ruled it out"),
+        title=f"Study {study.study_instance_uid}",
+        title_justify="left",
+        show_lines=True,
+    )
     for each in explained:
         found = each.classification
         role = f"{found.role} {found.confidence:.0%}" if found.role else "none"
-        lines = [item.text for item in found.evidence] + [f"not taken: {reason}" for reason in each.ruled_out]
+        lines = [item.text for item in found.evidence] + [f"not chosen: {reason}" for reason in each.ruled_out]
         table.add_row(
             str(each.series.series_number if each.series.series_number is not None else ""),
             repr(each.series.description)[1:-1],
