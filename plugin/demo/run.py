@@ -94,7 +94,7 @@ def run_demo(study: PhantomStudy, out: Path, report: Callable[[str], None]) -> D
         sent = _send(study.dicom_folder, node)
         report(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
         paths = _await_results(arrived, DemoSettings.model_validate(settings), report)
-    return _compare(study, _of_series(paths, SERIES_NUMBERS[Role.T1CE]), _of_series(paths, SERIES.number), out)
+    return _compare(study, _find_object(paths, SERIES_NUMBERS[Role.T1CE]), _find_object(paths, SERIES.number), out)
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _all_sent(settings: Settings) -> bool:
     return all(set(destination.objects) == {"sent"} for destination in read_status(settings).destinations)
 
 
-def _of_series(paths: tuple[Path, ...], number: int) -> Path:
+def _find_object(paths: tuple[Path, ...], number: int) -> Path:
     for path in paths:
         if dcmread(path, specific_tags=["SeriesNumber"], stop_before_pixels=True).SeriesNumber == number:
             return path
