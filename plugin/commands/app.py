@@ -26,43 +26,21 @@ from plugin.commands.training import pretrain
 from plugin.commands.xnat import xnat_session
 from plugin.logs import set_up_logging
 
-_GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Use": {
-        "segment": segment,
-        "explain": explain,
-        "inspect": inspect,
-        "classify": classify,
-        "check": check,
-        "phantom": phantom,
-        "demo": demo,
-        "xnat-session": xnat_session,
-    },
-    "Node": {
-        "serve": serve,
-        "listen": listen,
-        "work": work,
-        "deliver": deliver,
-        "status": status,
-        "health": health,
-        "check-config": check_config,
-        "echo": echo,
-        "jobs": jobs,
-        "show": show,
-        "retry": retry,
-        "cancel": cancel,
-        "force": force,
-        "purge": purge,
-    },
-    "Models": {"models": models_app},
-    "Data and training": {
-        "dataset": dataset_app,
-        "pretrain": pretrain,
-        "finetune": finetune,
-        "evaluate": evaluate,
-        "reader-study": reader_study_app,
-    },
+_GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
+    "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
+    "Node": (
+        *(serve, listen, work, deliver, status, health, check_config, echo),
+        *(jobs, show, retry, cancel, force, purge),
+    ),
+    "Models": (models_app,),
+    "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),
 }
-"""The commands by name, in the groups and the order in which `glionode --help` shows them."""
+"""The commands in the groups and the order in which `glionode --help` shows them."""
+
+
+def _name(command: Callable[..., None] | typer.Typer) -> str:
+    """Return the name of a command, or of a group of commands."""
+    return str(command.info.name) if isinstance(command, typer.Typer) else command.__name__.replace("_", "-")
 
 
 class _InOrder(TyperGroup):
@@ -70,7 +48,7 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: object) -> list[str]:
         """Return the names of all commands."""
-        return [name for commands in _GROUPS.values() for name in commands]
+        return [_name(command) for commands in _GROUPS.values() for command in commands]
 
 
 app = typer.Typer(
@@ -104,11 +82,11 @@ def options(
 
 
 for _group, _commands in _GROUPS.items():
-    for _name, _command in _commands.items():
+    for _command in _commands:
         if isinstance(_command, typer.Typer):
-            app.add_typer(_command, name=_name, rich_help_panel=_group)
+            app.add_typer(_command, rich_help_panel=_group)
         else:
-            app.command(_name, rich_help_panel=_group)(_command)
+            app.command(_name(_command), rich_help_panel=_group)(_command)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from plugin.commands.import_monai import import_monai
 from plugin.commands.options import ConfigOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, print_table, refuse
 
-models_app = typer.Typer(no_args_is_help=True, help="List, show, verify and install model packages.")
+models_app = typer.Typer(name="models", no_args_is_help=True, help="List, show, verify and install model packages.")
 models_app.command("import-monai")(import_monai)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a package, see `glionode models list`.")]
 

@@ -17,7 +17,7 @@ from plugin.commands.model_arguments import (
 from plugin.commands.terminal import FAILED, complain, refuse
 
 reader_study_app = typer.Typer(
-    no_args_is_help=True, help="Have radiologists judge masks on a five-point scale, blinded."
+    name="reader-study", no_args_is_help=True, help="Have radiologists judge masks on a five-point scale, blinded."
 )
 
 
