@@ -1,4 +1,4 @@
-"""Fixtures of the node's tests."""
+"""Fixtures for tests of the node."""
 
 import os
 import shutil
@@ -17,22 +17,22 @@ from tests.support.listener import ListenerWithArchive
 from tests.support.node import NodeInThread, Pacs, write_model
 
 
-def _memory() -> Path | None:
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else None
+def _memory_folder() -> Path | None:
+    folder = Path("/dev/shm")
+    return folder if os.access(folder, os.W_OK) else None
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A folder with a short name, as the database's socket lies in it; in memory where that can be had."""
-    folder = Path(tempfile.mkdtemp(prefix="gn-", dir=_memory()))
+    """A folder with a short path, for the database's socket; in memory if possible."""
+    folder = Path(tempfile.mkdtemp(prefix="gn-", dir=_memory_folder()))
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture
 def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The command line finds the default settings, and keeps its files in the test's folder."""
+    """Let the command line use the default settings and keep its files in the test's folder."""
     for name in os.environ:
         if name.startswith("GLIONODE_"):
             monkeypatch.delenv(name)
@@ -41,7 +41,7 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.fixture
 def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
-    """Make a node with quick settings; sections given override them. It is ended at the end of the test."""
+    """Make a node with short waiting times; given sections replace the defaults. It stops at the end of the test."""
     nodes: list[NodeInThread] = []
 
     def make(**sections: object) -> NodeInThread:
@@ -67,7 +67,7 @@ def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
 
 @pytest.fixture
 def make_listener(tmp_path: Path) -> Iterator[Callable[..., ListenerWithArchive]]:
-    """Make a listener with an archive in the test's folder. It is stopped at the end of the test."""
+    """Make a listener with an archive in the test's folder. It stops at the end of the test."""
     made: list[ListenerWithArchive] = []
 
     def make(**settings: Any) -> ListenerWithArchive:
@@ -81,9 +81,9 @@ def make_listener(tmp_path: Path) -> Iterator[Callable[..., ListenerWithArchive]
 
 @pytest.fixture(scope="session")
 def database_of_session() -> Iterator[Database]:
-    """A PostgreSQL for the tests of a session that need no whole node."""
+    """A PostgreSQL server for all tests of a session that need no whole node."""
     with (
-        tempfile.TemporaryDirectory(prefix="gn-", dir=_memory()) as folder,
+        tempfile.TemporaryDirectory(prefix="gn-", dir=_memory_folder()) as folder,
         running_database(Settings(storage={"data_dir": folder})) as running,
     ):
         yield running
@@ -91,7 +91,7 @@ def database_of_session() -> Iterator[Database]:
 
 @pytest.fixture
 def database(database_of_session: Database) -> Database:
-    """The session's PostgreSQL, with nothing in it of another test."""
+    """The session's database, emptied of the rows of other tests."""
     with database_of_session.pool.connection() as connection:
         found = connection.execute(
             "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE tablename ~ '^(glionode|procrastinate)_' "
@@ -104,13 +104,13 @@ def database(database_of_session: Database) -> Database:
 
 @pytest.fixture
 def queue(database: Database) -> JobQueue:
-    """The jobs of that database."""
+    """The job queue of the database."""
     return JobQueue(database)
 
 
 @pytest.fixture
 def pacs() -> Iterator[Pacs]:
-    """A receiver of results on loopback."""
+    """A C-STORE SCP on loopback that receives results."""
     made = Pacs()
     yield made
     made.stop()
@@ -118,7 +118,7 @@ def pacs() -> Iterator[Pacs]:
 
 @pytest.fixture
 def committing() -> Iterator[CommittingPacs]:
-    """A receiver of results that speaks Storage Commitment."""
+    """A C-STORE SCP on loopback that supports storage commitment."""
     made = CommittingPacs()
     yield made
     made.stop()

@@ -1,6 +1,6 @@
-"""Run `glionode serve`, or one part of it, with a stand-in for the segmenter.
+"""Run `glionode serve`, or one of its services, with the stand-in segmenter.
 
-python -m tests.support.service PART SETTINGS CONTROLS
+python -m tests.support.service SERVICE SETTINGS CONTROLS
 """
 
 import logging
@@ -14,21 +14,21 @@ from plugin.settings.load import load_settings
 from tests.support.stand_in_segmenter import make_stand_in
 
 
-def main(part: str, settings_file: Path, controls: Path) -> None:
-    """Run until SIGTERM."""
+def main(service: str, settings_file: Path, controls: Path) -> None:
+    """Run the service until SIGTERM arrives."""
     settings = load_settings(settings_file)
     set_up_logging(logging.INFO, settings.logging.format)
     segment = partial(make_stand_in, controls)
-    if part == "serve":
+    if service == "serve":
         serve(settings, segment)
-    elif part == "listen":
+    elif service == "listen":
         listen(settings)
-    elif part == "work":
+    elif service == "work":
         work(settings, segment)
-    elif part == "deliver":
+    elif service == "deliver":
         deliver(settings)
     else:
-        sys.exit(f"there is no part {part}")
+        sys.exit(f"there is no service {service}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,15 @@ from plugin.database.pool import Database, running_database
 from plugin.jobs import outbox
 from plugin.jobs.job import Finished, Job, JobState, new_job
 from plugin.jobs.outbox import OutgoingObject
-from plugin.jobs.queries import NoSuchJob, find_job_key, list_jobs, show_job
+from plugin.jobs.queries import (
+    NoSuchJob,
+    count_deliveries_by_state,
+    count_jobs_by_state,
+    count_urgent_jobs,
+    find_job_key,
+    list_jobs,
+    show_job,
+)
 from plugin.jobs.queue import JobQueue
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import Settings
@@ -84,6 +92,17 @@ def test_a_job_is_shown_without_header_text(database: Database, queue: JobQueue,
     ]
     assert [[each.state for each in output.deliveries] for output in found.outputs] == [["sent"], ["queued"], []]
     assert MARKER not in json.dumps(found.as_json())
+
+
+def test_jobs_and_deliveries_are_counted_by_state(database: Database, queue: JobQueue, tmp_path: Path) -> None:
+    segmented(queue, new_study_uid(), tmp_path / "results")
+    for number, urgent in enumerate((True, False, False)):
+        queue.add(new_job(new_study_uid(), [str(number)], "m", urgent))
+    with database.pool.connection() as connection:
+        counts = count_jobs_by_state(connection)
+        assert counts == {**dict.fromkeys(map(str, JobState), 0), "queued": 3, "segmented": 1}
+        assert count_urgent_jobs(connection) == 1
+        assert count_deliveries_by_state(connection) == {"pacs": {"queued": 1, "sent": 1}}
 
 
 def test_a_damaged_report_is_not_an_error(database: Database, queue: JobQueue, tmp_path: Path) -> None:

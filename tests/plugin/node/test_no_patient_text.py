@@ -96,7 +96,7 @@ def send_files(port: int, *files: Path) -> list[int]:
 
 
 @pytest.fixture
-def _as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def _send_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
 
 
@@ -165,9 +165,9 @@ def start() -> Iterator[Callable[..., Process]]:
         each.process.wait(30)
 
 
-@pytest.mark.usefixtures("_as_they_are")
+@pytest.mark.usefixtures("_send_unchanged")
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_text_of_a_header_shows_anywhere(
+def test_no_header_text_is_shown_anywhere(
     make_node: MakeNode, start: Callable[..., Process], data_dir: Path, log_format: str
 ) -> None:
     node = make_node()
@@ -194,8 +194,8 @@ def test_no_text_of_a_header_shows_anywhere(
     shown["log"] = process.log.read_text()
     assert [place for place, text in shown.items() if MARKER.lower() in text.lower()] == []
     received = b"".join(path.read_bytes() for path in (data / "archive").rglob("*.dcm"))
-    assert received.count(MARKER.encode()) > 5 * 3 * len(TEXTS), "it did come in"
-    assert study in shown["log"], "and it is told of"
+    assert received.count(MARKER.encode()) > 5 * 3 * len(TEXTS), "it was received"
+    assert study in shown["log"], "the log mentions it"
     assert study in shown["database"]
     assert "glionode_instances_received_total 6.0" in shown["metrics"]
     assert 'glionode_instances_refused_total{reason="other bytes under this UID"} 1.0' in shown["metrics"]

@@ -62,7 +62,7 @@ def requested(priority: str, undefined: bool = False) -> Dataset:
         ("NOT STAT", False),
     ],
 )
-def test_a_priority_is_read_wherever_it_stands(priority: str, urgent: bool, syntax: str) -> None:
+def test_a_priority_is_read_from_each_of_its_elements(priority: str, urgent: bool, syntax: str) -> None:
     instance = make_instance("1.2.3")
     instance.RequestedProcedurePriority = priority
     assert is_urgent(instance, syntax) is urgent
@@ -81,7 +81,7 @@ def test_a_priority_after_the_request_attributes_is_read_as_well(syntax: str) ->
         assert is_urgent(instance, syntax)
 
 
-def test_a_priority_elsewhere_is_somebody_elses() -> None:
+def test_a_priority_elsewhere_is_ignored() -> None:
     instance, other = make_instance("1.2.3"), Dataset()
     other.RequestedProcedurePriority = "STAT"
     instance.ReferencedPerformedProcedureStepSequence = [other]
@@ -101,7 +101,7 @@ def test_a_priority_elsewhere_is_somebody_elses() -> None:
         b"\x40",
     ],
 )
-def test_nonsense_after_the_uids_refuses_nothing(rest: bytes) -> None:
+def test_invalid_data_after_the_uids_is_not_refused(rest: bytes) -> None:
     instance = make_instance("1.2.3")
     for element in list(instance):
         if element.tag > 0x0020000E:
