@@ -98,7 +98,7 @@ def score(
     from models.training.reader_study.analysis import score_study
     from models.training.reader_study.answer_key import read_key
     from models.training.reader_study.answers import find_answers, read_all
-    from models.training.reader_study.report import PAGE_FILE, write_scores
+    from models.training.reader_study.scores_page import PAGE_FILE, write_scores
     from pipeline.errors import GlionodeError
 
     try:

@@ -17,7 +17,7 @@ _GROUP_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CardTable:
     """Rows of text under a title."""
 
     title: str
@@ -35,7 +35,7 @@ class Table:
         )
 
 
-def card_tables(evaluation: Evaluation) -> tuple[Table, ...]:
+def card_tables(evaluation: Evaluation) -> tuple[CardTable, ...]:
     """Return the tables that have rows."""
     tables = (_by_label(evaluation), _by_variant(evaluation), _lesion_free(evaluation), _studies(evaluation))
     return tuple(table for table in tables if table.rows)
@@ -51,8 +51,8 @@ def group_name(group: str) -> str:
     return _GROUP_NAMES.get(group, group)
 
 
-def _by_label(evaluation: Evaluation) -> Table:
-    return Table(
+def _by_label(evaluation: Evaluation) -> CardTable:
+    return CardTable(
         "By label",
         (
             "heads",
@@ -76,8 +76,8 @@ def _by_label(evaluation: Evaluation) -> Table:
     )
 
 
-def _by_variant(evaluation: Evaluation) -> Table:
-    return Table(
+def _by_variant(evaluation: Evaluation) -> CardTable:
+    return CardTable(
         "By variant: median Dice (mean; lowest)",
         ("heads", "variant", "number", *(label.name for label in LABELS)),
         tuple(
@@ -93,8 +93,8 @@ def _by_variant(evaluation: Evaluation) -> Table:
     )
 
 
-def _lesion_free(evaluation: Evaluation) -> Table:
-    return Table(
+def _lesion_free(evaluation: Evaluation) -> CardTable:
+    return CardTable(
         "Heads without a lesion: what was found in them, ml",
         ("heads", "label", "number", "median", "95th percentile", "highest", "lesions found"),
         tuple(
@@ -109,8 +109,8 @@ def _lesion_free(evaluation: Evaluation) -> Table:
     )
 
 
-def _studies(evaluation: Evaluation) -> Table:
-    return Table(
+def _studies(evaluation: Evaluation) -> CardTable:
+    return CardTable(
         "Study by study",
         ("study", "label", "scored on", "Dice", "HD95, mm", "true ml", "found ml", "lesions detected", "confirmed"),
         tuple(

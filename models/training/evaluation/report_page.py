@@ -1,7 +1,6 @@
 """Write an evaluation into a folder: one HTML page for a person, cases.csv and evaluation.json."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from models.training.evaluation.figures import Figure
@@ -10,7 +9,7 @@ from models.training.evaluation.result_files import cases_csv, evaluation_json
 from models.training.evaluation.score import NOT_FOUND_MM
 from models.training.evaluation.subgroups import METRICS, Metric
 from models.training.evaluation.summary import Evaluation, LabelSummary
-from models.training.report.html import render
+from models.training.report.html import Picture, Table, render
 from models.training.report.slice_pictures import title_of
 from models.training.statistics.spread import Spread
 from pipeline.atomic_write import write_file
@@ -31,20 +30,6 @@ _ON_HEADS = (
     "Synthetic heads are compared on the T1CE grid, studies on the slices of the series on which each label is "
     "defined, after the node's own segmenting and restoring."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    png: bytes
-    alternative: str
-    caption: str
 
 
 def write_evaluation(evaluation: Evaluation, figures: Sequence[Figure], command: str, out: Path) -> None:
@@ -73,7 +58,7 @@ def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str)
         unmeasured=[(each.case.title, each.reason) for each in evaluation.unmeasured],
         tables=[_label_table(summaries), _lesion_table(summaries), _present_table(summaries)] if summaries else [],
         plots=[
-            _Picture(
+            Picture(
                 box_plot(evaluation.cases, labels, metric, None),
                 f"Box plot of {metric.title}",
                 f"{metric.title}, all cases.",
@@ -110,8 +95,8 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     return [*([] if dataset.split == "test" else [flattered]), *dataset.overlap.warnings()]
 
 
-def _label_table(summaries: Sequence[LabelSummary]) -> _Table:
-    return _Table(
+def _label_table(summaries: Sequence[LabelSummary]) -> Table:
+    return Table(
         ("Label", "Cases", "of these with the label", *(_metric_title(metric) for metric in METRICS[:4])),
         tuple(
             (
@@ -126,8 +111,8 @@ def _label_table(summaries: Sequence[LabelSummary]) -> _Table:
     )
 
 
-def _present_table(summaries: Sequence[LabelSummary]) -> _Table:
-    return _Table(
+def _present_table(summaries: Sequence[LabelSummary]) -> Table:
+    return Table(
         ("Label", "Cases with it", "Dice", "HD95 (mm)", "ml found where there is none"),
         tuple(
             (
@@ -142,7 +127,7 @@ def _present_table(summaries: Sequence[LabelSummary]) -> _Table:
     )
 
 
-def _lesion_table(summaries: Sequence[LabelSummary]) -> _Table:
+def _lesion_table(summaries: Sequence[LabelSummary]) -> Table:
     rows = []
     for summary in summaries:
         pooled = summary.lesions
@@ -155,15 +140,15 @@ def _lesion_table(summaries: Sequence[LabelSummary]) -> _Table:
                 _format_spread(summary.metrics["lesion_f1"]),
             )
         )
-    return _Table(
+    return Table(
         ("Label", "True lesions detected", "Found lesions confirmed", "Sensitivity / precision / F1", "F1 by case"),
         tuple(rows),
         "Lesions of all cases together; in the last column each case counts once",
     )
 
 
-def _volume_table(summaries: Sequence[LabelSummary]) -> _Table:
-    return _Table(
+def _volume_table(summaries: Sequence[LabelSummary]) -> Table:
+    return Table(
         ("Label", "Bias (ml)", "95 % limits of agreement (ml)"),
         tuple(
             (
@@ -178,9 +163,9 @@ def _volume_table(summaries: Sequence[LabelSummary]) -> _Table:
     )
 
 
-def _comparison_table(evaluation: Evaluation) -> _Table:
+def _comparison_table(evaluation: Evaluation) -> Table:
     titles = {metric.name: _metric_title(metric) for metric in METRICS}
-    return _Table(
+    return Table(
         ("Groups", "Label", "Metric", "First", "Second", "p", "p (Holm)", "Cliff's delta"),
         tuple(
             (
@@ -198,11 +183,11 @@ def _comparison_table(evaluation: Evaluation) -> _Table:
     )
 
 
-def _subgroup_plots(evaluation: Evaluation, labels: Sequence[str]) -> list[_Picture]:
+def _subgroup_plots(evaluation: Evaluation, labels: Sequence[str]) -> list[Picture]:
     if not evaluation.comparisons:
         return []
     return [
-        _Picture(
+        Picture(
             box_plot(evaluation.cases, labels, METRICS[0], grouping),
             f"Dice by {grouping.name}",
             f"Dice by {grouping.name} ({grouping.source}).",
@@ -212,14 +197,14 @@ def _subgroup_plots(evaluation: Evaluation, labels: Sequence[str]) -> list[_Pict
     ]
 
 
-def _overlay(figure: Figure) -> _Picture:
+def _overlay(figure: Figure) -> Picture:
     case = figure.score.case
     panels = ", ".join(
         f"{title_of(score.label)} (slice {index + 1}) Dice {score.dice:.3f}"
         for score, index in zip(figure.score.labels, figure.overlay.slices, strict=True)
     )
     rank = "" if figure.rank is None else f", {figure.rank}"
-    return _Picture(figure.overlay.png, f"Case {case.title}", f"{case.title}{rank}: {panels}")
+    return Picture(figure.overlay.png, f"Case {case.title}", f"{case.title}{rank}: {panels}")
 
 
 def _metric_title(metric: Metric) -> str:

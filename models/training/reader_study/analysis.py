@@ -1,10 +1,10 @@
-"""What the readings come to: means, agreement, and the tests of Wan et al. 2024. Knows no files."""
+"""Analyse the readings of a reader study: means, agreement, and the tests of Wan et al. 2024."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.training.evaluation.subgroups import Grouping
-from models.training.reader_study.answer_key import Key, Source
+from models.training.reader_study.answer_key import Key, MaskSource
 from models.training.reader_study.answers import Reading
 from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
 from models.training.statistics.agreement import IntraclassCorrelation, intraclass_correlation, weighted_kappa
@@ -24,65 +24,65 @@ Counts = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class SourceScores:
-    """Model or manual, by one reader."""
+    """The scores that one reader gave to the masks of one source."""
 
-    source: Source
+    source: MaskSource
     scores: Spread
     acceptable: int
-    """Cases that scored ACCEPTABLE or more."""
+    """How many cases scored ACCEPTABLE or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubgroupTable:
     """Scores of one source by group, as in table 3 of Wan et al."""
 
-    source: Source
+    source: MaskSource
     grouping: str
     groups: tuple[str, ...]
     counts: Counts
     """A column for each group."""
     chi_square: ChiSquare | None
-    """What they report; it knows no order of the scores."""
+    """The test that they report; it ignores the order of the scores."""
     difference: GroupDifference | None
-    """Mann-Whitney U of two groups, which knows the order; None for more groups."""
+    """Mann-Whitney U of two groups, which uses the order; None for more groups."""
     p_holm: float | None
     """Chi-square's p, corrected for all tables of this reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderScores:
-    """One reader."""
+    """The results of one reader."""
 
     reader: str
     sources: tuple[SourceScores, ...]
     cross: Counts
     """Model by row, manual by column, as in table 2 of Wan et al."""
     cross_chi_square: ChiSquare | None
-    """Their test of table 2. It asks whether both scores go together, not whether they differ."""
+    """Their test of table 2: whether the two scores are associated, not whether they differ."""
     paired_p: float | None
-    """Wilcoxon's signed-rank test of model against manual, case by case: whether they differ."""
+    """P of Wilcoxon's signed-rank test of model against manual, case by case: whether they differ."""
     subgroups: tuple[SubgroupTable, ...]
     repeats: int
     repeat_kappa: float | None
-    """Quadratic weights; first against second showing."""
+    """Weighted kappa, quadratic weights, of first against second showings."""
     repeat_icc: IntraclassCorrelation | None
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Readers against each other on the items of one source that all of them judged, first showings."""
+    """Agreement between readers on the items of one source that all of them judged, first showings."""
 
-    source: Source | None
+    source: MaskSource | None
     """None for model and manual together."""
     items: int
     icc: IntraclassCorrelation | None
     kappas: tuple[tuple[str, str, float | None], ...]
-    """Pair by pair, quadratic weights."""
+    """Weighted kappa, quadratic weights, of each pair of readers."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyScores:
-    """All of a study."""
+    """The results of a study."""
 
     key: Key
     readers: tuple[ReaderScores, ...]
@@ -91,17 +91,17 @@ class StudyScores:
 
 
 def score_study(key: Key, readings: Sequence[Reading], groupings: Sequence[Grouping], seed: int = 1) -> StudyScores:
-    """Score what was read; the seed is that of bootstrap intervals."""
+    """Analyse the readings; the seed is that of bootstrap intervals."""
     readers = tuple(_reader(key, reading, groupings, seed) for reading in readings)
-    sources: tuple[Source | None, ...] = (*Source, None)
+    sources: tuple[MaskSource | None, ...] = (*MaskSource, None)
     agreement = tuple(_agreement(key, readings, source) for source in sources) if len(readings) > 1 else ()
     return StudyScores(key, readers, agreement)
 
 
 def _reader(key: Key, reading: Reading, groupings: Sequence[Grouping], seed: int) -> ReaderScores:
-    by_case = {source: _first_showings(key, reading, source) for source in Source}
-    paired = sorted(set(by_case[Source.MODEL]) & set(by_case[Source.MANUAL]))
-    model, manual = ([by_case[source][case] for case in paired] for source in (Source.MODEL, Source.MANUAL))
+    by_case = {source: _first_showings(key, reading, source) for source in MaskSource}
+    paired = sorted(set(by_case[MaskSource.MODEL]) & set(by_case[MaskSource.MANUAL]))
+    model, manual = ([by_case[source][case] for case in paired] for source in (MaskSource.MODEL, MaskSource.MANUAL))
     cross = cross_table(model, manual)
     twice = [
         (reading.scores[item.repeat_of], reading.scores[item.item_id])
@@ -125,7 +125,7 @@ def _reader(key: Key, reading: Reading, groupings: Sequence[Grouping], seed: int
     )
 
 
-def _first_showings(key: Key, reading: Reading, source: Source) -> dict[str, int]:
+def _first_showings(key: Key, reading: Reading, source: MaskSource) -> dict[str, int]:
     return {
         item.case_id: reading.scores[item.item_id]
         for item in key.items
@@ -134,32 +134,20 @@ def _first_showings(key: Key, reading: Reading, source: Source) -> dict[str, int
 
 
 def cross_table(rows: Sequence[int], columns: Sequence[int]) -> Counts:
-    """How often each pair of scores was given."""
+    """Count how often each pair of scores was given."""
     pairs = list(zip(rows, columns, strict=True))
     return tuple(tuple(pairs.count((row, column)) for column in SCORES) for row in SCORES)
 
 
-def _subgroups(by_case: Mapping[Source, Mapping[str, int]], groupings: Sequence[Grouping]) -> tuple[SubgroupTable, ...]:
+def _subgroups(
+    by_case: Mapping[MaskSource, Mapping[str, int]], groupings: Sequence[Grouping]
+) -> tuple[SubgroupTable, ...]:
     tables = [_subgroup(source, scores, grouping) for source, scores in by_case.items() for grouping in groupings]
-    tested = [table for table in tables if table.chi_square is not None]
-    corrected = dict(
-        zip(map(id, tested), holm([table.chi_square.p for table in tested if table.chi_square]), strict=True)
-    )
-    return tuple(
-        SubgroupTable(
-            table.source,
-            table.grouping,
-            table.groups,
-            table.counts,
-            table.chi_square,
-            table.difference,
-            corrected.get(id(table)),
-        )
-        for table in tables
-    )
+    corrected = iter(holm([table.chi_square.p for table in tables if table.chi_square is not None]))
+    return tuple(table if table.chi_square is None else replace(table, p_holm=next(corrected)) for table in tables)
 
 
-def _subgroup(source: Source, scores: Mapping[str, int], grouping: Grouping) -> SubgroupTable:
+def _subgroup(source: MaskSource, scores: Mapping[str, int], grouping: Grouping) -> SubgroupTable:
     values: dict[str, list[int]] = {}
     for case, score in sorted(scores.items()):
         if group := grouping.groups.get(case):
@@ -177,7 +165,7 @@ def _subgroup(source: Source, scores: Mapping[str, int], grouping: Grouping) -> 
     )
 
 
-def _agreement(key: Key, readings: Sequence[Reading], source: Source | None) -> Agreement:
+def _agreement(key: Key, readings: Sequence[Reading], source: MaskSource | None) -> Agreement:
     shared = [
         item.item_id
         for item in key.items

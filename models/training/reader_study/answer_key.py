@@ -1,43 +1,49 @@
-"""What tells which item is whose: it stays with whoever runs the study, apart from what readers get."""
+"""The key of a reader study: which item shows whose mask. It stays with whoever runs the study."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
 
 from models.training.dataset.manifest import DatasetBroken
+from models.validation import describe_first_error
+from pipeline.atomic_write import write_file
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 KEY_FILE = "key.json"
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-class Source(StrEnum):
-    """Whose mask an item shows."""
+class MaskSource(StrEnum):
+    """Who made the mask that an item shows."""
 
     MODEL = "model"
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True)
+@validated_dataclass(frozen=True, slots=True, config=_STRICT)
 class Item:
-    """One segmentation to be judged."""
+    """One mask of one case, to be judged."""
 
     item_id: str
-    """Drawn by chance; says nothing."""
+    """Drawn at random; reveals nothing."""
     case_id: str
-    source: Source
+    source: MaskSource
     repeat_of: str | None
-    """The item of which this is a second showing."""
+    """The item of which this is the second showing; None for a first showing."""
 
 
-@dataclass(frozen=True, slots=True)
+@validated_dataclass(frozen=True, slots=True, config=_STRICT)
 class Key:
     """All of `key.json`."""
 
     study: str
-    """Drawn by chance; answers name it."""
+    """Drawn at random; answers name it."""
     seed: int
     model: str
     weights_sha256: str
@@ -46,36 +52,25 @@ class Key:
     items: tuple[Item, ...]
     foci: Mapping[str, int]
     """Separate foci in the truth of each case."""
+    format: Literal[1] = FORMAT
 
 
-def key_json(key: Key) -> str:
-    """The key for its file."""
-    return json.dumps({"format": FORMAT, **asdict(key)}, indent=1) + "\n"
+def write_key(key: Key, folder: Path) -> None:
+    """Write the key into the folder of its study. Raises OSError."""
+    write_file(folder / KEY_FILE, json.dumps({"format": key.format, **asdict(key)}, indent=1) + "\n")
 
 
 def read_key(folder: Path) -> Key:
-    """The key of a study in the folder that `glionode reader-study make` made. Raises DatasetBroken."""
+    """Read the key of a study in the folder that `glionode reader-study make` made. Raises DatasetBroken."""
     path = folder / KEY_FILE
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise DatasetBroken(f"{path}: format is {document['format']!r}; this version of glionode reads {FORMAT}.")
-        return Key(
-            study=str(document["study"]),
-            seed=int(document["seed"]),
-            model=str(document["model"]),
-            weights_sha256=str(document["weights_sha256"]),
-            dataset_fingerprint=str(document["dataset_fingerprint"]),
-            sequences=tuple(str(name) for name in document["sequences"]),
-            items=tuple(
-                Item(each["item_id"], each["case_id"], Source(each["source"]), each["repeat_of"])
-                for each in document["items"]
-            ),
-            foci={str(case): int(count) for case, count in document["foci"].items()},
-        )
+        return TypeAdapter(Key).validate_json(path.read_bytes())
     except OSError as exc:
         raise DatasetBroken(
             f"{path} cannot be read ({exc.strerror}). Give the folder that `glionode reader-study make` made."
         ) from exc
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise DatasetBroken(f"{path} is no key of a reader study. Give the folder that `make` made.") from exc
+    except ValidationError as exc:
+        raise DatasetBroken(
+            f"{path} is no key of a reader study, or of another version of glionode: {describe_first_error(exc)}. "
+            "Give the folder that `make` made."
+        ) from exc

@@ -16,7 +16,7 @@ from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.evaluation.cases import labels_drawn_by_a_person, needed_channels, refuse_mismatch
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import is_on_node_grid, predict
-from models.training.reader_study.answer_key import KEY_FILE, Item, Key, Source, key_json
+from models.training.reader_study.answer_key import Item, Key, MaskSource, write_key
 from models.training.reader_study.case_pictures import Masks, Scene, slices_to_show, write_pictures
 from models.training.reader_study.form import form_page
 from models.training.reader_study.reading_order import reading_order
@@ -96,7 +96,7 @@ def make_study(
     labels = tuple(label.name for label in package.labels)
     write_file(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
     _give_one_time(out / READERS_FOLDER)
-    write_file(out / KEY_FILE, key_json(key))
+    write_key(key, out)
     return key
 
 
@@ -116,7 +116,7 @@ def draw_items(case_ids: Sequence[str], repeats: float, generator: Random) -> tu
     shuffled = sorted(ids)
     generator.shuffle(shuffled)
     free = iter(shuffled)
-    once = [Item(next(free), case, source, None) for case in case_ids for source in Source]
+    once = [Item(next(free), case, source, None) for case in case_ids for source in MaskSource]
     twice = generator.sample(once, round(repeats * len(once)))
     every = [*once, *(replace(item, item_id=next(free), repeat_of=item.item_id) for item in twice)]
     generator.shuffle(every)
@@ -149,11 +149,11 @@ def _draw_case(
     """Draw all items of a case in the order given, which chance has made; its foci, and how many slices are shown."""
     volumes = case.volumes(needed_channels(package))
     labels = tuple(label.name for label in package.labels)
-    masks = {Source.MANUAL: case.masks(labels), Source.MODEL: find(volumes)}
+    masks = {MaskSource.MANUAL: case.masks(labels), MaskSource.MODEL: find(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)
     scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
     write_pictures(scene, [(item.item_id, masks[item.source]) for item in items], folder)
-    foci = count_foci(masks[Source.MANUAL], volumes[Role.T1CE].geometry.voxel_volume_mm3)
+    foci = count_foci(masks[MaskSource.MANUAL], volumes[Role.T1CE].geometry.voxel_volume_mm3)
     return foci, len(slices)
 
 

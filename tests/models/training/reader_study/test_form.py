@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.labels import LABELS
-from models.training.reader_study.answer_key import Item, Key, Source
+from models.training.reader_study.answer_key import Item, Key, MaskSource
 from models.training.reader_study.answers import read_answers
 from models.training.reader_study.form import form_page
 from models.training.reader_study.likert_scale import BRANCHES, Judgement, Missing
@@ -19,7 +19,7 @@ pytest.importorskip("playwright", reason="the browser is driven by playwright, o
 
 SEQUENCES = ("T1CE", "FLAIR", "ADC")
 ITEMS = ("aa", "bb", "cc")
-KEY = Key("0123", 1, "m", "a", "f", SEQUENCES, tuple(Item(i, i, Source.MODEL, None) for i in ITEMS), {})
+KEY = Key("0123", 1, "m", "a", "f", SEQUENCES, tuple(Item(i, i, MaskSource.MODEL, None) for i in ITEMS), {})
 _FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 

@@ -18,7 +18,7 @@ from models.labels import LABELS
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
-from models.training.reader_study.answer_key import Key, Source, read_key
+from models.training.reader_study.answer_key import Key, MaskSource, read_key
 from models.training.reader_study.case_pictures import slices_to_show
 from models.training.reader_study.make import StudySettings, draw_items, make_study
 from models.training.reader_study.reading_order import MOST_APART, reading_order
@@ -33,7 +33,7 @@ def test_items_are_both_masks_of_each_case_and_some_twice() -> None:
     cases = [f"case {number}" for number in range(20)]
     items = draw_items(cases, 0.25, Random(1))
     once = [item for item in items if item.repeat_of is None]
-    assert sorted((item.case_id, item.source) for item in once) == sorted((c, s) for c in cases for s in Source)
+    assert sorted((item.case_id, item.source) for item in once) == sorted((c, s) for c in cases for s in MaskSource)
     twice = {item.item_id: item for item in items}
     again = [item for item in items if item.repeat_of is not None]
     assert len(again) == 10
@@ -145,7 +145,7 @@ def test_nothing_that_readers_get_tells_whose_mask_it_is(study: tuple[Path, Key]
     page = (given / "reading.html").read_text()
     secrets = {
         *(item.case_id for item in key.items),
-        *Source,
+        *MaskSource,
         str(key.seed),
         key.model,
         key.weights_sha256,
@@ -201,13 +201,13 @@ def sides(folder: Path, item_id: str, panel: int) -> tuple[bool, bool]:
 def test_each_item_shows_the_mask_that_its_key_says(study: tuple[Path, Key]) -> None:
     """On an axial slice the patient's right is at the left of the picture."""
     folder, key = study
-    by_case: dict[str, dict[Source, tuple[bool, bool]]] = {}
+    by_case: dict[str, dict[MaskSource, tuple[bool, bool]]] = {}
     for item in key.items:
         shown = {sides(folder, item.item_id, panel) for panel in range(3)}
         assert len(shown) == 1  # each sequence shows the label that is defined on it, here all the same
         by_case.setdefault(item.case_id, {})[item.source] = shown.pop()
-    apart = {Source.MODEL: (False, True), Source.MANUAL: (True, False)}
-    both = dict.fromkeys(Source, (True, True))
+    apart = {MaskSource.MODEL: (False, True), MaskSource.MANUAL: (True, False)}
+    both = dict.fromkeys(MaskSource, (True, True))
     assert sorted(by_case.values(), key=str) == sorted([apart, both], key=str)
 
 

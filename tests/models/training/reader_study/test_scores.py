@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from models.training.dataset.manifest import DatasetBroken
 from models.training.evaluation.subgroups import Grouping, by_focality
 from models.training.reader_study.analysis import StudyScores, score_study
-from models.training.reader_study.answer_key import Item, Key, Source, key_json
+from models.training.reader_study.answer_key import KEY_FILE, Item, Key, MaskSource, write_key
 from models.training.reader_study.answers import Reading, find_answers, read_all, read_answers
-from models.training.reader_study.report import write_scores
+from models.training.reader_study.scores_page import write_scores
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.terminal import FAILED
 
@@ -25,7 +25,9 @@ TABLE_2 = ((0, 1, 5, 0), (0, 23, 17, 2), (2, 15, 13, 7), (0, 3, 7, 2))
 def key_of(cases: int, repeats: Mapping[str, str] | None = None) -> Key:
     """Items m0, h0, m1, h1...: model's and human's of each case; repeats by the item that they repeat."""
     pairs = (
-        (f"{'m' if source is Source.MODEL else 'h'}{n}", f"c{n}", source) for n in range(cases) for source in Source
+        (f"{'m' if source is MaskSource.MODEL else 'h'}{n}", f"c{n}", source)
+        for n in range(cases)
+        for source in MaskSource
     )
     items = [Item(name, case, source, None) for name, case, source in pairs]
     of = {item.item_id: item for item in items}
@@ -50,7 +52,7 @@ def test_the_papers_table_2_comes_out() -> None:
     key, reading = paper()
     (reader,) = score_study(key, [reading], ()).readers
     said = {each.source: each for each in reader.sources}
-    model, manual = said[Source.MODEL], said[Source.MANUAL]
+    model, manual = said[MaskSource.MODEL], said[MaskSource.MANUAL]
     for each, mean, deviation, share in ((model, 3.567, 0.789, 93.8), (manual, 3.639, 0.710, 97.9)):
         assert each.scores.standard_deviation is not None
         assert (round(each.scores.mean, 3), round(each.scores.standard_deviation, 3)) == (mean, deviation)
@@ -83,7 +85,7 @@ def test_the_papers_table_3_comes_out() -> None:
     assert (manual.groups, manual.chi_square, manual.p_holm) == ((), None, None)
 
 
-def agreement(scores: StudyScores, source: Source | None) -> tuple[int, float]:
+def agreement(scores: StudyScores, source: MaskSource | None) -> tuple[int, float]:
     (found,) = (each for each in scores.agreement if each.source is source)
     assert found.icc is not None
     return found.items, found.icc.consistency
@@ -94,12 +96,12 @@ def test_readers_agree_on_the_items_that_all_of_them_judged() -> None:
     one = Reading("A", {"m0": 1, "m1": 2, "m2": 3, "m3": 4, "h0": 5, "h1": 3, "h2": 4})
     strict = Reading("B", {"m0": 1, "m1": 1, "m2": 2, "m3": 3, "h0": 4, "h1": 2, "h2": 3, "h3": 5})
     scores = score_study(key, [one, strict], ())
-    assert agreement(scores, Source.MANUAL) == (3, pytest.approx(1))  # B is one lower throughout
-    items, consistency = agreement(scores, Source.MODEL)
+    assert agreement(scores, MaskSource.MANUAL) == (3, pytest.approx(1))  # B is one lower throughout
+    items, consistency = agreement(scores, MaskSource.MODEL)
     assert items == 4
     assert 0.5 < consistency < 1
     assert agreement(scores, None)[0] == 7
-    (manual,) = (each for each in scores.agreement if each.source is Source.MANUAL)
+    (manual,) = (each for each in scores.agreement if each.source is MaskSource.MANUAL)
     # 5, 3, 4 against 4, 2, 3: three pairs one step apart; by chance 21 squares / 3 over all nine pairs, by hand below.
     chance = sum((a - b) ** 2 for a in (5, 3, 4) for b in (4, 2, 3)) / 3
     assert manual.kappas == (("A", "B", pytest.approx(1 - 3 / chance)),)
@@ -133,8 +135,8 @@ def test_second_showings_serve_the_reader_himself_alone() -> None:
     assert score_study(key, [partly], ()).readers[0].repeats == 1
 
 
-def answer(missing: str, consistent: bool = True, **changed: Any) -> dict[str, Any]:
-    both = {"T1CE": missing, "FLAIR": missing}
+def answer(level: str, consistent: bool = True, **changed: Any) -> dict[str, Any]:
+    both = {"T1CE": level, "FLAIR": level}
     return {"consistent": consistent, "missing": both, "includes_normal": False, "seconds": 9, **changed}
 
 
@@ -160,15 +162,48 @@ def test_csv_says_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("study,B,m0,true,none,none,true,5,3,more", "more or fewer cells than the header"),
+        ("study,B,m0,true,none", "more or fewer cells than the header"),
+        ("study,B,m0,perhaps,none,none,true,5,3", "consistent: .* boolean"),
+        ("study,B,m0,true,none,none,true,5,3\nstudy,B,m0,true,none,none,true,5,3", "an item is twice in it"),
+        ("study,B,m0,true,none,none,true,5,3\nstudy,C,m1,true,none,none,true,5,3", "of one study and one reader"),
+    ],
+)
+def test_wrong_rows_of_a_csv_are_refused(tmp_path: Path, row: str, complaint: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"study,reader,item,consistent,missing_T1CE,missing_FLAIR,includes_normal,seconds,score\n{row}\n")
+    with pytest.raises(DatasetBroken, match=complaint):
+        read_answers(path, key_of(2))
+
+
+def test_an_unknown_column_of_a_csv_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "study,reader,item,consistent,missing_T1CE,missing_FLAIR,includes_normal,sure\n"
+        "study,B,m0,true,none,none,true,yes\n"
+    )
+    with pytest.raises(DatasetBroken, match=r"a.csv is not as .* unknown key sure"):
+        read_answers(path, key_of(2))
+
+
+@pytest.mark.parametrize(
     ("answers", "complaint"),
     [
-        ({"m0": answer("none", score=4)}, "it says score 4, its answers come to 5"),
+        ({"m0": answer("none", score=4)}, "the file states score 4, its answers come to 5"),
         ({"x9": answer("none")}, "item x9 is not in this study"),
         ({"m0": answer("over_half")}, "item m0: the answer is incomplete or wrong"),
         ({"m0": answer("none") | {"missing": {"T1CE": "none"}}}, "item m0: the answer is incomplete or wrong"),
-        ({"m0": answer("none") | {"includes_normal": "no"}}, "neither yes nor no"),
+        (
+            {"m0": answer("none") | {"missing": dict.fromkeys(("T1CE", "FLAIR", "T2"), "none")}},
+            "judges T1CE, FLAIR, T2",
+        ),
+        ({"m0": answer("none") | {"includes_normal": "no"}}, r"a.json .* answers.m0.includes_normal: .* boolean"),
+        ({"m0": answer("none") | {"missing": {"T1CE": "most", "FLAIR": "none"}}}, r"answers.m0.missing.T1CE: "),
+        ({"m0": answer("none", sure=True)}, r"a.json is not as .* unknown key answers.m0.sure"),
         ({}, "holds no complete answer"),
-        ([1], "is no file of answers"),
+        ([1], r"is not as the form exports answers: answers: "),
     ],
 )
 def test_wrong_answers_are_refused(tmp_path: Path, answers: Any, complaint: str) -> None:
@@ -184,7 +219,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetBroken, match="two files of reader A"):
         read_all([one, two], key_of(1))
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DatasetBroken, match="no file of answers"):
+    with pytest.raises(DatasetBroken, match="the columns study, reader and item"):
         read_answers(tmp_path / "c.csv", key_of(1))
     with pytest.raises(DatasetBroken, match="cannot be read"):
         read_answers(tmp_path / "absent.json", key_of(1))
@@ -209,9 +244,12 @@ def test_the_tables_are_written(tmp_path: Path) -> None:
 def test_the_command_scores_what_lies_in_the_folder(tmp_path: Path, sentence: Callable[[str], str]) -> None:
     runner = CliRunner()
     given = [str(tmp_path)]
-    assert "no key of a reader study" in sentence(_with_key(tmp_path, "{}", runner, given).stderr)
-    key = key_of(3)
-    result = _with_key(tmp_path, key_json(key), runner, given)
+    (tmp_path / KEY_FILE).write_text("{}")
+    result = runner.invoke(reader_study_app, ["score", *given])
+    assert "no key of a reader study" in sentence(result.stderr)
+    assert "study is missing" in sentence(result.stderr)
+    write_key(key_of(3), tmp_path)
+    result = runner.invoke(reader_study_app, ["score", *given])
     assert result.exit_code == FAILED
     assert "There are no answers" in sentence(result.stderr)
     (tmp_path / "answers").mkdir()
@@ -223,11 +261,6 @@ def test_the_command_scores_what_lies_in_the_folder(tmp_path: Path, sentence: Ca
     assert "Reader A: 6 of 6 items judged" in result.stdout
     assert "model: ICC(3,1)" in result.stdout
     assert "Agreement of readers" in (tmp_path / "scores.html").read_text()
-
-
-def _with_key(folder: Path, text: str, runner: CliRunner, given: list[str]) -> Any:
-    (folder / "key.json").write_text(text)
-    return runner.invoke(reader_study_app, ["score", *given])
 
 
 @pytest.fixture

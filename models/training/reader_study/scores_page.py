@@ -1,29 +1,41 @@
-"""The scores of a reader study as CSV, JSON and one HTML page with tables like those of Wan et al. 2024."""
+"""Write the scores of a reader study as CSV, JSON and one HTML page with tables like those of Wan et al. 2024."""
 
 import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.training.reader_study.analysis import Agreement, ReaderScores, StudyScores, SubgroupTable
-from models.training.reader_study.answer_key import Key, Source
+from models.training.reader_study.answer_key import Key, MaskSource
 from models.training.reader_study.answers import Reading
 from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
-from models.training.report.html import heading, page, paragraph, table
+from models.training.report.html import Table, render
 from models.training.statistics.agreement import IntraclassCorrelation
 from pipeline.atomic_write import write_file
 
 SCORES_FILE, NUMBERS_FILE, PAGE_FILE = "scores.csv", "scores.json", "scores.html"
-_NAMES = {Source.MODEL: "Model", Source.MANUAL: "Manual", None: "Both together"}
+_NAMES = {MaskSource.MODEL: "Model", MaskSource.MANUAL: "Manual", None: "Both together"}
 _NOTES = (
-    "Scores are those of first showings; second ones serve the agreement of a reader with himself. ICC is the two-way "
+    "Scores are those of first showings; second ones give the agreement of readers with themselves. ICC is the two-way "
     "mixed model for consistency of single ratings, ICC(3,1), with its 95 % interval; kappa has quadratic weights. "
     "Chi-square is Pearson's without correction, rows and columns without any count left out; below 5 expected cases "
-    "in a cell its p is rough. The chi-square of the cross table asks whether the scores of model and manual go "
-    "together; whether they differ is asked by Wilcoxon's signed-rank test, case by case."
+    "in a cell its p is rough. The chi-square of the cross table tests whether the scores of model and manual are "
+    "associated; Wilcoxon's signed-rank test, case by case, tests whether they differ."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _ReaderSection:
+    """The part of the page on one reader."""
+
+    name: str
+    sources: Table
+    difference: str
+    tables: list[Table]
+    repeats: str
+    """Empty where no item was judged twice."""
 
 
 def write_scores(scores: StudyScores, readings: Sequence[Reading], out: Path) -> None:
@@ -35,15 +47,15 @@ def write_scores(scores: StudyScores, readings: Sequence[Reading], out: Path) ->
 
 
 def scores_csv(key: Key, readings: Sequence[Reading]) -> str:
-    """One row for each judgement, no longer blinded."""
+    """Return a CSV with a row for each judgement, unblinded."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["reader", "item", "case", "source", "repeat_of", "score"])
     for reading in readings:
         for item in key.items:
             if item.item_id in reading.scores:
-                told = (item.case_id, item.source.value, item.repeat_of or "", reading.scores[item.item_id])
-                writer.writerow([reading.reader, item.item_id, *told])
+                shown = (item.case_id, item.source.value, item.repeat_of or "")
+                writer.writerow([reading.reader, item.item_id, *shown, reading.scores[item.item_id]])
     return stream.getvalue()
 
 
@@ -60,18 +72,20 @@ def _numbers(scores: StudyScores) -> dict[str, object]:
 
 
 def scores_page(scores: StudyScores) -> str:
-    """The page."""
+    """Return the page."""
     key = scores.key
     cases = {item.case_id for item in key.items}
-    parts = [paragraph(f"{len(cases)} cases, {len(key.items)} items; model {key.model}, study {key.study}.")]
-    if scores.agreement:
-        parts += [heading("Agreement of readers"), _agreement_table(scores.agreement)]
-    for reader in scores.readers:
-        parts += [heading(f"Reader {reader.reader}"), *_reader_parts(reader)]
-    return page("Reader study", [*parts, heading("How this was computed"), paragraph(_NOTES, "note")])
+    return render(
+        "reader_study/scores.html.jinja",
+        title="Reader study",
+        introduction=f"{len(cases)} cases, {len(key.items)} items; model {key.model}, study {key.study}.",
+        agreement=_agreement_table(scores.agreement),
+        readers=[_reader_section(reader) for reader in scores.readers],
+        notes=_NOTES,
+    )
 
 
-def _reader_parts(reader: ReaderScores) -> list[str]:
+def _reader_section(reader: ReaderScores) -> _ReaderSection:
     rows = [
         (
             _NAMES[each.source],
@@ -83,17 +97,21 @@ def _reader_parts(reader: ReaderScores) -> list[str]:
         for each in reader.sources
     ]
     head = ("Segmentation", "Cases", "Mean ± SD", "Median (quartiles)", f"Score {ACCEPTABLE} or more")
-    difference = f"Model against manual, Wilcoxon's signed-rank test: p {_p(reader.paired_p)}."
-    parts = [table(head, rows), paragraph(difference), _cross_table(reader)]
-    parts += [_subgroup_table(each) for each in reader.subgroups if each.groups]
+    repeats = ""
     if reader.repeats:
         kappa, icc = _number(reader.repeat_kappa), _icc(reader.repeat_icc)
-        words = f"{reader.repeats} items were judged twice: weighted kappa {kappa}, ICC(3,1) {icc}."
-        parts.append(paragraph(f"Agreement with himself or herself. {words}"))
-    return parts
+        found = f"{reader.repeats} items were judged twice: weighted kappa {kappa}, ICC(3,1) {icc}."
+        repeats = f"Agreement with themselves. {found}"
+    return _ReaderSection(
+        name=reader.reader,
+        sources=Table(head, rows),
+        difference=f"Model against manual, Wilcoxon's signed-rank test: p {_p(reader.paired_p)}.",
+        tables=[_cross_table(reader), *(_subgroup_table(each) for each in reader.subgroups if each.groups)],
+        repeats=repeats,
+    )
 
 
-def _cross_table(reader: ReaderScores) -> str:
+def _cross_table(reader: ReaderScores) -> Table:
     columns = [sum(row[number] for row in reader.cross) for number in range(len(SCORES))]
     shown = [number for number, total in enumerate(columns) if total]
     rows = [
@@ -103,12 +121,12 @@ def _cross_table(reader: ReaderScores) -> str:
     ]
     rows.append(("Total", *(str(columns[number]) for number in shown), str(sum(columns))))
     test = reader.cross_chi_square
-    words = "" if test is None else f"; chi-square p {_p(test.p)}, smallest expected {test.smallest_expected:.1f}"
+    tested = "" if test is None else f"; chi-square p {_p(test.p)}, smallest expected {test.smallest_expected:.1f}"
     head = ("", *(f"Manual {SCORES[number]}" for number in shown), "Total")
-    return table(head, rows, f"Scores of model and manual, number (% of column){words}")
+    return Table(head, rows, f"Scores of model and manual, number (% of column){tested}")
 
 
-def _subgroup_table(found: SubgroupTable) -> str:
+def _subgroup_table(found: SubgroupTable) -> Table:
     totals = [sum(row[number] for row in found.counts) for number in range(len(found.groups))]
     rows = [
         (str(score), *(_share(count, total) for count, total in zip(row, totals, strict=True)))
@@ -116,16 +134,16 @@ def _subgroup_table(found: SubgroupTable) -> str:
         if sum(row)
     ]
     rows.append(("Total", *map(str, totals)))
-    words = f"{_NAMES[found.source]} by {found.grouping}"
+    caption = f"{_NAMES[found.source]} by {found.grouping}"
     if found.chi_square is not None:
-        words += f": chi-square p {_p(found.chi_square.p)} (Holm {_p(found.p_holm)}), smallest expected "
-        words += f"{found.chi_square.smallest_expected:.1f}"
+        caption += f": chi-square p {_p(found.chi_square.p)} (Holm {_p(found.p_holm)}), smallest expected "
+        caption += f"{found.chi_square.smallest_expected:.1f}"
     if found.difference is not None:
-        words += f"; Mann-Whitney p {_p(found.difference.p)}, Cliff's delta {found.difference.cliffs_delta:+.2f}"
-    return table(("Score", *found.groups), rows, words)
+        caption += f"; Mann-Whitney p {_p(found.difference.p)}, Cliff's delta {found.difference.cliffs_delta:+.2f}"
+    return Table(("Score", *found.groups), rows, caption)
 
 
-def _agreement_table(agreement: Sequence[Agreement]) -> str:
+def _agreement_table(agreement: Sequence[Agreement]) -> Table:
     rows = [
         (
             _NAMES[each.source],
@@ -135,7 +153,7 @@ def _agreement_table(agreement: Sequence[Agreement]) -> str:
         )
         for each in agreement
     ]
-    return table(("Segmentation", "Items judged by all", "ICC(3,1)", "Weighted kappa"), rows)
+    return Table(("Segmentation", "Items judged by all", "ICC(3,1)", "Weighted kappa"), rows)
 
 
 def _share(count: int, total: int) -> str:
