@@ -1,4 +1,4 @@
-"""Tissues of synthetic heads."""
+"""The tissues of synthetic heads, and the type of a map of them."""
 
 from enum import IntEnum
 
