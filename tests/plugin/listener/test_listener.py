@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -42,6 +41,7 @@ from plugin.listener.c_store_handler import (
     UNUSABLE_UID,
 )
 from plugin.logs import limit_library_logging
+from tests.support.hostile_dicom import encoded
 from tests.support.listener import (
     MakeListener,
     associate_request,
@@ -52,21 +52,6 @@ from tests.support.listener import (
     send_bytes,
 )
 from tests.support.node import MARKER, MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until, write_instance
-
-
-def encode(instance: Dataset, syntax: str) -> bytes:
-    from pydicom.filebase import DicomBytesIO
-
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = syntax == ImplicitVRLittleEndian
-    buffer.is_little_endian = syntax != ExplicitVRBigEndian
-    plain = Dataset(instance)
-    write_dataset(buffer, plain)
-    content = buffer.getvalue()
-    if syntax == DeflatedExplicitVRLittleEndian:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        return deflate.compress(content) + deflate.flush()
-    return content
 
 
 def data_set_bytes(path: Path) -> bytes:
@@ -99,7 +84,7 @@ def test_an_echo_is_answered(make_listener: MakeListener) -> None:
 )
 def test_a_data_set_is_stored_byte_for_byte(make_listener: MakeListener, syntax: str) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
-    content = encode(instance, syntax)
+    content = encoded(instance, syntax)
     with association(listener.port, syntax=syntax) as peer:
         assert send_bytes(peer, instance.SOPInstanceUID, content).Status == 0x0000
     path = only_file(listener.archive)
@@ -167,7 +152,7 @@ def test_an_invalid_uid_is_refused_and_makes_no_path(make_listener: MakeListener
                 instance = make_instance(new_study_uid())
                 named = instance.SOPInstanceUID
                 setattr(instance, tag, uid)
-                status = send_bytes(peer, named, encode(instance, ExplicitVRLittleEndian)).Status
+                status = send_bytes(peer, named, encoded(instance, ExplicitVRLittleEndian)).Status
                 assert status == UNUSABLE_UID, (uid, tag)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -175,7 +160,7 @@ def test_an_invalid_uid_is_refused_and_makes_no_path(make_listener: MakeListener
 def test_a_command_that_names_another_instance_is_refused(make_listener: MakeListener) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     with association(listener.port) as peer:
-        answer = send_bytes(peer, generate_uid(), encode(instance, ExplicitVRLittleEndian))
+        answer = send_bytes(peer, generate_uid(), encoded(instance, ExplicitVRLittleEndian))
     assert answer.Status == OTHER_UID_IN_COMMAND
 
 
@@ -188,7 +173,7 @@ def test_a_data_set_that_does_not_parse_is_refused_and_the_next_is_stored(
     with association(listener.port, syntax=syntax) as peer:
         for content in (b"no data set at all" * 9, b"\xff" * 400, bytes(1 << 20), endless):
             assert send_bytes(peer, generate_uid(), content).Status == NOT_A_DATA_SET
-        assert send_bytes(peer, instance.SOPInstanceUID, encode(instance, syntax)).Status == 0x0000
+        assert send_bytes(peer, instance.SOPInstanceUID, encoded(instance, syntax)).Status == 0x0000
     assert count_quarantined(listener.archive.data_dir) == 4
     assert any(data_set_bytes(path) == endless for path in quarantine_folder(listener.archive.data_dir).iterdir())
 
@@ -206,7 +191,7 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
 @pytest.mark.parametrize("encoding", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_a_private_transfer_syntax_is_read_with_explicit_or_implicit_vr(encoding: str) -> None:
     instance = make_instance("1.2.3")
-    key = read_head(BytesIO(encode(instance, encoding)), "1.2.840.113619.5.2").key  # one of GE's
+    key = read_head(BytesIO(encoded(instance, encoding)), "1.2.840.113619.5.2").key  # one of GE's
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
@@ -224,7 +209,7 @@ def test_uids_inside_sequences_are_ignored(undefined: bool, syntax: str) -> None
     instance.ReferencedStudySequence = [middle, inner]
     instance["ReferencedStudySequence"].is_undefined_length = undefined
     middle["ReferencedSeriesSequence"].is_undefined_length = undefined
-    key = read_head(BytesIO(encode(instance, syntax)), syntax).key
+    key = read_head(BytesIO(encoded(instance, syntax)), syntax).key
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
@@ -275,7 +260,7 @@ def make_fragments(instance: Dataset) -> list[P_DATA]:
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = MR_IMAGE_STORAGE, instance.SOPInstanceUID
-    request.DataSet = BytesIO(encode(instance, ExplicitVRLittleEndian))
+    request.DataSet = BytesIO(encoded(instance, ExplicitVRLittleEndian))
     message = C_STORE_RQ()
     message.primitive_to_message(request)
     return list(message.encode_msg(1, 200))
@@ -317,7 +302,7 @@ def test_on_a_disk_that_fills_up_the_status_is_a700_and_the_association_goes_on(
     listener, instance = make_listener(), make_instance(new_study_uid())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with association(listener.port) as peer:
-        content = encode(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
+        content = encoded(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # EFBIG, where a full disk gives ENOSPC
         try:
             assert send_bytes(peer, instance.SOPInstanceUID, content).Status == OUT_OF_RESOURCES
@@ -430,7 +415,7 @@ def test_logs_contain_no_text_of_the_instance(
         peer.send_c_store(instance)
         instance.PatientComments = f"{MARKER} again"
         peer.send_c_store(instance)
-        send_bytes(peer, generate_uid(), b"\x08\x00\x05\x00CS\x0a\x00" + MARKER.encode())
+        send_bytes(peer, generate_uid(), b"\x08\x00\x05\x00CS\x0a\x00" + MARKER.encoded())
     output = capfd.readouterr()
     assert "refused instance" in caplog.text
     assert MARKER not in caplog.text + output.out + output.err
