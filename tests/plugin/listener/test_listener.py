@@ -415,7 +415,7 @@ def test_logs_contain_no_text_of_the_instance(
         peer.send_c_store(instance)
         instance.PatientComments = f"{MARKER} again"
         peer.send_c_store(instance)
-        send_bytes(peer, generate_uid(), b"\x08\x00\x05\x00CS\x0a\x00" + MARKER.encoded())
+        send_bytes(peer, generate_uid(), b"\x08\x00\x05\x00CS\x0a\x00" + MARKER.encode())
     output = capfd.readouterr()
     assert "refused instance" in caplog.text
     assert MARKER not in caplog.text + output.out + output.err
