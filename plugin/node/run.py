@@ -120,7 +120,7 @@ def _run(
         if listener is not None:
             _announce(settings, listener.address, http.url if http is not None else "")
             if plugin is not None:
-                plugin.begin(listener.address, http.url if http is not None else "")
+                plugin.start(listener.address, http.url if http is not None else "")
             if on_ready is not None:
                 on_ready(listener.address)
         else:

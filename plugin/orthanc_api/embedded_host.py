@@ -1,6 +1,6 @@
-"""What of the node plugins written for Orthanc work on: archive, index of it, what they keep in the database.
+"""The parts of the node that a hosted plugin works on: the archive, its index, and the plugin's data in the database.
 
-Whatever changes is told to `tell`, which the host's thread turns into callbacks.
+Every change is passed to `emit`, and a thread of the plugin host turns it into callbacks.
 """
 
 import time
@@ -14,7 +14,7 @@ from plugin.database.audit_log import Peer
 from plugin.jobs.job import OPEN
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
 from plugin.orthanc_api.errors import ErrorCode, failure
-from plugin.orthanc_api.index import Added, Came, OrthancIndex, Resource
+from plugin.orthanc_api.index import AddedInstance, OrthancIndex, Reception, Resource
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
 from plugin.orthanc_api.metrics import PluginMetrics
 from plugin.orthanc_api.modalities import Modalities
@@ -39,18 +39,18 @@ _STABLE = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to call plugins for."""
+    """A change that the plugin is called for."""
 
     change_type: int
     level: int = ResourceType.NONE
     resource: str = ""
     stored: Resource | None = None
-    """Of an instance that has come: its on-stored callbacks come before."""
+    """The instance that arrived, for which the on-stored callback is called first."""
 
 
 @dataclass(slots=True)
 class EmbeddedHost:
-    """The embedded node's side of Orthanc's API. Thread-safe."""
+    """The node's side of Orthanc's API. Thread-safe."""
 
     settings: Settings
     archive: EmbeddedArchive
@@ -58,42 +58,42 @@ class EmbeddedHost:
     store: PluginStore
     modalities: Modalities
     configuration: dict[str, Json]
-    """What GetConfiguration gives."""
+    """What GetConfiguration returns."""
     metrics: PluginMetrics
-    tell: Callable[[Event], None]
-    kept: Callable[[str, Peer], None] = lambda _study, _sender: None
-    """Tells the node that a plugin stored an instance of a study."""
+    emit: Callable[[Event], None]
+    on_stored: Callable[[str, Peer], None] = lambda _study, _sender: None
+    """Called with the study and the sender of an instance that the plugin stored."""
     configuration_path: Path | None = None
     started: bool = False
     ports: dict[str, int] = field(default_factory=dict)
-    """Where the node listens, "dicom" and "http"."""
+    """The ports on which the node listens, by "dicom" and "http"."""
 
     @property
     def user_metadata(self) -> dict[str, int]:
-        """The numbers of what plugins keep under names of their own; checked as the configuration was read."""
+        """The numbers of metadata by the names that the configuration gives them."""
         found: dict[str, int] = self.configuration.get("UserMetadata", {})
         return found
 
     def require_started(self) -> None:
-        """Raises OrthancException while the script is being loaded, as Orthanc does."""
+        """Raise OrthancException while the script is being loaded, as Orthanc does."""
         if not self.started:
             raise failure(ErrorCode.DATABASE_NOT_INITIALIZED)
 
     def resource(self, level: Level, identifier: str) -> Resource:
-        """Raises OrthancException where it is not there."""
+        """Return a resource. Raises OrthancException where there is none."""
         found = self.index.find(level, identifier)
         if found is None:
             raise failure(ErrorCode.UNKNOWN_RESOURCE)
         return found
 
-    def take_in(self, path: Path, came: Came) -> Added | None:
-        """A file of the archive, told to plugins where it is new to them. Raises NotDicom, OSError, psycopg.Error."""
-        added = self.index.add(path, came)
+    def index_file(self, path: Path, reception: Reception) -> AddedInstance | None:
+        """Index a file and emit its events if it is new. Raises NotDicom, OSError, psycopg.Error."""
+        added = self.index.add(path, reception)
         if added is not None:
-            self._note(added)
+            self._record(added)
         return added
 
-    def _note(self, added: Added) -> None:
+    def _record(self, added: AddedInstance) -> None:
         instance = added.instance
         news = [(_NEW[each.level], each.level.number, each.identifier) for each in added.new]
         series = instance.parent
@@ -101,18 +101,20 @@ class EmbeddedHost:
             news.append((ChangeType.COMPLETED_SERIES, series.level.number, series.identifier))
         above = [each for each in instance.above() if each is not instance]
         try:
-            self.store.new_instance(news, instance.identifier, [each.identifier for each in above], instance.came)
+            self.store.record_instance(
+                news, instance.identifier, [each.identifier for each in above], instance.reception
+            )
         except BaseException:
-            self.index.remove([instance])  # it is taken in again, by whoever tries again
+            self.index.remove([instance])  # the next attempt indexes it again
             raise
-        self.tell(Event(*news[0], stored=instance))
+        self.emit(Event(*news[0], stored=instance))
         for event in news[1:]:
-            self.tell(Event(*event))
+            self.emit(Event(*event))
         for each in above:
-            self.tell(Event(ChangeType.NEW_CHILD_INSTANCE, each.level.number, each.identifier))
+            self.emit(Event(ChangeType.NEW_CHILD_INSTANCE, each.level.number, each.identifier))
 
-    def put(self, content: bytes) -> tuple[Resource, bool]:
-        """Keep an instance that a plugin gives; whether it is new. Raises OrthancException."""
+    def store_instance(self, content: bytes) -> tuple[Resource, bool]:
+        """Store an instance that the plugin passes; return it and whether it is new. Raises OrthancException."""
         try:
             data_set = read_data_set(content)
             uids = [
@@ -132,19 +134,19 @@ class EmbeddedHost:
         except NoRoom as exc:
             raise failure(ErrorCode.FULL_STORAGE) from exc
         path = self.archive.path(key)
-        added = self.take_in(path, Came(InstanceOrigin.PLUGIN, sender))
+        added = self.index_file(path, Reception(InstanceOrigin.PLUGIN, sender))
         if stored is Stored.NEW:
-            self.kept(key.study_instance_uid, sender)
+            self.on_stored(key.study_instance_uid, sender)
         found = added.instance if added is not None else self.index.at(path)
         if found is None:  # another file has the same identifiers
             raise failure(ErrorCode.INTERNAL_ERROR)
         return found, added is not None
 
     def delete(self, resource: Resource) -> None:
-        """Remove images of a resource. Raises OrthancException where a job may have one of them in hand."""
+        """Remove the images of a resource. Raises OrthancException where an open job may need one of them."""
         with self.index.lock:
             instances = list(resource.below(Level.INSTANCE))
-        studies = {instance.at_hand.path.parent.parent.name for instance in instances}
+        studies = {instance.stored_file.path.parent.parent.name for instance in instances}
         with self.store.pool.connection() as connection:
             for study in sorted(studies):
                 # As JobQueue and Purger do: no job of it begins before the transaction ends.
@@ -155,9 +157,9 @@ class EmbeddedHost:
                 if any(state in {each.value for each in OPEN} for (state,) in rows):
                     raise failure(ErrorCode.BAD_SEQUENCE_OF_CALLS)
             for study in sorted(studies):
-                paths = [instance.at_hand.path for instance in instances]
+                paths = [instance.stored_file.path for instance in instances]
                 self._remove_files(study, frozenset(path for path in paths if path.parent.parent.name == study))
-        self.forget(instances)
+        self.remove_missing(instances)
 
     def _remove_files(self, study: str, paths: frozenset[Path]) -> None:
         whole = frozenset(self.archive.files(study)) == paths
@@ -165,24 +167,24 @@ class EmbeddedHost:
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def forget(self, instances: list[Resource]) -> None:
-        """Images are gone from the disk: plugins are told."""
+    def remove_missing(self, instances: list[Resource]) -> None:
+        """Remove instances whose files are gone from the index, and emit their deletion."""
         removed = self.index.remove(instances)
-        self.store.forget([each.identifier for each in removed])
+        self.store.delete([each.identifier for each in removed])
         for each in removed:
-            self.tell(Event(ChangeType.DELETED, each.level.number, each.identifier))
+            self.emit(Event(ChangeType.DELETED, each.level.number, each.identifier))
 
-    def settle_quiet(self) -> None:
-        """Tell plugins of what has been quiet for `study.stable_after_s` since it was last told of."""
-        quiet = self.index.settle_quiet(time.time() - self.settings.study.stable_after_s)
+    def emit_stable(self) -> None:
+        """Emit a stable event for each resource that got nothing for `study.stable_after_s` seconds."""
+        quiet = self.index.mark_quiet_stable(time.time() - self.settings.study.stable_after_s)
         while quiet:
             resource = quiet[0]
             change = (_STABLE[resource.level], resource.level.number, resource.identifier)
             try:
-                self.store.now_stable(change)
-            except BaseException:  # the rest, too, is looked at again
+                self.store.record_stable(change)
+            except BaseException:  # all of them are tried again
                 for each in quiet:
-                    self.index.unsettle(each)
+                    self.index.mark_changed(each)
                 raise
-            self.tell(Event(*change))
+            self.emit(Event(*change))
             quiet = quiet[1:]

@@ -1,11 +1,11 @@
-"""The enumerations of the module that plugins of Orthanc import: classes of integers, as there.
+"""The enumerations of the module `orthanc`: classes of integers, as in orthanc-python.
 
 Names and values are those of orthanc-python 4.0 with Orthanc 1.10; a test compares them with the real module.
 """
 
 
 class ChangeType:
-    """What happened."""
+    """The kind of a change."""
 
     COMPLETED_SERIES = 0
     DELETED = 1
@@ -29,7 +29,7 @@ class ChangeType:
 
 
 class CompressionType:
-    """How a buffer is packed."""
+    """The compression of a buffer."""
 
     ZLIB = 0
     ZLIB_WITH_SIZE = 1
@@ -38,7 +38,7 @@ class CompressionType:
 
 
 class ConstraintType:
-    """How a value of a search is compared."""
+    """The comparison of a search with a value."""
 
     EQUAL = 1
     SMALLER_OR_EQUAL = 2
@@ -48,7 +48,7 @@ class ConstraintType:
 
 
 class ContentType:
-    """What an attachment is."""
+    """The kind of an attachment."""
 
     UNKNOWN = 0
     DICOM = 1
@@ -57,7 +57,7 @@ class ContentType:
 
 
 class CreateDicomFlags:
-    """For CreateDicom."""
+    """Flags of CreateDicom."""
 
     NONE = 0
     DECODE_DATA_URI_SCHEME = 1
@@ -65,7 +65,7 @@ class CreateDicomFlags:
 
 
 class DicomToJsonFlags:
-    """Which elements are written."""
+    """Which elements DicomToJson writes."""
 
     NONE = 0
     INCLUDE_BINARY = 1
@@ -79,7 +79,7 @@ class DicomToJsonFlags:
 
 
 class DicomToJsonFormat:
-    """How elements are named."""
+    """The format of DicomToJson."""
 
     FULL = 1
     SHORT = 2
@@ -87,7 +87,7 @@ class DicomToJsonFormat:
 
 
 class DicomWebBinaryMode:
-    """How DICOMweb JSON has binary values."""
+    """How DICOMweb JSON writes binary values."""
 
     IGNORE = 0
     INLINE_BINARY = 1
@@ -95,7 +95,7 @@ class DicomWebBinaryMode:
 
 
 class HttpMethod:
-    """Of a request."""
+    """The method of an HTTP request."""
 
     GET = 1
     POST = 2
@@ -104,7 +104,7 @@ class HttpMethod:
 
 
 class IdentifierConstraint:
-    """How an identifier is compared."""
+    """The comparison of an identifier."""
 
     EQUAL = 1
     SMALLER_OR_EQUAL = 2
@@ -113,7 +113,7 @@ class IdentifierConstraint:
 
 
 class ImageFormat:
-    """Of a file."""
+    """The format of an image file."""
 
     PNG = 0
     JPEG = 1
@@ -121,7 +121,7 @@ class ImageFormat:
 
 
 class InstanceOrigin:
-    """Where an instance came from."""
+    """How an instance was received."""
 
     UNKNOWN = 1
     DICOM_PROTOCOL = 2
@@ -132,7 +132,7 @@ class InstanceOrigin:
 
 
 class JobStepStatus:
-    """How a step of a job ended."""
+    """The result of a step of a job."""
 
     SUCCESS = 1
     FAILURE = 2
@@ -140,7 +140,7 @@ class JobStepStatus:
 
 
 class JobStopReason:
-    """Why a job was stopped."""
+    """The reason why a job was stopped."""
 
     SUCCESS = 1
     PAUSED = 2
@@ -149,14 +149,14 @@ class JobStopReason:
 
 
 class MetricsType:
-    """How values of a metric are put together."""
+    """How the values of a metric are combined."""
 
     DEFAULT = 0
     TIMER = 1
 
 
 class PixelFormat:
-    """Of an image."""
+    """The pixel format of an image."""
 
     GRAYSCALE8 = 1
     GRAYSCALE16 = 2
@@ -172,7 +172,7 @@ class PixelFormat:
 
 
 class ReceivedInstanceAction:
-    """What becomes of an instance that comes."""
+    """What to do with a received instance."""
 
     KEEP_AS_IS = 1
     MODIFY = 2
@@ -180,7 +180,7 @@ class ReceivedInstanceAction:
 
 
 class ResourceType:
-    """Levels."""
+    """The level of a resource."""
 
     PATIENT = 0
     STUDY = 1
@@ -190,7 +190,7 @@ class ResourceType:
 
 
 class StorageCommitmentFailureReason:
-    """PS3.3 C.14.1.1."""
+    """Failure reasons of storage commitment (PS3.3 C.14.1.1)."""
 
     SUCCESS = 0
     PROCESSING_FAILURE = 1
@@ -202,7 +202,7 @@ class StorageCommitmentFailureReason:
 
 
 class ValueRepresentation:
-    """PS3.5 6.2."""
+    """Value representations (PS3.5 6.2)."""
 
     AE = 1
     AS = 2

@@ -1,15 +1,15 @@
-"""The exception that Orthanc's API raises, its codes, and what those mean that the node itself raises.
+"""The exception of Orthanc's API, its error codes, and the descriptions of those that the node raises.
 
 Codes are those of orthanc-python 4.0 with Orthanc 1.10; a test compares them with the real module.
 """
 
 
 class OrthancException(Exception):
-    """Has two arguments: a code and its description."""
+    """An error of the API. Its arguments are a code and its description."""
 
 
 class ErrorCode:
-    """What went wrong."""
+    """The error codes of Orthanc."""
 
     INTERNAL_ERROR = -1
     SUCCESS = 0
@@ -241,14 +241,14 @@ DESCRIPTIONS = {
     ErrorCode.NO_CGET_HANDLER: "No request handler factory for DICOM C-GET SCP",
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: "Unsupported media type",
 }
-"""Word for word as there: plugins compare them."""
+"""The descriptions of Orthanc, word for word: plugins compare them."""
 
 
 def describe(code: int) -> str:
-    """What a code means, in a few words."""
+    """Return the description of an error code."""
     return DESCRIPTIONS.get(code, "Unknown error code")
 
 
 def failure(code: int) -> OrthancException:
-    """The exception with a code, as plugins get it."""
+    """Return the exception for an error code."""
     return OrthancException(code, DESCRIPTIONS[code])

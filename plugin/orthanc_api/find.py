@@ -1,4 +1,4 @@
-"""POST /tools/find and /tools/lookup: search the archive by values of elements, as Orthanc does."""
+"""Search the archive by values of elements, as Orthanc's /tools/find and /tools/lookup do."""
 
 import fnmatch
 import re
@@ -12,7 +12,7 @@ from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import BY_SINGULAR, IDENTIFYING_TAG, MAIN_TAGS, TOP_DOWN, Level
 from plugin.orthanc_api.resource_json import describe
-from plugin.orthanc_api.tags import Form, Json, NotDicom, parse_tag, read_data_set, text_of
+from plugin.orthanc_api.tags import Json, JsonFormat, NotDicom, element_text, parse_tag, read_data_set
 
 _MODALITIES_IN_STUDY = 0x00080061
 _MODALITY = 0x00080060
@@ -24,15 +24,15 @@ Matcher = Callable[[str], bool]
 class _Search:
     level: Level
     matchers: dict[int, Matcher]
-    """Of elements that are to have a value; the others match whatever there is."""
+    """By tag, for elements that must have a value; other elements match anything."""
     expand: bool
-    form: Form
+    form: JsonFormat
     since: int
     limit: int
 
 
 def find(host: EmbeddedHost, query: Json) -> Json:
-    """What matches: identifiers, or whole resources with Expand. Raises OrthancException."""
+    """Return the identifiers of what matches, or whole resources with Expand. Raises OrthancException."""
     search = _parse(query)
     with host.index.lock:
         found = host.index.all(search.level)
@@ -43,7 +43,7 @@ def find(host: EmbeddedHost, query: Json) -> Json:
 
 
 def lookup(host: EmbeddedHost, identifier: str) -> list[Resource]:
-    """Resources of any level that have a DICOM identifier: PatientID or a UID."""
+    """Return the resources of any level that have a DICOM identifier: a PatientID or a UID."""
     return [
         resource
         for level in TOP_DOWN
@@ -67,7 +67,7 @@ def _parse(query: Json) -> _Search:
     if not all(isinstance(flag, bool) for flag in flags):
         raise failure(ErrorCode.BAD_REQUEST)
     expand, full, short, case_sensitive = flags
-    form = Form.FULL if full else Form.SHORT if short else Form.HUMAN
+    form = JsonFormat.FULL if full else JsonFormat.SHORT if short else JsonFormat.HUMAN
     return _Search(BY_SINGULAR[level], _matchers(values, case_sensitive), expand, form, since, limit)
 
 
@@ -85,10 +85,10 @@ def _matchers(values: Mapping[str, Json], case_sensitive: bool) -> dict[int, Mat
 
 
 def _matcher(tag: int, wanted: str, case_sensitive: bool) -> Matcher:
-    """PS3.4 C.2.2.2: a range of dates or times, wildcards, one of a list, or just that."""
+    """Return the matcher of a value: a range, a pattern with wildcards, a list or a single value (PS3.4 C.2.2.2)."""
     try:
         is_range = dictionary_VR(tag) in _RANGES and "-" in wanted
-    except KeyError:  # of another dictionary
+    except KeyError:  # a tag that the dictionary does not have
         is_range = False
     if is_range:
         first, _, last = wanted.partition("-")
@@ -124,12 +124,12 @@ def _matches(resource: Resource, matchers: Mapping[int, Matcher]) -> bool:
 
 
 def _file_matches(resource: Resource, matchers: Mapping[int, Matcher]) -> bool:
-    """For elements that the index has not: as Orthanc does, by one file of the resource."""
+    """Match elements that the index does not hold, by one file of the resource, as Orthanc does."""
     instance = next(resource.below(Level.INSTANCE), None)
     if instance is None:
         return False
     try:
-        data_set = read_data_set(instance.at_hand.path)
+        data_set = read_data_set(instance.stored_file.path)
     except (NotDicom, OSError):
         return False
-    return all(tag in data_set and matches(text_of(data_set[tag]) or "") for tag, matches in matchers.items())
+    return all(tag in data_set and matches(element_text(data_set[tag]) or "") for tag, matches in matchers.items())

@@ -1,4 +1,4 @@
-"""A plugin's own routes over HTTP: whatever the node does not answer itself is theirs. Orthanc's API is not served."""
+"""Serve the routes that a hosted plugin registered, behind the node's own. Not Orthanc's REST API."""
 
 from http import HTTPStatus
 
@@ -8,10 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from plugin.http.auth import RequireToken
-from plugin.orthanc_api import callbacks
-from plugin.orthanc_api.callbacks import Callbacks
+from plugin.orthanc_api.callbacks import Callbacks, PluginRequest
 from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
-from plugin.orthanc_api.output import Answer
+from plugin.orthanc_api.rest_output import RestResponse
 from plugin.orthanc_api.router import split_query
 
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
@@ -24,13 +23,13 @@ _STATUS = {
 
 
 def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
-    """The routes, for whoever shows the token, for all where it is empty. To be included last."""
+    """Return the routes; requests need the token unless it is empty. Include them last: they match every path."""
     routes = APIRouter(dependencies=[Depends(RequireToken(token))] if token else [])
 
     @routes.api_route("/{path:path}", methods=_METHODS)
-    async def answer(path: str, request: Request) -> Response:
-        """What the plugin answers."""
-        asked = callbacks.Request(
+    async def handle(path: str, request: Request) -> Response:
+        """Return the plugin's response."""
+        asked = PluginRequest(
             request.method,
             f"/{path}",
             await _body(request),
@@ -38,43 +37,43 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
             split_query(f"?{request.url.query}")[1],
             request.client.host if request.client is not None else "",
         )
-        return await run_in_threadpool(_answer, registered, asked)
+        return await run_in_threadpool(_handle, registered, asked)
 
     return routes
 
 
-def _answer(registered: Callbacks, asked: callbacks.Request) -> Response:
+def _handle(registered: Callbacks, request: PluginRequest) -> Response:
     try:
-        if not registered.lets_in(asked):
+        if not registered.allows(request):
             return Response(status_code=HTTPStatus.FORBIDDEN)
-        given = registered.answer(asked)
-        if given is None:
+        response = registered.handle(request)
+        if response is None:
             raise failure(ErrorCode.UNKNOWN_RESOURCE)
     except OrthancException as exc:
-        return _failed(asked, *exc.args)
-    return _sent(given)
+        return _error_response(request, *exc.args)
+    return _as_http(response)
 
 
-def _sent(given: Answer) -> Response:
-    # A callback that answers nothing leaves an empty body, as Orthanc does.
-    answer = Response(given.body, given.status or HTTPStatus.OK, given.headers)
-    for name, value in given.cookies.items():
+def _as_http(response: RestResponse) -> Response:
+    # A callback that gives no response leaves an empty body, as in Orthanc.
+    answer = Response(response.body, response.status or HTTPStatus.OK, response.headers)
+    for name, value in response.cookies.items():
         answer.headers.append("Set-Cookie", f"{name}={value}")
     return answer
 
 
-def _failed(asked: callbacks.Request, code: int, description: str) -> Response:
+def _error_response(request: PluginRequest, code: int, description: str) -> Response:
     status = _STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    said = {
+    document = {
         "HttpError": status.phrase,
         "HttpStatus": status.value,
         "Message": description,
-        "Method": asked.method,
+        "Method": request.method,
         "OrthancError": description,
         "OrthancStatus": code,
-        "Uri": asked.uri,
+        "Uri": request.uri,
     }
-    return JSONResponse(said, status)
+    return JSONResponse(document, status)
 
 
 async def _body(request: Request) -> bytes:
@@ -84,7 +83,9 @@ async def _body(request: Request) -> bytes:
             chunks.append(chunk)
             size += len(chunk)
             if size > _LARGEST_BODY:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large.")
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body has more than 512 MiB.")
     except ClientDisconnect as exc:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "The body was torn.") from exc
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST, "The connection ended before the whole request body had arrived."
+        ) from exc
     return b"".join(chunks)

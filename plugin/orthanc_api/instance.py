@@ -1,4 +1,4 @@
-"""The DicomInstance of Orthanc's API, and making one of tags in JSON (CreateDicom)."""
+"""The class DicomInstance of Orthanc's API, and CreateDicom, which makes a file from tags in JSON."""
 
 import json
 from dataclasses import dataclass
@@ -13,83 +13,83 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from plugin.archive.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from plugin.orthanc_api.enums import CreateDicomFlags, InstanceOrigin
 from plugin.orthanc_api.errors import ErrorCode, failure
-from plugin.orthanc_api.index import Came
+from plugin.orthanc_api.index import Reception
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
-from plugin.orthanc_api.tags import Form, Json, NotDicom, Shown, parse_tag, read_data_set, to_json
+from plugin.orthanc_api.tags import Json, JsonFormat, JsonOptions, NotDicom, parse_tag, read_data_set, to_json
 
 _PIXEL_DATA = 0x7FE00010
-_FORMS = {form.value: form for form in Form}
+_FORMS = {form.value: form for form in JsonFormat}
 _PIXELS = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN"})
 
 
 @dataclass(frozen=True, slots=True)
 class DicomInstance:
-    """An instance in memory; the names of its methods are Orthanc's. What raises, raises OrthancException."""
+    """An instance in memory. The methods have Orthanc's names, and raise OrthancException."""
 
     _content: bytes
-    _came: Came
+    _came: Reception
     _metadata: dict[str, str]
 
     def GetInstanceData(self) -> bytes:
-        """The file."""
+        """Return the file."""
         return self._content
 
     def SerializeDicomInstance(self) -> bytes:
-        """The file."""
+        """Return the file."""
         return self._content
 
     def GetInstanceSize(self) -> int:
-        """Bytes."""
+        """Return the size of the file in bytes."""
         return len(self._content)
 
     def GetInstanceRemoteAet(self) -> str:
-        """Who sent it; empty where nobody did."""
+        """Return the AE title of the sender; empty where there was none."""
         return self._came.sender.ae_title
 
     def GetInstanceOrigin(self) -> int:
-        """An InstanceOrigin."""
+        """Return how it was received: an InstanceOrigin."""
         return self._came.origin
 
     def GetInstanceTransferSyntaxUid(self) -> str:
-        """As the file says."""
+        """Return the transfer syntax that the file names."""
         return str(self._read().file_meta.get("TransferSyntaxUID", ""))
 
     def GetInstanceFramesCount(self) -> int:
-        """1 where it has no number of frames."""
+        """Return the number of frames; 1 where the file does not say."""
         return int(self._read().get("NumberOfFrames", 1) or 1)
 
     def HasInstancePixelData(self) -> int:
-        """1 or 0."""
+        """Return 1 where it has pixel data, else 0."""
         return int(_PIXEL_DATA in self._read())
 
     def HasInstanceMetadata(self, name: str) -> int:
-        """1 or 0."""
+        """Return 1 where it has metadata of this name, else 0."""
         return int(name in self._metadata)
 
     def GetInstanceMetadata(self, name: str) -> str | None:
-        """None where there is none of this name."""
+        """Return metadata by name; None where there is none."""
         return self._metadata.get(name)
 
     def GetInstanceJson(self) -> str:
-        """As /instances/{id}/tags."""
-        return self._as_json(Shown())
+        """Return the elements as /instances/{id}/tags does."""
+        return self._as_json(JsonOptions())
 
     def GetInstanceSimplifiedJson(self) -> str:
-        """As /instances/{id}/simplified-tags."""
-        return self._as_json(Shown(Form.HUMAN))
+        """Return the elements as /instances/{id}/simplified-tags does."""
+        return self._as_json(JsonOptions(JsonFormat.HUMAN))
 
     def GetInstanceAdvancedJson(self, form: int, flags: int, longest: int) -> str:
-        """In a DicomToJsonFormat, with DicomToJsonFlags; texts longer than `longest` left out, none where it is 0."""
+        """Return the elements by DicomToJsonFormat and DicomToJsonFlags, without texts above `longest` (0: all)."""
         if form not in _FORMS:
             raise failure(ErrorCode.PARAMETER_OUT_OF_RANGE)
-        return self._as_json(Shown(_FORMS[form], flags, longest))
+        return self._as_json(JsonOptions(_FORMS[form], flags, longest))
 
     def GetInstanceRawFrame(self, frame: int) -> bytes:
-        """A frame as it is encoded."""
+        """Raise NOT_IMPLEMENTED."""
         raise failure(ErrorCode.NOT_IMPLEMENTED)
 
     def GetInstanceDecodedFrame(self, frame: int) -> object:
-        """A frame as an Image."""
+        """Raise NOT_IMPLEMENTED."""
         raise failure(ErrorCode.NOT_IMPLEMENTED)
 
     def _read(self) -> Dataset:
@@ -98,21 +98,21 @@ class DicomInstance:
         except NotDicom as exc:
             raise failure(ErrorCode.BAD_FILE_FORMAT) from exc
 
-    def _as_json(self, shown: Shown) -> str:
+    def _as_json(self, shown: JsonOptions) -> str:
         return json.dumps(to_json(self._read(), shown), ensure_ascii=False)
 
 
 def dicom_instance(content: bytes) -> DicomInstance:
-    """An instance of bytes. Raises OrthancException."""
-    instance = DicomInstance(content, Came(InstanceOrigin.PLUGIN), {})
+    """Return the DicomInstance of a file. Raises OrthancException."""
+    instance = DicomInstance(content, Reception(InstanceOrigin.PLUGIN), {})
     instance._read()
     return instance
 
 
 def create_dicom(tags: str, image: object, flags: int) -> bytes:
-    """A DICOM file of a JSON object: texts by tag or name, lists of objects for sequences. No images.
+    """Return a DICOM file made from a JSON object: texts by tag or name, lists of objects for sequences.
 
-    Raises ValueError, as Orthanc's does, and OrthancException for an image.
+    Raises ValueError, as Orthanc does, and OrthancException for an image, which is not supported.
     """
     if image is not None:
         raise failure(ErrorCode.NOT_IMPLEMENTED)
@@ -133,26 +133,26 @@ def create_dicom(tags: str, image: object, flags: int) -> bytes:
 
 def _data_set(written: Json) -> Dataset:
     if not isinstance(written, dict):
-        raise TypeError("a JSON object is asked for")
+        raise TypeError("expected a JSON object")
     made = Dataset()
     for name, value in written.items():
         tag = parse_tag(name)
         if tag is None:
-            raise KeyError("a tag that is not known")
+            raise KeyError("unknown tag")
         vr = dictionary_VR(tag).split(" ")[0]
         if vr in _PIXELS:
-            raise ValueError("binary values are not made here")
+            raise ValueError("binary values are not supported")
         if vr == "SQ":
             made.add(DataElement(tag, vr, [_data_set(item) for item in value]))
         elif isinstance(value, str):
             made.add(DataElement(tag, vr, _parsed(vr, value)))
         else:
-            raise TypeError("a value is a text, or a list of objects")
+            raise TypeError("expected a text or a list of objects")
     return made
 
 
 def _parsed(vr: str, text: str) -> Json:
-    """The value of an element: numbers for what is binary in a file, else text, which pydicom cuts at backslashes."""
+    """Return the value of an element: numbers for binary representations, else text split at backslashes."""
     if not text:
         return None
     if vr in ("US", "SS", "UL", "SL", "UV", "SV"):

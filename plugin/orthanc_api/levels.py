@@ -1,4 +1,4 @@
-"""The four levels of Orthanc's model, its identifiers, and the elements that it keeps of each level. Reads nothing."""
+"""The four levels of Orthanc's model, its identifiers, and the elements that it indexes at each level."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class _Names:
 
 
 class Level(Enum):
-    """Of a resource; from the top to the bottom."""
+    """The level of a resource, from the top down."""
 
     PATIENT = _Names(ResourceType.PATIENT, "Patient", "patients")
     STUDY = _Names(ResourceType.STUDY, "Study", "studies")
@@ -24,17 +24,17 @@ class Level(Enum):
 
     @property
     def number(self) -> int:
-        """In ResourceType."""
+        """The level's number in ResourceType."""
         return self.value.number
 
     @property
     def singular(self) -> str:
-        """In JSON: Study."""
+        """The name in JSON, such as Study."""
         return self.value.singular
 
     @property
     def plural(self) -> str:
-        """In paths, and with a capital letter in JSON: studies."""
+        """The name in paths, such as studies; in JSON with a capital."""
         return self.value.plural
 
 
@@ -71,7 +71,7 @@ IDENTIFYING_TAG = {
 
 @dataclass(frozen=True, slots=True)
 class OrthancIds:
-    """The identifiers of an instance and of what it belongs to."""
+    """Orthanc's identifiers of an instance and of its ancestors."""
 
     patient: str
     study: str
@@ -79,7 +79,7 @@ class OrthancIds:
     instance: str
 
     def of(self, level: Level) -> str:
-        """The one of a level."""
+        """Return the identifier of a level."""
         return {
             Level.PATIENT: self.patient,
             Level.STUDY: self.study,
@@ -89,12 +89,12 @@ class OrthancIds:
 
 
 def identifiers(patient_id: str, study_uid: str, series_uid: str, sop_instance_uid: str) -> OrthancIds:
-    """As Orthanc's Book has them: SHA-1 of the identifiers from the top down, with bars between."""
+    """Return Orthanc's identifiers: SHA-1 of the DICOM identifiers joined by bars (Orthanc Book)."""
     parts = (patient_id, study_uid, series_uid, sop_instance_uid)
     return OrthancIds(*(format_sha1("|".join(parts[: count + 1]).encode()) for count in range(4)))
 
 
 def format_sha1(content: bytes) -> str:
-    """SHA-1 as Orthanc writes it: five groups of eight hexadecimal digits."""
+    """Return the SHA-1 as Orthanc writes it: five groups of eight hexadecimal digits."""
     digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
     return "-".join(digest[start : start + 8] for start in range(0, 40, 8))

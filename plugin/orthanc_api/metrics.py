@@ -1,4 +1,4 @@
-"""Metrics that plugins set by SetMetricsValue; the node's /metrics shows them as glionode_plugin_NAME."""
+"""Metrics that a hosted plugin sets by SetMetricsValue; the node's /metrics shows them as glionode_plugin_NAME."""
 
 import re
 import threading
@@ -12,14 +12,14 @@ _MOST = 1000
 
 
 class PluginMetrics(Collector):
-    """The latest values. Thread-safe."""
+    """The latest value of each metric. Thread-safe."""
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def set(self, name: str, value: float) -> bool:
-        """False for a name that Prometheus does not take, and for more names than are sane; then nothing is kept."""
+        """Set a value; False, and nothing set, for an invalid name or more than 1000 names."""
         with self._lock:
             if not _NAME.fullmatch(name) or (name not in self._values and len(self._values) >= _MOST):
                 return False
@@ -27,11 +27,11 @@ class PluginMetrics(Collector):
         return True
 
     def values(self) -> list[tuple[str, float]]:
-        """Names and values."""
+        """Return names and values, sorted by name."""
         with self._lock:
             return sorted(self._values.items())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """For Prometheus."""
+        """Give the metrics to Prometheus."""
         for name, value in self.values():
             yield GaugeMetricFamily(f"glionode_plugin_{name}", "Set by a plugin.", value)

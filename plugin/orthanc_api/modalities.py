@@ -1,5 +1,7 @@
-"""The DICOM peers that plugins can send to, as Orthanc's /modalities has them: the destinations of the settings that
-speak DICOM, and what a plugin adds while the node runs. The node's own results go by the outbox, untouched by this.
+"""The DICOM peers that a hosted plugin can send to, as Orthanc's /modalities.
+
+They are the DICOM destinations of the settings, and those that a plugin adds while the node runs. The node's own
+results go through the outbox and are not affected.
 """
 
 import threading
@@ -25,21 +27,21 @@ _STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # PS3.4 table B.2-1: success, and su
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
 _PERMISSIONS = ("Echo", "EventReport", "Find", "FindWorklist", "Get", "Move", "NAction", "Store", "Transcoding")
 OPERATIONS = ("configuration", "echo", "store")
-"""What can be asked of one, of all that Orthanc has."""
+"""The operations on a modality that are supported, of Orthanc's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Modality:
-    """A peer."""
+    """A DICOM peer."""
 
     ae_title: str
     host: str
     port: int
     destination: DestinationSettings | None = None
-    """Where it stands in the settings: it may speak TLS."""
+    """Its destination in the settings, which may use TLS."""
 
     def as_json(self) -> Json:
-        """As GET /modalities/{name}/configuration has it."""
+        """Return what GET /modalities/{name}/configuration shows."""
         return {
             "AET": self.ae_title,
             "Host": self.host,
@@ -51,14 +53,14 @@ class Modality:
         } | {f"Allow{permission}": True for permission in _PERMISSIONS}
 
     def address(self) -> PeerAddress:
-        """Raises PeerFailed."""
+        """Return the address to connect to. Raises PeerFailed."""
         if self.destination is not None:
             return peer_address(self.destination)
         return PeerAddress(self.ae_title, self.host, self.port)
 
 
 class Modalities:
-    """The peers by name. Thread-safe."""
+    """The modalities by name. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._calling_ae_title = settings.listener.ae_title
@@ -71,12 +73,12 @@ class Modalities:
         }
 
     def names(self) -> list[str]:
-        """Sorted."""
+        """Return the names, sorted."""
         with self._lock:
             return sorted(self._modalities)
 
     def get(self, name: str) -> Modality:
-        """Raises OrthancException where there is none."""
+        """Return a modality. Raises OrthancException where there is none."""
         with self._lock:
             found = self._modalities.get(name)
         if found is None:
@@ -84,7 +86,7 @@ class Modalities:
         return found
 
     def put(self, name: str, written: Json) -> None:
-        """Add one, or another in its place, from [AET, host, port] or an object. Raises OrthancException."""
+        """Add or replace a modality, from [AET, host, port] or an object. Raises OrthancException."""
         values = [written.get(key) for key in ("AET", "Host", "Port")] if isinstance(written, dict) else written
         if not isinstance(values, list) or len(values) not in (3, 4):
             raise failure(ErrorCode.BAD_FILE_FORMAT)
@@ -99,13 +101,13 @@ class Modalities:
             self._modalities[name] = Modality(ae_title, host, port)
 
     def delete(self, name: str) -> None:
-        """Raises OrthancException where there is none."""
+        """Remove a modality. Raises OrthancException where there is none."""
         with self._lock:
             if self._modalities.pop(name, None) is None:
                 raise failure(ErrorCode.INEXISTENT_ITEM)
 
     def echo(self, name: str) -> None:
-        """C-ECHO. Raises OrthancException."""
+        """Send a C-ECHO. Raises OrthancException where it fails."""
         proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
         try:
             with open_association(*self._to(name), proposal, self._timeout_s) as association:
@@ -115,7 +117,7 @@ class Modalities:
             raise failure(ErrorCode.NETWORK_PROTOCOL) from exc
 
     def store(self, name: str, files: Sequence[tuple[Path, str, str]]) -> int:
-        """C-STORE files, each with SOP class and transfer syntax; how many were not stored. Raises OrthancException."""
+        """Send files by C-STORE, with SOP class and transfer syntax of each; return how many were not stored."""
         contexts = tuple(sorted({ProposedContext(sop_class, syntax) for _, sop_class, syntax in files}))
         if len(contexts) > _MOST_CONTEXTS:
             raise failure(ErrorCode.NETWORK_PROTOCOL)
@@ -132,5 +134,5 @@ class Modalities:
 def _store(association: Association, path: Path) -> bool:
     try:
         return getattr(association.send_c_store(dcmread(path)), "Status", None) in _STORED
-    except (OSError, InvalidDicomError, ValueError):  # gone, or no presentation context was accepted for it
+    except (OSError, InvalidDicomError, ValueError):  # the file is gone, or no presentation context was accepted
         return False

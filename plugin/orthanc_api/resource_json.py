@@ -1,4 +1,4 @@
-"""Resources as Orthanc's REST API writes them: patients, studies, series, instances, their metadata and statistics."""
+"""Write resources, metadata, statistics and changes as Orthanc's REST API does."""
 
 import uuid
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import Level
 from plugin.orthanc_api.store import Change, Changes
-from plugin.orthanc_api.tags import Form, Json, texts_to_json
+from plugin.orthanc_api.tags import Json, JsonFormat, texts_to_json
 
 _CHILDREN = {Level.PATIENT: "Studies", Level.STUDY: "Series", Level.SERIES: "Instances"}
 _PARENT = {Level.STUDY: "ParentPatient", Level.SERIES: "ParentStudy", Level.INSTANCE: "ParentSeries"}
@@ -16,7 +16,7 @@ _INSTANCE_NUMBER, _IMAGES_IN_ACQUISITION, _TEMPORAL_POSITIONS = 0x00200013, 0x00
 _SLICES, _TIME_SLICES, _CARDIAC_IMAGES = 0x00540081, 0x00540101, 0x00181090
 _FILE_NAMES = uuid.UUID("6f0c8a57-9b07-4f6b-8c0f-1f6f7a2b8f0e")
 USER_METADATA = 1024
-"""The first number that plugins may use; those below are the host's."""
+"""The first number of metadata that plugins may use."""
 _METADATA = {
     1: "IndexInSeries",
     2: "ReceptionDate",
@@ -41,11 +41,11 @@ _CHANGE_NAMES = (
     *("StablePatient", "StableSeries", "StableStudy", "OrthancStarted", "OrthancStopped"),
     *("UpdatedAttachment", "UpdatedMetadata", "UpdatedPeers", "UpdatedModalities"),
 )
-"""By ChangeType."""
+"""Names by ChangeType."""
 
 
-def describe(resource: Resource, form: Form = Form.HUMAN) -> Json:
-    """GET /studies/{id} and its like."""
+def describe(resource: Resource, form: JsonFormat = JsonFormat.HUMAN) -> Json:
+    """Return what GET /studies/{id} shows, for any level."""
     found: dict[str, Json] = {
         "ID": resource.identifier,
         "Type": resource.level.singular,
@@ -55,7 +55,7 @@ def describe(resource: Resource, form: Form = Form.HUMAN) -> Json:
         found[_PARENT[resource.level]] = resource.parent.identifier
     if resource.level is Level.INSTANCE:
         found |= {
-            "FileSize": resource.at_hand.size_bytes,
+            "FileSize": resource.stored_file.size_bytes,
             "FileUuid": str(uuid.uuid5(_FILE_NAMES, resource.identifier)),
             "IndexInSeries": index_in_series(resource),
         }
@@ -63,7 +63,7 @@ def describe(resource: Resource, form: Form = Form.HUMAN) -> Json:
     found |= {
         _CHILDREN[resource.level]: list(resource.children),
         "IsStable": resource.stable,
-        "LastUpdate": moment(resource.last_update),
+        "LastUpdate": format_time(resource.last_update),
     }
     if resource.level is Level.STUDY and resource.parent is not None:
         found["PatientMainDicomTags"] = texts_to_json(resource.parent.main_texts, form)
@@ -74,51 +74,51 @@ def describe(resource: Resource, form: Form = Form.HUMAN) -> Json:
 
 
 def metadata_of(resource: Resource, own: Mapping[int, str], called_ae_title: str) -> dict[int, str]:
-    """All metadata of a resource by number; `own` is what plugins have put there."""
+    """Return all metadata of a resource by number; `own` is what a plugin put there."""
     found: dict[int, str] = {}
     if resource.level is Level.INSTANCE:
-        file, index = resource.at_hand, index_in_series(resource)
-        found = {2: moment(file.received), 9: file.transfer_syntax_uid, 10: file.sop_class_uid}
+        file, index = resource.stored_file, index_in_series(resource)
+        found = {2: format_time(file.received), 9: file.transfer_syntax_uid, 10: file.sop_class_uid}
         if index is not None:
             found[1] = str(index)
         if file.pixel_data_offset is not None:
             found[15] = str(file.pixel_data_offset)
-        found[8] = _ORIGINS.get(resource.came.origin, "Unknown")
-        if resource.came.origin == InstanceOrigin.DICOM_PROTOCOL:
-            found |= {11: resource.came.sender.address, 12: called_ae_title}
+        found[8] = _ORIGINS.get(resource.reception.origin, "Unknown")
+        if resource.reception.origin == InstanceOrigin.DICOM_PROTOCOL:
+            found |= {11: resource.reception.sender.address, 12: called_ae_title}
     else:
-        found[7] = moment(resource.last_update)
+        found[7] = format_time(resource.last_update)
     if resource.level in (Level.SERIES, Level.INSTANCE):
-        found[3] = resource.came.sender.ae_title
+        found[3] = resource.reception.sender.ae_title
     if resource.level is Level.SERIES and (expected := expected_instances(resource)) is not None:
         found[4] = str(expected)
     return dict(sorted((found | dict(own)).items()))
 
 
 def metadata_name(number: int, user: Mapping[str, int]) -> str:
-    """RemoteAET, or what `user` calls it, or the number of what a plugin has put there."""
+    """Return the name of metadata, from Orthanc or from `user`; its number where it has none."""
     return _METADATA.get(number) or {user[name]: name for name in user}.get(number, str(number))
 
 
 def metadata_number(name: str, user: Mapping[str, int]) -> int | None:
-    """The number of metadata, `user` names included; None where there is no such name."""
+    """Return the number of metadata by name or number; None where the name is unknown."""
     return int(name) if name.isdecimal() else _BY_NAME.get(name, user.get(name))
 
 
 def check_user_metadata(user: Json) -> None:
-    """The setting UserMetadata of Orthanc's configuration: numbers by name. Raises ValueError, as Orthanc says no."""
+    """Check the setting UserMetadata, numbers by name, as Orthanc does. Raises ValueError."""
     if not isinstance(user, dict):
-        raise ValueError("UserMetadata is no JSON object")
+        raise ValueError("UserMetadata is not a JSON object")
     for name, number in user.items():
         if type(number) is not int or not USER_METADATA <= number < 65536:
-            raise ValueError(f"UserMetadata.{name} is no number from {USER_METADATA} to 65535")
+            raise ValueError(f"UserMetadata.{name} is not a number from {USER_METADATA} to 65535")
         if name in _BY_NAME or list(user.values()).count(number) > 1:
-            raise ValueError(f"UserMetadata.{name} has the name or the number of other metadata")
+            raise ValueError(f"UserMetadata.{name} uses the name or number of other metadata")
 
 
 def statistics_of(resource: Resource) -> Json:
-    """GET /studies/{id}/statistics."""
-    sizes = [instance.at_hand.size_bytes for instance in resource.below(Level.INSTANCE)]
+    """Return what GET /studies/{id}/statistics shows."""
+    sizes = [instance.stored_file.size_bytes for instance in resource.below(Level.INSTANCE)]
     found: dict[str, Json] = {}
     for prefix in ("", "Dicom"):
         found |= _size(f"{prefix}DiskSize", sum(sizes)) | _size(f"{prefix}UncompressedSize", sum(sizes))
@@ -129,13 +129,13 @@ def statistics_of(resource: Resource) -> Json:
 
 
 def statistics_of_all(counts: Mapping[Level, int], bytes_in_all: int) -> Json:
-    """GET /statistics."""
+    """Return what GET /statistics shows."""
     sizes = _size("TotalDiskSize", bytes_in_all) | _size("TotalUncompressedSize", bytes_in_all)
     return {f"Count{level.plural.capitalize()}": count for level, count in counts.items()} | sizes
 
 
 def changes_as_json(changes: Changes) -> Json:
-    """GET /changes."""
+    """Return what GET /changes shows."""
     return {
         "Changes": [_change_as_json(change) for change in changes.entries],
         "Done": changes.done,
@@ -144,7 +144,7 @@ def changes_as_json(changes: Changes) -> Json:
 
 
 def index_in_series(instance: Resource) -> int | None:
-    """From its number; None where that is none."""
+    """Return the instance number; None where it is not a number."""
     try:
         return int(instance.text(_INSTANCE_NUMBER))
     except ValueError:
@@ -152,7 +152,7 @@ def index_in_series(instance: Resource) -> int | None:
 
 
 def expected_instances(series: Resource) -> int | None:
-    """How many the headers promise; None where they do not."""
+    """Return how many instances the headers announce; None where they do not."""
     for tags in ((_IMAGES_IN_ACQUISITION, _TEMPORAL_POSITIONS), (_SLICES, _TIME_SLICES), (_CARDIAC_IMAGES,)):
         product = 1
         try:
@@ -164,13 +164,13 @@ def expected_instances(series: Resource) -> int | None:
     return None
 
 
-def moment(seconds: float) -> str:
-    """20260131T235959, in UTC, as Orthanc has it."""
+def format_time(seconds: float) -> str:
+    """Return a time as Orthanc writes it, in UTC: 20260131T235959."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S")
 
 
 def is_complete(series: Resource) -> bool:
-    """Whether all instances are there that the headers promise."""
+    """Return whether all instances are there that the headers announce."""
     return _status(series, expected_instances(series)) == "Complete"
 
 
@@ -193,7 +193,7 @@ def _change_as_json(change: Change) -> Json:
     level = next(level for level in Level if level.number == change.level)
     return {
         "ChangeType": _CHANGE_NAMES[change.change_type],
-        "Date": moment(change.at.timestamp()),
+        "Date": format_time(change.at.timestamp()),
         "ID": change.resource,
         "Path": f"/{level.plural}/{change.resource}",
         "ResourceType": level.singular,

@@ -1,6 +1,6 @@
-"""Orthanc's REST API of patients, studies, series and instances: lists, single ones, metadata, statistics.
+"""Orthanc's REST API of patients, studies, series and instances: lists, single resources, metadata, statistics.
 
-The answers are shaped as Orthanc 1.10.1 shapes them; a test asks both the same.
+Responses have the form of Orthanc 1.10.1; a test compares both.
 """
 
 from plugin.orthanc_api.embedded_host import EmbeddedHost, Event
@@ -17,16 +17,16 @@ from plugin.orthanc_api.resource_json import (
     statistics_of,
     statistics_of_all,
 )
-from plugin.orthanc_api.router import ANY, ONE, Asked, route
+from plugin.orthanc_api.router import ANY, ONE, RestRequest, route
 from plugin.orthanc_api.tags import Json
 
 VERSION = "1.10.1"
-"""The Orthanc whose API this is."""
+"""The version of Orthanc whose API this is."""
 _API_VERSION = 16
 
 
-def _system(asked: Asked) -> Json:
-    host = asked.host
+def _system(request: RestRequest) -> Json:
+    host = request.host
     return {
         "ApiVersion": _API_VERSION,
         "CheckRevisions": False,
@@ -43,46 +43,48 @@ def _system(asked: Asked) -> Json:
     }
 
 
-def _list(asked: Asked) -> Json:
-    if ("limit" in asked.arguments) != ("since" in asked.arguments):
+def _list(request: RestRequest) -> Json:
+    if ("limit" in request.arguments) != ("since" in request.arguments):
         raise failure(ErrorCode.BAD_REQUEST)
-    since, limit = asked.number("since", 0), asked.number("limit", 0)
-    with asked.host.index.lock:
-        found = asked.host.index.all(BY_PLURAL[asked.groups[0]])[since : since + limit if limit else None]
-        return [describe(each, asked.form) if "expand" in asked.arguments else each.identifier for each in found]
+    since, limit = request.number("since", 0), request.number("limit", 0)
+    with request.host.index.lock:
+        found = request.host.index.all(BY_PLURAL[request.groups[0]])[since : since + limit if limit else None]
+        return [
+            describe(each, request.json_format) if "expand" in request.arguments else each.identifier for each in found
+        ]
 
 
-def _get(asked: Asked) -> Json:
-    with asked.host.index.lock:
-        return describe(asked.resource, asked.form)
+def _get(request: RestRequest) -> Json:
+    with request.host.index.lock:
+        return describe(request.resource, request.json_format)
 
 
-def _delete(asked: Asked) -> Json:
-    asked.host.delete(asked.resource)
+def _delete(request: RestRequest) -> Json:
+    request.host.delete(request.resource)
     return {}
 
 
-def _related(asked: Asked) -> Json:
-    resource, wanted = asked.resource, asked.groups[2]
+def _related(request: RestRequest) -> Json:
+    resource, wanted = request.resource, request.groups[2]
     level = BY_PLURAL.get(wanted) or BY_SINGULAR[wanted.capitalize()]
     is_above = wanted in ("patient", "study") or (wanted == "series" and resource.level is Level.INSTANCE)
     if is_above != (level.number < resource.level.number) or level is resource.level:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
-    with asked.host.index.lock:
+    with request.host.index.lock:
         if is_above:
-            return next(describe(each, asked.form) for each in resource.above() if each.level is level)
-        return [describe(each, asked.form) for each in resource.below(level)]
+            return next(describe(each, request.json_format) for each in resource.above() if each.level is level)
+        return [describe(each, request.json_format) for each in resource.below(level)]
 
 
-def _statistics(asked: Asked) -> Json:
-    with asked.host.index.lock:
-        return statistics_of(asked.resource)
+def _statistics(request: RestRequest) -> Json:
+    with request.host.index.lock:
+        return statistics_of(request.resource)
 
 
-def _all_statistics(asked: Asked) -> Json:
-    with asked.host.index.lock:
-        counts = {level: len(asked.host.index.all(level)) for level in TOP_DOWN}
-        return statistics_of_all(counts, sum(x.at_hand.size_bytes for x in asked.host.index.all(Level.INSTANCE)))
+def _all_statistics(request: RestRequest) -> Json:
+    with request.host.index.lock:
+        counts = {level: len(request.host.index.all(level)) for level in TOP_DOWN}
+        return statistics_of_all(counts, sum(x.stored_file.size_bytes for x in request.host.index.all(Level.INSTANCE)))
 
 
 def _metadata(host: EmbeddedHost, resource: Resource) -> dict[int, str]:
@@ -90,40 +92,40 @@ def _metadata(host: EmbeddedHost, resource: Resource) -> dict[int, str]:
     return metadata_of(resource, own, host.settings.listener.ae_title)
 
 
-def _list_metadata(asked: Asked) -> Json:
-    metadata, names = _metadata(asked.host, asked.resource), asked.host.user_metadata
+def _list_metadata(request: RestRequest) -> Json:
+    metadata, names = _metadata(request.host, request.resource), request.host.user_metadata
     found = {metadata_name(number, names): value for number, value in metadata.items()}
-    return found if "expand" in asked.arguments else list(found)
+    return found if "expand" in request.arguments else list(found)
 
 
-def _metadata_number(asked: Asked) -> int:
-    number = metadata_number(asked.groups[2], asked.host.user_metadata)
+def _metadata_number(request: RestRequest) -> int:
+    number = metadata_number(request.groups[2], request.host.user_metadata)
     if number is None:
         raise failure(ErrorCode.INEXISTENT_ITEM)
     return number
 
 
-def _get_metadata(asked: Asked) -> bytes:
-    value = _metadata(asked.host, asked.resource).get(_metadata_number(asked))
+def _get_metadata(request: RestRequest) -> bytes:
+    value = _metadata(request.host, request.resource).get(_metadata_number(request))
     if value is None:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
     return value.encode()
 
 
-def _put_metadata(asked: Asked) -> bytes:
-    resource, number = asked.resource, _metadata_number(asked)
+def _put_metadata(request: RestRequest) -> bytes:
+    resource, number = request.resource, _metadata_number(request)
     if number < USER_METADATA:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
-    asked.host.store.put_metadata(resource.identifier, number, asked.body.decode("utf-8", "replace"))
-    asked.host.tell(Event(ChangeType.UPDATED_METADATA, resource.level.number, resource.identifier))
+    request.host.store.put_metadata(resource.identifier, number, request.body.decode("utf-8", "replace"))
+    request.host.emit(Event(ChangeType.UPDATED_METADATA, resource.level.number, resource.identifier))
     return b""
 
 
-def _delete_metadata(asked: Asked) -> bytes:
-    resource, number = asked.resource, _metadata_number(asked)
-    if number < USER_METADATA or not asked.host.store.delete_metadata(resource.identifier, number):
+def _delete_metadata(request: RestRequest) -> bytes:
+    resource, number = request.resource, _metadata_number(request)
+    if number < USER_METADATA or not request.host.store.delete_metadata(resource.identifier, number):
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
-    asked.host.tell(Event(ChangeType.UPDATED_METADATA, resource.level.number, resource.identifier))
+    request.host.emit(Event(ChangeType.UPDATED_METADATA, resource.level.number, resource.identifier))
     return b""
 
 

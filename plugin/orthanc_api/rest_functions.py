@@ -1,92 +1,92 @@
-"""The functions of the module `orthanc` by which a plugin registers its callbacks and asks the REST API."""
+"""Functions of the module `orthanc` that register callbacks and call the REST API."""
 
 import re
 from dataclasses import dataclass
 
-from plugin.orthanc_api.arguments import callback_of, content_of, text
-from plugin.orthanc_api.callbacks import Callback, Callbacks, Request
+from plugin.orthanc_api.arguments import as_bytes, as_callback, as_text
+from plugin.orthanc_api.callbacks import Callback, Callbacks, PluginRequest
 from plugin.orthanc_api.errors import ErrorCode, failure
-from plugin.orthanc_api.router import OrthancRest, split_query
+from plugin.orthanc_api.router import RestApi, split_query
 
 
 @dataclass(frozen=True, slots=True)
 class RestFunctions:
-    """Each under the name that the module has it by; arguments are positional, as there."""
+    """The functions by their names in orthanc-python; arguments are positional, as there."""
 
-    rest: OrthancRest
+    rest: RestApi
     callbacks: Callbacks
 
     def RegisterOnChangeCallback(self, callback: Callback, /) -> None:
-        """callback(change_type, level, resource_id). Raises RuntimeError for a second one."""
+        """Register `callback(change_type, level, resource_id)`. Raises RuntimeError for a second one."""
         _only_one(self.callbacks.on_change, "on-changes callback")
-        self.callbacks.on_change = callback_of(callback)
+        self.callbacks.on_change = as_callback(callback)
 
     def RegisterOnStoredInstanceCallback(self, callback: Callback, /) -> None:
-        """callback(instance, instance_id). Raises RuntimeError for a second one."""
+        """Register `callback(instance, instance_id)`. Raises RuntimeError for a second one."""
         _only_one(self.callbacks.on_stored, "on-stored-instance callback")
-        self.callbacks.on_stored = callback_of(callback)
+        self.callbacks.on_stored = as_callback(callback)
 
     def RegisterRestCallback(self, pattern: str, callback: Callback, /) -> None:
-        """callback(output, uri, **request) for paths that match the regular expression."""
-        self.callbacks.routes.append((re.compile(text(pattern)), callback_of(callback)))
+        """Register `callback(output, uri, **request)` for paths that match the regular expression."""
+        self.callbacks.routes.append((re.compile(as_text(pattern)), as_callback(callback)))
 
     def RegisterIncomingHttpRequestFilter(self, callback: Callback, /) -> None:
-        """callback(uri, **request) says whether a request is let in. Raises RuntimeError for a second one."""
-        _only_one(self.callbacks.let_in, "HTTP filter")
-        self.callbacks.let_in = callback_of(callback)
+        """Register `callback(uri, **request)`, which returns whether a request is accepted. One at most."""
+        _only_one(self.callbacks.http_filter, "HTTP filter")
+        self.callbacks.http_filter = as_callback(callback)
 
     def ExtendOrthancExplorer(self, javascript: str, /) -> None:
-        """Nothing: there is no Orthanc Explorer here."""
-        text(javascript)
+        """Do nothing: the node has no Orthanc Explorer."""
+        as_text(javascript)
 
     def SetRootUri(self, uri: str, /) -> None:
-        """Nothing: there is no Orthanc Explorer that would link to it."""
-        text(uri)
+        """Do nothing: the node has no Orthanc Explorer."""
+        as_text(uri)
 
     def SetDescription(self, description: str, /) -> None:
-        """Nothing: there is no Orthanc Explorer that would show it."""
-        text(description)
+        """Do nothing: the node has no Orthanc Explorer."""
+        as_text(description)
 
     def RestApiGet(self, uri: str, /) -> bytes:
-        """The body of the answer."""
-        return self.rest.answer("GET", text(uri))
+        """Return the body of the response to GET. Raises OrthancException."""
+        return self.rest.handle("GET", as_text(uri))
 
     def RestApiPost(self, uri: str, body: str | bytes, /) -> bytes:
-        """The body of the answer."""
-        return self.rest.answer("POST", text(uri), content_of(body))
+        """Return the body of the response to POST. Raises OrthancException."""
+        return self.rest.handle("POST", as_text(uri), as_bytes(body))
 
     def RestApiPut(self, uri: str, body: str | bytes, /) -> bytes:
-        """The body of the answer."""
-        return self.rest.answer("PUT", text(uri), content_of(body))
+        """Return the body of the response to PUT. Raises OrthancException."""
+        return self.rest.handle("PUT", as_text(uri), as_bytes(body))
 
     def RestApiDelete(self, uri: str, /) -> None:
-        """Nothing."""
-        self.rest.answer("DELETE", text(uri))
+        """Call DELETE on the REST API. Raises OrthancException."""
+        self.rest.handle("DELETE", as_text(uri))
 
     def RestApiGetAfterPlugins(self, uri: str, /) -> bytes:
-        """As RestApiGet, but a plugin's own routes go first."""
-        return self._after_plugins("GET", text(uri))
+        """Do as RestApiGet, with the plugin's own routes first."""
+        return self._after_plugins("GET", as_text(uri))
 
     def RestApiPostAfterPlugins(self, uri: str, body: str | bytes, /) -> bytes:
-        """As RestApiPost, but a plugin's own routes go first."""
-        return self._after_plugins("POST", text(uri), content_of(body))
+        """Do as RestApiPost, with the plugin's own routes first."""
+        return self._after_plugins("POST", as_text(uri), as_bytes(body))
 
     def RestApiPutAfterPlugins(self, uri: str, body: str | bytes, /) -> bytes:
-        """As RestApiPut, but a plugin's own routes go first."""
-        return self._after_plugins("PUT", text(uri), content_of(body))
+        """Do as RestApiPut, with the plugin's own routes first."""
+        return self._after_plugins("PUT", as_text(uri), as_bytes(body))
 
     def RestApiDeleteAfterPlugins(self, uri: str, /) -> None:
-        """As RestApiDelete, but a plugin's own routes go first."""
-        self._after_plugins("DELETE", text(uri))
+        """Do as RestApiDelete, with the plugin's own routes first."""
+        self._after_plugins("DELETE", as_text(uri))
 
     def _after_plugins(self, method: str, uri: str, body: bytes = b"") -> bytes:
         path, arguments = split_query(uri) if method == "GET" else (uri, {})
-        answer = self.callbacks.answer(Request(method, path, body, arguments=arguments))
-        if answer is None:
-            return self.rest.answer(method, uri, body)
-        if not answer.is_success:
+        response = self.callbacks.handle(PluginRequest(method, path, body, arguments=arguments))
+        if response is None:
+            return self.rest.handle(method, uri, body)
+        if not response.is_success:
             raise failure(ErrorCode.UNKNOWN_RESOURCE)
-        return answer.body
+        return response.body
 
 
 def _only_one(registered: Callback | None, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Load a plugin that was written for Orthanc, and what it finds as its configuration."""
+"""Load the script of a hosted plugin, and the configuration that it sees."""
 
 import importlib.util
 import json
@@ -24,29 +24,29 @@ _COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class PluginFiles:
-    """What the command line names."""
+    """The files of a plugin that the command line names."""
 
     script: Path
     configuration: Path | None = None
-    """JSON, as Orthanc's own settings."""
+    """The configuration, in Orthanc's JSON."""
 
 
 @contextmanager
 def loaded_script(script: Path, orthanc: ModuleType) -> Iterator[None]:
-    """Run a script that imports `orthanc`; what it registers is called for as long as the block runs.
+    """Run a script that imports `orthanc`, and keep it loaded during the block.
 
-    Modules beside it can be imported. Raises SettingsWrong.
+    The script can import modules beside it. Raises SettingsWrong.
     """
     if _NAME in sys.modules:
-        raise SettingsWrong("A module called orthanc is loaded already; only one plugin can be in a process.")
+        raise SettingsWrong("A module `orthanc` is loaded already; a process can host one plugin only.")
     spec = importlib.util.spec_from_file_location(_SCRIPT, script)
     if not script.is_file() or spec is None or spec.loader is None:
-        raise SettingsWrong(f"--plugin: {script} is no Python file that can be read.")
+        raise SettingsWrong(f"--plugin: {script} is not a readable Python file.")
     module = importlib.util.module_from_spec(spec)
     folder = str(script.absolute().parent)
     sys.modules[_NAME] = orthanc
     sys.modules[_SCRIPT] = module
-    sys.path.append(folder)  # last, so that nothing there takes the place of a module of the node's
+    sys.path.append(folder)  # last, so that no module there replaces one of the node
     try:
         try:
             spec.loader.exec_module(module)
@@ -59,7 +59,7 @@ def loaded_script(script: Path, orthanc: ModuleType) -> Iterator[None]:
 
 
 def read_configuration(path: Path | None, settings: Settings) -> dict[str, Json]:
-    """Orthanc's settings as the plugin is to see them: a file as Orthanc's, with the node's own in the place of some.
+    """Return the configuration that the plugin sees: the file, with the node's own values for some keys.
 
     Raises SettingsWrong.
     """

@@ -1,5 +1,6 @@
-"""What plugins written for Orthanc keep: changes, metadata, properties. In the node's database; identifiers are hashes,
-and no text of a header is in it but what a plugin itself puts there.
+"""Store the changes, metadata and properties of a hosted plugin in the node's database.
+
+Identifiers are hashes; no text of a header is stored but what a plugin itself writes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,18 +14,18 @@ from psycopg_pool import ConnectionPool
 
 from plugin.database.audit_log import Peer
 from plugin.orthanc_api.enums import InstanceOrigin
-from plugin.orthanc_api.index import Came
+from plugin.orthanc_api.index import Reception
 
 Connection = psycopg.Connection[Any]
 
 _TABLES = tuple(f"glionode_plugin_{what}" for what in ("changes", "metadata", "stable", "seen"))
-_BEGUN = -1
-"""A property: a plugin has run here before. Plugins may set those from 1024 on."""
+_INITIALISED = -1
+"""The number of the property that says that a plugin ran here before. Plugins may set those from 1024 on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An entry of the log of changes."""
+    """An entry of the change log."""
 
     seq: int
     change_type: int
@@ -35,28 +36,28 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A part of the log."""
+    """A part of the change log."""
 
     entries: tuple[Change, ...]
     last: int
-    """Of the whole log where there are no entries."""
+    """The number of the last entry; of the whole log where there are no entries."""
     done: bool
-    """Whether nothing follows."""
+    """Whether these are the last changes."""
 
 
 class PluginStore:
-    """The tables. Thread-safe."""
+    """The tables of the hosted plugin. Thread-safe."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self.pool = pool
 
     def log(self, changes: Iterable[tuple[int, int, str]]) -> None:
-        """Add changes: type, level, resource."""
+        """Log changes: type, level, resource."""
         with self.pool.connection() as connection:
             write_changes(connection, changes)
 
     def changes(self, since: int, limit: int) -> Changes:
-        """So many changes after one; 0: all."""
+        """Return up to `limit` changes (0: all) after the number `since`."""
         with self.pool.connection() as connection:
             rows = connection.execute(
                 "SELECT seq, change_type, level, resource, at FROM glionode_plugin_changes WHERE seq > %s "
@@ -68,7 +69,7 @@ class PluginStore:
             return Changes(entries, entries[-1].seq if entries else _last(connection), done)
 
     def last_change(self) -> Changes:
-        """The latest one."""
+        """Return the latest change."""
         with self.pool.connection() as connection:
             rows = connection.execute(
                 "SELECT seq, change_type, level, resource, at FROM glionode_plugin_changes ORDER BY seq DESC LIMIT 1"
@@ -76,55 +77,55 @@ class PluginStore:
             return Changes(tuple(Change(*row) for row in rows), rows[0][0] if rows else _last(connection), True)
 
     def clear_changes(self) -> None:
-        """Forget the log. What is known as seen stays so."""
+        """Clear the change log. Which instances the plugin knows is kept."""
         with self.pool.connection() as connection:
             connection.execute("DELETE FROM glionode_plugin_changes")
 
-    def seen(self) -> dict[str, Came]:
-        """Instances that plugins were told of, and how they came."""
+    def receptions(self) -> dict[str, Reception]:
+        """Return the instances that the plugin was told of, and how they were received."""
         with self.pool.connection() as connection:
             rows = connection.execute("SELECT resource, origin, ae_title, address FROM glionode_plugin_seen").fetchall()
-            return {instance: Came(origin, Peer(*sender)) for instance, origin, *sender in rows}
+            return {instance: Reception(origin, Peer(*sender)) for instance, origin, *sender in rows}
 
     def stable(self) -> frozenset[str]:
-        """Resources that plugins were told to be stable, and that have not changed since."""
+        """Return the resources that the plugin was told to be stable and that have not changed since."""
         with self.pool.connection() as connection:
             return frozenset(row[0] for row in connection.execute("SELECT resource FROM glionode_plugin_stable"))
 
-    def new_instance(
-        self, changes: Sequence[tuple[int, int, str]], instance: str, above: Sequence[str], came: Came
+    def record_instance(
+        self, changes: Sequence[tuple[int, int, str]], instance: str, above: Sequence[str], reception: Reception
     ) -> None:
-        """An instance has come: log it, note how, and that what is above it is stable no more. One transaction."""
+        """Log a new instance, record its reception, and clear the stable mark of its ancestors, in one transaction."""
         with self.pool.connection() as connection:
             write_changes(connection, changes)
             connection.execute(
                 "INSERT INTO glionode_plugin_seen VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                (instance, came.origin, came.sender.ae_title, came.sender.address),
+                (instance, reception.origin, reception.sender.ae_title, reception.sender.address),
             )
             connection.execute("DELETE FROM glionode_plugin_stable WHERE resource = ANY(%s)", (list(above),))
 
-    def now_stable(self, change: tuple[int, int, str]) -> None:
-        """A resource is stable: log it, and note it. One transaction."""
+    def record_stable(self, change: tuple[int, int, str]) -> None:
+        """Log and record that a resource is stable, in one transaction."""
         with self.pool.connection() as connection:
             write_changes(connection, [change])
             connection.execute("INSERT INTO glionode_plugin_stable VALUES (%s) ON CONFLICT DO NOTHING", (change[2],))
 
-    def forget(self, resources: Sequence[str]) -> None:
-        """Resources are gone, and with them all that was kept of them."""
+    def delete(self, resources: Sequence[str]) -> None:
+        """Delete all rows of these resources."""
         with self.pool.connection() as connection:
             for table in _TABLES:
                 connection.execute(
                     SQL("DELETE FROM {} WHERE resource = ANY(%s)").format(Identifier(table)), (list(resources),)
                 )
 
-    def begin(self, instances: Sequence[str], above: Sequence[str]) -> bool:
-        """What is there as the node runs with a plugin for the first time: known, stable, and told to nobody.
+    def initialise(self, instances: Sequence[str], above: Sequence[str]) -> bool:
+        """Record everything as known and stable when the node runs with a plugin for the first time.
 
-        Returns False where it is not the first time; then nothing is done.
+        Return False, and do nothing, where it is not the first time.
         """
         with self.pool.connection() as connection:
             begun = connection.execute(
-                "INSERT INTO glionode_plugin_properties VALUES (%s, '') ON CONFLICT DO NOTHING", (_BEGUN,)
+                "INSERT INTO glionode_plugin_properties VALUES (%s, '') ON CONFLICT DO NOTHING", (_INITIALISED,)
             ).rowcount
             if begun:
                 with connection.cursor() as cursor:
@@ -135,8 +136,8 @@ class PluginStore:
                     cursor.executemany("INSERT INTO glionode_plugin_stable VALUES (%s)", [(each,) for each in above])
         return bool(begun)
 
-    def keep_only(self, resources: Sequence[str]) -> None:
-        """Forget what was kept of all other resources: they went while no plugin ran."""
+    def delete_others(self, resources: Sequence[str]) -> None:
+        """Delete the rows of all other resources, which were removed while no plugin ran."""
         with self.pool.connection() as connection:
             for table in _TABLES:
                 connection.execute(
@@ -144,7 +145,7 @@ class PluginStore:
                 )
 
     def metadata(self, resource: str) -> dict[int, str]:
-        """A plugin's own metadata of a resource, by number."""
+        """Return the plugin's own metadata of a resource, by number."""
         with self.pool.connection() as connection:
             return dict(
                 connection.execute(
@@ -154,7 +155,7 @@ class PluginStore:
             )
 
     def put_metadata(self, resource: str, number: int, value: str) -> None:
-        """Keep metadata, in place of what was there."""
+        """Set metadata of a resource."""
         with self.pool.connection() as connection:
             connection.execute(
                 "INSERT INTO glionode_plugin_metadata VALUES (%s, %s, %s) "
@@ -163,7 +164,7 @@ class PluginStore:
             )
 
     def delete_metadata(self, resource: str, number: int) -> bool:
-        """Remove metadata; whether there was any."""
+        """Delete metadata; return whether there was any."""
         with self.pool.connection() as connection:
             return bool(
                 connection.execute(
@@ -172,7 +173,7 @@ class PluginStore:
             )
 
     def property(self, number: int) -> str | None:
-        """A global property."""
+        """Return a global property; None where it is not set."""
         with self.pool.connection() as connection:
             row = connection.execute(
                 "SELECT value FROM glionode_plugin_properties WHERE number = %s", (number,)
@@ -180,7 +181,7 @@ class PluginStore:
             return None if row is None else str(row[0])
 
     def set_property(self, number: int, value: str) -> None:
-        """Keep a global property."""
+        """Set a global property."""
         with self.pool.connection() as connection:
             connection.execute(
                 "INSERT INTO glionode_plugin_properties VALUES (%s, %s) "
@@ -190,9 +191,9 @@ class PluginStore:
 
 
 def write_changes(connection: Connection, changes: Iterable[tuple[int, int, str]]) -> None:
-    """Add changes in a transaction of the caller's, which keeps other writers waiting until its end.
+    """Log changes in the caller's transaction, which blocks other writers until its end.
 
-    Otherwise whoever asks for what came after a number would miss a smaller one that is committed later.
+    Otherwise a reader that asks for what follows a number could miss a smaller one that is committed later.
     """
     connection.execute("LOCK TABLE glionode_plugin_changes IN EXCLUSIVE MODE")
     with connection.cursor() as cursor:
@@ -202,7 +203,7 @@ def write_changes(connection: Connection, changes: Iterable[tuple[int, int, str]
 
 
 def _last(connection: Connection) -> int:
-    """The number of the last change that there ever was: the sequence goes on where rows are deleted."""
+    """Return the number of the last change ever logged; the sequence continues after rows are deleted."""
     row = connection.execute(
         "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM glionode_plugin_changes_seq_seq"
     ).fetchone()

@@ -1,4 +1,4 @@
-"""DICOM data sets as Orthanc writes them in JSON: in full, short (by tag) or for people (by name). No pixels."""
+"""Write DICOM data sets in JSON as Orthanc does: full, short (by tag) or human (by name). Without pixels."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from pipeline.guarded_stream import PARSER_FAILURES
 from plugin.orthanc_api.enums import DicomToJsonFlags, DicomToJsonFormat
 
 _TOO_LONG = 256
-"""Characters; Orthanc leaves longer values out of /tags."""
+"""In characters; Orthanc leaves longer values out of /tags."""
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _PIXEL_DATA = 0x7FE00010
 
 Json = Any
-"""What the json module reads and writes."""
+"""A value of the module json."""
 
 
-class Form(Enum):
-    """How elements are shown."""
+class JsonFormat(Enum):
+    """The formats of DicomToJsonFormat."""
 
     FULL = DicomToJsonFormat.FULL
     SHORT = DicomToJsonFormat.SHORT
@@ -35,26 +35,26 @@ class Form(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What is shown, and how."""
+class JsonOptions:
+    """Which elements are written to JSON, and how."""
 
-    form: Form = Form.FULL
+    json_format: JsonFormat = JsonFormat.FULL
     flags: int = DicomToJsonFlags.INCLUDE_PRIVATE_TAGS | DicomToJsonFlags.INCLUDE_PIXEL_DATA
     longest: int = _TOO_LONG
-    """Longer texts are left out; 0: none is."""
+    """Longer texts are left out; 0: none."""
 
 
 class NotDicom(ValueError):
-    """Bytes that are no DICOM file."""
+    """The bytes are not a DICOM file."""
 
 
 def read_data_set(source: Path | bytes, stop_before_pixels: bool = True) -> Dataset:
-    """A data set with its file meta information. Raises NotDicom, and OSError for a file that is not there."""
+    """Read a data set with its file meta information. Raises NotDicom, and OSError for a missing file."""
     return read_with_end(source, stop_before_pixels)[0]
 
 
 def read_with_end(source: Path | bytes, stop_before_pixels: bool = True) -> tuple[Dataset, int]:
-    """As `read_data_set`, with the place where reading ended: that of the pixels, where it stops before them."""
+    """Read a data set, and return the offset at which reading ended: that of the pixels, if stopped there."""
     stream: BinaryIO = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with stream:
         try:
@@ -63,11 +63,11 @@ def read_with_end(source: Path | bytes, stop_before_pixels: bool = True) -> tupl
         except OSError:
             raise
         except PARSER_FAILURES as exc:
-            raise NotDicom(f"it does not parse ({type(exc).__name__})") from exc
+            raise NotDicom(f"the data set does not parse ({type(exc).__name__})") from exc
 
 
-def readable(data_set: Dataset) -> Iterator[DataElement]:
-    """The elements of a data set, but for those whose values do not parse."""
+def readable_elements(data_set: Dataset) -> Iterator[DataElement]:
+    """Give the elements of a data set whose values parse."""
     for tag in sorted(data_set.keys()):
         try:
             yield data_set[tag]
@@ -75,32 +75,32 @@ def readable(data_set: Dataset) -> Iterator[DataElement]:
             continue
 
 
-def to_json(data_set: Dataset, shown: Shown) -> dict[str, Json]:
-    """Its elements as a JSON object."""
+def to_json(data_set: Dataset, options: JsonOptions) -> dict[str, Json]:
+    """Return the elements of a data set as a JSON object."""
     found: dict[str, Json] = {}
-    for element in readable(data_set):
-        if _is_shown(element, shown.flags):
-            value = _value(element, shown)
-            if shown.form is Form.HUMAN:
+    for element in readable_elements(data_set):
+        if _is_shown(element, options.flags):
+            value = _value(element, options)
+            if options.json_format is JsonFormat.HUMAN:
                 found[tag_name(element.tag)] = value
-            elif shown.form is Form.SHORT:
+            elif options.json_format is JsonFormat.SHORT:
                 found[tag_text(element.tag)] = value
             else:
                 found[tag_text(element.tag)] = _in_full(element, value)
     return found
 
 
-def texts_to_json(texts: Mapping[int, str], form: Form) -> dict[str, Json]:
-    """Tags with their texts as a JSON object."""
-    if form is Form.HUMAN:
+def texts_to_json(texts: Mapping[int, str], form: JsonFormat) -> dict[str, Json]:
+    """Return tags with their texts as a JSON object."""
+    if form is JsonFormat.HUMAN:
         return {tag_name(tag): text for tag, text in texts.items()}
-    if form is Form.SHORT:
+    if form is JsonFormat.SHORT:
         return {tag_text(tag): text for tag, text in texts.items()}
     return {tag_text(tag): {"Name": tag_name(tag), "Type": "String", "Value": text} for tag, text in texts.items()}
 
 
-def text_of(element: DataElement) -> str | None:
-    """The value of an element as Orthanc writes it; None for a sequence and for what is binary."""
+def element_text(element: DataElement) -> str | None:
+    """Return the value of an element as Orthanc writes it; None for sequences and binary values."""
     if element.VR == "SQ":
         return None
     if element.VR in _BINARY:
@@ -113,12 +113,12 @@ def text_of(element: DataElement) -> str | None:
 
 
 def tag_text(tag: int) -> str:
-    """0010,0020."""
+    """Return a tag in the form 0010,0020."""
     return f"{tag >> 16:04x},{tag & 0xFFFF:04x}"
 
 
 def tag_name(tag: int) -> str:
-    """PatientID."""
+    """Return the name of a tag, as Orthanc writes it."""
     if BaseTag(tag).is_private_creator:
         return "PrivateCreator"
     name = keyword_for_tag(tag)
@@ -129,7 +129,7 @@ def tag_name(tag: int) -> str:
 
 
 def parse_tag(text: str) -> int | None:
-    """A tag by its name, or written 0010,0020, 0010-0020 or 00100020; None where it is none."""
+    """Return a tag given by name or as 0010,0020, 0010-0020 or 00100020; None where it is unknown."""
     digits = text.replace("-", "").replace(",", "")
     if len(digits) == 8:
         try:
@@ -149,18 +149,18 @@ def _is_shown(element: DataElement, flags: int) -> bool:
     return bool(flags & DicomToJsonFlags.INCLUDE_UNKNOWN_TAGS) or bool(keyword_for_tag(element.tag))
 
 
-def _value(element: DataElement, shown: Shown) -> Json:
+def _value(element: DataElement, options: JsonOptions) -> Json:
     if element.VR == "SQ":
         items: DicomSequence = element.value or DicomSequence()
-        return [to_json(item, shown) for item in items]
-    text = text_of(element)
-    return None if text is not None and 0 < shown.longest < len(text) else text
+        return [to_json(item, options) for item in items]
+    text = element_text(element)
+    return None if text is not None and 0 < options.longest < len(text) else text
 
 
 def _in_full(element: DataElement, value: Json) -> dict[str, Json]:
     kind = "Sequence" if element.VR == "SQ" else "String"
     if value is None:
-        kind = "Null" if text_of(element) is None else "TooLong"
+        kind = "Null" if element_text(element) is None else "TooLong"
     full: dict[str, Json] = {"Name": tag_name(element.tag), "Type": kind, "Value": value}
     if element.tag.is_private and not element.tag.is_private_creator and element.private_creator:
         full["PrivateCreator"] = element.private_creator

@@ -1,4 +1,4 @@
-"""Orthanc's REST API of what is no resource: /changes, /tools, /modalities."""
+"""Orthanc's REST API of /changes, /tools and /modalities."""
 
 from pydicom.uid import generate_uid
 
@@ -10,119 +10,121 @@ from plugin.orthanc_api.index import Resource
 from plugin.orthanc_api.levels import BY_SINGULAR, TOP_DOWN, Level
 from plugin.orthanc_api.modalities import OPERATIONS
 from plugin.orthanc_api.resource_json import changes_as_json
-from plugin.orthanc_api.router import Asked, route
+from plugin.orthanc_api.router import RestRequest, route
 from plugin.orthanc_api.tags import Json
 
 _MOST_CHANGES = 100
-"""In an answer, unless another limit is asked for."""
+"""In a response, unless the request gives another limit."""
 
 
-def _changes(asked: Asked) -> Json:
-    if "last" in asked.arguments:
-        return changes_as_json(asked.host.store.last_change())
-    return changes_as_json(asked.host.store.changes(asked.number("since", 0), asked.number("limit", _MOST_CHANGES)))
+def _changes(request: RestRequest) -> Json:
+    if "last" in request.arguments:
+        return changes_as_json(request.host.store.last_change())
+    return changes_as_json(
+        request.host.store.changes(request.number("since", 0), request.number("limit", _MOST_CHANGES))
+    )
 
 
-def _clear_changes(asked: Asked) -> bytes:
-    asked.host.store.clear_changes()
+def _clear_changes(request: RestRequest) -> bytes:
+    request.host.store.clear_changes()
     return b""
 
 
-def _find(asked: Asked) -> Json:
-    return find(asked.host, asked.json())
+def _find(request: RestRequest) -> Json:
+    return find(request.host, request.json())
 
 
-def _lookup(asked: Asked) -> Json:
+def _lookup(request: RestRequest) -> Json:
     return [
         {"ID": each.identifier, "Path": f"/{each.level.plural}/{each.identifier}", "Type": each.level.singular}
-        for each in lookup(asked.host, asked.body.decode("utf-8", "replace").strip())
+        for each in lookup(request.host, request.body.decode("utf-8", "replace").strip())
     ]
 
 
-def _generate_uid(asked: Asked) -> bytes:
-    level = asked.arguments.get("level", "").capitalize()
+def _generate_uid(request: RestRequest) -> bytes:
+    level = request.arguments.get("level", "").capitalize()
     if level not in BY_SINGULAR:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
     return str(generate_uid(prefix=None)).encode()
 
 
-def _metrics(asked: Asked) -> bytes:
-    return "".join(f"{name} {value:g}\n" for name, value in asked.host.metrics.values()).encode()
+def _metrics(request: RestRequest) -> bytes:
+    return "".join(f"{name} {value:g}\n" for name, value in request.host.metrics.values()).encode()
 
 
-def _modalities(asked: Asked) -> Json:
-    modalities = asked.host.modalities
+def _modalities(request: RestRequest) -> Json:
+    modalities = request.host.modalities
     names = modalities.names()
-    return {name: modalities.get(name).as_json() for name in names} if "expand" in asked.arguments else names
+    return {name: modalities.get(name).as_json() for name in names} if "expand" in request.arguments else names
 
 
-def _modality(asked: Asked) -> Json:
-    if asked.groups[0] not in asked.host.modalities.names():
+def _modality(request: RestRequest) -> Json:
+    if request.groups[0] not in request.host.modalities.names():
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
     return list(OPERATIONS)
 
 
-def _modality_configuration(asked: Asked) -> Json:
-    return asked.host.modalities.get(asked.groups[0]).as_json()
+def _modality_configuration(request: RestRequest) -> Json:
+    return request.host.modalities.get(request.groups[0]).as_json()
 
 
-def _put_modality(asked: Asked) -> bytes:
-    asked.host.modalities.put(asked.groups[0], asked.json())
-    asked.host.tell(Event(ChangeType.UPDATED_MODALITIES))
+def _put_modality(request: RestRequest) -> bytes:
+    request.host.modalities.put(request.groups[0], request.json())
+    request.host.emit(Event(ChangeType.UPDATED_MODALITIES))
     return b""
 
 
-def _delete_modality(asked: Asked) -> bytes:
-    asked.host.modalities.delete(asked.groups[0])
-    asked.host.tell(Event(ChangeType.UPDATED_MODALITIES))
+def _delete_modality(request: RestRequest) -> bytes:
+    request.host.modalities.delete(request.groups[0])
+    request.host.emit(Event(ChangeType.UPDATED_MODALITIES))
     return b""
 
 
-def _echo(asked: Asked) -> Json:
-    asked.host.modalities.echo(asked.groups[0])
+def _echo(request: RestRequest) -> Json:
+    request.host.modalities.echo(request.groups[0])
     return {}
 
 
-def _store(asked: Asked) -> Json:
-    """Send resources of any level: an identifier, a list of them, or an object with Resources. Answers when done."""
-    modality = asked.host.modalities.get(asked.groups[0])
-    wanted = _wanted(asked)
+def _store(request: RestRequest) -> Json:
+    """Send resources: one identifier, a list of them, or an object with Resources. Responds when all are sent."""
+    modality = request.host.modalities.get(request.groups[0])
+    wanted = _wanted(request)
     files = [
         (file.path, file.sop_class_uid, file.transfer_syntax_uid)
         for resource in wanted
-        for file in (instance.at_hand for instance in resource.below(Level.INSTANCE))
+        for file in (instance.stored_file for instance in resource.below(Level.INSTANCE))
     ]
-    failed = asked.host.modalities.store(asked.groups[0], files)
+    failed = request.host.modalities.store(request.groups[0], files)
     if failed:
         raise failure(ErrorCode.NETWORK_PROTOCOL)
     return {
         "Description": "REST API",
         "FailedInstancesCount": failed,
         "InstancesCount": len(files),
-        "LocalAet": asked.host.settings.listener.ae_title,
+        "LocalAet": request.host.settings.listener.ae_title,
         "ParentResources": sorted({resource.identifier for resource in wanted}),
         "RemoteAet": modality.ae_title,
     }
 
 
-def _wanted(asked: Asked) -> list[Resource]:
-    text = asked.body.decode("utf-8", "replace").strip()
+def _wanted(request: RestRequest) -> list[Resource]:
+    text = request.body.decode("utf-8", "replace").strip()
     named: Json = text
-    if not _resources(asked, text):
-        named = asked.json(ErrorCode.BAD_FILE_FORMAT)
+    if not _resources(request, text):
+        named = request.json(ErrorCode.BAD_FILE_FORMAT)
     if isinstance(named, dict):
         named = named.get("Resources")
     identifiers = [named] if isinstance(named, str) else named
     if not isinstance(identifiers, list) or not all(isinstance(each, str) for each in identifiers):
         raise failure(ErrorCode.BAD_FILE_FORMAT)
-    found = [_resources(asked, each) for each in identifiers]
+    found = [_resources(request, each) for each in identifiers]
     if not all(found) or not found:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
     return [one for several in found for one in several]
 
 
-def _resources(asked: Asked, identifier: str) -> list[Resource]:
-    found = [asked.host.index.find(level, identifier) for level in TOP_DOWN]
+def _resources(request: RestRequest, identifier: str) -> list[Resource]:
+    found = [request.host.index.find(level, identifier) for level in TOP_DOWN]
     return [resource for resource in found if resource is not None]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from plugin.orthanc_api.errors import ErrorCode
-from plugin.orthanc_api.missing_routes import MISSING, MissingRoutes
 from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
 from plugin.orthanc_api.plugin_host import ROUTES
+from plugin.orthanc_api.unsupported_routes import UNSUPPORTED_ROUTES, UnsupportedRoutes
 from tests.support.paths import END_TO_END
 from tests.support.plugin_hosts import PYTHON_PLUGIN
 from tests.support.walks import run_walk
@@ -164,18 +164,18 @@ def test_each_route_of_orthancs_is_answered_or_said_to_be_missing(routes: set[tu
         return any(each.method == method and each.pattern.fullmatch(path) for each in ROUTES)
 
     assert len(routes) > 250
-    missing = MissingRoutes()
+    missing = UnsupportedRoutes()
     silent = [
         (method, path)
         for method, path in routes
         if not answered(method, example(path))
-        and missing.failure_of(method, example(path)).args[0] != ErrorCode.NOT_IMPLEMENTED
+        and missing.error_for(method, example(path)).args[0] != ErrorCode.NOT_IMPLEMENTED
     ]
     assert sorted(silent) == []
     # Nor is anything said to be missing that Orthanc has not.
     written = [
         (method, "/" + "/".join(steps))
-        for methods, path in MISSING
+        for methods, path in UNSUPPORTED_ROUTES
         for steps in product(*(step.strip("()").split("|") for step in path.split("/")))
         for method in methods.split()
     ]
@@ -209,7 +209,7 @@ def test_requests_are_answered_alike(hosts: tuple[Host, Host]) -> None:
 def test_a_failing_callback_is_logged_by_kind_and_place(hosts: tuple[Host, Host]) -> None:
     log = hosts[1].log
     for kind, error in (("on-stored-instance", "ValueError"), ("on-change", "KeyError"), ("REST", "RuntimeError")):
-        assert f"the plugin's {kind} callback raised {error} at {END_TO_END / 'orthanc_calls.py'}, line" in log
+        assert f"the hosted plugin's {kind} callback raised {error} at {END_TO_END / 'orthanc_calls.py'}, line" in log
     assert "a callback that fails" not in log
     assert "Traceback" not in log
     assert "Trial^" not in log  # patients' names

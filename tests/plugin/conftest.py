@@ -117,7 +117,7 @@ def pacs() -> Iterator[Pacs]:
 
 
 @pytest.fixture
-def committing_pacs() -> Iterator[CommittingPacs]:
+def committing() -> Iterator[CommittingPacs]:
     """A C-STORE SCP on loopback that supports storage commitment."""
     made = CommittingPacs()
     yield made

@@ -1,4 +1,4 @@
-"""A plugin written for Orthanc beside an archive, without the rest of a node: what it is told and answered."""
+"""Run a hosted plugin beside an archive, without the rest of a node."""
 
 import sys
 from collections.abc import Iterator
@@ -44,8 +44,8 @@ orthanc.RegisterOnStoredInstanceCallback(on_stored)
 """
 
 
-class PluginTrial:
-    """A plugin that runs. `script` is its module, `orthanc` the one that it imports."""
+class HostedPluginFixture:
+    """A running plugin. `script` is its module, `orthanc` the module that it imports."""
 
     def __init__(self, plugin: PluginHost, archive: EmbeddedArchive) -> None:
         self.plugin = plugin
@@ -53,60 +53,60 @@ class PluginTrial:
         self.script: Any = sys.modules["glionode_plugin_script"]
         self.orthanc: ModuleType | Any = sys.modules["orthanc"]
 
-    def begin(self) -> None:
-        """The node listens."""
-        self.plugin.begin(Address("GLIONODE", "127.0.0.1", 11112), "")
-        wait_until(lambda: self.told(ChangeType.ORTHANC_STARTED), "the plugin is told of the start")
+    def start(self) -> None:
+        """Let the plugin run, as the node does when it listens."""
+        self.plugin.start(Address("GLIONODE", "127.0.0.1", 11112), "")
+        wait_until(lambda: self.events_of(ChangeType.ORTHANC_STARTED), "the plugin gets ORTHANC_STARTED")
 
     def receive(self, instance: Dataset, sender: Peer = SCANNER) -> OrthancIds:
-        """As the listener does."""
-        ids = keep(self.archive, instance)
+        """Store an instance as the listener does."""
+        ids = store_in_archive(self.archive, instance)
         self.plugin.touch(str(instance.StudyInstanceUID), sender)
         return ids
 
-    def told(self, change: int, resource: str | None = None) -> list[tuple[int, int, str]]:
-        """What it was told of."""
+    def events_of(self, change: int, resource: str | None = None) -> list[tuple[int, int, str]]:
+        """Return the changes of a kind that the plugin got, all or of one resource."""
         return [each for each in self.script.EVENTS if each[0] == change and resource in (None, each[2])]
 
 
-def encoded(instance: Dataset) -> bytes:
-    """As a DICOM file."""
+def as_dicom_file(instance: Dataset) -> bytes:
+    """Return an instance as a DICOM file."""
     buffer = BytesIO()
     dcmwrite(buffer, instance, enforce_file_format=True)
     return buffer.getvalue()
 
 
-def ids_of(instance: Dataset) -> OrthancIds:
-    """Orthanc's identifiers."""
+def orthanc_ids(instance: Dataset) -> OrthancIds:
+    """Return Orthanc's identifiers of an instance."""
     uids = (instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID)
     return identifiers(str(instance.PatientID), *map(str, uids))
 
 
-def keep(archive: EmbeddedArchive, instance: Dataset) -> OrthancIds:
-    """Put an instance into an archive."""
+def store_in_archive(archive: EmbeddedArchive, instance: Dataset) -> OrthancIds:
+    """Store an instance in an archive, and return its identifiers."""
     uids = (instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID)
     incoming = archive.create_file()
-    incoming.write(encoded(instance))
+    incoming.write(as_dicom_file(instance))
     archive.store(InstanceKey(*map(str, uids)), incoming)
-    return ids_of(instance)
+    return orthanc_ids(instance)
 
 
-def archive_in(folder: Path) -> EmbeddedArchive:
-    """A new one, or what is there."""
+def open_archive(folder: Path) -> EmbeddedArchive:
+    """Open the archive of a folder, new or not."""
     archive = EmbeddedArchive(folder / "data" / "archive", 0)
     archive.open()
     return archive
 
 
 @contextmanager
-def running(folder: Path, database: Database, script: str = SCRIPT, **sections: Any) -> Iterator[PluginTrial]:
-    """A plugin from its loading to its end; it begins when it is told so."""
+def running(folder: Path, database: Database, script: str = SCRIPT, **sections: Any) -> Iterator[HostedPluginFixture]:
+    """Load a plugin for the block; it runs after `start`."""
     values = {"storage": {"data_dir": str(folder / "data"), "minimum_free_mb": 0}, "study": {"stable_after_s": 3600}}
-    archive = archive_in(folder)
+    archive = open_archive(folder)
     path = folder / "script.py"
     path.write_text(script)
     settings = Settings(**{**values, **sections})
     model, queue = cast(Any, SimpleNamespace(weights_sha256="")), JobQueue(database)
     shared = NodeContext(settings, model, database, queue, ShutdownDeadline(settings.shutdown.drain_s), Metrics())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
-        yield PluginTrial(plugin, archive)
+        yield HostedPluginFixture(plugin, archive)

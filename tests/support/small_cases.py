@@ -40,7 +40,7 @@ def new_case(number: int, patient: str = "", grid: Geometry = GRID) -> NewCase:
 
 
 def write_cases(folder: Path, *cases: NewCase, shares: Shares | None = None) -> None:
-    """Write cases as a data set with fixed seed and key."""
+    """Write a data set."""
     writer = DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     for case in cases:
         writer.add(case)

@@ -1,4 +1,4 @@
-"""Annotations of a label, in any file format, and the label that a name or number in a file stands for."""
+"""Annotations of a label, whatever their file format, and the label that a name or number in a file stands for."""
 
 import re
 from collections.abc import Mapping

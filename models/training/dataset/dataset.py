@@ -18,7 +18,7 @@ from pipeline.volume import Geometry, Volume
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One study with its truth, all on one grid. Every call reads the files again; nothing is cached."""
+    """One study with its truth, all on one grid. Every call reads the files anew; nothing is cached."""
 
     entry: CaseEntry
     folder: Path

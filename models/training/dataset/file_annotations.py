@@ -49,7 +49,7 @@ def read_file(path: Path, names: LabelNames, values: LabelMapValues) -> tuple[An
         if found and max(found) >= 2 ** len(LABELS):
             raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
         bits = voxels.astype(np.int64)
-        masks = {label.name: (bits >> bit) & 1 > 0 for bit, label in enumerate(LABELS)}
+        masks = {label.name: (bits >> place) & 1 > 0 for place, label in enumerate(LABELS)}
         defined = names.label_of_file(path.name)
         # truth_adc.nii.gz holds all labels; only the one defined on ADC counts.
         return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)

@@ -17,7 +17,7 @@ from models.training.dataset.brats_files import BratsFiles, LabelNumbers, find_b
 from models.training.dataset.dataset import same_grid
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.nifti import read_nifti
-from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, validate_layout
+from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 
@@ -39,11 +39,17 @@ class BratsSettings:
     """Edge of the voxels. BraTS has 1 mm; another value resamples the images."""
 
     def __post_init__(self) -> None:
-        validate_layout(self.channels, self.regions, self.spacing_mm)
+        if Role.T1CE not in self.channels:
+            raise ValueError("T1CE must be among the channels: normalisation finds the head on it")
+        for names in (self.channels, self.regions):
+            if len(set(names)) != len(names):
+                raise ValueError("every channel and every label must be named once")
         if unknown := set(self.regions) - set(LabelNumbers.SINCE_2024.regions):
             raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
+        if not 0.2 <= self.spacing_mm <= 5:
+            raise ValueError("the spacing must be between 0.2 and 5 mm")
 
 
 def convert_brats(

@@ -58,16 +58,6 @@ class NewCase:
     """Who annotated each label."""
 
 
-def validate_layout(channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float) -> None:
-    """Raise ValueError if channels lack T1CE, a name is missing or repeated, or the spacing is not 0.2 to 5 mm."""
-    if Role.T1CE not in channels:
-        raise ValueError("T1CE must be among the channels: the others are aligned to it, and the head is found on it")
-    if any(len(set(names)) != len(names) or not names for names in (channels, labels)):
-        raise ValueError("every channel and every label must be named once")
-    if not 0.2 <= spacing_mm <= 5:
-        raise ValueError("the spacing must be between 0.2 and 5 mm")
-
-
 class DatasetWriter:
     """Writes the cases of one data set, then its manifest."""
 

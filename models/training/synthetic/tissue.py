@@ -1,4 +1,4 @@
-"""The tissues of synthetic heads, and the type of a map of them."""
+"""Tissues of synthetic heads."""
 
 from enum import IntEnum
 

@@ -10,7 +10,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from plugin.archive.file_meta import encode_file_meta
 from plugin.database.pool import Database
 from plugin.orthanc_api.enums import ChangeType
-from tests.support.hosted_plugin import SCANNER, PluginTrial, running
+from tests.support.hosted_plugin import SCANNER, HostedPluginFixture, running
 from tests.support.hostile_dicom import bomb, mutated
 from tests.support.node import MARKER, make_instance, new_study_uid, wait_until
 
@@ -19,9 +19,9 @@ BOMB_MIB = 512
 PATHS = ("tags", "simplified-tags", "header", "content", "metadata?expand", "statistics", "frames", "content/0010-0010")
 
 
-def put(trial: PluginTrial, study: str, name: str, syntax: str, data_set: bytes) -> None:
+def put(plugin: HostedPluginFixture, study: str, name: str, syntax: str, data_set: bytes) -> None:
     """A file as it would lie there if the listener had taken it."""
-    folder = trial.archive.data_dir / "archive" / study / f"{study}.1"
+    folder = plugin.archive.data_dir / "archive" / study / f"{study}.1"
     folder.mkdir(parents=True, exist_ok=True)
     meta = encode_file_meta("1.2.840.10008.5.1.4.1.1.4", name, syntax)
     (folder / name).write_bytes(meta + data_set)
@@ -29,45 +29,47 @@ def put(trial: PluginTrial, study: str, name: str, syntax: str, data_set: bytes)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # as in the node: pydicom warns of what it reads forgivingly
-def test_wounded_files_are_shown_or_passed_over(
+def test_damaged_files_are_shown_or_skipped(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with running(data_dir, database) as trial:
-        trial.begin()
+    with running(data_dir, database) as plugin:
+        plugin.start()
         for number, each in enumerate(mutated(MUTATIONS, STUDIES, SEED)):
-            put(trial, each.study_instance_uid, f"1.2.{number + 1}", each.syntax, each.content)
-            trial.plugin.touch(each.study_instance_uid, SCANNER)
-        whole = trial.receive(make_instance(new_study_uid()))
-        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
-        wait_until(lambda: len(trial.script.STORED) == len(trial.told(ChangeType.NEW_INSTANCE)), "all are shown")
-        instances = json.loads(trial.orthanc.RestApiGet("/instances"))
+            put(plugin, each.study_instance_uid, f"1.2.{number + 1}", each.syntax, each.content)
+            plugin.plugin.touch(each.study_instance_uid, SCANNER)
+        whole = plugin.receive(make_instance(new_study_uid()))
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
+        wait_until(lambda: len(plugin.script.STORED) == len(plugin.events_of(ChangeType.NEW_INSTANCE)), "all are shown")
+        instances = json.loads(plugin.orthanc.RestApiGet("/instances"))
         assert MUTATIONS / 3 < len(instances) <= MUTATIONS + 1, "most can be read, some cannot"
-        answers = [asked(trial, f"/instances/{name}/{path}") for name in instances for path in PATHS]
+        answers = [request(plugin, f"/instances/{name}/{path}") for name in instances for path in PATHS]
     assert answers.count(0) > len(answers) / 2
-    assert set(answers) <= {0, trial.orthanc.ErrorCode.UNKNOWN_RESOURCE, trial.orthanc.ErrorCode.INTERNAL_ERROR}
+    assert set(answers) <= {0, plugin.orthanc.ErrorCode.UNKNOWN_RESOURCE, plugin.orthanc.ErrorCode.INTERNAL_ERROR}
     said = "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("plugin."))
-    assert "plugins do not see an instance" in said
+    assert "is hidden from the hosted plugin" in said
     assert MARKER not in said
     assert "callback raised" not in said
 
 
-def asked(trial: PluginTrial, path: str) -> int:
+def request(plugin: HostedPluginFixture, path: str) -> int:
     """0 where it is answered, else Orthanc's code."""
     try:
-        trial.orthanc.RestApiGet(path)
-    except trial.orthanc.OrthancException as exc:
+        plugin.orthanc.RestApiGet(path)
+    except plugin.orthanc.OrthancException as exc:
         return int(exc.args[0])
     return 0
 
 
-def test_a_bomb_is_passed_over_unopened(data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deflate_bomb_is_skipped_without_inflating_it(
+    data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     study = new_study_uid()
-    with running(data_dir, database) as trial:
-        trial.begin()
-        put(trial, study, "1.2.3", DeflatedExplicitVRLittleEndian, bomb(make_instance(study), BOMB_MIB))
-        whole = trial.receive(make_instance(study, number=2))
-        wait_until(lambda: trial.told(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
-        assert len(trial.told(ChangeType.NEW_INSTANCE)) == 1
-    assert f"plugins do not see an instance of study {study}: a deflated file of more than" in caplog.text
+    with running(data_dir, database) as plugin:
+        plugin.start()
+        put(plugin, study, "1.2.3", DeflatedExplicitVRLittleEndian, bomb(make_instance(study), BOMB_MIB))
+        whole = plugin.receive(make_instance(study, number=2))
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
+        assert len(plugin.events_of(ChangeType.NEW_INSTANCE)) == 1
+    assert f"an instance of study {study} is hidden from the hosted plugin: a deflated file of more than" in caplog.text

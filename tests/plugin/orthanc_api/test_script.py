@@ -25,10 +25,10 @@ from tests.support.hosted_plugin import running
             "import no_such_module_anywhere\n",
             "ModuleNotFoundError at line 1 (No module named 'no_such_module_anywhere')",
         ),
-        (None, "is no Python file that can be read"),
+        (None, "is not a readable Python file"),
     ],
 )
-def test_a_script_that_cannot_be_loaded_is_said_with_its_line(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_script_that_does_not_load_is_reported_with_its_line(tmp_path: Path, text: str | None, said: str) -> None:
     script = tmp_path / "script.py"
     if text is not None:
         script.write_text(text)
@@ -41,7 +41,7 @@ def test_a_script_that_cannot_be_loaded_is_said_with_its_line(tmp_path: Path, te
     assert sys.path == path
 
 
-def test_modules_beside_a_script_can_be_imported_and_take_no_other_ones_place(
+def test_modules_beside_a_script_can_be_imported_and_replace_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "beside_the_script.py").write_text("ANSWER = 42\n")
@@ -52,13 +52,13 @@ def test_modules_beside_a_script_can_be_imported_and_take_no_other_ones_place(
     module = ModuleType("orthanc")
     with loaded_script(script, module):
         assert module.answer == 42
-        with pytest.raises(SettingsWrong, match="only one plugin"), loaded_script(script, ModuleType("orthanc")):
+        with pytest.raises(SettingsWrong, match="one plugin only"), loaded_script(script, ModuleType("orthanc")):
             pass
         assert sys.modules["orthanc"] is module
     del sys.modules["beside_the_script"]
 
 
-def test_orthancs_comments_are_read_over_and_the_nodes_own_settings_stand(tmp_path: Path) -> None:
+def test_comments_are_ignored_and_the_nodes_own_settings_win(tmp_path: Path) -> None:
     path = tmp_path / "orthanc.json"
     path.write_text(
         """// Orthanc's
@@ -86,14 +86,14 @@ def test_orthancs_comments_are_read_over_and_the_nodes_own_settings_stand(tmp_pa
         ("{", "is no JSON: "),
         ("[1]", "is no JSON object"),
         (None, "cannot be read (No such file"),
-        ('{"UserMetadata": []}', "UserMetadata is no JSON object"),
-        ('{"UserMetadata": {"Mine": 1023}}', "UserMetadata.Mine is no number from 1024 to 65535"),
-        ('{"UserMetadata": {"Mine": true}}', "UserMetadata.Mine is no number"),
-        ('{"UserMetadata": {"LastUpdate": 1024}}', "UserMetadata.LastUpdate has the name or the number of other"),
-        ('{"UserMetadata": {"Mine": 1024, "Other": 1024}}', "UserMetadata.Mine has the name or the number of other"),
+        ('{"UserMetadata": []}', "UserMetadata is not a JSON object"),
+        ('{"UserMetadata": {"Mine": 1023}}', "UserMetadata.Mine is not a number from 1024 to 65535"),
+        ('{"UserMetadata": {"Mine": true}}', "UserMetadata.Mine is not a number"),
+        ('{"UserMetadata": {"LastUpdate": 1024}}', "UserMetadata.LastUpdate uses the name or number of other"),
+        ('{"UserMetadata": {"Mine": 1024, "Other": 1024}}', "UserMetadata.Mine uses the name or number of other"),
     ],
 )
-def test_a_configuration_that_is_none_is_said(tmp_path: Path, text: str | None, said: str) -> None:
+def test_an_invalid_configuration_is_reported(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "orthanc.json"
     if text is not None:
         path.write_text(text)
@@ -102,7 +102,7 @@ def test_a_configuration_that_is_none_is_said(tmp_path: Path, text: str | None, 
     assert said in str(caught.value)
 
 
-def test_the_database_is_not_there_while_a_script_is_loaded(data_dir: Path, database: Database) -> None:
+def test_the_database_is_unavailable_while_a_script_loads(data_dir: Path, database: Database) -> None:
     script = """
 import json
 import orthanc
@@ -115,28 +115,30 @@ for call in (orthanc.RestApiGet, orthanc.LookupPatient, orthanc.GetDicomForInsta
     except orthanc.OrthancException as exc:
         FAILURES.append(exc.args)
 """
-    with running(data_dir, database, script) as trial:
-        assert trial.script.NAME == "GLIONODE"
-        assert trial.script.FAILURES == [(2038, "Plugin trying to call the database during its initialization")] * 3
+    with running(data_dir, database, script) as plugin:
+        assert plugin.script.NAME == "GLIONODE"
+        assert plugin.script.FAILURES == [(2038, "Plugin trying to call the database during its initialization")] * 3
 
 
-def test_what_is_not_here_says_so(data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_unsupported_functions_raise_and_are_logged(
+    data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    with running(data_dir, database, "import orthanc\n") as trial:
-        with pytest.raises(trial.orthanc.OrthancException) as caught:
-            trial.orthanc.RegisterFindCallback(lambda *_: None)
+    with running(data_dir, database, "import orthanc\n") as plugin:
+        with pytest.raises(plugin.orthanc.OrthancException) as caught:
+            plugin.orthanc.RegisterFindCallback(lambda *_: None)
         assert caught.value.args == (2, "Not implemented yet")
-        trial.orthanc.LogWarning("said by the plugin")
-    assert "orthanc.RegisterFindCallback, which the embedded node does not have" in caplog.text
+        plugin.orthanc.LogWarning("said by the plugin")
+    assert "orthanc.RegisterFindCallback, which the node does not support" in caplog.text
     assert "said by the plugin" in caplog.text
 
 
-def test_what_orthanc_answers_and_the_node_does_not_says_so_once(
+def test_unsupported_routes_are_logged_once(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running(data_dir, database) as trial:
-        trial.begin()
-        rest = trial.orthanc
+    with running(data_dir, database) as plugin:
+        plugin.start()
+        rest = plugin.orthanc
 
         def code(call: Callable[..., object], *arguments: str) -> int:
             with pytest.raises(rest.OrthancException) as caught:
@@ -148,17 +150,17 @@ def test_what_orthanc_answers_and_the_node_does_not_says_so_once(
         assert code(rest.RestApiPost, "/tools/create-dicom", "{}") == rest.ErrorCode.NOT_IMPLEMENTED
         for path in ("/nonsense", "/instances/a-name/nonsense", "/tools/create-dicom", "/series/x/protected"):
             assert code(rest.RestApiGet, path) == rest.ErrorCode.UNKNOWN_RESOURCE
-    assert [each.getMessage() for each in caplog.records if "does not have" in each.getMessage()] == [
-        "the plugin asks for GET /instances/{id}/preview, which the embedded node does not have",
-        "the plugin asks for POST /tools/create-dicom, which the embedded node does not have",
+    assert [each.getMessage() for each in caplog.records if "does not support" in each.getMessage()] == [
+        "the hosted plugin requests GET /instances/{id}/preview, which the node does not support",
+        "the hosted plugin requests POST /tools/create-dicom, which the node does not support",
     ]
 
 
 def test_properties_and_metadata_outlive_the_plugin(data_dir: Path, database: Database) -> None:
-    with running(data_dir, database, "import orthanc\n") as trial:
-        trial.orthanc.SetGlobalProperty(1024, "kept")
-        trial.orthanc.SetGlobalProperty(1024, json.dumps({"kept": "longer"}))
-    with running(data_dir, database, "import orthanc\n") as trial:
-        assert json.loads(trial.orthanc.GetGlobalProperty(1024, "")) == {"kept": "longer"}
-        with pytest.raises(trial.orthanc.OrthancException):
-            trial.orthanc.SetGlobalProperty(1023, "the host's own")
+    with running(data_dir, database, "import orthanc\n") as plugin:
+        plugin.orthanc.SetGlobalProperty(1024, "kept")
+        plugin.orthanc.SetGlobalProperty(1024, json.dumps({"kept": "longer"}))
+    with running(data_dir, database, "import orthanc\n") as plugin:
+        assert json.loads(plugin.orthanc.GetGlobalProperty(1024, "")) == {"kept": "longer"}
+        with pytest.raises(plugin.orthanc.OrthancException):
+            plugin.orthanc.SetGlobalProperty(1023, "the host's own")

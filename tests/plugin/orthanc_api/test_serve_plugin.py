@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import SettingsWrong
 from plugin.node.lock import running_node
 from plugin.orthanc_api.script import PluginFiles
-from tests.support.hosted_plugin import ids_of
+from tests.support.hosted_plugin import orthanc_ids
 from tests.support.node import MARKER, NodeInThread, make_instance, new_study_uid, run, send, wait_until
 from tests.support.paths import ROOT
 
@@ -38,8 +38,8 @@ def large(output, uri, **request):
 
 
 orthanc.RegisterOnStoredInstanceCallback(on_stored)
-orthanc.RegisterRestCallback("/trial/seen", seen)
-orthanc.RegisterRestCallback("/trial/size", large)
+orthanc.RegisterRestCallback("/plugin/seen", seen)
+orthanc.RegisterRestCallback("/plugin/size", large)
 orthanc.RegisterIncomingHttpRequestFilter(lambda uri, **request: request["headers"].get("x-who") != "nobody")
 """
 MakeNode = Callable[..., NodeInThread]
@@ -77,27 +77,27 @@ def test_a_node_runs_a_plugin(
     shown = {"Authorization": f"Bearer {TOKEN}"}
     instance = make_instance(new_study_uid())
     assert send(node.port, instance) == [0x0000]
-    expected = json.dumps([["SCANNER", ids_of(instance).instance]])
-    wait_until(lambda: ask(node, "/trial/seen", **shown) == (200, expected), "the plugin is told who sent it")
+    expected = json.dumps([["SCANNER", orthanc_ids(instance).instance]])
+    wait_until(lambda: ask(node, "/plugin/seen", **shown) == (200, expected), "the plugin is told who sent it")
     assert "glionode_plugin_instances 1.0" in ask(node, "/metrics")[1]
     wait_until(lambda: ask(node, "/health")[0] == 200, "it is well")
-    assert ask(node, "/trial/size", "POST", bytes(3 << 20), **shown) == (200, str(3 << 20))
-    assert ask(node, "/trial/seen", x_who="nobody", **shown)[0] == 403
+    assert ask(node, "/plugin/size", "POST", bytes(3 << 20), **shown) == (200, str(3 << 20))
+    assert ask(node, "/plugin/seen", x_who="nobody", **shown)[0] == 403
     assert ask(node, "/patients", **shown)[0] == 404, "Orthanc's own API is the plugin's alone"
-    for path in ("/trial/seen", "/trial/nonsense", "/patients"):
+    for path in ("/plugin/seen", "/plugin/nonsense", "/patients"):
         assert [ask(node, path)[0], ask(node, path, Authorization="Bearer wrong")[0]] == [401, 401]
     node.end()
     assert MARKER not in caplog.text
 
 
-def test_beyond_loopback_its_routes_ask_for_a_token(make_node: MakeNode, script: Path) -> None:
+def test_beyond_loopback_its_routes_need_a_token(make_node: MakeNode, script: Path) -> None:
     node = make_node(http={"enabled": True, "port": 0, "host": "0.0.0.0", "insecure": True})
     node.plugin = PluginFiles(script)
-    with pytest.raises(SettingsWrong, match="only to a token"):
+    with pytest.raises(SettingsWrong, match="need a token beyond loopback"):
         node.start()
 
 
-def test_glionodes_own_plugin_for_orthanc_drives_the_node_that_it_runs_in(
+def test_the_orthanc_script_drives_the_node_that_it_runs_in(
     make_node: MakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = make_node(http={"enabled": True, "port": 0}, study={"stable_after_s": 3600})
@@ -106,7 +106,7 @@ def test_glionodes_own_plugin_for_orthanc_drives_the_node_that_it_runs_in(
     study = new_study_uid()
     instances = [make_instance(study, number=number) for number in (1, 2, 3)]
     assert send(node.port, *instances) == [0x0000] * 3
-    path = f"/glionode/studies/{ids_of(instances[0]).study}"
+    path = f"/glionode/studies/{orthanc_ids(instances[0]).study}"
 
     def answer(method: str = "GET", body: bytes | None = None) -> Any:
         return json.loads(ask(node, path, method, body)[1])
@@ -125,7 +125,7 @@ def test_glionodes_own_plugin_for_orthanc_drives_the_node_that_it_runs_in(
     assert "callback raised" not in caplog.text
 
 
-def test_the_command_line_refuses_what_cannot_be(tmp_path: Path) -> None:
+def test_the_command_line_refuses_contradictions(tmp_path: Path) -> None:
     config = tmp_path / "glionode.toml"
     config.write_text("")
     status, said = run(config, "serve", "--plugin-config", str(tmp_path / "orthanc.json"))

@@ -36,7 +36,7 @@ def test_a_change_is_not_seen_before_one_with_a_smaller_number(store: PluginStor
     assert [(each.seq, each.resource) for each in store.changes(0, 0).entries] == [(1, "first"), (2, "second")]
 
 
-def test_a_part_of_the_changes_says_whether_more_follow(store: PluginStore) -> None:
+def test_a_part_of_the_changes_tells_whether_more_follow(store: PluginStore) -> None:
     store.log([(*NEW, name) for name in "abcd"])
     parts = [store.changes(0, 3), store.changes(1, 3), store.changes(3, 3), store.changes(4, 3)]
     assert [("".join(each.resource for each in part.entries), part.last, part.done) for part in parts] == [
@@ -49,12 +49,12 @@ def test_a_part_of_the_changes_says_whether_more_follow(store: PluginStore) -> N
     assert (store.changes(0, 3).last, store.last_change().last) == (4, 4), "numbers are not given twice"
 
 
-def test_what_is_forgotten_leaves_nothing(store: PluginStore) -> None:
+def test_deleting_a_resource_leaves_no_rows(store: PluginStore) -> None:
     for name in ("gone", "stays"):
         store.log([(*NEW, name)])
         store.put_metadata(name, 1024, "text")
-        store.now_stable((*NEW, name))
-    store.forget(["gone"])
+        store.record_stable((*NEW, name))
+    store.delete(["gone"])
     assert {each.resource for each in store.changes(0, 0).entries} == {"stays"}
     assert (store.metadata("gone"), store.metadata("stays")) == ({}, {1024: "text"})
     assert store.stable() == {"stays"}

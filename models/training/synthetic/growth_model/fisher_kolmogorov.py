@@ -97,8 +97,8 @@ def _growth_box(shape: tuple[int, ...], seeds: Points, reach_mm: float, voxel_mm
 
 
 def _bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
-    voxels = np.argwhere(mask)
-    low, high = np.maximum(voxels.min(axis=0) - margin, 0), voxels.max(axis=0) + margin + 1
+    places = np.argwhere(mask)
+    low, high = np.maximum(places.min(axis=0) - margin, 0), places.max(axis=0) + margin + 1
     return (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
 
 

@@ -57,7 +57,7 @@ def _box(at: Coordinates, low: NDArray[np.float64], high: NDArray[np.float64]) -
 
 def curve(path: TubePath, step_mm: float = 0.4) -> tuple[Points, NDArray[np.float64]]:
     """Return template coordinates (points, 3) and radii (points,) along a smooth curve through the points of a path."""
-    corners = np.array([(*from_ras(*point[:3]), point[3]) for point in path])
+    corners = np.array([(*from_ras(*place[:3]), place[3]) for place in path])
     lengths = np.linalg.norm(np.diff(corners[:, :3], axis=0), axis=1)
     position = np.concatenate(([0.0], np.cumsum(lengths)))
     points = CubicSpline(position, corners)(np.arange(0, position[-1], step_mm))
@@ -77,10 +77,10 @@ def beads(centres: Points, radii: NDArray[np.float64], shape: tuple[int, int, in
     steps = np.arange(-reach, reach + 1)
     offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     for offset in offsets:
-        voxels = nearest + offset
-        hit = ((voxels - centres) ** 2).sum(axis=1) <= radii**2
+        places = nearest + offset
+        hit = ((places - centres) ** 2).sum(axis=1) <= radii**2
         if not offset.any():
             hit[:] = True
-        voxels = voxels[hit & ((voxels >= 0) & (voxels < shape)).all(axis=1)]
-        mask[tuple(voxels.T)] = True
+        places = places[hit & ((places >= 0) & (places < shape)).all(axis=1)]
+        mask[tuple(places.T)] = True
     return mask

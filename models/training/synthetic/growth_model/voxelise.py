@@ -31,9 +31,9 @@ def _candidates(
     corners: Points, triangles: Triangles, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Return pairs of triangle index and ray (row, column) for all rays in the bounding box of each triangle."""
-    vertices = corners[triangles][..., 1:]
-    low = np.maximum(np.ceil(vertices.min(axis=1)), 0).astype(np.intp)
-    high = np.minimum(np.floor(vertices.max(axis=1)), np.array(shape[1:]) - 1).astype(np.intp)
+    places = corners[triangles][..., 1:]
+    low = np.maximum(np.ceil(places.min(axis=1)), 0).astype(np.intp)
+    high = np.minimum(np.floor(places.max(axis=1)), np.array(shape[1:]) - 1).astype(np.intp)
     width = np.maximum(high - low + 1, 0)
     counts = width.prod(axis=1)
     triangle = np.repeat(np.arange(len(triangles)), counts)
@@ -61,15 +61,15 @@ def _hits(
     return hit, sides[0]
 
 
-def _height(vertices: Points, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
+def _height(places: Points, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the slice index at which each ray hits the plane of its triangle (rays, 3 corners, 3)."""
-    corner = vertices[:, 0]
-    normal = np.cross(vertices[:, 1] - corner, vertices[:, 2] - corner)
+    corner = places[:, 0]
+    normal = np.cross(places[:, 1] - corner, places[:, 2] - corner)
     flat = np.where(normal[:, 0] == 0, 1.0, normal[:, 0])  # no ray hits a triangle seen edge-on
     sideways = normal[:, 1] * (row - corner[:, 1]) + normal[:, 2] * (column - corner[:, 2])
     return np.asarray(corner[:, 0] - sideways / flat)
 
 
-def _volume(vertices: Points) -> float:
+def _volume(places: Points) -> float:
     """Return the signed volume inside triangles (triangles, 3 corners, 3), negative if they face inwards."""
-    return float(np.einsum("ij,ij->", vertices[:, 0], np.cross(vertices[:, 1], vertices[:, 2]))) / 6
+    return float(np.einsum("ij,ij->", places[:, 0], np.cross(places[:, 1], places[:, 2]))) / 6

@@ -1,4 +1,4 @@
-"""The node that a plugin runs in, as glionode's own plugin asks for it: in place of one that it reaches over HTTP."""
+"""Let the Orthanc script, run as a hosted plugin, reach the node in its own process instead of over HTTP."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,14 +9,14 @@ from psycopg_pool import PoolTimeout
 from plugin.archive.study_inputs import read_inputs
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
-from plugin.orthanc.intake import Submission, describe_outcome, describe_status
+from plugin.orthanc.intake import Submitted, status_of, what_came_of
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
-from plugin.orthanc_script.node_client import NodeUnavailable, StudyUnknown
+from plugin.orthanc_script.node_client import NodeAway, StudyUnknown
 
 
-class OwnNode:
-    """See `plugin.orthanc_script.node_client.Node`. Thread-safe."""
+class LocalNode:
+    """Implements `plugin.orthanc_script.node_client.Node`. Thread-safe."""
 
     def __init__(self, host: EmbeddedHost, queue: JobQueue, model_sha256: str) -> None:
         self._host = host
@@ -24,7 +24,7 @@ class OwnNode:
         self._model_sha256 = model_sha256
 
     def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
-        """A study's job, as the node itself would give it when it is quiet."""
+        """Add a job for a study, as the node does when the study is complete."""
         uid = self._uid(study)
         inputs = read_inputs(self._host.archive, uid)
         job = new_job(uid, inputs.sop_instance_uids, self._model_sha256, urgent)
@@ -35,23 +35,23 @@ class OwnNode:
                 added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
             found = self._queue.find(job.key)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
-        return asdict(Submission(uid, job.key, added, found.state.value if found is not None else "unknown"))
+            raise _away(exc) from exc
+        return asdict(Submitted(uid, job.key, added, found.state.value if found is not None else "unknown"))
 
-    def outcome(self, study: str) -> dict[str, Any]:
+    def look(self, study: str) -> dict[str, Any]:
         """From the database."""
         uid = self._uid(study)
         try:
-            return describe_outcome(self._host.store.pool, uid)
+            return what_came_of(self._host.store.pool, uid)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
+            raise _away(exc) from exc
 
     def status(self) -> dict[str, Any]:
         """From the database."""
         try:
-            return describe_status(self._host.store.pool)
+            return status_of(self._host.store.pool)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
+            raise _away(exc) from exc
 
     def abort(self) -> None:
         """Nothing is asked that takes long."""
@@ -63,5 +63,5 @@ class OwnNode:
         return found.text(IDENTIFYING_TAG[Level.STUDY])
 
 
-def _unavailable(exc: Exception) -> NodeUnavailable:
-    return NodeUnavailable(f"The node's database does not answer ({type(exc).__name__}).")
+def _away(exc: Exception) -> NodeAway:
+    return NodeAway(f"The node's database does not answer ({type(exc).__name__}).")

@@ -1,6 +1,6 @@
-"""What Orthanc 1.10's REST API has and the embedded node does not: asking for it raises NOT_IMPLEMENTED.
+"""The routes of Orthanc 1.10's REST API that the node does not support; they raise NOT_IMPLEMENTED.
 
-A test holds these, and the routes that the node has, against the table that Orthanc itself prints.
+A test compares these and the supported routes with the table that Orthanc itself prints.
 """
 
 import logging
@@ -13,7 +13,7 @@ _LOG = logging.getLogger(__name__)
 
 _ALL = "(patients|studies|series|instances)/{id}"
 _ABOVE_IMAGES = "(patients|studies|series)/{id}"
-MISSING: tuple[tuple[str, str], ...] = (
+UNSUPPORTED_ROUTES: tuple[tuple[str, str], ...] = (
     ("GET PUT DELETE", f"{_ALL}/attachments/{{name}}"),
     ("GET", f"{_ALL}/attachments/{{name}}/(compressed-data|compressed-md5|compressed-size|data|md5|size)"),
     ("GET", f"{_ALL}/attachments/{{name}}/(info|is-compressed)"),
@@ -65,36 +65,36 @@ MISSING: tuple[tuple[str, str], ...] = (
     ("POST", "tools/(create-archive|create-dicom|create-media|create-media-extended)"),
     ("POST", "tools/(dicom-echo|execute-script|invalidate-tags|reconstruct|reset|shutdown)"),
 )
-"""Methods and paths."""
+"""Methods and paths of unsupported routes."""
 
 
-class MissingRoutes:
-    """Says of paths that nothing here answers whether Orthanc would. Thread-safe."""
+class UnsupportedRoutes:
+    """Tells paths that Orthanc supports from unknown ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._patterns = tuple(
             (frozenset(methods.split()), re.compile("/" + re.sub(r"\{\w+\}", "[^/]+", path.replace(".", "[.]"))), path)
-            for methods, path in MISSING
+            for methods, path in UNSUPPORTED_ROUTES
         )
-        self._said: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def failure_of(self, method: str, path: str) -> OrthancException:
-        """What is to be raised; the first time for each route of Orthanc's the log says which."""
+    def error_for(self, method: str, path: str) -> OrthancException:
+        """Return the error for a path without a route, and log each unsupported route once."""
         for methods, pattern, template in self._patterns:
             if method in methods and pattern.fullmatch(path):
-                self._say(method, _without_identifiers(path, template))
+                self._log_once(method, _mask_identifiers(path, template))
                 return failure(ErrorCode.NOT_IMPLEMENTED)
         return failure(ErrorCode.UNKNOWN_RESOURCE)
 
-    def _say(self, method: str, path: str) -> None:
+    def _log_once(self, method: str, path: str) -> None:
         with self._lock:
-            known = (method, path) in self._said
-            self._said.add((method, path))
+            known = (method, path) in self._logged
+            self._logged.add((method, path))
         if not known:
-            _LOG.error("the plugin asks for %s %s, which the embedded node does not have", method, path)
+            _LOG.error("the hosted plugin requests %s %s, which the node does not support", method, path)
 
 
-def _without_identifiers(path: str, template: str) -> str:
+def _mask_identifiers(path: str, template: str) -> str:
     steps = zip(path.split("/")[1:], template.split("/"), strict=True)
-    return "/" + "/".join(told if told.startswith("{") else asked for asked, told in steps)
+    return "/" + "/".join(told if told.startswith("{") else request for request, told in steps)
