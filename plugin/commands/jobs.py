@@ -75,7 +75,8 @@ def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
     starts meanwhile.
     """
     from plugin.database.embedded_postgres import has_cluster
-    from plugin.database.pool import Database, database_url, migrate, open_pool, running_database
+    from plugin.database.pool import Database, database_url, open_pool, running_database
+    from plugin.database.schema import migrate
     from plugin.node.lock import node_lock, running_node
 
     settings = load_settings_or_exit(config)

@@ -8,12 +8,10 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 from procrastinate.manager import JobManager
-from psycopg import conninfo
 
 from dicom_seg.predecessor import Predecessor
 from plugin.archive.report_reader import ReadReport, WrittenFile
-from plugin.database.pool import SCHEMA_VERSION, Database, migrate, open_pool
-from plugin.errors import DatabaseUnavailable
+from plugin.database.pool import Database
 from plugin.jobs.job import Finished, Job, new_job
 from plugin.jobs.prior_results import record_for_later_jobs
 from plugin.jobs.procrastinate_queue import QUEUE
@@ -253,45 +251,6 @@ def test_two_jobs_of_one_study_never_run_at_the_same_time(database: Database, qu
     queue.add(job_of(study, "1", "2"))
     assert fetch(database) is None
     assert states(database) == ["running", "queued"]
-
-
-def test_the_schema_is_migrated_once_and_a_newer_one_is_refused(database: Database) -> None:
-    migrate(database.pool)
-    with database.pool.connection() as connection:
-        row = connection.execute("SELECT max(version) FROM glionode_schema").fetchone()
-        connection.execute("INSERT INTO glionode_schema VALUES (%s)", (SCHEMA_VERSION + 1,))
-    try:
-        assert row == (SCHEMA_VERSION,)
-        with pytest.raises(DatabaseUnavailable, match="newer glionode"):
-            migrate(database.pool)
-    finally:
-        with database.pool.connection() as connection:
-            connection.execute("DELETE FROM glionode_schema WHERE version > %s", (SCHEMA_VERSION,))
-
-
-def test_the_first_schema_version_is_migrated(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS older")
-        connection.execute("CREATE DATABASE older")
-    with open_pool(conninfo.make_conninfo(database.url, dbname="older")) as pool:
-        with monkeypatch.context() as first:
-            first.setattr("plugin.database.pool.SCHEMA_VERSION", 1)
-            migrate(pool)
-        with pool.connection() as connection:
-            connection.execute(
-                "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-                "VALUES ('k', '1.2', 'i', 'm', 'queued')"
-            )
-        migrate(pool)
-        assert JobQueue(Database(database.url, pool, True)).find("k") == Job("k", "1.2", "i", "m")
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE older")
-
-
-def test_a_missing_database_is_reported(data_dir: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugin.database.pool._CONNECT_S", 0.2)
-    with pytest.raises(DatabaseUnavailable, match="does not answer"), open_pool(f"postgresql:///x?host={data_dir}"):
-        pass
 
 
 def test_one_process_at_a_time_requeues_stalled_jobs(queue: JobQueue, database: Database) -> None:
