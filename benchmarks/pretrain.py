@@ -17,9 +17,12 @@ import time
 
 import torch
 
+from models.labels import LABELS
 from models.network import NetworkSettings
+from models.training.train.learner import fresh_network
+from models.training.train.loss import training_loss
 from models.training.train.malloc import keep_freed_memory
-from models.training.train.synthetic_learner import Pretraining, PretrainSettings, segmentation_loss
+from models.training.train.settings import Preset, preset_settings
 
 TURNS = 2
 WAYS = tuple(itertools.product((False, True), (False, True)))
@@ -27,8 +30,8 @@ WAYS = tuple(itertools.product((False, True), (False, True)))
 
 def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
     """Median over the steps after a first one, in which kernels are chosen."""
-    settings = PretrainSettings(network=NetworkSettings(init_filters=filters, space_to_depth=2))
-    network = Pretraining(settings).network
+    settings, labels = preset_settings(Preset.SYNTHETIC, 1), tuple(label.name for label in LABELS)
+    network = fresh_network(NetworkSettings(init_filters=filters, space_to_depth=2), 3, 3)
     if last:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), 1e-4)
@@ -39,7 +42,7 @@ def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(channels)
-        segmentation_loss(logits.float(), truth, power=2)[0].backward()
+        training_loss(logits.float(), truth, labels, settings)[0].backward()
         optimiser.step()
         took.append(time.perf_counter() - since)
     return statistics.median(took[1:])

@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
-from models.training.train.fit import Plan, Progress, train
-from models.training.train.lightning_module import Cases
-from models.training.train.lightning_warnings import without_advice
+from models.training.train.dataset_cases import DatasetCases
+from models.training.train.fit import Progress, train
+from models.training.train.learner import fresh_network
+from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
-from models.training.train.settings import Cache, Preset, settings_of
-from models.training.train.synthetic_learner import fresh_network
+from models.training.train.settings import Cache, Preset, preset_settings
 from pipeline.volume import Geometry
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -93,8 +92,9 @@ def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, 
     cases = dataset.cases[1:]
     view = View(ROLES, NAMES, dataset.spacing_mm)
     cache = Cache.DISK if wanted.workers else Cache.RAM
-    settings = replace(
-        settings_of(Preset(wanted.preset), -(-wanted.steps // len(cases))),
+    settings = preset_settings(
+        Preset(wanted.preset),
+        -(-wanted.steps // len(cases)),
         patch=wanted.patch,
         precision=wanted.precision,
         workers=wanted.workers,
@@ -105,7 +105,8 @@ def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, 
     for case in cases:  # MONAI's cache is filled before the clock runs, too
         prepared(case)
     torch.manual_seed(1)
-    plan = Plan(view, wanted.network, settings.patch, settings, dataset.fingerprint)
+    source = DatasetCases(dataset, cases, dataset.cases[:1], prepared, view, settings)
+    plan = Plan(source, wanted.network, settings.patch, settings)
     clock = Clock()
 
     def report(now: Progress) -> None:
@@ -114,8 +115,7 @@ def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, 
         else:
             clock.skip()
 
-    with without_advice():
-        train(plan, fresh_network(wanted.network, 3, 3), Cases(cases, dataset.cases[:1], prepared), work, report)
+    train(plan, fresh_network(wanted.network, 3, 3), work, report)
     return clock.result()
 
 

@@ -43,6 +43,9 @@ VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.UNIFOCAL, Variant.NON_
 EXTENT_MM = (160, 208, 176)
 
 
+RECIPE = 'patch = 0\nlearning_rate = 1e-3\ncache = "disk"\nthreads = 2\n'
+
+
 @dataclass(frozen=True)
 class Run:
     """One command."""
@@ -133,12 +136,13 @@ def main() -> None:
         write_local(work / "local", FIRST_SEED + 1000, given.local, given.spacing, Shares(validation=0.3))
         write_local(work / "unseen", FIRST_SEED + 2000, given.test, given.spacing, Shares(validation=0))
     many, few = (int(word) for word in given.epochs.split(","))
-    recipe = ("--preset", "fast", "--patch", "0", "--learning-rate", "1e-3", "--cache", "disk", "--threads", "2")
+    recipe = ("--preset", "fast", "--config", "recipe.toml")
+    (work / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     shape = ("--init-filters", "8")
     runs = [
-        run("general", work, many, "pretrain", "general", "brats", *recipe, *shape, "--epochs", str(many)),
-        run("tuned", work, few, "finetune", "tuned", "local", "--from", "general", *recipe, "--epochs", str(few)),
-        run("scratch", work, few, "pretrain", "scratch", "local", *recipe, *shape, "--epochs", str(few)),
+        run("general", work, many, "pretrain", "brats", "general", *recipe, *shape, "--epochs", str(many)),
+        run("tuned", work, few, "finetune", "local", "tuned", "--from", "general", *recipe, "--epochs", str(few)),
+        run("scratch", work, few, "pretrain", "local", "scratch", *recipe, *shape, "--epochs", str(few)),
     ]
     scores = {}
     for name in ("tuned", "scratch"):

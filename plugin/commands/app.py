@@ -17,12 +17,12 @@ from plugin.commands.jobs import jobs, show
 from plugin.commands.models import models_app
 from plugin.commands.operations import cancel, force, purge, retry
 from plugin.commands.phantom import demo, phantom
+from plugin.commands.pretrain import pretrain
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.segment import segment
 from plugin.commands.serve import deliver, listen, serve, work
 from plugin.commands.status import check_config, echo, health, status
 from plugin.commands.terminal import WRONG_USAGE
-from plugin.commands.training import pretrain
 from plugin.commands.xnat import xnat_session
 from plugin.logs import set_up_logging
 

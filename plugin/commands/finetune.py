@@ -1,4 +1,4 @@
-"""The command `glionode finetune`: a package's weights, trained on for other channels and labels."""
+"""The command `glionode finetune`: train a package's network on a local data set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,27 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.training.train.settings import FINETUNE_EPOCHS
+from models.training.train.settings import FINETUNE_EPOCHS, Preset
 from plugin.commands.model_arguments import find_model, this_command
-from plugin.commands.retrain import (
+from plugin.commands.terminal import refuse
+from plugin.commands.training_run import (
     CacheOption,
-    DeterministicOption,
-    DevicesOption,
+    ConfigOption,
     EpochsOption,
     FoldsOption,
-    ForegroundOption,
-    NodesOption,
-    PatienceOption,
+    NameOption,
+    PatchOption,
     PresetOption,
-    SpacingOption,
+    RateOption,
     TrainingOptions,
     WorkersOption,
-    need_lightning,
+    WorkOption,
     open_dataset,
-    train,
+    require_lightning,
+    run,
     work_folder,
 )
-from plugin.commands.terminal import refuse
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder of the model package to write.")],
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", file_okay=False, help="Data set that `glionode dataset` made.")
     ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder of the model package to write.")],
     parent: Annotated[
         str, typer.Option("--from", metavar="MODEL", help="Folder of a package, or the name of a bundled one.")
     ],
@@ -53,28 +52,16 @@ def finetune(
     drop: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A channel or label of the package to do without.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of OUT")] = None,
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
     preset: PresetOption = None,
+    config: ConfigOption = None,
     epochs: EpochsOption = None,
-    patience: PatienceOption = None,
+    patch: PatchOption = None,
+    learning_rate: RateOption = None,
     folds: FoldsOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of crops and of weights that begin anew.")] = 1,
-    patch: Annotated[int | None, typer.Option(min=0, help="Edge of a crop in voxels; 0: whole heads.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops in a step of one process.")] = None,
-    foreground: ForegroundOption = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, or another of Lightning's.")] = None,
-    spacing: SpacingOption = None,
-    deterministic: DeterministicOption = False,
-    devices: DevicesOption = None,
-    nodes: NodesOption = None,
     workers: WorkersOption = None,
     cache: CacheOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the network.")] = None,
-    work: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for checkpoints and logs.", show_default="runs/NAME")
-    ] = None,
+    name: NameOption = None,
+    work: WorkOption = None,
     resume: Annotated[
         Path | None, typer.Option(exists=True, help="Work folder of a run, or its last.ckpt, to go on from.")
     ] = None,
@@ -85,22 +72,19 @@ def finetune(
     adc_abnormality as TC, flair_hyperintensity as WT. Anything else has to be said with --channel, --head and --drop,
     and is recorded. The best epoch by mean validation Dice becomes the package OUT, for research.
 
-    Example: glionode finetune runs/ours our-data --from runs/brats --preset fast --cache disk --workers 4
+    Example: glionode finetune our-data runs/ours --from runs/brats --preset fast --cache disk --workers 4
     """
-    need_lightning()
-    wishes = TrainingOptions(
-        preset, epochs, patience, batch, patch, foreground, learning_rate, precision,
-        seed, deterministic, devices, nodes, workers, cache, threads,
-    )  # fmt: skip
-    settings = wishes.settings(FINETUNE_EPOCHS)
-    package, cases = find_model(parent), open_dataset(dataset)
-    from models.training.train.experiment import Order, describe
+    require_lightning()
+    options = TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache)
+    settings, file = options.read(Preset.PAPER, FINETUNE_EPOCHS)
+    cases, package = open_dataset(dataset, out, "finetune"), find_model(parent)
+    from models.training.train.experiment import Experiment, describe
 
-    described = describe(cases, package.network, spacing or package.spacing_mm, settings, out)
-    described = replace(described, name=name or described.name, version=version)
-    train(
-        Order(
-            dataset=cases,
+    described = describe(cases, package.network, file.spacing_mm or package.spacing_mm, settings, out)
+    described = replace(described, name=name or described.name, version=file.version)
+    run(
+        Experiment(
+            cases=cases,
             settings=settings,
             package=described,
             work=work_folder(described.name, work, resume),
@@ -120,7 +104,7 @@ def _parent(
     heads: list[str],
     dropped: list[str],
 ) -> "Parent":
-    """Where every weight goes; refuses with the mapping that would be needed."""
+    """Return where every weight goes; refuse names without a place, with the options that would give them one."""
     from models.training.train.experiment import Parent
     from models.training.train.transfer import NamesDoNotMatch, match_names, parse_source
 

@@ -81,13 +81,14 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
         study = write_study(tmp_path / "studies" / str(number), head, {}, number)
         for label in LABELS:
             write_nifti_maps(study, label)
-    toy = ("--patch", "0", "--epochs", "2", "--learning-rate", "0.005", "--threads", "1")
+    Path("threads.toml").write_text("threads = 1")
+    toy = ("--patch", "0", "--epochs", "2", "--learning-rate", "0.005", "--config", "threads.toml")
     key = ("--key", "key.hex", "--spacing", SPACING_MM)
 
     said(glionode("dataset", "from-brats", "BraTS", "brats", *key, "--validation", "0.5"))
-    said(glionode("pretrain", "general", "brats", *toy, "--init-filters", "8"))
+    said(glionode("pretrain", "brats", "general", *toy, "--init-filters", "8"))
     said(glionode("dataset", "from-dicom", "studies", "local", *key, "--validation", "0.5", "--test", "0"))
-    tuned = said(glionode("finetune", "ours", "local", "--from", "general", *toy, "--cache", "disk"))
+    tuned = said(glionode("finetune", "local", "ours", "--from", "general", *toy, "--cache", "disk"))
     assert "Wrote model ours 1.0.0 to ours" in tuned.out
 
     document = tomllib.loads(Path("ours/model.toml").read_text())

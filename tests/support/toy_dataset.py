@@ -12,7 +12,8 @@ from models.training.dataset.manifest import Annotator, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
-from models.training.train.crops import Batch, CaseCrops, Place
+from models.training.train.batches import Batch
+from models.training.train.case_crops import CaseCrops, CropIndex
 from pipeline.volume import Geometry
 
 OURS = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -63,11 +64,11 @@ def toy_dataset(
 
 
 class InterruptedCrops(CaseCrops):
-    """No crops but their places; at each comes Ctrl-C, as the process meets it that makes them in a terminal."""
+    """Returns the index of a crop instead of the crop, and interrupts its own process as Ctrl-C does."""
 
     def __init__(self) -> None:
         pass
 
-    def __getitem__(self, place: Place) -> Batch:
+    def __getitem__(self, index: CropIndex) -> Batch:
         os.kill(os.getpid(), signal.SIGINT)
-        return torch.tensor([place.epoch, place.position, place.case]), torch.zeros(1)
+        return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)

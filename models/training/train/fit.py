@@ -1,12 +1,14 @@
-"""Train on a data set, from settings to a model package. Lightning runs the loop, alone or in several processes."""
+"""Run the training loop: Lightning's, in one process or several, on any source of cases."""
 
 import importlib.util
+import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -18,53 +20,17 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from models.network import NetworkSettings
-from models.training.train.checkpoints import Curve, Epoch, Interrupted, KeepCheckpoints, WholeFiles
-from models.training.train.lightning_module import Cases, CaseTraining, TrainingStopped
-from models.training.train.lightning_warnings import without_advice
-from models.training.train.loader import steps_in_epoch
-from models.training.train.prepared_cases import View
+from models.training.train.checkpoints import AtomicCheckpointIO, Curve, Epoch, Interrupted, KeepCheckpoints
+from models.training.train.learner import Learner, TrainingStopped
+from models.training.train.malloc import keep_freed_memory
+from models.training.train.plan import Plan
+from models.training.train.resume import Start, open_checkpoint
 from models.training.train.settings import SettingsContradict, TrainSettings
-
-ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
-"""Names in provenance and in checkpoints: the package that fine-tuning begins with, and where its weights went."""
-FREE_TO_CHANGE = ("patience", "workers", "cache", "threads", "checkpoint_every", "deterministic")
-"""Settings that a run may go on with differently: they decide no number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that decides what a run computes."""
-
-    view: View
-    network: NetworkSettings
-    window: int | None
-    settings: TrainSettings
-    fingerprint: str
-    """Of the data set."""
-    fold: int = 0
-    """Which fold is left out, from 1; 0 where the data set's own splits are used."""
-    origin: Mapping[str, str] = field(default_factory=dict)
-    """What the network began with, by `ORIGIN`; empty where it began with nothing."""
-
-    def signature(self) -> dict[str, str]:
-        """What a checkpoint has to agree with, as names and words."""
-        settings = {name: str(value) for name, value in asdict(self.settings).items() if name not in FREE_TO_CHANGE}
-        return settings | {
-            "channels": " ".join(self.view.channels),
-            "labels": " ".join(self.view.labels),
-            "spacing_mm": str(self.view.spacing_mm),
-            "network": str(self.network),
-            "window": str(self.window),
-            "data set": self.fingerprint,
-            "fold": str(self.fold),
-            **{name: self.origin.get(name, "none") for name in ORIGIN},
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; told after every step."""
+    """Where a run stands; reported after every step and at the end of every epoch."""
 
     epoch: int
     """From 1."""
@@ -72,13 +38,15 @@ class Progress:
     step: int
     """In this epoch, from 1."""
     steps: int
+    """In this epoch."""
     seconds: float
-    """Since the run began or went on."""
+    """Since the run began or was resumed."""
     waiting: float
-    """Share of that time in which training waited for crops."""
+    """Share of that time in which training waited for batches."""
     ended: Epoch | None = None
     """Set at the end of an epoch, after its validation."""
     best: bool = False
+    """Whether the epoch that ended has the best validation so far."""
 
 
 Report = Callable[[Progress], None]
@@ -90,12 +58,17 @@ class Trained:
 
     curve: Curve
     complete: bool
-    """False where a person ended it early."""
+    """False if Ctrl-C ended it early."""
     seconds: float
+    steps: int
+    """Steps of this run and of those that it resumed."""
+    resumed_at_step: int
+    commands: tuple[str, ...]
+    """The command lines of this run and of those that it resumed."""
 
 
-class _Watch(Callback):  # type: ignore[misc]
-    """Tells progress and how long training waits; hands the plan to the checkpoints."""
+class _ProgressReporter(Callback):  # type: ignore[misc]
+    """Reports progress, and measures how long training waits for batches."""
 
     def __init__(self, plan: Plan, keep: KeepCheckpoints, report: Report) -> None:
         self._plan = plan
@@ -103,14 +76,11 @@ class _Watch(Callback):  # type: ignore[misc]
         self._report = report
         self._started = self._since = time.perf_counter()
         self._waited = 0.0
-        self._told = len(keep.curve.epochs)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["plan"] = self._plan.signature()
+        self._reported = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._since = time.perf_counter()
-        self._told = len(self._keep.curve.epochs)
+        self._reported = len(self._keep.curve.epochs)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
@@ -124,8 +94,8 @@ class _Watch(Callback):  # type: ignore[misc]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = self._keep.curve.epochs
-        if len(epochs) > self._told:
-            self._told = len(epochs)
+        if len(epochs) > self._reported:
+            self._reported = len(epochs)
             self._tell(trainer, epochs[-1])
 
     def _tell(self, trainer: Trainer, ended: Epoch | None) -> None:
@@ -141,85 +111,106 @@ class _Watch(Callback):  # type: ignore[misc]
                 seconds=seconds,
                 waiting=self._waited / max(seconds, 1e-9),
                 ended=ended,
-                best=ended is not None and self._keep.curve.best is ended,
+                best=ended is not None and bool(ended.validation_dice) and self._keep.curve.best is ended,
             )
         )
 
 
 def train(
-    plan: Plan, network: nn.Module, cases: Cases, work: Path, report: Report, resume: Path | None = None
+    plan: Plan, network: nn.Module, work: Path, report: Report, command: str = "", resume: Path | None = None
 ) -> Trained | None:
-    """Train `network`, and leave it with the weights of the best epoch. None in all processes but the first.
+    """Train `network`, and leave it with the weights of the best epoch. Return None in all processes but the first.
 
-    `work` gets the checkpoint (`last.ckpt`), the curve (`epochs.csv`) and the logs. `resume` is a
-    checkpoint of the same plan. Ctrl-C ends the run after the step at hand. Raises SettingsContradict, TrainingStopped
-    and what reading cases raises.
+    `work` gets the checkpoint (`last.ckpt`), the curve (`epochs.csv`) and the logs. `resume` is a checkpoint that fits
+    the plan, or a package (see `resume.open_checkpoint`); with `minutes` 0 nothing is trained, and the network gets the
+    weights that it holds. Ctrl-C ends the run after the current step. Raises SettingsContradict, TrainingStopped, and
+    the errors of the source.
     """
     settings = plan.settings
-    settings.check_network(plan.network)
-    check_cases(cases)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     work.mkdir(parents=True, exist_ok=True)
+    learner = Learner(plan, network)
+    keep = KeepCheckpoints(work, plan.source.view.labels, settings)
+    start = None
     if resume is not None:
-        check_checkpoint(resume, plan)
-    module = CaseTraining(network, plan.network, plan.window, cases, plan.view, settings)
-    keep = KeepCheckpoints(work, plan.view.labels, settings.checkpoint_every, settings.patience)
-    with without_advice(), _on_interrupt(keep, settings):
+        start = open_checkpoint(resume, plan, learner, work)
+        learner.load_state_dict(start.state)
+        learner.steps_of_package, keep.curve = start.steps_of_package, start.curve
+    learner.commands = (*(start.commands if start is not None else ()), command)
+    started = time.perf_counter()
+    if start is not None and settings.minutes == 0:
+        keep.load_state_dict(start.callbacks.get(keep.state_key, keep.state_dict()))
+        steps, first = start.steps, True
+    else:
+        trainer = _fit(plan, learner, keep, report, work, start)
+        steps, first = learner.steps_of_package + int(trainer.global_step), bool(trainer.is_global_zero)
+    if not first:
+        return None
+    network.cpu().load_state_dict(keep.best_weights or learner.cpu().answering_network.state_dict())
+    return Trained(
+        curve=keep.curve,
+        complete=not keep.interrupted,
+        seconds=time.perf_counter() - started,
+        steps=steps,
+        resumed_at_step=start.steps if start is not None else 0,
+        commands=learner.commands,
+    )
+
+
+def _fit(
+    plan: Plan, learner: Learner, keep: KeepCheckpoints, report: Report, work: Path, start: Start | None
+) -> Trainer:
+    settings = plan.settings
+    with _without_lightning_advice(), _on_interrupt(keep, settings):
         seed_everything(settings.seed, verbose=False)
         try:
-            trainer = _trainer(plan, work, [keep, _Watch(plan, keep, report)], len(cases.train))
+            trainer = _trainer(plan, work, [keep, _ProgressReporter(plan, keep, report)])
         except (ValueError, MisconfigurationException) as exc:
             raise SettingsContradict(f"Lightning cannot train like this: {str(exc).strip().splitlines()[0]}") from exc
-        started = time.perf_counter()
-        complete = True
         try:
-            trainer.fit(module, ckpt_path=resume, weights_only=True)
+            trainer.fit(learner, ckpt_path=start and start.path, weights_only=True)
         except Interrupted:
-            complete = False
+            pass
         except RuntimeError as exc:
             if "deterministic" not in str(exc):
                 raise
-            raise SettingsContradict(f"--deterministic cannot be had here: {str(exc).splitlines()[0]}") from exc
+            raise SettingsContradict(f"deterministic is impossible here: {str(exc).splitlines()[0]}") from exc
         except OSError as exc:
             raise TrainingStopped(
                 f"Training ended: {exc.strerror or exc}. The last checkpoint is in {work}; go on with --resume."
             ) from exc
-    if not trainer.is_global_zero:
-        return None
-    if keep.best_weights:
-        network.cpu().load_state_dict(keep.best_weights)
-    return Trained(keep.curve, complete, time.perf_counter() - started)
+        finally:
+            learner.close_batches()
+    return trainer
 
 
-def check_cases(cases: Cases) -> None:
-    """Raise SettingsContradict where there is nothing to train or to validate on."""
-    for name, some in (("training", cases.train), ("validation", cases.validation)):
-        if not some:
-            raise SettingsContradict(
-                f"The data set has no {name} cases; make it anew with a split that leaves some for {name}"
-            )
-
-
-def check_checkpoint(path: Path, plan: Plan) -> None:
-    """Raise SettingsContradict where a checkpoint cannot be read, or is of another plan."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        made_by = dict(checkpoint["plan"])
-    except Exception as exc:
-        raise SettingsContradict(f"{path} is no checkpoint of training on a data set, or it is damaged") from exc
-    now = plan.signature()
-    for name in now:
-        if made_by.get(name) != now[name]:
-            raise SettingsContradict(
-                f"{path} was made with {name} {made_by.get(name)}, and this run says {now[name]}; "
-                "go on with what it was begun with, or begin anew without --resume"
-            )
+@contextmanager
+def _without_lightning_advice() -> Iterator[None]:
+    """Silence Lightning's advertisements, its advice on workers, and warnings about its own code."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            "Checkpoint directory .* exists",
+            ".*isinstance.treespec, LeafSpec.",
+            "Consider setting `persistent_workers",
+            ".*does not have many workers",
+            "`weights_only` was not set",
+            "The dirpath has changed",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 @contextmanager
 def _on_interrupt(keep: KeepCheckpoints, settings: TrainSettings) -> Iterator[None]:
-    """Ctrl-C asks for an end after the step at hand; several processes are ended by Lightning instead."""
+    """Let Ctrl-C end the run after the current step. Several processes are ended by Lightning instead."""
     if settings.devices * settings.nodes > 1 or "LOCAL_RANK" in os.environ:
         yield
         return
@@ -234,7 +225,7 @@ def _on_interrupt(keep: KeepCheckpoints, settings: TrainSettings) -> Iterator[No
         signal.signal(signal.SIGINT, previous)
 
 
-def _trainer(plan: Plan, work: Path, callbacks: list[Callback], cases: int) -> Trainer:
+def _trainer(plan: Plan, work: Path, callbacks: list[Callback]) -> Trainer:
     settings = plan.settings
     processes = settings.devices * settings.nodes
     return Trainer(
@@ -243,12 +234,14 @@ def _trainer(plan: Plan, work: Path, callbacks: list[Callback], cases: int) -> T
         num_nodes=settings.nodes,
         strategy="ddp" if processes > 1 else "auto",
         max_epochs=settings.epochs,
+        limit_val_batches=1.0 if plan.source.validation_cases else 0,
         precision=cast(Any, settings.precision),
+        gradient_clip_val=settings.clip_gradients or None,
         deterministic=settings.deterministic,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
         logger=_loggers(work),
-        log_every_n_steps=max(1, min(10, steps_in_epoch(cases, settings, processes))),
+        log_every_n_steps=max(1, min(10, plan.source.steps_per_epoch(processes))),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
@@ -258,7 +251,7 @@ def _trainer(plan: Plan, work: Path, callbacks: list[Callback], cases: int) -> T
 
 
 def _loggers(work: Path) -> list[Logger]:
-    """Tables, TensorBoard's events, and MLflow where it is installed and the environment says where it is."""
+    """Return loggers for tables, TensorBoard, and MLflow if it is installed and MLFLOW_TRACKING_URI is set."""
     loggers: list[Logger] = [CSVLogger(work, name="log"), TensorBoardLogger(work, name="tensorboard")]
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address and importlib.util.find_spec("mlflow") is not None:

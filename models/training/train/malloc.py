@@ -1,4 +1,4 @@
-"""Keep the memory that training frees, so that the kernel need not clear it anew for every step."""
+"""Keep the memory that training frees, so that the kernel need not clear it again for every step."""
 
 import ctypes
 
@@ -8,15 +8,16 @@ _TOP_PAD_BYTES = 500_000_000
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc's malloc keep what this process frees, until it ends. Returns whether it will.
+    """Tell glibc's malloc to keep what this process frees until it ends. Return whether it will.
 
-    A step on a whole head takes and gives back gigabytes in blocks of a hundred megabytes, each of which malloc maps
-    for itself and the kernel fills with zeros, page by page: a third of the step on a CPU (benchmarks/pretrain.py). The
-    process then holds on to its peak. Where the C library is another one, nothing is changed.
+    A step on a whole head allocates and frees gigabytes in blocks of a hundred megabytes. By default malloc maps each
+    of them separately and the kernel fills it with zeros, page by page: a third of the step on a CPU
+    (benchmarks/pretrain.py). The process then holds on to its peak. With another C library nothing
+    changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    wishes = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _TOP_PAD_BYTES))
-    return all(mallopt(option, value) == 1 for option, value in wishes)
+    options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _TOP_PAD_BYTES))
+    return all(mallopt(option, value) == 1 for option, value in options)

@@ -1,24 +1,28 @@
-"""The model card of a network that was trained on a data set. Writes no file."""
+"""The model card of a package after training, before an evaluation."""
 
 import statistics
 
-from models.package import CURVES_FILE, ModelPackage
+from models.package import CURVES_FILE, IntendedUse, ModelPackage
 from models.training.train.thresholds import LabelOnValidation
 from models.training.train.write_package import Provenance
 
+_FOR = {
+    IntendedUse.DEMONSTRATION: ("a demonstration, not for patients", "on heads that it never saw"),
+    IntendedUse.RESEARCH: ("for research, not for patients", "on the test cases"),
+}
+"""What a package may be used for, and what `glionode evaluate` measures it on."""
 
-def training_card(package: ModelPackage, provenance: Provenance, tuned: tuple[LabelOnValidation, ...]) -> str:
-    """Markdown; everything in it comes from this run."""
-    rows = "\n".join(
-        f"| {each.label} | {each.threshold} | {len(each.dice)} | {each.empty} | {each.mean_dice:.3f} "
-        f"| {statistics.median(each.dice):.3f} | {min(each.dice):.3f} |"
-        for each in tuned
-    )
+
+def training_card(
+    package: ModelPackage, provenance: Provenance, tuned: tuple[LabelOnValidation, ...], has_curves: bool
+) -> str:
+    """Return the card as Markdown; everything in it comes from this training."""
     facts = "\n".join(f"- {name.replace('_', ' ')}: `{value}`" for name, value in provenance.facts)
-    mean = statistics.fmean(each.mean_dice for each in tuned)
     window = "whole heads" if package.window is None else f"windows of {package.window} voxels"
     window += " and their mirror images" if package.mirror else ""
-    return f"""# {package.name} {package.version}: for research, not for patients
+    title, measured_on = _FOR[package.intended_use]
+    curves = f"\n![loss and Dice by epoch]({CURVES_FILE})\n" if has_curves else ""
+    return f"""# {package.name} {package.version}: {title}
 
 {package.summary}
 
@@ -30,18 +34,29 @@ one output sigmoid for each of {", ".join(label.name for label in package.labels
 ## How it was trained
 
 {facts}
-
-![loss and validation Dice by epoch]({CURVES_FILE})
-
+{curves}
 ## What was measured
 
-Dice on the validation cases, whole heads through the node's own steps, on the network's grid. Where truth and finding \
-are both empty it counts as 1, where one of them is as 0.
+{_thresholds(tuned)}`glionode evaluate` measures it {measured_on}.
+"""
+
+
+def _thresholds(tuned: tuple[LabelOnValidation, ...]) -> str:
+    """Return the table of the cases on which thresholds were chosen, and what it is worth."""
+    if not tuned:
+        return "Nothing yet: all thresholds were left at 0.5. "
+    rows = "\n".join(
+        f"| {each.label} | {each.threshold} | {len(each.dice)} | {each.empty} | {each.mean_dice:.3f} "
+        f"| {statistics.median(each.dice):.3f} | {min(each.dice):.3f} |"
+        for each in tuned
+    )
+    mean = statistics.fmean(each.mean_dice for each in tuned)
+    return f"""Dice on the cases on which the thresholds were chosen, whole heads through the node's own steps. Where \
+truth and finding are both empty it counts as 1, where one of them is as 0.
 
 | label | threshold | cases | of them without it | mean Dice | median | lowest |
 |---|---|---|---|---|---|---|
 {rows}
 
-Mean of the labels: **{mean:.3f}**. Epoch and thresholds were chosen on these very cases, so that the numbers flatter \
-the model: `glionode evaluate` measures it on the test cases.
-"""
+Mean of the labels: **{mean:.3f}**. Thresholds, and the epoch where there was validation, were chosen on these very \
+cases, so the numbers flatter the model: """

@@ -22,11 +22,11 @@ def widen_checkpoint(checkpoint: Mapping[str, Any], shapes: Mapping[str, torch.S
     old: Mapping[str, Tensor] = checkpoint["state_dict"]
     if old.keys() != shapes.keys() or not all(_is_multiple(old[name].shape, shapes[name]) for name in shapes):
         raise NotNarrower("of another network")
-    # The running mean must share weights as the network does, or it would mean something else at first.
+    # The averaged weights are divided as those of the network are, or they would compute something else at first.
     state, names = dict(old), [name for name in old if name.startswith("network.")]
     for name in names:
         shares = _shares(old[name].shape, shapes[name], generator)
-        for kind in (name, name.replace("network.", "mean_network.module.", 1)):
+        for kind in {name, name.replace("network.", "mean_network.module.", 1)} & old.keys():
             state[kind] = _repeat(old[kind], shapes[kind]) * shares
     optimiser = dict(checkpoint["optimizer_states"][0])
     optimiser["state"] = {

@@ -1,23 +1,36 @@
-"""Choose thresholds on the validation cases, and say what they give there. Trains nothing."""
+"""Choose the threshold of each label on cases whose truth is known."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
 
-from models.package import ModelPackage, OutputLabel
-from models.training.dataset.dataset import Case
-from models.training.train.lightning_module import dice
-from models.training.train.prepared_cases import PreparedCases
-from models.training.train.synthetic_thresholds import CANDIDATES, best_threshold
-from pipeline.segment import segment
+from models.package import OutputLabel
+from pipeline.measure import dice
+
+CANDIDATES = tuple(round(0.2 + 0.05 * step, 2) for step in range(15))
+"""0.2 to 0.9."""
+_AS_GOOD = 0.005
+"""Means of Dice closer than this are equal: a few tiny lesions decide between them, at the cost of larger outlines."""
+
+Masks = NDArray[np.bool_]
+"""(labels, slices, rows, columns)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A network's answer to one case beside the truth, on the grid on which masks are compared."""
+
+    masks_at: Callable[[float], Masks]
+    """The masks at a threshold that all labels share."""
+    truth: Masks
 
 
 @dataclass(frozen=True, slots=True)
 class LabelOnValidation:
-    """One label over the validation cases."""
+    """The threshold of one label, and what it gives on the cases that it was chosen on."""
 
     label: str
     threshold: float
@@ -28,42 +41,43 @@ class LabelOnValidation:
 
     @property
     def mean_dice(self) -> float:
-        """Over all cases."""
+        """Mean over all cases."""
         return statistics.fmean(self.dice)
 
 
-def tune(
-    package: ModelPackage, network: nn.Module, cases: Iterable[Case], prepared: PreparedCases, device: torch.device
-) -> tuple[LabelOnValidation, ...]:
-    """For each label of `package`, the threshold of the highest mean Dice over `cases`.
+def tune(labels: tuple[OutputLabel, ...], answers: Iterable[Answer]) -> tuple[LabelOnValidation, ...]:
+    """Choose, for each label, the threshold of the highest mean Dice; empty where there are no answers.
 
-    Whole heads go through `segment` as in the node; Dice is taken on the network's grid. Cases whose truth lacks a
-    label do not vote on its threshold. Of near equals, the one nearest 0.5 wins.
+    Cases whose truth lacks a label do not vote on its threshold. Of near equals, the one nearest 0.5 wins. A label that
+    no case has keeps its threshold.
     """
-    network = network.to(device).eval()
-    shape, window, mirror = package.network, package.window, package.mirror
-    scores: list[list[list[float]]] = [[] for _ in package.labels]
-    there: list[list[bool]] = [[] for _ in package.labels]
-    for case in cases:
-        seen = prepared(case)
-        segmented = segment(seen.channels, network.to, device, shape, window=window, mirror=mirror)
-        network.to(device)  # a head that the GPU had no room for took the network along to the CPU
-        for number, (found, truth) in enumerate(zip(segmented.probabilities.cpu(), seen.masks, strict=True)):
-            scores[number].append([dice(found >= candidate, truth) for candidate in CANDIDATES])
-            there[number].append(bool(truth.any()))
-    return tuple(
-        _chosen(label, scores[number], there[number], package.labels[number].threshold)
-        for number, label in enumerate(each.name for each in package.labels)
-    )
+    scores: list[list[list[float]]] = [[] for _ in labels]
+    present: list[list[bool]] = [[] for _ in labels]
+    for answer in answers:
+        rows = [
+            [dice(*masks) for masks in zip(answer.masks_at(candidate), answer.truth, strict=True)]
+            for candidate in CANDIDATES
+        ]
+        for number, by_candidate in enumerate(zip(*rows, strict=True)):
+            scores[number].append(list(by_candidate))
+            present[number].append(bool(answer.truth[number].any()))
+    return tuple(_tuned(*each) for each in zip(labels, scores, present, strict=True) if each[1])
 
 
-def _chosen(label: str, scores: list[list[float]], there: list[bool], otherwise: float) -> LabelOnValidation:
-    voting = [row for row, is_there in zip(scores, there, strict=True) if is_there]
-    threshold = best_threshold(voting, otherwise)
+def _tuned(label: OutputLabel, scores: list[list[float]], present: list[bool]) -> LabelOnValidation:
+    voting = [row for row, votes in zip(scores, present, strict=True) if votes]
+    threshold = best_threshold(voting, label.threshold)
     at = CANDIDATES.index(threshold)
-    return LabelOnValidation(label, threshold, tuple(row[at] for row in scores), there.count(False))
+    return LabelOnValidation(label.name, threshold, tuple(row[at] for row in scores), present.count(False))
 
 
-def output_labels(tuned: Iterable[LabelOnValidation]) -> tuple[OutputLabel, ...]:
-    """As a package names them."""
-    return tuple(OutputLabel(each.label, each.threshold) for each in tuned)
+def best_threshold(scores: list[list[float]], otherwise: float) -> float:
+    """Return the candidate nearest 0.5 among those whose mean Dice is within 0.005 of the best.
+
+    `scores` holds, for each case, the Dice at each of CANDIDATES; without any case, `otherwise` is returned.
+    """
+    if not scores:
+        return otherwise
+    means = np.mean(scores, axis=0)
+    best = [candidate for candidate, mean in zip(CANDIDATES, means, strict=True) if mean >= means.max() - _AS_GOOD]
+    return min(best, key=lambda candidate: abs(candidate - 0.5))

@@ -1,6 +1,8 @@
 """Write a trained network as a model package (see `models.package`). Knows nothing of how it was trained."""
 
+import importlib.metadata
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +28,22 @@ class Provenance:
     """The table [provenance] of model.toml: names (small letters and underscores) and values, in their order."""
     learned: Lineage | None = None
     """Whom from, where data sets say so."""
+
+
+def code_version() -> str:
+    """Return the version of glionode, and in a git checkout the commit, marked as dirty if files differ from it."""
+    version = importlib.metadata.version("glionode")
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return version
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=root, capture_output=True, text=True, timeout=30, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version} ({described})"
 
 
 def _toml_string(text: str) -> str:

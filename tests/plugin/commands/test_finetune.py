@@ -18,14 +18,15 @@ from models.package import read_package
 from models.training.dataset.dataset import read_dataset
 from models.training.dataset.lineage import find_overlap, read_lineage
 from models.training.dataset.manifest import Split
-from models.training.train import experiment as retrain
+from models.training.train import experiment
+from models.training.train.experiment import Experiment
 from models.training.train.settings import Cache, Preset
 from plugin.commands.app import app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
 from tests.support.toy_dataset import BRATS, REGIONS, toy_dataset
 
 runner = CliRunner()
-TOY = ("--patch", "0", "--epochs", "1", "--threads", "1", "--learning-rate", "0.003")
+TOY = ("--patch", "0", "--epochs", "1", "--learning-rate", "0.003")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def general(brats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("general")
     result = runner.invoke(
         app,
-        ["pretrain", str(folder / "general"), str(brats), *TOY, "--init-filters", "8", "--work", str(folder / "work")],
+        ["pretrain", str(brats), str(folder / "general"), *TOY, "--init-filters", "8", "--work", str(folder / "work")],
     )
     assert result.exit_code == 0, result.output
     return folder / "general"
@@ -71,7 +72,7 @@ def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, bra
 
 
 def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: Path, general: Path) -> None:
-    result = runner.invoke(app, ["finetune", "heir", str(ours), "--from", str(general), *TOY])
+    result = runner.invoke(app, ["finetune", str(ours), "heir", "--from", str(general), *TOY])
     assert result.exit_code == 0, result.output
     parent, own = read_lineage(read_package(Path("heir"))).records
     assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
@@ -97,7 +98,7 @@ def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: 
 
 
 def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp_path: Path) -> None:
-    result = runner.invoke(app, ["finetune", "mine", str(ours), "--from", str(general), *TOY, "--folds", "2"])
+    result = runner.invoke(app, ["finetune", str(ours), "mine", "--from", str(general), *TOY, "--folds", "2"])
     assert result.exit_code == 0, result.output
     assert [read_package(tmp_path / "mine" / f"fold-{fold}").name for fold in (1, 2)] == ["mine-fold1", "mine-fold2"]
     rows = [line.split(",") for line in (tmp_path / "mine" / "folds.csv").read_text().splitlines()]
@@ -108,81 +109,100 @@ def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp
 def test_what_was_asked_is_passed_on(
     ours: Path, general: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[retrain.Order] = []
+    asked: list[Experiment] = []
 
-    def carry_out(order: retrain.Order, *_: Any) -> tuple[()]:
-        asked.append(order)
+    def run_experiment(wanted: Experiment, *_: Any) -> tuple[()]:
+        asked.append(wanted)
         return ()
 
-    monkeypatch.setattr(retrain, "carry_out", carry_out)
-    options = [
-        "--preset",
-        "fast",
-        "--patience",
-        "5",
-        "--cache",
-        "disk",
-        "--workers",
-        "2",
-        "--seed",
-        "7",
-        "--patch",
-        "64",
-    ]
+    monkeypatch.setattr(experiment, "run_experiment", run_experiment)
+    Path("more.toml").write_text('patience = 5\nseed = 7\nversion = "2"\npatch = 96\nspacing_mm = 3.0\n')
+    options = ["--preset", "fast", "--config", "more.toml", "--cache", "disk", "--workers", "2", "--patch", "64"]
     mapping = ["--channel", "ADC=T2+FLAIR:mean", "--head", "adc_abnormality=reinitialise", "--drop", "TC"]
-    result = runner.invoke(
-        app, ["finetune", "mine", str(ours), "--from", str(general), *options, *mapping, "--version", "2"]
-    )
+    result = runner.invoke(app, ["finetune", str(ours), "mine", "--from", str(general), *options, *mapping])
     assert result.exit_code == 0, result.output
-    (order,) = asked
-    settings = order.settings
+    (wanted,) = asked
+    settings = wanted.settings
     assert (settings.preset, settings.epochs, settings.patience, settings.seed) == (Preset.FAST, 50, 5, 7)
     assert (settings.cache, settings.workers, settings.precision) == (Cache.DISK, 2, "bf16-mixed")
-    assert (order.package.version, order.package.window, order.work) == ("2", 64, Path("runs/mine"))
-    assert order.parent is not None
-    assert str(order.parent.channels[0]) == "ADC=T2+FLAIR:mean"
-    assert str(order.parent.heads[1]) == "adc_abnormality=reinitialise"
-    assert order.parent.dropped == ("TC",)
+    assert (wanted.package.version, wanted.package.window, wanted.work) == ("2", 64, Path("runs/mine"))
+    assert wanted.package.spacing_mm == 3.0
+    assert wanted.parent is not None
+    assert str(wanted.parent.channels[0]) == "ADC=T2+FLAIR:mean"
+    assert str(wanted.parent.heads[1]) == "adc_abnormality=reinitialise"
+    assert wanted.parent.dropped == ("TC",)
     asked.clear()
-    assert runner.invoke(app, ["pretrain", "p", str(ours), "--resume", str(tmp_path)]).exit_code == 0
+    assert runner.invoke(app, ["pretrain", str(ours), "p", "--resume", str(tmp_path)]).exit_code == 0
     assert (asked[0].settings.epochs, asked[0].work, asked[0].resume) == (100, tmp_path, tmp_path)
+
+
+CONFIGS = {
+    "precision": 'precision = "8-bit"',
+    "batch": "batch = 2",
+    "devices": "devices = 2",
+    "unknown": "epoch = 3",
+    "type": 'batch = "two"',
+    "broken": "batch = ",
+}
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["finetune", "x", "OURS", "--from", "GENERAL", "--drop", "FLAIR"], WRONG_USAGE, "FLAIR=FLAIR:copy takes it"),
-        (["finetune", "x", "OURS", "--from", "GENERAL", "--head", "adc_abnormality=zero"], WRONG_USAGE, "--drop TC"),
-        (["finetune", "x", "OURS", "--from", "GENERAL", "--patch", "36"], WRONG_USAGE, "a multiple of 8"),
-        (["finetune", "X", "OURS", "--from", "GENERAL", *TOY], FAILED, "small letters"),
-        (["finetune", "x", "OURS", "--from", "absent"], FAILED, "glionode models list"),
-        (["finetune", "x", "absent", "--from", "GENERAL"], FAILED, "not a data set"),
-        (["pretrain", "x", "OURS", *TOY, "--precision", "8-bit"], WRONG_USAGE, "Lightning cannot train like this"),
-        (["pretrain", "x", "OURS", "--patch", "0", "--batch", "2"], WRONG_USAGE, "batch 2 wants 1"),
-        (["pretrain", "x", "OURS", *TOY, "--folds", "9"], WRONG_USAGE, "9 folds of 4 patients"),
-        (["pretrain", "x", "OURS", *TOY, "--folds", "2", "--devices", "2"], WRONG_USAGE, "not --devices"),
-        (["pretrain", "x", "OURS", "--minutes", "3"], WRONG_USAGE, "--minutes goes with --synthetic"),
-        (["pretrain", "x", "OURS", *TOY, "--resume", "."], WRONG_USAGE, "holds no last.ckpt"),
-        (["pretrain", "x", "OURS", *TOY, "--init-filters", "9"], WRONG_USAGE, "init_filters is 9"),
-        (["pretrain", "x", "--synthetic", "--epochs", "3"], WRONG_USAGE, "goes with a data set"),
+        (["finetune", "OURS", "x", "--from", "GENERAL", "--drop", "FLAIR"], WRONG_USAGE, "FLAIR=FLAIR:copy takes it"),
+        (["finetune", "OURS", "x", "--from", "GENERAL", "--head", "adc_abnormality=zero"], WRONG_USAGE, "--drop TC"),
+        (["finetune", "OURS", "x", "--from", "GENERAL", "--patch", "36"], WRONG_USAGE, "a multiple of 8"),
+        (["finetune", "OURS", "X", "--from", "GENERAL", *TOY], FAILED, "small letters"),
+        (["finetune", "OURS", "x", "--from", "absent"], FAILED, "glionode models list"),
+        (["finetune", "absent", "x", "--from", "GENERAL"], FAILED, "not a data set"),
+        (
+            ["pretrain", "OURS", "x", *TOY, "--config", "precision.toml"],
+            WRONG_USAGE,
+            "Lightning cannot train like this",
+        ),
+        (["pretrain", "OURS", "x", "--patch", "0", "--config", "batch.toml"], WRONG_USAGE, "batch 2 wants 1"),
+        (
+            ["pretrain", "OURS", "x", "--config", "unknown.toml"],
+            WRONG_USAGE,
+            "unknown.toml: there is no setting epoch;",
+        ),
+        (["pretrain", "OURS", "x", "--config", "type.toml"], WRONG_USAGE, "type.toml: batch is 'two': Input should be"),
+        (["pretrain", "OURS", "x", "--config", "broken.toml"], WRONG_USAGE, "broken.toml is no TOML file"),
+        (["pretrain", "OURS", "x", *TOY, "--folds", "9"], WRONG_USAGE, "9 folds of 4 patients"),
+        (["pretrain", "OURS", "x", *TOY, "--folds", "2", "--config", "devices.toml"], WRONG_USAGE, "and devices 1"),
+        (["pretrain", "x", "OURS"], WRONG_USAGE, "OUT comes last. Say: glionode pretrain OURS x"),
+        (["finetune", "x", "OURS", "--from", "GENERAL"], WRONG_USAGE, "OUT comes last. Say: glionode finetune OURS x"),
+        (["pretrain", "OURS", "x", *TOY, "--resume", "."], WRONG_USAGE, "holds no last.ckpt"),
+        (["pretrain", "OURS", "x", *TOY, "--init-filters", "9"], WRONG_USAGE, "init_filters is 9"),
+        (["pretrain", "x", "--synthetic", "--folds", "3"], WRONG_USAGE, "--folds needs the patients of a data set"),
+        (["pretrain", "x"], WRONG_USAGE, "Say what to train on"),
+        (["pretrain", "OURS", "x", "--synthetic"], WRONG_USAGE, "Say what to train on"),
+        (
+            ["pretrain", "OURS", "x", "--resume", "GENERAL"],
+            WRONG_USAGE,
+            "only training on synthetic heads resumes a package",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_writes_no_package(
     ours: Path, general: Path, tmp_path: Path, arguments: list[str], status: int, words: str
 ) -> None:
     places = {"OURS": str(ours), "GENERAL": str(general)}
+    for name, text in CONFIGS.items():
+        Path(f"{name}.toml").write_text(text)
     result = runner.invoke(app, [places.get(argument, argument) for argument in arguments])
     assert result.exit_code == status, result.output
-    assert words in sentence(result.stderr)
+    assert words.replace("OURS", str(ours)) in sentence(result.stderr)
     assert not (tmp_path / "x").exists()
 
 
 def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
     ours: Path, brats: Path, general: Path, tmp_path: Path
 ) -> None:
-    again = ["pretrain", "other", str(brats), *TOY, "--seed", "2", "--init-filters", "8"]
+    Path("seed.toml").write_text("seed = 2")
+    again = ["pretrain", str(brats), "other", *TOY, "--config", "seed.toml", "--init-filters", "8"]
     assert runner.invoke(app, again).exit_code == 0
-    begun = ["finetune", "mine", str(ours), *TOY, "--from", str(general)]
+    begun = ["finetune", str(ours), "mine", *TOY, "--from", str(general)]
     assert runner.invoke(app, begun).exit_code == 0
     for changed, words in (
         (["--from", str(tmp_path / "other")], "was made with parent_sha256 "),
@@ -193,7 +213,7 @@ def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
         result = runner.invoke(app, [*begun, *changed, "--resume", "runs/mine"])
         assert result.exit_code == WRONG_USAGE, result.output
         assert words in sentence(result.stderr)
-    result = runner.invoke(app, ["pretrain", "mine", str(ours), *TOY, "--init-filters", "8", "--resume", "runs/mine"])
+    result = runner.invoke(app, ["pretrain", str(ours), "mine", *TOY, "--init-filters", "8", "--resume", "runs/mine"])
     assert result.exit_code == WRONG_USAGE
     assert "and this run says none" in sentence(result.stderr)
     assert runner.invoke(app, [*begun, "--resume", "runs/mine"]).exit_code == 0
@@ -204,7 +224,7 @@ def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
 def test_a_run_that_lies_there_is_not_written_over(ours: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "last.ckpt").write_bytes(b"days of work")
-    result = runner.invoke(app, ["pretrain", "x", str(ours), *TOY])
+    result = runner.invoke(app, ["pretrain", str(ours), "x", *TOY])
     assert result.exit_code == WRONG_USAGE
     assert "go on with --resume runs/x" in sentence(result.stderr)
     assert (tmp_path / "runs" / "x" / "last.ckpt").read_bytes() == b"days of work"
@@ -216,8 +236,8 @@ def test_a_full_disk_at_the_end_leaves_what_was_trained(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "x/weights.safetensors")
 
-    monkeypatch.setattr(retrain, "write_package", full)
-    toy = ("pretrain", "x", str(ours), *TOY, "--init-filters", "8")
+    monkeypatch.setattr(experiment, "write_package", full)
+    toy = ("pretrain", str(ours), "x", *TOY, "--init-filters", "8")
     result = runner.invoke(app, toy)
     assert result.exit_code == FAILED
     assert "No space left on device. The weights are in runs/x; make room" in result.stderr.splitlines()[-1]

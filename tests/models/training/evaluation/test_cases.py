@@ -8,7 +8,7 @@ from models.training.evaluation.cases import LESION_FREE_OFFSET, HeadCase, Study
 from models.training.synthetic.families import LEARNED_FROM, Family
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED
 from models.training.synthetic.tumour import Variant
-from models.training.train.synthetic_thresholds import FIRST_TUNING_SEED
+from models.training.train.synthetic_heads import FIRST_TUNING_SEED
 
 BOTH = (Family.PAINTED, Family.GROWN)
 

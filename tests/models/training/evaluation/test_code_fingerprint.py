@@ -42,7 +42,7 @@ def test_code_that_measures_decides_and_code_that_reports_does_not() -> None:
         "models/training/evaluation/evaluation_card.py",
         "models/training/evaluation/report_page.py",
         "models/training/evaluation/measure_cases.py",
-        "models/training/train/synthetic_pretrain.py",
+        "models/training/train/synthetic_heads.py",
         "plugin/commands/evaluate.py",
     }
 

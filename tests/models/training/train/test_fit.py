@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from models.network import NetworkSettings
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Split
 from models.training.train.checkpoints import CURVE, LAST
-from models.training.train.fit import Plan, Progress, Report, Trained, train
-from models.training.train.lightning_module import Cases, TrainingStopped
+from models.training.train.dataset_cases import DatasetCases, split_cases
+from models.training.train.fit import Progress, Report, Trained, train
+from models.training.train.learner import Learner, TrainingStopped, fresh_network
+from models.training.train.loss import training_loss
+from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings
-from models.training.train.synthetic_learner import fresh_network
 from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_dataset
 
 TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
@@ -41,8 +44,8 @@ def run(
 ) -> tuple[Trained, dict[str, torch.Tensor]]:
     torch.manual_seed(settings.seed)
     network = fresh_network(TINY, len(OURS), len(NAMES))
-    cases = Cases(dataset.of(Split.TRAIN), dataset.of(Split.VALIDATION), prepared_cases(Cache.RAM, VIEW, work))
-    trained = train(Plan(VIEW, TINY, None, settings, dataset.fingerprint), network, cases, work, report, resume)
+    cases = DatasetCases(dataset, *split_cases(dataset), prepared_cases(Cache.RAM, VIEW, work), VIEW, settings)
+    trained = train(Plan(cases, TINY, None, settings), network, work, report, resume=resume)
     assert trained is not None
     return trained, network.state_dict()
 
@@ -125,17 +128,15 @@ def test_the_best_epoch_is_kept_and_not_the_last(
 ) -> None:
     # A learning rate that wrecks what was learned; Dice by epoch as it is measured, and weights of each epoch's end.
     seen: dict[int, dict[str, torch.Tensor]] = {}
-    from models.training.train.lightning_module import CaseTraining
-
-    real = CaseTraining.on_validation_epoch_end
+    real = Learner.on_validation_epoch_end
     dice = iter([0.2, 0.7, 0.7])
 
-    def scored(self: CaseTraining) -> None:
+    def scored(self: Learner) -> None:
         real(self)
         self.validation_dice = (next(dice),) * 3
         seen[len(seen) + 1] = {name: value.clone() for name, value in self.network.state_dict().items()}
 
-    monkeypatch.setattr(CaseTraining, "on_validation_epoch_end", scored)
+    monkeypatch.setattr(Learner, "on_validation_epoch_end", scored)
     trained, weights = run(dataset, tmp_path)
     assert trained.curve.best is not None
     assert trained.curve.best.epoch == 2
@@ -150,11 +151,9 @@ def test_the_best_epoch_is_kept_and_not_the_last(
 def test_patience_ends_a_run_that_gets_no_better(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.training.train.lightning_module import CaseTraining
-
     dice = iter([0.5, 0.4, 0.3, 0.6])
     monkeypatch.setattr(
-        CaseTraining, "on_validation_epoch_end", lambda self: setattr(self, "validation_dice", (next(dice),) * 3)
+        Learner, "on_validation_epoch_end", lambda self: setattr(self, "validation_dice", (next(dice),) * 3)
     )
     trained, _ = run(dataset, tmp_path, dataclasses.replace(SETTINGS, epochs=9, patience=2))
     assert len(trained.curve.epochs) == 3
@@ -179,7 +178,7 @@ def test_a_full_disk_at_checkpoint_time_leaves_the_checkpoint_before(
     import os
 
     real = os.fsync
-    room = [3]
+    room = [6]  # a file and its folder for each of three checkpoints
 
     def fsync(handle: int) -> None:
         if room[0] == 0:
@@ -221,12 +220,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_never_reaches_a_checkpoint(
 ) -> None:
     def report(now: Progress) -> None:
         if (now.epoch, now.step) == (1, 2):
-            monkeypatch.setattr("models.training.train.lightning_module.segmentation_loss", spoiled)
+            monkeypatch.setattr("models.training.train.learner.training_loss", spoiled)
 
-    from models.training.train.synthetic_learner import segmentation_loss
-
-    def spoiled(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loss, dice = segmentation_loss(logits, truth)
+    def spoiled(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, dice = training_loss(*arguments)
         return loss * torch.nan, dice
 
     with pytest.raises(TrainingStopped, match="not a finite number any more, at step 3"):
@@ -240,3 +237,22 @@ def test_an_empty_split_is_refused(dataset: Dataset, tmp_path: Path) -> None:
         run(nothing, tmp_path)
     with pytest.raises(SettingsContradict, match="no training cases"):
         run(dataclasses.replace(dataset, cases=()), tmp_path)
+
+
+def test_a_checkpoint_of_before_other_settings_existed_is_resumed(
+    dataset: Dataset, whole: tuple[Trained, dict[str, torch.Tensor], Path], tmp_path: Path
+) -> None:
+    """What a checkpoint does not know had its default then, and the curve had no steps and no soft Dice."""
+    content = torch.load(whole[2] / LAST, weights_only=True)
+    for name in ("clip_gradients", "average_weights", "dice_smoothing"):
+        del content["plan"][name]
+    del content["commands"], content["steps_of_package"]
+    content["losses"] = content["losses"][:2]
+    keep = content["callbacks"]["KeepCheckpoints"]
+    keep["curve"] = [row[:3] for row in keep["curve"]]
+    torch.save(content, tmp_path / "older.ckpt")
+    trained, weights = run(dataset, tmp_path, resume=tmp_path / "older.ckpt")
+    assert [row.loss for row in trained.curve.epochs] == [row.loss for row in whole[0].curve.epochs]
+    assert all(torch.equal(weights[name], whole[1][name]) for name in weights)
+    with pytest.raises(SettingsContradict, match=r"was made with clip_gradients 0\.0, and this run says 1\.0"):
+        run(dataset, tmp_path, dataclasses.replace(SETTINGS, clip_gradients=1.0), resume=tmp_path / "older.ckpt")

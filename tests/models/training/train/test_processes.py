@@ -15,19 +15,20 @@ from typer.testing import CliRunner
 from models.package import read_package
 from models.training.dataset.dataset import read_dataset
 from models.training.dataset.manifest import Split
+from models.training.train.batches import Rank
+from models.training.train.case_crops import CaseCrops, CropBatches
 from models.training.train.checkpoints import CURVE
-from models.training.train.crops import CaseCrops
-from models.training.train.loader import CaseLoader, Share
+from models.training.train.learner import fresh_network
+from models.training.train.loss import segmentation_loss
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.settings import Cache, Preset, TrainSettings
-from models.training.train.synthetic_learner import fresh_network, segmentation_loss
 from models.weights import load_network
 from plugin.commands.app import app
 from tests.support.paths import ROOT
 from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_dataset
 
 RATE = 0.003
-TOY = ("--patch", "0", "--threads", "1", "--learning-rate", str(RATE), "--init-filters", "8")
+TOY = ("--patch", "0", "--learning-rate", str(RATE), "--init-filters", "8")
 
 
 @contextmanager
@@ -55,7 +56,8 @@ def glionode(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path: Path) -> None:
     dataset = read_dataset(toy_dataset(tmp_path / "set", train=2, validation=1, edge=16))
-    with glionode(tmp_path, "pretrain", "two", "set", *TOY, "--epochs", "1", "--devices", "2") as process:
+    (tmp_path / "two.toml").write_text("devices = 2\nthreads = 1\n")
+    with glionode(tmp_path, "pretrain", "set", "two", *TOY, "--epochs", "1", "--config", "two.toml") as process:
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait() == 0, said
@@ -73,7 +75,7 @@ def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path:
         network = fresh_network(package.network, len(OURS), len(NAMES))
         optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
         for rank in ranks:
-            ((channels, truth),) = CaseLoader(crops, 2, settings, Share(rank, 2))
+            ((channels, truth),) = CropBatches(crops, 2, settings, Rank(rank, 2))(0, 0)
             loss, _ = segmentation_loss(network(channels), truth)
             (loss / len(ranks)).backward()
         optimiser.step()
@@ -90,7 +92,7 @@ def test_a_run_that_is_killed_comes_to_the_very_same_model(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     toy_dataset(tmp_path / "set", train=2, validation=1, edge=16)
-    order = ("pretrain", "killed", "set", *TOY, "--epochs", "8")
+    order = ("pretrain", "set", "killed", *TOY, "--epochs", "8")
     with glionode(tmp_path, *order) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -10,10 +10,10 @@ import torch
 from models.labels import Role
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.train.crops import Batch, CaseCrops, Place
-from models.training.train.loader import CaseLoader, Share
+from models.training.train.batches import ALONE, Batch, EpochLoader, Rank
+from models.training.train.case_crops import CaseCrops, CropBatches, CropIndex, steps_per_epoch
 from models.training.train.prepared_cases import View, prepare, prepared_cases
-from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings, settings_of
+from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings, preset_settings
 from pipeline.restore import restore
 from tests.support.toy_dataset import BRATS, NAMES, OURS, REGIONS, SPACING_MM, InterruptedCrops, toy_case, toy_dataset
 
@@ -89,12 +89,12 @@ def test_what_is_kept_is_what_was_made(dataset: Dataset, tmp_path: Path, cache: 
 def test_a_crop_follows_from_its_place_alone(dataset: Dataset) -> None:
     settings = dataclasses.replace(SETTINGS, flip=True, intensity=0.1, foreground=0.5)
     one, other = crops(dataset, settings), crops(dataset, settings)
-    places = [Place(epoch, position, position % 5) for epoch in range(2) for position in range(5)]
-    forward = [one[place] for place in places]
-    backward = [other[place] for place in reversed(places)][::-1]
+    indices = [CropIndex(epoch, position, position % 5) for epoch in range(2) for position in range(5)]
+    forward = [one[index] for index in indices]
+    backward = [other[index] for index in reversed(indices)][::-1]
     assert all(equal(a, b) for a, b in zip(forward, backward, strict=True))
-    assert not equal(one[Place(0, 0, 0)], one[Place(1, 0, 0)])
-    assert not equal(one[Place(0, 0, 0)], one[Place(0, 5, 0)])
+    assert not equal(one[CropIndex(0, 0, 0)], one[CropIndex(1, 0, 0)])
+    assert not equal(one[CropIndex(0, 0, 0)], one[CropIndex(0, 5, 0)])
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -107,7 +107,7 @@ def test_images_and_masks_stay_together(dataset: Dataset) -> None:
     channel_of = {NAMES[0]: OURS.index(Role.T1CE), NAMES[1]: OURS.index(Role.ADC), NAMES[2]: OURS.index(Role.FLAIR)}
     source = crops(dataset, settings)
     for position in range(10):
-        channels, masks = source[Place(0, position, position % 5)]
+        channels, masks = source[CropIndex(0, position, position % 5)]
         assert channels.shape[1:] == masks.shape[1:] == (32, 32, 32)
         assert masks.any()
         for mask, label in zip(masks.bool(), NAMES, strict=True):
@@ -117,24 +117,30 @@ def test_images_and_masks_stay_together(dataset: Dataset) -> None:
 
 
 def test_adc_is_never_scaled_or_shifted(dataset: Dataset) -> None:
-    plain = crops(dataset, SETTINGS)[Place(0, 0, 0)][0]
-    varied = crops(dataset, dataclasses.replace(SETTINGS, intensity=0.3))[Place(0, 0, 0)][0]
+    plain = crops(dataset, SETTINGS)[CropIndex(0, 0, 0)][0]
+    varied = crops(dataset, dataclasses.replace(SETTINGS, intensity=0.3))[CropIndex(0, 0, 0)][0]
     adc = OURS.index(Role.ADC)
     assert torch.equal(plain[adc], varied[adc])
     assert all(not torch.equal(plain[other], varied[other]) for other in range(3) if other != adc)
 
 
-class _Places(CaseCrops):
-    """Hands out places in the place of crops."""
+class _Indices(CaseCrops):
+    """Returns the index of a crop instead of the crop."""
 
     def __init__(self) -> None:
         pass
 
-    def __getitem__(self, place: Place) -> Batch:
-        return torch.tensor([place.epoch, place.position, place.case]), torch.zeros(1)
+    def __getitem__(self, index: CropIndex) -> Batch:
+        return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)
 
 
-def handed_out(loader: CaseLoader, most: int = 10**6) -> list[tuple[int, ...]]:
+def loader(crops: CaseCrops, cases: int, settings: TrainSettings, rank: Rank = ALONE) -> EpochLoader:
+    """Return the loader of one of several processes."""
+    steps = steps_per_epoch(cases, settings, rank.processes)
+    return EpochLoader(steps, CropBatches(crops, cases, settings, rank))
+
+
+def handed_out(loader: EpochLoader, most: int = 10**6) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
     if most == 0:
         return found
@@ -146,8 +152,8 @@ def handed_out(loader: CaseLoader, most: int = 10**6) -> list[tuple[int, ...]]:
 
 
 def test_each_epoch_shows_every_case_in_an_order_of_its_own() -> None:
-    loader = CaseLoader(_Places(), 7, SETTINGS)
-    first, second = handed_out(loader), handed_out(loader)
+    seven = loader(_Indices(), 7, SETTINGS)
+    first, second = handed_out(seven), handed_out(seven)
     assert [sorted(case for *_, case in epoch) for epoch in (first, second)] == [list(range(7))] * 2
     assert [case for *_, case in first] != [case for *_, case in second]
     assert ({epoch for epoch, *_ in first}, {epoch for epoch, *_ in second}) == ({0}, {1})
@@ -156,12 +162,12 @@ def test_each_epoch_shows_every_case_in_an_order_of_its_own() -> None:
 @pytest.mark.parametrize("stop", [0, 1, 4, 5])
 def test_a_loader_goes_on_where_another_stood(stop: int) -> None:
     settings = dataclasses.replace(SETTINGS, batch=2, crops_per_case=2)
-    whole = CaseLoader(_Places(), 5, settings)
+    whole = loader(_Indices(), 5, settings)
     expected = [handed_out(whole), handed_out(whole), handed_out(whole)]
-    broken = CaseLoader(_Places(), 5, settings)
+    broken = loader(_Indices(), 5, settings)
     handed_out(broken)
     before = handed_out(broken, most=stop)
-    resumed = CaseLoader(_Places(), 5, settings)
+    resumed = loader(_Indices(), 5, settings)
     resumed.load_state_dict(broken.state_dict())
     after = handed_out(resumed)
     if stop in (0, 5):  # between two epochs
@@ -173,21 +179,21 @@ def test_a_loader_goes_on_where_another_stood(stop: int) -> None:
 
 def test_processes_share_an_epoch_without_gaps() -> None:
     settings = dataclasses.replace(SETTINGS, batch=2)
-    shares = [CaseLoader(_Places(), 9, settings, Share(rank, 2)) for rank in range(2)]
-    assert [len(loader) for loader in shares] == [3, 3]
-    found = [handed_out(loader) for loader in shares]
-    everything = sorted(place for share in found for place in share)
+    ranks = [loader(_Indices(), 9, settings, Rank(rank, 2)) for rank in range(2)]
+    assert [len(each) for each in ranks] == [3, 3]
+    found = [handed_out(each) for each in ranks]
+    everything = sorted(index for rank in found for index in rank)
     assert len(set(everything)) == 12  # 9 and 3 that fill up the last step, as crops of their own
     assert {case for *_, case in everything} == set(range(9))
     # Step by step the processes together see what one with twice the batch sees.
-    one = handed_out(CaseLoader(_Places(), 9, dataclasses.replace(SETTINGS, batch=4)))
-    together = [place for step in range(3) for share in found for place in share[2 * step : 2 * step + 2]]
+    one = handed_out(loader(_Indices(), 9, dataclasses.replace(SETTINGS, batch=4)))
+    together = [index for step in range(3) for rank in found for index in rank[2 * step : 2 * step + 2]]
     assert together == one
 
 
 def test_an_interrupt_of_the_whole_terminal_leaves_the_crops_coming() -> None:
     settings = dataclasses.replace(SETTINGS, workers=1)
-    assert len(handed_out(CaseLoader(InterruptedCrops(), 5, settings))) == 5
+    assert len(handed_out(loader(InterruptedCrops(), 5, settings))) == 5
 
 
 def test_contradictions_are_refused() -> None:
@@ -196,16 +202,16 @@ def test_contradictions_are_refused() -> None:
         ({"patch": 0, "batch": 2}, "whole heads"),
         ({"epochs": 0}, "epochs is 0"),
         ({"foreground": 1.5}, "foreground"),
-        ({"cache": Cache.RAM, "workers": 1}, "--cache disk"),
+        ({"cache": Cache.RAM, "workers": 1}, "use cache disk"),
     ):
         with pytest.raises(SettingsContradict, match=words):
             dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    paper = settings_of(Preset.PAPER, 100)
+    paper = preset_settings(Preset.PAPER, 100)
     assert (paper.learning_rate, paper.epochs, paper.warm_up_epochs, paper.foreground) == (1e-4, 100, 0.0, 0.0)
-    assert settings_of(Preset.FAST, 50).precision == "bf16-mixed"
+    assert preset_settings(Preset.FAST, 50).precision == "bf16-mixed"
 
 
 def test_toy_brats_cases_are_what_the_fixtures_say() -> None:

@@ -1,10 +1,11 @@
 """The training commands pass on what was asked, and refuse with one sentence."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from plugin.commands.app import app
@@ -12,14 +13,6 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE
 from tests.support.node import sentence
 
 runner = CliRunner()
-
-
-def test_pretrain_wants_to_know_on_what(tmp_path: Path) -> None:
-    result = runner.invoke(app, ["pretrain", str(tmp_path / "out")])
-    assert result.exit_code == WRONG_USAGE
-    assert sentence(result.stderr) == "Say what to train on: a folder that `glionode dataset` made, or --synthetic."
-    result = runner.invoke(app, ["pretrain", "--synthetic", str(tmp_path / "out"), str(tmp_path / "data")])
-    assert result.exit_code == WRONG_USAGE
 
 
 def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,39 +25,63 @@ def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeyp
 
 
 def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = pytest.importorskip(
-        "models.training.train.synthetic_pretrain", reason="training needs the extra glionode[train]"
+    experiment = pytest.importorskip(
+        "models.training.train.experiment", reason="training needs the extra glionode[train]"
     )
+    from models.training.train.checkpoints import Curve, Epoch
+    from models.training.train.fit import Progress, Trained
+
     asked = []
+    epoch = Epoch(2, 0.5, (), 200, 1e-3, (0.1, 0.2, 0.3))
 
-    def train(package, settings, command, work, report, resume):  # type: ignore[no-untyped-def]
-        asked.append((package, settings, work, resume))
-        assert command == "glionode pretrain --resume last.ckpt --work=work out runs/out"
-        report(training.Progress(step=10, steps=20, loss=0.5, dice=(0.1, 0.2, 0.3), seconds=60))
-        return SimpleNamespace(name=package.name, version=package.version, weights_sha256="f" * 64)
+    def run_experiment(wanted, report, begin):  # type: ignore[no-untyped-def]
+        asked.append(wanted)
+        begin("training")
+        report(Progress(2, 20, 100, 100, seconds=60, waiting=0.25, ended=epoch))
+        package = dataclasses.replace(wanted.package, weights_sha256="f" * 64)
+        return (experiment.Outcome(package, Trained(Curve((epoch,)), True, 60.0, 200, 0, ()), ()),)
 
-    monkeypatch.setattr(training, "pretrain", train)
+    monkeypatch.setattr(experiment, "run_experiment", run_experiment)
     given = ["--resume", "/of/somebody/last.ckpt", "--work=/of/somebody/work", "/of/somebody/out", "runs/out"]
     monkeypatch.setattr("sys.argv", ["/bin/glionode", "pretrain", *given])
-    options = ["--steps", "20", "--minutes", "2.5", "--seed", "3", "--patch", "64", "--init-filters", "16"]
+    (tmp_path / "more.toml").write_text('seed = 3\nversion = "1.4.0"\nbatch = 2')
+    options = ["--epochs", "20", "--minutes", "2.5", "--patch", "64", "--init-filters", "16"]
+    options += ["--config", str(tmp_path / "more.toml")]
     result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--name", "mine", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    package, settings, work, resume = asked[0]
-    assert (package.name, package.folder) == ("mine", tmp_path / "out")
-    assert (settings.steps, settings.minutes, settings.seed) == (20, 2.5, 3)
-    assert (settings.samples.patch, settings.network.init_filters) == (64, 16)
-    assert (work, resume) == (Path("runs/mine"), None)
-    assert "step 10 of 20: loss 0.500, soft Dice 0.10 0.20 0.30 (1.0 min)" in result.stderr
-    assert "Wrote model mine 1.0.0" in result.stdout
+    (wanted,) = asked
+    assert wanted.command == "glionode pretrain --resume last.ckpt --work=work out runs/out"
+    package, settings, samples = wanted.package, wanted.settings, wanted.cases
+    assert (package.name, package.version, package.folder) == ("mine", "1.4.0", tmp_path / "out")
+    assert (package.network.init_filters, package.network.space_to_depth, package.mirror) == (16, 2, True)
+    assert (settings.preset, settings.epochs, settings.minutes, settings.seed) == ("synthetic", 20, 2.5, 3)
+    assert (samples.patch, samples.batch, samples.spacing_mm) == (64, 2, 1.0)
+    assert (wanted.work, wanted.resume) == (Path("runs/mine"), None)
+    assert (
+        "training: epoch 2 of 20, loss 0.500, soft Dice (0.10 0.20 0.30); 1.0 min, 25% of it waiting for batches"
+        in result.stderr
+    )
+    assert "Trained 200 steps." in result.stdout
+    assert "Wrote model mine 1.4.0" in result.stdout
 
 
 def test_pretrain_refuses_to_go_on_from_what_is_no_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
-    options = ["--minutes", "0", "--tune-heads", "0", "--work", str(tmp_path / "work"), "--resume", str(tmp_path)]
-    result = runner.invoke(app, ["pretrain", "--synthetic", *options, str(tmp_path / "out")])
+    options = ["--minutes", "0", "--work", str(tmp_path / "work")]
+    result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
     assert result.exit_code == WRONG_USAGE
-    assert "last.ckpt is no checkpoint of training on synthetic heads" in sentence(result.stderr)
+    assert "holds no last.ckpt to go on from" in sentence(result.stderr)
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
+    assert result.exit_code == WRONG_USAGE
+    assert "last.ckpt is no checkpoint of a training run" in sentence(result.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_command_that_trains_has_more_than_15_options() -> None:
+    for name in ("pretrain", "finetune"):
+        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        assert len([each for each in command.params if each.param_type_name == "option"]) <= 15, name
 
 
 def test_contradictory_options_are_refused(tmp_path: Path) -> None:

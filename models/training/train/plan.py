@@ -1,0 +1,46 @@
+"""All that decides what a training run computes, and what of it a checkpoint has to agree with."""
+
+from dataclasses import asdict, dataclass, field
+
+from models.network import NetworkSettings
+from models.training.train.settings import TrainSettings
+from models.training.train.sources import CaseSource
+
+ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
+"""Names in provenance and checkpoints: the package that fine-tuning starts from, and where its weights go."""
+_FREE_TO_CHANGE = {
+    *("minutes", "patience", "steps_per_epoch", "tuning_heads", "checkpoint_every"),
+    *("workers", "cache", "threads", "deterministic"),
+}
+"""Settings of a run on a data set that may change when it is resumed: none of them changes what it computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides what a run computes."""
+
+    source: CaseSource
+    network: NetworkSettings
+    window: int | None
+    settings: TrainSettings
+    fold: int = 0
+    """Which fold is left out, from 1; 0 if the data set's own splits are used."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Where the first weights come from, by `ORIGIN`; empty for a fresh network."""
+
+    def signature(self) -> dict[str, str]:
+        """Return what a checkpoint has to agree with to be resumed, as names and words."""
+        view = self.source.view
+        signature = {
+            "channels": " ".join(view.channels),
+            "labels": " ".join(view.labels),
+            "spacing_mm": str(view.spacing_mm),
+            "window": str(self.window),
+            "data set": self.source.identity,
+            "fold": str(self.fold),
+            **{name: self.origin.get(name, "none") for name in ORIGIN},
+        }
+        if self.source.endless:
+            return signature | {"steps_per_epoch": str(self.settings.steps_per_epoch)}
+        settings = {name: str(value) for name, value in asdict(self.settings).items() if name not in _FREE_TO_CHANGE}
+        return settings | signature | {"network": str(self.network)}

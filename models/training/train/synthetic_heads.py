@@ -1,0 +1,133 @@
+"""Synthetic heads, made while training runs, as a source for training."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Role
+from models.network import NetworkSettings
+from models.package import ModelPackage, Refinement
+from models.training.evaluation.segment_head import head_probabilities
+from models.training.synthetic.augment import CHANNELS
+from models.training.synthetic.families import LEARNED_FROM
+from models.training.synthetic.head import SyntheticHead, synthesise
+from models.training.synthetic.samples import HeadSamples, SampleSettings
+from models.training.synthetic.tumour import Variant
+from models.training.train.batches import Batch, EpochLoader, Rank
+from models.training.train.prepared_cases import Prepared, View
+from models.training.train.sample_workers import worker_options
+from models.training.train.settings import TrainSettings
+from models.training.train.thresholds import Answer, Masks
+from pipeline.restore import restore
+from pipeline.volume import Geometry
+
+TRAINED_ON = "synthetic heads only"
+FIRST_TUNING_SEED = 3_000_000
+"""Above the seeds of training and away from those of evaluation."""
+REFINEMENTS = {
+    ENHANCING_TUMOUR.name: Refinement((Role.T1CE,), 1.5),
+    ADC_ABNORMALITY.name: Refinement((Role.ADC, Role.FLAIR), 1.5),
+    FLAIR_HYPERINTENSITY.name: Refinement((Role.ADC, Role.FLAIR), 1.5),
+}
+"""How a scan's own brightness corrects each label; chosen on heads of the learned families (docs/train.md)."""
+_TUNING_VARIANTS = (Variant.UNIFOCAL, Variant.MULTIFOCAL, Variant.NON_ENHANCING, Variant.RESECTED, Variant.SMALL)
+_SEEDS_APART = 10_007
+"""Distance between the seeds of several training processes."""
+
+
+def sample_settings(settings: TrainSettings, network: NetworkSettings, spacing_mm: float | None) -> SampleSettings:
+    """Return how heads are cut for a network."""
+    default = SampleSettings()
+    return SampleSettings(
+        spacing_mm=spacing_mm or default.spacing_mm,
+        patch=settings.patch or default.patch,
+        batch=settings.batch,
+        whole=default.whole if settings.patch else 1.0,
+        stride=network.stride,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticHeads:
+    """Heads without end; see `sources.CaseSource`. Thresholds are chosen on other heads after training."""
+
+    samples: SampleSettings
+    settings: TrainSettings
+
+    @property
+    def view(self) -> View:
+        """Return the channels and labels of heads, and the grid of the samples."""
+        return View(CHANNELS, tuple(label.name for label in LABELS), self.samples.spacing_mm)
+
+    @property
+    def endless(self) -> bool:
+        """Return True: no head is shown twice alike."""
+        return True
+
+    @property
+    def identity(self) -> str:
+        """Return the same words for all runs."""
+        return TRAINED_ON
+
+    @property
+    def validation_cases(self) -> int:
+        """Return 0: `glionode evaluate --synthetic` measures; nothing is chosen by it."""
+        return 0
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Return the setting of this name: an endless source has no natural epoch."""
+        return self.settings.steps_per_epoch
+
+    def batches(self, rank: Rank, stride: int, steps_before: int) -> EpochLoader:
+        """Return the heads of one process, from seeds that no process and no earlier run of this training used."""
+        seed = self.settings.seed + steps_before + _SEEDS_APART * rank.number
+        steps = self.settings.steps_per_epoch
+        return EpochLoader(steps, HeadBatches(HeadSamples(seed, self.samples), steps, self.settings.workers))
+
+    def validation_case(self, number: int) -> Prepared:
+        """Raise IndexError: there are no validation cases."""
+        raise IndexError(number)
+
+    def answers(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[Answer]:
+        """Make the tuning heads, scan them and segment the scans; masks are compared on the T1CE grid, restored."""
+        network = network.eval()
+        order = [[each.name for each in LABELS].index(label.name) for label in package.labels]
+        for number in range(self.settings.tuning_heads):
+            variant = _TUNING_VARIANTS[number % len(_TUNING_VARIANTS)]
+            family = LEARNED_FROM[number % len(LEARNED_FROM)]
+            head = synthesise(FIRST_TUNING_SEED + number, variant, family=family)
+            yield _answer(head, order, *head_probabilities(head, package, network))
+
+    def facts(self) -> Mapping[str, str | int]:
+        """Return that nothing but heads was trained on, and on which the thresholds were chosen."""
+        tuned_on = f"{self.settings.tuning_heads} heads from seed {FIRST_TUNING_SEED}"
+        return {"trained_on": TRAINED_ON, "thresholds_tuned_on": tuned_on}
+
+
+def _answer(head: SyntheticHead, order: list[int], probabilities: Tensor, grid: Geometry, target: Geometry) -> Answer:
+    """Labels of probabilities and truth are those of LABELS; `order` has the number of each label of the package."""
+
+    def masks_at(threshold: float) -> Masks:
+        return restore(probabilities, grid, target, (threshold,) * len(LABELS))[order]
+
+    return Answer(masks_at, head.truth(target)[order])
+
+
+class HeadBatches:
+    """One stream of heads, cut into epochs (see `batches.EpochBatches`). Workers live as long as this object."""
+
+    def __init__(self, samples: HeadSamples, steps: int, workers: int) -> None:
+        self._steps = steps
+        # The samples come in batches already.
+        self._loader: DataLoader[Batch] = DataLoader(samples, batch_size=None, **worker_options(workers, prefetch=4))
+        self._stream: Iterator[Batch] | None = None
+
+    def __call__(self, epoch: int, step: int) -> Iterator[Batch]:
+        """Yield new batches for the rest of an epoch from `step` on; the stream does not depend on the epoch."""
+        if self._stream is None:
+            self._stream = iter(self._loader)
+        return islice(self._stream, self._steps - step)

@@ -1,0 +1,131 @@
+"""The command `glionode pretrain`: train a network from the start, on a data set or on synthetic heads."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.network import NetworkSettings
+from models.training.train.settings import PRETRAIN_EPOCHS, SYNTHETIC_EPOCHS, Preset
+from plugin.commands.model_arguments import this_command
+from plugin.commands.terminal import refuse
+from plugin.commands.training_run import (
+    CacheOption,
+    ConfigOption,
+    EpochsOption,
+    FoldsOption,
+    NameOption,
+    PatchOption,
+    PresetOption,
+    RateOption,
+    TrainingOptions,
+    WorkersOption,
+    WorkOption,
+    open_dataset,
+    require_lightning,
+    run,
+    work_folder,
+)
+
+if TYPE_CHECKING:
+    from models.training.dataset.dataset import Dataset
+    from models.training.synthetic.samples import SampleSettings
+
+
+def pretrain(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[DATASET] OUT",
+            file_okay=False,
+            help="Data set that `glionode dataset` made, and folder of the model package to write.",
+        ),
+    ],
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Train on synthetic heads instead of a data set.")
+    ] = False,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    epochs: EpochsOption = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="End after so many minutes; with --resume, 0 only writes the package."),
+    ] = None,
+    patch: PatchOption = None,
+    learning_rate: RateOption = None,
+    init_filters: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Feature maps at full resolution, a multiple of 8.",
+            show_default="16, with --synthetic 8",
+        ),
+    ] = None,
+    folds: FoldsOption = None,
+    workers: WorkersOption = None,
+    cache: CacheOption = None,
+    name: NameOption = None,
+    work: WorkOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Work folder or last.ckpt of a run; with --synthetic a package, too."),
+    ] = None,
+) -> None:
+    """Train a network from the start and write it as the model package OUT.
+
+    On DATASET: crops of the training cases, Adam, Dice and cross-entropy. The best epoch by mean validation Dice
+    becomes the package, for research, its thresholds chosen on the validation cases. After a crash, the same command
+    with --resume goes on at the next step.
+
+    With --synthetic: on heads that are made while it runs; no data is needed and none is read. The package's intended
+    use is "demonstration". Ctrl-C and --minutes end the run early and still write the package. 2 cores take 1 to 2 s a
+    step; each of --workers makes about a head a second on a core of its own. --resume goes on with more --epochs, other
+    settings, or a multiple of the --init-filters; without a checkpoint, it goes on from the package of a run.
+
+    Example: glionode pretrain brats-data runs/brats --preset fast --cache disk --workers 4
+    Example: glionode pretrain --synthetic --minutes 60 runs/my-demo
+    """
+    if len(folders) != (1 if synthetic else 2):
+        raise refuse(
+            "Say what to train on: `glionode pretrain DATASET OUT`, with a data set that `glionode dataset` made, or "
+            "`glionode pretrain --synthetic OUT`."
+        )
+    if synthetic and folds:
+        raise refuse("--folds needs the patients of a data set; synthetic heads have none.")
+    require_lightning()
+    options = TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache, minutes)
+    out = folders[-1]
+    cases: Dataset | SampleSettings
+    if synthetic:
+        from models.training.train.synthetic_heads import sample_settings
+
+        settings, file = options.read(Preset.SYNTHETIC, SYNTHETIC_EPOCHS)
+        network = _network(init_filters or 8, space_to_depth=2)
+        cases = sample_settings(settings, network, file.spacing_mm)
+    else:
+        settings, file = options.read(Preset.PAPER, PRETRAIN_EPOCHS)
+        network = _network(init_filters or 16)
+        cases = open_dataset(folders[0], out, "pretrain")
+    from models.training.train.experiment import Experiment, describe
+
+    package = describe(cases, network, file.spacing_mm or cases.spacing_mm, settings, out)
+    package = replace(package, name=name or package.name, version=file.version)
+    run(
+        Experiment(
+            cases=cases,
+            settings=settings,
+            package=package,
+            work=work_folder(package.name, work, resume),
+            command=this_command(),
+            folds=folds or 0,
+            resume=resume,
+        )
+    )
+
+
+def _network(init_filters: int, space_to_depth: int = 1) -> NetworkSettings:
+    try:
+        return NetworkSettings(init_filters=init_filters, space_to_depth=space_to_depth)
+    except ValueError as exc:
+        raise refuse(f"These settings cannot be used: {exc}.") from exc

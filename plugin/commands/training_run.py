@@ -1,0 +1,221 @@
+"""What `glionode pretrain` and `glionode finetune` share: options, the run itself, its progress and its result."""
+
+import importlib.util
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from models.training.train.settings import (
+    Cache,
+    Config,
+    Preset,
+    SettingsContradict,
+    TrainSettings,
+    preset_settings,
+    read_config,
+)
+from plugin.commands.terminal import FAILED, complain, progress_bar, refuse
+
+if TYPE_CHECKING:
+    from models.training.dataset.dataset import Dataset
+    from models.training.train.experiment import Experiment, Outcome
+    from models.training.train.fit import Progress as TrainingProgress
+
+
+PresetOption = Annotated[
+    Preset | None,
+    typer.Option(
+        help="Recipe: paper (Wan et al. 2024), fast (recent GPUs) or synthetic.",
+        show_default="paper, with --synthetic synthetic",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="TOML file of further settings, see docs/train.md."),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over the cases; 100 steps each of synthetic heads.",
+        show_default="100; finetune 50, --synthetic 40",
+    ),
+]
+PatchOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Edge of a crop in voxels, 0: whole heads.", show_default="128 or 160, see --preset"),
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Peak learning rate of Adam.", show_default="1e-4 to 1e-3, see --preset")
+]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(min=2, help="Cross-validate: so many folds over patients, a package each, and folds.csv."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, help="Processes that prepare batches.", show_default="0, with --synthetic 1")
+]
+CacheOption = Annotated[
+    Cache | None,
+    typer.Option(help="Where normalised cases are kept between epochs: none, ram or disk.", show_default="none"),
+]
+NameOption = Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of OUT")]
+WorkOption = Annotated[
+    Path | None, typer.Option(file_okay=False, help="Folder for checkpoints and logs.", show_default="runs/NAME")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """Options of a command that change settings; None leaves them to the configuration file and the preset."""
+
+    preset: Preset | None
+    config: Path | None
+    epochs: int | None
+    patch: int | None
+    learning_rate: float | None
+    workers: int | None
+    cache: Cache | None
+    minutes: float | None = None
+
+    def read(self, preset: Preset, epochs: int) -> tuple[TrainSettings, Config]:
+        """Return the settings, and the configuration file that they come from.
+
+        Options override the file, and the file overrides the preset; `preset` and `epochs` are the command's own.
+        Refuses contradictions.
+        """
+        names = ("preset", "epochs", "patch", "learning_rate", "workers", "cache", "minutes")
+        try:
+            config = read_config(self.config) if self.config is not None else Config({})
+            options = {name: value for name in names if (value := getattr(self, name)) is not None}
+            changes: dict[str, Any] = {"preset": preset, "epochs": epochs} | config.settings | options
+            return preset_settings(changes.pop("preset"), changes.pop("epochs"), **changes), config
+        except SettingsContradict as exc:
+            raise refuse(f"These settings cannot be used: {exc}.") from exc
+
+
+def require_lightning() -> None:
+    """Refuse to go on if the extra for training is not installed."""
+    if importlib.util.find_spec("lightning") is None:
+        raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
+
+
+def open_dataset(folder: Path, out: Path, command: str) -> "Dataset":
+    """Return the data set in a folder; refuse a folder without one, and DATASET and OUT in the former order."""
+    from models.training.dataset.dataset import read_dataset
+    from models.training.dataset.manifest import MANIFEST_FILE, DatasetBroken
+
+    if not (folder / MANIFEST_FILE).is_file() and (out / MANIFEST_FILE).is_file():
+        raise refuse(
+            f"{out} is the data set, and it stands where OUT belongs: the order has changed, and OUT comes last. "
+            f"Say: glionode {command} {shlex.quote(str(out))} {shlex.quote(str(folder))}"
+        )
+    try:
+        return read_dataset(folder)
+    except DatasetBroken as exc:
+        raise refuse(str(exc), FAILED) from exc
+
+
+def work_folder(name: str, work: Path | None, resume: Path | None) -> Path:
+    """Return where checkpoints go: `work`, else the folder of the run that is resumed, else runs/NAME."""
+    from models.training.train.resume import is_package
+
+    if work is None and resume is not None and not is_package(resume):
+        return resume if resume.is_dir() else resume.parent
+    return work or Path("runs") / name
+
+
+def run(experiment: "Experiment") -> None:
+    """Train, show progress, and print the result. Refuses what cannot be trained."""
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from models.package import PackageBroken
+    from models.training.train.experiment import run_experiment
+    from models.training.train.learner import TrainingStopped
+    from models.training.train.transfer import NamesDoNotMatch
+    from pipeline.errors import GlionodeError
+
+    try:
+        with _display(silent=getattr(rank_zero_only, "rank", 0) != 0) as display:
+            outcomes = run_experiment(experiment, display.report, display.begin)
+    except (SettingsContradict, NamesDoNotMatch) as exc:
+        raise refuse(f"{str(exc).rstrip('.')}.") from exc
+    except (PackageBroken, TrainingStopped, GlionodeError) as exc:
+        raise refuse(str(exc), FAILED) from exc
+    except torch.OutOfMemoryError as exc:
+        raise refuse(
+            "The GPU's memory is too small for this: use a lower --patch, or `batch` or `precision` in --config. "
+            f"What was trained until then is in {experiment.work}.",
+            FAILED,
+        ) from exc
+    except OSError as exc:
+        raise refuse(
+            f"{exc.filename or experiment.package.folder} cannot be written: {exc.strerror or exc}. The weights are in "
+            f"{experiment.work}; make room, then go on with --resume {experiment.work}.",
+            FAILED,
+        ) from exc
+    for outcome in outcomes:
+        _print_outcome(outcome, "--synthetic" if experiment.package.intended_use == "demonstration" else "DATASET")
+    if experiment.folds and outcomes:
+        print(f"{len(outcomes)} folds: {experiment.package.folder / 'folds.csv'} holds their Dice, mean and deviation.")
+
+
+def _print_outcome(outcome: "Outcome", measured_on: str) -> None:
+    package, trained = outcome.package, outcome.trained
+    best, epochs = trained.curve.best, len(trained.curve.epochs)
+    ended = "" if trained.complete else " Training was interrupted."
+    if best is not None and best.validation_dice:
+        print(f"Best epoch {best.epoch} of {epochs}.{ended}")
+    else:
+        print(f"Trained {trained.steps} steps.{ended}")
+    for each in outcome.tuned:
+        print(f"{each.label}: mean Dice {each.mean_dice:.3f} on {len(each.dice)} cases, at threshold {each.threshold}")
+    sha = package.weights_sha256[:12]
+    print(f"Wrote model {package.name} {package.version} to {package.folder} (weights sha256 {sha}...).")
+    folder = shlex.quote(str(package.folder))
+    print(f"Measure it on cases that it never saw: glionode evaluate {folder} {measured_on}")
+
+
+class _Display:
+    """Shows the progress of training: a bar on a terminal, and a line at the end of each epoch."""
+
+    def __init__(self, bar: Progress | None, silent: bool) -> None:
+        self._bar, self._silent = bar, silent
+        self._task = bar.add_task("", total=1) if bar is not None else None
+        self._title = ""
+
+    def begin(self, title: str) -> None:
+        """Start a training with this title."""
+        self._title = title
+
+    def report(self, now: "TrainingProgress") -> None:
+        """Show that a step or an epoch is over."""
+        if self._silent:
+            return
+        if self._bar is not None and self._task is not None:
+            words = f"{self._title}, epoch {now.epoch} of {now.epochs}"
+            done = (now.epoch - 1) * now.steps + now.step
+            self._bar.update(self._task, completed=done, total=now.epochs * now.steps, description=words)
+        if now.ended is not None:
+            dice, kind, mean = now.ended.soft_dice, "soft Dice", ""
+            if now.ended.validation_dice:
+                dice, kind, mean = now.ended.validation_dice, "validation Dice", f"{now.ended.mean_dice:.3f} "
+            best = ", the best so far" if now.best else ""
+            complain(
+                f"{self._title}: epoch {now.epoch} of {now.epochs}, loss {now.ended.loss:.3f}, {kind} "
+                f"{mean}({' '.join(f'{value:.2f}' for value in dice)}){best}; "
+                f"{now.seconds / 60:.1f} min, {now.waiting:.0%} of it waiting for batches"
+            )
+
+
+@contextmanager
+def _display(silent: bool) -> Iterator[_Display]:
+    with nullcontext() if silent else progress_bar() as bar:
+        yield _Display(bar, silent)

@@ -1,0 +1,69 @@
+"""The loss: Dice and cross-entropy, with the weights and smoothing of a preset."""
+
+import pytest
+import torch
+
+from models.labels import LABELS
+from models.training.train.loss import segmentation_loss, training_loss
+from models.training.train.settings import Preset, preset_settings
+
+NAMES = tuple(label.name for label in LABELS)
+
+
+def test_the_loss_is_small_where_the_answer_is_right_and_large_where_it_is_not() -> None:
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    truth[:, 0, :4] = 1
+    right, dice = segmentation_loss(20 * (truth - 0.5), truth)
+    assert float(right) < 1e-3
+    assert dice == pytest.approx(torch.ones(3), abs=1e-3)
+    wrong, dice = segmentation_loss(20 * (0.5 - truth), truth)
+    assert float(wrong) > 5
+    # Nothing found of 256 voxels and 256 false ones: (0 + 100) / (256 + 256 + 100).
+    assert float(dice[0]) == pytest.approx(100 / 612, rel=1e-3)
+
+
+def soft_dice(logits: torch.Tensor, truth: torch.Tensor, preset: Preset = Preset.SYNTHETIC) -> list[float]:
+    """Return the soft Dice of each label as training computes it."""
+    return [float(value) for value in training_loss(logits, truth, NAMES, preset_settings(preset, 1))[1]]
+
+
+def test_synthetic_training_pays_for_a_rim_of_200_voxels_that_is_missed() -> None:
+    truth = torch.zeros(1, 3, 16, 16, 16)
+    truth[:, 0, :2, :10, :10] = 1
+    enhancing, adc, _ = soft_dice(torch.full_like(truth, -20.0), truth)
+    assert enhancing < 0.3
+    assert adc == pytest.approx(1)
+
+
+def test_a_few_false_voxels_cost_little_where_there_is_nothing_to_find() -> None:
+    truth = torch.zeros(1, 3, 16, 16, 16)
+    truth[:, 1, :2, :10, :10] = 1
+    logits = torch.full_like(truth, -20.0)
+    logits[:, :2, 8:10, :10, :10] = 20
+    enhancing, adc, _ = soft_dice(logits, truth)
+    # 200 false voxels each: a tenth of a loss where the label is absent, most of it where it is present and was missed.
+    assert enhancing == pytest.approx(2000 / 2200, rel=1e-3)
+    assert adc == pytest.approx(80 / 480, rel=1e-3)
+
+
+def test_the_papers_preset_counts_all_labels_alike() -> None:
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    truth[:, 0, :4] = 1
+    logits = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
+    loss, dice = training_loss(logits, truth, NAMES, preset_settings(Preset.PAPER, 1))
+    expected, expected_dice = segmentation_loss(logits, truth)
+    assert torch.equal(loss, expected)
+    assert torch.equal(dice, expected_dice)
+
+
+def test_the_enhancing_label_counts_twice_wherever_it_stands() -> None:
+    truth = torch.zeros(1, 3, 8, 8, 8)
+    truth[:, 0] = 1
+    logits = torch.full_like(truth, -20.0)
+    settings = preset_settings(Preset.SYNTHETIC, 1)
+    first, _ = training_loss(logits, truth, NAMES, settings)
+    last, _ = training_loss(logits.flip(1), truth.flip(1), NAMES[::-1], settings)
+    other, _ = training_loss(logits, truth, NAMES[::-1], settings)
+    assert float(first) == pytest.approx(float(last))
+    # Of a Dice loss near 1 for one label: 2 of 4 if it is the enhancing tumour, 1 of 4 if not.
+    assert float(first - other) == pytest.approx(0.25, abs=0.05)
