@@ -197,12 +197,12 @@ def _train_and_write(
     thresholds = {each.label: each.threshold for each in tuned}
     labels = tuple(replace(each, threshold=thresholds.get(each.name, each.threshold)) for each in package.labels)
     package = replace(package, labels=labels)
-    learned = None
+    lineage = None
     if isinstance(source, DatasetCases):
         package = replace(package, summary=_summary(experiment.parent, source))
-        learned = _learned(experiment.parent, package, source)
+        lineage = _lineage(experiment.parent, package, source)
     facts = tuple(_facts(experiment, source, trained, network, tuned))
-    return Outcome(_write(package, network, Provenance(facts, learned), trained, tuned, work), trained, tuned)
+    return Outcome(_write(package, network, Provenance(facts, lineage), trained, tuned, work), trained, tuned)
 
 
 def _write(
@@ -249,7 +249,7 @@ def first_network(package: ModelPackage, seed: int, parent: Parent | None = None
     return transfer(load_network(parent.package), network, parent.channels, parent.heads, names)
 
 
-def _learned(parent: Parent | None, package: ModelPackage, source: DatasetCases) -> Lineage:
+def _lineage(parent: Parent | None, package: ModelPackage, source: DatasetCases) -> Lineage:
     """Return the patients that the parent learned from, and these."""
     before = Lineage(()) if parent is None else read_lineage(parent.package)
     cases = (source.train, source.validation)

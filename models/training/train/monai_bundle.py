@@ -1,8 +1,8 @@
-"""The weights of a MONAI bundle (https://docs.monai.io/en/stable/mb_specification.html) as a model package.
+"""Import the weights of a MONAI bundle (https://docs.monai.io/en/stable/mb_specification.html) as a model package.
 
-Only SegResNet, as `models.network` builds it. What a bundle does before and after its network is not taken along: a
-bundle standardises channels in its own way, and the node in another. An imported package is therefore something to
-fine-tune, and no model to use as it is.
+Only SegResNet as `models.network` builds it is accepted. What a bundle does before and after its network is not
+imported: a bundle standardises its channels differently from the node. An imported package therefore has to be
+fine-tuned before it is used.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from models.training.train.write_package import Provenance, write_package
 WEIGHTS, METADATA = Path("models") / "model.pt", Path("configs") / "metadata.json"
 
 _WRAPPERS = ("model", "state_dict", "net", "network")
-"""Keys under which training loops put a state dict."""
+"""Keys under which training loops save a state dict."""
 _KNOWN = {
     "_target_", "spatial_dims", "init_filters", "in_channels", "out_channels", "blocks_down", "blocks_up",
     "upsample_mode", "dropout_prob",
 }  # fmt: skip
-"""Arguments of SegResNet that either show in the weights or decide nothing after training."""
+"""Arguments of SegResNet that the weights show, or that change nothing after training."""
 
 
 class BundleRefused(ValueError):
-    """A folder is no MONAI bundle, or its network is none of ours; the text is a sentence."""
+    """The folder is not a MONAI bundle, or its network cannot be imported; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Bundle:
     settings: NetworkSettings
     network: nn.Module
     channels: tuple[str, ...]
-    """What the bundle calls them, in order; empty where it does not say."""
+    """Names in the bundle, in order; empty if it does not say."""
     labels: tuple[str, ...]
     in_channels: int
     out_channels: int
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle without running anything of it. Raises BundleRefused."""
+    """Read a bundle without running any of its code. Raises BundleRefused."""
     metadata = _json(folder / METADATA)
     _check_configs(folder)
     content, state = _state(folder / WEIGHTS)
@@ -95,8 +95,8 @@ def import_bundle(
 ) -> ModelPackage:
     """Write a bundle as the package `out`, its channels and labels named in the bundle's order.
 
-    `called` are the package's name and version. Raises BundleRefused where the numbers of names do not fit, and what
-    writing a package raises.
+    `called` holds the package's name and version. Raises BundleRefused if the numbers of names do not fit, and the
+    errors of `write_package`.
     """
     for kind, given, wanted, says in (
         ("channel", channels, bundle.in_channels, bundle.channels),
@@ -139,9 +139,9 @@ Channels {", ".join(package.channels)} were {", ".join(bundle.channels) or "not 
 {", ".join(label.name for label in package.labels)} were {", ".join(bundle.labels) or "not named"}. \
 `models/model.pt` had sha256 `{bundle.weights_sha256}`.
 
-The network learned on images that were standardised otherwise than the node does it ({package.normalisation}), which \
-is why it wants to be trained on before anything is asked of it: \
-`glionode finetune OUT DATASET --from {package.name}`.
+The network learned on images that were standardised differently from the node's ({package.normalisation}). Fine-tune \
+it before you use it: \
+`glionode finetune DATASET OUT --from {package.name}`.
 
 Nothing was measured. The bundle's own license and terms hold for these weights.
 """
@@ -160,7 +160,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _check_configs(folder: Path) -> None:
-    """Refuse what does not show in the weights: another network with the same names, another norm or activation."""
+    """Refuse what the weights do not show: another network with the same names, another norm or activation."""
     for path in sorted((folder / "configs").glob("*.json")):
         for definition in _networks(_json(path)):
             target = str(definition["_target_"]).rsplit(".", 1)[-1]
@@ -174,7 +174,7 @@ def _check_configs(folder: Path) -> None:
 
 
 def _networks(document: Any) -> Iterator[Mapping[str, Any]]:
-    """Every definition under a key that begins with "network" or "net"."""
+    """Yield every definition under a key that begins with "network" or "net"."""
     if isinstance(document, dict):
         for key, value in document.items():
             if isinstance(value, dict) and "_target_" in value and re.fullmatch(r"net(work)?(_def)?", key):
@@ -200,7 +200,7 @@ def _state(path: Path) -> tuple[bytes, dict[str, Tensor]]:
 
 
 def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[NetworkSettings, int, int]:
-    """The network's shape by the names and sizes of its weights, and its numbers of channels and labels."""
+    """Derive the network's shape and its numbers of channels and labels from the names and sizes of its weights."""
     first, last = state.get("convInit.conv.weight"), state.get("conv_final.2.conv.weight")
     down, up = _counts(state, "down_layers"), _counts(state, "up_layers")
     if first is None or last is None or first.ndim != 5 or not down or len(up) != len(down) - 1:
@@ -216,7 +216,7 @@ def _shape(state: Mapping[str, Tensor], path: Path) -> tuple[NetworkSettings, in
 
 
 def _counts(state: Mapping[str, Tensor], part: str) -> tuple[int, ...]:
-    """Residual blocks in each level of a part."""
+    """Count the residual blocks in each level of a part."""
     levels: dict[int, set[int]] = {}
     for name in state:
         found = re.match(rf"{part}\.(\d+)\.(\d+)\.conv1\.", name)
@@ -226,12 +226,12 @@ def _counts(state: Mapping[str, Tensor], part: str) -> tuple[int, ...]:
 
 
 def _turned(value: Tensor) -> Tensor:
-    """A kernel for (slice, row, column) from one for (x, y, z), as MONAI loads NIfTI."""
+    """Turn a kernel for (x, y, z), the order in which MONAI loads NIfTI, to (slice, row, column)."""
     return value.permute(0, 1, 4, 3, 2).contiguous() if value.ndim == 5 else value
 
 
 def _names(formats: Any, side: str) -> tuple[str, ...]:
-    """`channel_def` of the first input or output, in order."""
+    """Return `channel_def` of the first input or output, in order."""
     try:
         first = next(iter(formats[side].values()))
         return tuple(str(name) for _, name in sorted(first["channel_def"].items(), key=lambda item: int(item[0])))

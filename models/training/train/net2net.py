@@ -8,20 +8,22 @@ from torch import Tensor
 
 
 class NotNarrower(ValueError):
-    """The checkpoint is not of the same network with fewer feature maps."""
+    """The checkpoint does not belong to the same network with fewer feature maps."""
 
 
 def widen_checkpoint(checkpoint: Mapping[str, Any], shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Any]:
-    """The checkpoint of a narrower SegResNet as one of the network whose state has `shapes`; it computes the same.
+    """Return the checkpoint of a narrower SegResNet as one of the wider network whose state has `shapes`.
 
-    Each feature map is repeated, and what reads the copies shares the old weight among them unevenly, by chance: equal
-    shares would learn the same for ever. Copies stay beside each other, so that group norm's groups keep their
-    statistics. Adam's moments are scaled as the gradients are. Raises NotNarrower.
+        The wider network computes the same.
+
+    Each feature map is repeated, and the weights that read the copies are divided among them unevenly, at random: equal
+    parts would stay equal for ever. Copies stay beside each other, so that group norm's groups keep their statistics.
+    Adam's moments are scaled as the gradients are. Raises NotNarrower.
     """
     generator = torch.Generator().manual_seed(seed)
     old: Mapping[str, Tensor] = checkpoint["state_dict"]
     if old.keys() != shapes.keys() or not all(_is_multiple(old[name].shape, shapes[name]) for name in shapes):
-        raise NotNarrower("of another network")
+        raise NotNarrower("the shapes are not multiples of the old ones")
     # The averaged weights are divided as those of the network are, or they would compute something else at first.
     state, names = dict(old), [name for name in old if name.startswith("network.")]
     for name in names:
@@ -48,7 +50,7 @@ def _repeat(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _shares(old: torch.Size, new: torch.Size, generator: torch.Generator) -> Tensor:
-    """What part of the old weight each copy of an input gets; the copies' parts sum to 1. (outputs, inputs, 1, ...)."""
+    """Draw the part of the old weight that each copy of an input gets: (outputs, inputs, 1, ...), summing to 1."""
     if len(old) < 2:
         return torch.ones(new)
     copies = new[1] // old[1]

@@ -1,4 +1,4 @@
-"""Cases as a network sees them: normalised as a whole, as at inference, and kept where asked. Cuts no crops."""
+"""Prepare the cases of a data set for a network: resample, normalise as a whole, cut to the head, and cache."""
 
 import hashlib
 import os
@@ -23,13 +23,13 @@ from pipeline.volume import Geometry
 
 _MARGIN_MM = 5.0
 """Kept around the head, as `pipeline.align` does."""
-_FORM = 1
-"""Goes into the cache's key: raise it when what is kept changes."""
+_CACHE_VERSION = 1
+"""Part of the cache's keys; raise it when the cached content changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a network is shown of every case."""
+    """The channels, labels and grid of the cases that a network is trained on."""
 
     channels: tuple[Role, ...]
     labels: tuple[str, ...]
@@ -51,9 +51,9 @@ PreparedCases = Callable[[Case], Prepared]
 
 
 def prepare(case: Case, view: View) -> Prepared:
-    """Read, resample where the network's voxels are of another size, normalise, cut to the head.
+    """Read a case, resample it if the network's voxels have another size, normalise it, and cut it to the head.
 
-    Raises DatasetBroken where the case lacks a channel or label, or a channel has no value in the head.
+    Raises DatasetBroken if the case lacks a channel or label, or a channel has no value in the head.
     """
     wanted = view.channels if Role.T1CE in view.channels else (*view.channels, Role.T1CE)
     volumes = case.volumes(wanted)
@@ -79,7 +79,7 @@ def prepare(case: Case, view: View) -> Prepared:
 
 
 def _same_extent(source: Geometry, spacing_mm: float) -> Geometry:
-    """The source's axes and field of view in cubic voxels of `spacing_mm`."""
+    """Return a grid of cubic voxels of `spacing_mm` with the axes and field of view of `source`."""
     steps = source.affine[:3, :3] / np.array(source.spacing_mm) * spacing_mm
     shape = np.maximum(1, np.ceil(np.array(source.shape) * np.array(source.spacing_mm) / spacing_mm - 1e-6)).astype(int)
     affine = np.eye(4)
@@ -101,7 +101,7 @@ def _head_box(head: Tensor, grid: Geometry) -> tuple[slice, slice, slice]:
 
 
 def prepared_cases(cache: Cache, view: View, folder: Path) -> PreparedCases:
-    """`prepare` with what it made kept: not at all, in this process, or under `folder`."""
+    """Return `prepare` with a cache: none, in the memory of this process, or below `folder`."""
     if cache is Cache.NONE:
         return _Direct(view)
     return _InMemory(view) if cache is Cache.RAM else _OnDisk(view, folder)
@@ -129,7 +129,7 @@ class _InMemory:
 
 @dataclass(frozen=True)
 class _OnDisk:
-    """A folder a case, named after all that decides its content, with .npy files that are mapped and not read."""
+    """Keeps a folder for each case, named by a hash of all that decides its content, with memory-mapped .npy files."""
 
     view: View
     folder: Path
@@ -137,20 +137,20 @@ class _OnDisk:
     def __call__(self, case: Case) -> Prepared:
         kept = self.folder / self._key(case)
         if not kept.is_dir():
-            self._keep(prepare(case, self.view), kept)
-        # "c": copy on write. torch wants arrays that may be written; nothing ever reaches the file.
+            self._store(prepare(case, self.view), kept)
+        # "c": copy on write. torch needs writable arrays, and the file must not change.
         arrays = [torch.from_numpy(np.load(kept / f"{name}.npy", mmap_mode="c")) for name in ("channels", "masks")]
         affine = np.load(kept / "affine.npy")
         shape = arrays[0].shape[1:]
         return Prepared(arrays[0], arrays[1], Geometry.from_affine(affine, (shape[0], shape[1], shape[2]), ""))
 
     def _key(self, case: Case) -> str:
-        decides = (_FORM, NORMALISATION, case.entry.fingerprint, *self.view.channels, "", *self.view.labels)
-        text = "\n".join(map(str, (*decides, self.view.spacing_mm)))
+        parts = (_CACHE_VERSION, NORMALISATION, case.entry.fingerprint, *self.view.channels, "", *self.view.labels)
+        text = "\n".join(map(str, (*parts, self.view.spacing_mm)))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _keep(self, prepared: Prepared, kept: Path) -> None:
-        # Several processes may make the same case: each its own, and the first to rename wins.
+    def _store(self, prepared: Prepared, kept: Path) -> None:
+        # Several processes may prepare the same case; the first to rename its folder wins.
         self.folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
         try:

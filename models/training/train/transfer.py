@@ -1,8 +1,9 @@
-"""Carry a package's weights over to other channels and labels, by name. Knows no data and no training.
+"""Copy a package's weights into a network with other channels and labels, by name.
 
-A first convolution has one slice of weights an input channel, a last convolution one an output label (or, where a
-network takes and gives blocks of voxels, one for each voxel of a block); everything between is copied. Which slice goes
-where is decided by names and written down: with three channels in and three out every wrong order loads silently.
+The first convolution has a slice of weights for each input channel, the last one a slice for each output label (or, if
+the network takes and gives blocks of voxels, for each voxel of a block); everything between is copied. Names decide
+which slice goes where, and the mapping is recorded: with three channels in and three out every wrong order loads
+silently.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +27,12 @@ STANDS_IN = {
     "flair_hyperintensity": "WT",
 }
 STANDS_IN |= {other: name for name, other in STANDS_IN.items()}
-"""Where a name is missing in the parent, the one that takes its place, either way (Wan et al. 2024: T2 weights begin
-the ADC channel, BraTS regions begin the labels that match them)."""
+"""The name that takes the place of one that the parent lacks, in both directions (Wan et al. 2024: the ADC channel
+starts with the weights of T2, each label with those of the BraTS region that matches it)."""
 
 
 class How(StrEnum):
-    """What becomes of a slice of weights."""
+    """How a slice of weights is filled."""
 
     COPY = "copy"
     MEAN = "mean"
@@ -40,7 +41,7 @@ class How(StrEnum):
 
 
 class NamesDoNotMatch(ValueError):
-    """A package's channels or labels have no agreed places in the new network, or a mapping names what is not there."""
+    """A channel or label has no place in the new network or no source, or a mapping names one that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Source:
     target: str
     how: How
     names: tuple[str, ...] = ()
-    """The parent's: one to copy, at least one to take the mean of, none otherwise."""
+    """Names of the parent: one to copy, one or more to average, else none."""
 
     def __str__(self) -> str:
         names = "+".join(self.names)
@@ -58,14 +59,15 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """`ADC=T2`, `ADC=T2:copy`, `ADC=T2+FLAIR:mean`, `ADC=mean` (of all), `ADC=zero` or `ADC=reinitialise`.
+    """Parse an option of `glionode finetune`.
 
-    Raises NamesDoNotMatch for anything else.
+    It reads `ADC=T2`, `ADC=T2:copy`, `ADC=T2+FLAIR:mean`, `ADC=mean` (of all), `ADC=zero` or `ADC=reinitialise`. Raises
+    NamesDoNotMatch for anything else.
     """
     target, equals, rest = text.partition("=")
     names, colon, how = rest.partition(":")
     if not equals or not target or not rest:
-        raise NamesDoNotMatch(f"{text!r} says nothing: write NAME=PARENT:copy, for example ADC=T2:copy.")
+        raise NamesDoNotMatch(f"{text!r} is no mapping: write NAME=PARENT:copy, for example ADC=T2:copy.")
     if not colon:
         if names in (How.MEAN, How.ZERO, How.REINITIALISE):
             return Source(target, How(names))
@@ -81,12 +83,11 @@ def parse_source(text: str) -> Source:
 def match_names(
     kind: str, parents: Sequence[str], targets: Sequence[str], given: Iterable[Source], dropped: Iterable[str]
 ) -> tuple[Source, ...]:
-    """A source for each of `targets`, in their order.
+    """Return a source for each of `targets`, in their order.
 
-    `kind` is "channel" or "head", as the command line's options are called. What is given wins; else the parent's
-    channel or label of the same name is copied, else the one that stands in for it. Raises NamesDoNotMatch, with the
-    mapping that would be needed, where a target is left without a source or one of the parent's names without a
-    place that is not among `dropped`.
+    `kind` is "channel" or "head", the name of the option. A given source wins; else the parent's channel or label of
+    the same name is copied, else the one that stands in for it. Raises NamesDoNotMatch, with the options that are
+    missing, if a target has no source, or one of the parent's names has no place and is not among `dropped`.
     """
     stated = {source.target: source for source in given}
     unknown = [name for name in stated if name not in targets]
@@ -104,10 +105,10 @@ def match_names(
             for source in found.values()
             if source is not None and contradiction[0] in (source.names or _all(source, parents))
         )
-        raise NamesDoNotMatch(f"--drop {contradiction[0]}, but {user} takes it; say where else that is to begin.")
+        raise NamesDoNotMatch(f"--drop {contradiction[0]}, but {user} uses it; give that another source.")
     left = [name for name in parents if name not in used and name not in set(dropped)]
     if left or None in found.values():
-        raise NamesDoNotMatch(_needed(kind, parents, found, left))
+        raise NamesDoNotMatch(_missing_options(kind, parents, found, left))
     return tuple(source for source in found.values() if source is not None)
 
 
@@ -123,18 +124,18 @@ def _all(source: Source, parents: Sequence[str]) -> Sequence[str]:
     return parents if source.how is How.MEAN else ()
 
 
-def _needed(kind: str, parents: Sequence[str], found: Mapping[str, Source | None], left: Sequence[str]) -> str:
+def _missing_options(kind: str, parents: Sequence[str], found: Mapping[str, Source | None], left: Sequence[str]) -> str:
     missing = [name for name, source in found.items() if source is None]
     what = "channels" if kind == "channel" else "labels"
-    words = [f"The package's {what} are {', '.join(parents)}, the data set's {', '.join(found)}"]
+    parts = [f"The package's {what} are {', '.join(parents)}, the data set's {', '.join(found)}"]
     if missing:
-        words.append(f"nothing is said to begin {', '.join(missing)} with")
+        parts.append(f"no weights are named for {', '.join(missing)}")
     if left:
-        words.append(f"{', '.join(left)} of the package would be lost")
-    # Nothing is guessed here: what is copied from the screen must not put one label's weights into another.
+        parts.append(f"{', '.join(left)} of the package would be lost")
+    # The options are pasted from the screen: none of them may put the weights of one label into another.
     options = [f"--{kind} {source or Source(name, How.REINITIALISE)}" for name, source in found.items()]
     options += [f"--drop {name}" for name in left]
-    return "; ".join(words) + f". If that is meant, say: {' '.join(options)}"
+    return "; ".join(parts) + f". If that is intended, add: {' '.join(options)}"
 
 
 def transfer(
@@ -144,11 +145,11 @@ def transfer(
     heads: Sequence[Source],
     parents: tuple[Sequence[str], Sequence[str]],
 ) -> nn.Module:
-    """Fill `network`, freshly made, with the weights of `parent`; returns it.
+    """Fill a fresh `network` with the weights of `parent`, and return it.
 
     `parents` are the parent's channels and labels in the order of its weights, `channels` and `heads` the sources in
-    the order of the new network's. `reinitialise` leaves what is there. Raises NamesDoNotMatch where the networks
-    differ elsewhere than in channels and labels.
+    the order of the new network's. `reinitialise` leaves the weights as they are. Raises NamesDoNotMatch if the
+    networks differ elsewhere than in channels and labels.
     """
     old, fresh = parent.state_dict(), network.state_dict()
     ends = {
@@ -172,7 +173,7 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
 
 
 def _gather(old: Tensor, fresh: Tensor, sources: Sequence[Source], names: Sequence[str], axis: int) -> Tensor:
-    """`fresh` with each source's slices along `axis`, one or a block's worth, replaced by what it says."""
+    """Return `fresh` with the slices of each source along `axis` replaced; a source has one slice, or one block."""
     own, by_name = fresh.chunk(len(sources), axis), dict(zip(names, old.chunk(len(names), axis), strict=True))
     parts = []
     for part, source in zip(own, sources, strict=True):

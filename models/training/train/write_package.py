@@ -1,4 +1,4 @@
-"""Write a trained network as a model package (see `models.package`). Knows nothing of how it was trained."""
+"""Write a trained network as a model package (see `models.package`)."""
 
 import importlib.metadata
 import shutil
@@ -8,10 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import tomli_w
 from torch import nn
 
 from models.install import verify_package
-from models.package import CARD_FILE, FORMAT, NORMALISATION, PATIENTS_FILE, WEIGHTS_FILE, ModelPackage, read_package
+from models.package import (
+    CARD_FILE,
+    FORMAT,
+    NORMALISATION,
+    PATIENTS_FILE,
+    WEIGHTS_FILE,
+    ModelPackage,
+    OutputLabel,
+    read_package,
+)
 from models.training.dataset.lineage import Lineage, lineage_json
 from models.weights import pack_weights
 
@@ -22,12 +32,12 @@ Fact = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How the weights came to be."""
+    """How the weights were made."""
 
     facts: tuple[tuple[str, Fact], ...]
     """The table [provenance] of model.toml: names (small letters and underscores) and values, in their order."""
-    learned: Lineage | None = None
-    """Whom from, where data sets say so."""
+    lineage: Lineage | None = None
+    """The patients whom they learned from; None if there were none."""
 
 
 def code_version() -> str:
@@ -46,55 +56,50 @@ def code_version() -> str:
     return f"{version} ({described})"
 
 
-def _toml_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _toml_list(values: tuple[object, ...]) -> str:
-    return "[" + ", ".join(_toml_string(v) if isinstance(v, str) else str(v) for v in values) + "]"
-
-
 def model_toml(package: ModelPackage, provenance: Provenance) -> str:
-    """The text of `model.toml`; `models.package.read_package` reads the same package from it."""
-    lines = [
-        f"format = {FORMAT}",
-        f"name = {_toml_string(package.name)}",
-        f"version = {_toml_string(package.version)}",
-        f"intended_use = {_toml_string(package.intended_use.value)}",
-        f"summary = {_toml_string(package.summary)}",
-        "",
-        "[input]",
-        f"channels = {_toml_list(tuple(role.value for role in package.channels))}",
-        f"spacing_mm = {package.spacing_mm}",
-        f"normalisation = {_toml_string(NORMALISATION)}",
-        *([f"window = {package.window}"] if package.window is not None else []),
-        *(["mirror = true"] if package.mirror else []),
-        "",
-        "[network]",
-        f"init_filters = {package.network.init_filters}",
-        f"blocks_down = {_toml_list(package.network.blocks_down)}",
-        f"blocks_up = {_toml_list(package.network.blocks_up)}",
-        f"upsample_mode = {_toml_string(package.network.upsample_mode)}",
-        *([f"space_to_depth = {package.network.space_to_depth}"] if package.network.space_to_depth > 1 else []),
-        "",
-        "[weights]",
-        f"sha256 = {_toml_string(package.weights_sha256)}",
-    ]
-    for label in package.labels:
-        lines += ["", "[[output]]", f"label = {_toml_string(label.name)}", f"threshold = {label.threshold}"]
-        if (asked := label.refinement) is not None:
-            channels = _toml_list(tuple(role.value for role in asked.channels))
-            lines.append(f"refinement = {{ channels = {channels}, weight = {asked.weight} }}")
-    lines += ["", "[provenance]"]
-    lines += [f"{key} = {_toml_string(v) if isinstance(v, str) else v}" for key, v in provenance.facts]
-    return "\n".join(lines) + "\n"
+    """Return the text of `model.toml`, from which `models.package.read_package` reads the same package."""
+    network = package.network
+    return tomli_w.dumps(
+        {
+            "format": FORMAT,
+            "name": package.name,
+            "version": package.version,
+            "intended_use": package.intended_use.value,
+            "summary": package.summary,
+            "input": {
+                "channels": [role.value for role in package.channels],
+                "spacing_mm": package.spacing_mm,
+                "normalisation": NORMALISATION,
+                **({"window": package.window} if package.window is not None else {}),
+                **({"mirror": True} if package.mirror else {}),
+            },
+            "network": {
+                "init_filters": network.init_filters,
+                "blocks_down": network.blocks_down,
+                "blocks_up": network.blocks_up,
+                "upsample_mode": network.upsample_mode,
+                **({"space_to_depth": network.space_to_depth} if network.space_to_depth > 1 else {}),
+            },
+            "weights": {"sha256": package.weights_sha256},
+            "output": [_output(label) for label in package.labels],
+            "provenance": dict(provenance.facts),
+        }
+    )
 
 
-def _ways_of_use(package: ModelPackage) -> Iterator[str]:
+def _output(label: OutputLabel) -> dict[str, object]:
+    output: dict[str, object] = {"label": label.name, "threshold": label.threshold}
+    if label.refinement is not None:
+        channels = [role.value for role in label.refinement.channels]
+        output["refinement"] = {"channels": channels, "weight": label.refinement.weight}
+    return output
+
+
+def _uses(package: ModelPackage) -> Iterator[str]:
+    """Yield how the weights are used beyond their shape; it goes into their sha256 (see `models.weights`)."""
     for label in package.labels:
-        if (asked := label.refinement) is not None:
-            yield f"{label.name} from {label.threshold} refined by {'+'.join(asked.channels)} times {asked.weight}"
+        if (used := label.refinement) is not None:
+            yield f"{label.name} from {label.threshold} refined by {'+'.join(used.channels)} times {used.weight}"
 
 
 def write_package(
@@ -105,35 +110,35 @@ def write_package(
     card: str | None = None,
     figures: tuple[Path, ...] = (),
 ) -> ModelPackage:
-    """Write `package.folder`: model.toml, float16 weights, whom they learned from, the log, a card with its figures.
+    """Write `package.folder` and return the package as read back and verified.
 
-    Without `card`, it says "not evaluated"; `figures` are the pictures that it shows, by their names.
-    `package.weights_sha256` is filled in. The folder is complete or untouched; what was there under these names is
-    replaced. Returns the package as read back and verified.
+    The folder gets model.toml, the weights in float16, the patients that they learned from, the log, and the card with
+    its figures; without `card`, one that says "not evaluated". `package.weights_sha256` is filled in. Nothing is
+    written unless all of it verifies; files of these names are replaced.
     """
-    content, sha256 = pack_weights(network, "; ".join(_ways_of_use(package)))
+    content, sha256 = pack_weights(network, "; ".join(_uses(package)))
     packed = replace(package, weights_sha256=sha256)
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{package.name}-", dir=package.folder.parent))
     try:
         (staging / WEIGHTS_FILE).write_bytes(content)
         (staging / "model.toml").write_text(model_toml(packed, provenance), encoding="utf-8")
-        if provenance.learned is not None:
-            (staging / PATIENTS_FILE).write_text(lineage_json(provenance.learned, sha256), encoding="utf-8")
-        nothing_known = (
+        if provenance.lineage is not None:
+            (staging / PATIENTS_FILE).write_text(lineage_json(provenance.lineage, sha256), encoding="utf-8")
+        not_evaluated = (
             f"# {package.name} {package.version}: {package.intended_use.value}, not for patients\n\n"
             f"Not evaluated yet; `glionode evaluate` writes this card.\n"
         )
-        (staging / CARD_FILE).write_text(nothing_known if card is None else card, encoding="utf-8")
+        (staging / CARD_FILE).write_text(not_evaluated if card is None else card, encoding="utf-8")
         for figure in figures:
             shutil.copyfile(figure, staging / figure.name)
         if log is not None and log.is_file():
             shutil.copyfile(log, staging / LOG_FILE)
         verify_package(read_package(staging))
         package.folder.mkdir(exist_ok=True)
-        # model.toml comes last: with its sha256 it says that the rest is in place.
-        shown = (figure.name for figure in figures)
-        for name in (WEIGHTS_FILE, PATIENTS_FILE, *shown, CARD_FILE, LOG_FILE, "model.toml"):
+        # model.toml comes last: its sha256 says that the rest is in place.
+        figure_names = (figure.name for figure in figures)
+        for name in (WEIGHTS_FILE, PATIENTS_FILE, *figure_names, CARD_FILE, LOG_FILE, "model.toml"):
             if (staging / name).is_file():
                 (staging / name).replace(package.folder / name)
     finally:

@@ -149,7 +149,7 @@ CONFIGS = {
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["finetune", "OURS", "x", "--from", "GENERAL", "--drop", "FLAIR"], WRONG_USAGE, "FLAIR=FLAIR:copy takes it"),
+        (["finetune", "OURS", "x", "--from", "GENERAL", "--drop", "FLAIR"], WRONG_USAGE, "FLAIR=FLAIR:copy uses it"),
         (["finetune", "OURS", "x", "--from", "GENERAL", "--head", "adc_abnormality=zero"], WRONG_USAGE, "--drop TC"),
         (["finetune", "OURS", "x", "--from", "GENERAL", "--patch", "36"], WRONG_USAGE, "a multiple of 8"),
         (["finetune", "OURS", "X", "--from", "GENERAL", *TOY], FAILED, "small letters"),

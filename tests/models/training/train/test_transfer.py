@@ -111,7 +111,7 @@ def test_a_fourth_channel_is_not_lost_in_silence() -> None:
 
 
 def test_names_without_a_place_are_refused_with_what_would_be_needed() -> None:
-    with pytest.raises(NamesDoNotMatch, match="nothing is said to begin adc_abnormality with") as refusal:
+    with pytest.raises(NamesDoNotMatch, match="no weights are named for adc_abnormality") as refusal:
         match_names("head", ("ET", "WT", "necrosis"), OURS[1], (), ())
     assert "--head adc_abnormality=reinitialise" in str(refusal.value)
     # What the sentence proposes is understood.
@@ -120,9 +120,9 @@ def test_names_without_a_place_are_refused_with_what_would_be_needed() -> None:
     assert len(match_names("head", ("ET", "WT", "necrosis"), OURS[1], proposed, ("necrosis",))) == 3
     with pytest.raises(NamesDoNotMatch, match="ADC=reinitialise"):
         match_names("channel", ("FLAIR", "T1CE"), OURS[0], (), ())
-    with pytest.raises(NamesDoNotMatch, match="but FLAIR=FLAIR:copy takes it"):
+    with pytest.raises(NamesDoNotMatch, match="but FLAIR=FLAIR:copy uses it"):
         match_names("channel", BRATS[0], OURS[0], (), ("FLAIR",))
-    with pytest.raises(NamesDoNotMatch, match="--drop T2, but ADC=mean takes it"):
+    with pytest.raises(NamesDoNotMatch, match="--drop T2, but ADC=mean uses it"):
         match_names("channel", BRATS[0], OURS[0], [parse_source("ADC=mean")], ("T2",))
     with pytest.raises(NamesDoNotMatch, match="the data set has ADC"):
         matched(("T1=T2",))
