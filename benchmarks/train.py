@@ -28,7 +28,7 @@ from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, NewCase
 from models.training.train.dataset_cases import DatasetCases
-from models.training.train.fit import Progress, train
+from models.training.train.fit import TrainingProgress, train
 from models.training.train.learner import fresh_network
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
@@ -109,7 +109,7 @@ def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, 
     plan = Plan(source, wanted.network, settings.patch, settings)
     clock = Clock()
 
-    def report(now: Progress) -> None:
+    def report(now: TrainingProgress) -> None:
         if now.ended is None:
             clock.step(now.waiting * now.seconds)
         else:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from models.training.train.settings import (
     Cache,
-    Config,
+    ConfigFile,
     Preset,
     SettingsContradict,
     TrainSettings,
@@ -25,7 +25,7 @@ from plugin.commands.terminal import FAILED, complain, progress_bar, refuse
 if TYPE_CHECKING:
     from models.training.dataset.dataset import Dataset
     from models.training.train.experiment import Experiment, Outcome
-    from models.training.train.fit import Progress as TrainingProgress
+    from models.training.train.fit import TrainingProgress
 
 
 PresetOption = Annotated[
@@ -84,7 +84,7 @@ class TrainingOptions:
     cache: Cache | None
     minutes: float | None = None
 
-    def read(self, preset: Preset, epochs: int) -> tuple[TrainSettings, Config]:
+    def read(self, preset: Preset, epochs: int) -> tuple[TrainSettings, ConfigFile]:
         """Return the settings, and the configuration file that they come from.
 
         Options override the file, and the file overrides the preset; `preset` and `epochs` are the command's own.
@@ -92,7 +92,7 @@ class TrainingOptions:
         """
         names = ("preset", "epochs", "patch", "learning_rate", "workers", "cache", "minutes")
         try:
-            config = read_config(self.config) if self.config is not None else Config({})
+            config = read_config(self.config) if self.config is not None else ConfigFile({})
             options = {name: value for name in names if (value := getattr(self, name)) is not None}
             changes: dict[str, Any] = {"preset": preset, "epochs": epochs} | config.settings | options
             return preset_settings(changes.pop("preset"), changes.pop("epochs"), **changes), config

@@ -12,14 +12,14 @@ EpochBatches = Callable[[int, int], Iterator[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
+class ProcessRank:
     """Which of several training processes this is."""
 
     number: int = 0
     processes: int = 1
 
 
-ALONE = Rank()
+ALONE = ProcessRank()
 
 
 class EpochLoader:

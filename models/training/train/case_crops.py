@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from models.labels import Role
 from models.training.dataset.dataset import Case
-from models.training.train.batches import ALONE, Batch, Rank
+from models.training.train.batches import ALONE, Batch, ProcessRank
 from models.training.train.prepared_cases import Prepared, PreparedCases, View
 from models.training.train.sample_workers import worker_options
 from models.training.train.settings import TrainSettings
@@ -126,7 +126,7 @@ class _BatchSampler:
 class CropBatches:
     """The batches of crops of one process, by epoch (see `batches.EpochBatches`)."""
 
-    def __init__(self, crops: CaseCrops, cases: int, settings: TrainSettings, rank: Rank = ALONE) -> None:
+    def __init__(self, crops: CaseCrops, cases: int, settings: TrainSettings, rank: ProcessRank = ALONE) -> None:
         self._cases = cases
         self._settings = settings
         self._rank = rank

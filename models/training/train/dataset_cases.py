@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from models.package import ModelPackage
 from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.manifest import Split
-from models.training.train.batches import EpochLoader, Rank
+from models.training.train.batches import EpochLoader, ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches, steps_per_epoch
 from models.training.train.prepared_cases import Prepared, PreparedCases, View
 from models.training.train.settings import SettingsContradict, TrainSettings
-from models.training.train.thresholds import Answer, Masks
+from models.training.train.thresholds import Masks, SegmentedCase
 from pipeline.segment import segment
 
 
@@ -55,7 +55,7 @@ class DatasetCases:
         """Return the optimiser steps of one pass over the training cases."""
         return steps_per_epoch(len(self.train), self.settings, processes)
 
-    def batches(self, rank: Rank, stride: int, steps_before: int) -> EpochLoader:
+    def batches(self, rank: ProcessRank, stride: int, steps_before: int) -> EpochLoader:
         """Return the crops of one process."""
         crops = CaseCrops(self.train, self.prepared, self.view, self.settings, stride)
         batches = CropBatches(crops, len(self.train), self.settings, rank)
@@ -65,7 +65,7 @@ class DatasetCases:
         """Return a validation case by its number."""
         return self.prepared(self.validation[number])
 
-    def answers(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[Answer]:
+    def tuning_cases(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[SegmentedCase]:
         """Segment the validation cases as the node does; masks are compared on the network's grid."""
         network = network.to(device).eval()
         for case in self.validation:
@@ -74,7 +74,7 @@ class DatasetCases:
                 prepared.channels, network.to, device, package.network, window=package.window, mirror=package.mirror
             )
             network.to(device)  # a head that does not fit into the GPU's memory moves the network to the CPU
-            yield _answer(segmented.probabilities.cpu(), prepared.masks.numpy())
+            yield _segmented_case(segmented.probabilities.cpu(), prepared.masks.numpy())
 
     def facts(self) -> Mapping[str, str | int]:
         """Return the form of the data set, its fingerprint and the number of cases."""
@@ -88,8 +88,8 @@ class DatasetCases:
         }
 
 
-def _answer(probabilities: Tensor, truth: Masks) -> Answer:
-    return Answer(lambda threshold: (probabilities >= threshold).numpy(), truth)
+def _segmented_case(probabilities: Tensor, truth: Masks) -> SegmentedCase:
+    return SegmentedCase(lambda threshold: (probabilities >= threshold).numpy(), truth)
 
 
 def split_cases(dataset: Dataset) -> tuple[tuple[Case, ...], tuple[Case, ...]]:

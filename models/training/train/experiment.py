@@ -37,7 +37,7 @@ from models.training.train.settings import SettingsContradict, TrainSettings
 from models.training.train.sources import CaseSource
 from models.training.train.synthetic_heads import REFINEMENTS, SyntheticHeads
 from models.training.train.thresholds import LabelOnValidation, tune
-from models.training.train.transfer import Source, transfer
+from models.training.train.transfer import WeightSource, transfer
 from models.training.train.write_package import Fact, Provenance, code_version, write_package
 from models.weights import load_network
 from pipeline.segment import pick_device
@@ -48,8 +48,8 @@ class Parent:
     """The package that fine-tuning starts from, and where its weights go."""
 
     package: ModelPackage
-    channels: tuple[Source, ...]
-    heads: tuple[Source, ...]
+    channels: tuple[WeightSource, ...]
+    heads: tuple[WeightSource, ...]
     dropped: tuple[str, ...] = ()
 
     def origin(self) -> dict[str, str]:
@@ -193,7 +193,7 @@ def _train_and_write(
         return None
     if trained.curve.best is None and source.validation_cases:
         raise TrainingStopped(f"Training ended before the first epoch was over; go on with --resume {work}.")
-    tuned = tune(package.labels, source.answers(package, network, pick_device("auto")))
+    tuned = tune(package.labels, source.tuning_cases(package, network, pick_device("auto")))
     thresholds = {each.label: each.threshold for each in tuned}
     labels = tuple(replace(each, threshold=thresholds.get(each.name, each.threshold)) for each in package.labels)
     package = replace(package, labels=labels)

@@ -24,12 +24,12 @@ from models.training.train.checkpoints import AtomicCheckpointIO, Curve, Epoch, 
 from models.training.train.learner import Learner, TrainingStopped
 from models.training.train.malloc import keep_freed_memory
 from models.training.train.plan import Plan
-from models.training.train.resume import Start, open_checkpoint
+from models.training.train.resume import ResumePoint, open_checkpoint
 from models.training.train.settings import SettingsContradict, TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """Where a run stands; reported after every step and at the end of every epoch."""
 
     epoch: int
@@ -49,7 +49,7 @@ class Progress:
     """Whether the epoch that ended has the best validation so far."""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class _ProgressReporter(Callback):  # type: ignore[misc]
             return
         seconds = time.perf_counter() - self._started
         self._report(
-            Progress(
+            TrainingProgress(
                 epoch=trainer.current_epoch + 1,
                 epochs=self._plan.settings.epochs,
                 step=trainer.fit_loop.epoch_loop.batch_idx + 1,
@@ -160,7 +160,7 @@ def train(
 
 
 def _fit(
-    plan: Plan, learner: Learner, keep: KeepCheckpoints, report: Report, work: Path, start: Start | None
+    plan: Plan, learner: Learner, keep: KeepCheckpoints, report: Report, work: Path, start: ResumePoint | None
 ) -> Trainer:
     settings = plan.settings
     with _without_lightning_advice(), _on_interrupt(keep, settings):

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from models.network import NetworkSettings, build_network
-from models.training.train.batches import Batch, EpochLoader, Rank
+from models.training.train.batches import Batch, EpochLoader, ProcessRank
 from models.training.train.loss import training_loss
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import Prepared
@@ -96,7 +96,7 @@ class Learner(LightningModule):  # type: ignore[misc]
 
     def train_dataloader(self) -> EpochLoader:
         """Return the batches of this process."""
-        rank = Rank(self.trainer.global_rank, self.trainer.world_size)
+        rank = ProcessRank(self.trainer.global_rank, self.trainer.world_size)
         steps_before = self.steps_of_package + self._steps_before
         self._loader = loader = self._source.batches(rank, self._plan.network.stride, steps_before)
         if self._position is not None:

@@ -20,7 +20,7 @@ WIDENED = "widened.ckpt"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ResumePoint:
     """What a run resumes: a state that fits its network, and the history before it."""
 
     state: dict[str, Any]
@@ -43,7 +43,7 @@ def is_package(path: Path) -> bool:
     return (path / "model.toml").is_file() and not (path / LAST).is_file()
 
 
-def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> Start:
+def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> ResumePoint:
     """Read a checkpoint, or a folder with a model package.
 
     A checkpoint of a narrower network is widened, and the result is kept in `work`. Raises SettingsContradict if the
@@ -69,7 +69,7 @@ def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> Sta
             ) from exc
         path = work / WIDENED
         torch.save(content, path)
-    return Start(
+    return ResumePoint(
         state=content["state_dict"],
         steps=steps,
         commands=tuple(map(str, content.get("commands", ()))),
@@ -90,7 +90,7 @@ def _check_signature(path: Path, made_by: dict[str, str], plan: Plan) -> None:
             )
 
 
-def _open_package(folder: Path, plan: Plan, learner: Learner) -> Start:
+def _open_package(folder: Path, plan: Plan, learner: Learner) -> ResumePoint:
     try:
         package = read_package(folder)
         weights = load_network(package).state_dict()
@@ -118,4 +118,4 @@ def _open_package(folder: Path, plan: Plan, learner: Learner) -> Start:
         curve = Curve()
     except (OSError, KeyError, ValueError) as exc:
         raise SettingsContradict(f"{folder / LOG_FILE} is damaged; remove it to go on without it") from exc
-    return Start(state, steps, (command,), curve=curve, steps_of_package=steps)
+    return ResumePoint(state, steps, (command,), curve=curve, steps_of_package=steps)

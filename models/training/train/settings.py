@@ -168,7 +168,7 @@ def preset_settings(preset: Preset, epochs: int, **changes: Any) -> TrainSetting
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ConfigFile:
     """A configuration file of `glionode pretrain` or `finetune`."""
 
     settings: dict[str, Any]
@@ -179,7 +179,7 @@ class Config:
     """Version of the model package."""
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path) -> ConfigFile:
     """Read a TOML file of settings by name. Raises SettingsContradict for unknown names, wrong types and bad TOML."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -197,4 +197,4 @@ def read_config(path: Path) -> Config:
         except ValidationError as exc:
             raise SettingsContradict(f"{path}: {name} is {value!r}: {exc.errors()[0]['msg']}") from exc
     extra = {name: values.pop(name) for name in ("spacing_mm", "version") if name in values}
-    return Config(values, **extra)
+    return ConfigFile(values, **extra)

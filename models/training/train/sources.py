@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from models.package import ModelPackage
-from models.training.train.batches import EpochLoader, Rank
+from models.training.train.batches import EpochLoader, ProcessRank
 from models.training.train.prepared_cases import Prepared, View
-from models.training.train.thresholds import Answer
+from models.training.train.thresholds import SegmentedCase
 
 
 class CaseSource(Protocol):
@@ -42,7 +42,7 @@ class CaseSource(Protocol):
         """Return the optimiser steps of an epoch that `processes` share."""
         ...
 
-    def batches(self, rank: Rank, stride: int, steps_before: int) -> EpochLoader:
+    def batches(self, rank: ProcessRank, stride: int, steps_before: int) -> EpochLoader:
         """Return the batches of one process. Sizes are multiples of `stride`.
 
         `steps_before` were trained by the runs that this one resumes; an endless source does not repeat their cases.
@@ -53,7 +53,7 @@ class CaseSource(Protocol):
         """Return a case to validate on; `number` counts from 0."""
         ...
 
-    def answers(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[Answer]:
+    def tuning_cases(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[SegmentedCase]:
         """Segment the cases on which thresholds are chosen; labels in the order of the package."""
         ...
 

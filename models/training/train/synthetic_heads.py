@@ -17,11 +17,11 @@ from models.training.synthetic.families import LEARNED_FROM
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.samples import HeadSamples, SampleSettings
 from models.training.synthetic.tumour import Variant
-from models.training.train.batches import Batch, EpochLoader, Rank
+from models.training.train.batches import Batch, EpochLoader, ProcessRank
 from models.training.train.prepared_cases import Prepared, View
 from models.training.train.sample_workers import worker_options
 from models.training.train.settings import TrainSettings
-from models.training.train.thresholds import Answer, Masks
+from models.training.train.thresholds import Masks, SegmentedCase
 from pipeline.restore import restore
 from pipeline.volume import Geometry
 
@@ -82,7 +82,7 @@ class SyntheticHeads:
         """Return the setting of this name: an endless source has no natural epoch."""
         return self.settings.steps_per_epoch
 
-    def batches(self, rank: Rank, stride: int, steps_before: int) -> EpochLoader:
+    def batches(self, rank: ProcessRank, stride: int, steps_before: int) -> EpochLoader:
         """Return the heads of one process, from seeds that no process and no earlier run of this training used."""
         seed = self.settings.seed + steps_before + _SEEDS_APART * rank.number
         steps = self.settings.steps_per_epoch
@@ -92,7 +92,7 @@ class SyntheticHeads:
         """Raise IndexError: there are no validation cases."""
         raise IndexError(number)
 
-    def answers(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[Answer]:
+    def tuning_cases(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[SegmentedCase]:
         """Make the tuning heads, scan them and segment the scans; masks are compared on the T1CE grid, restored."""
         network = network.eval()
         order = [[each.name for each in LABELS].index(label.name) for label in package.labels]
@@ -100,7 +100,7 @@ class SyntheticHeads:
             variant = _TUNING_VARIANTS[number % len(_TUNING_VARIANTS)]
             family = LEARNED_FROM[number % len(LEARNED_FROM)]
             head = synthesise(FIRST_TUNING_SEED + number, variant, family=family)
-            yield _answer(head, order, *head_probabilities(head, package, network))
+            yield _segmented_case(head, order, *head_probabilities(head, package, network))
 
     def facts(self) -> Mapping[str, str | int]:
         """Return that nothing but heads was trained on, and on which the thresholds were chosen."""
@@ -108,13 +108,15 @@ class SyntheticHeads:
         return {"trained_on": TRAINED_ON, "thresholds_tuned_on": tuned_on}
 
 
-def _answer(head: SyntheticHead, order: list[int], probabilities: Tensor, grid: Geometry, target: Geometry) -> Answer:
+def _segmented_case(
+    head: SyntheticHead, order: list[int], probabilities: Tensor, grid: Geometry, target: Geometry
+) -> SegmentedCase:
     """Labels of probabilities and truth are those of LABELS; `order` has the number of each label of the package."""
 
     def masks_at(threshold: float) -> Masks:
         return restore(probabilities, grid, target, (threshold,) * len(LABELS))[order]
 
-    return Answer(masks_at, head.truth(target)[order])
+    return SegmentedCase(masks_at, head.truth(target)[order])
 
 
 class HeadBatches:

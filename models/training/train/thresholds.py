@@ -20,8 +20,8 @@ Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A network's answer to one case beside the truth, on the grid on which masks are compared."""
+class SegmentedCase:
+    """A case as a network segments it, and its truth, on the grid on which masks are compared."""
 
     masks_at: Callable[[float], Masks]
     """The masks at a threshold that all labels share."""
@@ -45,22 +45,22 @@ class LabelOnValidation:
         return statistics.fmean(self.dice)
 
 
-def tune(labels: tuple[OutputLabel, ...], answers: Iterable[Answer]) -> tuple[LabelOnValidation, ...]:
-    """Choose, for each label, the threshold of the highest mean Dice; empty where there are no answers.
+def tune(labels: tuple[OutputLabel, ...], tuning_cases: Iterable[SegmentedCase]) -> tuple[LabelOnValidation, ...]:
+    """Choose, for each label, the threshold of the highest mean Dice; empty if there are no cases.
 
     Cases whose truth lacks a label do not vote on its threshold. Of near equals, the one nearest 0.5 wins. A label that
     no case has keeps its threshold.
     """
     scores: list[list[list[float]]] = [[] for _ in labels]
     present: list[list[bool]] = [[] for _ in labels]
-    for answer in answers:
+    for case in tuning_cases:
         rows = [
-            [dice(*masks) for masks in zip(answer.masks_at(candidate), answer.truth, strict=True)]
+            [dice(*masks) for masks in zip(case.masks_at(candidate), case.truth, strict=True)]
             for candidate in CANDIDATES
         ]
         for number, by_candidate in enumerate(zip(*rows, strict=True)):
             scores[number].append(list(by_candidate))
-            present[number].append(bool(answer.truth[number].any()))
+            present[number].append(bool(case.truth[number].any()))
     return tuple(_tuned(*each) for each in zip(labels, scores, present, strict=True) if each[1])
 
 

@@ -45,7 +45,7 @@ class NamesDoNotMatch(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WeightSource:
     """Where the weights of one channel or label come from."""
 
     target: str
@@ -58,7 +58,7 @@ class Source:
         return f"{self.target}={names}:{self.how}" if names else f"{self.target}={self.how}"
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> WeightSource:
     """Parse an option of `glionode finetune`.
 
     It reads `ADC=T2`, `ADC=T2:copy`, `ADC=T2+FLAIR:mean`, `ADC=mean` (of all), `ADC=zero` or `ADC=reinitialise`. Raises
@@ -70,19 +70,19 @@ def parse_source(text: str) -> Source:
         raise NamesDoNotMatch(f"{text!r} is no mapping: write NAME=PARENT:copy, for example ADC=T2:copy.")
     if not colon:
         if names in (How.MEAN, How.ZERO, How.REINITIALISE):
-            return Source(target, How(names))
+            return WeightSource(target, How(names))
         how = How.COPY
     if how not in set(How):
         raise NamesDoNotMatch(f"{text!r}: {how!r} is none of {', '.join(How)}.")
     parents = tuple(names.split("+"))
     if not all(parents) or (how == How.COPY and len(parents) != 1):
         raise NamesDoNotMatch(f"{text!r}: copy takes one name, mean takes one or more, joined by '+'.")
-    return Source(target, How(how), parents if how in (How.COPY, How.MEAN) else ())
+    return WeightSource(target, How(how), parents if how in (How.COPY, How.MEAN) else ())
 
 
 def match_names(
-    kind: str, parents: Sequence[str], targets: Sequence[str], given: Iterable[Source], dropped: Iterable[str]
-) -> tuple[Source, ...]:
+    kind: str, parents: Sequence[str], targets: Sequence[str], given: Iterable[WeightSource], dropped: Iterable[str]
+) -> tuple[WeightSource, ...]:
     """Return a source for each of `targets`, in their order.
 
     `kind` is "channel" or "head", the name of the option. A given source wins; else the parent's channel or label of
@@ -112,19 +112,21 @@ def match_names(
     return tuple(source for source in found.values() if source is not None)
 
 
-def _by_name(target: str, parents: Sequence[str]) -> Source | None:
+def _by_name(target: str, parents: Sequence[str]) -> WeightSource | None:
     for name in (target, STANDS_IN.get(target)):
         if name in parents:
             assert name is not None
-            return Source(target, How.COPY, (name,))
+            return WeightSource(target, How.COPY, (name,))
     return None
 
 
-def _all(source: Source, parents: Sequence[str]) -> Sequence[str]:
+def _all(source: WeightSource, parents: Sequence[str]) -> Sequence[str]:
     return parents if source.how is How.MEAN else ()
 
 
-def _missing_options(kind: str, parents: Sequence[str], found: Mapping[str, Source | None], left: Sequence[str]) -> str:
+def _missing_options(
+    kind: str, parents: Sequence[str], found: Mapping[str, WeightSource | None], left: Sequence[str]
+) -> str:
     missing = [name for name, source in found.items() if source is None]
     what = "channels" if kind == "channel" else "labels"
     parts = [f"The package's {what} are {', '.join(parents)}, the data set's {', '.join(found)}"]
@@ -133,7 +135,7 @@ def _missing_options(kind: str, parents: Sequence[str], found: Mapping[str, Sour
     if left:
         parts.append(f"{', '.join(left)} of the package would be lost")
     # The options are pasted from the screen: none of them may put the weights of one label into another.
-    options = [f"--{kind} {source or Source(name, How.REINITIALISE)}" for name, source in found.items()]
+    options = [f"--{kind} {source or WeightSource(name, How.REINITIALISE)}" for name, source in found.items()]
     options += [f"--drop {name}" for name in left]
     return "; ".join(parts) + f". If that is intended, add: {' '.join(options)}"
 
@@ -141,8 +143,8 @@ def _missing_options(kind: str, parents: Sequence[str], found: Mapping[str, Sour
 def transfer(
     parent: nn.Module,
     network: nn.Module,
-    channels: Sequence[Source],
-    heads: Sequence[Source],
+    channels: Sequence[WeightSource],
+    heads: Sequence[WeightSource],
     parents: tuple[Sequence[str], Sequence[str]],
 ) -> nn.Module:
     """Fill a fresh `network` with the weights of `parent`, and return it.
@@ -172,7 +174,7 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(state[name].shape) if name in state else None
 
 
-def _gather(old: Tensor, fresh: Tensor, sources: Sequence[Source], names: Sequence[str], axis: int) -> Tensor:
+def _gather(old: Tensor, fresh: Tensor, sources: Sequence[WeightSource], names: Sequence[str], axis: int) -> Tensor:
     """Return `fresh` with the slices of each source along `axis` replaced; a source has one slice, or one block."""
     own, by_name = fresh.chunk(len(sources), axis), dict(zip(names, old.chunk(len(names), axis), strict=True))
     parts = []

@@ -29,7 +29,7 @@ def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.M
         "models.training.train.experiment", reason="training needs the extra glionode[train]"
     )
     from models.training.train.checkpoints import Curve, Epoch
-    from models.training.train.fit import Progress, Trained
+    from models.training.train.fit import Trained, TrainingProgress
 
     asked = []
     epoch = Epoch(2, 0.5, (), 200, 1e-3, (0.1, 0.2, 0.3))
@@ -37,7 +37,7 @@ def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.M
     def run_experiment(wanted, report, begin):  # type: ignore[no-untyped-def]
         asked.append(wanted)
         begin("training")
-        report(Progress(2, 20, 100, 100, seconds=60, waiting=0.25, ended=epoch))
+        report(TrainingProgress(2, 20, 100, 100, seconds=60, waiting=0.25, ended=epoch))
         package = dataclasses.replace(wanted.package, weights_sha256="f" * 64)
         return (experiment.Outcome(package, Trained(Curve((epoch,)), True, 60.0, 200, 0, ()), ()),)
 

@@ -10,7 +10,7 @@ import torch
 from models.labels import Role
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.train.batches import ALONE, Batch, EpochLoader, Rank
+from models.training.train.batches import ALONE, Batch, EpochLoader, ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches, CropIndex, steps_per_epoch
 from models.training.train.prepared_cases import View, prepare, prepared_cases
 from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings, preset_settings
@@ -134,7 +134,7 @@ class _Indices(CaseCrops):
         return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)
 
 
-def loader(crops: CaseCrops, cases: int, settings: TrainSettings, rank: Rank = ALONE) -> EpochLoader:
+def loader(crops: CaseCrops, cases: int, settings: TrainSettings, rank: ProcessRank = ALONE) -> EpochLoader:
     """Return the loader of one of several processes."""
     steps = steps_per_epoch(cases, settings, rank.processes)
     return EpochLoader(steps, CropBatches(crops, cases, settings, rank))
@@ -179,7 +179,7 @@ def test_a_loader_goes_on_where_another_stood(stop: int) -> None:
 
 def test_processes_share_an_epoch_without_gaps() -> None:
     settings = dataclasses.replace(SETTINGS, batch=2)
-    ranks = [loader(_Indices(), 9, settings, Rank(rank, 2)) for rank in range(2)]
+    ranks = [loader(_Indices(), 9, settings, ProcessRank(rank, 2)) for rank in range(2)]
     assert [len(each) for each in ranks] == [3, 3]
     found = [handed_out(each) for each in ranks]
     everything = sorted(index for rank in found for index in rank)

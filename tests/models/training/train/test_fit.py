@@ -13,7 +13,7 @@ from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Split
 from models.training.train.checkpoints import CURVE, LAST
 from models.training.train.dataset_cases import DatasetCases, split_cases
-from models.training.train.fit import Progress, Report, Trained, train
+from models.training.train.fit import Report, Trained, TrainingProgress, train
 from models.training.train.learner import Learner, TrainingStopped, fresh_network
 from models.training.train.loss import training_loss
 from models.training.train.plan import Plan
@@ -53,7 +53,7 @@ def run(
 def killing(epoch: int, step: int) -> Report:
     """Dies in the middle of a step's report, after the checkpoint of that step."""
 
-    def report(now: Progress) -> None:
+    def report(now: TrainingProgress) -> None:
         if (now.epoch, now.step) == (epoch, step) and now.ended is None:
             raise Killed
 
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
         run(dataset, tmp_path, settings, report=killing(epoch, step))
     steps: list[tuple[int, int]] = []
 
-    def note(now: Progress) -> None:
+    def note(now: TrainingProgress) -> None:
         if now.ended is None:
             steps.append((now.epoch, now.step))
 
@@ -160,7 +160,7 @@ def test_patience_ends_a_run_that_gets_no_better(
 
 
 def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
-    def interrupt(now: Progress) -> None:
+    def interrupt(now: TrainingProgress) -> None:
         if (now.epoch, now.step) == (2, 2) and now.ended is None:
             signal.raise_signal(signal.SIGINT)
 
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_another_run_is_refused(
 def test_a_loss_that_is_no_number_stops_the_run_and_never_reaches_a_checkpoint(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def report(now: Progress) -> None:
+    def report(now: TrainingProgress) -> None:
         if (now.epoch, now.step) == (1, 2):
             monkeypatch.setattr("models.training.train.learner.training_loss", spoiled)
 

@@ -13,7 +13,7 @@ from models.network import NetworkSettings, build_network
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
 from models.training.train.checkpoints import LAST
-from models.training.train.fit import Progress
+from models.training.train.fit import TrainingProgress
 from models.training.train.learner import Learner, fresh_network
 from models.training.train.net2net import widen_checkpoint
 from models.training.train.plan import Plan
@@ -79,7 +79,7 @@ def test_a_network_of_single_voxels_goes_on_as_one_of_blocks(checkpoint: Path) -
 
 
 def test_training_goes_on_and_tells_the_copies_apart(checkpoint: Path, tmp_path: Path) -> None:
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     written = pretrain_toy(tmp_path, LONGER, WIDE, reports.append, checkpoint, "wide").package
     assert [report.epoch for report in reports if report.ended is not None] == [4, 5]
     assert written.network.init_filters == 16

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from models.package import read_package
 from models.training.dataset.dataset import read_dataset
 from models.training.dataset.manifest import Split
-from models.training.train.batches import Rank
+from models.training.train.batches import ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches
 from models.training.train.checkpoints import CURVE
 from models.training.train.learner import fresh_network
@@ -75,7 +75,7 @@ def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path:
         network = fresh_network(package.network, len(OURS), len(NAMES))
         optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
         for rank in ranks:
-            ((channels, truth),) = CropBatches(crops, 2, settings, Rank(rank, 2))(0, 0)
+            ((channels, truth),) = CropBatches(crops, 2, settings, ProcessRank(rank, 2))(0, 0)
             loss, _ = segmentation_loss(network(channels), truth)
             (loss / len(ranks)).backward()
         optimiser.step()

@@ -22,7 +22,7 @@ from models.training.synthetic.families import LEARNED_FROM
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED, SampleSettings
 from models.training.train import synthetic_heads
 from models.training.train.checkpoints import LAST
-from models.training.train.fit import Progress
+from models.training.train.fit import TrainingProgress
 from models.training.train.settings import SettingsContradict
 from models.training.train.synthetic_heads import HeadBatches, SyntheticHeads, sample_settings
 from models.training.train.thresholds import tune
@@ -44,13 +44,13 @@ def log_of(package: ModelPackage) -> list[dict[str, str]]:
         return list(csv.DictReader(log))
 
 
-def steps(reports: list[Progress]) -> list[int]:
+def steps(reports: list[TrainingProgress]) -> list[int]:
     """Return the epochs that ended; each is a step here."""
     return [report.epoch for report in reports if report.ended is not None]
 
 
 def test_a_short_run_writes_a_package_that_verifies(tmp_path: Path) -> None:
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     package = pretrain_toy(tmp_path, report=reports.append).package
     verify_package(package)
     assert package.intended_use is IntendedUse.DEMONSTRATION
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_resumed_and_can_be_written_alone(tmp_path: Path) -> Non
     written = pretrain_toy(tmp_path / "b", dataclasses.replace(TOY, minutes=0), resume=checkpoint).package
     assert written.weights_sha256 == first.weights_sha256
     assert [row["step"] for row in log_of(written)] == ["1", "2", "3"]
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     longer = pretrain_toy(tmp_path / "c", dataclasses.replace(TOY, epochs=5), report=reports.append, resume=checkpoint)
     assert steps(reports) == [4, 5]
     assert longer.package.weights_sha256 != first.weights_sha256
@@ -169,9 +169,9 @@ def test_a_resumed_run_takes_the_learning_rate_that_it_is_given(tmp_path: Path) 
 @pytest.mark.parametrize("steps_per_epoch", [1, 1000])
 def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path, steps_per_epoch: int) -> None:
     """At the end of an epoch, and in the middle of one."""
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: TrainingProgress) -> None:
         reports.append(progress)
         if (progress.epoch - 1) * progress.steps + progress.step == 2:
             signal.raise_signal(signal.SIGINT)
@@ -190,7 +190,7 @@ def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path, 
 
 
 def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     settings = dataclasses.replace(TOY, epochs=100_000, minutes=0.02)
     outcome = pretrain_toy(tmp_path, settings, report=reports.append)
     assert reports[-1].seconds < 60
@@ -239,7 +239,7 @@ def test_processes_and_resumed_runs_make_heads_of_their_own(monkeypatch: pytest.
     monkeypatch.setattr(synthetic_heads, "HeadSamples", lambda seed, _: seeds.append(seed) or [])
     heads = SyntheticHeads(SampleSettings(), TOY)
     for number, before in ((0, 0), (1, 0), (0, 300), (1, 300)):
-        heads.batches(synthetic_heads.Rank(number, 2), 16, before)
+        heads.batches(synthetic_heads.ProcessRank(number, 2), 16, before)
     assert len(set(seeds)) == 4
 
 
@@ -266,7 +266,7 @@ class FakeHead:
 def tuned_thresholds(package: ModelPackage, heads: int) -> dict[str, float]:
     """Return the threshold of each label after tuning on so many heads, in the order of the package."""
     source = SyntheticHeads(SampleSettings(), dataclasses.replace(TOY, tuning_heads=heads))
-    tuned = tune(package.labels, source.answers(package, nn.Identity(), torch.device("cpu")))
+    tuned = tune(package.labels, source.tuning_cases(package, nn.Identity(), torch.device("cpu")))
     return {each.label: each.threshold for each in tuned}
 
 

@@ -13,7 +13,7 @@ from models.training.train.transfer import (
     LAST_CONVOLUTION,
     How,
     NamesDoNotMatch,
-    Source,
+    WeightSource,
     match_names,
     parse_source,
     transfer,
@@ -32,7 +32,7 @@ def fresh(seed: int, channels: int = 3, labels: int = 3, settings: NetworkSettin
 
 def matched(
     channels: tuple[str, ...] = (), heads: tuple[str, ...] = ()
-) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+) -> tuple[tuple[WeightSource, ...], tuple[WeightSource, ...]]:
     given = [parse_source(text) for text in channels], [parse_source(text) for text in heads]
     return match_names("channel", BRATS[0], OURS[0], given[0], ()), match_names("head", BRATS[1], OURS[1], given[1], ())
 
@@ -143,5 +143,9 @@ def test_a_network_of_another_shape_is_refused() -> None:
 
 
 def test_a_source_is_written_as_it_is_read() -> None:
-    for source in (Source("ADC", How.COPY, ("T2",)), Source("ADC", How.MEAN), Source("ADC", How.MEAN, ("T2", "T1"))):
+    for source in (
+        WeightSource("ADC", How.COPY, ("T2",)),
+        WeightSource("ADC", How.MEAN),
+        WeightSource("ADC", How.MEAN, ("T2", "T1")),
+    ):
         assert parse_source(str(source)) == source
