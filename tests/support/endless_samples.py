@@ -1,4 +1,4 @@
-"""Samples for processes of their own, which import this by name."""
+"""Samples for worker processes, which import this module by name."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch.utils.data import IterableDataset
 
 
 class LargeSamples(IterableDataset[Tensor]):
-    """Samples without end that take a while to hand over."""
+    """Endless samples so large that handing one over takes a while."""
 
     def __init__(self, *_: object) -> None:
         pass

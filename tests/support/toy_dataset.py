@@ -1,4 +1,4 @@
-"""Data sets of toy heads, imported by name: balls with a lesion that a network finds within a few steps."""
+"""Data sets of toy heads: balls with a lesion that a network finds within a few steps."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SPACING_MM = 4.0
 def toy_case(
     number: int, roles: tuple[Role, ...] = OURS, labels: tuple[str, ...] = NAMES, edge: int = 36, name: str = ""
 ) -> NewCase:
-    """A head of its own; the three labels are balls around one middle."""
+    """Make one head; its labels are balls around the same centre."""
     generator = np.random.default_rng(number)
     grid = Geometry.axial((edge, edge, edge), (SPACING_MM,) * 3, (0.0, 0.0, 0.0), "")
     points = np.stack(np.meshgrid(*(np.arange(edge),) * 3, indexing="ij"), axis=-1)
@@ -52,7 +52,7 @@ def toy_dataset(
     labels: tuple[str, ...] = NAMES,
     edge: int = 36,
 ) -> Path:
-    """A data set of so many patients."""
+    """Write a data set of so many patients, one case each, and return its folder."""
     names = Pseudonyms(b"k" * 32)
     writer = DatasetWriter(folder, DatasetSource.DICOM, roles, labels, names)
     known = {}

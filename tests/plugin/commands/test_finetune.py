@@ -1,4 +1,4 @@
-"""`glionode pretrain DATASET` and `finetune` pass on what was asked, and refuse with one sentence."""
+"""`glionode pretrain DATASET` and `finetune` pass on their options, and refuse with one sentence."""
 
 import json
 import tomllib
@@ -49,7 +49,7 @@ def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def general(brats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package that learned on BraTS."""
+    """A package that was trained on toy cases in BraTS's form."""
     folder = tmp_path_factory.mktemp("general")
     result = runner.invoke(
         app,
@@ -71,7 +71,9 @@ def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, bra
     assert (provenance["preset"], provenance["training_cases"], provenance["best_epoch"]) == ("paper", 2, 1)
 
 
-def test_a_package_names_whom_it_and_its_parent_learned_from(ours: Path, brats: Path, general: Path) -> None:
+def test_a_package_lists_the_patients_that_it_and_its_parent_learned_from(
+    ours: Path, brats: Path, general: Path
+) -> None:
     result = runner.invoke(app, ["finetune", str(ours), "heir", "--from", str(general), *TOY])
     assert result.exit_code == 0, result.output
     parent, own = read_lineage(read_package(Path("heir"))).records
@@ -106,9 +108,7 @@ def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp
     assert float(rows[3][1]) == pytest.approx((float(rows[1][1]) + float(rows[2][1])) / 2, abs=1e-4)
 
 
-def test_what_was_asked_is_passed_on(
-    ours: Path, general: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_options_are_passed_on(ours: Path, general: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Experiment] = []
 
     def run_experiment(wanted: Experiment, *_: Any) -> tuple[()]:
@@ -184,7 +184,7 @@ CONFIGS = {
         ),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_writes_no_package(
+def test_a_refusal_is_one_sentence_and_writes_no_package(
     ours: Path, general: Path, tmp_path: Path, arguments: list[str], status: int, words: str
 ) -> None:
     places = {"OURS": str(ours), "GENERAL": str(general)}
@@ -196,7 +196,7 @@ def test_what_cannot_be_done_is_one_sentence_and_writes_no_package(
     assert not (tmp_path / "x").exists()
 
 
-def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
+def test_a_run_is_resumed_with_its_own_parent_and_mapping_only(
     ours: Path, brats: Path, general: Path, tmp_path: Path
 ) -> None:
     Path("seed.toml").write_text("seed = 2")
@@ -221,7 +221,7 @@ def test_a_run_goes_on_with_its_own_parent_and_mapping_alone(
     assert provenance["parent_sha256"] == read_package(general).weights_sha256
 
 
-def test_a_run_that_lies_there_is_not_written_over(ours: Path, tmp_path: Path) -> None:
+def test_an_earlier_run_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "last.ckpt").write_bytes(b"days of work")
     result = runner.invoke(app, ["pretrain", str(ours), "x", *TOY])

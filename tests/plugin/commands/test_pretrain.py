@@ -1,4 +1,4 @@
-"""The training commands pass on what was asked, and refuse with one sentence."""
+"""`glionode pretrain --synthetic` passes on its options; it and `evaluate` refuse with one sentence."""
 
 import dataclasses
 import importlib.util
@@ -24,7 +24,7 @@ def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
-def test_pretrain_passes_on_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrain_passes_on_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = pytest.importorskip(
         "models.training.train.experiment", reason="training needs the extra glionode[train]"
     )

@@ -1,4 +1,4 @@
-"""Where training on data sets can be tried."""
+"""Tests of training need the extra for training, and run on one CPU thread."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ if importlib.util.find_spec("lightning") is None or importlib.util.find_spec("ni
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Toys are too small to share out: on a busy machine threads wait for each other most of the time."""
+    """Toy networks are too small to be shared among threads, which would wait for each other most of the time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""What a network is shown: the numbers that the node's own network sees, in crops that depend on nothing but places."""
+"""Prepared cases have the numbers that the node's network sees, and a crop depends on its index alone."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ def crops(dataset: Dataset, settings: TrainSettings, view: View = VIEW) -> CaseC
     return CaseCrops(dataset.of(Split.TRAIN), prepared_cases(Cache.RAM, view, Path()), view, settings, stride=2)
 
 
-def test_what_is_shown_is_what_the_node_would_see_cut_to_the_head(dataset: Dataset) -> None:
+def test_a_prepared_case_is_what_the_node_sees_cut_to_the_head(dataset: Dataset) -> None:
     case = dataset.cases[0]
     order = (Role.T1CE, Role.ADC, Role.FLAIR)
     labels = (NAMES[2], NAMES[0])
@@ -71,7 +71,7 @@ def test_a_channel_without_a_value_in_the_head_is_refused_by_name(dataset: Datas
 
 
 @pytest.mark.parametrize("cache", [Cache.RAM, Cache.DISK])
-def test_what_is_kept_is_what_was_made(dataset: Dataset, tmp_path: Path, cache: Cache) -> None:
+def test_the_cache_returns_what_was_prepared(dataset: Dataset, tmp_path: Path, cache: Cache) -> None:
     kept = prepared_cases(cache, VIEW, tmp_path / "cache")
     for case in dataset.cases[:2]:
         expected = prepare(case, VIEW)
@@ -86,7 +86,7 @@ def test_what_is_kept_is_what_was_made(dataset: Dataset, tmp_path: Path, cache: 
         assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-def test_a_crop_follows_from_its_place_alone(dataset: Dataset) -> None:
+def test_a_crop_follows_from_its_index_alone(dataset: Dataset) -> None:
     settings = dataclasses.replace(SETTINGS, flip=True, intensity=0.1, foreground=0.5)
     one, other = crops(dataset, settings), crops(dataset, settings)
     indices = [CropIndex(epoch, position, position % 5) for epoch in range(2) for position in range(5)]
@@ -102,7 +102,7 @@ def equal(one: Batch, other: Batch) -> bool:
 
 
 def test_images_and_masks_stay_together(dataset: Dataset) -> None:
-    """Inside each mask its own channel is bright, and not around it, whatever is cut and turned around."""
+    """Inside each mask its own channel is bright and around it dark, wherever a crop is cut and if it is mirrored."""
     settings = dataclasses.replace(SETTINGS, flip=True, intensity=0.1, foreground=1.0)
     channel_of = {NAMES[0]: OURS.index(Role.T1CE), NAMES[1]: OURS.index(Role.ADC), NAMES[2]: OURS.index(Role.FLAIR)}
     source = crops(dataset, settings)
@@ -151,7 +151,7 @@ def handed_out(loader: EpochLoader, most: int = 10**6) -> list[tuple[int, ...]]:
     return found
 
 
-def test_each_epoch_shows_every_case_in_an_order_of_its_own() -> None:
+def test_each_epoch_has_every_case_in_an_order_of_its_own() -> None:
     seven = loader(_Indices(), 7, SETTINGS)
     first, second = handed_out(seven), handed_out(seven)
     assert [sorted(case for *_, case in epoch) for epoch in (first, second)] == [list(range(7))] * 2
@@ -160,7 +160,7 @@ def test_each_epoch_shows_every_case_in_an_order_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 1, 4, 5])
-def test_a_loader_goes_on_where_another_stood(stop: int) -> None:
+def test_a_loader_resumes_where_another_stopped(stop: int) -> None:
     settings = dataclasses.replace(SETTINGS, batch=2, crops_per_case=2)
     whole = loader(_Indices(), 5, settings)
     expected = [handed_out(whole), handed_out(whole), handed_out(whole)]
@@ -191,12 +191,12 @@ def test_processes_share_an_epoch_without_gaps() -> None:
     assert together == one
 
 
-def test_an_interrupt_of_the_whole_terminal_leaves_the_crops_coming() -> None:
+def test_workers_ignore_an_interrupt_of_the_whole_terminal() -> None:
     settings = dataclasses.replace(SETTINGS, workers=1)
     assert len(handed_out(loader(InterruptedCrops(), 5, settings))) == 5
 
 
-def test_contradictions_are_refused() -> None:
+def test_contradictory_settings_are_refused() -> None:
     for change, words in (
         ({"patch": 16}, "at least 32"),
         ({"patch": 0, "batch": 2}, "whole heads"),
@@ -208,13 +208,13 @@ def test_contradictions_are_refused() -> None:
             dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
 
 
-def test_the_papers_recipe_is_the_papers() -> None:
+def test_the_preset_paper_is_the_recipe_of_the_paper() -> None:
     paper = preset_settings(Preset.PAPER, 100)
     assert (paper.learning_rate, paper.epochs, paper.warm_up_epochs, paper.foreground) == (1e-4, 100, 0.0, 0.0)
     assert preset_settings(Preset.FAST, 50).precision == "bf16-mixed"
 
 
-def test_toy_brats_cases_are_what_the_fixtures_say() -> None:
+def test_regions_of_toy_brats_cases_lie_inside_each_other() -> None:
     case = toy_case(0, BRATS, REGIONS)
     assert set(case.masks) == set(REGIONS)
     assert not (case.masks["ET"] & ~case.masks["TC"]).any()

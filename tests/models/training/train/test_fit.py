@@ -1,4 +1,4 @@
-"""A run that is killed goes on as if nothing had been; the best epoch is the best; a full disk loses nothing."""
+"""A killed run resumes to the same weights; the best epoch is saved; a full disk leaves the last checkpoint."""
 
 import dataclasses
 import signal
@@ -27,7 +27,7 @@ VIEW = View(OURS, NAMES, SPACING_MM)
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing that catches errors catches it."""
+    """Stands for SIGKILL: no code that catches errors catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def run(
 
 
 def killing(epoch: int, step: int) -> Report:
-    """Dies in the middle of a step's report, after the checkpoint of that step."""
+    """Raise Killed in the report of a step, after the checkpoint of that step."""
 
     def report(now: TrainingProgress) -> None:
         if (now.epoch, now.step) == (epoch, step) and now.ended is None:
@@ -62,7 +62,7 @@ def killing(epoch: int, step: int) -> Report:
 
 @pytest.fixture(scope="module")
 def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, dict[str, torch.Tensor], Path]:
-    """The run that nobody disturbed."""
+    """A run without interruption."""
     work = tmp_path_factory.mktemp("whole")
     return *run(dataset, work), work
 
@@ -91,7 +91,7 @@ def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[Train
         (3, 2, 3, (2, 2)),
     ],
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_been(
+def test_a_killed_run_resumes_to_the_same_weights(
     dataset: Dataset,
     whole: tuple[Trained, dict[str, torch.Tensor], Path],
     tmp_path: Path,
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     step: int,
     last: tuple[int, int],
 ) -> None:
-    """Killed in one step, gone on from the last checkpoint before it: inside an epoch or between two."""
+    """The run is killed in one step and resumed from the last checkpoint before it, inside an epoch or between two."""
     settings = dataclasses.replace(SETTINGS, checkpoint_every=every)
     with pytest.raises(Killed):
         run(dataset, tmp_path, settings, report=killing(epoch, step))
@@ -148,7 +148,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(
     assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
 
 
-def test_patience_ends_a_run_that_gets_no_better(
+def test_patience_ends_a_run_that_does_not_improve(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = iter([0.5, 0.4, 0.3, 0.6])
@@ -239,10 +239,10 @@ def test_an_empty_split_is_refused(dataset: Dataset, tmp_path: Path) -> None:
         run(dataclasses.replace(dataset, cases=()), tmp_path)
 
 
-def test_a_checkpoint_of_before_other_settings_existed_is_resumed(
+def test_a_checkpoint_of_an_older_version_is_resumed(
     dataset: Dataset, whole: tuple[Trained, dict[str, torch.Tensor], Path], tmp_path: Path
 ) -> None:
-    """What a checkpoint does not know had its default then, and the curve had no steps and no soft Dice."""
+    """Settings that it lacks had their defaults then, and its curve has no steps and no soft Dice."""
     content = torch.load(whole[2] / LAST, weights_only=True)
     for name in ("clip_gradients", "average_weights", "dice_smoothing"):
         del content["plan"][name]

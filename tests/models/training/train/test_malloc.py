@@ -1,4 +1,4 @@
-"""Freed memory stays with the process where it is asked to."""
+"""`keep_freed_memory` keeps freed memory in the process."""
 
 import subprocess
 import sys
@@ -25,12 +25,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str) -> int:
-    """Pages that the kernel gave to ten tensors of 80 MB, one after the other."""
+    """Count the pages that the kernel gives to ten tensors of 80 MB, one after the other."""
     out = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
     if "not glibc" in out:
         pytest.skip("the C library is not glibc")
     return int(out)
 
 
-def test_memory_that_was_freed_is_not_asked_of_the_kernel_again() -> None:
+def test_freed_memory_is_not_requested_from_the_kernel_again() -> None:
     assert faults("kept") < 0.5 * faults("given back")

@@ -1,4 +1,4 @@
-"""A MONAI bundle's weights become a package that answers as the bundle does, or are refused with a sentence."""
+"""A MONAI bundle becomes a package whose network computes the same, or is refused with a sentence."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ SHAPE: dict[str, Any] = {
 def write_bundle(
     folder: Path, network: nn.Module, wrapped: bool = True, definition: dict[str, Any] | None = None
 ) -> Path:
-    """As https://github.com/Project-MONAI/model-zoo/tree/dev/models/brats_mri_segmentation is laid out."""
+    """Write a bundle like https://github.com/Project-MONAI/model-zoo/tree/dev/models/brats_mri_segmentation."""
     (folder / "models").mkdir(parents=True)
     (folder / "configs").mkdir()
     state = network.state_dict()
@@ -62,7 +62,7 @@ def imported(bundle: Path, out: Path) -> ModelPackage:
 
 
 @pytest.mark.parametrize(("mode", "wrapped"), [("nontrainable", True), ("deconv", False)])
-def test_the_package_answers_as_the_bundle_does_with_axes_turned(tmp_path: Path, mode: str, wrapped: bool) -> None:
+def test_the_package_computes_what_the_bundle_does_with_axes_turned(tmp_path: Path, mode: str, wrapped: bool) -> None:
     theirs = their_network(upsample_mode=mode)
     definition = {"_target_": "SegResNet", **SHAPE, "upsample_mode": mode}
     package = imported(write_bundle(tmp_path / "bundle", theirs, wrapped, definition), tmp_path / "brats")

@@ -1,4 +1,4 @@
-"""A widened network computes what the narrow one did, and its copies go ways of their own."""
+"""A widened network computes what the narrow one did, and training tells its copies apart."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ CHANNELS_SEEN = torch.randn(1, len(CHANNELS), 16, 8, 24, generator=torch.Generat
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of three steps of the narrow network."""
+    """The checkpoint after three steps of the narrow network."""
     work = tmp_path_factory.mktemp("narrow")
     pretrain_toy(work, command="narrow")
     return work / "work" / LAST
@@ -50,7 +50,7 @@ def logits(state: dict[str, torch.Tensor], settings: NetworkSettings, prefix: st
 
 
 def _doubled(volume: torch.Tensor) -> torch.Tensor:
-    """Every voxel as a block of eight."""
+    """Repeat every voxel to a block of eight."""
     for axis in (2, 3, 4):
         volume = volume.repeat_interleave(2, axis)
     return volume

@@ -1,4 +1,4 @@
-"""Training in real processes: two share a step, and one that is killed by the system goes on where it was."""
+"""Training in real processes: two share a step, and one that is killed by the system is resumed."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ TOY = ("--patch", "0", "--learning-rate", str(RATE), "--init-filters", "8")
 
 @contextmanager
 def glionode(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command line as a process of its own; a script, because Lightning starts the others as the first began."""
+    """Run the command line in a process; from a script, because Lightning starts the other processes like the first."""
     script = folder / "glionode.py"
     script.write_text("from plugin.commands.app import main\nmain()\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIONODE_")}
@@ -88,7 +88,7 @@ def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path:
         assert ((found - after_a_step((rank,))).abs() < RATE / 100).float().mean() < 0.9
 
 
-def test_a_run_that_is_killed_comes_to_the_very_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     toy_dataset(tmp_path / "set", train=2, validation=1, edge=16)

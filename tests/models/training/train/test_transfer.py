@@ -1,4 +1,4 @@
-"""Weights go where their names say, and nowhere silently."""
+"""Weights are copied by the names of channels and labels; what has no place is refused."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_each_slice_is_found_under_its_name() -> None:
 
 
 @pytest.mark.parametrize("settings", [TINY, BLOCKS])
-def test_a_moved_network_answers_as_its_parent_does_when_its_channels_are_moved_too(settings: NetworkSettings) -> None:
+def test_a_network_with_reordered_channels_computes_what_its_parent_does(settings: NetworkSettings) -> None:
     parent = fresh(1, settings=settings).eval()
     names = ("T1CE", "T2", "FLAIR")
     labels = ("ET", "TC", "WT")
@@ -81,7 +81,7 @@ def test_a_moved_network_answers_as_its_parent_does_when_its_channels_are_moved_
     assert torch.allclose(found, expected[:, [BRATS[1].index(label) for label in labels]], atol=1e-5)
 
 
-def test_mean_zero_and_reinitialise_do_as_they_say() -> None:
+def test_mean_zero_and_reinitialise() -> None:
     parent, child = fresh(1), fresh(2)
     begin = child.state_dict()[FIRST_CONVOLUTION].clone()
     channels, heads = matched(
@@ -98,7 +98,7 @@ def test_mean_zero_and_reinitialise_do_as_they_say() -> None:
     assert not new[LAST_BIAS][1].any()
 
 
-def test_a_fourth_channel_is_not_lost_in_silence() -> None:
+def test_a_fourth_channel_is_not_dropped_silently() -> None:
     four = ("T2", "FLAIR", "T1CE", "T1")
     with pytest.raises(NamesDoNotMatch) as refusal:
         match_names("channel", four, OURS[0], (), ())
@@ -110,7 +110,7 @@ def test_a_fourth_channel_is_not_lost_in_silence() -> None:
     assert torch.equal(moved[FIRST_CONVOLUTION], fresh(1, channels=4).state_dict()[FIRST_CONVOLUTION][:, :3])
 
 
-def test_names_without_a_place_are_refused_with_what_would_be_needed() -> None:
+def test_names_without_a_place_are_refused_with_the_missing_options() -> None:
     with pytest.raises(NamesDoNotMatch, match="no weights are named for adc_abnormality") as refusal:
         match_names("head", ("ET", "WT", "necrosis"), OURS[1], (), ())
     assert "--head adc_abnormality=reinitialise" in str(refusal.value)

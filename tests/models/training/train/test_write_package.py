@@ -1,4 +1,4 @@
-"""A trained network becomes a package that verifies, whole or not at all."""
+"""A trained network is written as a package that verifies, or not at all."""
 
 import tomllib
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_toml_strings_are_escaped(tmp_path: Path) -> None:
     assert tomllib.loads(text)["provenance"]["note"] == 'say "\\n"'
 
 
-def test_the_same_weights_used_in_another_way_are_another_model(tmp_path: Path) -> None:
+def test_the_same_weights_with_another_refinement_are_another_model(tmp_path: Path) -> None:
     network = build_network(TINY, 3, 3)
     ways = (None, Refinement((Role.FLAIR,), 1.5), Refinement((Role.FLAIR,), 1.0), Refinement((Role.T1CE,), 1.5))
     written = [
