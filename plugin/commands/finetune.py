@@ -30,7 +30,7 @@ from plugin.commands.training_run import (
 if TYPE_CHECKING:
     from models.package import ModelPackage
     from models.training.dataset.dataset import Dataset
-    from models.training.train.experiment import Parent
+    from models.training.train.transfer import Parent
 
 
 def finetune(
@@ -105,8 +105,7 @@ def _parent(
     dropped: list[str],
 ) -> "Parent":
     """Return where every weight goes; refuse names without a place, with the options that would give them one."""
-    from models.training.train.experiment import Parent
-    from models.training.train.transfer import NamesDoNotMatch, match_names, parse_source
+    from models.training.train.transfer import NamesDoNotMatch, Parent, match_names, parse_source
 
     parent_labels = [label.name for label in package.labels]
     known = {*package.channels, *parent_labels}

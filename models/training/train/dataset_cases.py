@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from pipeline.segment import segment
 class DatasetCases:
     """Cases to train and to validate on; see `sources.CaseSource`. Thresholds are chosen on the validation cases."""
 
+    endless: ClassVar[bool] = False
     dataset: Dataset
     train: tuple[Case, ...]
     validation: tuple[Case, ...]
@@ -35,11 +37,6 @@ class DatasetCases:
                 raise SettingsContradict(
                     f"The data set has no {name} cases; make it again with a split that leaves some for {name}"
                 )
-
-    @property
-    def endless(self) -> bool:
-        """Return False: each epoch shows the same cases."""
-        return False
 
     @property
     def identity(self) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import lightning
 import torch
 from torch import nn
 
 from models.labels import LABELS
-from models.network import NetworkSettings, count_parameters
+from models.network import NetworkSettings
 from models.package import (
     CURVES_FILE,
     NORMALISATION,
@@ -21,7 +20,6 @@ from models.package import (
     check_package,
 )
 from models.training.dataset.dataset import Dataset
-from models.training.dataset.lineage import Lineage, TrainingRecord, package_label, read_lineage
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
 from models.training.train.checkpoints import CURVE, LAST, curve_csv, write_whole
@@ -30,37 +28,18 @@ from models.training.train.fit import Report, Trained, train
 from models.training.train.learner import TrainingStopped, fresh_network
 from models.training.train.learning_curves import draw_curves
 from models.training.train.model_card import training_card
-from models.training.train.plan import ORIGIN, Plan
+from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
+from models.training.train.provenance import lineage, summary, training_facts
 from models.training.train.resume import is_package
 from models.training.train.settings import SettingsContradict, TrainSettings
 from models.training.train.sources import CaseSource
 from models.training.train.synthetic_heads import REFINEMENTS, SyntheticHeads
 from models.training.train.thresholds import LabelOnValidation, tune
-from models.training.train.transfer import WeightSource, transfer
-from models.training.train.write_package import Fact, Provenance, code_version, write_package
+from models.training.train.transfer import Parent, transfer
+from models.training.train.write_package import Provenance, write_package
 from models.weights import load_network
 from pipeline.segment import pick_device
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """The package that fine-tuning starts from, and where its weights go."""
-
-    package: ModelPackage
-    channels: tuple[WeightSource, ...]
-    heads: tuple[WeightSource, ...]
-    dropped: tuple[str, ...] = ()
-
-    def origin(self) -> dict[str, str]:
-        """Return what of it decides the first weights of the network, by `ORIGIN`."""
-        words = (
-            self.package.weights_sha256,
-            ", ".join(map(str, self.channels)),
-            ", ".join(map(str, self.heads)),
-            ", ".join(self.dropped),
-        )
-        return {name: word for name, word in zip(ORIGIN, words, strict=True) if word}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +176,12 @@ def _train_and_write(
     thresholds = {each.label: each.threshold for each in tuned}
     labels = tuple(replace(each, threshold=thresholds.get(each.name, each.threshold)) for each in package.labels)
     package = replace(package, labels=labels)
-    lineage = None
+    patients = None
     if isinstance(source, DatasetCases):
-        package = replace(package, summary=_summary(experiment.parent, source))
-        lineage = _lineage(experiment.parent, package, source)
-    facts = tuple(_facts(experiment, source, trained, network, tuned))
-    return Outcome(_write(package, network, Provenance(facts, lineage), trained, tuned, work), trained, tuned)
+        package = replace(package, summary=summary(experiment.parent, source))
+        patients = lineage(experiment.parent, package, source)
+    facts = tuple(training_facts(settings, experiment.parent, source, trained, network, tuned))
+    return Outcome(_write(package, network, Provenance(facts, patients), trained, tuned, work), trained, tuned)
 
 
 def _write(
@@ -247,51 +226,6 @@ def first_network(package: ModelPackage, seed: int, parent: Parent | None = None
         return network
     names = tuple(parent.package.channels), tuple(label.name for label in parent.package.labels)
     return transfer(load_network(parent.package), network, parent.channels, parent.heads, names)
-
-
-def _lineage(parent: Parent | None, package: ModelPackage, source: DatasetCases) -> Lineage:
-    """Return the patients that the parent learned from, and these."""
-    before = Lineage(()) if parent is None else read_lineage(parent.package)
-    cases = (source.train, source.validation)
-    training, validation = (tuple(sorted({case.patient for case in some})) for some in cases)
-    return before.with_record(TrainingRecord(package_label(package), source.dataset.manifest.key, training, validation))
-
-
-def _summary(parent: Parent | None, source: DatasetCases) -> str:
-    cases, kind = len(source.train), source.dataset.manifest.source.value
-    if parent is None:
-        return f"Pretrained on {cases} cases ({kind}). For research, not for patients."
-    name, version = parent.package.name, parent.package.version
-    return f"Fine-tuned from {name} {version} on {cases} cases ({kind}). For research, not for patients."
-
-
-def _facts(
-    experiment: Experiment,
-    source: CaseSource,
-    trained: Trained,
-    network: nn.Module,
-    tuned: tuple[LabelOnValidation, ...],
-) -> Iterator[tuple[str, Fact]]:
-    """Yield the provenance of a package."""
-    settings, best, epochs = experiment.settings, trained.curve.best, trained.curve.epochs
-    yield "command", "; ".join(filter(None, trained.commands))
-    yield from source.facts().items()
-    yield from (("code", code_version()), ("preset", settings.preset.value), ("epochs", len(epochs)))
-    if best is not None and best.validation_dice:
-        yield "best_epoch", best.epoch
-    yield from (("steps", trained.steps), ("resumed_at_step", trained.resumed_at_step))
-    yield from (("ended_early", 0 if trained.complete else 1), ("seed", settings.seed))
-    if experiment.parent is not None:
-        parent = experiment.parent
-        yield from (("parent_name", parent.package.name), ("parent_version", parent.package.version))
-        yield from parent.origin().items()
-    for name in ("learning_rate", "warm_up_epochs", "batch", "patch", "crops_per_case", "foreground", "intensity"):
-        yield name, getattr(settings, name)
-    yield from (("precision", settings.precision), ("processes", settings.devices * settings.nodes))
-    yield from (("parameters", count_parameters(network)), ("seconds", round(trained.seconds)))
-    for each in tuned:
-        yield f"validation_dice_{each.label.lower()}", round(each.mean_dice, 4)
-    yield from (("torch", torch.__version__), ("lightning", lightning.__version__))
 
 
 def _write_folds(path: Path, outcomes: list[Outcome]) -> None:

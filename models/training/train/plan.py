@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, field
 from models.network import NetworkSettings
 from models.training.train.settings import TrainSettings
 from models.training.train.sources import CaseSource
+from models.training.train.transfer import ORIGIN
 
-ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
-"""Names in provenance and checkpoints: the package that fine-tuning starts from, and where its weights go."""
 _FREE_TO_CHANGE = {
     *("minutes", "patience", "steps_per_epoch", "tuning_heads", "checkpoint_every"),
     *("workers", "cache", "threads", "deterministic"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ def sample_settings(settings: TrainSettings, network: NetworkSettings, spacing_m
 class SyntheticHeads:
     """Heads without end; see `sources.CaseSource`. Thresholds are chosen on other heads after training."""
 
+    endless: ClassVar[bool] = True
     samples: SampleSettings
     settings: TrainSettings
 
@@ -64,19 +66,14 @@ class SyntheticHeads:
         return View(CHANNELS, tuple(label.name for label in LABELS), self.samples.spacing_mm)
 
     @property
-    def endless(self) -> bool:
-        """Return True: no head is shown twice alike."""
-        return True
+    def validation_cases(self) -> int:
+        """Return 0: no epoch is chosen; `glionode evaluate --synthetic` measures the last one."""
+        return 0
 
     @property
     def identity(self) -> str:
-        """Return the same words for all runs."""
+        """Return the same words for all runs: heads of any seed go on from heads of another."""
         return TRAINED_ON
-
-    @property
-    def validation_cases(self) -> int:
-        """Return 0: `glionode evaluate --synthetic` measures; nothing is chosen by it."""
-        return 0
 
     def steps_per_epoch(self, processes: int) -> int:
         """Return the setting of this name: an endless source has no natural epoch."""

@@ -13,6 +13,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from models.package import ModelPackage
+
 FIRST_CONVOLUTION = "convInit.conv.weight"
 """(filters, channels, 3, 3, 3) of MONAI's SegResNet."""
 LAST_CONVOLUTION = "conv_final.2.conv.weight"
@@ -20,6 +22,8 @@ LAST_CONVOLUTION = "conv_final.2.conv.weight"
 LAST_BIAS = "conv_final.2.conv.bias"
 """(labels)."""
 
+ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
+"""Names in provenance and checkpoints: the package that fine-tuning starts from, and where its weights go."""
 STANDS_IN = {
     "ADC": "T2",
     "enhancing_tumour": "ET",
@@ -56,6 +60,26 @@ class WeightSource:
     def __str__(self) -> str:
         names = "+".join(self.names)
         return f"{self.target}={names}:{self.how}" if names else f"{self.target}={self.how}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The package that fine-tuning starts from, and where its weights go."""
+
+    package: ModelPackage
+    channels: tuple[WeightSource, ...]
+    heads: tuple[WeightSource, ...]
+    dropped: tuple[str, ...] = ()
+
+    def origin(self) -> dict[str, str]:
+        """Return what of it decides the first weights of the network, by the names in `ORIGIN`."""
+        words = (
+            self.package.weights_sha256,
+            ", ".join(map(str, self.channels)),
+            ", ".join(map(str, self.heads)),
+            ", ".join(self.dropped),
+        )
+        return {name: word for name, word in zip(ORIGIN, words, strict=True) if word}
 
 
 def parse_source(text: str) -> WeightSource:

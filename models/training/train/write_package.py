@@ -1,8 +1,6 @@
 """Write a trained network as a model package (see `models.package`)."""
 
-import importlib.metadata
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -38,22 +36,6 @@ class Provenance:
     """The table [provenance] of model.toml: names (small letters and underscores) and values, in their order."""
     lineage: Lineage | None = None
     """The patients whom they learned from; None if there were none."""
-
-
-def code_version() -> str:
-    """Return the version of glionode, and in a git checkout the commit, marked as dirty if files differ from it."""
-    version = importlib.metadata.version("glionode")
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return version
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, timeout=30, check=True,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return version
-    return f"{version} ({described})"
 
 
 def model_toml(package: ModelPackage, provenance: Provenance) -> str:
