@@ -1,18 +1,17 @@
-"""Receiving beside DCMTK's storescp and Orthanc: instances a second, and how long each waits for its acknowledgement.
+"""Compare receiving with DCMTK's storescp and Orthanc: instances per second, and the time to each response.
 
     python -m benchmarks.ingest [--instances 400] [--repeats 3] [--json FILE]
 
-MR images of 128 KiB over 1 and 8 associations. The sender is a few lines on a socket, so that it costs little and is
-the same for all: PDUs made beforehand, the next image after the answer to the last, TCP_NODELAY on both sides (DCMTK
-and Orthanc by the variable of that name), PDUs as long as the receiver takes, 128 KiB asked of each. Receivers take
-turns, each started anew on the same disk. The node acknowledges what is synced to disk, Orthanc too (its default).
-storescp leaves that to the system: what it has acknowledged is lost when the power fails. So it also runs with a small
-library that syncs each file as it is closed (sync_at_close.c; where there is a C compiler). DCMTK and Orthanc are
-Debian's; needs a Linux where a network namespace may be made. Goal: ahead of both.
+MR images of 128 KiB are sent over 1 and over 8 associations. The sender is a few lines on a socket, so that it costs
+little and is the same for all: PDUs encoded beforehand, each image sent after the response to the last, TCP_NODELAY on
+both sides (for DCMTK and Orthanc by the variable of that name), PDUs as long as the receiver accepts, 128 KiB proposed
+to each. Receivers take turns, each started anew on the same disk. The node and Orthanc (by default) respond once an
+image is synced to disk. storescp leaves that to the system and loses images when the power fails after its response; so
+it also runs with a small library that syncs each file as it is closed (sync_at_close.c; needs a C compiler). DCMTK and
+Orthanc are Debian's; needs Linux with network namespaces. Goal: faster than both.
 """
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -31,23 +30,24 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.filewriter import write_dataset
-from pydicom.uid import MRImageStorage
+from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 
 from benchmarks.segment import machine
+from plugin.listener.c_store_messages import encode_pdu
+from tests.support.hostile_dicom import encoded
+from tests.support.listener import associate_request, pdu
 from tests.support.programs import free_port, listens, node, orthanc, private_network, running, wait_for
 
 PDU_BYTES = 131072
 UID_ROOT, UID_DIGITS = "2.25.", 30
 PLACEHOLDER = UID_ROOT + "9" * UID_DIGITS
-IMPLICIT_LITTLE_ENDIAN = b"1.2.840.10008.1.2"
 COMPILER = shutil.which("cc")
 PIXELS = 65000  # of two bytes: 128 KiB with the header
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """A receiver that runs."""
+    """A running receiver."""
 
     name: str
     ae_title: str
@@ -56,7 +56,7 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Row:
-    """What a receiver did with a number of associations."""
+    """The measurements of a receiver with a number of associations."""
 
     receiver: str
     associations: int
@@ -86,9 +86,9 @@ def main() -> None:
                 continue
             with tempfile.TemporaryDirectory() as folder, start(Path(folder), *programs) as receiver:
                 for associations in (1, 8):
-                    rate, acknowledged = send_all(receiver, image, associations, options.instances)
+                    rate, response_times = send_all(receiver, image, associations, options.instances)
                     rates.setdefault((receiver.name, associations), []).append(rate)
-                    waits.setdefault((receiver.name, associations), []).extend(acknowledged)
+                    waits.setdefault((receiver.name, associations), []).extend(response_times)
     rows = [
         Row(name, associations, tuple(rates[name, associations]), *percentiles_ms(waits[name, associations]))
         for associations in (1, 8)
@@ -107,13 +107,13 @@ def main() -> None:
 
 
 def percentiles_ms(seconds: list[float]) -> tuple[float, float]:
-    """Median and 99th percentile."""
+    """Return the median and the 99th percentile, in milliseconds."""
     return float(np.percentile(seconds, 50) * 1000), float(np.percentile(seconds, 99) * 1000)
 
 
 @contextmanager
 def run_glionode(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
-    """A whole node, which waits for the studies to be complete while it receives."""
+    """Run a whole node, which waits for studies to be complete while it receives."""
     settings = folder / "glionode.toml"
     settings.write_text(
         f"[listener]\nport = 0\n[storage]\ndata_dir = {json.dumps(str(folder / 'data'))}\nminimum_free_mb = 10\n"
@@ -131,7 +131,7 @@ def run_storescp(
     name: str = "storescp, no sync",
     before: tuple[str, ...] = (),
 ) -> Iterator[Receiver]:
-    """DCMTK's storescp, a process for each association."""
+    """Run DCMTK's storescp, with a process for each association."""
     port = free_port()
     (folder / "received").mkdir()
     options = ["--fork", "--max-pdu", str(PDU_BYTES), "--output-directory", str(folder / "received")]
@@ -142,7 +142,7 @@ def run_storescp(
 
 @contextmanager
 def run_synced_storescp(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
-    """The same, each file synced before it is acknowledged."""
+    """Run storescp with each file synced before the response."""
     library, source = folder / "sync_at_close.so", Path(__file__).with_name("sync_at_close.c")
     subprocess.run([str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
     before = ("env", f"LD_PRELOAD={library}")
@@ -152,14 +152,14 @@ def run_synced_storescp(folder: Path, storescp_program: str, orthanc_program: st
 
 @contextmanager
 def run_orthanc(folder: Path, storescp_program: str, orthanc_program: str) -> Iterator[Receiver]:
-    """Orthanc with its defaults."""
+    """Run Orthanc with its defaults."""
     dicom_port = free_port()
     with orthanc(orthanc_program, folder / "orthanc", dicom_port, free_port()):
         yield Receiver("Orthanc", "ORTHANC", dicom_port)
 
 
 def send_all(receiver: Receiver, image: bytes, associations: int, instances: int) -> tuple[float, list[float]]:
-    """Send so many instances over so many associations at once; gives instances a second, and seconds each waited."""
+    """Send instances over parallel associations; return instances per second, and the seconds to each response."""
     ready = threading.Barrier(associations + 1)
     each = -(-instances // associations)
     waits: list[list[float]] = [[] for _ in range(associations)]
@@ -171,7 +171,7 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
                 messages = [sender.message(image, new_uid()) for _ in range(each)]
                 ready.wait()
                 waits[number] = [sender.send(message) for message in messages]
-        except BaseException as exc:  # noqa: BLE001 - told by the thread that waits
+        except BaseException as exc:  # noqa: BLE001 - raised by the waiting thread
             failures.append(exc)
             ready.abort()
 
@@ -198,14 +198,11 @@ class Sender:
         self._socket = socket.create_connection(("127.0.0.1", receiver.port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = self._socket.makefile("rb")
-        context = item(0x30, MRImageStorage.encode()) + item(0x40, IMPLICIT_LITTLE_ENDIAN)
-        user = item(0x51, struct.pack(">L", PDU_BYTES)) + item(0x52, b"2.25.1")
-        fixed = struct.pack(">HH16s16s32x", 1, 0, receiver.ae_title.ljust(16).encode(), b"BENCHMARK".ljust(16))
-        items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
-        self._socket.sendall(pdu(1, fixed + items))
+        titles = b"BENCHMARK", receiver.ae_title.encode()
+        self._socket.sendall(associate_request(*titles, sop_class=MRImageStorage, longest_pdu=PDU_BYTES))
         kind, answer = self._read()
         if kind != 2:
-            raise RuntimeError(f"{receiver.name} does not take the association")
+            raise RuntimeError(f"{receiver.name} does not accept the association")
         place = answer.index(b"\x51\x00\x00\x04") + 4
         self._longest = min(struct.unpack(">L", answer[place : place + 4])[0] or PDU_BYTES, PDU_BYTES)
 
@@ -218,7 +215,7 @@ class Sender:
         self._socket.close()
 
     def message(self, image: bytes, uid: str) -> bytes:
-        """All PDUs of a C-STORE request for the image under another UID."""
+        """Encode all PDUs of a C-STORE request for the image under another UID."""
         command = b"".join(
             element(tag, value)
             for tag, value in (
@@ -230,14 +227,15 @@ class Sender:
                 (0x1000, uid.encode()),
             )
         )
-        parts = [pdv(element(0, struct.pack("<L", len(command))) + command, 3)]
+        parts = [encode_pdu(1, b"\3" + element(0, struct.pack("<L", len(command))) + command)]
         data_set, step = image.replace(PLACEHOLDER.encode(), uid.encode()), self._longest - 6
         for start in range(0, len(data_set), step):
-            parts.append(pdv(data_set[start : start + step], 2 if start + step >= len(data_set) else 0))
+            control_header = b"\2" if start + step >= len(data_set) else b"\0"
+            parts.append(encode_pdu(1, control_header + data_set[start : start + step]))
         return b"".join(parts)
 
     def send(self, message: bytes) -> float:
-        """Send a request and read its answer; gives the seconds between. Raises RuntimeError if it was not stored."""
+        """Send a request, read its response, return the seconds between. Raises RuntimeError if it was not stored."""
         started = time.perf_counter()
         self._socket.sendall(message)
         kind, answer = self._read()
@@ -252,34 +250,19 @@ class Sender:
         return kind, self._stream.read(length)
 
 
-def item(kind: int, content: bytes) -> bytes:
-    """An item of an association request."""
-    return struct.pack(">BxH", kind, len(content)) + content
-
-
-def pdu(kind: int, content: bytes) -> bytes:
-    """A PDU."""
-    return struct.pack(">BxL", kind, len(content)) + content
-
-
-def pdv(content: bytes, header: int) -> bytes:
-    """A P-DATA-TF PDU with one value for presentation context 1."""
-    return pdu(4, struct.pack(">LBB", len(content) + 2, 1, header) + content)
-
-
 def element(number: int, value: bytes) -> bytes:
-    """An element of a command set: group 0000, implicit little endian."""
+    """Encode an element of a command set: group 0000, implicit little endian."""
     padded = value + b"\0" * (len(value) % 2)
     return struct.pack("<HHL", 0, number, len(padded)) + padded
 
 
 def new_uid() -> str:
-    """A UID as long as the placeholder."""
+    """Return a UID as long as the placeholder."""
     return UID_ROOT + "1" + "".join(str(byte % 10) for byte in os.urandom(UID_DIGITS - 1))
 
 
 def encoded_image() -> bytes:
-    """An MR image's data set of 128 KiB, implicit little endian, with the placeholder for its SOP instance UID."""
+    """Encode an MR image of 128 KiB, implicit little endian, with the placeholder as its SOP Instance UID."""
     image = Dataset()
     image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, PLACEHOLDER
     image.StudyInstanceUID, image.SeriesInstanceUID = new_uid(), new_uid()
@@ -287,13 +270,7 @@ def encoded_image() -> bytes:
     image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 250, PIXELS // 250, 16, 16, 15
     image.SamplesPerPixel, image.PixelRepresentation, image.PhotometricInterpretation = 1, 0, "MONOCHROME2"
     image.PixelData = np.random.default_rng(0).integers(0, 4096, PIXELS, dtype=np.uint16).tobytes()
-    stream = io.BytesIO()
-    from pydicom.filebase import DicomFileLike
-
-    file = DicomFileLike(stream)
-    file.is_little_endian, file.is_implicit_VR = True, True
-    write_dataset(file, image)
-    return stream.getvalue()
+    return encoded(image, ImplicitVRLittleEndian)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from models.package import IntendedUse
-from plugin.orthanc_script.node_client import node_settings
+from plugin.orthanc_script.node_client import parse_node_settings
 from plugin.settings.check import check_settings
 from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.load import load_settings
@@ -182,7 +182,7 @@ def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path)
     assert told["RegisteredUsers"] == {credentials.user: credentials.password}
     assert told["RemoteAccessAllowed"] is told["AuthenticationEnabled"] is True
     assert urlsplit(settings.orthanc.url).netloc == f"orthanc:{told['HttpPort']}"
-    plugin = node_settings(told["GlioNode"])
+    plugin = parse_node_settings(told["GlioNode"])
     assert urlsplit(plugin.url).netloc == f"node:{settings.http.port}"
     for name in ("node", "node-gpu"):
         assert service(name)["networks"] == {"inside": {"aliases": ["node"]}}

@@ -119,11 +119,11 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
 
 def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:
     from plugin.orthanc.client import OrthancClient
-    from plugin.orthanc.studies import inputs_of
+    from plugin.orthanc.studies import find_inputs
 
     client = OrthancClient(settings.orthanc, patience_s=0)
     try:
-        return inputs_of(client, study_instance_uid)
+        return find_inputs(client, study_instance_uid)
     finally:
         client.close()
 

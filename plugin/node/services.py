@@ -26,7 +26,7 @@ from plugin.jobs.reconcile import Reconciler
 from plugin.listener.listener import Listener, start_listener
 from plugin.listener.reception_audit import ReceptionAudit
 from plugin.node.lock import node_lock
-from plugin.orthanc.marks import OrthancMarks
+from plugin.orthanc.outcome_marker import OutcomeMarker
 from plugin.retention.loop import Retention
 from plugin.retention.purge import Purger
 from plugin.settings.check import may_receive
@@ -70,7 +70,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
         purger = Purger(settings.data_dir, context.database.pool)
         loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
     if settings.orthanc.url:
-        loops.append(OrthancMarks(context.database.pool, settings.orthanc).run)
+        loops.append(OutcomeMarker(context.database.pool, settings.orthanc).run)
     reports = CommitmentReportReceiver(context.database.url, settings.delivery)
     commitment = CommitmentProvider(settings, archive)
     commitment_handlers = [

@@ -1,4 +1,4 @@
-"""What Orthanc's plugin asks of the node, over HTTP and with the token: take a study, what came of it, how are you."""
+"""The routes for the script inside Orthanc: submit a study, read its outcome, read the status; with the token."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,50 +12,50 @@ from psycopg_pool import PoolTimeout
 from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.auth import RequireToken
 from plugin.orthanc.client import is_orthanc_id
-from plugin.orthanc.intake import OrthancIntake, Wish
+from plugin.orthanc.intake import OrthancIntake, SubmitOptions
 from plugin.orthanc.studies import TwoStudies
 from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
 
-_NOT_THERE = HTTPException(404, {"glionode": STUDY_UNKNOWN, "why": "Orthanc has no such study."})
+_NOT_FOUND = HTTPException(404, {"glionode": STUDY_UNKNOWN, "why": "Orthanc has no such study."})
 
 
 def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
-    """The routes under /api/orthanc, for whoever shows the token; studies go by Orthanc's own identifiers."""
+    """Return the routes under /api/orthanc. Studies are named by Orthanc's own identifiers."""
     routes = APIRouter(prefix="/api/orthanc", dependencies=[Depends(RequireToken(token))])
 
     @routes.post("/studies/{study}", status_code=202)
     def submit(study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
-        """Take a study; 202 also where it has a job already, which `added` says."""
-        return _of_a_study(study, lambda: asdict(intake.submit(study, Wish(urgent, force))))
+        """Add a job for a study. Responds with 202 also where it has one already; then `added` is false."""
+        return _handle_study(study, lambda: asdict(intake.submit(study, SubmitOptions(urgent, force))))
 
     @routes.get("/studies/{study}")
-    def look(study: str) -> dict[str, Any]:
-        """What came of it."""
-        return _of_a_study(study, lambda: intake.look(study))
+    def outcome(study: str) -> dict[str, Any]:
+        """Return the outcome of a study."""
+        return _handle_study(study, lambda: intake.outcome(study))
 
     @routes.get("/status")
     def status() -> dict[str, Any]:
-        """Jobs by state, and which database has them."""
-        return _with_database(intake.status)
+        """Return the numbers of jobs by state, and the identity of the database."""
+        return _handle(intake.status)
 
     return routes
 
 
-def _of_a_study(study: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _handle_study(study: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not is_orthanc_id(study):
-        raise _NOT_THERE
+        raise _NOT_FOUND
     try:
-        return _with_database(ask)
-    except TwoStudies as exc:  # it is for a person to solve, and named again until then
+        return _handle(read)
+    except TwoStudies as exc:  # a person has to solve this; until then the study is submitted again and again
         raise HTTPException(409, {"glionode": TWO_STUDIES, "why": str(exc)}) from exc
     except NotInArchive as exc:
-        raise _NOT_THERE from exc
+        raise _NOT_FOUND from exc
     except ArchiveUnavailable as exc:
         raise HTTPException(503, str(exc)) from exc
 
 
-def _with_database(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _handle(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return ask()
+        return read()
     except (psycopg.Error, ConnectorException, PoolTimeout) as exc:
         raise HTTPException(503, f"The node's database does not answer ({type(exc).__name__}).") from exc

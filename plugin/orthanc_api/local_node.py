@@ -9,10 +9,10 @@ from psycopg_pool import PoolTimeout
 from plugin.archive.study_inputs import read_inputs
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
-from plugin.orthanc.intake import Submitted, status_of, what_came_of
+from plugin.orthanc.intake import Submission, describe_outcome, describe_status
 from plugin.orthanc_api.embedded_host import EmbeddedHost
 from plugin.orthanc_api.levels import IDENTIFYING_TAG, Level
-from plugin.orthanc_script.node_client import NodeAway, StudyUnknown
+from plugin.orthanc_script.node_client import NodeUnavailable, StudyUnknown
 
 
 class LocalNode:
@@ -35,23 +35,23 @@ class LocalNode:
                 added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
             found = self._queue.find(job.key)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _away(exc) from exc
-        return asdict(Submitted(uid, job.key, added, found.state.value if found is not None else "unknown"))
+            raise _unavailable(exc) from exc
+        return asdict(Submission(uid, job.key, added, found.state.value if found is not None else "unknown"))
 
-    def look(self, study: str) -> dict[str, Any]:
+    def outcome(self, study: str) -> dict[str, Any]:
         """From the database."""
         uid = self._uid(study)
         try:
-            return what_came_of(self._host.store.pool, uid)
+            return describe_outcome(self._host.store.pool, uid)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _away(exc) from exc
+            raise _unavailable(exc) from exc
 
     def status(self) -> dict[str, Any]:
         """From the database."""
         try:
-            return status_of(self._host.store.pool)
+            return describe_status(self._host.store.pool)
         except (psycopg.Error, PoolTimeout) as exc:
-            raise _away(exc) from exc
+            raise _unavailable(exc) from exc
 
     def abort(self) -> None:
         """Nothing is asked that takes long."""
@@ -63,5 +63,5 @@ class LocalNode:
         return found.text(IDENTIFYING_TAG[Level.STUDY])
 
 
-def _away(exc: Exception) -> NodeAway:
-    return NodeAway(f"The node's database does not answer ({type(exc).__name__}).")
+def _unavailable(exc: Exception) -> NodeUnavailable:
+    return NodeUnavailable(f"The node's database does not answer ({type(exc).__name__}).")

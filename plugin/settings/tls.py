@@ -1,7 +1,6 @@
 """Make the TLS contexts of all servers and clients of the node, by PS3.15 B.12 (BCP 195: RFC 8996 and RFC 9325)."""
 
 import ssl
-from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import SettingsWrong
@@ -15,14 +14,6 @@ _CIPHERS = (
 )
 _NO_PASSWORD = ""
 """For keys: one that has a password is an error, where OpenSSL would ask the terminal."""
-
-
-class _ClosableSocket(ssl.SSLSocket):
-    """A socket that pynetdicom closes also after a failed handshake; where shutdown() raises, it does not close."""
-
-    def shutdown(self, how: int) -> None:
-        with suppress(OSError):
-            super().shutdown(how)
 
 
 def server_context(identity: TlsIdentity, place: str, client_ca: str = "") -> ssl.SSLContext | None:
@@ -64,7 +55,6 @@ def make_client_context(
     `authorities` is a PEM file; empty: those that the system trusts. Raises SettingsWrong.
     """
     context = _restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    context.sslsocket_class = _ClosableSocket
     if authorities:
         _load_authorities(context, authorities, authorities_key)
     else:

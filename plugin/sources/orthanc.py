@@ -17,7 +17,7 @@ from plugin.archive.study_inputs import StudyInputs
 from plugin.errors import ArchiveUnavailable
 from plugin.jobs.job import Job
 from plugin.orthanc.client import OrthancClient
-from plugin.orthanc.studies import OrthancImage, OrthancInputs, inputs_of
+from plugin.orthanc.studies import OrthancImage, OrthancInputs, find_inputs
 from plugin.settings.sections import Settings
 from plugin.sources.served_model import required_roles, served_package
 from plugin.sources.site_rules import SiteRules
@@ -40,7 +40,7 @@ class OrthancSource:
 
     def inputs(self, job: Job) -> OrthancInputs:
         """Request the list of the study's images."""
-        return inputs_of(self._client, job.study_instance_uid)
+        return find_inputs(self._client, job.study_instance_uid)
 
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:

@@ -117,7 +117,7 @@ def pacs() -> Iterator[Pacs]:
 
 
 @pytest.fixture
-def committing() -> Iterator[CommittingPacs]:
+def committing_pacs() -> Iterator[CommittingPacs]:
     """A C-STORE SCP on loopback that supports storage commitment."""
     made = CommittingPacs()
     yield made

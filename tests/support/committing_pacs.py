@@ -1,4 +1,4 @@
-"""A PACS for tests of Storage Commitment: stores in memory, and commits to what a test lets it."""
+"""A PACS for tests of Storage Commitment as SCU: counts what it stores, and commits as a test says."""
 
 import threading
 from collections.abc import Callable
@@ -16,29 +16,29 @@ INSTANCE = "1.2.840.10008.1.20.1.1"
 
 
 class CommittingPacs:
-    """Reports on an association of its own to `report_to`, or (None) on the one on which it was asked."""
+    """Reports on an association of its own to the port `report_to`, or (None) on that of the request."""
 
     def __init__(self) -> None:
         self.received: list[str] = []
-        self.asked: list[Dataset] = []
+        self.requests: list[Dataset] = []
         self.statuses: list[int] = []
-        """What the next requests are answered with."""
+        """Statuses of the next responses to requests."""
         self.failing: dict[str, int] = {}
-        """SOP instance UIDs that are not committed to, with the reason."""
+        """SOP Instance UIDs that are not committed, with the reason."""
         self.report_to: int | None = None
         self.reports = True
         """Whether it reports at all."""
-        self.answers: list[int | None] = []
-        """Statuses of the answers to its reports."""
+        self.report_statuses: list[int | None] = []
+        """Statuses of the responses to its reports."""
         self.on_store: Callable[[Any], int] = lambda event: 0x0000
         ae = AE("PACS")
         for sop_class in OUTPUT_CLASSES:
             ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
         ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_N_ACTION, self._act),
-            (evt.EVT_DIMSE_SENT, self._answered),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_ACTION, self._on_action),
+            (evt.EVT_DIMSE_SENT, self._on_sent),
         ]
         self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = int(self._server.server_address[1])
@@ -53,30 +53,30 @@ class CommittingPacs:
         where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": self.port}
         return {**where, "storage_commitment": True, **more}
 
-    def _store(self, event: Any) -> int:
+    def _on_store(self, event: Any) -> int:
         status = self.on_store(event)
         if status == 0x0000:
             self.received.append(str(event.request.AffectedSOPInstanceUID))
         return status
 
-    def _act(self, event: Any) -> tuple[int, None]:
+    def _on_action(self, event: Any) -> tuple[int, None]:
         status = self.statuses.pop(0) if self.statuses else 0x0000
         if status == 0x0000:
-            self.asked.append(event.action_information)
+            self.requests.append(event.action_information)
         return status, None
 
-    def _answered(self, event: Any) -> None:
+    def _on_sent(self, event: Any) -> None:
         if type(event.message).__name__ == "N_ACTION_RSP" and event.message.command_set.Status == 0 and self.reports:
             thread = threading.Thread(target=self._report_on_latest, args=(event.assoc,))
             self._reporting.append(thread)
             thread.start()
 
     def _report_on_latest(self, association: Any) -> None:
-        information = self.report_on(self.asked[-1])
-        self.report(information, None if self.report_to else association)
+        information = self.make_report(self.requests[-1])
+        self.send_report(information, None if self.report_to else association)
 
-    def report_on(self, request: Dataset) -> Dataset:
-        """Event Information about a request, by what fails now."""
+    def make_report(self, request: Dataset) -> Dataset:
+        """Return the Event Information of a report on a request, by what fails now."""
         report = Dataset()
         report.TransactionUID = request.TransactionUID
         committed, failed = [], []
@@ -92,7 +92,7 @@ class CommittingPacs:
             report.FailedSOPSequence = failed
         return report
 
-    def report(self, information: Dataset, association: Any = None, event_type: int | None = None) -> None:
+    def send_report(self, information: Dataset, association: Any = None, event_type: int | None = None) -> None:
         """Send a report, on an association of its own unless one is given."""
         if event_type is None:
             event_type = 2 if "FailedSOPSequence" in information else 1
@@ -103,7 +103,7 @@ class CommittingPacs:
             role = build_role(StorageCommitmentPushModel, scp_role=True)
             association = ae.associate("127.0.0.1", self.report_to, ae_title="GLIONODE", ext_neg=[role])
             assert association.is_established
-        answer, _ = association.send_n_event_report(information, event_type, StorageCommitmentPushModel, INSTANCE)
+        response, _ = association.send_n_event_report(information, event_type, StorageCommitmentPushModel, INSTANCE)
         if own:
             association.release()
-        self.answers.append(getattr(answer, "Status", None))
+        self.report_statuses.append(getattr(response, "Status", None))

@@ -1,4 +1,4 @@
-"""A small DICOMweb server for tests of STOW-RS, on the standard library; the real one is in the end-to-end tests."""
+"""A fake DICOMweb server for tests of STOW-RS; the end-to-end tests use Orthanc's."""
 
 import json
 import ssl
@@ -11,20 +11,20 @@ from typing import Any
 from pydicom import dcmread
 
 
-class WebArchive:
-    """Stores what it gets in memory, under conditions that a test sets."""
+class FakeStowServer:
+    """Stores objects in memory, or responds as a test says."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.stored: dict[str, bytes] = {}
         self.reasons: dict[str, int] = {}
-        """SOP instance UIDs that are not taken, with the reason that is said."""
+        """SOP Instance UIDs that are refused, with the reason."""
         self.statuses: list[int] = []
-        """HTTP statuses that the next requests are answered with, before anything is looked at."""
-        self.spoilt_by: set[str] = set()
-        """UIDs that make the whole request an HTTP 400."""
+        """HTTP statuses of the next responses, whatever is requested."""
+        self.failing_uids: set[str] = set()
+        """SOP Instance UIDs whose whole request gets HTTP 400."""
         self.authorization = ""
-        """What the header has to say; empty: nothing is asked for."""
-        self.says_nothing = False
+        """The required Authorization header; empty if none is."""
+        self.sends_no_list = False
         self.requests: list[str] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         if tls is not None:
@@ -38,7 +38,7 @@ class WebArchive:
         self.server.server_close()
         self._thread.join()
 
-    def answer(self, content_type: str, body: bytes) -> tuple[int, bytes]:
+    def store(self, content_type: str, body: bytes) -> tuple[int, bytes]:
         header = Message()
         header["Content-Type"] = content_type
         assert (header.get_content_type(), header.get_param("type")) == ("multipart/related", "application/dicom")
@@ -48,11 +48,11 @@ class WebArchive:
         assert last.strip() == b"--"
         parts = [part.partition(b"\r\n\r\n")[2] for part in between]
         uids = [str(dcmread(BytesIO(part)).SOPInstanceUID) for part in parts]
-        if self.spoilt_by & set(uids):
+        if self.failing_uids & set(uids):
             return 400, b""
         failed = {uid: self.reasons[uid] for uid in uids if uid in self.reasons}
         self.stored |= {uid: part for uid, part in zip(uids, parts, strict=True) if uid not in failed}
-        if self.says_nothing:
+        if self.sends_no_list:
             return 200, b""
         sequences = {
             "00081199": [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids if uid not in failed],
@@ -65,33 +65,33 @@ class WebArchive:
         return (200 if not failed else 409 if len(failed) == len(uids) else 202), json.dumps(answer).encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        archive = self
+        fake = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self._answer(lambda: archive.answer(self.headers["Content-Type"], body))
+                self._respond(lambda: fake.store(self.headers["Content-Type"], body))
 
             def do_GET(self) -> None:
-                self._answer(lambda: (200, b"[]"))
+                self._respond(lambda: (200, b"[]"))
 
-            def _answer(self, ask: Any) -> None:
-                archive.requests.append(f"{self.command} {self.path.partition('?')[0]}")
-                if archive.authorization and self.headers.get("Authorization") != archive.authorization:
-                    status, answer = 401, b""
-                elif archive.statuses:
-                    status, answer = archive.statuses.pop(0), b""
+            def _respond(self, handle: Any) -> None:
+                fake.requests.append(f"{self.command} {self.path.partition('?')[0]}")
+                if fake.authorization and self.headers.get("Authorization") != fake.authorization:
+                    status, body = 401, b""
+                elif fake.statuses:
+                    status, body = fake.statuses.pop(0), b""
                 else:
-                    status, answer = ask()
+                    status, body = handle()
                 self.send_response(status)
                 if status == 307:
-                    self.send_header("Location", archive.url)
+                    self.send_header("Location", fake.url)
                 self.send_header("Content-Type", "application/dicom+json")
-                self.send_header("Content-Length", str(len(answer)))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 pass

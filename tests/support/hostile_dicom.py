@@ -1,4 +1,4 @@
-"""Objects that are almost DICOM: whole ones, encoded in several transfer syntaxes and then wounded at random."""
+"""Objects that are almost DICOM: valid ones in several transfer syntaxes, then damaged at random."""
 
 import random
 import socket
@@ -29,17 +29,17 @@ _VRS = (b"SQ", b"UN", b"OB", b"UI", b"XX", b"\0\0", b"UT")
 
 @dataclass(frozen=True)
 class Mutated:
-    """The data set of a C-STORE."""
+    """The data set of a C-STORE, damaged."""
 
     study_instance_uid: str
-    """That it had before it was wounded, as the next."""
+    """The UIDs before the damage."""
     sop_instance_uid: str
     syntax: str
     content: bytes
 
 
 def encoded(instance: Dataset, syntax: str) -> bytes:
-    """The data set as it goes over the network."""
+    """Encode a data set in a transfer syntax."""
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = syntax == ImplicitVRLittleEndian
     buffer.is_little_endian = syntax != ExplicitVRBigEndian
@@ -48,13 +48,13 @@ def encoded(instance: Dataset, syntax: str) -> bytes:
 
 
 def deflated(content: bytes) -> bytes:
-    """PS3.5 A.5: raw deflate."""
+    """Compress bytes by raw deflate (PS3.5 A.5)."""
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return deflate.compress(content) + deflate.flush()
 
 
 def bomb(instance: Dataset, mebibytes: int) -> bytes:
-    """A deflated data set that is well formed up to its pixels, which grow to so many MiB."""
+    """Return a deflated data set that is valid up to its pixels, which inflate to so many MiB."""
     del instance.PixelData
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     parts = [deflate.compress(encoded(instance, ExplicitVRLittleEndian))]
@@ -64,7 +64,7 @@ def bomb(instance: Dataset, mebibytes: int) -> bytes:
 
 
 def mutated(count: int, studies: int, seed: int) -> Iterator[Mutated]:
-    """So many wounded objects of so many studies; the same for the same seed."""
+    """Yield `count` damaged objects of so many studies; the same ones for the same seed."""
     chance = random.Random(seed)
     uids = [f"1.2.826.0.1.3680043.8.498.{chance.randrange(10**20)}" for _ in range(studies)]
     for number in range(count):
@@ -73,41 +73,38 @@ def mutated(count: int, studies: int, seed: int) -> Iterator[Mutated]:
         for reference in instance.ReferencedStudySequence:
             reference.StudyInstanceUID, reference.SeriesInstanceUID = "1.2.3", "1.2.3.4"  # else they are random
         if syntax == DeflatedExplicitVRLittleEndian and chance.random() < 0.5:
-            content = deflated(_wounded(encoded(instance, ExplicitVRLittleEndian), chance))
+            content = deflated(_damaged(encoded(instance, ExplicitVRLittleEndian), chance))
         else:
-            content = _wounded(encoded(instance, syntax), chance)
+            content = _damaged(encoded(instance, syntax), chance)
         yield Mutated(instance.StudyInstanceUID, instance.SOPInstanceUID, syntax, content)
 
 
-def _wounded(content: bytes, chance: random.Random) -> bytes:
-    """One to four wounds; in every other object all are behind the UIDs, so that more than its reception sees it."""
-    wounded = bytearray(content)
-    unharmed = chance.choice((1, len(content) * 2 // 3))  # never none at all: its sender would not send it
+def _damaged(content: bytes, chance: random.Random) -> bytes:
+    """Damage bytes in one to four places; in every second object behind the UIDs, so that the listener stores it."""
+    damaged = bytearray(content)
+    first = chance.choice((1, len(content) * 2 // 3))  # never 0: pynetdicom does not send an empty data set
     for _ in range(chance.randint(1, 4)):
-        place = chance.randint(min(unharmed, len(wounded)), len(wounded))
+        place = chance.randint(min(first, len(damaged)), len(damaged))
         match chance.randrange(7):
             case 0:
-                wounded[place : place + 1] = bytes([chance.randrange(256)])
+                damaged[place : place + 1] = bytes([chance.randrange(256)])
             case 1:
-                wounded[place : place + 4] = struct.pack(chance.choice("<>") + "L", chance.choice(_LENGTHS))
+                damaged[place : place + 4] = struct.pack(chance.choice("<>") + "L", chance.choice(_LENGTHS))
             case 2:
-                del wounded[place : place + chance.randint(1, 40)]
+                del damaged[place : place + chance.randint(1, 40)]
             case 3:
-                wounded[place:place] = chance.randbytes(chance.randint(1, 40))
+                damaged[place:place] = chance.randbytes(chance.randint(1, 40))
             case 4:
-                del wounded[place:]
+                del damaged[place:]
             case 5:
-                wounded[place : place + 2] = chance.choice(_VRS)
+                damaged[place : place + 2] = chance.choice(_VRS)
             case 6:
-                wounded[place:place] = wounded[place : place + chance.randint(1, 400)] * chance.randint(1, 20)
-    return bytes(wounded)
+                damaged[place:place] = damaged[place : place + chance.randint(1, 400)] * chance.randint(1, 20)
+    return bytes(damaged)
 
 
 def send_all(port: int, objects: Iterable[Mutated]) -> Counter[int]:
-    """Send objects, in the order in which they come, over one association for each transfer syntax.
-
-    Returns how often each status was the answer.
-    """
+    """Send objects in order, over one association per transfer syntax; count the statuses of the responses."""
     peers = {}
     for syntax in SYNTAXES:
         ae = ApplicationEntity("SENDER")

@@ -83,15 +83,19 @@ def associate_request(
     called: bytes = b"GLIONODE",
     sop_class: str = "1.2.840.10008.1.1",
     syntax: str = "1.2.840.10008.1.2",
+    longest_pdu: int = 16384,
 ) -> bytes:
-    """Encode an A-ASSOCIATE-RQ (PS3.8 9.3.2) with one presentation context, by default C-ECHO, implicit VR."""
+    """Encode an A-ASSOCIATE-RQ (PS3.8 9.3.2) with one presentation context, by default C-ECHO, implicit VR.
+
+    `longest_pdu` is the maximum length of the PDUs that the requestor receives, in bytes.
+    """
 
     def item(item_type: int, content: bytes) -> bytes:
         return struct.pack(">BBH", item_type, 0, len(content)) + content
 
     context = item(0x30, sop_class.encode()) + item(0x40, syntax.encode())
     fixed = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16), calling.ljust(16))
-    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3")
+    user = item(0x51, struct.pack(">L", longest_pdu)) + item(0x52, b"1.2.3")
     items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
     return pdu(0x01, fixed + items)
 

@@ -1,4 +1,4 @@
-"""Storage Commitment for senders: what is answered, what is reported, where to, and what outlives a crash."""
+"""Storage Commitment as SCP: statuses of requests, reports and where they go, and what survives a crash."""
 
 import ssl
 import struct
@@ -43,8 +43,8 @@ INSTANCE = "1.2.840.10008.1.20.1.1"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
-class Committing:
-    """A listener that takes requests for commitment, and can be stopped and started again."""
+class CommittingNode:
+    """A listener with Storage Commitment as SCP, which can be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.archive = EmbeddedArchive(folder / "archive", 0)
@@ -55,7 +55,7 @@ class Committing:
         self.associations: list[Any] = []
         """The accepted associations, oldest first."""
 
-    def start(self, listener: dict[str, object] | None = None, **delivery: object) -> "Committing":
+    def start(self, listener: dict[str, object] | None = None, **delivery: object) -> "CommittingNode":
         quick = {"retry_first_s": 0.05, "retry_longest_s": 0.1, "timeout_s": 5, **delivery}
         settings = Settings(listener={"port": 0, **(listener or {})}, delivery=quick)
         service = CommitmentProvider(settings, self.archive)
@@ -87,12 +87,12 @@ class Committing:
 
 
 class Modality:
-    """A sender that takes reports: on its own port, or on the association on which it asks."""
+    """A sender that accepts reports: on its own port, or on the association of its request."""
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, Dataset]] = []
         self.statuses: list[int] = []
-        """What the next reports are answered with."""
+        """Statuses of the next responses to reports."""
         self._server: Any = None
         self.port = 0
 
@@ -101,7 +101,7 @@ class Modality:
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         where = ("127.0.0.1", self.port)
         self._server = ae.start_server(
-            where, block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)], ssl_context=tls
+            where, block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.on_report)], ssl_context=tls
         )
         self.port = int(self._server.server_address[1])
         return self
@@ -111,7 +111,7 @@ class Modality:
             self._server.shutdown()
             self._server = None
 
-    def take(self, event: Any) -> tuple[int, None]:
+    def on_report(self, event: Any) -> tuple[int, None]:
         status = self.statuses.pop(0) if self.statuses else 0x0000
         self.reports.append((event.event_type, event.event_information))
         return status, None
@@ -121,18 +121,20 @@ class Modality:
         ae = ApplicationEntity("MODALITY")
         ae.add_requested_context(StorageCommitmentPushModel)
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
-        peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.take)])
+        peer = ae.associate(
+            "127.0.0.1", port, ae_title="GLIONODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.on_report)]
+        )
         assert peer.is_established
         with closing(EventReportService(peer)):
             yield peer
         peer.release()
 
-    def ask(self, port: int, *references: tuple[str, str], transaction: str = "") -> int:
+    def request_commitment(self, port: int, *references: tuple[str, str], transaction: str = "") -> int:
         with self.association(port) as peer:
-            return ask(peer, *references, transaction=transaction)
+            return request_commitment(peer, *references, transaction=transaction)
 
 
-def action(*references: tuple[str, str], transaction: str = "") -> Dataset:
+def action_information(*references: tuple[str, str], transaction: str = "") -> Dataset:
     information = Dataset()
     information.TransactionUID = transaction or generate_uid()
     information.ReferencedSOPSequence = []
@@ -143,10 +145,10 @@ def action(*references: tuple[str, str], transaction: str = "") -> Dataset:
     return information
 
 
-def ask(peer: Any, *references: tuple[str, str], transaction: str = "") -> int:
-    information = action(*references, transaction=transaction)
-    answer, _ = peer.send_n_action(information, 1, StorageCommitmentPushModel, INSTANCE)
-    return int(answer.Status)
+def request_commitment(peer: Any, *references: tuple[str, str], transaction: str = "") -> int:
+    information = action_information(*references, transaction=transaction)
+    response, _ = peer.send_n_action(information, 1, StorageCommitmentPushModel, INSTANCE)
+    return int(response.Status)
 
 
 def listed(report: Dataset, sequence: str) -> dict[str, int]:
@@ -154,8 +156,8 @@ def listed(report: Dataset, sequence: str) -> dict[str, int]:
 
 
 @pytest.fixture
-def committing(tmp_path: Path) -> Iterator[Committing]:
-    made = Committing(tmp_path / "data")
+def node(tmp_path: Path) -> Iterator[CommittingNode]:
+    made = CommittingNode(tmp_path / "data")
     yield made
     made.end()
 
@@ -167,8 +169,8 @@ def modality() -> Iterator[Modality]:
     made.stop()
 
 
-def known(modality: Modality) -> dict[str, object]:
-    """Settings of a listener that know where the modality is."""
+def settings_with(modality: Modality) -> dict[str, object]:
+    """Return settings of a listener with the address of the modality."""
     return {"senders": [{"ae_title": "MODALITY", "host": "127.0.0.1", "port": modality.port}]}
 
 
@@ -182,88 +184,89 @@ def store(peer: Any, count: int = 2) -> list[str]:
     return uids
 
 
-def test_what_is_there_is_committed_to_and_the_rest_is_named(committing: Committing, modality: Modality) -> None:
-    committing.start(known(modality.listen()))
-    with modality.association(committing.port) as peer:
+def test_stored_instances_are_committed_and_others_fail_with_a_reason(node: CommittingNode, modality: Modality) -> None:
+    node.start(settings_with(modality.listen()))
+    with modality.association(node.port) as peer:
         first, second = store(peer)
     assert (
-        modality.ask(committing.port, (MR_IMAGE_STORAGE, first), (MR_IMAGE_STORAGE, second), transaction="1.2.3") == 0
+        modality.request_commitment(
+            node.port, (MR_IMAGE_STORAGE, first), (MR_IMAGE_STORAGE, second), transaction="1.2.3"
+        )
+        == 0
     )
     wait_until(lambda: len(modality.reports) == 1, "it is reported")
     event_type, report = modality.reports[0]
     assert (event_type, report.TransactionUID) == (1, "1.2.3")
     assert listed(report, "ReferencedSOPSequence") == {first: 0, second: 0}
     wanted = [(MR_IMAGE_STORAGE, first), (CT_IMAGE_STORAGE, second), (MR_IMAGE_STORAGE, "1.2.9")]
-    assert modality.ask(committing.port, *wanted) == 0
+    assert modality.request_commitment(node.port, *wanted) == 0
     wait_until(lambda: len(modality.reports) == 2, "it is reported")
     event_type, report = modality.reports[1]
     assert event_type == 2
     assert listed(report, "ReferencedSOPSequence") == {first: 0}
     assert listed(report, "FailedSOPSequence") == {second: 0x0119, "1.2.9": 0x0112}
-    wait_until(lambda: committing.pending == 0, "nothing is left")
+    wait_until(lambda: node.pending == 0, "nothing is left")
 
 
-def test_who_has_no_address_is_told_on_the_association(committing: Committing, modality: Modality) -> None:
-    committing.start()
-    with modality.association(committing.port) as peer:
+def test_a_sender_without_address_gets_its_report_on_the_association(node: CommittingNode, modality: Modality) -> None:
+    node.start()
+    with modality.association(node.port) as peer:
         for number in range(3):
             (uid,) = store(peer, 1)
-            assert ask(peer, (MR_IMAGE_STORAGE, uid)) == 0
-            assert store(peer, 3), "other messages go their way meanwhile"
+            assert request_commitment(peer, (MR_IMAGE_STORAGE, uid)) == 0
+            assert store(peer, 3), "other messages are processed meanwhile"
             wait_until(lambda wanted=number + 1: len(modality.reports) == wanted, "it is reported")
             assert listed(modality.reports[-1][1], "ReferencedSOPSequence") == {uid: 0}
-    wait_until(lambda: committing.pending == 0, "nothing is left")
+    wait_until(lambda: node.pending == 0, "nothing is left")
 
 
-def test_a_report_does_not_get_between_the_messages_of_its_association(
-    committing: Committing, modality: Modality
-) -> None:
-    committing.start()
+def test_a_report_is_not_interleaved_with_other_messages(node: CommittingNode, modality: Modality) -> None:
+    node.start()
     many = [(MR_IMAGE_STORAGE, generate_uid()) for _ in range(2000)]
     senders: list[int] = []
     pause = threading.Event()
-    with modality.association(committing.port) as peer:
-        served = committing.associations[-1]
+    with modality.association(node.port) as peer:
+        served = node.associations[-1]
         send = served.dul.send_pdu
 
         def send_slowly(pdata: Any) -> None:
             senders.append(threading.get_ident())
-            pause.wait(0.005)  # others get their chance between the parts of a message
+            pause.wait(0.005)  # lets others send between the parts of a message
             send(pdata)
 
         served.dul.send_pdu = send_slowly
-        assert ask(peer, *many) == 0
+        assert request_commitment(peer, *many) == 0
         while not modality.reports:
             store(peer, 1)
     reporter = next(each for each, parts in Counter(senders).items() if parts > 10 and each != senders[0])
-    assert [each for each, _ in groupby(senders)].count(reporter) == 1, "its parts went out one after the other"
+    assert [each for each, _ in groupby(senders)].count(reporter) == 1, "its parts were sent one after the other"
     assert len(modality.reports[0][1].FailedSOPSequence) == 2000
 
 
-def test_whose_association_is_over_is_not_waited_for(committing: Committing, modality: Modality) -> None:
-    committing.start()
+def test_a_report_is_given_up_when_the_association_ends(node: CommittingNode, modality: Modality) -> None:
+    node.start()
     modality.statuses = [0x0110] * 1000
-    with modality.association(committing.port) as peer:
-        assert ask(peer, (MR_IMAGE_STORAGE, "1.2.9")) == 0
-        wait_until(lambda: len(modality.reports) >= 3, "it is told again and again, as it answers that it failed")
-        assert committing.pending == 1
-    wait_until(lambda: committing.pending == 0, "it is forgotten")
+    with modality.association(node.port) as peer:
+        assert request_commitment(peer, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+        wait_until(lambda: len(modality.reports) >= 3, "its report is sent again after each failure")
+        assert node.pending == 1
+    wait_until(lambda: node.pending == 0, "it is removed")
 
 
-def test_a_sender_that_is_away_is_told_later(committing: Committing, modality: Modality) -> None:
+def test_a_report_to_an_unreachable_sender_is_retried(node: CommittingNode, modality: Modality) -> None:
     modality.listen().stop()
-    committing.start(known(modality))
-    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
-    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.8")) == 0
-    assert committing.pending == 2
+    node.start(settings_with(modality))
+    assert modality.request_commitment(node.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+    assert modality.request_commitment(node.port, (MR_IMAGE_STORAGE, "1.2.8")) == 0
+    assert node.pending == 2
     modality.statuses = [0x0110]
     modality.listen()
-    wait_until(lambda: committing.pending == 0, "it is told")
-    assert len(modality.reports) == 3, "one of them twice, as it was answered that it had failed"
+    wait_until(lambda: node.pending == 0, "both are reported")
+    assert len(modality.reports) == 3, "one of them twice, after a failure status"
 
 
-def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
-    committing: Committing, modality: Modality, tmp_path: Path, program: Callable[[str], str]
+def test_a_report_over_tls_shows_the_certificate_of_the_listener(
+    node: CommittingNode, modality: Modality, tmp_path: Path, program: Callable[[str], str]
 ) -> None:
     authority = Authority(program, tmp_path / "authority")
     own, theirs = authority.sign("node"), authority.sign("modality")
@@ -282,13 +285,13 @@ def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
     )
     receiver = find_receiver(listener, "MODALITY", "127.0.0.1")
     assert receiver is not None
-    requests, wake = PendingRequests(committing.archive.data_dir), threading.Event()
+    requests, wake = PendingRequests(node.archive.data_dir), threading.Event()
     requests.add("MODALITY", "127.0.0.1", CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),)))
-    reporter = CommitmentReportSender(listener, committing.archive, requests, OpenAssociations(wake), wake)
+    reporter = CommitmentReportSender(listener, node.archive, requests, OpenAssociations(wake), wake)
     stop = threading.Event()
     thread = threading.Thread(target=reporter.run, args=(stop,))
     thread.start()
-    wait_until(lambda: committing.pending == 0, "it is reported")
+    wait_until(lambda: node.pending == 0, "it is reported")
     stop.set()
     thread.join()
     assert [event_type for event_type, _ in modality.reports] == [2]
@@ -298,7 +301,7 @@ def test_a_report_goes_over_tls_with_the_certificate_of_the_listener(
     ("ae_title", "address", "port"),
     [("MR", "192.0.2.1", 1), ("MR", "198.51.100.1", 2), ("CT", "192.0.2.1", None), ("PACS", "192.0.2.1", 3)],
 )
-def test_where_reports_go_stands_in_the_settings(ae_title: str, address: str, port: int | None) -> None:
+def test_the_settings_say_where_reports_go(ae_title: str, address: str, port: int | None) -> None:
     settings = Settings(
         listener={
             "senders": [
@@ -314,61 +317,61 @@ def test_where_reports_go_stands_in_the_settings(ae_title: str, address: str, po
     assert (receiver.port if receiver is not None else None) == port
 
 
-def test_a_request_outlives_a_crash(committing: Committing, modality: Modality) -> None:
+def test_a_request_survives_a_crash(node: CommittingNode, modality: Modality) -> None:
     modality.listen().stop()
-    committing.start(known(modality))
-    with modality.association(committing.port) as peer:
+    node.start(settings_with(modality))
+    with modality.association(node.port) as peer:
         (uid,) = store(peer, 1)
-        assert ask(peer, (MR_IMAGE_STORAGE, uid)) == 0
-    committing.end()
-    (committing.archive.data_dir / "commitments" / ".torn.json.part").write_text("{")
-    (committing.archive.data_dir / "commitments" / "spoilt.json").write_text("{")
+        assert request_commitment(peer, (MR_IMAGE_STORAGE, uid)) == 0
+    node.end()
+    (node.archive.data_dir / "commitments" / ".incomplete.json.part").write_text("{")
+    (node.archive.data_dir / "commitments" / "unreadable.json").write_text("{")
     modality.listen()
-    committing.start(known(modality))
-    wait_until(lambda: committing.pending == 0, "it is reported")
+    node.start(settings_with(modality))
+    wait_until(lambda: node.pending == 0, "it is reported")
     ((event_type, report),) = modality.reports
     assert (event_type, listed(report, "ReferencedSOPSequence")) == (1, {uid: 0})
 
 
-def test_a_report_is_given_up_in_the_end(committing: Committing, modality: Modality) -> None:
+def test_a_report_is_given_up_after_the_set_time(node: CommittingNode, modality: Modality) -> None:
     modality.listen().stop()
-    committing.start(known(modality), give_up_after_h=1e-4)
-    assert modality.ask(committing.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
-    wait_until(lambda: committing.pending == 0, "it is given up")
+    node.start(settings_with(modality), give_up_after_h=1e-4)
+    assert modality.request_commitment(node.port, (MR_IMAGE_STORAGE, "1.2.9")) == 0
+    wait_until(lambda: node.pending == 0, "it is given up")
     assert modality.reports == []
 
 
 @pytest.mark.parametrize(
     ("action_type", "instance", "information", "status"),
     [
-        (2, INSTANCE, action((MR_IMAGE_STORAGE, "1.2")), 0x0123),
-        (1, "1.2.3", action((MR_IMAGE_STORAGE, "1.2")), 0x0112),
+        (2, INSTANCE, action_information((MR_IMAGE_STORAGE, "1.2")), 0x0123),
+        (1, "1.2.3", action_information((MR_IMAGE_STORAGE, "1.2")), 0x0112),
         (1, INSTANCE, None, 0x0115),
-        (1, INSTANCE, action(), 0x0115),
-        (1, INSTANCE, action(("", "1.2")), 0x0115),
+        (1, INSTANCE, action_information(), 0x0115),
+        (1, INSTANCE, action_information(("", "1.2")), 0x0115),
     ],
 )
-def test_what_is_no_request_gets_its_status(
-    committing: Committing, modality: Modality, action_type: int, instance: str, information: Any, status: int
+def test_an_invalid_request_gets_a_failure_status(
+    node: CommittingNode, modality: Modality, action_type: int, instance: str, information: Any, status: int
 ) -> None:
-    committing.start()
-    with modality.association(committing.port) as peer:
-        answer, _ = peer.send_n_action(information, action_type, StorageCommitmentPushModel, instance)
-        assert answer.Status == status
-        assert ask(peer, (MR_IMAGE_STORAGE, "1.2")) == 0, "the association goes on"
-    assert committing.pending <= 1
+    node.start()
+    with modality.association(node.port) as peer:
+        response, _ = peer.send_n_action(information, action_type, StorageCommitmentPushModel, instance)
+        assert response.Status == status
+        assert request_commitment(peer, (MR_IMAGE_STORAGE, "1.2")) == 0, "the association goes on"
+    assert node.pending <= 1
 
 
-def test_a_transaction_stands_for_one_thing(committing: Committing, modality: Modality) -> None:
+def test_a_transaction_uid_cannot_be_reused_for_other_instances(node: CommittingNode, modality: Modality) -> None:
     modality.listen().stop()
-    committing.start(known(modality))
+    node.start(settings_with(modality))
     for instances, status in ((("1.2", "1.3"), 0), (("1.3", "1.2"), 0), (("1.2",), 0x0115)):
         references = [(MR_IMAGE_STORAGE, each) for each in instances]
-        assert modality.ask(committing.port, *references, transaction="1.2.3") == status
-    assert committing.pending == 1
+        assert modality.request_commitment(node.port, *references, transaction="1.2.3") == status
+    assert node.pending == 1
 
 
-def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_requests_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = PendingRequests(tmp_path)
     request = CommitmentRequest("1", tuple(Reference("1.2", f"1.{number}") for number in range(5)))
     monkeypatch.setattr("plugin.commitment.pending_requests._MOST_PENDING", 2)
@@ -382,28 +385,28 @@ def test_only_so_many_may_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [each.transaction_uid for each in PendingRequests(tmp_path).all()] == ["2", "3"]
 
 
-def test_a_purged_instance_is_not_committed_to(committing: Committing, modality: Modality) -> None:
-    committing.start()
-    with modality.association(committing.port) as peer:
+def test_a_purged_instance_is_not_committed(node: CommittingNode, modality: Modality) -> None:
+    node.start()
+    with modality.association(node.port) as peer:
         kept, purged = store(peer, 2)
     references = [Reference(MR_IMAGE_STORAGE, kept), Reference(MR_IMAGE_STORAGE, purged)]
-    assert make_report(committing.archive, "1", references).failed == ()
-    (study,) = committing.archive.studies()
-    next(path for path in committing.archive.files(study) if path.stem == purged).unlink()
-    report = make_report(committing.archive, "1", references)
+    assert make_report(node.archive, "1", references).failed == ()
+    (study,) = node.archive.studies()
+    next(path for path in node.archive.files(study) if path.stem == purged).unlink()
+    report = make_report(node.archive, "1", references)
     assert (report.committed, report.failed) == ((references[0],), (FailedReference(references[1], 0x0112),))
 
 
-SEQUENCE_OF_NONSENSE = struct.pack("<HH2sHL", 0x0008, 0x1199, b"SQ", 0, 8) + b"nonsense"
+INVALID_SEQUENCE = struct.pack("<HH2sHL", 0x0008, 0x1199, b"SQ", 0, 8) + b"nonsense"
 ENDLESS = struct.pack("<HHLHHL", 0x0008, 0x1199, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF) * 20_000
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-@pytest.mark.parametrize("spoilt", [b"", b"\xff" * 100, SEQUENCE_OF_NONSENSE, ENDLESS], ids=["0", "ff", "sq", "deep"])
-def test_bytes_that_are_no_request_are_refused_and_shown_to_nobody(
-    spoilt: bytes, syntax: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("encoded", [b"", b"\xff" * 100, INVALID_SEQUENCE, ENDLESS], ids=["0", "ff", "sq", "deep"])
+def test_an_encoded_request_that_is_invalid_is_refused_and_not_quoted(
+    encoded: bytes, syntax: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InvalidCommitmentMessage) as raised:
-        decode_request(BytesIO(spoilt), syntax)
+        decode_request(BytesIO(encoded), syntax)
     assert "nonsense" not in str(raised.value)
     assert "nonsense" not in caplog.text

@@ -1,4 +1,4 @@
-"""Delivery's parts: pauses, echo, and what an answer means."""
+"""Delivery to DICOM peers: retry pauses, echo, statuses, lost connections and missing files."""
 
 import gc
 import socket
@@ -26,8 +26,8 @@ QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 
 
 @pytest.fixture(autouse=True)
-def ordinary_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener of another test has switched its process to take every kind; these peers take what they list."""
+def restricted_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let peers accept only the SOP classes that they list; a listener of another test lifts that in its process."""
     monkeypatch.setattr("pynetdicom._config.UNRESTRICTED_STORAGE_SERVICE", False)
 
 
@@ -46,7 +46,7 @@ def peer(handler: Callable[[Any], int] = lambda event: 0x0000, *classes: str) ->
 
 @pytest.fixture
 def put(database: Database, tmp_path: Path) -> Callable[..., str]:
-    """Puts a small object into the outbox for a destination; returns its UID."""
+    """Return a function that puts a small object into the outbox for a destination and returns its UID."""
 
     def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0, size_bytes: int = 0) -> str:
         instance = make_instance(new_study_uid(), sop_class=sop_class)
@@ -97,13 +97,13 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert retry_pause_s(1, settings, -1) == pytest.approx(4)
 
 
-def test_echo_says_who_answers() -> None:
+def test_echo_succeeds_if_the_peer_responds() -> None:
     with peer() as destination:
         found = echo(destination, "NODE")
     assert (found.destination, found.answered) == ("pacs", True)
 
 
-def test_echo_says_who_does_not() -> None:
+def test_echo_says_why_it_failed() -> None:
     with peer() as destination:
         pass
     found = echo(destination, "NODE", 2)
@@ -114,14 +114,14 @@ def test_echo_says_who_does_not() -> None:
     assert (found.answered, found.message) == (False, "it responded with status 0x0122")
 
 
-def test_a_warning_means_stored(database: Database, put: Callable[..., str]) -> None:
+def test_a_warning_status_counts_as_stored(database: Database, put: Callable[..., str]) -> None:
     with peer(lambda event: 0xB000, SEG) as destination:
         put(destination)
         with delivering(database, destination):
             wait_until(lambda: rows(database) == [("sent", "stored with warning 0xB000")], "the row says so")
 
 
-def test_a_kind_that_the_peer_does_not_take_keeps_nothing_back(database: Database, put: Callable[..., str]) -> None:
+def test_an_object_that_the_peer_does_not_accept_delays_no_other(database: Database, put: Callable[..., str]) -> None:
     stored: list[str] = []
 
     def keep(event: Any) -> int:
@@ -136,14 +136,14 @@ def test_a_kind_that_the_peer_does_not_take_keeps_nothing_back(database: Databas
     assert stored == [taken]
 
 
-def test_after_long_enough_it_is_given_up(database: Database, put: Callable[..., str]) -> None:
+def test_an_object_is_given_up_after_the_set_time(database: Database, put: Callable[..., str]) -> None:
     with peer(lambda event: 0xA700, SEG) as destination:
         put(destination, age_h=73)
         with delivering(database, destination):
             wait_until(lambda: rows(database) == [("dead", "it responded with status 0xA700")], "it is dead")
 
 
-def test_a_file_that_is_gone_is_dead_at_once(database: Database, put: Callable[..., str], tmp_path: Path) -> None:
+def test_a_missing_file_is_given_up_at_once(database: Database, put: Callable[..., str], tmp_path: Path) -> None:
     with peer(lambda event: 0x0000, SEG) as destination:
         uid = put(destination)
         (tmp_path / f"{uid}.dcm").unlink()
@@ -151,16 +151,16 @@ def test_a_file_that_is_gone_is_dead_at_once(database: Database, put: Callable[.
             wait_until(lambda: rows(database)[0][0] == "dead", "it is dead")
 
 
-def test_a_peer_that_breaks_off_gets_it_the_next_time(database: Database, put: Callable[..., str]) -> None:
+def test_after_an_abort_the_object_is_sent_again(database: Database, put: Callable[..., str]) -> None:
     calls: list[int] = []
 
-    def break_off_once(event: Any) -> int:
+    def abort_once(event: Any) -> int:
         calls.append(1)
         if len(calls) == 1:
             event.assoc.abort()
         return 0x0000
 
-    with peer(break_off_once, SEG) as destination:
+    with peer(abort_once, SEG) as destination:
         put(destination)
         with delivering(database, destination):
             wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
@@ -168,8 +168,8 @@ def test_a_peer_that_breaks_off_gets_it_the_next_time(database: Database, put: C
 
 
 @contextmanager
-def cut_off_after(port: int, limits: list[int]) -> Iterator[int]:
-    """A way to a port of loopback on which connections are cut after so many bytes of theirs; gives its own port."""
+def cutting_proxy(port: int, limits: list[int]) -> Iterator[int]:
+    """Forward connections to a port of loopback, each cut after so many bytes from the client; give the own port."""
 
     def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
         with source, target, suppress(OSError):
@@ -202,7 +202,7 @@ def cut_off_after(port: int, limits: list[int]) -> Iterator[int]:
         thread.join()
 
 
-def test_a_peer_that_closes_in_mid_object_gets_it_whole_the_next_time(
+def test_after_a_connection_lost_in_mid_object_it_is_sent_again_whole(
     database: Database, put: Callable[..., str]
 ) -> None:
     stored: list[tuple[str, int]] = []
@@ -212,17 +212,17 @@ def test_a_peer_that_closes_in_mid_object_gets_it_whole_the_next_time(
         return 0x0000
 
     limits = [1 << 20, 1 << 19]
-    with peer(keep, SEG) as real, cut_off_after(real.port, limits) as port:
+    with peer(keep, SEG) as real, cutting_proxy(real.port, limits) as port:
         destination = real.model_copy(update={"port": port})
         uid = put(destination, size_bytes=2 << 20)
         with delivering(database, destination):
             wait_until(lambda: [state for state, _ in rows(database)] == ["sent"], "it is sent")
-    gc.collect()  # complains of a connection that was left open
+    gc.collect()  # warns of a connection that was left open
     assert limits == [], "it was cut off twice"
     assert stored == [(uid, 2 << 20)]
 
 
-def test_two_deliverers_of_one_destination_send_once(database: Database, put: Callable[..., str]) -> None:
+def test_two_deliverers_of_one_destination_send_each_object_once(database: Database, put: Callable[..., str]) -> None:
     stored: list[str] = []
 
     def keep(event: Any) -> int:

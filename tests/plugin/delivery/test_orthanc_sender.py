@@ -1,4 +1,4 @@
-"""Results into an Orthanc and through it: what each of its answers comes to."""
+"""Sending to Orthanc and through it: the outcome of each of its responses."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def web() -> Iterator[OrthancWeb]:
 
 @pytest.fixture
 def objects(tmp_path: Path) -> list[Outgoing]:
-    """Two objects of a study, as the outbox has them."""
+    """Return two objects of a study, as the outbox has them."""
     return write_outgoing(tmp_path / "results", 2)
 
 
@@ -44,24 +44,24 @@ def destination(**keys: object) -> OrthancDestinationSettings:
 
 
 def sent(web: OrthancWeb, objects: list[Outgoing], **keys: object) -> list[Outcome]:
-    """What becomes of objects, in their order."""
+    """Send objects; return their outcomes in the order of the objects."""
     sender = OrthancSender(destination(**keys), OrthancSettings(url=web.url), 5)
     return [outcome for _, outcome in sender.send(objects)]
 
 
-def test_objects_arrive_byte_for_byte_and_once(web: OrthancWeb, objects: list[Outgoing]) -> None:
+def test_objects_are_stored_byte_for_byte_and_once(web: OrthancWeb, objects: list[Outgoing]) -> None:
     assert sent(web, objects) == [Sent(), Sent()]
-    assert sent(web, objects) == [Sent(), Sent()], "to store what is there changes nothing"
+    assert sent(web, objects) == [Sent(), Sent()], "storing an object again changes nothing"
     assert sorted(web.files.values()) == sorted(Path(each.entry.path).read_bytes() for each in objects)
 
 
 @pytest.mark.parametrize(
     ("keys", "path"), [({"modality": "pacs"}, f"{MODALITY}/store"), ({"peer": "elsewhere"}, "/peers/elsewhere/store")]
 )
-def test_orthanc_sends_them_on(web: OrthancWeb, objects: list[Outgoing], keys: dict[str, str], path: str) -> None:
+def test_orthanc_forwards_objects(web: OrthancWeb, objects: list[Outgoing], keys: dict[str, str], path: str) -> None:
     assert sent(web, objects, **keys) == [Sent("sent on by Orthanc")] * 2
-    orders = [json.loads(body) for request, body in zip(web.requests, web.bodies, strict=True) if path in request]
-    assert orders == [{"Resources": [each], "Synchronous": True} for each in web.files]
+    commands = [json.loads(body) for request, body in zip(web.requests, web.bodies, strict=True) if path in request]
+    assert commands == [{"Resources": [each], "Synchronous": True} for each in web.files]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_commitment_is_waited_for(
     web.answers[f"GET {TRANSACTION}"] = (200, reports[0])
     keys = {"modality": "pacs", "storage_commitment": True, "commitment_timeout_s": 0.1}
     assert sent(web, objects[:1], **keys) == [outcome]
-    order = json.loads(web.bodies[web.requests.index(f"POST {MODALITY}/store")])
-    assert order["StorageCommitment"] is True
+    command = json.loads(web.bodies[web.requests.index(f"POST {MODALITY}/store")])
+    assert command["StorageCommitment"] is True
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_commitment_is_waited_for(
         ((507, {}), "HTTP 507"),
     ],
 )
-def test_an_object_that_orthanc_does_not_want_keeps_no_other(
+def test_an_object_that_orthanc_refuses_delays_no_other(
     web: OrthancWeb, objects: list[Outgoing], answer: tuple[int, object], why: str
 ) -> None:
     web.answers["POST /instances"] = answer
@@ -107,13 +107,13 @@ def test_an_object_that_orthanc_does_not_want_keeps_no_other(
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
-def test_an_orthanc_that_is_not_well_is_tried_again(web: OrthancWeb, objects: list[Outgoing], status: int) -> None:
+def test_an_unavailable_orthanc_is_a_failure_of_the_peer(web: OrthancWeb, objects: list[Outgoing], status: int) -> None:
     web.statuses = [status]
     with pytest.raises(PeerFailed, match=f"HTTP {status}"):
         sent(web, objects)
 
 
-def test_a_modality_that_refuses_is_told_from_one_that_is_away(web: OrthancWeb, objects: list[Outgoing]) -> None:
+def test_a_refusing_modality_is_told_from_an_unreachable_one(web: OrthancWeb, objects: list[Outgoing]) -> None:
     web.answers[f"POST {MODALITY}/store"] = (500, {})
     (first, second) = sent(web, objects, modality="pacs")
     assert isinstance(first, NotSent)
@@ -126,7 +126,7 @@ def test_a_modality_that_refuses_is_told_from_one_that_is_away(web: OrthancWeb, 
         sent(web, objects, peer="unknown")
 
 
-def test_a_destination_can_be_asked(web: OrthancWeb) -> None:
+def test_echo_asks_orthanc_or_its_modality(web: OrthancWeb) -> None:
     orthanc = OrthancSettings(url=web.url)
     assert echo(destination(), "GLIONODE", 5, orthanc).answered
     assert echo(destination(modality="pacs"), "GLIONODE", 5, orthanc).answered

@@ -9,7 +9,7 @@ from plugin.delivery.stow_response import read_outcome
 
 
 def listed(stored: dict[str, int | None], failed: dict[str, int | None]) -> bytes:
-    """An answer in DICOM JSON (PS3.18 F.2)."""
+    """Return a response in DICOM JSON (PS3.18 F.2)."""
 
     def sequence(items: dict[str, int | None], reason: str) -> dict[str, object]:
         return {
@@ -42,7 +42,7 @@ def listed(stored: dict[str, int | None], failed: dict[str, int | None]) -> byte
         (202, b'{"00081199": {"Value": [{"00081155": {"Value": [1]}}, 3, {}]}, "00081198": []}', None),
     ],
 )
-def test_what_an_answer_means(status: int, body: bytes, outcome: Outcome | None) -> None:
+def test_the_outcome_of_an_object_is_read_from_the_response(status: int, body: bytes, outcome: Outcome | None) -> None:
     assert read_outcome(status, body, "1.2") == (
         outcome or NotSent(f"it responded with HTTP {status} and does not list this object")
     )

@@ -1,4 +1,4 @@
-"""The rules of who may open an association, without any."""
+"""The rules of who may open an association."""
 
 from typing import Any
 
@@ -33,22 +33,22 @@ def refusal(calling: str, address: str = "192.0.2.7", called: str = "GLIONODE", 
         ("", "192.0.2.7", False),
     ],
 )
-def test_a_sender_speaks_from_its_addresses(calling: str, address: str, allowed: bool) -> None:
+def test_a_sender_is_accepted_from_its_networks_only(calling: str, address: str, allowed: bool) -> None:
     assert (refusal(calling, address, senders=SENDERS) is None) is allowed
 
 
-def test_without_any_rule_anybody_may_and_with_one_nobody_else() -> None:
+def test_without_rules_every_title_is_accepted_and_with_one_only_those_listed() -> None:
     assert refusal("ANY") is None
     assert refusal("ANY", calling_ae_titles=("MR4",)) is Refusal.CALLING_AE_TITLE
     assert refusal("ANY", senders=SENDERS) is Refusal.CALLING_AE_TITLE
 
 
-def test_the_short_form_allows_any_address_beside_the_senders() -> None:
+def test_a_title_without_networks_is_accepted_from_any_address() -> None:
     assert refusal("MR4", "203.0.113.1", calling_ae_titles=("MR4",), senders=SENDERS) is None
     assert refusal("MR1", "203.0.113.1", calling_ae_titles=("MR4",), senders=SENDERS) is Refusal.CALLING_AE_TITLE
 
 
-def test_the_called_title_is_checked_unless_the_settings_say_no() -> None:
+def test_the_called_title_is_checked_unless_switched_off() -> None:
     assert refusal("MR1", called="OTHER") is Refusal.CALLED_AE_TITLE
     assert refusal("MR1", called="GLIONODE  ") is None
     assert refusal("MR1", called="OTHER", check_called_ae_title=False) is None
@@ -64,7 +64,7 @@ def test_the_called_title_is_checked_unless_the_settings_say_no() -> None:
         ({"senders": SENDERS, "calling_ae_titles": ("MR4",)}, "203.0.113.1", None),
     ],
 )
-def test_an_address_is_turned_away_only_where_no_title_may_come_from_it(
+def test_an_address_is_refused_if_no_title_is_allowed_from_it(
     settings: dict[str, Any], address: str, expected: Refusal | None
 ) -> None:
     assert check_connection(ListenerSettings(**settings), address, 1, 1) is expected
@@ -80,14 +80,16 @@ def test_an_address_is_turned_away_only_where_no_title_may_come_from_it(
         (9, 9, Refusal.TOO_MANY_CONNECTIONS),
     ],
 )
-def test_there_are_limits_in_all_and_for_each_address(connections: int, of_peer: int, expected: Refusal | None) -> None:
+def test_connections_are_limited_in_total_and_per_address(
+    connections: int, of_peer: int, expected: Refusal | None
+) -> None:
     settings = ListenerSettings(max_associations=6, max_associations_per_peer=4)
     assert check_connection(settings, "192.0.2.1", connections, of_peer) is expected
 
 
-def test_what_a_request_is_refused_for_has_its_answer() -> None:
+def test_each_refusal_of_a_request_has_a_valid_rejection() -> None:
     for reason in (Refusal.CALLING_AE_TITLE, Refusal.CALLED_AE_TITLE, Refusal.TOO_MANY_ASSOCIATIONS):
         result, source, diagnostic = REJECTIONS[reason]
-        # PS3.8 table 9-21: the reasons that there are for each source
+        # PS3.8 table 9-21: the reasons of each source
         assert result in (1, 2)
         assert diagnostic in {1: (1, 2, 3, 7), 2: (1, 2), 3: (1, 2)}[source]

@@ -1,4 +1,4 @@
-"""C-STORE messages: pynetdicom writes what we read, and reads what we write; other bytes are refused by name."""
+"""C-STORE messages: pynetdicom writes what we read, and reads what we write; invalid bytes raise InvalidMessage."""
 
 import struct
 from io import BytesIO
@@ -16,7 +16,7 @@ from plugin.listener.c_store_messages import InvalidMessage, encode_pdu, encode_
 from tests.support.node import make_instance, new_study_uid
 
 
-def request_of(instance: Dataset) -> C_STORE_RQ:
+def make_request(instance: Dataset) -> C_STORE_RQ:
     primitive = C_STORE()
     primitive.MessageID, primitive.Priority = 7, 0
     primitive.AffectedSOPClassUID, primitive.AffectedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
@@ -26,9 +26,9 @@ def request_of(instance: Dataset) -> C_STORE_RQ:
     return message
 
 
-def test_a_command_of_pynetdicom_is_read() -> None:
+def test_a_command_by_pynetdicom_is_parsed() -> None:
     instance = make_instance(new_study_uid())
-    encoded = encode(request_of(instance).command_set, True, True)
+    encoded = encode(make_request(instance).command_set, True, True)
     assert encoded is not None
     command = parse_command(encoded)
     assert command.is_store_request
@@ -38,10 +38,12 @@ def test_a_command_of_pynetdicom_is_read() -> None:
 
 
 @pytest.mark.parametrize("longest_pdu", [0, 40, 16384])
-@pytest.mark.parametrize(("status", "comment"), [(0x0000, ""), (0xC001, "it does not parse"), (0xA700, "x" * 99)])
-def test_pynetdicom_reads_our_answer(status: int, comment: str, longest_pdu: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "comment"), [(0x0000, ""), (0xC001, "the data set does not parse"), (0xA700, "x" * 99)]
+)
+def test_pynetdicom_parses_our_response(status: int, comment: str, longest_pdu: int) -> None:
     instance = make_instance(new_study_uid())
-    encoded = encode(request_of(instance).command_set, True, True)
+    encoded = encode(make_request(instance).command_set, True, True)
     assert encoded is not None
     values, command_set = encode_response(parse_command(encoded), status, comment, longest_pdu), b""
     for number, value in enumerate(values, start=1):
@@ -64,7 +66,7 @@ def test_pynetdicom_reads_our_answer(status: int, comment: str, longest_pdu: int
     assert read.command_set.CommandGroupLength == len(command_set) - 12
 
 
-def test_fragments_are_told_apart() -> None:
+def test_a_pdu_is_split_into_fragments() -> None:
     content = struct.pack(">LBB", 5, 1, 3) + b"abc" + struct.pack(">LBB", 2, 3, 0)
     first, second = split_fragments(content)
     assert (first.context_id, first.is_command, first.is_last, bytes(first.content)) == (1, True, True, b"abc")
@@ -72,13 +74,13 @@ def test_fragments_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\0\0\0", struct.pack(">LBB", 1, 1, 3), struct.pack(">LBB", 9, 1, 3) + b"abc"])
-def test_fragments_of_a_wrong_length_are_refused(content: bytes) -> None:
+def test_fragments_of_invalid_length_are_refused(content: bytes) -> None:
     with pytest.raises(InvalidMessage):
         list(split_fragments(content))
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_command_or_are_refused(encoded: bytes) -> None:
+def test_any_bytes_parse_as_a_command_or_are_refused(encoded: bytes) -> None:
     try:
         command = parse_command(encoded)
     except InvalidMessage:

@@ -1,4 +1,4 @@
-"""Objects that mean harm, from their reception to the worker: a status, a named error, bounded memory; others go on."""
+"""Hostile objects, from the listener to the worker: a status, a named error and bounded memory; others go on."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ MUTATIONS = 400
 STATUSES = {SUCCESS, NOT_A_DATA_SET, UNUSABLE_UID, OTHER_UID_IN_COMMAND, OTHER_BYTES_UNDER_THIS_UID}
 BOMB_MIB = 1024
 
-SCAN_AND_TELL = """
+SCAN = """
 import json, resource, sys
 from pathlib import Path
 from pipeline.scan import scan
@@ -50,20 +50,20 @@ print(json.dumps({"grown_mib": peak() - before, "reasons": reasons, "pixels": [e
 """
 
 
-def scanned(folder: Path) -> dict[str, Any]:
-    """What a process of its own finds in a folder, and by how many MiB it grows at that."""
-    command = [sys.executable, "-c", SCAN_AND_TELL, str(folder)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    return dict(json.loads(told.stdout))
+def scan_in_process(folder: Path) -> dict[str, Any]:
+    """Scan a folder in a process of its own; return what it finds, and by how many MiB the process grew."""
+    command = [sys.executable, "-c", SCAN, str(folder)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return dict(json.loads(found.stdout))
 
 
 def peak_mib() -> int:
-    """The most memory that this process ever had."""
+    """Return the peak memory of this process."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) >> 10
 
 
-def test_a_bomb_is_kept_as_it_came_and_never_inflated(make_listener: MakeListener, tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_stored_and_never_inflated(make_listener: MakeListener, tmp_path: Path) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     uid, study = instance.SOPInstanceUID, instance.StudyInstanceUID
     content = bomb(instance, BOMB_MIB)
@@ -74,20 +74,20 @@ def test_a_bomb_is_kept_as_it_came_and_never_inflated(make_listener: MakeListene
         next_one = make_instance(study)
         assert send_bytes(peer, next_one.SOPInstanceUID, encoded(next_one, DeflatedExplicitVRLittleEndian)).Status == 0
     assert peak_mib() - before < 100
-    told = scanned(tmp_path / "archive")
-    assert told["grown_mib"] < 600, "256 MiB, and as much again while they grow"
-    assert told["reasons"] == ["a deflated file of more than 256 MiB"]
-    assert told["pixels"] == [True], "the next image is read"
+    found = scan_in_process(tmp_path / "archive")
+    assert found["grown_mib"] < 600, "256 MiB, and as much again while they grow"
+    assert found["reasons"] == ["a deflated file of more than 256 MiB"]
+    assert found["pixels"] == [True], "the next image is read"
 
 
-def test_a_study_of_bombs_alone_is_failed_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_study_of_decompression_bombs_fails_with_a_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     instance = make_instance(new_study_uid())
     head = encode_file_meta(instance.SOPClassUID, instance.SOPInstanceUID, DeflatedExplicitVRLittleEndian)
     path = tmp_path / f"{instance.SOPInstanceUID}.dcm"
     path.write_bytes(head + bomb(instance, 300))
-    workshop = open_worker_context(Settings(), device="cpu")
+    context = open_worker_context(Settings(), device="cpu")
     with caplog.at_level(logging.WARNING):
-        outcome = segment_files([path], tmp_path / "out", workshop, PriorResults(datetime.now(UTC)), Stopwatch())
+        outcome = segment_files([path], tmp_path / "out", context, PriorResults(datetime.now(UTC)), Stopwatch())
     assert outcome.status == "failed"
     assert outcome.reason is not None
     assert "None of 1 files" in outcome.reason
@@ -113,12 +113,12 @@ def test_a_length_of_four_gigabytes_takes_no_memory(
         assert send_bytes(peer, instance.SOPInstanceUID, content).Status == status
         assert peer.send_c_store(make_instance(instance.StudyInstanceUID)).Status == SUCCESS
     assert peak_mib() - before < 50
-    told = scanned(tmp_path / "archive")
-    assert told["grown_mib"] < 100
-    assert sorted(told["pixels"]) == ([True] if status else [False, True]), "its pixels count as cut short"
+    found = scan_in_process(tmp_path / "archive")
+    assert found["grown_mib"] < 100
+    assert sorted(found["pixels"]) == ([True] if status else [False, True]), "its pixels count as cut short"
 
 
-def test_mutated_objects_are_kept_or_refused_and_the_worker_copes(
+def test_mutated_objects_are_stored_or_refused_and_can_be_scan_in_process(
     make_listener: MakeListener, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
     listener = make_listener(quarantine_files=50)
@@ -139,5 +139,5 @@ def test_mutated_objects_are_kept_or_refused_and_the_worker_copes(
         assert peer.send_c_store(good).Status == SUCCESS
     (found,) = scan(listener.archive.files(good.StudyInstanceUID)).studies
     assert found.study_instance_uid == good.StudyInstanceUID
-    said = capfd.readouterr()
-    assert MARKER not in caplog.text + said.out + said.err
+    output = capfd.readouterr()
+    assert MARKER not in caplog.text + output.out + output.err

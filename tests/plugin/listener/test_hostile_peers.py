@@ -1,4 +1,4 @@
-"""Peers that mean harm or do not know better: refused cleanly, counted, in bounded time and memory; others go on."""
+"""Hostile or faulty peers: refused and counted, in bounded time and memory; others go on."""
 
 import logging
 import socket
@@ -25,10 +25,10 @@ from tests.support.listener import (
 from tests.support.node import make_instance, new_study_uid, wait_until
 
 ACCEPTED, REJECTED, P_DATA = 0x02, 0x03, 0x04
-ELSEWHERE = "192.0.2.0/24"  # RFC 5737: nobody's
+ELSEWHERE = "192.0.2.0/24"  # RFC 5737: for documentation, used by nobody
 
 
-def counted(listener: ListenerWithArchive) -> dict[str, int]:
+def read_counts(listener: ListenerWithArchive) -> dict[str, int]:
     return read_refusals(listener.archive.data_dir)
 
 
@@ -36,12 +36,12 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def drip(connection: socket.socket, content: bytes) -> None:
-    """Send slowly, but never so slowly that one byte keeps waiting for the next."""
-    between = threading.Event()
+def send_slowly(connection: socket.socket, content: bytes) -> None:
+    """Send byte by byte, each well within the timeout of a single read."""
+    pause = threading.Event()
     for each in content:
         connection.sendall(bytes([each]))
-        between.wait(0.05)
+        pause.wait(0.05)
 
 
 def still_serves(listener: ListenerWithArchive) -> bool:
@@ -56,30 +56,30 @@ def still_serves(listener: ListenerWithArchive) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("calling", "called", "reason", "said"),
+    ("calling", "called", "reason", "text"),
     [
         (b"STRANGER", b"GLIONODE", 3, "calling AE title not allowed"),
         (b"SENDER", b"OTHER", 7, "called by another AE title"),
         (b"ELSEWHERE", b"GLIONODE", 3, "calling AE title not allowed"),
     ],
 )
-def test_who_is_not_known_is_rejected_and_counted(
-    make_listener: MakeListener, calling: bytes, called: bytes, reason: int, said: str
+def test_an_unknown_title_is_rejected_and_read_counts(
+    make_listener: MakeListener, calling: bytes, called: bytes, reason: int, text: str
 ) -> None:
     senders = [{"ae_title": "ELSEWHERE", "networks": [ELSEWHERE]}, {"ae_title": "SENDER", "networks": ["127.0.0.0/8"]}]
     listener = make_listener(senders=senders)
     with raw_connection(listener.port) as connection:
         connection.sendall(associate_request(calling, called))
         assert read_pdu(connection) == pdu(REJECTED, bytes((0, 1, 1, reason)))  # PS3.8 table 9-21: permanent, user
-    assert counted(listener) == {said: 1}
+    assert read_counts(listener) == {text: 1}
     assert still_serves(listener)
 
 
-def test_an_address_that_nobody_may_send_from_gets_no_answer(make_listener: MakeListener) -> None:
+def test_an_address_that_is_not_allowed_gets_no_answer(make_listener: MakeListener) -> None:
     listener = make_listener(senders=[{"ae_title": "SENDER", "networks": [ELSEWHERE]}])
     with raw_connection(listener.port) as connection:
         assert read_pdu(connection) == b""
-    assert counted(listener) == {"address not allowed": 1}
+    assert read_counts(listener) == {"address not allowed": 1}
 
 
 @pytest.mark.parametrize("established", [False, True])
@@ -95,17 +95,17 @@ def test_a_pdu_of_a_gigabyte_is_not_read(make_listener: MakeListener, establishe
             for _ in range(64):
                 connection.sendall(bytes(1 << 20))
         except OSError:
-            pass  # it has hung up
+            pass  # it has closed the connection
         else:
-            pytest.fail("it takes all of it")
+            pytest.fail("it reads all of it")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 16 << 20
-    assert counted(listener) == {"PDU longer than agreed": 1}
+    assert read_counts(listener) == {"PDU longer than agreed": 1}
     assert still_serves(listener)
 
 
-def test_what_is_just_longer_than_agreed_ends_the_association(make_listener: MakeListener) -> None:
+def test_a_pdu_slightly_longer_than_agreed_ends_the_association(make_listener: MakeListener) -> None:
     listener = make_listener()
     with raw_connection(listener.port) as connection:
         connection.sendall(associate_request())
@@ -115,17 +115,17 @@ def test_what_is_just_longer_than_agreed_ends_the_association(make_listener: Mak
         assert read_pdu(connection) == b""
 
 
-@pytest.mark.parametrize("said", [b"", b"\x01\x00\x00", associate_request()[:-1]], ids=["nothing", "half", "most"])
-def test_who_does_not_come_to_the_point_is_hung_up_on(make_listener: MakeListener, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"\x01\x00\x00", associate_request()[:-1]], ids=["nothing", "half", "most"])
+def test_a_connection_without_a_whole_request_is_closed(make_listener: MakeListener, sent: bytes) -> None:
     listener = make_listener(negotiation_timeout_s=1.0)
     with raw_connection(listener.port) as connection:
-        connection.sendall(said)
+        connection.sendall(sent)
         assert read_pdu(connection) == b""
-    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
+    wait_until(lambda: read_counts(listener) == {"too slow": 1}, "it is counted")
     assert still_serves(listener)
 
 
-def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(make_listener: MakeListener) -> None:
+def test_a_connection_that_stops_in_the_middle_of_a_pdu_is_closed(make_listener: MakeListener) -> None:
     listener = make_listener(idle_timeout_s=1.0)
     with raw_connection(listener.port) as connection:
         connection.sendall(associate_request())
@@ -133,12 +133,12 @@ def test_who_stops_in_the_middle_of_a_pdu_is_hung_up_on(make_listener: MakeListe
         connection.sendall(pdu(P_DATA, bytes(10), announced=1000))
         while read_pdu(connection):
             pass
-    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
+    wait_until(lambda: read_counts(listener) == {"too slow": 1}, "it is counted")
     assert still_serves(listener)
 
 
 @pytest.mark.parametrize("established", [False, True])
-def test_who_drips_is_hung_up_on(make_listener: MakeListener, established: bool) -> None:
+def test_a_connection_that_sends_very_slowly_is_closed(make_listener: MakeListener, established: bool) -> None:
     listener = make_listener(**({"idle_timeout_s": 1.0} if established else {"negotiation_timeout_s": 1.0}))
     with raw_connection(listener.port) as connection:
         content = associate_request()
@@ -147,11 +147,11 @@ def test_who_drips_is_hung_up_on(make_listener: MakeListener, established: bool)
             assert read_pdu(connection)[0] == ACCEPTED
             content = pdu(P_DATA, bytes(1000))
         with pytest.raises(OSError, match=r"Broken pipe|reset"):
-            drip(connection, content)
-    wait_until(lambda: counted(listener) == {"too slow": 1}, "it is counted")
+            send_slowly(connection, content)
+    wait_until(lambda: read_counts(listener) == {"too slow": 1}, "it is counted")
 
 
-def test_one_address_has_its_share_and_no_more(make_listener: MakeListener) -> None:
+def test_associations_per_address_are_limited(make_listener: MakeListener) -> None:
     listener = make_listener(max_associations_per_peer=2)
     with association(listener.port) as first, association(listener.port) as second:
         with raw_connection(listener.port) as connection:
@@ -159,22 +159,22 @@ def test_one_address_has_its_share_and_no_more(make_listener: MakeListener) -> N
             assert read_pdu(connection) == pdu(REJECTED, bytes((0, 2, 3, 2)))  # transient, local limit exceeded
         for peer in (first, second):
             assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
-    assert counted(listener) == {"too many associations of one address": 1}
+    assert read_counts(listener) == {"too many associations of one address": 1}
     wait_until(lambda: still_serves(listener), "there is room again")
 
 
-def test_five_hundred_connections_cost_few_threads(make_listener: MakeListener) -> None:
+def test_five_hundred_connections_take_few_threads(make_listener: MakeListener) -> None:
     listener = make_listener(max_associations=4, max_associations_per_peer=4)
     before = threads()
     with ExitStack() as stack:
         for _ in range(500):
             stack.enter_context(raw_connection(listener.port))
-        wait_until(lambda: counted(listener) == {"too many connections": 500 - 2 * 4}, "the surplus is closed")
+        wait_until(lambda: read_counts(listener) == {"too many connections": 500 - 2 * 4}, "the surplus is closed")
         assert threads() < before + 50
     wait_until(lambda: still_serves(listener), "there is room again")
 
 
-def test_an_ae_title_is_logged_only_if_it_is_one(make_listener: MakeListener, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_valid_ae_titles_are_logged(make_listener: MakeListener, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)  # a command line run by an earlier test sets the root's level, too
     for name in ("highdicom", "procrastinate", "pydicom", "pynetdicom", "pynetdicom.dul", "pynetdicom.utils"):
         caplog.set_level(logging.NOTSET, logger=name)  # puts it back after the test
@@ -185,7 +185,7 @@ def test_an_ae_title_is_logged_only_if_it_is_one(make_listener: MakeListener, ca
             connection.sendall(associate_request(calling))
             read_pdu(connection)
     expected = {"calling AE title not allowed": 1, "no association request": 3}
-    wait_until(lambda: counted(listener) == expected, "all are counted")
+    wait_until(lambda: read_counts(listener) == expected, "all are counted")
     assert "(NEIGHBOUR): calling AE title not allowed" in caplog.text
     assert "VIL" not in caplog.text
     assert "56 CF" not in caplog.text

@@ -1,4 +1,4 @@
-"""The listener: real associations by pynetdicom and DCMTK; what is kept is read back from the archive's bytes."""
+"""The listener: associations by pynetdicom and DCMTK; what is stored is read back from the archive's files."""
 
 import logging
 import resource
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -42,6 +41,7 @@ from plugin.listener.c_store_handler import (
     UNUSABLE_UID,
 )
 from plugin.logs import limit_library_logging
+from tests.support.hostile_dicom import encoded
 from tests.support.listener import (
     MakeListener,
     associate_request,
@@ -54,23 +54,8 @@ from tests.support.listener import (
 from tests.support.node import MARKER, MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until, write_instance
 
 
-def encode(instance: Dataset, syntax: str) -> bytes:
-    from pydicom.filebase import DicomBytesIO
-
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = syntax == ImplicitVRLittleEndian
-    buffer.is_little_endian = syntax != ExplicitVRBigEndian
-    plain = Dataset(instance)
-    write_dataset(buffer, plain)
-    content = buffer.getvalue()
-    if syntax == DeflatedExplicitVRLittleEndian:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        return deflate.compress(content) + deflate.flush()
-    return content
-
-
 def data_set_bytes(path: Path) -> bytes:
-    """What follows the file meta information in a file."""
+    """Return what follows the file meta information in a file."""
     content = path.read_bytes()
     length = struct.unpack("<L", content[140:144])[0]
     return content[144 + length :]
@@ -97,9 +82,9 @@ def test_an_echo_is_answered(make_listener: MakeListener) -> None:
         RLELossless,
     ],
 )
-def test_what_came_is_kept_byte_for_byte(make_listener: MakeListener, syntax: str) -> None:
+def test_a_data_set_is_stored_byte_for_byte(make_listener: MakeListener, syntax: str) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
-    content = encode(instance, syntax)
+    content = encoded(instance, syntax)
     with association(listener.port, syntax=syntax) as peer:
         assert send_bytes(peer, instance.SOPInstanceUID, content).Status == 0x0000
     path = only_file(listener.archive)
@@ -112,7 +97,7 @@ def test_what_came_is_kept_byte_for_byte(make_listener: MakeListener, syntax: st
     assert listener.stored_studies == [instance.StudyInstanceUID]
 
 
-def test_every_storage_class_and_a_private_one_is_taken(make_listener: MakeListener) -> None:
+def test_every_storage_class_and_a_private_one_is_accepted(make_listener: MakeListener) -> None:
     listener = make_listener()
     private = "1.3.12.2.1107.5.9.1"  # Siemens CSA non-image storage
     classes = [str(context.abstract_syntax) for context in AllStoragePresentationContexts] + [private]
@@ -129,7 +114,7 @@ def test_every_storage_class_and_a_private_one_is_taken(make_listener: MakeListe
     assert only_file(listener.archive).stem == instance.SOPInstanceUID
 
 
-def test_dcmtk_sends_and_dcmdump_reads_what_is_kept(
+def test_dcmtk_sends_and_dcmdump_reads_the_stored_files(
     make_listener: MakeListener, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     listener = make_listener()
@@ -145,7 +130,7 @@ def test_dcmtk_sends_and_dcmdump_reads_what_is_kept(
     assert "InstanceNumber" in dump.stdout
 
 
-def test_a_duplicate_is_taken_once_and_other_bytes_are_refused(make_listener: MakeListener) -> None:
+def test_a_duplicate_is_stored_once_and_other_bytes_are_refused(make_listener: MakeListener) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     with association(listener.port) as peer:
         assert peer.send_c_store(instance).Status == 0x0000
@@ -158,7 +143,7 @@ def test_a_duplicate_is_taken_once_and_other_bytes_are_refused(make_listener: Ma
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI", "ignore:The value length", "ignore:A value of type")
-def test_a_wrong_uid_is_refused_and_becomes_no_path(make_listener: MakeListener, tmp_path: Path) -> None:
+def test_an_invalid_uid_is_refused_and_makes_no_path(make_listener: MakeListener, tmp_path: Path) -> None:
     listener = make_listener()
     before = sorted(tmp_path.rglob("*"))
     with association(listener.port) as peer:
@@ -167,7 +152,7 @@ def test_a_wrong_uid_is_refused_and_becomes_no_path(make_listener: MakeListener,
                 instance = make_instance(new_study_uid())
                 named = instance.SOPInstanceUID
                 setattr(instance, tag, uid)
-                status = send_bytes(peer, named, encode(instance, ExplicitVRLittleEndian)).Status
+                status = send_bytes(peer, named, encoded(instance, ExplicitVRLittleEndian)).Status
                 assert status == UNUSABLE_UID, (uid, tag)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -175,18 +160,20 @@ def test_a_wrong_uid_is_refused_and_becomes_no_path(make_listener: MakeListener,
 def test_a_command_that_names_another_instance_is_refused(make_listener: MakeListener) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     with association(listener.port) as peer:
-        answer = send_bytes(peer, generate_uid(), encode(instance, ExplicitVRLittleEndian))
+        answer = send_bytes(peer, generate_uid(), encoded(instance, ExplicitVRLittleEndian))
     assert answer.Status == OTHER_UID_IN_COMMAND
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_what_does_not_parse_is_refused_and_the_next_is_taken(make_listener: MakeListener, syntax: str) -> None:
+def test_a_data_set_that_does_not_parse_is_refused_and_the_next_is_stored(
+    make_listener: MakeListener, syntax: str
+) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     endless = struct.pack("<HHL", 8, 5, 1 << 31)
     with association(listener.port, syntax=syntax) as peer:
         for content in (b"no data set at all" * 9, b"\xff" * 400, bytes(1 << 20), endless):
             assert send_bytes(peer, generate_uid(), content).Status == NOT_A_DATA_SET
-        assert send_bytes(peer, instance.SOPInstanceUID, encode(instance, syntax)).Status == 0x0000
+        assert send_bytes(peer, instance.SOPInstanceUID, encoded(instance, syntax)).Status == 0x0000
     assert count_quarantined(listener.archive.data_dir) == 4
     assert any(data_set_bytes(path) == endless for path in quarantine_folder(listener.archive.data_dir).iterdir())
 
@@ -202,15 +189,15 @@ def test_a_deflated_bomb_is_not_inflated() -> None:
 
 
 @pytest.mark.parametrize("encoding", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-def test_a_private_transfer_syntax_is_read_whichever_it_resembles(encoding: str) -> None:
+def test_a_private_transfer_syntax_is_read_with_explicit_or_implicit_vr(encoding: str) -> None:
     instance = make_instance("1.2.3")
-    key = read_head(BytesIO(encode(instance, encoding)), "1.2.840.113619.5.2").key  # one of GE's
+    key = read_head(BytesIO(encoded(instance, encoding)), "1.2.840.113619.5.2").key  # one of GE's
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
 @pytest.mark.parametrize("undefined", [True, False])
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_uids_inside_sequences_are_not_taken_for_the_instances(undefined: bool, syntax: str) -> None:
+def test_uids_inside_sequences_are_ignored(undefined: bool, syntax: str) -> None:
     instance = make_instance("1.2.3")
     inner = Dataset()
     inner.StudyInstanceUID, inner.SeriesInstanceUID = "6.6.6", "6.6.6"
@@ -222,11 +209,13 @@ def test_uids_inside_sequences_are_not_taken_for_the_instances(undefined: bool, 
     instance.ReferencedStudySequence = [middle, inner]
     instance["ReferencedStudySequence"].is_undefined_length = undefined
     middle["ReferencedSeriesSequence"].is_undefined_length = undefined
-    key = read_head(BytesIO(encode(instance, syntax)), syntax).key
+    key = read_head(BytesIO(encoded(instance, syntax)), syntax).key
     assert key == InstanceKey("1.2.3", "1.2.3.1", instance.SOPInstanceUID)
 
 
-def test_a_full_disk_answers_a700_and_it_goes_on(make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_the_status_is_a700_and_the_association_goes_on(
+    make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listener = make_listener(minimum_free_bytes=1)
     with association(listener.port) as peer, monkeypatch.context() as patched:
         patched.setattr(EmbeddedArchive, "free_bytes", 0)
@@ -238,10 +227,10 @@ def test_a_full_disk_answers_a700_and_it_goes_on(make_listener: MakeListener, mo
     assert len(listener.stored_studies) == 1
 
 
-def test_only_known_callers_by_the_right_name_are_let_in(make_listener: MakeListener) -> None:
+def test_only_known_calling_titles_and_the_own_called_title_are_accepted(make_listener: MakeListener) -> None:
     port = make_listener(calling_ae_titles=("SCANNER",)).port
-    ways = {("SCANNER", "GLIONODE"): True, ("STRANGER", "GLIONODE"): False, ("SCANNER", "OTHER"): False}
-    for (calling, called), expected in ways.items():
+    expected_by_titles = {("SCANNER", "GLIONODE"): True, ("STRANGER", "GLIONODE"): False, ("SCANNER", "OTHER"): False}
+    for (calling, called), expected in expected_by_titles.items():
         ae = ApplicationEntity(calling)
         ae.add_requested_context(Verification)
         peer = ae.associate("127.0.0.1", port, ae_title=called)
@@ -266,26 +255,26 @@ def test_sixteen_associations_at_once(
     assert sum(len(listener.archive.files(study)) for study in listener.archive.studies()) == 48
 
 
-def fragments_of(instance: Dataset) -> list[P_DATA]:
-    """A C-STORE in fragments of 200 bytes."""
+def make_fragments(instance: Dataset) -> list[P_DATA]:
+    """Return a C-STORE request in fragments of 200 bytes."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = MR_IMAGE_STORAGE, instance.SOPInstanceUID
-    request.DataSet = BytesIO(encode(instance, ExplicitVRLittleEndian))
+    request.DataSet = BytesIO(encoded(instance, ExplicitVRLittleEndian))
     message = C_STORE_RQ()
     message.primitive_to_message(request)
     return list(message.encode_msg(1, 200))
 
 
-def test_an_instance_that_is_cut_off_is_not_kept(make_listener: MakeListener, tmp_path: Path) -> None:
+def test_an_incomplete_instance_is_removed(make_listener: MakeListener, tmp_path: Path) -> None:
     listener = make_listener()
     incoming = tmp_path / "incoming"
     with association(listener.port) as peer:
-        for fragment in fragments_of(make_instance(new_study_uid()))[:-2]:
+        for fragment in make_fragments(make_instance(new_study_uid()))[:-2]:
             peer.dul.send_pdu(fragment)
-        wait_until(lambda: list(incoming.iterdir()), "it is written while it comes")
+        wait_until(lambda: list(incoming.iterdir()), "it is written while it is received")
         peer.abort()
-    wait_until(lambda: not list(incoming.iterdir()), "what came is removed", seconds=5)
+    wait_until(lambda: not list(incoming.iterdir()), "the incomplete file is removed", seconds=5)
     assert listener.archive.studies() == ()
 
 
@@ -307,14 +296,14 @@ def test_memory_does_not_grow_with_an_object(
     assert only_file(listener.archive).stat().st_size > size
 
 
-def test_a_disk_that_fills_in_mid_object_answers_a700_and_it_goes_on(
+def test_on_a_disk_that_fills_up_the_status_is_a700_and_the_association_goes_on(
     make_listener: MakeListener, tmp_path: Path
 ) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with association(listener.port) as peer:
-        content = encode(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # EFBIG, where a full disk says ENOSPC
+        content = encoded(instance, ExplicitVRLittleEndian) + bytes(4 << 20)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # EFBIG, where a full disk gives ENOSPC
         try:
             assert send_bytes(peer, instance.SOPInstanceUID, content).Status == OUT_OF_RESOURCES
         finally:
@@ -338,7 +327,7 @@ UNKNOWN_COMMAND = struct.pack("<HHLH", 0x0000, 0x0100, 2, 0x7777)
     ],
     ids=["empty", "unknown", "garbage", "endless command", "endless data set"],
 )
-def test_a_message_that_is_none_ends_its_association_alone(make_listener: MakeListener, values: list[bytes]) -> None:
+def test_an_invalid_message_ends_its_own_association_only(make_listener: MakeListener, values: list[bytes]) -> None:
     listener = make_listener()
     with association(listener.port) as peer:
         for value in values:
@@ -350,28 +339,28 @@ def test_a_message_that_is_none_ends_its_association_alone(make_listener: MakeLi
         assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
 
 
-def test_requests_ahead_of_their_answers_wait_on_the_wire(
+def test_requests_sent_ahead_wait_on_the_connection(
     make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    listener, keep = make_listener(), EmbeddedArchive.store
+    listener, store = make_listener(), EmbeddedArchive.store
     go_on, begun = threading.Event(), threading.Event()
 
-    def held(archive: EmbeddedArchive, key: InstanceKey, incoming: IncomingFile) -> Stored:
+    def store_later(archive: EmbeddedArchive, key: InstanceKey, incoming: IncomingFile) -> Stored:
         begun.set()
         go_on.wait(40)
-        return keep(archive, key, incoming)
+        return store(archive, key, incoming)
 
-    monkeypatch.setattr(EmbeddedArchive, "store", held)
+    monkeypatch.setattr(EmbeddedArchive, "store", store_later)
     study = new_study_uid()
     with association(listener.port) as peer:
         for _ in range(20):
-            for fragment in fragments_of(make_instance(study)):
+            for fragment in make_fragments(make_instance(study)):
                 peer.dul.send_pdu(fragment)
         assert begun.wait(40)
         wait_until(peer.dul.to_provider_queue.empty, "all are sent")
         assert len(list((tmp_path / "incoming").iterdir())) == 1
         go_on.set()
-        wait_until(lambda: len(listener.archive.files(study)) == 20, "all are kept")
+        wait_until(lambda: len(listener.archive.files(study)) == 20, "all are stored")
         assert peer.is_established
 
 
@@ -379,7 +368,7 @@ def test_a_data_set_may_share_a_pdu_with_its_command(make_listener: MakeListener
     listener, instance = make_listener(), make_instance(new_study_uid())
     together = b"".join(
         struct.pack(">LB", len(value) + 1, context_id) + value
-        for part in fragments_of(instance)
+        for part in make_fragments(instance)
         for context_id, value in part.presentation_data_value_list
     )
     with raw_connection(listener.port) as connection:
@@ -390,7 +379,7 @@ def test_a_data_set_may_share_a_pdu_with_its_command(make_listener: MakeListener
     assert only_file(listener.archive).name == f"{instance.SOPInstanceUID}.dcm"
 
 
-def test_other_messages_come_between_images(make_listener: MakeListener) -> None:
+def test_other_messages_may_come_between_images(make_listener: MakeListener) -> None:
     listener, study = make_listener(), new_study_uid()
     ae = ApplicationEntity("SENDER")
     ae.add_requested_context(Verification)
@@ -403,10 +392,10 @@ def test_other_messages_come_between_images(make_listener: MakeListener) -> None
     assert len(listener.archive.files(study)) == 3
 
 
-def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(make_listener: MakeListener) -> None:
+def test_a_request_on_a_context_that_was_not_accepted_ends_the_association(make_listener: MakeListener) -> None:
     listener = make_listener()
     with association(listener.port) as peer:
-        for part in fragments_of(make_instance(new_study_uid())):
+        for part in make_fragments(make_instance(new_study_uid())):
             part.presentation_data_value_list = [[99, value] for _, value in part.presentation_data_value_list]
             peer.dul.send_pdu(part)
         wait_until(lambda: not peer.is_established, "the association is aborted")
@@ -414,7 +403,7 @@ def test_a_request_on_a_context_that_was_not_agreed_on_ends_the_association(make
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # as in the node: pydicom warns of what it reads forgivingly
-def test_logs_say_no_text_of_the_instance(
+def test_logs_contain_no_text_of_the_instance(
     make_listener: MakeListener, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)

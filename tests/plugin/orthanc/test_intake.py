@@ -1,4 +1,4 @@
-"""Studies that Orthanc names become jobs, once; what came of them is told and written into Orthanc."""
+"""Studies that Orthanc submits get one job each; their outcome can be read and is written into Orthanc."""
 
 import json
 import threading
@@ -22,8 +22,8 @@ from plugin.http.server import http_server, make_app
 from plugin.jobs import outbox
 from plugin.jobs.job import Finished, JobSource, JobState, new_job
 from plugin.jobs.queue import JobQueue
-from plugin.orthanc.intake import OrthancIntake, Submitted, Wish
-from plugin.orthanc.marks import OrthancMarks
+from plugin.orthanc.intake import OrthancIntake, Submission, SubmitOptions
+from plugin.orthanc.outcome_marker import OutcomeMarker
 from plugin.orthanc.routes import orthanc_routes
 from plugin.orthanc.studies import TwoStudies
 from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
@@ -56,7 +56,7 @@ def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntak
 
 @pytest.fixture
 def store(web: OrthancWeb, tmp_path: Path) -> Callable[..., str]:
-    """Put an instance of a study into Orthanc; gives Orthanc's identifier of the study."""
+    """Put an instance of a study into Orthanc; return Orthanc's identifier of the study."""
 
     def put(study: str, number: int = 1, sop_class: str = "1.2.840.10008.5.1.4.1.1.4", patient: str = "P") -> str:
         instance = make_instance(study, sop_class=sop_class, number=number)
@@ -67,18 +67,16 @@ def store(web: OrthancWeb, tmp_path: Path) -> Callable[..., str]:
     return put
 
 
-def test_a_study_has_a_job_for_the_images_that_it_has(
-    intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
-) -> None:
+def test_a_study_has_one_job_for_its_images(intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]) -> None:
     uid = new_study_uid()
     study = store(uid)
-    first = intake.submit(study, Wish())
+    first = intake.submit(study, SubmitOptions())
     assert (first.study_instance_uid, first.added, first.state) == (uid, True, "queued")
-    assert not intake.submit(study, Wish()).added
+    assert not intake.submit(study, SubmitOptions()).added
     store(uid, sop_class=SEG)
-    assert not intake.submit(study, Wish()).added, "its own results change nothing"
+    assert not intake.submit(study, SubmitOptions()).added, "the node's own results change nothing"
     store(uid, number=2)
-    second = intake.submit(study, Wish(urgent=True))
+    second = intake.submit(study, SubmitOptions(urgent=True))
     assert (second.added, second.job != first.job) == (True, True)
     jobs = {key: queue.find(key) for key in (first.job, second.job)}
     assert {key: job and (job.state, job.source, job.urgent) for key, job in jobs.items()} == {
@@ -87,17 +85,17 @@ def test_a_study_has_a_job_for_the_images_that_it_has(
     }
 
 
-def test_a_study_is_taken_once_more_if_a_person_says_so(
+def test_a_study_is_segmented_again_on_request(
     intake: OrthancIntake, queue: JobQueue, store: Callable[..., str]
 ) -> None:
     study = store(new_study_uid())
-    job = intake.submit(study, Wish()).job
-    assert not intake.submit(study, Wish(again=True)).added, "it waits anyway"
+    job = intake.submit(study, SubmitOptions()).job
+    assert not intake.submit(study, SubmitOptions(again=True)).added, "it is queued anyway"
     taken = queue.start(job)
     assert taken is not None
     queue.finish(taken, Finished(JobState.NOT_ELIGIBLE, "There is no ADC map."), None, lambda _: None)
-    assert intake.submit(study, Wish()).state == "not_eligible"
-    again = intake.submit(study, Wish(again=True))
+    assert intake.submit(study, SubmitOptions()).state == "not_eligible"
+    again = intake.submit(study, SubmitOptions(again=True))
     assert (again.added, again.job, again.state) == (True, job, "queued")
 
 
@@ -105,10 +103,10 @@ def test_a_study_is_taken_once_more_if_a_person_says_so(
 def segment(
     intake: OrthancIntake, queue: JobQueue, database: Database, web: OrthancWeb, tmp_path: Path
 ) -> Callable[..., str]:
-    """Submit a study and finish its job with an object, which is delivered; gives the key of the job."""
+    """Submit a study and finish its job with an object that is delivered; return the key of the job."""
 
     def run(study: str) -> str:
-        key = intake.submit(study, Wish(again=True)).job
+        key = intake.submit(study, SubmitOptions(again=True)).job
         taken = queue.start(key)
         assert taken is not None
         instance = make_instance(taken.study_instance_uid, sop_class=SEG, number=99)
@@ -127,31 +125,31 @@ def segment(
     return run
 
 
-def test_results_of_a_study_that_was_deleted_come_back_with_it(
+def test_results_are_sent_again_to_a_study_that_was_deleted_and_received_again(
     intake: OrthancIntake, database: Database, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
 ) -> None:
     uid = new_study_uid()
     study = store(uid)
     job = segment(study)
-    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
-    assert marks.look() == 1
+    marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    assert marker.mark_ended() == 1
 
     def again() -> dict[str, str]:
-        assert intake.submit(study, Wish()) == Submitted(uid, job, False, "segmented")
-        (output,) = intake.look(study)["outputs"]
+        assert intake.submit(study, SubmitOptions()) == Submission(uid, job, False, "segmented")
+        (output,) = intake.outcome(study)["outputs"]
         return dict(output["deliveries"])
 
     assert again() == {"orthanc": "sent", "beyond": "sent", "elsewhere": "sent"}, "it is there"
-    assert marks.look() == 0
+    assert marker.mark_ended() == 0
     for name, head in list(web.heads.items()):  # all is deleted, and the images are sent again
         if head.SOPClassUID == SEG:
             del web.heads[name]
     assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
     assert again() == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
-    assert marks.look() == 1, "its mark went, too"
+    assert marker.mark_ended() == 1, "its mark was deleted, too"
 
 
-def test_a_study_whose_images_are_gone_is_what_its_result_says(
+def test_a_study_without_its_images_keeps_the_outcome_of_its_result(
     intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
 ) -> None:
     study = store(new_study_uid())
@@ -159,15 +157,15 @@ def test_a_study_whose_images_are_gone_is_what_its_result_says(
     for name, head in list(web.heads.items()):
         if head.SOPClassUID != SEG:
             del web.heads[name]
-    taken = intake.submit(study, Wish())
+    taken = intake.submit(study, SubmitOptions())
     assert (taken.job, taken.added, taken.state) == (job, False, "segmented")
-    assert intake.look(study)["state"] == "segmented"
+    assert intake.outcome(study)["state"] == "segmented"
     assert intake.status()["jobs"]["not_eligible"] == 0
 
 
-@pytest.mark.parametrize("stranger", [False, True])
-def test_a_study_of_the_nodes_own_objects_alone_is_no_new_one(
-    stranger: bool,
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_study_with_the_nodes_own_objects_alone_gets_no_new_job(
+    foreign: bool,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
@@ -182,20 +180,22 @@ def test_a_study_of_the_nodes_own_objects_alone_is_no_new_one(
     for name, head in list(web.heads.items()):
         if head.SOPClassUID != SEG:
             del web.heads[name]
-    if stranger:
+    if foreign:
         store(uid, number=2, sop_class=SEG)
-    assert (intake.submit(study, Wish()).job == job) is not stranger
+    assert (intake.submit(study, SubmitOptions()).job == job) is not foreign
 
 
-def test_what_cannot_be_a_job_says_why(intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb) -> None:
+def test_a_study_that_cannot_be_segmented_has_a_reason(
+    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb
+) -> None:
     study = store(new_study_uid(), sop_class=SEG)
-    assert intake.submit(study, Wish()).state == "not_eligible"
-    assert "1 instances of other kinds" in intake.look(study)["reason"]
+    assert intake.submit(study, SubmitOptions()).state == "not_eligible"
+    assert "1 instances of other kinds" in intake.outcome(study)["reason"]
     with pytest.raises(NotInArchive):
-        intake.submit("-".join(["0" * 8] * 5), Wish())
+        intake.submit("-".join(["0" * 8] * 5), SubmitOptions())
     web.statuses = [503]
     with pytest.raises(ArchiveUnavailable):
-        intake.submit(study, Wish())
+        intake.submit(study, SubmitOptions())
 
 
 def test_two_studies_of_one_uid_wait_until_one_is_deleted(
@@ -207,94 +207,96 @@ def test_two_studies_of_one_uid_wait_until_one_is_deleted(
     study = store(uid)
     for _ in range(2):
         with pytest.raises(TwoStudies, match="has 2 studies"):
-            intake.submit(study, Wish())
-    found = intake.look(study)
+            intake.submit(study, SubmitOptions())
+    found = intake.outcome(study)
     assert (found["state"], found["job"]["image_count"], "2 studies" in found["reason"]) == ("failed", 0, True)
     deleted = web.heads.pop(wrong)
-    taken = intake.submit(study, Wish())
-    assert (taken.added, taken.state, intake.look(study)["state"]) == (True, "queued", "queued")
+    taken = intake.submit(study, SubmitOptions())
+    assert (taken.added, taken.state, intake.outcome(study)["state"]) == (True, "queued", "queued")
     web.heads[wrong] = deleted
     with pytest.raises(TwoStudies):
-        intake.submit(study, Wish())
-    assert intake.look(study)["job"]["key"] == taken.job, "what came of it before stands"
+        intake.submit(study, SubmitOptions())
+    assert intake.outcome(study)["job"]["key"] == taken.job, "the earlier outcome stays"
 
 
-def test_a_study_that_was_never_named_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
+def test_a_study_that_was_never_submitted_is_unknown(intake: OrthancIntake, store: Callable[..., str]) -> None:
     uid = new_study_uid()
-    assert intake.look(store(uid)) == {"study_instance_uid": uid, "state": "unknown", "reason": None, "job": None}
+    assert intake.outcome(store(uid)) == {"study_instance_uid": uid, "state": "unknown", "reason": None, "job": None}
     assert intake.status()["jobs"] == dict.fromkeys((state.value for state in JobState), 0)
 
 
-def test_what_came_of_a_study_is_marked_in_orthanc(
+def test_the_outcome_of_a_study_is_marked_in_orthanc(
     web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
 ) -> None:
-    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
     study = store(new_study_uid(), sop_class=SEG)
     own = new_job(new_study_uid(), [], SHA)
     queue.add_finished(own, JobState.NOT_ELIGIBLE, "It did not come from Orthanc.")
-    job = intake.submit(study, Wish()).job
+    job = intake.submit(study, SubmitOptions()).job
     web.statuses = [503]
     with pytest.raises(ArchiveUnavailable):
-        marks.look()
-    assert (marks.look(), marks.look()) == (1, 0)
+        marker.mark_ended()
+    assert (marker.mark_ended(), marker.mark_ended()) == (1, 0)
     mark = json.loads(web.marks.pop(study))
     assert (mark["state"], mark["job"], mark["model_sha256"]) == ("not_eligible", job, SHA)
     gone = store(new_study_uid(), sop_class=SEG)
-    intake.submit(gone, Wish())
+    intake.submit(gone, SubmitOptions())
     web.heads.clear()
-    assert (marks.look(), marks.look(), web.marks) == (1, 0, {}), "one that was deleted keeps no other waiting"
+    assert (marker.mark_ended(), marker.mark_ended(), web.marks) == (1, 0, {}), (
+        "a study that was deleted does not delay others"
+    )
 
 
-def test_a_study_is_marked_anew_where_orthanc_checks_revisions(
+def test_a_mark_is_replaced_where_orthanc_checks_revisions(
     web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
 ) -> None:
-    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
     web.check_revisions = True
     study = store(new_study_uid())
     states = []
     for reason in ("There is no ADC map.", None):
-        taken = queue.start(intake.submit(study, Wish(again=True)).job)
+        taken = queue.start(intake.submit(study, SubmitOptions(again=True)).job)
         assert taken is not None
         queue.finish(taken, Finished("not_eligible" if reason else "segmented", reason), None, lambda _: None)
-        assert (marks.look(), marks.look()) == (1, 0)
+        assert (marker.mark_ended(), marker.mark_ended()) == (1, 0)
         states.append(json.loads(web.marks[study])["state"])
     assert states == ["not_eligible", "segmented"]
 
 
-def test_a_mark_that_orthanc_refuses_keeps_no_other_waiting(
+def test_a_refused_mark_does_not_delay_others(
     web: OrthancWeb,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.orthanc.marks._BATCH", 1)
-    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    monkeypatch.setattr("plugin.orthanc.outcome_marker._BATCH", 1)
+    marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
     refused, other = (store(new_study_uid(), sop_class=SEG) for _ in range(2))
     for study in (refused, other):
-        intake.submit(study, Wish())
+        intake.submit(study, SubmitOptions())
     web.answers[f"PUT /studies/{refused}/metadata/4810"] = (400, {})
-    assert [marks.look() for _ in range(3)] == [1, 1, 0]
+    assert [marker.mark_ended() for _ in range(3)] == [1, 1, 0]
     assert list(web.marks) == [other]
     web.answers.clear()
     monkeypatch.setattr("time.monotonic", lambda real=time.monotonic: real() + 3600)
-    assert (marks.look(), sorted(web.marks)) == (1, sorted([refused, other]))
+    assert (marker.mark_ended(), sorted(web.marks)) == (1, sorted([refused, other]))
 
 
-def test_marking_goes_on_when_orthanc_is_back(
+def test_marking_continues_when_orthanc_answers_again(
     web: OrthancWeb,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plugin.orthanc.marks._AGAIN_AFTER_S", 0.01)
+    monkeypatch.setattr("plugin.orthanc.outcome_marker._RETRY_AFTER_S", 0.01)
     study = store(new_study_uid(), sop_class=SEG)
-    intake.submit(study, Wish())
+    intake.submit(study, SubmitOptions())
     web.statuses = [503, 500, 401]
     stop = threading.Event()
-    marks = OrthancMarks(database.pool, OrthancSettings(url=web.url, timeout_s=5))
-    thread = threading.Thread(target=marks.run, args=(stop,))
+    marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
+    thread = threading.Thread(target=marker.run, args=(stop,))
     thread.start()
     try:
         wait_until(lambda: study in web.marks, "it is marked")
@@ -303,7 +305,7 @@ def test_marking_goes_on_when_orthanc_is_back(
         thread.join(10)
 
 
-def test_the_plugin_asks_over_http_and_shows_the_token(
+def test_the_routes_require_the_token_and_report_errors(
     web: OrthancWeb,
     intake: OrthancIntake,
     database: Database,
@@ -342,7 +344,7 @@ def test_the_plugin_asks_over_http_and_shows_the_token(
         def lost(*_: object, **__: object) -> None:
             raise psycopg.OperationalError("the connection is lost")
 
-        monkeypatch.setattr("plugin.orthanc.intake.what_came_of", lost)
+        monkeypatch.setattr("plugin.orthanc.intake.describe_outcome", lost)
         monkeypatch.setattr("plugin.orthanc.intake.count_jobs_by_state", lost)
         monkeypatch.setattr(JobQueue, "add", lost)
         for path, method in ((f"/studies/{study}", "GET"), (f"/studies/{study}", "POST"), ("/status", "GET")):

@@ -1,4 +1,4 @@
-"""The plugin inside Orthanc: what it names to the node; neither a bad node nor a bad request harms Orthanc."""
+"""The script inside Orthanc: which studies it submits, and that neither a bad node nor a bad request harms Orthanc."""
 
 import json
 import subprocess
@@ -14,15 +14,15 @@ import pytest
 
 from plugin.orthanc_script.node_client import (
     HttpNode,
-    NodeAway,
     NodeRefused,
     NodeSettings,
     NodeSettingsWrong,
+    NodeUnavailable,
     StudyUnknown,
-    node_settings,
+    parse_node_settings,
 )
 from plugin.orthanc_script.register import register
-from plugin.orthanc_script.submissions import Submissions
+from plugin.orthanc_script.submission_queue import SubmissionQueue
 from tests.support.fake_orthanc_module import FakeOrthanc
 from tests.support.node import wait_until
 from tests.support.paths import ROOT
@@ -31,31 +31,31 @@ DAY = timedelta(days=1)
 
 
 def name(number: int) -> str:
-    """An identifier as Orthanc's are."""
+    """Return an identifier like those of Orthanc."""
     return "-".join([f"{number:08x}"] * 5)
 
 
 def study(number: int, age: timedelta = timedelta(), stable: bool = True) -> dict[str, Any]:
-    """A study as Orthanc describes it."""
+    """Return a study as Orthanc describes it."""
     update = (datetime.now(UTC) - age).strftime("%Y%m%dT%H%M%S")
     return {"ID": name(number), "LastUpdate": update, "IsStable": stable}
 
 
 class FakeNode:
-    """Takes what it is named, or fails as it is told."""
+    """Accepts what is submitted, or raises `failure`."""
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.database = "its first one"
-        self.named: list[tuple[str, bool, bool]] = []
+        self.submitted: list[tuple[str, bool, bool]] = []
 
     def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
         if self.failure is not None:
             raise self.failure
-        self.named.append((study, urgent, force))
+        self.submitted.append((study, urgent, force))
         return {"state": "queued"}
 
-    def look(self, study: str) -> dict[str, Any]:
+    def outcome(self, study: str) -> dict[str, Any]:
         if self.failure is not None:
             raise self.failure
         return {"state": "segmented", "study": study}
@@ -80,15 +80,15 @@ def node() -> FakeNode:
     return FakeNode()
 
 
-def submissions(orthanc: FakeOrthanc, node: FakeNode, **settings: Any) -> Submissions:
-    return Submissions(orthanc, node, NodeSettings(**settings))
+def make_queue(orthanc: FakeOrthanc, node: FakeNode, **settings: Any) -> SubmissionQueue:
+    return SubmissionQueue(orthanc, node, NodeSettings(**settings))
 
 
-def named(node: FakeNode) -> list[str]:
-    return [study for study, _, _ in node.named]
+def submitted_to(node: FakeNode) -> list[str]:
+    return [study for study, _, _ in node.submitted]
 
 
-def test_it_needs_the_standard_library_alone() -> None:
+def test_the_script_imports_the_standard_library_alone() -> None:
     code = (
         "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]); import plugin.orthanc_script.register;"
         "print(sorted({n.partition('.')[0] for n in set(sys.modules) - before} - sys.stdlib_module_names))"
@@ -97,156 +97,156 @@ def test_it_needs_the_standard_library_alone() -> None:
     assert subprocess.run(alone, capture_output=True, text=True, check=True).stdout.strip() == "['plugin']"
 
 
-def test_a_stable_study_is_named(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_a_stable_study_is_submitted(orthanc: FakeOrthanc, node: FakeNode) -> None:
     register(orthanc, node)
     orthanc.changed(orthanc.ChangeType.ORTHANC_STARTED, 0, "")
     orthanc.changed(orthanc.ChangeType.STABLE_STUDY, 1, name(1))
-    wait_until(lambda: named(node) == [name(1)], "the study is named")
+    wait_until(lambda: submitted_to(node) == [name(1)], "the study is submitted")
     orthanc.changed(orthanc.ChangeType.ORTHANC_STOPPED, 0, "")
     assert not [each for each in threading.enumerate() if each.name == "glionode"], "the thread has ended"
     assert orthanc.errors == []
 
 
-def test_what_it_was_not_told_of_is_found_once(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_a_comparison_submits_missed_studies_once(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1), study(2, stable=False), study(3, 8 * DAY), *(study(n) for n in range(4, 124))]
-    trial = submissions(orthanc, node, reconcile_days=7.0, reconcile_every_s=300.0)
+    queue = make_queue(orthanc, node, reconcile_days=7.0, reconcile_every_s=300.0)
     now = 0.0
-    while trial.waiting or now == 0.0 or len(orthanc.asked) < 3:
-        now += trial.turn(now)
+    while queue.waiting or now == 0.0 or len(orthanc.asked) < 3:
+        now += queue.run_due(now)
     expected = [name(1), *(name(n) for n in range(4, 124))]
-    assert (named(node), len(orthanc.asked)) == (expected, 3), "50 at a time"
+    assert (submitted_to(node), len(orthanc.asked)) == (expected, 3), "50 at a time"
     orthanc.studies[1]["IsStable"] = True
     orthanc.studies[5]["LastUpdate"] = "99991231T000000"
     for _ in range(3):
         now += 300.0
-        trial.turn(now)
-    assert named(node)[len(expected) :] == [name(2), name(6)], "what is new, and nothing twice"
+        queue.run_due(now)
+    assert submitted_to(node)[len(expected) :] == [name(2), name(6)], "what is new, and nothing twice"
 
 
 def test_a_new_study_does_not_wait_for_the_comparison(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(n, 30 * DAY) for n in range(1000)]
-    trial = submissions(orthanc, node)
-    trial.turn(0.0)
-    trial.add(name(5000))
-    trial.turn(0.1)
-    assert named(node) == [name(5000)]
+    queue = make_queue(orthanc, node)
+    queue.run_due(0.0)
+    queue.add(name(5000))
+    queue.run_due(0.1)
+    assert submitted_to(node) == [name(5000)]
     assert len(orthanc.asked) == 2, "of 21 pages"
 
 
-def test_a_node_that_is_away_costs_no_study(orthanc: FakeOrthanc, node: FakeNode) -> None:
-    trial = submissions(orthanc, node)
-    node.failure = NodeAway("The node does not answer.")
+def test_no_study_is_lost_while_the_node_is_down(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    queue = make_queue(orthanc, node)
+    node.failure = NodeUnavailable("The node does not answer.")
     for number in (1, 2, 3):
-        trial.add(name(number))
+        queue.add(name(number))
     pauses, now = [], 0.0
     for _ in range(9):
-        trial.turn(now)
-        pauses.append(trial._not_before - now)
-        now = trial._not_before
+        queue.run_due(now)
+        pauses.append(queue._next_attempt - now)
+        now = queue._next_attempt
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert (trial.waiting, orthanc.metrics["glionode_waiting"], orthanc.metrics["glionode_node_up"]) == (3, 3, 0)
-    assert len(orthanc.warnings) == 1, "it is said once"
+    assert (queue.waiting, orthanc.metrics["glionode_waiting"], orthanc.metrics["glionode_node_up"]) == (3, 3, 0)
+    assert len(orthanc.warnings) == 1, "it is logged once"
     node.failure = None
-    trial.turn(now)
-    assert sorted(named(node)) == [name(1), name(2), name(3)]
+    queue.run_due(now)
+    assert sorted(submitted_to(node)) == [name(1), name(2), name(3)]
     assert (orthanc.metrics["glionode_waiting"], orthanc.metrics["glionode_node_up"]) == (0, 1)
 
 
-def test_a_study_that_is_gone_or_refused_keeps_no_other_waiting(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_a_refused_study_does_not_delay_others(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1)]
-    trial = submissions(orthanc, node, reconcile_every_s=300.0)
-    node.failure = NodeRefused("The node answers HTTP 500.")
-    trial.turn(0.0)
-    trial.turn(300.0)
-    assert (trial.waiting, len(orthanc.errors)) == (0, 1), "it is said once"
+    queue = make_queue(orthanc, node, reconcile_every_s=300.0)
+    node.failure = NodeRefused("The node responded with HTTP 500.")
+    queue.run_due(0.0)
+    queue.run_due(300.0)
+    assert (queue.waiting, len(orthanc.errors)) == (0, 1), "it is logged once"
     node.failure = None
-    trial.turn(600.0)
-    assert named(node) == [name(1)], "the next comparison names it again"
+    queue.run_due(600.0)
+    assert submitted_to(node) == [name(1)], "the next comparison submits it again"
 
 
-def test_a_node_that_refuses_is_not_taken_for_one_that_answers_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
-    trial = submissions(orthanc, node)
-    trial.add(name(1))
-    for now, failure in ((0.0, NodeAway("away")), (1.0, NodeRefused("The node answers HTTP 500."))):
+def test_a_refusal_does_not_count_as_the_node_answering_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    queue = make_queue(orthanc, node)
+    queue.add(name(1))
+    for now, failure in ((0.0, NodeUnavailable("away")), (1.0, NodeRefused("The node responded with HTTP 500."))):
         node.failure = failure
-        trial.turn(now)
+        queue.run_due(now)
     assert (len(orthanc.warnings), len(orthanc.errors), orthanc.metrics["glionode_node_up"]) == (1, 1, 0)
     node.failure = None
-    trial.add(name(1))
-    trial.turn(2.0)
+    queue.add(name(1))
+    queue.run_due(2.0)
     assert (len(orthanc.warnings), orthanc.metrics["glionode_node_up"]) == (2, 1)
 
 
-def test_a_node_with_another_database_is_named_all_anew(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_all_studies_are_submitted_again_to_a_node_with_another_database(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1)]
-    trial = submissions(orthanc, node, reconcile_every_s=300.0)
+    queue = make_queue(orthanc, node, reconcile_every_s=300.0)
     for now in (0.0, 31.0, 300.0, 331.0):
-        trial.turn(now)
-    assert named(node) == [name(1)]
+        queue.run_due(now)
+    assert submitted_to(node) == [name(1)]
     node.database = "another one"
-    assert trial.turn(362.0) == 0, "at once"
+    assert queue.run_due(362.0) == 0, "at once"
     for now in (363.0, 663.0, 700.0):
-        trial.turn(now)
-    assert (named(node), len(orthanc.warnings)) == ([name(1), name(1)], 1)
+        queue.run_due(now)
+    assert (submitted_to(node), len(orthanc.warnings)) == ([name(1), name(1)], 1)
 
 
-def test_a_study_that_the_node_does_not_find_is_named_until_it_does(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_a_study_that_the_node_does_not_find_is_submitted_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1), study(2)]
-    trial = submissions(orthanc, node, reconcile_every_s=300.0)
+    queue = make_queue(orthanc, node, reconcile_every_s=300.0)
     node.failure = StudyUnknown()
     for now in (0.0, 300.0):
-        trial.turn(now)
-    assert (trial.waiting, named(node), len(orthanc.warnings)) == (0, [], 1), "it is said once"
+        queue.run_due(now)
+    assert (queue.waiting, submitted_to(node), len(orthanc.warnings)) == (0, [], 1), "it is logged once"
     node.failure = None  # its orthanc.url was wrong
-    trial.turn(600.0)
-    assert named(node) == [name(1), name(2)]
+    queue.run_due(600.0)
+    assert submitted_to(node) == [name(1), name(2)]
     node.failure, orthanc.studies = StudyUnknown(), [study(3)]
-    trial.turn(900.0)
+    queue.run_due(900.0)
     orthanc.studies = []  # it was deleted in Orthanc
     node.failure = None
-    trial.turn(1200.0)
-    assert (named(node), trial.waiting, len(orthanc.warnings)) == ([name(1), name(2)], 0, 2)
+    queue.run_due(1200.0)
+    assert (submitted_to(node), queue.waiting, len(orthanc.warnings)) == ([name(1), name(2)], 0, 2)
 
 
-def test_an_orthanc_that_fails_is_asked_again(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_a_comparison_is_repeated_after_an_error_of_orthanc(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies, orthanc.away = [study(1)], True
-    trial = submissions(orthanc, node, reconcile_every_s=300.0)
-    trial.add(name(2))
-    trial.turn(0.0)
-    assert (named(node), len(orthanc.errors)) == ([name(2)], 1)
+    queue = make_queue(orthanc, node, reconcile_every_s=300.0)
+    queue.add(name(2))
+    queue.run_due(0.0)
+    assert (submitted_to(node), len(orthanc.errors)) == ([name(2)], 1)
     orthanc.away = False
-    trial.turn(299.0)
-    trial.turn(300.0)
-    assert named(node) == [name(2), name(1)]
+    queue.run_due(299.0)
+    queue.run_due(300.0)
+    assert submitted_to(node) == [name(2), name(1)]
 
 
-def test_a_comparison_that_cannot_be_made_costs_no_study(orthanc: FakeOrthanc, node: FakeNode) -> None:
-    trial = submissions(orthanc, node, reconcile_days=1e6, reconcile_every_s=300.0)  # before the first year
-    trial.add(name(2))
-    trial.turn(0.0)
-    assert (named(node), len(orthanc.errors)) == ([name(2)], 1)
-    trial.turn(299.0)
-    assert len(orthanc.errors) == 1, "it is tried again in its time"
+def test_no_study_is_lost_when_the_comparison_fails(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    queue = make_queue(orthanc, node, reconcile_days=1e6, reconcile_every_s=300.0)  # before the first year
+    queue.add(name(2))
+    queue.run_due(0.0)
+    assert (submitted_to(node), len(orthanc.errors)) == ([name(2)], 1)
+    queue.run_due(299.0)
+    assert len(orthanc.errors) == 1, "it is repeated at its time"
     orthanc.RestApiGet = None  # type: ignore[assignment,method-assign]
     orthanc.OrthancException = None  # type: ignore[assignment,misc] - so that not even that is caught
-    trial = submissions(orthanc, node, reconcile_every_s=300.0)
-    trial.add(name(3))
+    queue = make_queue(orthanc, node, reconcile_every_s=300.0)
+    queue.add(name(3))
     with pytest.raises(TypeError):
-        trial.turn(0.0)
-    trial.turn(1.0)
-    assert named(node) == [name(2), name(3)]
+        queue.run_due(0.0)
+    queue.run_due(1.0)
+    assert submitted_to(node) == [name(2), name(3)]
 
 
-def test_studies_are_named_by_hand_alone_where_that_is_set(node: FakeNode) -> None:
+def test_without_submit_stable_only_requests_submit_studies(node: FakeNode) -> None:
     orthanc = FakeOrthanc({"SubmitStable": False})
     orthanc.studies = [study(1)]
-    trial = register(orthanc, node)
-    assert trial is not None
+    queue = register(orthanc, node)
+    assert queue is not None
     orthanc.changed(orthanc.ChangeType.STABLE_STUDY, 1, name(1))
-    trial.turn(0.0)
-    assert (named(node), orthanc.asked) == ([], [])
+    queue.run_due(0.0)
+    assert (submitted_to(node), orthanc.asked) == ([], [])
     assert orthanc.request("POST", f"/glionode/studies/{name(1)}", body=b"").status == 200
-    assert node.named == [(name(1), True, False)]
+    assert node.submitted == [(name(1), True, False)]
 
 
 @pytest.mark.parametrize(
@@ -261,27 +261,27 @@ def test_studies_are_named_by_hand_alone_where_that_is_set(node: FakeNode) -> No
         ({}, False),
     ],
 )
-def test_a_person_may_want_a_study_once_more(
+def test_a_request_may_force_a_repetition(
     orthanc: FakeOrthanc, node: FakeNode, request_of: dict[str, Any], force: bool
 ) -> None:
     register(orthanc, node)
     answer = orthanc.request("POST", f"/glionode/studies/{name(1)}", **request_of)
     assert (answer.status, json.loads(answer.body)) == (200, {"state": "queued"})
-    assert node.named == [(name(1), True, force)]
+    assert node.submitted == [(name(1), True, force)]
 
 
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
         (None, 200),
-        (NodeAway("away"), 503),
+        (NodeUnavailable("away"), 503),
         (StudyUnknown(), 404),
-        (NodeRefused("The node answers HTTP 500."), 502),
+        (NodeRefused("The node responded with HTTP 500."), 502),
         (ValueError("x"), 500),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_request_is_answered_whatever_the_node_does(
+def test_every_request_gets_a_response_whatever_the_node_does(
     orthanc: FakeOrthanc, node: FakeNode, method: str, failure: Exception | None, status: int
 ) -> None:
     register(orthanc, node)
@@ -291,27 +291,27 @@ def test_a_request_is_answered_whatever_the_node_does(
     assert ("error" in json.loads(answer.body)) == (status != 200)
 
 
-def test_what_is_no_study_is_not_asked_for(orthanc: FakeOrthanc, node: FakeNode) -> None:
+def test_malformed_requests_do_not_reach_the_node(orthanc: FakeOrthanc, node: FakeNode) -> None:
     register(orthanc, node)
     for wrong in ("", "1.2.3", f"{name(1)}/x", f"x{name(1)}", name(1).replace("0", "A"), "../../results"):
         assert orthanc.request("POST", f"/glionode/studies/{wrong}", body=b"").status == 404
     assert orthanc.request("DELETE", f"/glionode/studies/{name(1)}").status == 405
     assert orthanc.request("POST", "/glionode/status", body=b"").status == 405
-    assert node.named == []
+    assert node.submitted == []
 
 
-def test_its_state_can_be_asked(orthanc: FakeOrthanc, node: FakeNode) -> None:
-    trial = register(orthanc, node)
-    assert trial is not None
+def test_status_and_metrics_show_the_state_of_the_node(orthanc: FakeOrthanc, node: FakeNode) -> None:
+    queue = register(orthanc, node)
+    assert queue is not None
     found = json.loads(orthanc.request("GET", "/glionode/status").body)
     assert (found["node"], found["waiting"], found["jobs"]["segmented"]) == ("up", 0, 3)
-    trial.turn(0.0)
+    queue.run_due(0.0)
     jobs = {key: value for key, value in orthanc.metrics.items() if key.startswith("glionode_jobs")}
     assert jobs == {"glionode_jobs_segmented": 3, "glionode_jobs_not_eligible": 1}
-    node.failure = NodeAway("The node does not answer.")
+    node.failure = NodeUnavailable("The node does not answer.")
     found = json.loads(orthanc.request("GET", "/glionode/status").body)
     assert (found["node"], found["why"]) == ("away", "The node does not answer.")
-    for failure in (NodeRefused("The node answers HTTP 500."), StudyUnknown()):
+    for failure in (NodeRefused("The node responded with HTTP 500."), StudyUnknown()):
         node.failure = failure
         found = json.loads(orthanc.request("GET", "/glionode/status").body)
         assert (found["node"], found["why"]) == ("refuses", str(failure))
@@ -340,7 +340,7 @@ def test_its_state_can_be_asked(orthanc: FakeOrthanc, node: FakeNode) -> None:
         [],
     ],
 )
-def test_a_wrong_section_is_refused_and_orthanc_goes_on(section: object) -> None:
+def test_with_a_wrong_section_the_script_stays_inactive_and_orthanc_runs(section: object) -> None:
     orthanc = FakeOrthanc(section)
     assert register(orthanc) is None
     assert (orthanc.changed, orthanc.routes, len(orthanc.errors)) == (None, {}, 1)
@@ -357,29 +357,29 @@ def test_a_wrong_section_is_refused_and_orthanc_goes_on(section: object) -> None
         {"Url": "http://[::1]:8114", "TokenFile": "glionode.token"},
     ],
 )
-def test_a_token_crosses_a_network_as_it_was_said(section: dict[str, Any]) -> None:
-    assert node_settings(section).url == section["Url"]
+def test_a_token_crosses_a_network_only_as_the_settings_allow(section: dict[str, Any]) -> None:
+    assert parse_node_settings(section).url == section["Url"]
 
 
-def test_the_configuration_beside_it_says_every_setting_with_its_default() -> None:
+def test_the_example_configuration_shows_every_setting_with_its_default() -> None:
     text = (ROOT / "orthanc-config" / "orthanc.json").read_text()
     # Orthanc's JSON may have comments; none of its texts here has two slashes after a blank.
     section = json.loads("\n".join(line.partition(" //")[0] for line in text.splitlines()))["GlioNode"]
-    assert node_settings(section) == NodeSettings(token_file="glionode.token")
+    assert parse_node_settings(section) == NodeSettings(token_file="glionode.token")
     assert len(section) == len(NodeSettings.__dataclass_fields__)
     with pytest.raises(NodeSettingsWrong, match="Ulr is no setting"):
-        node_settings({"Ulr": ""})
+        parse_node_settings({"Ulr": ""})
 
 
-class Answers(ThreadingHTTPServer):
-    """A node that answers what it is told to."""
+class NodeServer(ThreadingHTTPServer):
+    """A node that responds with `answer`."""
 
     answer = (200, b"{}")
     seen: list[tuple[str, str, str]]
 
 
 @pytest.fixture
-def server() -> Iterator[Answers]:
+def server() -> Iterator[NodeServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             server.seen.append((self.command, self.path, self.headers["Authorization"]))
@@ -395,7 +395,7 @@ def server() -> Iterator[Answers]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = Answers(("127.0.0.1", 0), Handler)
+    server = NodeServer(("127.0.0.1", 0), Handler)
     server.seen = []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -405,7 +405,7 @@ def server() -> Iterator[Answers]:
     thread.join()
 
 
-def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
+def test_requests_over_http_and_their_errors(server: NodeServer, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("the-token\n")
     settings = NodeSettings(url=f"http://127.0.0.1:{server.server_address[1]}", token_file=str(token))
@@ -416,13 +416,13 @@ def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
         ("POST", f"/api/orthanc/studies/{name(1)}?urgent=true&force=false", "Bearer the-token"),
     ]
     for status, body, raised in (
-        (401, b"", NodeAway),
-        (503, b"", NodeAway),
+        (401, b"", NodeUnavailable),
+        (503, b"", NodeUnavailable),
         (404, b'{"detail": {"glionode": "study_unknown"}}', StudyUnknown),
-        (404, b"", NodeAway),
-        (404, b'{"detail": "Not Found"}', NodeAway),
-        (404, b'{"HttpStatus": 404, "Message": "Unknown resource"}', NodeAway),
-        (404, b"[]", NodeAway),
+        (404, b"", NodeUnavailable),
+        (404, b'{"detail": "Not Found"}', NodeUnavailable),
+        (404, b'{"HttpStatus": 404, "Message": "Unknown resource"}', NodeUnavailable),
+        (404, b"[]", NodeUnavailable),
         (500, b"", NodeRefused),
         (409, b"", NodeRefused),
         (200, b"<html>", NodeRefused),
@@ -430,39 +430,39 @@ def test_the_node_is_asked_over_http(server: Answers, tmp_path: Path) -> None:
     ):
         server.answer = (status, body)
         with pytest.raises(raised):
-            node.look(name(1))
+            node.outcome(name(1))
     server.answer = (409, b'{"detail": {"glionode": "two_studies", "why": "Orthanc has 2 studies."}}')
     with pytest.raises(NodeRefused, match="Orthanc has 2 studies"):
         node.submit(name(1))
     token.write_text("the-token\nanother\n")
-    with pytest.raises(NodeAway, match=r"TokenFile .* has to hold one line"):
+    with pytest.raises(NodeUnavailable, match=r"TokenFile .* must hold one line"):
         node.status()
-    with pytest.raises(NodeAway, match=r"does not answer \(InvalidURL\)"):
-        HttpNode(NodeSettings(url="http://127.0.0.1:80")).look("a study")
-    with pytest.raises(NodeAway, match=r"does not answer \(ValueError\)"):
+    with pytest.raises(NodeUnavailable, match=r"does not answer \(InvalidURL\)"):
+        HttpNode(NodeSettings(url="http://127.0.0.1:80")).outcome("a study")
+    with pytest.raises(NodeUnavailable, match=r"does not answer \(ValueError\)"):
         HttpNode(NodeSettings(url="http://127.0.0.1:99999")).status()
     token.unlink()
-    with pytest.raises(NodeAway, match="TokenFile"):
+    with pytest.raises(NodeUnavailable, match="TokenFile"):
         node.status()
 
 
-def test_a_node_that_is_not_there_or_hangs_is_away(server: Answers) -> None:
+def test_a_node_that_hangs_is_unavailable(server: NodeServer) -> None:
     url = f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()  # it takes connections and answers none
-    with pytest.raises(NodeAway, match="does not answer"):
+    with pytest.raises(NodeUnavailable, match="does not answer"):
         HttpNode(NodeSettings(url=url, timeout_s=0.05)).status()
     node = HttpNode(NodeSettings(url=url, timeout_s=60))
     raised: list[Exception] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             node.status()
-        except NodeAway as exc:
+        except NodeUnavailable as exc:
             raised.append(exc)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    wait_until(lambda: any(each.sock for each in node._open), "it is asked")
+    thread = threading.Thread(target=request)
+    thread.start()
+    wait_until(lambda: any(each.sock for each in node._open), "a request runs")
     node.abort()
-    asking.join(10)
-    assert len(raised) == 1, "an Orthanc that ends does not wait for the node"
+    thread.join(10)
+    assert len(raised) == 1, "Orthanc does not wait for the node when it stops"

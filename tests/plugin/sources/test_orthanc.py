@@ -13,7 +13,7 @@ from plugin.archive.store import EmbeddedArchive
 from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.jobs.job import Job, JobSource, new_job
 from plugin.orthanc.client import OrthancClient
-from plugin.orthanc.studies import TwoStudies, inputs_of, study_uid_of
+from plugin.orthanc.studies import TwoStudies, find_inputs, find_study_uid
 from plugin.settings.sections import OrthancSettings, Settings
 from plugin.sources.open import open_source
 from plugin.sources.orthanc import OrthancSource
@@ -132,10 +132,10 @@ def test_results_from_a_series_without_its_pixels_are_not_stored(source: Orthanc
 
 
 def test_results_do_not_count_as_images(web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path) -> None:
-    before = inputs_of(client, image)
+    before = find_inputs(client, image)
     segmentation = make_instance(image, sop_class="1.2.840.10008.5.1.4.1.1.66.4")
     web.store(write_instance(segmentation, tmp_path).read_bytes())
-    after = inputs_of(client, image)
+    after = find_inputs(client, image)
     assert after.sop_instance_uids == before.sop_instance_uids, "so the job's key stays the same"
     assert (before.other_instances, after.other_instances) == (0, 1)
 
@@ -147,28 +147,28 @@ def test_a_study_of_two_patients_is_an_error(
     other.PatientID = "MARKERxPHI-OTHER"
     web.store(write_instance(other, tmp_path).read_bytes())
     with pytest.raises(TwoStudies, match="2 studies") as raised:
-        inputs_of(client, image)
+        find_inputs(client, image)
     assert "MARKERxPHI" not in str(raised.value)
 
 
 def test_missing_studies_and_images_are_reported(
     web: OrthancWeb, client: OrthancClient, source: OrthancSource, study: str
 ) -> None:
-    assert inputs_of(client, "1.2.3").paths == ()
+    assert find_inputs(client, "1.2.3").paths == ()
     with pytest.raises(NotInArchive):
-        study_uid_of(client, "-".join(["0" * 8] * 5))
+        find_study_uid(client, "-".join(["0" * 8] * 5))
     inputs = source.inputs(job_of(study))
     web.files.clear()
     with pytest.raises(NotInArchive), source.workspace(job_of(study), inputs):
         pass
     web.answers["POST /tools/lookup"] = (200, [{"Type": "Study", "ID": "../../system"}])
-    assert inputs_of(client, study).paths == (), "a malformed identifier is not used as a path"
+    assert find_inputs(client, study).paths == (), "a malformed identifier is not used as a path"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_temporary_errors_are_retried(web: OrthancWeb, client: OrthancClient, image: str, status: int) -> None:
     web.statuses = [status, status]
-    assert len(inputs_of(client, image).paths) == 1
+    assert len(find_inputs(client, image).paths) == 1
 
 
 def test_a_file_of_another_size_is_rejected(
@@ -190,8 +190,8 @@ def test_a_file_of_another_size_is_rejected(
     [
         ((200, b"<html>"), "the response is no JSON"),
         ((301, {}), "HTTP 301"),
-        ((200, [{"ID": "1"}]), "none, or older than 1.9.4"),
-        ((200, {"a": 1}), "none, or older than 1.9.4"),
+        ((200, [{"ID": "1"}]), "no Orthanc, or one before 1.9.4"),
+        ((200, {"a": 1}), "no Orthanc, or one before 1.9.4"),
     ],
 )
 def test_a_server_that_is_not_orthanc_is_reported(
@@ -200,7 +200,7 @@ def test_a_server_that_is_not_orthanc_is_reported(
     web.answers["POST /tools/bulk-content"] = answer
     client = client_of(web, patience_s=0)
     with pytest.raises(ArchiveUnavailable, match=message):
-        inputs_of(client, image)
+        find_inputs(client, image)
     client.close()
 
 
@@ -210,10 +210,10 @@ def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image:
     web.ask_password("glionode", "the-password")
     client = client_of(web, patience_s=0, user="glionode", password_file=str(password))
     with pytest.raises(ArchiveUnavailable, match="denies access") as raised:
-        inputs_of(client, image)
+        find_inputs(client, image)
     assert "wrong" not in str(raised.value)
     password.write_text("the-password\n")
-    assert inputs_of(client, image).paths
+    assert find_inputs(client, image).paths
     client.close()
 
 
@@ -225,12 +225,12 @@ def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) 
     web = OrthancWeb(tls)
     try:
         trusting = client_of(web, patience_s=0, tls_ca=authority.certificate)
-        assert inputs_of(trusting, "1.2.3").paths == ()
+        assert find_inputs(trusting, "1.2.3").paths == ()
         trusting.close()
         for keys in ({}, {"tls_ca": other.certificate}):
             distrusting = client_of(web, patience_s=0, **keys)
             with pytest.raises(ArchiveUnavailable, match="its TLS certificate is not accepted"):
-                inputs_of(distrusting, "1.2.3")
+                find_inputs(distrusting, "1.2.3")
     finally:
         web.stop()
 

@@ -1,6 +1,6 @@
-"""Marks studies in Orthanc with what became of them: metadata whose number the settings name, a line of JSON.
+"""Mark studies in Orthanc with their outcome: a line of JSON in the metadata whose number the settings give.
 
-Compares rows with what was marked, so that neither a restart nor an Orthanc that is away loses a mark.
+Each job's row says when its study was marked, so no mark is lost when the node restarts or Orthanc is down.
 """
 
 import json
@@ -15,49 +15,49 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.orthanc.client import MetadataRefused, OrthancClient
-from plugin.orthanc.studies import orthanc_ids_of
+from plugin.orthanc.studies import find_orthanc_ids
 from plugin.settings.sections import OrthancSettings
 
 _LOG = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 1.0
-_AGAIN_AFTER_S = 10.0
+_POLL_EVERY_S = 1.0
+_RETRY_AFTER_S = 10.0
 _BATCH = 20
-_REFUSED_AGAIN_AFTER_S = 600.0
-"""A mark that Orthanc does not take keeps no other waiting meanwhile."""
+_RETRY_REFUSED_AFTER_S = 600.0
+"""Until a mark that Orthanc refused is tried again, others go ahead."""
 
 
-class OrthancMarks:
-    """Looks for jobs of Orthanc's studies that have ended, in a thread of its own."""
+class OutcomeMarker:
+    """Marks studies from Orthanc whose jobs have ended, in a thread of its own."""
 
     def __init__(self, pool: ConnectionPool, settings: OrthancSettings) -> None:
         self._pool = pool
         self._settings = settings
-        self._away = False
+        self._unavailable = False
         self._refused: dict[str, float] = {}
-        """Keys of jobs whose mark Orthanc did not take, with the monotonic seconds when it is tried again."""
+        """Keys of jobs whose mark Orthanc refused, with the time of the next attempt (monotonic seconds)."""
 
     def run(self, stop: threading.Event) -> None:
-        """Mark until `stop`. What goes wrong is logged and tried again."""
+        """Mark studies until `stop` is set. Errors are logged, and the next round tries again."""
         while not stop.is_set():
-            pause_s = _LOOK_EVERY_S
+            pause_s = _POLL_EVERY_S
             try:
-                self.look()
-                self._away = False
+                self.mark_ended()
+                self._unavailable = False
             except ArchiveUnavailable as exc:
-                if not self._away:
-                    _LOG.warning("studies in Orthanc are not marked for now: %s", exc)
-                self._away, pause_s = True, _AGAIN_AFTER_S
+                if not self._unavailable:
+                    _LOG.warning("studies in Orthanc cannot be marked at the moment: %s", exc)
+                self._unavailable, pause_s = True, _RETRY_AFTER_S
             except (psycopg.Error, PoolTimeout) as exc:
-                _LOG.error("marking studies in Orthanc lost the database (%s)", type(exc).__name__)
-                pause_s = _AGAIN_AFTER_S
-            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next look makes it good
-                _LOG.error("marking studies in Orthanc failed (%s); it is tried again", type(exc).__name__)
-                pause_s = _AGAIN_AFTER_S
+                _LOG.error("studies in Orthanc cannot be marked: the database does not answer (%s)", type(exc).__name__)
+                pause_s = _RETRY_AFTER_S
+            except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next round tries again
+                _LOG.error("marking studies in Orthanc failed (%s); trying again", type(exc).__name__)
+                pause_s = _RETRY_AFTER_S
             stop.wait(pause_s)
 
-    def look(self) -> int:
-        """Mark what has ended since; returns how many were tried. Raises ArchiveUnavailable."""
+    def mark_ended(self) -> int:
+        """Mark the studies of jobs that have ended since; return how many were tried. Raises ArchiveUnavailable."""
         now = time.monotonic()
         self._refused = {key: again for key, again in self._refused.items() if again > now}
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -77,8 +77,8 @@ class OrthancMarks:
                 try:
                     self._mark(client, row)
                 except MetadataRefused as exc:
-                    _LOG.warning("job %s is not marked in Orthanc for now: %s", row["key"], exc)
-                    self._refused[row["key"]] = now + _REFUSED_AGAIN_AFTER_S
+                    _LOG.warning("the study of job %s cannot be marked in Orthanc at the moment: %s", row["key"], exc)
+                    self._refused[row["key"]] = now + _RETRY_REFUSED_AFTER_S
         finally:
             client.close()
         return len(rows)
@@ -93,10 +93,10 @@ class OrthancMarks:
                 "at": row["finished_at"].isoformat(timespec="seconds"),
             }
         )
-        for orthanc_id in orthanc_ids_of(client, row["study_instance_uid"]):
+        for orthanc_id in find_orthanc_ids(client, row["study_instance_uid"]):
             try:
                 client.put_metadata(f"/studies/{orthanc_id}/metadata/{self._settings.metadata}", text.encode())
-            except NotInArchive:  # it was deleted just now
+            except NotInArchive:  # it was deleted meanwhile
                 continue
         with self._pool.connection() as connection:
             connection.execute(
