@@ -56,7 +56,7 @@ def make_dataset(request: DatasetRequest, convert: Convert) -> None:
     for each in skipped:
         complain(f"{each.where}: {each.reason}")
     manifest = writer.finish(request.shares, request.seed, known)
-    if known is not None and not any(case.patient in known for case in manifest.cases):
+    if known is not None and not any(case.patient in known for case in manifest.entries()):
         complain(f"None of the patients of {request.splits_from} is in this data set: --splits-from had no effect.")
     _print_summary(manifest, request.out, len(skipped))
     if skipped:
@@ -75,13 +75,13 @@ def _read_splits(earlier: Path | None, pseudonyms: "Pseudonyms") -> "dict[str, S
             f"{earlier} was made with another key, so its patients cannot be recognised and its test patients might be "
             "trained on. Give its key with --key."
         )
-    return {case.patient: case.split for case in manifest.cases}
+    return {case.patient: case.split for case in manifest.entries()}
 
 
 def _print_summary(manifest: "Manifest", out: Path, skipped: int) -> None:
     from models.training.dataset.manifest import Split
 
-    counts = ", ".join(f"{sum(case.split is split for case in manifest.cases)} {split}" for split in Split)
+    counts = ", ".join(f"{len(manifest.splits[split])} {split}" for split in Split)
     print(f"Wrote {len(manifest.cases)} cases to {out} ({counts}); {skipped} studies skipped.")
     print(f"Check them: glionode dataset check {out}")
 

@@ -85,7 +85,7 @@ def check_dataset(
         report(checked, own)
     findings += _compare_cases(summaries)
     whole = dataset_fingerprint(
-        dataset.manifest.source, dataset.channels, dataset.labels, dataset.spacing_mm, dataset.manifest.cases
+        dataset.manifest.source, dataset.channels, dataset.labels, dataset.spacing_mm, dataset.manifest.entries()
     )
     if whole != dataset.fingerprint:
         findings.append(

@@ -154,7 +154,7 @@ def read_dataset(folder: Path) -> Dataset:
     manifest = read_manifest(folder)
     cases = tuple(
         Case(entry, folder / CASES_FOLDER / entry.case_id, manifest.channels, manifest.labels)
-        for entry in manifest.cases
+        for entry in manifest.entries()
     )
     for case in cases:
         if not case.folder.is_dir():

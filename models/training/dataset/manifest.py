@@ -1,6 +1,7 @@
 """Read and write `dataset.json`, which lists the cases of a data set. docs/datasets.md describes the format."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +13,10 @@ from models.labels import Role
 from pipeline.atomic_write import write_file
 from pipeline.errors import GlionodeError
 
-FORMAT: Literal[2] = 2
-"""Version of the format on disk. A reader refuses every other version."""
 MANIFEST_FILE = "dataset.json"
 CASES_FOLDER = "cases"
 ADC_UNIT = "10^-6 mm2/s"
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DatasetBroken(GlionodeError):
@@ -63,12 +63,26 @@ class CaseEntry:
     """SHA-256 of all voxels and of their grid; see `fingerprint.case_fingerprint`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The content of `dataset.json`."""
+class CaseDocument(BaseModel):
+    """A case in `dataset.json`."""
 
+    model_config = _STRICT
+
+    patient: str
+    drawn: dict[str, Annotator]
+    fingerprint: str
+
+
+class Manifest(BaseModel):
+    """The document `dataset.json`, key by key."""
+
+    model_config = _STRICT
+
+    format: Literal[2]
+    """Version of the format on disk. A reader refuses every other version."""
     source: DatasetSource
     channels: tuple[Role, ...]
+    units: dict[Role, str]
     labels: tuple[str, ...]
     spacing_mm: float
     """Edge of the isotropic voxels of every case."""
@@ -76,57 +90,23 @@ class Manifest:
     """Seed of the random split."""
     key: str
     """Fingerprint of the key that made the pseudonyms. Under another key a patient has another pseudonym."""
-    cases: tuple[CaseEntry, ...]
-    """Sorted by case ID."""
+    splits: dict[Split, tuple[str, ...]]
+    cases: dict[str, CaseDocument]
     fingerprint: str
     """SHA-256 of everything above except seed and key. The provenance of a model names it."""
 
-
-class _CaseInFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    patient: str
-    drawn: dict[str, Annotator]
-    fingerprint: str
-
-
-class _ManifestFile(BaseModel):
-    """The JSON document, key by key."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    format: Literal[2]
-    source: DatasetSource
-    channels: tuple[Role, ...]
-    units: dict[Role, str]
-    labels: tuple[str, ...]
-    spacing_mm: float
-    seed: int
-    key: str
-    splits: dict[Split, tuple[str, ...]]
-    cases: dict[str, _CaseInFile]
-    fingerprint: str
+    def entries(self) -> tuple[CaseEntry, ...]:
+        """Return the cases, sorted by case ID."""
+        splits = {case_id: split for split, ids in self.splits.items() for case_id in ids}
+        return tuple(
+            CaseEntry(case_id, case.patient, splits[case_id], tuple(case.drawn.items()), case.fingerprint)
+            for case_id, case in sorted(self.cases.items())
+        )
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `dataset.json` atomically. It is written last: a data set without it is incomplete. Raises OSError."""
-    document = _ManifestFile(
-        format=FORMAT,
-        source=manifest.source,
-        channels=manifest.channels,
-        units={role: ADC_UNIT if role is Role.ADC else "arbitrary" for role in manifest.channels},
-        labels=manifest.labels,
-        spacing_mm=manifest.spacing_mm,
-        seed=manifest.seed,
-        key=manifest.key,
-        splits={split: tuple(case.case_id for case in manifest.cases if case.split is split) for split in Split},
-        cases={
-            case.case_id: _CaseInFile(patient=case.patient, drawn=dict(case.annotators), fingerprint=case.fingerprint)
-            for case in manifest.cases
-        },
-        fingerprint=manifest.fingerprint,
-    )
-    write_file(folder / MANIFEST_FILE, json.dumps(document.model_dump(mode="json"), indent=1) + "\n")
+    write_file(folder / MANIFEST_FILE, json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -141,34 +121,16 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as exc:
         raise DatasetBroken(f"{path} cannot be read: {exc.strerror or exc}. Make the data set again.") from exc
     try:
-        document = _ManifestFile.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "literal_error" and key == "format":
-            raise DatasetBroken(
-                f"{path}: format is {first['input']!r}; this version of glionode reads {FORMAT}."
-            ) from exc
+            raise DatasetBroken(f"{path}: format is {first['input']!r}; this version of glionode reads 2.") from exc
         raise DatasetBroken(f"{path}: {key + ': ' if key else ''}{first['msg']}. Make the data set again.") from exc
-    splits: dict[str, Split] = {}
-    for split, ids in document.splits.items():
-        for case_id in ids:
-            if case_id in splits:
-                where = "the splits twice" if splits[case_id] is split else "two splits"
-                raise DatasetBroken(f"{path}: case {case_id} is in {where}. Make the data set again.")
-            splits[case_id] = split
-    if set(splits) != set(document.cases):
+    listed = Counter(case_id for ids in manifest.splits.values() for case_id in ids)
+    if repeated := [case_id for case_id, count in listed.items() if count > 1]:
+        raise DatasetBroken(f"{path}: splits list case {repeated[0]} more than once. Make the data set again.")
+    if set(listed) != set(manifest.cases):
         raise DatasetBroken(f"{path}: splits and cases do not list the same cases. Make the data set again.")
-    return Manifest(
-        source=document.source,
-        channels=document.channels,
-        labels=document.labels,
-        spacing_mm=document.spacing_mm,
-        seed=document.seed,
-        key=document.key,
-        cases=tuple(
-            CaseEntry(case_id, case.patient, splits[case_id], tuple(case.drawn.items()), case.fingerprint)
-            for case_id, case in sorted(document.cases.items())
-        ),
-        fingerprint=document.fingerprint,
-    )
+    return manifest

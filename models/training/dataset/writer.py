@@ -12,8 +12,10 @@ from models.labels import Role
 from models.training.dataset.dataset import channel_file, label_file
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
 from models.training.dataset.manifest import (
+    ADC_UNIT,
     CASES_FOLDER,
     Annotator,
+    CaseDocument,
     CaseEntry,
     DatasetBroken,
     DatasetSource,
@@ -127,13 +129,21 @@ class DatasetWriter:
         splits = split_patients((entry.patient for entry in self._entries.values()), shares, seed, known)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
         manifest = Manifest(
+            format=2,
             source=self._source,
             channels=self._channels,
+            units={role: ADC_UNIT if role is Role.ADC else "arbitrary" for role in self._channels},
             labels=self._labels,
             spacing_mm=self._spacing_mm,
             seed=seed,
             key=self._pseudonyms.fingerprint,
-            cases=entries,
+            splits={split: tuple(each.case_id for each in entries if each.split is split) for split in Split},
+            cases={
+                each.case_id: CaseDocument(
+                    patient=each.patient, drawn=dict(each.annotators), fingerprint=each.fingerprint
+                )
+                for each in entries
+            },
             fingerprint=dataset_fingerprint(self._source, self._channels, self._labels, self._spacing_mm, entries),
         )
         try:

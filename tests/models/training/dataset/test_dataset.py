@@ -83,8 +83,8 @@ def test_a_broken_manifest_is_told_from_a_missing_and_a_newer_one(write_dataset:
         ({"seed": "1"}, r"dataset\.json: seed: Input should be a valid integer"),
         ({"cases": {case_id: {**entry, "age": 50}}}, rf"dataset\.json: cases\.{case_id}\.age: Extra inputs"),
         ({"cases": {case_id: {**entry, "drawn": {NAMES[0]: "robot"}}}}, rf"cases\.{case_id}\.drawn\.{NAMES[0]}: Input"),
-        ({"splits": {"train": [case_id], "test": [case_id]}}, f"case {case_id} is in two splits"),
-        ({"splits": {"train": [case_id, case_id]}}, f"case {case_id} is in the splits twice"),
+        ({"splits": {"train": [case_id], "test": [case_id]}}, f"splits list case {case_id} more than once"),
+        ({"splits": {"train": [case_id, case_id]}}, f"splits list case {case_id} more than once"),
         ({"splits": {"train": []}}, "splits and cases do not list the same cases"),
     ):
         (folder / "dataset.json").write_text(json.dumps(written | change))
