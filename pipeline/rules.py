@@ -3,7 +3,8 @@
 import re
 import tomllib
 import unicodedata
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,16 @@ NUMBER_FIELDS = frozenset(
 WORD_FIELDS = frozenset(
     {"image_type", "scanning_sequence", "acquisition_type", "contrast_agent", "modality", "body_part"}
 )
+
+
+_TEXT_KEYS, _HEADER_KEYS = {"name", "words", "pattern", "needs", "unless"}, {"name", "when", "when_not"}
+_KEYS = {
+    "term": _TEXT_KEYS | {"weights"},
+    "header": _HEADER_KEYS | {"weights"},
+    "mark": _TEXT_KEYS | {"effect"},
+    "header_mark": _HEADER_KEYS | {"effect"},
+}
+"""Keys of an entry, by the table that it is in."""
 
 
 class Effect(StrEnum):
@@ -71,6 +82,9 @@ class HeaderTest:
         )
 
 
+_Test = TextTest | HeaderTest
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
     """The header fields of a series that rules can test, by their names in rules.toml."""
@@ -84,7 +98,7 @@ class Term:
     """A rule that adds points to roles."""
 
     name: str
-    test: TextTest | HeaderTest
+    test: _Test
     weights: tuple[tuple[Role, float], ...]
 
 
@@ -93,7 +107,7 @@ class Mark:
     """A rule that excludes a series or ranks it behind others."""
 
     name: str
-    test: TextTest | HeaderTest
+    test: _Test
     effect: Effect
 
 
@@ -120,18 +134,16 @@ def normalised(description: str) -> str:
 def load_rules(extra: Path | None = None) -> Rules:
     """Load the bundled rules, extended and overridden by a site's own file.
 
-    Raises SettingsWrong; its message names file and line.
+    Raises SettingsWrong; its message names file, rule and line.
     """
-    documents = [(BUNDLED, _document(BUNDLED))]
-    if extra is not None:
-        documents.append((extra, _document(extra)))
     rules = Rules(0.0, 0.0, 0.0, (), ())
-    for path, document in documents:
-        rules = _extended(rules, path, document)
+    for path in (BUNDLED, extra):
+        if path is not None:
+            rules = _extend(rules, path, _read_document(path))
     return rules
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
@@ -144,77 +156,73 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _extended(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
-    terms = [
-        _entry(path, entry, header) for header in (False, True) for entry in _entries(path, document, "term", header)
-    ]
-    marks = [
-        _entry(path, entry, header) for header in (False, True) for entry in _entries(path, document, "mark", header)
-    ]
+def _extend(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
+    terms = _read_rules(path, document, "term", _term) + _read_rules(path, document, "header", _term)
+    marks = _read_rules(path, document, "mark", _mark) + _read_rules(path, document, "header_mark", _mark)
+    dropped = document.get("disable", [])
+    if not _are_strings(dropped):
+        raise SettingsWrong(f"{path}: `disable` is a list of names of rules{_line(path, 'disable')}.")
+    known = {term.name for term in rules.terms} | {mark.name for mark in rules.marks}
+    missing = sorted(set(dropped) - known)
+    if missing:
+        raise SettingsWrong(f"{path}: `disable` names {missing[0]!r}, which is no rule{_line(path, missing[0])}.")
     settings = document.get("settings", {})
+    if not isinstance(settings, dict) or not all(type(value) in (int, float) for value in settings.values()):
+        raise SettingsWrong(f"{path}: none, least_confidence and hint are numbers{_line(path, 'settings')}.")
     unknown = sorted(set(settings) - {"none", "least_confidence", "hint"})
     if unknown:
         raise SettingsWrong(f"{path}: unknown key {unknown[0]!r} in [settings]{_line(path, unknown[0])}.")
-    dropped = set(document.get("disable", []))
-    known = {term.name for term in rules.terms} | {mark.name for mark in rules.marks}
-    missing = sorted(dropped - known)
-    if missing:
-        raise SettingsWrong(f"{path}: `disable` names {missing[0]!r}, which is no rule{_line(path, missing[0])}.")
-    new_terms = [item for item in terms if isinstance(item, Term)]
-    new_marks = [item for item in marks if isinstance(item, Mark)]
-    try:
-        none_points = float(settings.get("none", rules.none_points))
-        least_confidence = float(settings.get("least_confidence", rules.least_confidence))
-        hint = float(settings.get("hint", rules.hint))
-    except (TypeError, ValueError) as exc:
-        raise SettingsWrong(f"{path}: none, least_confidence and hint are numbers{_line(path, '[settings]')}.") from exc
-    return replace(
-        rules,
-        none_points=none_points,
-        least_confidence=least_confidence,
-        hint=hint,
-        terms=_merged(rules.terms, new_terms, dropped),
-        marks=_merged(rules.marks, new_marks, dropped),
+    return Rules(
+        none_points=float(settings.get("none", rules.none_points)),
+        least_confidence=float(settings.get("least_confidence", rules.least_confidence)),
+        hint=float(settings.get("hint", rules.hint)),
+        terms=_merge(rules.terms, terms, dropped),
+        marks=_merge(rules.marks, marks, dropped),
     )
 
 
-def _merged(old: tuple[_Rule, ...], new: list[_Rule], dropped: set[str]) -> tuple[_Rule, ...]:
+def _merge(old: tuple[_Rule, ...], new: list[_Rule], dropped: list[str]) -> tuple[_Rule, ...]:
     """Replace rules by new ones of the same name and kind: a text rule and a header rule may share a name."""
-    replaced = {(item.name, type(item.test)) for item in new}
+    replaced = {(rule.name, type(rule.test)) for rule in new}
     kept: list[_Rule] = [
-        item for item in old if (item.name, type(item.test)) not in replaced and item.name not in dropped
+        rule for rule in old if (rule.name, type(rule.test)) not in replaced and rule.name not in dropped
     ]
     return tuple(kept + new)
 
 
-def _entries(path: Path, document: dict[str, Any], kind: str, header: bool) -> list[dict[str, Any]]:
-    key = {("term", False): "term", ("term", True): "header", ("mark", False): "mark", ("mark", True): "header_mark"}[
-        kind, header
-    ]
-    entries = document.get(key, [])
+def _read_rules(
+    path: Path, document: dict[str, Any], table: str, make: Callable[[str, dict[str, Any], _Test], _Rule]
+) -> list[_Rule]:
+    entries = document.get(table, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise SettingsWrong(f"{path}: write rules as [[{key}]]{_line(path, key)}.")
-    return entries
+        raise SettingsWrong(f"{path}: write rules as [[{table}]]{_line(path, table)}.")
+    rules = []
+    for entry in entries:
+        name = entry.get("name")
+        if not isinstance(name, str) or not name:
+            raise SettingsWrong(f"{path}: a rule in [[{table}]] has no name.")
+        try:
+            unknown = sorted(set(entry) - _KEYS[table])
+            if unknown:
+                raise ValueError(f"unknown key {unknown[0]!r}")
+            rules.append(make(name, entry, _header_test(entry) if "when" in _KEYS[table] else _text_test(entry)))
+        except KeyError as exc:
+            raise SettingsWrong(f"{path}: rule {name!r}{_line(path, name)}: needs `{exc.args[0]}`.") from exc
+        except (ValueError, TypeError, AttributeError, re.error) as exc:
+            raise SettingsWrong(f"{path}: rule {name!r}{_line(path, name)}: {exc}.") from exc
+    return rules
 
 
-def _entry(path: Path, entry: dict[str, Any], header: bool) -> Term | Mark:
-    name = entry.get("name")
-    if not isinstance(name, str) or not name:
-        raise SettingsWrong(f"{path}: a rule has no name.")
-    tests = {"when", "when_not"} if header else {"words", "pattern", "needs", "unless"}
-    unknown = sorted(set(entry) - tests - {"name", "weights", "effect"})
-    try:
-        if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}")
-        test = _header_test(entry) if header else _text_test(entry)
-        if ("weights" in entry) == ("effect" in entry):
-            raise ValueError("needs either `weights` (a term) or `effect` (a mark)")
-        if "effect" in entry:
-            return Mark(name, test, Effect(entry["effect"]))
-        weights = tuple((Role(role), float(points)) for role, points in entry["weights"].items())
-        return Term(name, test, weights)
-    except (LookupError, ValueError, TypeError, AttributeError, re.error) as exc:
-        raise SettingsWrong(f"{path}: rule {name!r}{_line(path, name)}: {exc}.") from exc
+def _term(name: str, entry: dict[str, Any], test: _Test) -> Term:
+    return Term(name, test, tuple((Role(role), float(points)) for role, points in entry["weights"].items()))
+
+
+def _mark(name: str, entry: dict[str, Any], test: _Test) -> Mark:
+    return Mark(name, test, Effect(entry["effect"]))
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _text_test(entry: dict[str, Any]) -> TextTest:
@@ -222,7 +230,7 @@ def _text_test(entry: dict[str, Any]) -> TextTest:
     if (words is None) == (pattern is None):
         raise ValueError("needs either `words` or `pattern`")
     if words is not None:
-        if not words or not all(isinstance(word, str) for word in words):
+        if not words or not _are_strings(words):
             raise ValueError("`words` is a list of regular expressions")
         pattern = rf"(?<![a-z0-9])(?:{'|'.join(words)})(?![a-z0-9])"
     needs, unless = entry.get("needs"), entry.get("unless")
@@ -238,17 +246,23 @@ def _header_test(entry: dict[str, Any]) -> HeaderTest:
     unknown = sorted((set(conditions) | set(negated)) - NUMBER_FIELDS - WORD_FIELDS)
     if unknown:
         raise ValueError(f"unknown header field {unknown[0]!r}")
-    ranges = tuple((name, *_range(name, value)) for name, value in conditions.items() if name in NUMBER_FIELDS)
-    words = tuple((name, frozenset(value)) for name, value in conditions.items() if name in WORD_FIELDS)
     if any(name in NUMBER_FIELDS for name in negated):
         raise ValueError("`when_not` takes fields of words only")
-    return HeaderTest(ranges, words, tuple((name, frozenset(value)) for name, value in negated.items()))
+    ranges = tuple((name, *_range(name, value)) for name, value in conditions.items() if name in NUMBER_FIELDS)
+    words = tuple((name, _words(name, value)) for name, value in conditions.items() if name in WORD_FIELDS)
+    return HeaderTest(ranges, words, tuple((name, _words(name, value)) for name, value in negated.items()))
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError(f"{name} takes a range, [low, high]")
     return float(value[0]), float(value[1])
+
+
+def _words(name: str, value: Any) -> frozenset[str]:
+    if not _are_strings(value):
+        raise ValueError(f"{name} takes a list of words")
+    return frozenset(value)
 
 
 def _line(path: Path, needle: str) -> str:
