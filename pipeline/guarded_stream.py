@@ -32,6 +32,7 @@ PARSER_FAILURES = (
 """The exceptions that pydicom raises for damaged data."""
 
 _INFLATE_CHUNK = 1 << 16
+_WINDOW = 1 << 14
 
 
 class TooCostly(ValueError):
@@ -48,24 +49,46 @@ def guard_stream(stream: BinaryIO | mmap.mmap, most_reads: int, most_bytes: int)
 
 
 class _GuardedStream:
-    """The part of a binary stream that pydicom uses, with a bound on what is read through it."""
+    """The part of a binary stream that pydicom uses, with a bound on what is read through it.
+
+    It keeps a window of the stream: pydicom reads a few bytes at a time and asks for its position before each value,
+    which takes system calls on a file.
+    """
 
     def __init__(self, stream: BinaryIO | mmap.mmap, most_reads: int, most_bytes: int) -> None:
         self._stream: Any = stream
         self._reads_left = most_reads
         self._bytes_left = most_bytes
-        self.seek, self.tell = stream.seek, stream.tell
+        self._place = self._window_start = stream.tell()
+        self._window = b""
+        stream.seek(0, io.SEEK_END)
+        self._size = stream.tell()
+
+    def tell(self) -> int:
+        """Return the position in the stream."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, or by an offset from the current one (`io.SEEK_CUR`)."""
+        self._place = offset + (self._place if whence == io.SEEK_CUR else 0)
+        return self._place
 
     def read(self, size: int | None = None) -> bytes:
         """Return up to `size` bytes. Raises TooCostly, and DeflatedDataSet where no size is given."""
         if size is None or size < 0:
             # pydicom reads all that is left for one purpose: to inflate it, to whatever size it grows.
             raise DeflatedDataSet("a deflated data set must be inflated by `inflate`")
-        # Of each item, which may have 8 bytes, pydicom makes a Dataset of 700.
-        self._reads_left -= 1
         # A length may promise more than there is; a file object would allocate it. And pydicom searches the rest of
         # the stream for the end of each value of undefined length: many of them take quadratic time.
-        found: bytes = self._stream.read(min(size, self._bytes_left + 1))
+        first = self._place - self._window_start
+        found = self._window[first : first + size] if first >= 0 else b""
+        if len(found) < size:
+            self._stream.seek(min(self._place, self._size))  # mmap refuses to seek beyond its end
+            found = self._stream.read(min(max(size, _WINDOW), self._bytes_left + 1))
+            self._window, self._window_start, found = found[:_WINDOW], self._place, found[:size]
+        self._place += len(found)
+        # Of each item, which may have 8 bytes, pydicom makes a Dataset of 700.
+        self._reads_left -= 1
         self._bytes_left -= len(found)
         if self._reads_left < 0 or self._bytes_left < 0:
             raise TooCostly("more elements or bytes than a real header has")

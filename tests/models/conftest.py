@@ -17,7 +17,7 @@ TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
 
 @pytest.fixture
 def make_package(tmp_path: Path) -> Callable[..., ModelPackage]:
-    """Writes a package with fresh weights to a folder of its own."""
+    """Return a function that writes a package with random weights to a folder of its own."""
 
     def make(name: str = "tiny", version: str = "1.0.0", seed: int = 0, root: Path = tmp_path) -> ModelPackage:
         torch.manual_seed(seed)
@@ -42,7 +42,7 @@ def make_package(tmp_path: Path) -> Callable[..., ModelPackage]:
 
 @pytest.fixture
 def edit() -> Callable[[Path, str, str], None]:
-    """Replaces one piece of a package's model.toml."""
+    """Return a function that replaces a text in the model.toml of a package."""
 
     def replace(folder: Path, old: str, new: str) -> None:
         where = folder / "model.toml"
@@ -55,7 +55,7 @@ def edit() -> Callable[[Path, str, str], None]:
 
 @pytest.fixture
 def swap_weights() -> Callable[[ModelPackage, bytes], None]:
-    """Puts other bytes in the place of a package's weights and their sha256 into model.toml."""
+    """Return a function that replaces the weights of a package, and their sha256 in model.toml."""
 
     def swap(package: ModelPackage, content: bytes) -> None:
         package.weights_path.write_bytes(content)

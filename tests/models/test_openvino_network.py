@@ -1,4 +1,4 @@
-"""OpenVINO gives torch's answer, at sizes that it has not seen."""
+"""OpenVINO gives the same logits as torch, also for sizes other than that of the traced example."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Packages are read, checked, found and installed; what is wrong with one is said in a sentence."""
+"""Packages are read, checked, found and installed; each mistake has its error message."""
 
 import dataclasses
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_a_window_is_read(make_package: Make, edit: Edit) -> None:
     assert read_package(folder).window == 96
 
 
-def test_whether_it_wants_the_mirror_image_is_read(make_package: Make, edit: Edit) -> None:
+def test_the_use_of_the_mirror_image_is_read(make_package: Make, edit: Edit) -> None:
     folder = make_package().folder
     assert not read_package(folder).mirror
     edit(folder, "spacing_mm = 3.0", "spacing_mm = 3.0\nmirror = true")
@@ -134,7 +134,7 @@ def test_install_copies_a_package_that_is_found_before_a_bundled_one(make_packag
     assert [path.name for path in installed.iterdir()] == ["tiny"]
 
 
-def test_install_keeps_whom_the_weights_learned_from(make_package: Make, tmp_path: Path) -> None:
+def test_install_copies_the_patients_file(make_package: Make, tmp_path: Path) -> None:
     source = make_package()
     (source.folder / "patients.json").write_text("{}")
     assert (install_package(source.folder, tmp_path / "installed").folder / "patients.json").read_text() == "{}"

@@ -1,4 +1,4 @@
-"""Small MR series for tests, written as files: their pixels tell where in the world they stand."""
+"""Write small MR series for tests; the value of each pixel encodes its world coordinates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ Change = Callable[[Dataset, int], None]
 
 
 def landscape(geometry: Geometry) -> NDArray[np.float64]:
-    """What the made images show at each voxel: a linear function of the world, so that every flip or shift shows."""
+    """Return the values of the images: a linear function of world coordinates, so that any flip or shift is noticed."""
     index = np.stack(np.meshgrid(*(np.arange(size) for size in geometry.shape), indexing="ij"), axis=-1)
     world = index @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
     return 4000 + world @ np.array([3.0, 5.0, 7.0])
@@ -37,16 +37,16 @@ def _uid(*parts: object) -> str:
 
 @dataclass
 class SeriesMaker:
-    """Writes series into a folder; equal names give equal UIDs."""
+    """Writes series to a folder; equal names give equal UIDs."""
 
     folder: Path
     study: str = "study"
     syntax: UID = ExplicitVRLittleEndian
-    """Transfer syntax of the files to come"""
+    """Transfer syntax of the files that are written next."""
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def header(self, series: str, **attributes: Any) -> Dataset:
-        """A header that all images of a series share."""
+        """Return the header that all images of a series share."""
         header = Dataset()
         header.SOPClassUID = MRImageStorage
         header.Modality = "MR"
@@ -74,7 +74,7 @@ class SeriesMaker:
         change: Change | None = None,
         **attributes: Any,
     ) -> list[Path]:
-        """One file a slice. `numbers` are the instance numbers, `change` edits the data set of slice n last."""
+        """Write one file per slice. `numbers` are the instance numbers; `change` edits the data set of a slice last."""
         values = np.rint(landscape(geometry)) if pixels is None else pixels
         paths = []
         for number in range(geometry.shape[0]):
@@ -100,7 +100,7 @@ class SeriesMaker:
         frame_slope: float | None = None,
         **attributes: Any,
     ) -> Path:
-        """One multi-frame file, its frames in any order; places and rescale in functional groups alone."""
+        """Write one multi-frame file, frames in any order; positions and rescale are in functional groups only."""
         dataset = self.header(series, **{"SOPClassUID": EnhancedMRImageStorage} | attributes)
         dataset.SOPInstanceUID = _uid(self.study, series, 1)
         dataset.InstanceNumber = 1
@@ -129,7 +129,7 @@ class SeriesMaker:
         return self.write(dataset, f"{series}.dcm")
 
     def write(self, dataset: Dataset, name: str) -> Path:
-        """A file in the maker's transfer syntax."""
+        """Write a file in the transfer syntax `self.syntax`."""
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -172,11 +172,11 @@ def _decimals(values: Any) -> list[str]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> SeriesMaker:
-    """A maker of series in a folder of this test."""
+    """Return a maker of series in a folder of this test."""
     return SeriesMaker(tmp_path / "dicom")
 
 
 @pytest.fixture
 def box() -> Geometry:
-    """A small axial grid."""
+    """Return a small axial grid."""
     return Geometry.axial((6, 36, 40), (3.0, 1.5, 1.25), (4.0, -7.0, 11.0), _uid("study", "frame of reference"))

@@ -1,4 +1,4 @@
-"""Alignment recovers a motion that the test made, and gives it up where it must not be believed."""
+"""Alignment recovers a known motion, and falls back to the scanner's geometry if the result is implausible."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_a_t1ce_of_the_grids_own_spacing_is_taken_as_it_is(offset_mm: tuple[floa
     assert kept.mean() > 0.99
 
 
-def test_a_motion_out_of_bounds_leaves_the_scanners_geometry() -> None:
+def test_a_motion_out_of_bounds_is_not_used() -> None:
     flair = volume(THICK, FLAIR_VALUES, motion_matrix([3, -2, 4], [4, -3, 2.5]))
     settings = AlignSettings(max_rotation_deg=0.5)
     aligned = align({Role.T1CE: T1CE, Role.FLAIR: flair}, (Role.T1CE, Role.FLAIR), 3.0, 8, CPU, settings)
@@ -121,7 +121,7 @@ def test_a_motion_out_of_bounds_leaves_the_scanners_geometry() -> None:
     np.testing.assert_array_equal(np.array(found.matrix), np.eye(4))
 
 
-def test_a_still_head_gains_nothing_and_keeps_the_scanners_geometry() -> None:
+def test_without_motion_the_scanners_geometry_is_kept() -> None:
     settings = AlignSettings(min_gain=0.05)
     aligned = align({Role.T1CE: T1CE, Role.FLAIR: volume(THICK, FLAIR_VALUES)}, (Role.FLAIR,), 3.0, 8, CPU, settings)
     assert not aligned.alignments[0].kept

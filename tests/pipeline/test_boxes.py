@@ -1,4 +1,4 @@
-"""Boxes hold what they are drawn around, and end where the grid does."""
+"""Boxes hold the mask with its margin and are clipped to the grid."""
 
 import torch
 

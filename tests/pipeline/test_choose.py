@@ -1,4 +1,4 @@
-"""Choosing among the series of a study: the one that a neuroradiologist would take, with the reason."""
+"""The series that a neuroradiologist would choose are chosen, with reasons."""
 
 import json
 import random
@@ -86,7 +86,7 @@ T1CE = make_series(7, "t1_mprage_KM", "T1", slices=176, step_mm=1.0, acquisition
 
 
 def taken(rules, role: Role, *series: Series) -> int | None:
-    """The number of the series taken for a role."""
+    """Return the number of the series chosen for a role."""
     chosen = choose(study(*series), (role,), rules)
     return chosen.series(role).series_number if isinstance(chosen, Selected) else None
 
@@ -99,7 +99,7 @@ def test_the_three_roles_with_reasons(rules):
     assert chosen.why(Role.ADC)[0].startswith("ADC map with confidence")
 
 
-def test_a_missing_role_is_an_answer(rules):
+def test_a_missing_role_makes_a_study_not_eligible(rules):
     chosen = choose(study(FLAIR, T1CE), WANTED, rules)
     assert chosen == NotEligible("no ADC map among 2 series", (Role.ADC,))
     none = choose(study(), WANTED, rules)
@@ -139,7 +139,7 @@ class TestAmongCandidates:
         later = replace(later, instances=tuple(replace(one, acquired_at="20240101115959") for one in later.instances))
         assert taken(rules, Role.T1CE, later, T1CE) == 9
 
-    def test_not_one_that_was_broken_off(self, rules):
+    def test_complete_before_broken_off(self, rules):
         stump = make_series(9, "t1_mprage_KM", "T1", slices=110, step_mm=1.0, acquisition_type="3D")
         assert taken(rules, Role.T1CE, T1CE, stump) == 7
 
@@ -148,7 +148,7 @@ class TestAmongCandidates:
         thick = make_series(10, "t1_se_tra_KM", "T1")
         assert taken(rules, Role.T1CE, slab, thick) == 10
 
-    def test_one_whose_pixels_are_all_there(self, rules):
+    def test_complete_pixels_before_missing_ones(self, rules):
         cut = replace(T1CE, instances=(replace(T1CE.instances[0], has_pixels=False), *T1CE.instances[1:]))
         again = make_series(6, "t1_mprage_KM", "T1", slices=176, step_mm=1.0, acquisition_type="3D")
         assert taken(rules, Role.T1CE, cut, again) == 6
@@ -227,7 +227,7 @@ class TestHeaders:
         assert taken(rules, Role.T1CE, before, after, FLAIR) == 9
         assert taken(rules, Role.T1, before, after, FLAIR) == 2
 
-    def test_a_contrast_tag_on_every_series_says_nothing(self, rules):
+    def test_a_contrast_tag_on_every_series_is_no_evidence(self, rules):
         series = [
             make_series(2, "t1_mprage_sag", "T1", slices=176, step_mm=1.0, contrast_agent="Dotarem"),
             make_series(4, "t2_tirm_dark-fluid", "FLAIR", contrast_agent="Dotarem"),
@@ -260,7 +260,7 @@ class TestWithoutAnAdcMap:
         assert chosen.series(Role.ADC).series_number == 5
         assert "computed" in chosen.why(Role.ADC)[0]
 
-    def test_a_map_goes_first(self, rules):
+    def test_a_map_is_preferred(self, rules):
         assert taken(rules, Role.ADC, self.diffusion(0.0, 1000.0), ADC) == 6
 
     @pytest.mark.parametrize("b_values", [(0.0,), (1000.0,), (0.0, 500.0), (0.0, 3000.0)])
@@ -278,7 +278,7 @@ class TestWithoutAnAdcMap:
 
 
 class TestExplained:
-    def test_every_series_with_its_fate(self, rules):
+    def test_every_series_has_a_role_or_a_reason(self, rules):
         thick = make_series(9, "t1_se_tra_KM", "T1")
         subtraction = make_series(10, "t1_se_tra_KM_SUB", "T1")
         odd = make_series(11, "Special", "T1")
@@ -301,8 +301,8 @@ class TestExplained:
         assert all(told[role] is chosen.series(role) for role in WANTED)
 
 
-def test_what_the_archive_calls_a_series_is_evidence(rules):
-    """A description that says nothing, T1 timing, and a scan type: together they are enough, and it is said."""
+def test_the_type_in_the_archive_is_evidence(rules):
+    """An unclear description, T1 timing and a scan type are enough together, and all are named as reasons."""
     bare = study(
         make_series(2, "SAG 1", "T1", slices=160, step_mm=1.0),
         make_series(3, "FLAIR", "FLAIR"),

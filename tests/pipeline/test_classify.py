@@ -1,4 +1,4 @@
-"""What descriptions say, in the words of radiographers of several countries and makers."""
+"""Descriptions by radiographers of several countries and by several vendors are classified."""
 
 import csv
 
@@ -102,33 +102,33 @@ def test_terms_of_radiographers(rules, role, description):
 
 
 @pytest.mark.parametrize("role", list(SPOKEN))
-def test_case_separators_and_blanks_do_not_matter(rules, role):
+def test_case_separators_and_spaces_do_not_matter(rules, role):
     for text in (text.strip() for line in SPOKEN[role].split("\n") for text in line.split("|")):
         found = classify_description(text, rules).role if text else role
         for other in (text.replace(" ", "_"), text.replace("_", " "), f"  {text} ", text.replace("_", "  ")):
             assert not text or classify_description(other, rules).role == found, other
 
 
-def test_evidence_says_what_spoke_and_how_much(rules):
+def test_evidence_has_the_terms_that_matched_and_their_points(rules):
     found = classify_description("t1_mprage_sag_KM", rules)
     assert found.role is Role.T1CE
     assert found.confidence > 0.95
     assert "description: contrast (T1CE +4.5, T1 -4)" in [item.text for item in found.evidence]
 
 
-def test_a_reformat_keeps_its_weighting_but_stands_behind(rules):
+def test_a_reformat_keeps_its_role_but_is_ranked_last(rules):
     found = classify_description("t1_mprage_sag_p2_iso_KM_MPR_Tra", rules)
     assert found.role is Role.T1CE
     assert found.mark_names(Effect.RANK) == ("reformat",)
 
 
-def test_nothing_known_is_an_answer(rules):
+def test_an_unknown_description_has_no_role(rules):
     for description in ("", "   ", "SAG", "Routine Kopf", "AX"):
         assert classify_description(description, rules).role is None
 
 
-def test_what_the_archive_calls_it_tips_the_scales(rules):
-    """A T1 sequence alone is a T1; one whose archive says "post contrast" is one after contrast."""
+def test_the_type_in_the_archive_decides_an_unclear_case(rules):
+    """A T1 sequence alone is T1; with the type "post contrast" in the archive it is T1CE."""
     assert classify("t1_mprage_sag", None, rules).role is Role.T1
     found = classify("t1_mprage_sag", None, rules, "T1 post contrast")
     assert found.role is Role.T1CE
@@ -138,12 +138,12 @@ def test_what_the_archive_calls_it_tips_the_scales(rules):
     assert dict(said.weights) == {role: rules.hint * points for role, points in contrast.weights}
 
 
-def test_what_the_archive_copied_from_the_description_counts_once(rules):
+def test_a_type_copied_from_the_description_does_not_count_again(rules):
     for description in ("t1_mprage_sag_KM", "AX T2 FLAIR", "ADC", "localizer", ""):
         assert classify(description, None, rules, description) == classify(description, None, rules)
 
 
-def test_what_the_archive_calls_it_decides_neither_alone_nor_against_the_description(rules):
+def test_the_type_in_the_archive_decides_neither_alone_nor_against_the_description(rules):
     assert classify("", None, rules, "T1CE").role is None
     assert classify("Routine Kopf", None, rules, "ADC").role is not Role.T1CE
     assert classify("AX T2 FLAIR", None, rules, "T1CE").role is Role.FLAIR

@@ -1,4 +1,4 @@
-"""A site's own list, tried against the rules."""
+"""A list of descriptions is classified as text and as TSV."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def test_header_columns_add_evidence(rules):
     assert [one.role for one in classify_text(head + rows, rules)] == [Role.FLAIR, Role.ADC, None, Role.T2]
 
 
-def test_a_contrast_column_speaks_only_where_it_differs(rules):
+def test_a_contrast_column_is_evidence_only_if_it_differs(rules):
     head = "description\tContrastBolusAgent\tEchoTime\tRepetitionTime\n"
     some = head + "t1_mprage\tDotarem\t3\t2000\nt1_mprage\t\t3\t2000\n"
     assert [one.role for one in classify_text(some, rules)] == [Role.T1CE, Role.T1]

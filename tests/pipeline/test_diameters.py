@@ -210,7 +210,7 @@ def test_a_lesion_at_the_border_of_the_grid_is_measured():
     assert outside_mm(lesion, np.ones(geometry.shape, bool), geometry) == 0
 
 
-def test_nothing_has_no_diameters():
+def test_an_empty_mask_has_no_diameters():
     assert lesion_diameters(np.zeros(SHAPE, bool), grid()) == ()
 
 

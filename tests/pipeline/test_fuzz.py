@@ -1,4 +1,4 @@
-"""Damaged headers: an answer or a named error, never a crash, a hang or a wild allocation."""
+"""Damaged headers give a result or a named error, and never a crash, a hang or a huge allocation."""
 
 import os
 import resource
@@ -37,7 +37,7 @@ SPITEFUL_NUMBERS = (
 
 
 def damaged(content: bytes, random: np.random.Generator) -> bytes:
-    """The file with a few wounds, mostly in its header."""
+    """Return the content with a few random errors, mostly in its header."""
     wounded = bytearray(content)
     for _ in range(int(random.integers(1, 4))):
         header_end = max(200, len(wounded) - 400)
@@ -90,7 +90,7 @@ def test_an_answer_or_a_named_error(make, batch):
 
 
 def try_everything(folder, rules):
-    """What `explain` and `segment` would do with this folder, up to the volumes."""
+    """Do what `explain` and `segment` do with this folder, up to the volumes."""
     for study in scan([folder]).studies:
         explain(study, rules)
         chosen = choose(study, (Role.T1CE,), rules)

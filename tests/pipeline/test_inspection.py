@@ -1,4 +1,4 @@
-"""The table of what is in a study."""
+"""Every series of a study is listed with its geometry, or the reason why it cannot be read."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from pipeline.scan import scan
 from pipeline.volume import Geometry
 
 
-def test_every_series_is_told(make, box):
+def test_every_series_is_listed(make, box):
     make.classic(box, "AX T2 FLAIR", SeriesNumber=1)
     make.classic(box, "T1 with a gap", SeriesNumber=2)[2].unlink()
     make.classic(box, "report", SeriesNumber=3, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", Modality="SR")

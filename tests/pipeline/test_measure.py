@@ -50,6 +50,6 @@ def test_adc_is_read_inside_the_mask_and_without_failed_fits() -> None:
     assert found.percentile_90 == pytest.approx(1 + 0.9 * 28)
 
 
-def test_adc_of_failed_fits_alone_is_no_measurement() -> None:
+def test_adc_of_failed_fits_only_is_not_measured() -> None:
     nothing = Volume(np.full(ADC_GRID.shape, np.nan, np.float32), ADC_GRID)
     assert adc_statistics(np.ones(ADC_GRID.shape, bool), nothing) is None

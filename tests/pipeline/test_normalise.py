@@ -1,4 +1,4 @@
-"""Normalising: what must not matter does not, and ADC keeps its units."""
+"""Normalised channels do not depend on gain and offset of the scanner, and ADC keeps its units."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_hot_voxels_are_clipped() -> None:
     assert normalise(channels, ROLES)[2].max() == 6.0
 
 
-def test_otsu_parts_two_clusters_and_the_head_mask_finds_the_tissue() -> None:
+def test_otsu_separates_two_clusters_and_the_head_mask_finds_the_tissue() -> None:
     channels = study()
     assert 10 < otsu_threshold(channels[2]) < 300
     mask = head_mask(channels[2])

@@ -1,4 +1,4 @@
-"""Panels show the slices worth seeing, with the other series where they truly lie: a field of world coordinates."""
+"""Panels have the right slices, and the other series are at their true positions: a field of world coordinates."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def masks_on(*slices: set[int]) -> NDArray[np.bool_]:
     return masks
 
 
-def test_a_series_is_shown_where_its_alignment_says_that_it_lies() -> None:
+def test_a_series_is_moved_by_its_alignment() -> None:
     flair = field(oblique((40, 41, 42), (1.4, 1.3, 1.2), [20, -30, 70]))
     alignment = motion(Role.FLAIR, [4, -6, 9], [5.0, -3.0, 2.0])
     found = panels({Role.T1CE: field(T1CE), Role.FLAIR: flair}, masks_on({4, 9, 17}, set(), set()), (alignment,))
@@ -124,7 +124,7 @@ def test_a_volume_of_two_slices_shows_each_at_most_once() -> None:
     assert set(indices) <= {0, 1}
 
 
-def test_roles_stand_in_the_order_of_the_picture_and_only_where_they_are() -> None:
+def test_panels_have_the_available_roles_in_the_order_of_the_picture() -> None:
     flair, adc = field(oblique((30, 30, 30), (2, 2, 2), [0, 0, 0])), field(oblique((30, 30, 30), (2, 2, 2), [0, 0, 5]))
     volumes = {Role.ADC: adc, Role.T2: flair, Role.FLAIR: flair, Role.T1CE: field(T1CE)}
     masks = masks_on({9}, {9}, {9})
@@ -132,7 +132,7 @@ def test_roles_stand_in_the_order_of_the_picture_and_only_where_they_are() -> No
     assert found.roles == (Role.T1CE, Role.FLAIR, Role.ADC)
 
 
-def test_a_series_elsewhere_is_missing_not_zero() -> None:
+def test_a_series_outside_of_the_slices_is_nan() -> None:
     far = Geometry.axial((10, 10, 10), (2, 2, 2), (500, 0, 0), "1.2")
     found = panels({Role.T1CE: field(T1CE), Role.ADC: field(far)}, masks_on({9}, {9}, {9}), (still(Role.ADC),))
     assert np.isnan(found.pixels[1]).all()

@@ -1,4 +1,4 @@
-"""Reading series: places, values and units come out right, and what is no regular stack is refused by name."""
+"""Series are read with the right geometry, values and units; irregular ones are refused with their own error."""
 
 import math
 import subprocess
@@ -66,14 +66,14 @@ def turned(geometry: Geometry, angles_deg: tuple[float, float, float]) -> Geomet
 
 
 def shown_there(volume: Volume) -> NDArray[np.float64]:
-    """What the made images show at the world coordinates that the volume claims for its voxels."""
+    """Return the values that the images must have at the world coordinates of the volume."""
     index = np.stack(np.meshgrid(*(np.arange(size) for size in volume.geometry.shape), indexing="ij"), axis=-1)
     world = index @ volume.geometry.affine[:3, :3].T + volume.geometry.affine[:3, 3]
     return 4000 + world @ np.array([3.0, 5.0, 7.0])
 
 
 def assert_in_place(volume: Volume, geometry: Geometry) -> None:
-    """Every voxel stands where its value says, and the grid is the one that was written."""
+    """Check that every voxel is at the position that its value encodes, and the grid is the one that was written."""
     assert volume.pixels.dtype == np.float32
     assert len(volume.frames) == geometry.shape[0]
     np.testing.assert_allclose(volume.pixels, shown_there(volume), atol=0.51)
@@ -311,7 +311,7 @@ class TestRefused:
         with pytest.raises(MixedOrientations):
             read(make)
 
-    def test_one_lonely_slice(self, make, box):
+    def test_a_single_slice(self, make, box):
         make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""))
         with pytest.raises(TooFewSlices):
             read(make)
@@ -378,7 +378,7 @@ class TestRefused:
         with pytest.raises(PlaceUnknown, match="where each frame stands"):
             read(make)
 
-    def test_directions_that_are_none(self, make, box):
+    def test_directions_that_are_not_perpendicular(self, make, box):
         def squash(dataset: Dataset, number: int) -> None:
             dataset.ImageOrientationPatient = ["1", "0", "0", "1", "0", "0"]
 

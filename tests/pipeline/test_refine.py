@@ -1,4 +1,4 @@
-"""What a scan shows corrects what the network said, where it shows something and nowhere else."""
+"""The brightness of a scan corrects the network where it is informative, and nowhere else."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def noisy(values: Tensor, seed: int = 0) -> Tensor:
 
 TRUTH = distance_from_middle() < 8
 ANSWER = torch.sigmoid((9 - distance_from_middle()) / 1.5)[None]
-"""Of a network that sees where the ball is and draws it too large, with soft edges."""
+"""Probabilities of a network that finds the ball but draws it too large, with soft edges."""
 SCAN = noisy(torch.where(TRUTH, 130.0, 80.0))[None]
 
 
@@ -34,7 +34,7 @@ def drawn(probabilities: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("darker", [False, True])
-def test_an_outline_moves_to_where_the_scan_shows_it(darker: bool) -> None:
+def test_an_outline_moves_to_the_edge_in_the_scan(darker: bool) -> None:
     scan = 300 - SCAN if darker else SCAN
     refined = refine(ANSWER, scan, (Role.T1CE,), (BY_T1CE,))
     assert refined.shape == ANSWER.shape
@@ -42,8 +42,8 @@ def test_an_outline_moves_to_where_the_scan_shows_it(darker: bool) -> None:
     assert dice(drawn(refined), TRUTH.numpy()) > 0.95
 
 
-def test_what_the_network_is_less_sure_of_does_not_say_how_the_lesion_looks() -> None:
-    """It takes in the gyrus beside the oedema, as large as this, and is only surer of the oedema."""
+def test_unsure_voxels_do_not_count_for_the_distribution_of_the_lesion() -> None:
+    """The network includes a gyrus as large as the oedema beside it, and is only surer of the oedema."""
     beside = (distance_from_middle() < 11) & ~TRUTH & (torch.arange(SIZE) < SIZE / 2)
     answer = torch.where(TRUTH, 0.995, torch.where(beside, 0.8, 0.01))[None]
     scan = noisy(torch.where(TRUTH, 150.0, torch.where(distance_from_middle() < 16, 110.0, 80.0)))[None]
@@ -52,8 +52,8 @@ def test_what_the_network_is_less_sure_of_does_not_say_how_the_lesion_looks() ->
     assert dice(drawn(refine(answer, scan, (Role.T1CE,), (BY_T1CE,))), TRUTH.numpy()) > 0.95
 
 
-def test_outlines_move_but_no_lesion_is_founded() -> None:
-    """Spots as bright as the lesion: one that touches it belongs to it; of those apart, one that was suspected does."""
+def test_outlines_move_but_no_lesion_is_added() -> None:
+    """Of spots as bright as the lesion, one that touches it and one that was suspected become part of the label."""
     slices, rows, columns = torch.meshgrid(*(torch.arange(SIZE),) * 3, indexing="ij")
     middle = (slices - 20).abs().lt(3) & (rows - 20).abs().lt(3)
     touching = middle & (columns >= 26) & (columns < 31)
@@ -68,13 +68,13 @@ def test_outlines_move_but_no_lesion_is_founded() -> None:
     assert not (refined[apart] >= 0.5).any()
 
 
-def test_labels_are_refined_by_their_own_wishes() -> None:
+def test_each_label_has_its_own_refinement() -> None:
     both = refine(torch.cat((ANSWER, ANSWER)), SCAN, (Role.T1CE,), (None, BY_T1CE))
     assert torch.equal(both[0], ANSWER[0])
     assert torch.equal(both[1:], refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)))
 
 
-def test_it_is_the_channel_of_that_role_that_counts() -> None:
+def test_the_channel_of_the_named_role_is_used() -> None:
     noise = noisy(torch.zeros(1, SIZE, SIZE, SIZE), seed=1)
     found = refine(ANSWER, torch.cat((noise, SCAN)), (Role.FLAIR, Role.T1CE), (BY_T1CE,))
     assert torch.equal(found, refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)))
@@ -88,7 +88,7 @@ def test_a_scan_that_shows_no_difference_changes_nothing() -> None:
     assert dice(drawn(by_noise), drawn(ANSWER)) > 0.95
 
 
-def test_where_the_scan_has_no_value_the_network_stands() -> None:
+def test_voxels_without_a_value_keep_the_answer_of_the_network() -> None:
     t1ce, adc = SCAN.clone(), 10 * SCAN
     t1ce[:, :20] = torch.nan
     adc[:, :, :20] = 0  # failed fits
@@ -101,8 +101,8 @@ def test_where_the_scan_has_no_value_the_network_stands() -> None:
     assert torch.equal(refine(ANSWER, t1ce, (Role.T1CE,), (BY_T1CE,)), ANSWER)
 
 
-def test_two_channels_together_tell_what_neither_tells_alone() -> None:
-    """Inside both are bright; around it, one is bright wherever the other is dark."""
+def test_two_channels_separate_what_neither_separates_alone() -> None:
+    """Both are bright inside; outside, one is bright where the other is dark."""
     half = torch.arange(SIZE)[:, None, None].expand(SIZE, SIZE, SIZE) % 2 == 0
     adc = noisy(torch.where(TRUTH | half, 1500.0, 800.0), seed=1)
     flair = noisy(torch.where(TRUTH | ~half, 150.0, 80.0), seed=2)
@@ -113,18 +113,18 @@ def test_two_channels_together_tell_what_neither_tells_alone() -> None:
     assert max(dice(drawn(each), TRUTH.numpy()) for each in alone) < 0.9
 
 
-def test_a_faint_suspicion_in_a_scan_without_lesion_stays_one() -> None:
+def test_low_probabilities_without_a_lesion_stay_low() -> None:
     suspicion = torch.full((1, SIZE, SIZE, SIZE), 1e-4)
     suspicion[0, 18:22, 18:22, 18:22] = 0.15
     assert float(refine(suspicion, noisy(torch.full_like(SCAN, 80.0)), (Role.T1CE,), (BY_T1CE,)).max()) < 0.4
 
 
-def test_nothing_that_may_be_a_lesion_is_left_as_it_is() -> None:
+def test_probabilities_without_a_possible_lesion_are_unchanged() -> None:
     nothing = torch.full((1, SIZE, SIZE, SIZE), 0.01)
     assert torch.equal(refine(nothing, SCAN, (Role.T1CE,), (BY_T1CE,)), nothing)
 
 
-def test_the_same_scan_gives_the_same_answer_and_what_was_given_is_not_changed() -> None:
+def test_refinement_is_deterministic_and_leaves_its_input_unchanged() -> None:
     before = ANSWER.clone()
     first, again = (refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)) for _ in range(2))
     assert torch.equal(first, again)

@@ -61,7 +61,7 @@ def test_outside_of_the_source_is_missing_not_zero() -> None:
     assert not present[:, :, 25:].any()
 
 
-def test_a_missing_voxel_takes_no_part_and_does_not_spread() -> None:
+def test_a_missing_voxel_is_ignored_and_does_not_spread() -> None:
     geometry = oblique((9, 9, 9), (1, 1, 1), [0, 0, 0])
     voxels = torch.full((1, 9, 9, 9), 700.0)
     voxels[0, 4, 4, 4] = torch.nan

@@ -1,4 +1,4 @@
-"""Masks come back to the series' own grid, decided only after interpolation."""
+"""Masks on the series' own grid are thresholded after interpolation."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_low_threshold_finds_what_fills_a_part_of_a_voxel() -> None:
     assert restore(probabilities, GRID, GRID, (0.3,)).sum() == 1
 
 
-def test_of_voxels_that_a_series_cannot_hold_their_mean_decides() -> None:
+def test_a_coarser_series_is_decided_by_the_mean_of_its_voxels() -> None:
     # Two planes of 2 mm amid voxels of 14 mm: a seventh of each.
     probabilities = torch.zeros(1, 16, 16, 16)
     probabilities[0, [4, 11]] = 1

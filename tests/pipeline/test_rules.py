@@ -1,4 +1,4 @@
-"""Rules as data: what a site may change, and how a mistake is told."""
+"""A site can change the rules, and mistakes in its file are named with their place."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def site(tmp_path):
         ("AxT1,SE;x", "ax t1 se x"),
     ],
 )
-def test_what_the_rules_see(description, seen):
+def test_descriptions_are_normalised(description, seen):
     assert normalised(description) == seen
 
 
@@ -91,7 +91,7 @@ def test_a_mistake_is_named_with_its_place(site, text, message):
     assert "site.toml" in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SettingsWrong, match="cannot be read"):
         load_rules(tmp_path / "none.toml")
 
@@ -102,7 +102,7 @@ def test_rules_of_another_format_are_refused(tmp_path):
         load_rules(tmp_path / "new.toml")
 
 
-def test_names_of_the_bundled_rules_are_clear():
+def test_names_of_the_bundled_rules_are_unique():
     rules = load_rules()
     names = [(rule.name, type(rule.test)) for rule in (*rules.terms, *rules.marks)]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""Scanning folders: what becomes a study, what is ignored and why, and what is told apart as damaged."""
+"""Files and folders become studies; other files are ignored with a reason, and damaged ones are marked."""
 
 import time
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_studies_and_series_are_kept_apart(make, box):
 
 
 @pytest.mark.parametrize("kept", [0.95, 0.7])
-def test_missing_pixels_are_seen(make, box, kept):
+def test_missing_pixels_are_noticed(make, box, kept):
     path = make.classic(box)[3]
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
@@ -128,12 +128,12 @@ def test_a_header_cut_before_its_uids_is_damaged(make, box):
     assert "SECRET" not in found.ignored[0].reason
 
 
-def test_a_header_without_pixels_is_seen(make, box):
+def test_a_header_without_pixels_is_noticed(make, box):
     make.classic(box, change=lambda dataset, number: dataset.pop("PixelData") if number == 1 else None)
     assert [one.has_pixels for one in only_series(make.folder).instances] == [True, False, True, True, True, True]
 
 
-def test_pixels_shorter_than_rows_and_columns_are_seen(make, box):
+def test_pixels_shorter_than_rows_and_columns_are_noticed(make, box):
     def halve(dataset: Dataset, number: int) -> None:
         if number == 1:
             dataset.PixelData = dataset.PixelData[:800]
@@ -142,7 +142,7 @@ def test_pixels_shorter_than_rows_and_columns_are_seen(make, box):
     assert [one.has_pixels for one in only_series(make.folder).instances] == [True, False, True, True, True, True]
 
 
-def test_cut_compressed_pixels_are_seen(make, box):
+def test_truncated_compressed_pixels_are_noticed(make, box):
     make.syntax = RLELossless
     paths = make.classic(box)
     assert all(one.has_pixels for one in only_series(make.folder).instances)
@@ -153,7 +153,7 @@ def test_cut_compressed_pixels_are_seen(make, box):
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 )
-def test_every_uncompressed_syntax_reads_alike(make, box, syntax):
+def test_every_uncompressed_syntax_reads_the_same(make, box, syntax):
     make.syntax = syntax
     make.classic(box, EchoTime=81.5)
     first = only_series(make.folder).instances[0]
@@ -172,7 +172,7 @@ def test_dicom_without_a_preamble_is_read(make, box, syntax):
     assert (first.transfer_syntax_uid, first.has_pixels, first.rows) == (syntax, True, 36)
 
 
-def test_malformed_values_are_absent_values(make, box):
+def test_malformed_values_read_as_absent(make, box):
     for path in make.classic(box, EchoTime="81.25", RepetitionTime="12.5", InversionTime="17.25"):
         content = path.read_bytes()
         for good, bad in ((b"81.25", b"8a.25"), (b"12.5", b"nan "), (b"17.25", b"1e999"), (b"1.5000", b"1,5000")):
@@ -188,12 +188,12 @@ def test_descriptions_in_other_character_sets(make, box):
     assert only_series(make.folder).description == "T1 nach Kontrastmittelgäbe"
 
 
-def test_a_leading_blank_of_a_description_is_kept(make, box):
+def test_a_leading_space_of_a_description_is_kept(make, box):
     make.classic(box, SeriesDescription=" SAG T2")
     assert only_series(make.folder).description == " SAG T2"
 
 
-def test_an_enhanced_image_stands_for_its_first_frame(make, box):
+def test_an_enhanced_image_has_the_values_of_its_first_frame(make, box):
     make.enhanced(box)
     (image,) = only_series(make.folder).instances
     assert image.number_of_frames == len(image.frames) == 6
@@ -212,14 +212,14 @@ def test_a_media_directory_is_no_image(make, box):
     assert all("DICOMDIR" in one.reason for one in found.ignored)
 
 
-def test_no_reason_tells_of_the_patient(make, box):
+def test_reasons_hold_no_patient_data(make, box):
     for number, path in enumerate(make.classic(box)):
         content = path.read_bytes()
         path.write_bytes(content[: 200 + 60 * number])
     assert not any("SECRET" in one.reason or "NOBODY" in one.reason for one in scan([make.folder]).ignored)
 
 
-def test_hundreds_of_headers_in_a_moment(shared_data):
+def test_hundreds_of_headers_are_read_in_a_moment(shared_data):
     folder = shared_data / "semireal" / "siemens-unifocal" / "dicom"
     scan([folder])
     started = time.perf_counter()

@@ -78,7 +78,7 @@ def test_a_full_gpu_falls_back_to_the_cpu_and_says_so() -> None:
     assert found.probabilities.device == CPU
 
 
-def test_memory_that_no_fallback_finds_is_an_error() -> None:
+def test_running_out_of_memory_on_the_cpu_is_an_error() -> None:
     def full(batch: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("full")
 
