@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from models.labels import Role
-from models.package import PackageBroken
 from plugin.commands.terminal import FAILED, refuse
 
 
@@ -36,6 +35,7 @@ def import_monai(
     Example: glionode models import-monai brats_mri_segmentation runs/brats --channel T1CE --channel T1 --channel T2
     --channel FLAIR --label TC --label WT --label ET
     """
+    from models.package import PackageBroken
     from models.training.train.monai_bundle import BundleRefused, import_bundle, read_bundle
 
     try:

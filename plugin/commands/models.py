@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from models.package import CARD_FILE, ModelPackage, PackageBroken, find_package, list_packages
 from plugin.commands.import_monai import import_monai
 from plugin.commands.options import ConfigOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, print_table, refuse
+
+if TYPE_CHECKING:
+    from models.package import ModelPackage
 
 models_app = typer.Typer(name="models", no_args_is_help=True, help="List, show, verify and install model packages.")
 models_app.command("import-monai")(import_monai)
@@ -22,6 +24,8 @@ def list_models(
     config: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
 ) -> None:
     """List the packages: installed ones first, then bundled ones."""
+    from models.package import PackageBroken, list_packages
+
     try:
         packages = list_packages(_installed(config))
     except PackageBroken as exc:
@@ -40,6 +44,8 @@ def list_models(
 @models_app.command()
 def show(name: NameArgument, config: ConfigOption = None) -> None:
     """Print a package's model card: how it was trained, and what was measured."""
+    from models.package import CARD_FILE
+
     card = _find(name, config).folder / CARD_FILE
     try:
         print(card.read_text(encoding="utf-8"), end="")
@@ -51,6 +57,7 @@ def show(name: NameArgument, config: ConfigOption = None) -> None:
 def verify(name: NameArgument, config: ConfigOption = None) -> None:
     """Verify a package: weights match their sha256 and the network of model.toml, and all are finite."""
     from models.install import verify_package
+    from models.package import PackageBroken
 
     package = _find(name, config)
     try:
@@ -70,6 +77,7 @@ def install(
     To serve it, set `name` under [model] in the settings file.
     """
     from models.install import install_package
+    from models.package import PackageBroken
 
     try:
         package = install_package(path, _installed(config))
@@ -84,14 +92,16 @@ def _installed(config: Path | None) -> Path:
     return load_settings_or_exit(config).installed_models_dir
 
 
-def _find(name: str, config: Path | None) -> ModelPackage:
+def _find(name: str, config: Path | None) -> "ModelPackage":
+    from models.package import PackageBroken, find_package
+
     try:
         return find_package(name, _installed(config))
     except PackageBroken as exc:
         raise refuse(str(exc), FAILED) from exc
 
 
-def _summary(package: ModelPackage) -> dict[str, object]:
+def _summary(package: "ModelPackage") -> dict[str, object]:
     return {
         "name": package.name,
         "version": package.version,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from models.package import IntendedUse, PackageBroken, find_package
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption, JsonOption, load_settings_or_exit
 from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
 
 if TYPE_CHECKING:
+    from models.package import IntendedUse
     from plugin.node.status import NodeStatus
     from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
     from plugin.settings.sections import Settings
@@ -122,7 +122,9 @@ def _forwarded_to(destination: "OrthancDestinationSettings") -> str:
     return f", forwarded to {target}" if target else ""
 
 
-def _intended_use(settings: "Settings") -> tuple[IntendedUse | None, str]:
+def _intended_use(settings: "Settings") -> "tuple[IntendedUse | None, str]":
+    from models.package import PackageBroken, find_package
+
     try:
         return find_package(settings.model.name, settings.installed_models_dir).intended_use, ""
     except PackageBroken as exc:

@@ -26,6 +26,13 @@ def test_every_command_has_a_help_text(command: str) -> None:
     assert len(text.split()) > 30
 
 
+def test_the_command_line_is_imported_without_slow_libraries() -> None:
+    """`glionode --help` has to answer quickly, so commands import what they need when they run."""
+    slow = {"numpy", "procrastinate", "psycopg", "pydantic", "pydicom", "pynetdicom", "torch"}
+    code = f"import sys, plugin.commands.app; print(sorted({slow!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_help_shows_every_command_in_its_group() -> None:
     status, text = glionode("--help")
     assert status == 0
