@@ -330,7 +330,7 @@ class _CaseDisplay:
         self._measured_before = 0
 
     def show(self, progress: "Progress | Unmeasured") -> None:
-        """Print one more case."""
+        """Print the line of one case."""
         from models.training.evaluation.cases import Unmeasured
 
         self._done += 1

@@ -30,22 +30,22 @@ def make(
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the study; must be empty.")],
     split: SplitOption = "test",
     cases: Annotated[
-        int | None, typer.Option(min=1, help="How many cases, drawn by chance.", show_default="all")
+        int | None, typer.Option(min=1, help="How many cases, drawn at random.", show_default="all")
     ] = None,
     repeats: Annotated[float, typer.Option(min=0, max=1, help="Share of the items that are shown twice.")] = 0.2,
-    readers: Annotated[int, typer.Option(min=1, max=26, help="How many readers; each has an order of his own.")] = 2,
-    slices: Annotated[int, typer.Option(min=3, help="Most slices of a case.")] = 20,
+    readers: Annotated[int, typer.Option(min=1, max=26, help="How many readers; each has an order of their own.")] = 2,
+    slices: Annotated[int, typer.Option(min=3, help="Largest number of slices of a case.")] = 20,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of all that is drawn by chance; keep it secret.", show_default="drawn")
+        int | None, typer.Option(min=0, help="Seed of all random draws; keep it secret.", show_default="drawn")
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 2,
 ) -> None:
-    """Lay out a reading: model and manual masks of each case, unlabelled, shuffled, some of them twice.
+    """Make a reader study: model and manual masks of each case, unlabelled, shuffled, some of them twice.
 
     OUT/for-readers is for the readers: reading.html opens in any browser, from a disk and without a network, asks the
-    two steps of the scale of Wan et al. 2024, keeps the answers in the browser and exports them. OUT/key.json tells
-    which item is whose; it stays with you.
+    steps of the scale of Wan et al. 2024, keeps the answers in the browser and exports them. OUT/key.json states
+    whose mask each item shows; keep it to yourself.
 
     Example: glionode reader-study make my-model my-data reading --cases 30
     """
@@ -65,7 +65,7 @@ def make(
         raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     print(f"Items: {len(key.items)}; cases: {len(key.foci)}; readers: {readers}.")
     print(f"For the readers, as a whole: {out / READERS_FOLDER} (they open {FORM_FILE}).")
-    print(f"Keep {out / 'key.json'} to yourself: it tells which masks are the model's.")
+    print(f"Keep {out / 'key.json'} to yourself: it states which masks are the model's.")
 
 
 @reader_study_app.command()
@@ -87,7 +87,7 @@ def score(
         typer.Option(dir_okay=False, help="CSV of subgroups: a column `case` and others such as `status`, `focality`."),
     ] = None,
 ) -> None:
-    """Score a reading: means, agreement (ICC(3,1), weighted kappa), model against manual, chi-square by subgroup.
+    """Score a reader study: means, agreement (ICC(3,1), weighted kappa), model against manual, chi-square by subgroup.
 
     Writes scores.csv, scores.json and scores.html into OUT. Subgroups are the columns of --groups and, unless a column
     is called so, focality by the components of the truth.

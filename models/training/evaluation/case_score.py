@@ -9,7 +9,7 @@ from models.training.evaluation.score import LabelScore
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """One case, measured."""
+    """The scores of one case."""
 
     case: EvaluationCase
     labels: tuple[LabelScore, ...]

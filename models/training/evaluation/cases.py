@@ -77,7 +77,7 @@ class HeadCase(EvaluationCase):
 
     @property
     def case_id(self) -> str:
-        """Family, seed and variant."""
+        """Family, seed and variant, such as "painted-1000000-unifocal"."""
         return f"{self.family.value}-{self.seed}-{self.variant.value}"
 
     @property
@@ -87,7 +87,7 @@ class HeadCase(EvaluationCase):
 
     @property
     def name(self) -> str:
-        """Seed and variant."""
+        """Seed and variant, such as "seed 1000000, unifocal"."""
         return f"seed {self.seed}, {self.variant.value}"
 
     @property
@@ -109,7 +109,7 @@ class StudyCase(EvaluationCase):
 
     @property
     def group(self) -> str:
-        """REAL."""
+        """REAL, the same for all studies."""
         return REAL
 
     @property

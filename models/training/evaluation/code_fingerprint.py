@@ -1,6 +1,6 @@
-"""What a measurement depends on, in one number: model, settings and the code that measures. Measures nothing.
+"""Compute a fingerprint of what a measurement depends on: the model, the settings and the code that measures.
 
-Results that were kept under one fingerprint are those that a run under the same one would find.
+A result that was kept under a fingerprint is the one that a run with the same fingerprint would find.
 """
 
 import ast
@@ -19,7 +19,7 @@ _START = "models.training.evaluation.measure_case"
 
 
 def fingerprint(settings: MeasureSettings) -> str:
-    """64 hexadecimal digits. Raises OSError where package or code cannot be read."""
+    """Return 64 hexadecimal digits. Raises OSError where package or code cannot be read."""
     digest = hashlib.sha256((settings.package_folder / "model.toml").read_bytes())  # which names the weights' sha256
     digest.update(repr((settings.spacing_mm, settings.device, settings.alignment)).encode())
     digest.update(_code().encode())
@@ -31,12 +31,12 @@ def _code() -> str:
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
     for path in sorted(sources(_START)):
         text = path.read_text(encoding="utf-8")
-        digest.update(f"{path.relative_to(_ROOT)}\n{meaning(text) if path.suffix == '.py' else text}".encode())
+        digest.update(f"{path.relative_to(_ROOT)}\n{syntax_tree(text) if path.suffix == '.py' else text}".encode())
     return digest.hexdigest()
 
 
-def meaning(source: str) -> str:
-    """What Python makes of a module: equal for sources that differ in comments, docstrings and layout alone."""
+def syntax_tree(source: str) -> str:
+    """Return the syntax tree of a module as text; comments, docstrings and layout do not change it."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -49,7 +49,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def sources(module: str) -> set[Path]:
-    """The file of a module, those that it imports, directly or not, of ours, and the tables beside them."""
+    """Return the files of a module and of our modules that it imports, directly or not, with their TOML files."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -68,7 +68,7 @@ def _file_of(module: str) -> Path | None:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Also inside functions; of `from a import b` both a and a.b, of which either may be a module."""
+    """Yield what a file imports, also inside functions; of `from a import b` both a and a.b: either may be a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,6 +1,6 @@
-"""Compare a found mask with the true one: overlap, distance, volume, lesions. Knows no cases and no files.
+"""Compare a found mask with the true one: overlap, distance, volume, lesions.
 
-Nothing is ever dropped for being empty; each metric says what it is worth then. docs/evaluate.md has all conventions.
+Every metric is defined for empty masks as well, so that no case is dropped. docs/evaluate.md has all conventions.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Mask = NDArray[np.bool_]
 """(slices, rows, columns)"""
 
 NOT_FOUND_MM = float(np.sqrt(240**2 + 240**2 + 155**2))
-"""Distance where one of two masks is empty: 373.13 mm, the diagonal of BraTS' volume, for which its lesion-wise metrics
-count 374 since 2023. The same for every case, whatever its field of view."""
+"""Distance where one of two masks is empty: 373.13 mm, the diagonal of BraTS' volume. The lesion-wise metrics of BraTS
+use 374 since 2023. It is the same for every case, whatever its field of view."""
 PERCENTILE = 95.0
 
 
@@ -42,21 +42,22 @@ class LabelScore:
 
     @property
     def difference_ml(self) -> float:
-        """Volume found too much; negative for too little."""
+        """Found minus true volume."""
         return self.found_ml - self.true_ml
 
     @property
     def difference_percent(self) -> float:
-        """The same in percent of the mean of both volumes (Bland and Altman 1999, Stat Methods Med Res 8:135).
+        """Found minus true volume in percent of their mean (Bland and Altman 1999, Stat Methods Med Res 8:135).
 
-        From -200 (all missed) to 200 (all false), 0 where both are empty: there where percent of the truth is not.
+        From -200 (all missed) to 200 (all false), and 0 where both are empty. Percent of the true volume would not be
+        defined for an empty truth.
         """
         both = self.found_ml + self.true_ml
         return 200.0 * self.difference_ml / both if both else 0.0
 
 
 def score_label(label: str, truth: Mask, found: Mask, spacing_mm: Vector) -> LabelScore:
-    """All metrics of one label; both masks on one grid, spacing between its slices, rows and columns."""
+    """Compute all metrics of one label; both masks are on one grid, whose slices, rows, columns have this spacing."""
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     return LabelScore(
         label=label,
@@ -69,18 +70,19 @@ def score_label(label: str, truth: Mask, found: Mask, spacing_mm: Vector) -> Lab
 
 
 def hd95_mm(truth: Mask, found: Mask, spacing_mm: Vector) -> float:
-    """95th percentile of the Hausdorff distance (Huttenlocher et al. 1993, IEEE TPAMI 15:850), in millimetres.
+    """Return the 95th percentile of the Hausdorff distance (Huttenlocher et al. 1993, IEEE TPAMI 15:850), in mm.
 
-    From the centre of each surface voxel of one mask to the nearest of the other; the 95th percentile of these; the
-    larger of both ways. Surface voxels are those with a face towards the outside. 0 where both masks are empty,
-    NOT_FOUND_MM where one is, and never more.
+    Distances go from the centre of each surface voxel of one mask to the nearest of the other; of the two directions
+    the larger percentile counts. Surface voxels have a face towards the outside. The result is 0 where both masks are
+    empty, NOT_FOUND_MM where one is, and never more.
     """
     if not truth.any() or not found.any():
         return NOT_FOUND_MM if truth.any() or found.any() else 0.0
     (box,) = ndimage.find_objects((truth | found).astype(np.uint8))
     true_surface, found_surface = (_surface(np.pad(mask[box], 1)) for mask in (truth, found))
-    ways = (_distances(found_surface, true_surface, spacing_mm), _distances(true_surface, found_surface, spacing_mm))
-    return min(max(float(np.percentile(way, PERCENTILE)) for way in ways), NOT_FOUND_MM)
+    to_truth = _distances(found_surface, true_surface, spacing_mm)
+    to_found = _distances(true_surface, found_surface, spacing_mm)
+    return min(max(float(np.percentile(each, PERCENTILE)) for each in (to_truth, to_found)), NOT_FOUND_MM)
 
 
 def _surface(mask: Mask) -> Mask:
@@ -88,6 +90,6 @@ def _surface(mask: Mask) -> Mask:
 
 
 def _distances(points: Mask, surface: Mask, spacing_mm: Vector) -> NDArray[np.float64]:
-    """From each of the points to the nearest of the surface."""
+    """Return the distance from each point to the nearest voxel of the surface."""
     distances: NDArray[np.float64] = ndimage.distance_transform_edt(~surface, sampling=spacing_mm)[points]
     return distances

@@ -83,22 +83,22 @@ class LabelSummary:
 
     @property
     def median_dice(self) -> float | None:
-        """Over the cases whose truth holds the label, as the three below; None for no such case."""
+        """Median over the cases whose truth holds the label; None for no such case."""
         return statistics.median(score.dice for score in self.present) if self.present else None
 
     @property
     def mean_dice(self) -> float | None:
-        """See `median_dice`."""
+        """Mean over the cases whose truth holds the label; None for no such case."""
         return statistics.fmean(score.dice for score in self.present) if self.present else None
 
     @property
     def lowest_dice(self) -> float | None:
-        """See `median_dice`."""
+        """Lowest Dice of the cases whose truth holds the label; None for no such case."""
         return min((score.dice for score in self.present), default=None)
 
     @property
     def median_hd95_mm(self) -> float | None:
-        """See `median_dice`."""
+        """Median over the cases whose truth holds the label; None for no such case."""
         return statistics.median(score.hd95_mm for score in self.present) if self.present else None
 
     def _spreads(self, scores: Sequence[LabelScore]) -> dict[str, Spread]:
@@ -192,7 +192,7 @@ class Evaluation:
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Every pair of subgroups."""
+        """Tests between every pair of subgroups, by metric and label."""
         return compare(self.cases, self.groupings, self.seed)
 
     @cached_property

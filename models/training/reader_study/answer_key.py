@@ -40,7 +40,7 @@ class Item:
 
 @validated_dataclass(frozen=True, slots=True, config=_STRICT)
 class Key:
-    """All of `key.json`."""
+    """The content of `key.json`."""
 
     study: str
     """Drawn at random; answers name it."""

@@ -1,4 +1,4 @@
-"""The five-point scale of Wan et al. 2024 ("Semi-quantitative Evaluation", figure 2) as a pure function."""
+"""Compute scores on the five-point scale of Wan et al. 2024 ("Semi-quantitative Evaluation", figure 2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 SCORES = (1, 2, 3, 4, 5)
 NAMES = {5: "Excellent", 4: "Very good", 3: "Good", 2: "Fair", 1: "Poor"}
-"""Their words for the scores."""
+"""The paper's names of the scores."""
 ACCEPTABLE = 3
-"""They report the share that scored this or more."""
+"""The paper reports the share of cases with this score or more."""
 
 
 class Missing(StrEnum):
-    """How much of the tumour's volume is missing in a sequence, as it looks."""
+    """How much of the tumour's volume is missing in a sequence, by visual estimate."""
 
     NONE = "none"
     UNDER_QUARTER = "under_quarter"
@@ -25,10 +25,10 @@ BRANCHES: Mapping[bool, Mapping[Missing, int]] = {
     True: {Missing.NONE: 5, Missing.UNDER_QUARTER: 4, Missing.OVER_QUARTER: 3},
     False: {Missing.UNDER_QUARTER: 3, Missing.QUARTER_TO_HALF: 2, Missing.OVER_HALF: 1},
 }
-"""Second step: by the first one (generally consistent with the lesion's morphology or not), the score of the sequence
-that misses most."""
+"""Score by the two steps: whether the mask is generally consistent with the lesion's morphology, then how much the
+sequence that misses most misses."""
 PENALTY = 1
-"""For normal anatomy or artefacts in the segmentation. A score stays at 1 at least, which they do not say."""
+"""Subtracted for normal anatomy or artefacts in the mask. No score falls below 1, which the paper does not state."""
 
 
 class AnswerWrong(ValueError):
@@ -37,23 +37,23 @@ class AnswerWrong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a reader said of one segmentation."""
+    """The answers of a reader on one mask."""
 
     consistent: bool
     """First step: generally consistent with the lesion's morphology across all sequences."""
     missing: tuple[tuple[str, Missing], ...]
     """Second step, for each sequence."""
     includes_normal: bool
-    """Whether it erroneously takes in normal anatomy or artefacts."""
+    """Third step: whether the mask erroneously includes normal anatomy or artefacts."""
 
     @property
     def score(self) -> int:
-        """1 to 5. Raises AnswerWrong."""
+        """The score, 1 to 5. Raises AnswerWrong."""
         branch = BRANCHES[self.consistent]
         if not self.missing:
             raise AnswerWrong("no sequence was judged")
         if wrong := [name for name, missing in self.missing if missing not in branch]:
             first_step = "consistent" if self.consistent else "not consistent"
-            raise AnswerWrong(f"the answer for {wrong[0]} is none of those for a segmentation that is {first_step}")
+            raise AnswerWrong(f"the answer for {wrong[0]} does not belong to a segmentation that is {first_step}")
         worst = min(branch[missing] for _, missing in self.missing)
         return max(SCORES[0], worst - PENALTY * self.includes_normal)

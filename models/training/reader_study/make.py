@@ -1,4 +1,4 @@
-"""Make a reading: pictures and form for the readers, the key for whoever runs the study."""
+"""Make a reader study: pictures and form for the readers, and the key for whoever runs the study."""
 
 import os
 import secrets
@@ -25,27 +25,27 @@ from pipeline.atomic_write import write_file
 from pipeline.volume import Volume
 
 READERS_FOLDER = "for-readers"
-"""All of it, and nothing else, goes to the readers."""
+"""The folder that readers get, and nothing else."""
 FORM_FILE, PICTURES_FOLDER = "reading.html", "pictures"
 _SHOWN_FIRST = (Role.T1CE, Role.FLAIR, Role.ADC)
 _TIME_OF_ALL = 946_684_800
-"""2000-01-01 UTC, which every archive can hold: when a file was written must not tell what it shows."""
+"""2000-01-01 UTC, which every archive format can hold. When a file was written must not reveal what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudySettings:
-    """How a reading is laid out."""
+    """How a reader study is made."""
 
     cases: int | None = None
-    """Drawn by chance; None for all of the split. Wan et al. had two readers judge 30."""
+    """How many cases, drawn at random; None for all of the split. In Wan et al. two readers judged 30."""
     repeats: float = 0.2
-    """Share of the items that are shown twice, for agreement of each reader with himself."""
+    """Share of the items that are shown twice, for the agreement of readers with themselves."""
     readers: int = 2
-    """How many orders are laid out; a reader takes the next letter."""
+    """How many orders of the items are drawn; each reader takes a letter."""
     slices: int = 20
-    """Most slices of a case."""
+    """Largest number of slices of a case."""
     seed: int | None = None
-    """None draws one. Whoever knows it, the model and the data can find out whose mask is whose: it is in the key."""
+    """None draws one. It unblinds the study for anyone who has the model and the data; it is in the key."""
 
 
 def make_study(
@@ -55,11 +55,11 @@ def make_study(
     settings: StudySettings,
     device: torch.device,
     out: Path,
-    see: Callable[[int, int], None],
+    report: Callable[[int, int], None],
 ) -> Key:
-    """Write OUT/for-readers and OUT/key.json, the key last; `see` is told how many cases are done, and of how many.
+    """Write OUT/for-readers and OUT/key.json, the key last; `report` gets how many cases are done, and of how many.
 
-    Cases of which a person did not draw every label are not taken. Raises DatasetBroken, PackageBroken and OSError.
+    Cases in which a person did not draw every label are left out. Raises DatasetBroken, PackageBroken and OSError.
     """
     if out.exists() and any(out.iterdir()):
         raise DatasetBroken(f"{out} already holds files. Choose an empty folder for the study.")
@@ -68,20 +68,20 @@ def make_study(
     generator = Random(seed)
     cases = _drawn(package, dataset, split, settings.cases, generator)
     items = draw_items([case.case_id for case in cases], settings.repeats, generator)
-    network, ready = load_network(package).to(device), is_on_node_grid(dataset, package)
+    network, on_node_grid = load_network(package).to(device), is_on_node_grid(dataset, package)
 
-    def found(volumes: Mapping[Role, Volume]) -> Masks:
-        return predict(volumes, package, network, device, ready)
+    def segment(volumes: Mapping[Role, Volume]) -> Masks:
+        return predict(volumes, package, network, device, on_node_grid)
 
     pictures = out / READERS_FOLDER / PICTURES_FOLDER
     pictures.mkdir(parents=True)
     foci: dict[str, int] = {}
     shown: dict[str, int] = {}
     for number, case in enumerate(cases):
-        own = [item for item in items if item.case_id == case.case_id]
-        foci[case.case_id], slices = _draw_case(case, own, package, found, settings.slices, pictures)
-        shown |= {item.item_id: slices for item in own}
-        see(number + 1, len(cases))
+        shown_items = [item for item in items if item.case_id == case.case_id]
+        foci[case.case_id], slices = _draw_case(case, shown_items, package, segment, settings.slices, pictures)
+        shown |= {item.item_id: slices for item in shown_items}
+        report(number + 1, len(cases))
     key = Key(
         study=f"{generator.getrandbits(48):012x}",
         seed=seed,
@@ -95,36 +95,36 @@ def make_study(
     orders = [reading_order(items, generator) for _ in range(settings.readers)]
     labels = tuple(label.name for label in package.labels)
     write_file(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
-    _give_one_time(out / READERS_FOLDER)
+    _set_one_time(out / READERS_FOLDER)
     write_key(key, out)
     return key
 
 
 def sequences_of(package: ModelPackage) -> tuple[Role, ...]:
-    """What is shown: T1CE, FLAIR and ADC first, then whatever else the package takes."""
+    """Return the sequences to show: T1CE, FLAIR and ADC first, then whatever else the package takes."""
     roles = needed_channels(package)
     first = [role for role in _SHOWN_FIRST if role in roles]
     return (*first, *(role for role in roles if role not in first))
 
 
 def draw_items(case_ids: Sequence[str], repeats: float, generator: Random) -> tuple[Item, ...]:
-    """Model and manual mask of every case, some of them twice; ids are drawn, and all is shuffled."""
+    """Draw the items in random order: model and manual mask of every case, some of them twice, with random ids."""
     ids: set[str] = set()
     while len(ids) < 4 * len(case_ids):
         ids.add(f"{generator.getrandbits(32):08x}")
-    # A set has another order in every process.
+    # The order of a set differs from process to process.
     shuffled = sorted(ids)
     generator.shuffle(shuffled)
     free = iter(shuffled)
-    once = [Item(next(free), case, source, None) for case in case_ids for source in MaskSource]
-    twice = generator.sample(once, round(repeats * len(once)))
-    every = [*once, *(replace(item, item_id=next(free), repeat_of=item.item_id) for item in twice)]
-    generator.shuffle(every)
-    return tuple(every)
+    first_showings = [Item(next(free), case, source, None) for case in case_ids for source in MaskSource]
+    repeated = generator.sample(first_showings, round(repeats * len(first_showings)))
+    items = [*first_showings, *(replace(item, item_id=next(free), repeat_of=item.item_id) for item in repeated)]
+    generator.shuffle(items)
+    return tuple(items)
 
 
 def _drawn(
-    package: ModelPackage, dataset: Dataset, split: Split | None, wanted: int | None, generator: Random
+    package: ModelPackage, dataset: Dataset, split: Split | None, count: int | None, generator: Random
 ) -> list[Case]:
     chosen = dataset.cases if split is None else dataset.of(split)
     manual = [case for case in chosen if len(labels_drawn_by_a_person(case, package)) == len(package.labels)]
@@ -133,23 +133,25 @@ def _drawn(
             f"{dataset.folder} has no case for {split or 'any split'} in which a person drew every label. "
             "`--split all` takes every split."
         )
-    if wanted is not None and wanted > len(manual):
-        raise DatasetBroken(f"{wanted} cases were asked for, and {dataset.folder} has {len(manual)} to show.")
-    return manual if wanted is None else generator.sample(manual, wanted)
+    if count is not None and count > len(manual):
+        raise DatasetBroken(
+            f"{count} cases were requested, and {dataset.folder} has {len(manual)} in which a person drew every label."
+        )
+    return manual if count is None else generator.sample(manual, count)
 
 
 def _draw_case(
     case: Case,
     items: Sequence[Item],
     package: ModelPackage,
-    find: Callable[[Mapping[Role, Volume]], Masks],
+    segment: Callable[[Mapping[Role, Volume]], Masks],
     most: int,
     folder: Path,
 ) -> tuple[int, int]:
-    """Draw all items of a case in the order given, which chance has made; its foci, and how many slices are shown."""
+    """Draw the items of a case in the order given, which is random; return its foci and how many slices are shown."""
     volumes = case.volumes(needed_channels(package))
     labels = tuple(label.name for label in package.labels)
-    masks = {MaskSource.MANUAL: case.masks(labels), MaskSource.MODEL: find(volumes)}
+    masks = {MaskSource.MANUAL: case.masks(labels), MaskSource.MODEL: segment(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)
     scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
     write_pictures(scene, [(item.item_id, masks[item.source]) for item in items], folder)
@@ -157,7 +159,7 @@ def _draw_case(
     return foci, len(slices)
 
 
-def _give_one_time(folder: Path) -> None:
-    """One modification time for all that readers get: sorted by it, the items of one source would stand together."""
+def _set_one_time(folder: Path) -> None:
+    """Give all files for the readers one modification time: sorted by it, items of one source would stand together."""
     for path in (*sorted(folder.rglob("*"), reverse=True), folder):
         os.utime(path, (_TIME_OF_ALL, _TIME_OF_ALL))

@@ -1,4 +1,4 @@
-"""In which order a reader sees the items: by chance, and never one case twice in a short while. Knows no images."""
+"""Draw the order in which a reader sees the items: random, with distance between the items of one case."""
 
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -6,13 +6,14 @@ from random import Random
 from models.training.reader_study.answer_key import Item
 
 MOST_APART = 10
+"""Items that lie between two of one case, where there are enough cases."""
 
 
 def reading_order(items: Sequence[Item], generator: Random) -> tuple[str, ...]:
-    """The items' ids so that MOST_APART others, or half as many as there are cases, lie between two of one case.
+    """Return the items' ids with MOST_APART others, or half as many as there are cases, between two of one case.
 
-    Near the end, where only items of recent cases may be left, the one whose case was seen longest ago comes first.
-    A repeat comes after the item that it repeats.
+    Near the end only items of recent cases may be left; then the one whose case was seen longest ago comes first. A
+    repeat comes after the item that it repeats.
     """
     case_of = {item.item_id: item.case_id for item in items}
     apart = min(MOST_APART, len(set(case_of.values())) // 2)
@@ -20,19 +21,19 @@ def reading_order(items: Sequence[Item], generator: Random) -> tuple[str, ...]:
     last_seen: dict[str, int] = {}
     while left:
         fresh = [item for item in left if len(order) - last_seen.get(case_of[item], -apart - 1) > apart]
-        chosen = generator.choice(fresh) if fresh else _longest_ago(left, case_of, last_seen)
+        chosen = generator.choice(fresh) if fresh else _seen_longest_ago(left, case_of, last_seen)
         left.remove(chosen)
         last_seen[case_of[chosen]] = len(order)
         order.append(chosen)
-    return _repeats_last(order, {item.item_id: item.repeat_of for item in items if item.repeat_of is not None})
+    return _put_repeats_last(order, {item.item_id: item.repeat_of for item in items if item.repeat_of is not None})
 
 
-def _longest_ago(left: Sequence[str], case_of: Mapping[str, str], last_seen: Mapping[str, int]) -> str:
+def _seen_longest_ago(left: Sequence[str], case_of: Mapping[str, str], last_seen: Mapping[str, int]) -> str:
     return min(left, key=lambda item: last_seen[case_of[item]])
 
 
-def _repeats_last(order: Sequence[str], original_of: Mapping[str, str]) -> tuple[str, ...]:
-    """Swap each repeat that comes before its original with it; both are of one case, so that distances stay."""
+def _put_repeats_last(order: Sequence[str], original_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Swap each repeat that comes before its original with it; both are of one case, so that the distances stay."""
     place = {item: number for number, item in enumerate(order)}
     for repeat, original in original_of.items():
         if place[repeat] < place[original]:

@@ -72,7 +72,7 @@ def _numbers(scores: StudyScores) -> dict[str, object]:
 
 
 def scores_page(scores: StudyScores) -> str:
-    """Return the page."""
+    """Return the HTML page of the scores."""
     key = scores.key
     cases = {item.case_id for item in key.items}
     return render(

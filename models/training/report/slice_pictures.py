@@ -1,4 +1,4 @@
-"""Slices of a case in grey with the contours of masks in colour, for reports and readings. Knows no DICOM."""
+"""Draw slices of a case in grey with the contours of masks in colour, for reports and reader studies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ _COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in LABE
     "ET": (235, 90, 225),
     "RC": (255, 140, 20),
 }
-"""Of the node's labels and of BraTS's regions, all of which may be in one picture."""
+"""Colours of the node's labels and of BraTS's regions, all of which may be in one picture."""
 _FURTHER_COLOURS: tuple[Colour, ...] = ((160, 110, 255), (190, 235, 60), (255, 175, 185), (175, 125, 70))
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A mask to draw."""
+    """A mask of one slice and the colour of its contour."""
 
     mask: NDArray[np.bool_]
     """(rows, columns)"""
@@ -39,7 +39,7 @@ class Outline:
 
 
 def window_of(volume: Volume, role: Role) -> Window:
-    """Black and white: percentiles of what is brighter than air; ADC on a fixed scale."""
+    """Return the values of black and white: percentiles of what is brighter than air; for ADC a fixed scale."""
     if role is Role.ADC:
         return ADC_WINDOW
     known = volume.pixels[np.isfinite(volume.pixels)]
@@ -51,7 +51,7 @@ def window_of(volume: Volume, role: Role) -> Window:
 
 
 def size_of(geometry: Geometry) -> tuple[int, int]:
-    """(width, height) in pixels of a slice that is enlarged to square pixels."""
+    """Return (width, height) in pixels of a slice that is enlarged to square pixels."""
     _, rows, columns = geometry.shape
     _, between_rows, between_columns = geometry.spacing_mm
     width_mm, height_mm = columns * between_columns, rows * between_rows
@@ -60,7 +60,7 @@ def size_of(geometry: Geometry) -> tuple[int, int]:
 
 
 def grey_slice(volume: Volume, index: int, window: Window) -> Image.Image:
-    """One slice in grey (mode L) with the directions of its edges; what is missing is black."""
+    """Draw one slice in grey (mode L) with the directions of its edges; missing values are black."""
     low, high = window
     grey = np.nan_to_num((volume.pixels[index] - low) / (high - low), nan=0.0).clip(0, 1) * 255
     picture = Image.fromarray(grey.round().astype(np.uint8)).resize(size_of(volume.geometry), Image.Resampling.BICUBIC)
@@ -69,21 +69,21 @@ def grey_slice(volume: Volume, index: int, window: Window) -> Image.Image:
 
 
 def contours(outlines: Sequence[Outline], size: tuple[int, int]) -> Image.Image:
-    """The contours alone, on nothing (mode RGBA); where several run together they take turns in dashes."""
+    """Draw contours on a transparent ground (mode RGBA); where several coincide, they alternate in dashes."""
     drawn = contour_map(np.stack([outline.mask for outline in outlines]), size)
     colours = np.array([(0, 0, 0, 0), *((*outline.colour, 255) for outline in outlines)], np.uint8)
     return Image.fromarray(colours[drawn], "RGBA")
 
 
 def outlined(grey: Image.Image, outlines: Sequence[Outline]) -> Image.Image:
-    """A slice with contours on it (mode RGB)."""
+    """Draw contours on a slice (mode RGB)."""
     picture = grey.convert("RGBA")
     picture.alpha_composite(contours(outlines, grey.size))
     return picture.convert("RGB")
 
 
 def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 4) -> Image.Image:
-    """Pictures of one height in a row, on a ground of the first one's mode."""
+    """Put pictures of one height into a row, in the mode of the first."""
     width = sum(picture.width + gap_px for picture in pictures) - gap_px
     row = Image.new(pictures[0].mode, (width, pictures[0].height))
     left = 0
@@ -94,9 +94,9 @@ def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 4) -> Image.Imag
 
 
 def in_few_colours(picture: Image.Image, greys: int, colours: Sequence[Colour]) -> Image.Image:
-    """An RGB picture of greys and a few pure colours with a palette (mode P): a fraction of the bytes as PNG.
+    """Convert an RGB picture of greys and a few pure colours to a palette (mode P): a fraction of the bytes as PNG.
 
-    What is neither becomes the grey of its red.
+    Other colours become the grey of their red.
     """
     pixels = np.asarray(picture.convert("RGB"))
     index = np.rint(pixels[..., 0] * ((greys - 1) / 255)).astype(np.uint8)
@@ -109,9 +109,9 @@ def in_few_colours(picture: Image.Image, greys: int, colours: Sequence[Colour]) 
 
 
 def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
-    """Display colours of the labels of one picture: fixed ones of known labels, the others' by their places.
+    """Return the colours of the labels of one picture: fixed ones for known labels, others by position.
 
-    No two have the same as long as there are colours.
+    No two labels share a colour as long as there are enough colours.
     """
     free = [*_FURTHER_COLOURS, *(colour for name, colour in _COLOURS.items() if name not in labels)]
     others = [label for label in labels if label not in _COLOURS]
@@ -120,12 +120,12 @@ def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
 
 
 def title_of(label: str) -> str:
-    """What a person calls a label."""
+    """Return what a person calls a label."""
     return next((known.title for known in LABELS if known.name == label), label)
 
 
 def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
-    """The channel to show a label on: the one it is defined on, else T1CE."""
+    """Return the channel to draw a label on: the one on which it is defined, else T1CE."""
     for known in LABELS:
         if known.name == label and known.defined_on in volumes:
             return known.defined_on

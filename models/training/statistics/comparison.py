@@ -1,4 +1,4 @@
-"""Whether groups differ: Mann-Whitney U with an effect size, chi-square, and Holm's correction. Knows no cases."""
+"""Test whether groups differ: Mann-Whitney U with an effect size, chi-square, and Holm's correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy import stats
 
 @dataclass(frozen=True, slots=True)
 class GroupDifference:
-    """Two independent groups of measurements, compared."""
+    """The comparison of two independent groups of measurements."""
 
     u: float
     """Mann-Whitney U of the first group (Mann and Whitney 1947): pairs in which its value is larger, ties half."""
@@ -23,28 +23,28 @@ class GroupDifference:
 
 @dataclass(frozen=True, slots=True)
 class ChiSquare:
-    """Pearson's chi-square test of a table of counts, without Yates' correction, as SPSS and Wan et al. have it."""
+    """Pearson's chi-square test of a table of counts, without Yates' correction, as in SPSS and Wan et al."""
 
     statistic: float
     degrees_of_freedom: int
     p: float
     smallest_expected: float
-    """Least count that would be expected in a cell; below 5 the test's p is rough (Cochran 1954)."""
+    """Smallest count expected in a cell; below 5 the p of the test is rough (Cochran 1954)."""
 
 
 def compare_groups(first: Sequence[float], second: Sequence[float]) -> GroupDifference | None:
-    """Mann-Whitney U of two groups; None where one is empty."""
+    """Compute Mann-Whitney U of two groups; return None where one is empty."""
     if not first or not second:
         return None
     found = stats.mannwhitneyu(first, second, alternative="two-sided")
     u = float(found.statistic)
-    # Where all values are one and the same scipy's variance is 0 and its p not a number; there is no difference then.
+    # Where all values are equal, scipy's variance is 0 and its p not a number, and there is no difference.
     p = float(found.pvalue) if len({*first, *second}) > 1 else 1.0
     return GroupDifference(u, p, 2 * u / (len(first) * len(second)) - 1)
 
 
 def compare_pairs(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test of paired values; None without pairs, 1 where no pair differs."""
+    """Return the two-sided p of Wilcoxon's signed-rank test; None without pairs, 1 where no pair differs."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
     if not first:
@@ -56,9 +56,9 @@ def compare_pairs(first: Sequence[float], second: Sequence[float]) -> float | No
 
 
 def chi_square(counts: ArrayLike) -> ChiSquare | None:
-    """Pearson's test of a table of counts; rows and columns without any count are left out.
+    """Compute Pearson's test of a table of counts; rows and columns without any count are left out.
 
-    None where fewer than two rows or columns are left: there is nothing to compare.
+    Returns None where fewer than two rows or columns are left.
     """
     table = np.asarray(counts, float)
     table = table[table.any(axis=1)][:, table.any(axis=0)]
@@ -74,9 +74,9 @@ def chi_square(counts: ArrayLike) -> ChiSquare | None:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P values of one family after Holm's correction (Holm 1979, Scand J Stat 6:65), in the order given.
+    """Correct the p values of one family by Holm's method (Holm 1979, Scand J Stat 6:65); keep their order.
 
-    The i-th smallest of m is multiplied by m - i + 1; none gets smaller than the one before it, none passes 1.
+    The i-th smallest of m is multiplied by m - i + 1. None becomes smaller than the one before it or larger than 1.
     """
     adjusted = [0.0] * len(p_values)
     highest = 0.0

@@ -1,4 +1,4 @@
-"""What many values come to: median, quartiles and a bootstrap interval. Knows no cases."""
+"""Summarise many values: median, quartiles and a bootstrap interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from scipy import stats
 
 RESAMPLES = 2000
 FEWEST_FOR_INTERVAL = 3
-"""An interval resampled from one or two values would say less than it seems to."""
+"""Smallest sample with an interval; one resampled from one or two values would mislead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Where values lie."""
+    """Location and spread of values."""
 
     count: int
     median: float
@@ -21,7 +21,7 @@ class Spread:
     """25th and 75th percentile, interpolated linearly (Hyndman and Fan's type 7, numpy's default)."""
     mean: float
     standard_deviation: float | None
-    """Of the sample (divided by n - 1), as Wan et al. give it; None for a single value."""
+    """Of the sample (divided by n - 1), as in Wan et al.; None for a single value."""
     lowest: float
     highest: float
     median_interval: tuple[float, float] | None
@@ -29,9 +29,9 @@ class Spread:
 
 
 def spread(values: Sequence[float], seed: int) -> Spread | None:
-    """The spread of values; None where there are none. The same seed gives the same interval.
+    """Summarise values; return None where there are none. The same seed gives the same interval.
 
-    Raises ValueError where a value is not finite: conventions for such are the caller's.
+    Raises ValueError where a value is not finite; the caller has to decide what such a value counts as.
     """
     if not values:
         return None
@@ -52,7 +52,7 @@ def spread(values: Sequence[float], seed: int) -> Spread | None:
 
 
 def _median_interval(sample: np.ndarray[tuple[int, ...], np.dtype[np.float64]], seed: int) -> tuple[float, float]:
-    # The percentile method: bias-corrected intervals divide by nothing where many values are the same, such as Dice 0.
+    # The percentile method: bias-corrected intervals divide by zero where many values are equal, such as Dice 0.
     found = stats.bootstrap(
         (sample,), np.median, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     )

@@ -1,4 +1,4 @@
-"""Cases that were measured by hand, and a small study in which a simple network finds the lesion."""
+"""Scores of cases by hand, and a small study in which a simple network finds the lesion."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -29,12 +29,12 @@ if importlib.util.find_spec("nibabel") is None:
 
 MOTION = {Role.ADC: moved(6.0, (9.0, -8.0, 0.0)), Role.FLAIR: moved(-2.0, (1.0, 2.0, 0.0))}
 _MARKED = 3200.0
-"""10^-6 mm2/s, above all that is no lesion in a MarkedHead."""
+"""10^-6 mm2/s, above every value outside the lesion of a MarkedHead."""
 
 
 @dataclass(frozen=True)
 class MarkedHead:
-    """A head whose ADC map shows the truth of its label, whatever tissues measure."""
+    """A head whose ADC map shows the truth of the ADC label."""
 
     head: SyntheticHead
     seed: int = 1
@@ -51,16 +51,16 @@ class MarkedHead:
 
 
 class FindsMarks(nn.Module):
-    """All labels are where ADC is marked."""
+    """Find all labels where ADC is marked."""
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Logits of (1, channels, ...), ADC being the first channel."""
+        """Return logits (1, labels, ...) of (1, channels, ...), ADC being the first channel."""
         return ((channels[:, :1] * ADC_SCALE - 2200) / 100).expand(-1, len(LABELS), -1, -1, -1)
 
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WrittenStudy]:
-    """A study of `dicom/` with its truth beside it, the masks' axes turned as converters turn them."""
+    """Write a study `dicom/` with its truth beside it, the axes of the masks turned as converters turn them."""
     folder = tmp_path_factory.mktemp("real") / "a-study"
     head = MarkedHead(synthesise(1_000_000, Variant.UNIFOCAL, 3.0))
     study = write_study(folder / "dicom", head, MOTION)
@@ -87,7 +87,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture
 def scored() -> Callable[..., CaseScore]:
-    """A case whose labels have these values of Dice; None where the truth has none."""
+    """Make a case whose labels have these values of Dice; None for a label that the truth lacks."""
 
     def make(case: EvaluationCase, *dice: float | None, found_ml: float = 9.5) -> CaseScore:
         values = dice if len(dice) == len(LABELS) else dice * len(LABELS)
@@ -104,7 +104,7 @@ def scored() -> Callable[..., CaseScore]:
 
 @pytest.fixture
 def head() -> Callable[..., HeadCase]:
-    """A head of the painted family."""
+    """Make a head, by default of the painted family."""
 
     def make(number: int, variant: Variant = Variant.UNIFOCAL, family: Family = Family.PAINTED) -> HeadCase:
         return HeadCase(family, 1_000_000 + number, variant)

@@ -1,4 +1,4 @@
-"""Which heads are measured follows from numbers alone, and never from seeds that training or tuning use."""
+"""The heads to measure are selected by numbers alone, and their seeds are never those of training or tuning."""
 
 from pathlib import Path
 

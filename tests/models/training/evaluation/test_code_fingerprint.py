@@ -1,11 +1,11 @@
-"""What decides a result changes the fingerprint, and the rest does not."""
+"""What decides a result changes the fingerprint, and nothing else does."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from models.package import ModelPackage
-from models.training.evaluation.code_fingerprint import fingerprint, meaning, sources
+from models.training.evaluation.code_fingerprint import fingerprint, sources, syntax_tree
 from models.training.evaluation.measure_case import MeasureSettings
 from pipeline.align import AlignSettings
 from tests.support.paths import ROOT
@@ -47,9 +47,9 @@ def test_code_that_measures_decides_and_code_that_reports_does_not() -> None:
     }
 
 
-def test_words_do_not_decide() -> None:
+def test_comments_and_docstrings_do_not_decide() -> None:
     bare = "A = 3\ndef f(x):\n    return x + A\n"
-    told = '"""Why."""\nA = 3  # because\n"""Unit."""\n\n\ndef f(x):\n    """What."""\n    return (x + A)\n'
-    assert meaning(told) == meaning(bare)
-    assert meaning(bare.replace("3", "4")) != meaning(bare)
-    assert meaning(bare.replace("x + A", "A + x")) != meaning(bare)
+    commented = '"""Why."""\nA = 3  # because\n"""Unit."""\n\n\ndef f(x):\n    """What."""\n    return (x + A)\n'
+    assert syntax_tree(commented) == syntax_tree(bare)
+    assert syntax_tree(bare.replace("3", "4")) != syntax_tree(bare)
+    assert syntax_tree(bare.replace("x + A", "A + x")) != syntax_tree(bare)

@@ -93,7 +93,7 @@ def test_groups_of_other_splits_are_refused_before_the_work(
     assert result.stdout == ""
 
 
-def test_groups_of_cases_that_are_left_out_cost_nobody_the_others(
+def test_groups_may_name_only_cases_that_are_left_out(
     dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
@@ -112,7 +112,7 @@ def test_an_old_order_of_the_arguments_is_refused(
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
     package, out = str(make_package().folder), str(tmp_path / "out")
-    for given, said in (
+    for given, complaint in (
         ([package, out, str(dataset.folder)], "the order is `evaluate MODEL DATASET OUT`"),
         ([package, str(dataset.folder), "--out", out], "--out is now the last argument"),
         ([package, str(dataset.folder), out, "--synthetic"], "--synthetic measures no data set"),
@@ -121,11 +121,11 @@ def test_an_old_order_of_the_arguments_is_refused(
     ):
         result = runner.invoke(app, ["evaluate", *given])
         assert result.exit_code == WRONG_USAGE
-        assert said in result.stderr
+        assert complaint in result.stderr
     assert not Path(out).exists()
 
 
-def test_a_reading_is_laid_out(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+def test_a_reader_study_is_made(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     out, package = tmp_path / "reading", str(make_package().folder)
     options = ["--cases", "1", "--repeats", "0.5", "--slices", "3", "--device", "cpu", "--threads", "1"]
     given = ["reader-study", "make", package, str(dataset.folder), str(out), *options]

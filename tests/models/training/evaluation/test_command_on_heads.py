@@ -1,4 +1,4 @@
-"""`glionode evaluate --synthetic` from the command line to the model card; what cannot be done is told at once."""
+"""`glionode evaluate --synthetic` from the command line to the model card; what cannot be measured is refused first."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ NO_HEADS = ("--heads", "0", "--lesion-free", "0", "--device", "cpu")
 
 
 @pytest.mark.usefixtures("finds_marks")
-def test_a_study_that_fails_costs_the_card_no_other(
+def test_a_study_that_fails_leaves_the_others_in_the_card(
     written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     package = make_package()
@@ -83,7 +83,7 @@ def test_the_options_select_what_is_measured(
 
 
 @pytest.mark.parametrize(
-    ("options", "say"),
+    ("options", "complaint"),
     [
         (["--family", "sculpted"], "Family 'sculpted' is unknown; choose among painted, "),
         (["--heads", "0", "--lesion-free", "0"], "nothing to measure"),
@@ -91,10 +91,12 @@ def test_the_options_select_what_is_measured(
         (["--device", "abacus"], "device 'abacus' is unknown"),
     ],
 )
-def test_wrong_options_are_refused(options: list[str], say: str, make_package: Callable[..., ModelPackage]) -> None:
+def test_wrong_options_are_refused(
+    options: list[str], complaint: str, make_package: Callable[..., ModelPackage]
+) -> None:
     result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted", *options])
     assert result.exit_code == WRONG_USAGE
-    assert say in result.stderr
+    assert complaint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
@@ -122,7 +124,7 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 @pytest.mark.parametrize("family", ["grown", "all"])
-def test_brains_that_are_not_here_are_told_of(
+def test_brains_that_are_not_installed_are_named(
     family: str, make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec

@@ -1,4 +1,4 @@
-"""A model is measured on a data set by the node's own steps, voxel for voxel in place; nothing goes missing unsaid."""
+"""A model is measured on a data set by the node's own steps; whatever is left out is named."""
 
 from collections.abc import Callable
 from itertools import count
@@ -44,7 +44,7 @@ def measured(tmp_path: Path) -> Measure:
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_what_is_there_is_found_where_it_is(
+def test_lesions_are_found_in_their_places(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -87,7 +87,7 @@ def test_on_the_nodes_own_grid_nothing_is_sampled_again(
     assert torch.equal(inputs[1], expected)
 
 
-def test_an_answer_is_refined_as_the_package_asks_before_it_is_measured(
+def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -96,7 +96,7 @@ def test_an_answer_is_refined_as_the_package_asks_before_it_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class FindsItTooLarge(nn.Module):
-        """A voxel around is taken along, with less confidence."""
+        """Find the lesion and, with less confidence, a voxel around it."""
 
         def forward(self, channels: Tensor) -> Tensor:
             bright = (channels[:, :1] * ADC_SCALE > 1300).float()
@@ -113,7 +113,7 @@ def test_an_answer_is_refined_as_the_package_asks_before_it_is_measured(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_every_case_counts_the_missed_and_the_false(
+def test_missed_and_false_lesions_count(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -142,7 +142,7 @@ def test_only_the_split_that_is_asked_for(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_a_damaged_case_ends_no_other(
+def test_a_damaged_case_leaves_the_others(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -159,7 +159,7 @@ def test_a_damaged_case_ends_no_other(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_the_nodes_own_work_is_no_truth(
+def test_labels_that_the_node_drew_are_left_out(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],

@@ -1,4 +1,4 @@
-"""The card says first what the model is not for; it and metrics.json carry the same measured numbers and no others."""
+"""The card begins with what the model is not for; it and metrics.json hold the same measured numbers."""
 
 import json
 import re
@@ -28,7 +28,7 @@ COMMAND = "glionode evaluate tiny --synthetic --heads 2"
 
 
 def scored(case: HeadCase | StudyCase, value: float | None, found_ml: float) -> CaseScore:
-    """All labels alike."""
+    """Make a case with equal scores for all labels."""
     present = value is not None
     lesions = LesionScore(2 * present, 1 * present, 1, 1 * present)
     hd95 = 4.0 if present else NOT_FOUND_MM
@@ -67,12 +67,12 @@ def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
 
 
 def cells(card: str) -> list[list[str]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")]
 
 
 def pictures_of(card: str) -> list[str]:
-    """Names of the files that it shows."""
+    """Return the names of the pictures that the card shows."""
     return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", card)
 
 
@@ -109,7 +109,7 @@ def test_the_card_begins_with_a_warning_and_holds_the_numbers(
     verify_package(evaluation.package)
 
 
-def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: tuple[Figure, ...]) -> None:
+def test_metrics_json_holds_the_numbers_of_the_card(evaluation: Evaluation, figures: tuple[Figure, ...]) -> None:
     write_card(evaluation, figures, COMMAND)
     metrics = json.loads((evaluation.package.folder / METRICS_FILE).read_text(encoding="utf-8"))
     rows = cells((evaluation.package.folder / CARD_FILE).read_text(encoding="utf-8"))
@@ -136,7 +136,7 @@ def test_the_metrics_are_the_same_for_programs(evaluation: Evaluation, figures: 
     assert metrics["left_out"] == [{"group": "grown", "seed": 1_000_001, "variant": "multifocal", "why": "It broke."}]
 
 
-def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
+def test_the_card_shows_its_pictures_and_older_ones_are_removed(
     evaluation: Evaluation, figures: tuple[Figure, ...]
 ) -> None:
     folder = evaluation.package.folder
@@ -155,7 +155,7 @@ def test_the_card_shows_its_pictures_and_those_of_before_are_gone(
 
 
 def test_a_wheel_takes_cards_and_pictures_along() -> None:
-    """Setuptools takes what the patterns of pyproject.toml name."""
+    """Setuptools includes what the patterns of pyproject.toml match."""
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["models"]
     models = BUNDLED.parent
     cards = list(BUNDLED.glob(f"*/{CARD_FILE}"))

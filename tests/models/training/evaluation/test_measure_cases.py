@@ -1,4 +1,4 @@
-"""A run measures each case once, whatever ended the run before, however many processes, and whatever fails."""
+"""Each case is measured once, whatever ended an earlier run, with any number of processes, and whatever fails."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ CASES = SyntheticSelection((Family.PAINTED,), heads=2, lesion_free=1).cases
 
 @pytest.fixture
 def coarse_scans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scans of 5 mm, a hundredth of the work; in this process."""
+    """Scan heads in voxels of 5 mm, a hundredth of the work, in this process."""
 
     def scan(head: SyntheticHead, roles: tuple[Role, ...]) -> dict[Role, Volume]:
         frame = head.geometry.frame_of_reference_uid
@@ -40,7 +40,7 @@ def coarse_scans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing_for(*seeds: int) -> Callable[..., SyntheticHead]:
-    """Makes heads of all seeds but these."""
+    """Return a function that makes heads of all seeds but these."""
 
     def make(seed: int, variant: Variant, spacing_mm: float, family: Family) -> SyntheticHead:
         if seed in seeds:

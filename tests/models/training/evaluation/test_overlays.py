@@ -1,4 +1,4 @@
-"""The picture of a lesion shows each label on its own series, at its place, and tells nothing else."""
+"""A picture shows each label on its own series and in its place, and holds nothing else."""
 
 import io
 
@@ -28,7 +28,7 @@ def box(slices: slice, rows: slice, columns: slice) -> np.ndarray:
 
 
 def volumes() -> dict[Role, Volume]:
-    """Slices of unlike brightness, so that the picture says which one it shows."""
+    """Make slices of different brightness, so that a picture reveals which one it shows."""
     levels = np.linspace(300, 2700, SHAPE[0])[:, None, None]
     pixels = np.broadcast_to(levels, SHAPE).astype(np.float32)
     return {role: Volume(pixels.copy(), GRID) for role in (Role.ADC, Role.FLAIR, Role.T1CE)}
@@ -47,7 +47,7 @@ def panels_of(overlay: Overlay) -> list[np.ndarray]:
 
 
 def middle(panel: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, float]:
-    """Of the contour in that colour, as shares of height and width."""
+    """Return the middle of the contour in a colour, as shares of height and width."""
     rows, columns = np.nonzero((panel == colour).all(axis=-1))
     height, width = panel.shape[:2]
     return float(rows.min() + rows.max()) / 2 / height, float(columns.min() + columns.max()) / 2 / width
@@ -73,7 +73,7 @@ def test_contours_stand_where_the_masks_are_and_in_the_fullest_slice() -> None:
             assert abs(float(np.median(panel[..., 0])) - level) < 255 / 47
 
 
-def test_a_label_that_is_not_there_shows_the_slice_of_the_others() -> None:
+def test_a_label_without_a_truth_is_drawn_in_the_slice_of_the_others() -> None:
     empty = np.zeros(SHAPE, bool)
     lesion = box(slice(7, 8), slice(20, 40), slice(20, 40))
     panels = drawn(np.stack([empty, lesion, lesion]), np.stack([lesion, lesion, lesion]))

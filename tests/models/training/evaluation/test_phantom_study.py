@@ -24,7 +24,7 @@ CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
 
 
 def points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """World coordinates of a mask's voxels, in an order of their own."""
+    """Return the sorted world coordinates of a mask's voxels."""
     world = np.argwhere(mask) @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
     rounded = np.round(world, 2)
     return rounded[np.lexsort(rounded.T)]
@@ -76,13 +76,15 @@ def test_each_label_is_scored_on_its_series_through_its_alignment(
 
 
 @pytest.mark.parametrize(
-    ("name", "say"),
+    ("name", "complaint"),
     [
         ("truth_flair.nii.gz", "has no truth_flair.nii.gz"),
         ("dicom", "holds 0 studies"),
     ],
 )
-def test_what_is_missing_is_said(written: tuple[Path, WrittenStudy], tmp_path: Path, name: str, say: str) -> None:
+def test_what_is_missing_is_named(
+    written: tuple[Path, WrittenStudy], tmp_path: Path, name: str, complaint: str
+) -> None:
     folder, _ = written
     part = tmp_path / "part"
     part.mkdir()
@@ -91,7 +93,7 @@ def test_what_is_missing_is_said(written: tuple[Path, WrittenStudy], tmp_path: P
             (part / path.name).symlink_to(path)
     if name == "dicom":
         (part / "dicom").mkdir()
-    with pytest.raises(CaseRefused, match=say):
+    with pytest.raises(CaseRefused, match=complaint):
         read_phantom_study(part, CHANNELS)
 
 

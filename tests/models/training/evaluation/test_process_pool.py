@@ -1,4 +1,4 @@
-"""Work in processes gives what work in one gives, and a process that dies costs its own piece only.
+"""Several processes give the results of one, and a process that dies loses its own piece only.
 
 Openers and pieces are of the standard library: a new process finds them wherever the tests lie.
 """
@@ -23,7 +23,7 @@ def test_processes_find_what_one_finds() -> None:
     assert sorted(run_in_processes(CALL, pieces, 2)) == alone
 
 
-def test_a_process_that_dies_costs_its_piece_and_no_other() -> None:
+def test_a_process_that_dies_loses_its_piece_and_no_other() -> None:
     fatal = partial(os._exit, 7)
     pieces = [partial(math.factorial, 3), fatal, *(partial(math.factorial, number) for number in range(4, 8))]
     results = list(run_in_processes(CALL, pieces, 2))

@@ -30,7 +30,7 @@ LABEL = "enhancing_tumour"
 
 @dataclass(frozen=True)
 class NamedCase(EvaluationCase):
-    """A case of a data set that exists by name alone."""
+    """A case that has a name and no files."""
 
     case_id: str = ""
     group: str = ""
@@ -48,7 +48,7 @@ def case(name: str, dice: float, true_ml: float = 10.0, found_ml: float = 8.0, f
 CASES = (case("a", 0.9), case("b", 0.8, foci=2), case("c", 0.7), case("d", 0.0, true_ml=0.0, foci=0))
 
 
-def test_a_label_is_summed_up_over_all_cases_and_over_those_that_have_it() -> None:
+def test_a_label_is_summarised_over_all_cases_and_over_those_that_have_it() -> None:
     (summary,) = summarise_labels(CASES, seed=1)
     assert summary.label == LABEL
     over_all, where_present = (each["dice"] for each in (summary.metrics, summary.metrics_where_present))
@@ -144,7 +144,7 @@ def test_the_worst_cases_are_chosen_and_among_equals_the_first() -> None:
 
 
 class Links(HTMLParser):
-    """What a page would fetch or run."""
+    """Collects what a page would fetch or run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
     assert "&lt;e&gt;" in text
 
 
-def test_nothing_measured_is_said(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+def test_a_page_without_measured_cases_says_so(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
     from models.training.evaluation.report_page import write_evaluation
 

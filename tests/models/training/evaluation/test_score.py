@@ -1,4 +1,4 @@
-"""Each metric is compared with a case computed by hand or with another implementation; empty masks have their worth."""
+"""Each metric agrees with a case computed by hand or with another implementation, also for empty masks."""
 
 from itertools import product
 
@@ -32,7 +32,7 @@ BLOCK = mask(box((3, 7), (10, 20), (10, 30)))  # 4 x 10 x 20 voxels of 1.5 mm3: 
 
 
 def blobs(seed: int) -> np.ndarray:
-    """A few random ellipsoids."""
+    """Make a few random ellipsoids."""
     generator = np.random.default_rng(seed)
     places = np.stack(np.meshgrid(*(np.arange(size) for size in NOTHING.shape), indexing="ij"), axis=-1)
     filled = np.zeros(NOTHING.shape, bool)
@@ -65,12 +65,12 @@ def test_dice_agrees_with_itk() -> None:
 
 @pytest.mark.parametrize(("axis", "voxels", "millimetres"), [(0, 2, 6.0), (1, 4, 4.0), (2, 8, 4.0)])
 def test_distance_of_a_moved_block_is_the_move_in_millimetres(axis: int, voxels: int, millimetres: float) -> None:
-    """More than 5 % of the block's surface is its far face, which lies the whole way off."""
+    """More than 5 % of the block's surface is its far face, which is off by the whole distance."""
     assert hd95_mm(BLOCK, np.roll(BLOCK, voxels, axis=axis), SPACING) == pytest.approx(millimetres)
 
 
 def surface_points(voxels: np.ndarray) -> np.ndarray:
-    """Centres (mm) of voxels one of whose six neighbours lies outside."""
+    """Return the centres (mm) of voxels one of whose six neighbours lies outside."""
     padded = np.pad(voxels, 1)
     inside = padded.copy()
     for axis, step in product(range(3), (-1, 1)):
@@ -96,13 +96,13 @@ def test_distance_agrees_with_monai() -> None:
         assert hd95_mm(truth, found, SPACING) == pytest.approx(other.item(), rel=1e-5)
 
 
-def test_a_lonely_false_voxel_moves_the_distance_little() -> None:
+def test_a_single_false_voxel_changes_the_distance_little() -> None:
     speck = BLOCK.copy()
     speck[11, 39, 39] = True
     assert hd95_mm(BLOCK, speck, SPACING) == 0
 
 
-def test_empty_masks_are_worth_what_the_conventions_say() -> None:
+def test_empty_masks_score_as_the_conventions_say() -> None:
     both, missed, false = (
         score_label("any", truth, found, SPACING)
         for truth, found in ((NOTHING, NOTHING), (BLOCK, NOTHING), (NOTHING, BLOCK))

@@ -143,16 +143,18 @@ def test_keys_turn_slices_and_never_an_answer(page: Any) -> None:
 
 
 def test_every_answer_scores_as_in_python(page: Any) -> None:
-    """All 2 x 3^3 x 2 answers through the page's own function."""
+    """Compute all 2 x 3^3 x 2 scores with the page's own function."""
     judgements = [
         Judgement(consistent, tuple(zip(SEQUENCES, missing, strict=True)), includes_normal)
         for consistent, branch in BRANCHES.items()
         for missing in product(branch, repeat=3)
         for includes_normal in (False, True)
     ]
-    told = [
+    answers = [
         {"consistent": each.consistent, "missing": dict(each.missing), "includes_normal": each.includes_normal}
         for each in judgements
     ]
-    assert len(told) == 108
-    assert page.evaluate("(given) => given.map(scoreOf)", json.loads(json.dumps(told))) == [j.score for j in judgements]
+    assert len(answers) == 108
+    assert page.evaluate("(given) => given.map(scoreOf)", json.loads(json.dumps(answers))) == [
+        j.score for j in judgements
+    ]

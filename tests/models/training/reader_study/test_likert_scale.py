@@ -34,7 +34,7 @@ def test_the_sequence_that_misses_most_decides() -> None:
 
 
 def test_answers_of_the_other_branch_are_refused() -> None:
-    with pytest.raises(AnswerWrong, match="the answer for FLAIR is none of those for a segmentation that is consist"):
+    with pytest.raises(AnswerWrong, match="the answer for FLAIR does not belong to a segmentation that is consist"):
         judged(True, Missing.NONE, Missing.OVER_HALF, Missing.NONE)
     with pytest.raises(AnswerWrong, match="not consistent"):
         judged(False, Missing.NONE, Missing.NONE, Missing.NONE)

@@ -1,4 +1,4 @@
-"""A study is laid out blinded: both masks of each case, in every reader's own order, and the key apart."""
+"""A reader study is blinded: both masks of each case, an order for each reader, and the key in a place of its own."""
 
 import os
 import struct
@@ -72,7 +72,7 @@ def test_a_repeat_comes_after_what_it_repeats(cases: int, seed: int) -> None:
 
 
 def test_a_seed_draws_the_same_items_in_every_process() -> None:
-    """Python gives sets of strings another order in every process; PYTHONHASHSEED says which."""
+    """The order of sets of strings differs from process to process and depends on PYTHONHASHSEED."""
     program = (
         "from random import Random; from models.training.reader_study.make import draw_items;"
         "print(draw_items(['one', 'two', 'three'], 0.5, Random(4)))"
@@ -104,7 +104,7 @@ def test_both_masks_of_a_case_show_the_same_slices() -> None:
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the pictures in the order in which they are saved."""
+    """Record the names of the pictures in the order in which they are saved."""
     names: list[str] = []
     real = Image.Image.save
 
@@ -136,7 +136,7 @@ def study(
     return tmp_path / "study", key
 
 
-def test_nothing_that_readers_get_tells_whose_mask_it_is(study: tuple[Path, Key]) -> None:
+def test_no_file_for_readers_reveals_whose_mask_it_shows(study: tuple[Path, Key]) -> None:
     folder, key = study
     assert read_key(folder) == key
     given = folder / "for-readers"
@@ -159,9 +159,7 @@ def test_nothing_that_readers_get_tells_whose_mask_it_is(study: tuple[Path, Key]
     assert "https:" not in page
 
 
-def test_no_file_of_the_readers_tells_by_its_time_its_size_or_its_place_when_it_was_made(
-    study: tuple[Path, Key], saved: list[str]
-) -> None:
+def test_times_and_order_of_the_files_reveal_nothing(study: tuple[Path, Key], saved: list[str]) -> None:
     folder, key = study
     given = folder / "for-readers"
     assert {path.stat().st_mtime_ns for path in (given, *given.rglob("*"))} == {946_684_800 * 10**9}
@@ -179,7 +177,7 @@ def test_no_file_of_the_readers_tells_by_its_time_its_size_or_its_place_when_it_
 
 
 def chunks(png: bytes) -> Iterator[bytes]:
-    """Types of a PNG's chunks: length, type, content, checksum, from the eighth byte."""
+    """Return the types of a PNG's chunks: length, type, content, checksum, from the eighth byte."""
     at = 8
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
@@ -188,7 +186,7 @@ def chunks(png: bytes) -> Iterator[bytes]:
 
 
 def sides(folder: Path, item_id: str, panel: int) -> tuple[bool, bool]:
-    """Whether contours lie in the left and the right half of a panel, in any of the slices."""
+    """Return whether contours lie in the left and the right half of a panel, in any of the slices."""
     found = np.zeros(2, bool)
     for path in sorted((folder / "for-readers" / "pictures").glob(f"{item_id}-*.png")):
         drawn = np.asarray(Image.open(path).convert("RGBA"))[..., 3] > 0
@@ -224,7 +222,7 @@ def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Pa
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_a_study_is_drawn_by_chance_unless_a_seed_is_given(
+def test_a_study_is_random_unless_a_seed_is_given(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
@@ -255,7 +253,7 @@ def test_what_cannot_be_shown_is_refused(
     def make(settings: StudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:
         return make_study(package, dataset, split, settings, CPU, out, lambda *_: None)
 
-    with pytest.raises(DatasetBroken, match=r"2 cases were asked for, and .* has 1 to show"):
+    with pytest.raises(DatasetBroken, match=r"2 cases were requested, and .* has 1 in which"):
         make(StudySettings(cases=2))
     with pytest.raises(DatasetBroken, match="no case for validation in which a person drew every label"):
         make(StudySettings(), Split.VALIDATION)

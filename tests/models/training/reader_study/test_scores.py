@@ -1,4 +1,4 @@
-"""Answers are read with suspicion, and the scores of a study are those of the paper's tables where these go in."""
+"""Answers are checked when they are read, and the paper's tables are reproduced."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ TABLE_2 = ((0, 1, 5, 0), (0, 23, 17, 2), (2, 15, 13, 7), (0, 3, 7, 2))
 
 
 def key_of(cases: int, repeats: Mapping[str, str] | None = None) -> Key:
-    """Items m0, h0, m1, h1...: model's and human's of each case; repeats by the item that they repeat."""
+    """Make a key of items m0, h0, m1, h1...: model and manual mask of each case, and repeats of the items they name."""
     pairs = (
         (f"{'m' if source is MaskSource.MODEL else 'h'}{n}", f"c{n}", source)
         for n in range(cases)
@@ -37,7 +37,7 @@ def key_of(cases: int, repeats: Mapping[str, str] | None = None) -> Key:
 
 
 def paper() -> tuple[Key, Reading]:
-    """All of table 2 as one reader's reading."""
+    """Return table 2 of the paper as the reading of one reader."""
     pairs = [
         (model, manual)
         for model, row in enumerate(TABLE_2, 2)
@@ -51,8 +51,8 @@ def paper() -> tuple[Key, Reading]:
 def test_the_papers_table_2_comes_out() -> None:
     key, reading = paper()
     (reader,) = score_study(key, [reading], ()).readers
-    said = {each.source: each for each in reader.sources}
-    model, manual = said[MaskSource.MODEL], said[MaskSource.MANUAL]
+    by_source = {each.source: each for each in reader.sources}
+    model, manual = by_source[MaskSource.MODEL], by_source[MaskSource.MANUAL]
     for each, mean, deviation, share in ((model, 3.567, 0.789, 93.8), (manual, 3.639, 0.710, 97.9)):
         assert each.scores.standard_deviation is not None
         assert (round(each.scores.mean, 3), round(each.scores.standard_deviation, 3)) == (mean, deviation)
@@ -121,7 +121,7 @@ def test_agreement_that_is_not_defined_is_a_dash(tmp_path: Path) -> None:
     assert numbers["readers"][0]["repeat_icc"]["agreement"] is None
 
 
-def test_second_showings_serve_the_reader_himself_alone() -> None:
+def test_second_showings_only_serve_the_agreement_of_a_reader_with_themselves() -> None:
     key = key_of(3, {"r1": "m0", "r2": "h1", "r3": "m2"})
     reading = Reading("A", {"m0": 3, "h0": 3, "m1": 4, "h1": 5, "m2": 2, "h2": 2, "r1": 3, "r2": 4, "r3": 2})
     (reader,) = score_study(key, [reading], ()).readers
@@ -141,7 +141,7 @@ def answer(level: str, consistent: bool = True, **changed: Any) -> dict[str, Any
 
 
 def export(path: Path, answers: Mapping[str, Any], reader: str = "A", study: str = "study") -> Path:
-    """What the form exports as JSON."""
+    """Write what the form exports as JSON."""
     path.write_text(json.dumps({"format": 1, "study": study, "reader": reader, "answers": answers}))
     return path
 
@@ -265,7 +265,7 @@ def test_the_command_scores_what_lies_in_the_folder(tmp_path: Path, sentence: Ca
 
 @pytest.fixture
 def sentence() -> Callable[[str], str]:
-    """What was said on standard error, which must be one line and no traceback."""
+    """Return the one line on standard error, which is no traceback."""
 
     def one_line(text: str) -> str:
         (line,) = text.strip().splitlines()

@@ -1,4 +1,4 @@
-"""Agreement is what the papers that defined it print, and what other formulas for it give."""
+"""Agreement is as printed in the papers that defined it, and as computed by other formulas."""
 
 from itertools import product
 
@@ -33,7 +33,7 @@ def test_consistency_forgives_a_strict_rater_and_agreement_does_not() -> None:
     assert icc.agreement == pytest.approx(5 / 6)
 
 
-def test_icc_of_equal_ratings_is_nothing() -> None:
+def test_icc_of_equal_ratings_is_none() -> None:
     assert intraclass_correlation([[3, 3], [3, 3], [3, 3]]) is None
 
 
@@ -44,7 +44,7 @@ def forms(ratings: list[list[int]]) -> tuple[float | None, ...]:
     return (*single, icc.one_way_mean, icc.agreement_mean, icc.consistency_mean)
 
 
-def test_a_form_that_is_not_defined_is_nothing_and_not_zero() -> None:
+def test_a_form_that_is_not_defined_is_none_and_not_zero() -> None:
     # BMS 0, WMS 1/2, JMS 0, EMS 1: ICC(2,1) is -1 / 0, ICC(1,k) and ICC(3,k) too; of ICC(2,k) the whole is below 0.
     assert forms([[3, 4], [4, 3]]) == (-1, None, -1, None, None, None)
     # BMS 0, WMS 1/2, JMS 3/2, EMS 0: subjects alike, one rater stricter.

@@ -1,4 +1,4 @@
-"""Median, quartiles and interval are what they say, and the same for the same seed."""
+"""Median, quartiles and interval are right, and equal for equal seeds."""
 
 import numpy as np
 import pytest
@@ -53,6 +53,6 @@ def test_few_and_equal_values() -> None:
     assert equal.median_interval == (0, 0)
 
 
-def test_a_value_that_is_none_is_refused() -> None:
+def test_a_value_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         spread([0.5, float("nan")], 0)
