@@ -47,7 +47,7 @@ PIXELS = 65000  # of two bytes: 128 KiB with the header
 
 @dataclass(frozen=True)
 class Receiver:
-    """A running receiver."""
+    """A running receiver, and where it listens."""
 
     name: str
     ae_title: str

@@ -93,7 +93,7 @@ class OpenAssociations:
             self._wake.set()
 
     def on_received(self, event: Any) -> None:
-        """Handle EVT_DIMSE_RECV."""
+        """Handle EVT_DIMSE_RECV: keep the status of an N-EVENT-REPORT response for `send_report`."""
         if isinstance(event.message, N_EVENT_REPORT_RSP):
             status = event.message.command_set.get("Status")
             with self._lock:

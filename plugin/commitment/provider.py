@@ -66,7 +66,7 @@ class CommitmentProvider:
         return _SUCCESS, None
 
     def _add(self, event: Any, request: CommitmentRequest) -> None:
-        """Raises _Failure."""
+        """Add a request to the pending ones, with its association. Raises _Failure."""
         peer = event.assoc.requestor
         ae_title = peer.ae_title.strip() if is_ae_title(peer.ae_title) else ""
         try:
@@ -97,7 +97,7 @@ class _Failure(Exception):
 
 
 def _read_request(event: Any) -> CommitmentRequest:
-    """Raises _Failure."""
+    """Read the request of an N-ACTION and check what it is about. Raises _Failure."""
     request = event.request
     if str(request.RequestedSOPClassUID) != PUSH_MODEL:
         raise _Failure(_NO_SUCH_CLASS, "its SOP class is not the Push Model")

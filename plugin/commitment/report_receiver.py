@@ -35,7 +35,7 @@ _INVALID_ARGUMENT = 0x0115
 
 
 class CommitmentReportReceiver:
-    """Handles N-EVENT-REPORT requests. Thread-safe."""
+    """Handles the N-EVENT-REPORT requests of destinations. Thread-safe."""
 
     def __init__(self, url: str, settings: DeliverySettings) -> None:
         self._url = url

@@ -101,7 +101,7 @@ class Deliverer:
         self._url = url
         self._results = results or DiskResults()
         self._name = destination.name
-        self._commits = isinstance(destination, DestinationSettings) and destination.storage_commitment
+        self._requests_commitment = isinstance(destination, DestinationSettings) and destination.storage_commitment
         self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
         self._settings = settings
         self._is_unreachable = False
@@ -111,7 +111,7 @@ class Deliverer:
         run_exclusively(self._url, "deliver", self._name, self._run_with, stop)
 
     def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
-        if not self._commits:
+        if not self._requests_commitment:
             outbox.cancel_commitment_requests(connection, self._name)
         while not stop.is_set():
             entries = self._results.fetch(outbox.due(connection, self._name, _BATCH))
@@ -135,7 +135,7 @@ class Deliverer:
         try:
             with closing(self._sender.send(tuple(left.values()))) as outcomes:
                 for sent, outcome in outcomes:
-                    if self._is_unreachable:  # no longer, so nothing has to wait for its pause to end
+                    if self._is_unreachable:  # it responds again: do not wait for the pauses
                         outbox.retry_failed_now(connection, self._name)
                         self._is_unreachable = False
                     self._record(connection, sent, outcome)
@@ -152,7 +152,7 @@ class Deliverer:
             self._record_failure(connection, outgoing.entry, outcome.reason)
             return
         uid = outgoing.entry.sop_instance_uid
-        commit_as = outgoing.sop_class_uid if self._commits else None
+        commit_as = outgoing.sop_class_uid if self._requests_commitment else None
         with connection.transaction():
             outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
         _LOG.info("sent %s to %s", uid, self._name)

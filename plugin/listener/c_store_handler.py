@@ -88,7 +88,7 @@ class StoreHandler:
         return response
 
     def _store(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:  # noqa: PLR0911 - each refusal
-        """Raises NotADataSet."""
+        """Store the instance or refuse it. Raises NotADataSet."""
         uid = request.sop_instance_uid
         if data_set.no_room is not None:
             return _refuse(OUT_OF_RESOURCES, uid, f"no room: {data_set.no_room}")

@@ -120,7 +120,7 @@ class CStoreReceiver:
         return not self._reader.has_unread
 
     def _process_fragment(self, fragment: Fragment) -> None:
-        """Raises InvalidMessage."""
+        """Write a part of a data set, or collect a part of a command. Raises InvalidMessage."""
         if self._expects_other_data_set:
             self._reader.unread(fragment.as_pdu())
             self._expects_other_data_set = fragment.is_command or not fragment.is_last

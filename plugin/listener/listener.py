@@ -30,7 +30,7 @@ _UNLIMITED_ASSOCIATIONS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the listener listens."""
+    """The AE title, host and port of the listener."""
 
     ae_title: str
     host: str

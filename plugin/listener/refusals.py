@@ -24,7 +24,7 @@ class RefusalCounter:
         self._write()
 
     def count(self, refusal: Refusal) -> None:
-        """Add one refusal. Thread-safe."""
+        """Count one refusal and write the file. Thread-safe."""
         with self._lock:
             self._counts[refusal] += 1
             self._write()
