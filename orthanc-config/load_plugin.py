@@ -1,6 +1,6 @@
-"""Orthanc's "PythonScript": loads glionode's plugin, which lies in the folder beside this one.
+"""Orthanc's "PythonScript": loads the script of glionode from the folder plugin/ beside this one.
 
-Orthanc puts this folder first on Python's path, so nothing here may be called as a module of the standard library.
+Orthanc puts this folder first on Python's path, so no file here may have the name of a module of the standard library.
 """
 
 import sys
@@ -12,4 +12,4 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from plugin.orthanc_script.register import register
 
-register(orthanc, getattr(orthanc, "_glionode", None))  # the embedded node names itself so; Orthanc does not
+register(orthanc, getattr(orthanc, "_glionode", None))  # the node sets it when it runs the script itself

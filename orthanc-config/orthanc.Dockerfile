@@ -1,17 +1,17 @@
-# An Orthanc for compose.yaml: Debian's, with Debian's Python plugin, which are the ones that glionode is tested with. What
-# it runs is mounted: orthanc.json, load_plugin.py and the folder plugin/.
+# An Orthanc for compose.yaml: Debian's, with Debian's Python plugin, the ones that glionode is tested with. Its
+# configuration and script are mounted: orthanc.json, load_plugin.py and the folder plugin/.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends orthanc orthanc-python python3 tini \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o 10001 -g 10001 -m 0700 /srv/glionode/OrthancStorage
 ENV PYTHONDONTWRITEBYTECODE=1
-# The node's user, so that one owner of secrets/ serves both.
+# The node's user, so that secrets/ has one owner for both.
 USER 10001:10001
 WORKDIR /srv/glionode
 VOLUME /srv/glionode/OrthancStorage
 EXPOSE 4242 8042
-# It asks for a password, which is an answer.
+# A request for a password (401) shows that it answers.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8042, timeout=8); c.request('GET', '/system'); raise SystemExit(c.getresponse().status not in (200, 401))"]
 ENTRYPOINT ["tini", "--", "Orthanc"]

@@ -1,6 +1,6 @@
-"""orthanc-config/compose.yaml, read as an engine would: how its containers are confined, and that their settings fit.
+"""orthanc-config/compose.yaml: how its containers are confined, and that their settings fit each other.
 
-No engine runs here: the images are those of tests/test_dockerfile.py and of orthanc.Dockerfile.
+No container runs here: the images are those of tests/test_dockerfile.py and of orthanc.Dockerfile.
 """
 
 import json
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 def composed(**environment: str) -> Json:
-    """The file with its variables filled in, `${NAME:-otherwise}`."""
+    """Return the content of the file with its variables, `${NAME:-default}`, filled in."""
     text = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
     filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: environment.get(match[1], match[2]), text)
     assert "${" not in filled
@@ -49,7 +49,7 @@ def service(name: str) -> Json:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What make-secrets makes."""
+    """A folder that make-secrets has written."""
     folder = tmp_path_factory.mktemp("compose") / "secrets"
     subprocess.run([FOLDER / "make-secrets", folder], check=True, capture_output=True)
     return folder
@@ -57,7 +57,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> Settings:
-    """Those of the node, by the environment of its image and of the file; secrets where make-secrets has put them."""
+    """The node's settings by the environment of its image and of the file, with the secrets of make-secrets."""
     for name in [each for each in os.environ if each.startswith("GLIONODE_")]:
         monkeypatch.delenv(name)
     image = DockerfileParser(fileobj=BytesIO((ROOT / "Dockerfile").read_bytes())).envs
@@ -107,7 +107,7 @@ def test_confinement(name: str) -> None:
     assert each["restart"] == "unless-stopped"
 
 
-def test_everything_has_a_health_check() -> None:
+def test_every_service_has_a_health_check() -> None:
     assert service("database")["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
     for path in (ROOT / "Dockerfile", FOLDER / "orthanc.Dockerfile"):
         steps = [line["instruction"] for line in DockerfileParser(fileobj=BytesIO(path.read_bytes())).structure]
@@ -115,7 +115,7 @@ def test_everything_has_a_health_check() -> None:
     assert service("node")["depends_on"] == {"database": {"condition": "service_healthy"}}
 
 
-def test_only_orthanc_is_reached_from_outside() -> None:
+def test_only_orthanc_can_be_reached_from_outside() -> None:
     assert service("orthanc")["ports"] == ["4242:4242", "127.0.0.1:8042:8042"]
     assert [name for name in SERVICES if "ports" in service(name)] == ["orthanc"]
     assert COMPOSED["networks"]["inside"] == {"internal": True}
@@ -149,15 +149,15 @@ def test_the_builder_of_orthancs_image_gets_no_secret() -> None:
     assert "mount=" not in "".join(line["content"] for line in instructions)
 
 
-def test_secrets_are_made_once(secrets: Path) -> None:
+def test_existing_secrets_are_not_replaced(secrets: Path) -> None:
     before = {path.name: path.read_bytes() for path in secrets.iterdir()}
     again = subprocess.run([FOLDER / "make-secrets", secrets], check=False, capture_output=True, text=True)
     assert again.returncode == 1
-    assert "stays as it is" in again.stderr
+    assert "was not changed" in again.stderr
     assert {path.name: path.read_bytes() for path in secrets.iterdir()} == before
 
 
-def test_the_nodes_settings_load_and_nothing_is_wrong_with_them(settings: Settings) -> None:
+def test_the_nodes_settings_load_without_findings(settings: Settings) -> None:
     findings = check_settings(settings, IntendedUse.CLINICAL)
     assert [(each.severity.value, each.key) for each in findings] == [("warning", "orthanc.url")]  # http, as it says
     assert list(check_credentials(settings)) == []
@@ -171,12 +171,12 @@ def test_the_nodes_settings_load_and_nothing_is_wrong_with_them(settings: Settin
     assert f"{socket['source']}:/var/run/postgresql" in database["volumes"]
 
 
-def test_a_demonstration_is_taken_where_somebody_says_so() -> None:
+def test_a_variable_allows_results_of_a_demonstration() -> None:
     told = composed(TRY_DEMONSTRATION="true")["services"]["node"]["environment"]["GLIONODE_DESTINATIONS"]
     assert json.loads(told) == [{"name": "orthanc", "via": "orthanc", "accepts_demonstration": True}]
 
 
-def test_orthanc_and_the_node_find_each_other(settings: Settings, secrets: Path) -> None:
+def test_settings_of_orthanc_and_the_node_fit(settings: Settings, secrets: Path) -> None:
     told = orthanc_json(secrets / "orthanc.json")
     credentials = read_credentials(settings.orthanc, "orthanc")
     assert told["RegisteredUsers"] == {credentials.user: credentials.password}

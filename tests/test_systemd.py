@@ -1,4 +1,4 @@
-"""The systemd units, judged by systemd's own program: what it understands of them, and how far they are confined."""
+"""The systemd units, checked by systemd-analyze: that it understands them, and how far they are confined."""
 
 import configparser
 import json
@@ -16,12 +16,12 @@ from tests.support.paths import ROOT
 FOLDER = ROOT / "orthanc-config" / "systemd"
 UNITS = ("glionode-deliver", "glionode-listen", "glionode-serve", "glionode-work")
 OPEN = {"IPAddressDeny=", "PrivateNetwork=", "RestrictAddressFamilies=~AF_(INET|INET6)"}
-"""What a node cannot be without; systemd's weights are from 0 (nothing) to 0.5."""
+"""Confinements that a node cannot have; systemd's weights are from 0 (none) to 0.5."""
 
 
 @pytest.fixture(scope="module")
 def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The units as they are, but for the program, which is not installed where the tests run."""
+    """The units with another program, because glionode is not installed where the tests run."""
     folder = tmp_path_factory.mktemp("units")
     program = folder / "glionode"
     program.write_text("#!/bin/sh\n")
@@ -43,7 +43,7 @@ def analyze(program: Callable[[str], str], units: Path, *words: str) -> subproce
     )
 
 
-def test_systemd_understands_every_word(program: Callable[[str], str], units: Path) -> None:
+def test_systemd_understands_every_directive(program: Callable[[str], str], units: Path) -> None:
     told = analyze(program, units, "verify", "--man=no", *(f"{unit}.service" for unit in UNITS))
     assert (told.returncode, told.stderr) == (0, "")
 
@@ -63,14 +63,14 @@ def test_confined(program: Callable[[str], str], units: Path, unit: str) -> None
 
 
 def test_setpriv_may_run() -> None:
-    """The embedded PostgreSQL runs under it, and it asks for capabilities, if only to have none (seen with strace)."""
+    """The embedded PostgreSQL runs under setpriv, which calls capset even to drop capabilities (seen with strace)."""
     lines = (FOLDER / "glionode-.service.d" / "hardening.conf").read_text(encoding="utf-8").splitlines()
     filters = [line.partition("=")[2] for line in lines if line.startswith("SystemCallFilter=")]
     assert filters == ["@system-service", "~@privileged", "capset"]
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_commands_are_ours(unit: str) -> None:
+def test_units_run_existing_commands(unit: str) -> None:
     read = configparser.ConfigParser(interpolation=None, strict=False)
     read.read(FOLDER / f"{unit}.service")
     program, command = read["Service"]["ExecStart"].split()
@@ -79,7 +79,7 @@ def test_commands_are_ours(unit: str) -> None:
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
-def test_the_environment_is_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_holds_existing_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = (FOLDER / "glionode-.service.d" / "hardening.conf").read_text(encoding="utf-8").splitlines()
     (environment,) = (line.partition("=")[2] for line in lines if line.startswith("Environment="))
     given = dict(each.split("=", 1) for each in environment.split())

@@ -1,4 +1,4 @@
-"""Settings from their file and the environment, of which this is the only reader; errors are named by their line."""
+"""Read the settings from their file and the environment. Error messages name the line of the file."""
 
 import os
 import re
@@ -14,9 +14,9 @@ from plugin.settings.sections import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settin
 
 
 def load_settings(path: Path | None = None) -> Settings:
-    """The settings of the file `path` (None: $GLIONODE_CONFIG, else no file) and the environment.
+    """Return the settings of the file `path` (None: $GLIONODE_CONFIG, else no file) and the environment.
 
-    Raises SettingsWrong, naming file, line, key and remedy.
+    Raises SettingsWrong, which names file, line and key, and says what to do.
     """
     if path is None and os.environ.get(CONFIG_VARIABLE):
         path = Path(os.environ[CONFIG_VARIABLE])
@@ -43,7 +43,7 @@ def load_settings(path: Path | None = None) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    # pydantic-settings ignores a variable with the prefix whose first part is no field; a typing mistake would pass.
+    # pydantic-settings ignores a variable with the prefix whose first part is no field, so a typing error would pass.
     sections = {name.upper() for name in Settings.model_fields}
     for variable in sorted(os.environ):
         if not variable.upper().startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
@@ -52,7 +52,7 @@ def _refuse_unknown_variables() -> None:
         if section not in sections:
             raise SettingsWrong(
                 f"The environment variable {variable} is no setting; sections are {', '.join(sorted(sections))}, and "
-                "a key follows after two underscores, as in GLIONODE_LISTENER__PORT."
+                "the key follows after two underscores, as in GLIONODE_LISTENER__PORT."
             )
 
 
@@ -60,7 +60,7 @@ def _refuse_repeated_destinations(settings: Settings) -> None:
     names = [destination.name for destination in settings.destinations]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise SettingsWrong(f"destinations: the name {repeated[0]} stands twice; give each destination its own.")
+        raise SettingsWrong(f"destinations: the name {repeated[0]} is used twice; give each destination its own name.")
 
 
 def _explain(error: Any, path: Path | None, text: str) -> str:
@@ -68,11 +68,11 @@ def _explain(error: Any, path: Path | None, text: str) -> str:
     key = ".".join(str(part) for part in location)
     where = "The environment"
     if path is not None:
-        # What is missing has no line of its own; its table has.
+        # A missing key has no line; its table has one.
         line = _line_of(text, location[:-1] if error["type"] == "missing" else location)
         where = f"{path}, line {line}" if line else f"{path} or the environment"
     if error["type"] == "extra_forbidden":
-        return f"{where}: {key} is no setting of this version; see orthanc-config/glionode.toml for those there are."
+        return f"{where}: {key} is no setting of this version; see orthanc-config/glionode.toml for all settings."
     if error["type"] == "missing":
         return f"{where}: {key} is missing."
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -80,7 +80,7 @@ def _explain(error: Any, path: Path | None, text: str) -> str:
 
 
 def _line_of(text: str, location: tuple[str | int, ...]) -> int | None:
-    """The line of a key in TOML text, from 1, found by its table and name; None where it is not there."""
+    """Return the line of a key in TOML text, from 1, by its table and name; None where it is not found."""
     names = [part for part in location if isinstance(part, str)]
     wanted_index = next((part for part in location if isinstance(part, int)), None)
     table, index = "", -1
@@ -93,14 +93,6 @@ def _line_of(text: str, location: tuple[str | int, ...]) -> int | None:
                 return number
             continue
         key = re.match(r"\s*\"?([\w-]+)\"?\s*=", line)
-        if (
-            key
-            and names == ([*table.split("."), key[1]] if table else [key[1]])
-            and wanted_index
-            in (
-                None,
-                index,
-            )
-        ):
+        if key and names == ([*table.split("."), key[1]] if table else [key[1]]) and wanted_index in (None, index):
             return number
     return None

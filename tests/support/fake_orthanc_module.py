@@ -1,6 +1,6 @@
-"""A small `orthanc` module, for tests of the plugin in no Orthanc.
+"""A fake of the Python module `orthanc`, for tests of the script without Orthanc.
 
-test_orthanc.py of the end-to-end tests compares its names with the real module's.
+The end-to-end test test_orthanc.py compares its names with those of the real module.
 """
 
 import json
@@ -14,7 +14,7 @@ class OrthancException(Exception):
 
 
 class RestOutput:
-    """What a REST callback answers by."""
+    """Records the response of a REST callback."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -36,7 +36,7 @@ class RestOutput:
 
 
 class FakeOrthanc:
-    """Studies, and what a plugin registered. Public names in capitals are the real module's."""
+    """Has studies, and records what a script registers and logs. Names in capitals are those of the real module."""
 
     ChangeType = SimpleNamespace(STABLE_STUDY=9, ORTHANC_STARTED=10, ORTHANC_STOPPED=11)
     MetricsType = SimpleNamespace(DEFAULT=0)
@@ -46,9 +46,9 @@ class FakeOrthanc:
     def __init__(self, section: object = None) -> None:
         self.configuration = {} if section is None else {"GlioNode": section}
         self.studies: list[dict[str, Any]] = []
-        self.away = False
+        self.failing = False
         """Whether its REST API fails."""
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.changed: Any = None
         self.routes: dict[str, Any] = {}
         self.explorer = ""
@@ -78,8 +78,8 @@ class FakeOrthanc:
         self.errors.append(text)
 
     def RestApiGet(self, path: str) -> bytes:  # noqa: N802
-        self.asked.append(path)
-        if self.away:
+        self.requested.append(path)
+        if self.failing:
             raise OrthancException(20, "Cannot access the database")
         found = re.fullmatch(r"/studies\?expand&since=(\d+)&limit=(\d+)", path)
         assert found is not None, f"{path} is not served here"
@@ -87,7 +87,7 @@ class FakeOrthanc:
         return json.dumps(self.studies[start : start + most]).encode()
 
     def request(self, method: str, uri: str, **more: object) -> RestOutput:
-        """Ask a registered route as Orthanc does."""
+        """Call the callback of a registered route as Orthanc does."""
         output = RestOutput()
         (callback,) = (each for pattern, each in self.routes.items() if re.fullmatch(pattern, uri))
         callback(output, uri, method=method, groups=(), headers={}, **more)

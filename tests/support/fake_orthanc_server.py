@@ -1,4 +1,4 @@
-"""A small Orthanc over HTTP, as far as the node asks one, on the standard library; the real one is in end_to_end."""
+"""A fake of Orthanc's REST API, as far as the node uses it; end-to-end tests use the real one."""
 
 import base64
 import hashlib
@@ -17,30 +17,30 @@ PIXEL_DATA = 0x7FE00010
 
 
 def orthanc_id(*parts: str) -> str:
-    """How Orthanc makes its identifiers: of the patient's ID and the UIDs down to the level."""
+    """Return the identifier that Orthanc makes from the patient ID and the UIDs down to a level."""
     digest = hashlib.sha1("|".join(parts).encode()).hexdigest()
     return "-".join(digest[at : at + 8] for at in range(0, 40, 8))
 
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, _request: Any, _address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # who asked had enough, and hung up
+        if not isinstance(sys.exception(), ConnectionError):  # the client closed the connection early
             super().handle_error(_request, _address)
 
 
 class OrthancWeb:
-    """Keeps what it gets in memory, under conditions that a test sets."""
+    """Keeps instances in memory, and fails in the ways that a test sets."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, bytes] = {}
         self.heads: dict[str, Dataset] = {}
         self.marks: dict[str, str] = {}
         self.check_revisions = False
-        """As Orthanc's CheckRevisions."""
+        """Whether it behaves as with Orthanc's CheckRevisions."""
         self.statuses: list[int] = []
-        """HTTP statuses that the next requests are answered with, before anything is looked at."""
+        """HTTP statuses of the next responses, whatever the requests."""
         self.answers: dict[str, tuple[int, object]] = {}
-        """What is answered to "METHOD PATH" in place of the usual."""
+        """Responses to "METHOD PATH" in place of the usual ones."""
         self.authorization = ""
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
@@ -56,24 +56,24 @@ class OrthancWeb:
         self.server.server_close()
         self._thread.join()
 
-    def ask_password(self, user: str, password: str) -> None:
-        """Let only this one in."""
+    def require_password(self, user: str, password: str) -> None:
+        """Accept this user and password only."""
         self.authorization = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
     def store(self, content: bytes) -> str:
-        """Gives its identifier."""
+        """Store an instance and return its identifier."""
         head = dcmread(BytesIO(content))
         instance = orthanc_id(head.PatientID, head.StudyInstanceUID, head.SeriesInstanceUID, head.SOPInstanceUID)
         self.files[instance], self.heads[instance] = content, head
         return instance
 
     def studies(self) -> dict[str, str]:
-        """Their UIDs by Orthanc's identifiers."""
+        """Return the study instance UIDs by Orthanc's identifiers."""
         heads = self.heads.values()
         return {orthanc_id(head.PatientID, head.StudyInstanceUID): str(head.StudyInstanceUID) for head in heads}
 
     def etag(self, path: str) -> str:
-        """Which value a path's metadata has; empty where it has none."""
+        """Return the ETag of the metadata at a path; empty where there is none."""
         mark = self.marks.get(path.removeprefix("/studies/").removesuffix("/metadata/4810"))
         return f'"0-{hashlib.md5(mark.encode()).hexdigest()}"' if mark is not None else ""
 

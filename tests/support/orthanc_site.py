@@ -1,6 +1,6 @@
-"""A site for the walks: an Orthanc with the plugin, a node beside it, a second Orthanc that gets results by routing.
+"""A site for the walks: an Orthanc with our script, a node beside it, and a second Orthanc that gets forwarded results.
 
-Everything has its usual port, for a walk has a network of its own.
+All servers have their usual ports, because each walk has a network of its own.
 """
 
 import base64
@@ -29,11 +29,11 @@ def names(output, uri, **request):
     output.AnswerBuffer(json.dumps(found), "application/json")
 orthanc.RegisterRestCallback("/names", names)
 """
-"""What the second Orthanc runs: it tells the names of the real module."""
+"""The script of the second Orthanc, which returns the names of the real module."""
 
 
 def orthanc_settings(plugin: bool = True, **more: object) -> dict[str, Any]:
-    """The repository's own orthanc.json with a few values changed; without what concerns the plugin, if so wanted."""
+    """Return the settings of the repository's orthanc.json with a few changes; without `plugin`, without our script."""
     # Orthanc's JSON may have comments; none of its texts here has two slashes after a blank.
     text = "\n".join(line.partition(" //")[0] for line in (CONFIG / "orthanc.json").read_text().splitlines())
     settings: dict[str, Any] = json.loads(text)
@@ -45,12 +45,12 @@ def orthanc_settings(plugin: bool = True, **more: object) -> dict[str, Any]:
 
 
 class Site:
-    """The walk's folder, and how to speak to the two Orthancs."""
+    """The folder of a walk, its servers, and requests to the two Orthancs."""
 
     def __init__(self, work: Path, orthanc_program: str) -> None:
         self.work = work
         self.controls = work / "controls"
-        """A folder through which the walk tells the stand-in what to do; see stand_in_segmenter.py."""
+        """A folder of files that control the stand-in; see stand_in_segmenter.py."""
         self._program = orthanc_program
         self.controls.mkdir()
         (work / "glionode.token").write_text(TOKEN)
@@ -59,7 +59,7 @@ class Site:
 
     @contextmanager
     def first(self, plugin: bool = True, **more: object) -> Iterator[subprocess.Popen[bytes]]:
-        """The Orthanc beside the node; its log goes on where it was."""
+        """Run the Orthanc beside the node; it appends to its log."""
         modalities = {"second": {"AET": "SECOND", "Host": "127.0.0.1", "Port": SECOND_DICOM}}
         config = orthanc_settings(plugin, DicomModalities=modalities, **more)
         if plugin:
@@ -69,7 +69,7 @@ class Site:
 
     @contextmanager
     def second(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The one that gets the results; it commits to what it got, at the first one."""
+        """Run the Orthanc that gets the results; it sends commitment reports to the first one."""
         script = self.work / "names.py"
         script.write_text(NAMES)
         modalities = {"first": {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": DICOM}}
@@ -81,7 +81,7 @@ class Site:
 
     @contextmanager
     def node(self, stand_in: bool = True, nice: int = 0) -> Iterator[None]:
-        """The node, with the stand-in for a segmenter or with the bundled model."""
+        """Run the node, with the stand-in for a segmenter or with the bundled model."""
         settings = self.work / "glionode.toml"
         settings.write_text(self._node_settings(stand_in))
         command = [*SERVICE, "serve", str(settings), str(self.controls)]
@@ -96,14 +96,14 @@ class Site:
             yield
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> Any:
-        """What an Orthanc answers, in JSON; None where it answers none, or has not what is asked for."""
+        """Return the JSON response of an Orthanc; None for an error."""
         try:
             return json.loads(self.text(path, method, body, port))
         except (OSError, ValueError):
             return None
 
     def text(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> str:
-        """What an Orthanc answers. Raises OSError."""
+        """Return the text of the response of an Orthanc. Raises OSError."""
         user = base64.b64encode(f"glionode:{PASSWORD}".encode()).decode()
         headers = {"Authorization": f"Basic {user}"}
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers, method=method)
@@ -111,19 +111,19 @@ class Site:
             return str(answer.read(), "utf-8")
 
     def study(self, uid: str, port: int = HTTP) -> str | None:
-        """Orthanc's own identifier of a study; None where it has none."""
+        """Return Orthanc's identifier of a study; None where it has no such study."""
         found = self.ask("/tools/lookup", "POST", uid.encode(), port) or []
         return next((str(each["ID"]) for each in found if each["Type"] == "Study"), None)
 
     def results(self, uid: str, port: int = HTTP) -> list[str]:
-        """SOP instance UIDs of the study's SEG and SR."""
+        """Return the SOP instance UIDs of the study's SEG and SR."""
         study = self.study(uid, port)
         found = self.ask(f"/studies/{study}/instances", port=port) if study else None
         uids = [str(each["MainDicomTags"]["SOPInstanceUID"]) for each in found or []]
         return sorted(each for each in uids if each.startswith(f"{uid}.99."))
 
     def state(self, uid: str) -> str | None:
-        """What the plugin says of a study."""
+        """Return the state of a study by the script's REST route."""
         found = self.ask(f"/glionode/studies/{self.study(uid)}")
         return found["state"] if found else None
 

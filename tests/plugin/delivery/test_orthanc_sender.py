@@ -135,5 +135,5 @@ def test_echo_asks_orthanc_or_its_modality(web: OrthancWeb) -> None:
         False,
         "Orthanc does not know /modalities/other; check its DicomModalities",
     )
-    web.ask_password("glionode", "secret")
+    web.require_password("glionode", "secret")
     assert "denies access" in echo(destination(), "GLIONODE", 5, orthanc).message

@@ -111,10 +111,10 @@ def test_a_comparison_submits_missed_studies_once(orthanc: FakeOrthanc, node: Fa
     orthanc.studies = [study(1), study(2, stable=False), study(3, 8 * DAY), *(study(n) for n in range(4, 124))]
     queue = make_queue(orthanc, node, reconcile_days=7.0, reconcile_every_s=300.0)
     now = 0.0
-    while queue.waiting or now == 0.0 or len(orthanc.asked) < 3:
+    while queue.waiting or now == 0.0 or len(orthanc.requested) < 3:
         now += queue.run_due(now)
     expected = [name(1), *(name(n) for n in range(4, 124))]
-    assert (submitted_to(node), len(orthanc.asked)) == (expected, 3), "50 at a time"
+    assert (submitted_to(node), len(orthanc.requested)) == (expected, 3), "50 at a time"
     orthanc.studies[1]["IsStable"] = True
     orthanc.studies[5]["LastUpdate"] = "99991231T000000"
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_a_new_study_does_not_wait_for_the_comparison(orthanc: FakeOrthanc, node
     queue.add(name(5000))
     queue.run_due(0.1)
     assert submitted_to(node) == [name(5000)]
-    assert len(orthanc.asked) == 2, "of 21 pages"
+    assert len(orthanc.requested) == 2, "of 21 pages"
 
 
 def test_no_study_is_lost_while_the_node_is_down(orthanc: FakeOrthanc, node: FakeNode) -> None:
@@ -209,12 +209,12 @@ def test_a_study_that_the_node_does_not_find_is_submitted_again(orthanc: FakeOrt
 
 
 def test_a_comparison_is_repeated_after_an_error_of_orthanc(orthanc: FakeOrthanc, node: FakeNode) -> None:
-    orthanc.studies, orthanc.away = [study(1)], True
+    orthanc.studies, orthanc.failing = [study(1)], True
     queue = make_queue(orthanc, node, reconcile_every_s=300.0)
     queue.add(name(2))
     queue.run_due(0.0)
     assert (submitted_to(node), len(orthanc.errors)) == ([name(2)], 1)
-    orthanc.away = False
+    orthanc.failing = False
     queue.run_due(299.0)
     queue.run_due(300.0)
     assert submitted_to(node) == [name(2), name(1)]
@@ -244,7 +244,7 @@ def test_without_submit_stable_only_requests_submit_studies(node: FakeNode) -> N
     assert queue is not None
     orthanc.changed(orthanc.ChangeType.STABLE_STUDY, 1, name(1))
     queue.run_due(0.0)
-    assert (submitted_to(node), orthanc.asked) == ([], [])
+    assert (submitted_to(node), orthanc.requested) == ([], [])
     assert orthanc.request("POST", f"/glionode/studies/{name(1)}", body=b"").status == 200
     assert node.submitted == [(name(1), True, False)]
 

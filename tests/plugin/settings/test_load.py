@@ -1,4 +1,4 @@
-"""Settings from file and environment, and what is wrong with them."""
+"""Settings from file and environment, and the checks of them."""
 
 import re
 import tomllib
@@ -35,7 +35,7 @@ def test_the_example_shows_every_default() -> None:
 
 
 def shown_in_comments(after: str) -> dict[str, object]:
-    """Keys and values of a table that the example has in its comments."""
+    """Return keys and values of a table that is commented out in the example."""
     commented = EXAMPLE.read_text().split(after)[1].split("\n\n")[0].split("[[")[0]
     return tomllib.loads("\n".join(line[2:] for line in commented.splitlines() if re.match(r"# \w+ = ", line)))
 
@@ -45,7 +45,7 @@ def shown_in_comments(after: str) -> dict[str, object]:
     [
         ("A DICOM peer:\n# [[destinations]]", DestinationSettings),
         ("STOW-RS):\n# [[destinations]]", StowDestinationSettings),
-        ("or what it sends on to:\n# [[destinations]]", OrthancDestinationSettings),
+        ("or what it forwards to:\n# [[destinations]]", OrthancDestinationSettings),
         ("# [[listener.senders]]", SenderSettings),
     ],
 )
@@ -53,11 +53,13 @@ def test_the_example_shows_every_key_of_a_table(place: str, kind: type[BaseModel
     shown = shown_in_comments(place)
     assert set(shown) == set(kind.model_fields)
     optional = {key: field.default for key, field in kind.model_fields.items() if not field.is_required()}
-    told = {"networks", "host", "port"} if kind is SenderSettings else set()
-    assert {key: shown[key] for key in optional.keys() - told} == {key: optional[key] for key in optional.keys() - told}
+    examples = {"networks", "host", "port"} if kind is SenderSettings else set()
+    assert {key: shown[key] for key in optional.keys() - examples} == {
+        key: optional[key] for key in optional.keys() - examples
+    }
 
 
-def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, '[listener]\nport = 104\nae_title = "SITE"\n')
     monkeypatch.setenv("GLIONODE_LISTENER__PORT", "105")
     monkeypatch.setenv("GLIONODE_LISTENER__CALLING_AE_TITLES", '["SCANNER"]')
@@ -65,7 +67,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
     assert (listener.port, listener.ae_title, listener.calling_ae_titles) == (105, "SITE", ("SCANNER",))
 
 
-def test_a_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_may_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIONODE_CONFIG", str(write(tmp_path, "[study]\nstable_after_s = 5\n")))
     assert load_settings().study.stable_after_s == 5
 
@@ -83,7 +85,7 @@ def test_a_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("[listener\n", "is not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_its_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsWrong, match=re.escape(said)):
         load_settings(write(tmp_path, text))
 
@@ -102,7 +104,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 def test_two_destinations_of_one_name_are_an_error(tmp_path: Path) -> None:
     one = "[[destinations]]\nname='a'\nae_title='A'\nhost='h'\nport=1\n"
-    with pytest.raises(SettingsWrong, match="stands twice"):
+    with pytest.raises(SettingsWrong, match="is used twice"):
         load_settings(write(tmp_path, one + one))
 
 
@@ -122,7 +124,7 @@ def test_two_destinations_of_one_name_are_an_error(tmp_path: Path) -> None:
         ({"host": "0.0.0.0", "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "a"}, False),
     ],
 )
-def test_only_loopback_is_open_to_all(listener: dict[str, object], refused: bool) -> None:
+def test_an_address_beyond_loopback_needs_a_restriction_of_senders(listener: dict[str, object], refused: bool) -> None:
     assert (errors(Settings(listener=listener)) == ["listener.host"]) is refused
 
 
@@ -135,7 +137,7 @@ def test_only_loopback_is_open_to_all(listener: dict[str, object], refused: bool
         ({"tls_client_ca": "a", "tls_certificate": "c", "tls_key": "k"}, []),
     ],
 )
-def test_tls_of_the_listener_that_contradicts_itself(listener: dict[str, object], refused: list[str]) -> None:
+def test_contradictory_tls_settings_of_the_listener_are_errors(listener: dict[str, object], refused: list[str]) -> None:
     assert errors(Settings(listener=listener)) == refused
 
 
@@ -148,7 +150,7 @@ def test_tls_of_the_listener_that_contradicts_itself(listener: dict[str, object]
         ({"tls_server_name": "pacs.example"}, ["destinations.pacs.tls"]),
     ],
 )
-def test_tls_of_a_destination_that_contradicts_itself(tls: dict[str, object], refused: list[str]) -> None:
+def test_contradictory_tls_settings_of_a_destination_are_errors(tls: dict[str, object], refused: list[str]) -> None:
     destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, **tls}
     assert errors(Settings(destinations=[destination])) == refused
 
@@ -162,7 +164,9 @@ def test_tls_of_a_destination_that_contradicts_itself(tls: dict[str, object], re
         (IntendedUse.RESEARCH, False, False),
     ],
 )
-def test_a_demonstration_goes_nowhere_unasked(intended_use: IntendedUse | None, accepts: bool, warned: bool) -> None:
+def test_results_of_a_demonstration_are_sent_only_where_they_are_accepted(
+    intended_use: IntendedUse | None, accepts: bool, warned: bool
+) -> None:
     destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "accepts_demonstration": accepts}
     findings = check_settings(Settings(destinations=[destination]), intended_use)
     assert [finding.key for finding in findings] == (["destinations.pacs"] if warned else [])
@@ -181,13 +185,13 @@ def test_a_demonstration_goes_nowhere_unasked(intended_use: IntendedUse | None, 
         ({"listener": {"urgent_ae_titles": ["A"]}}, []),
     ],
 )
-def test_limits_that_never_come_to_bear_are_warned_of(sections: dict[str, object], warned: list[str]) -> None:
+def test_limits_without_effect_are_warnings(sections: dict[str, object], warned: list[str]) -> None:
     found = [each for each in check_settings(Settings(**sections), None) if each.key != "destinations"]
     assert [each.key for each in found] == warned
     assert {each.severity for each in found} <= {Severity.WARNING}
 
 
-def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
+def test_reading_settings_imports_no_dicom_and_no_database_library() -> None:
     import subprocess
     import sys
 
@@ -207,7 +211,7 @@ def test_reading_settings_loads_no_dicom_and_no_database_library() -> None:
         ({"seg_on": [], "measurements": False, "diameters": False, "capture": False}, ["outputs"]),
     ],
 )
-def test_outputs_that_contradict_each_other(outputs: dict[str, object], refused: list[str]) -> None:
+def test_contradictory_outputs_are_errors(outputs: dict[str, object], refused: list[str]) -> None:
     assert errors(Settings.model_validate({"outputs": outputs})) == refused
 
 
@@ -228,12 +232,12 @@ WEB = {"name": "web", "url": "https://pacs.example/dicom-web"}
         ({"tls_certificate": "c"}, ["destinations.web.tls_key"]),
     ],
 )
-def test_a_web_destination_that_contradicts_itself(keys: dict[str, object], refused: list[str]) -> None:
+def test_contradictory_settings_of_a_web_destination_are_errors(keys: dict[str, object], refused: list[str]) -> None:
     assert errors(Settings(destinations=[{**WEB, **keys}])) == refused
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "https://", "https://user:secret@h", "https://h/?q", "https://h:x", "h"])
-def test_a_url_that_is_none(tmp_path: Path, url: str) -> None:
+def test_a_malformed_url_is_an_error(tmp_path: Path, url: str) -> None:
     path = write(tmp_path, f"[[destinations]]\nname = 'web'\nurl = '{url}'\n")
     with pytest.raises(SettingsWrong, match=r"line 3.*destinations\.0\.url: a URL is written") as raised:
         load_settings(path)
@@ -247,7 +251,7 @@ def test_a_url_that_is_none(tmp_path: Path, url: str) -> None:
         ("ae_title = 'A'\nhost = 'h'", "line 1: destinations.0.port is missing"),
     ],
 )
-def test_what_a_kind_of_destination_has_and_has_not(tmp_path: Path, table: str, said: str) -> None:
+def test_each_kind_of_destination_has_its_own_keys(tmp_path: Path, table: str, said: str) -> None:
     with pytest.raises(SettingsWrong) as raised:
         load_settings(write(tmp_path, f"[[destinations]]\nname = 'd'\n{table}\n"))
     assert said in str(raised.value)
@@ -264,7 +268,7 @@ def test_what_a_kind_of_destination_has_and_has_not(tmp_path: Path, table: str, 
         ({"senders": [{"ae_title": "PACS", "tls": True}]}, ["listener.senders"]),
     ],
 )
-def test_reports_on_commitment_have_to_arrive(listener: dict[str, object], found: list[str]) -> None:
+def test_settings_that_keep_commitment_reports_out_are_reported(listener: dict[str, object], found: list[str]) -> None:
     destination = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 1, "storage_commitment": True}
     settings = Settings(listener=listener, destinations=[destination])
     assert [finding.key for finding in check_settings(settings, IntendedUse.RESEARCH)] == found
@@ -291,12 +295,12 @@ TOKEN_HERE = {"token_variable": "SITE_TOKEN"}
         ({"archive_url": "http://[::1]:8114", **TOKEN_HERE}, []),
     ],
 )
-def test_http_stays_on_loopback_or_is_told_to_go_beyond(http: dict[str, object], refused: list[str]) -> None:
+def test_http_beyond_loopback_needs_tls_or_permission(http: dict[str, object], refused: list[str]) -> None:
     assert errors(Settings(http=http)) == refused
 
 
 @pytest.mark.parametrize("url", ["archive:8114", "ftp://archive", "https://user@archive", "https://archive/api"])
-def test_an_archive_is_a_host_and_nothing_more(url: str, tmp_path: Path) -> None:
+def test_the_archive_url_has_a_host_and_no_path(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsWrong, match=r"line 2: http\.archive_url"):
         load_settings(write(tmp_path, f"[http]\narchive_url = '{url}'\n"))
 
@@ -319,16 +323,16 @@ ORTHANC = {"url": "http://127.0.0.1:8042"}
         ({"url": "http://pacs.example:8042"}, {}, ["orthanc.url"]),
     ],
 )
-def test_orthanc_that_contradicts_itself(
+def test_contradictory_settings_of_orthanc_are_errors(
     orthanc: dict[str, object], destination: dict[str, object], refused: list[str]
 ) -> None:
     through = {"name": "o", "via": "orthanc", **destination}
     assert errors(Settings.model_validate({"orthanc": orthanc, "destinations": [through]})) == refused
 
 
-def test_what_orthanc_needs_and_has_not_is_said() -> None:
+def test_missing_counterparts_of_orthanc_are_warnings() -> None:
     said = {f.text for f in check_settings(Settings.model_validate({"orthanc": ORTHANC}), None) if "orthanc" in f.key}
-    assert len(said) == 2, "nobody can name studies, and results do not go back"
+    assert len(said) == 2, "nobody can submit studies, and results do not go back"
     http = {"enabled": True, "token_file": "t"}
     through = {"name": "o", "via": "orthanc"}
     whole = Settings.model_validate({"orthanc": ORTHANC, "http": http, "destinations": [through]})

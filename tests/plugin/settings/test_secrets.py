@@ -1,4 +1,4 @@
-"""Tokens and passwords: where they come from, and where they never show."""
+"""Tokens and passwords: where they are read from, and that they are never shown."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ def web(**keys: object) -> StowDestinationSettings:
     return StowDestinationSettings.model_validate({"name": "web", "url": "https://h", **keys})
 
 
-def test_nothing_is_said_where_nothing_is_set() -> None:
+def test_without_secrets_credentials_are_empty() -> None:
     assert read_credentials(web(), "destinations.web") == Credentials()
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two\nlines", "\x00"])
-def test_what_is_no_secret_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_malformed_secret_is_an_error(tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"
     file.write_text(text)
     with pytest.raises(
@@ -35,7 +35,7 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         read_credentials(web(user="u", password_variable="SITE_PASSWORD"), "destinations.web")
 
 
-def test_it_is_shown_to_nobody(tmp_path: Path) -> None:
+def test_a_secret_is_not_in_the_repr(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("s3cret\n")
     assert read_credentials(web(token_file=str(file)), "destinations.web") == Credentials(token="s3cret")
@@ -43,7 +43,7 @@ def test_it_is_shown_to_nobody(tmp_path: Path) -> None:
     assert "s3cret" not in repr(read_credentials(web(user="u", password_file=str(file)), "destinations.web"))
 
 
-def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
+def test_secrets_that_others_can_read_are_warnings(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("s3cret")
     file.chmod(0o644)
@@ -59,7 +59,7 @@ def test_the_settings_are_checked_for_where_secrets_lie(tmp_path: Path) -> None:
     assert (status, "destinations.web.token cannot be read from the file" in text) == (64, True)
 
 
-def test_the_token_of_the_archive_is_checked_too(tmp_path: Path) -> None:
+def test_the_token_of_the_archive_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "token"
     settings = Settings(http={"token_file": str(file)})
     assert [finding.key for finding in check_credentials(settings)] == ["http"]

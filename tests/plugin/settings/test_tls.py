@@ -1,4 +1,4 @@
-"""TLS: what is spoken, who is let in, what is wrong with certificates. Certificates by OpenSSL, peers also by DCMTK."""
+"""TLS: protocol versions, who is accepted, checks of certificates. Certificates by OpenSSL, peers also by DCMTK."""
 
 import re
 import socket
@@ -69,7 +69,7 @@ def shake_hands(port: int, authority: Authority, most: ssl.TLSVersion, ciphers: 
     ids=["1.3", "1.2", "1.2 without GCM", "1.1"],
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_only_what_bcp_195_recommends_is_spoken(
+def test_only_versions_and_ciphers_of_bcp_195_are_accepted(
     make_listener: MakeListener,
     authority: Authority,
     node: Certificate,
@@ -103,7 +103,7 @@ def test_dcmtk_sends_over_tls(
     assert listener.stored_studies == [instance.StudyInstanceUID]
 
 
-def test_a_sender_needs_a_certificate_of_the_right_authority(
+def test_a_sender_needs_a_certificate_from_the_right_authority(
     make_listener: MakeListener,
     authority: Authority,
     node: Certificate,
@@ -124,7 +124,7 @@ def test_a_sender_needs_a_certificate_of_the_right_authority(
     wait_until(lambda: read_refusals(listener.archive.data_dir) == {"TLS handshake failed": 2}, "they are counted")
 
 
-def test_who_speaks_no_tls_is_refused_and_others_are_served_meanwhile(
+def test_peers_without_tls_are_refused_and_delay_no_others(
     make_listener: MakeListener, authority: Authority, node: Certificate
 ) -> None:
     listener = make_listener(**speaks_as(node))
@@ -137,14 +137,14 @@ def test_who_speaks_no_tls_is_refused_and_others_are_served_meanwhile(
     wait_until(lambda: read_refusals(listener.archive.data_dir) == {"TLS handshake failed": 2}, "it ends")
 
 
-def test_a_handshake_that_does_not_come_is_not_waited_for(make_listener: MakeListener, node: Certificate) -> None:
+def test_a_missing_handshake_times_out(make_listener: MakeListener, node: Certificate) -> None:
     listener = make_listener(**speaks_as(node), negotiation_timeout_s=0.3)
     with raw_connection(listener.port) as connection:
         assert read_pdu(connection) == b""
     wait_until(lambda: read_refusals(listener.archive.data_dir) == REFUSED, "it is counted")
 
 
-def test_a_destination_is_what_its_certificate_says(
+def test_the_certificate_of_a_destination_is_checked(
     make_listener: MakeListener, authority: Authority, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     listener = make_listener(**speaks_as(authority.sign("pacs", "DNS:pacs.example")))
@@ -162,9 +162,7 @@ def test_a_destination_is_what_its_certificate_says(
 
 
 @pytest.mark.parametrize("days", [90, 365 * 60], ids=["years of two digits", "years of four digits"])
-def test_the_end_of_a_certificate_is_read_as_openssl_reads_it(
-    authority: Authority, program: Callable[[str], str], days: int
-) -> None:
+def test_expiry_is_read_as_openssl_reads_it(authority: Authority, program: Callable[[str], str], days: int) -> None:
     certificate = authority.sign("node", days=days).certificate
     command = [program("openssl"), "x509", "-noout", "-enddate", "-in", certificate]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().removeprefix("notAfter=")
@@ -175,7 +173,7 @@ def findings(now: datetime, **sections: Any) -> list[tuple[Severity, str]]:
     return [(each.severity, each.key) for each in check_certificates(Settings.model_validate(sections), now)]
 
 
-def test_what_will_expire_is_a_warning(node: Certificate) -> None:
+def test_an_expiring_certificate_is_a_warning(node: Certificate) -> None:
     listener, now = speaks_as(node), datetime.now(UTC)
     warning = [(Severity.WARNING, "listener.tls_certificate")]
     assert findings(now, listener=listener) == []

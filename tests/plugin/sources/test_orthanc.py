@@ -207,7 +207,7 @@ def test_a_server_that_is_not_orthanc_is_reported(
 def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("wrong\n")
-    web.ask_password("glionode", "the-password")
+    web.require_password("glionode", "the-password")
     client = client_of(web, patience_s=0, user="glionode", password_file=str(password))
     with pytest.raises(ArchiveUnavailable, match="denies access") as raised:
         find_inputs(client, image)
