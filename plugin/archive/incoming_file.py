@@ -37,7 +37,7 @@ class IncomingFile:
             self._file.write(chunk)
 
     def read_from(self, start: int) -> BinaryIO:
-        """Return the content as a stream that stands at byte `start`. Do not write after this."""
+        """Return the content as a stream positioned at byte `start`. Do not write after this."""
         with disk_errors_as_no_room():
             self._file.seek(start)
         return self._file

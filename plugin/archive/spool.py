@@ -18,7 +18,7 @@ class Spool:
     def __init__(self, data_dir: Path) -> None:
         root = data_dir / "fetched"
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)  # patients' images lie in it
+        root.chmod(0o700)  # it holds patients' images
         self._root = root / uuid.uuid4().hex
         self._root.mkdir(mode=0o700)
         self._lock = (self._root / _LOCK).open("w")

@@ -89,7 +89,7 @@ class HttpClient:
         keep_alive_s: float = 5.0,
         largest_body: int = 64 << 20,
     ) -> None:
-        """Connect to nobody yet.
+        """Configure the client, without opening a connection.
 
         `access` is called for each new connection, so that changed secrets are read again. `timeout_s` bounds
         connecting and each read and write, `patience_s` all attempts of `retry`: with 0 there is one. A connection that
@@ -174,7 +174,7 @@ class HttpClient:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def close(self) -> None:
-        """Close the connection; the next request opens one, with secrets read anew."""
+        """Close the connection; the next request opens one, with secrets read again."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -186,7 +186,7 @@ class HttpClient:
             self._client = httpx2.Client(
                 headers={"Authorization": f"Bearer {credentials.token}"} if credentials.token else None,
                 auth=httpx2.BasicAuth(credentials.user, credentials.password) if credentials.user else None,
-                # Without TLS a context that trusts nobody: cheap to make, and of no use to any https: URL.
+                # Without TLS a context that trusts no authority: cheap to make, and useless for https: URLs.
                 verify=access.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 limits=httpx2.Limits(keepalive_expiry=self._keep_alive_s),
                 follow_redirects=False,
@@ -217,5 +217,5 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, httpx2.TimeoutException):
         return "it does not answer in time"
     if isinstance(exc, httpx2.RemoteProtocolError):
-        return "the connection ended before the response, or what came is not HTTP"
+        return "the connection ended before the response, or the response is not HTTP"
     return type(exc).__name__

@@ -13,7 +13,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self.worker_deaths = Counter(
-            "glionode_worker_deaths", "Workers that ended without being asked to, or had to be.", registry=self.registry
+            "glionode_worker_deaths", "Worker processes that ended unexpectedly or were killed.", registry=self.registry
         )
         self._received = Counter(
             "glionode_instances_received", "Instances that were acknowledged.", registry=self.registry

@@ -109,7 +109,7 @@ class OrthancClient:
         return self._translate(path, lambda: self._client.request(method, path, body, headers, timeout_s))
 
     def close(self) -> None:
-        """Close the connection; the next request opens one and reads the password anew."""
+        """Close the connection; the next request opens one and reads the password again."""
         self._client.close()
 
     def _json(self, method: str, path: str, body: bytes | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Check the certificates that the settings name: whether they load, and when they expire. Connects to nobody."""
+"""Check the certificates that the settings name: whether they load, and when they expire. Opens no connection."""
 
 import ssl
 from collections.abc import Callable, Iterator

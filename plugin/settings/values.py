@@ -94,7 +94,7 @@ class TlsClient(TlsIdentity):
 
 
 class Token(Section):
-    """Where a bearer token lies. The settings hold places, never secrets, so that they can be printed and copied."""
+    """Where a bearer token is. The settings hold places, never secrets, so that they can be printed and copied."""
 
     token_file: str = ""
     """File with the token."""
@@ -103,11 +103,11 @@ class Token(Section):
 
 
 class Login(Section):
-    """A user of HTTP Basic authentication, and where the password lies."""
+    """A user of HTTP Basic authentication, and where the password is."""
 
     user: str = ""
     password_file: str = ""
-    """File with the password; read anew for each connection."""
+    """File with the password; read again for each connection."""
     password_variable: str = ""
     """Or the environment variable that holds it."""
 
