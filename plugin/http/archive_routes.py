@@ -21,8 +21,6 @@ from plugin.http.transfer import WrongTransfer, format_digest, parse_digest, par
 
 _LOG = logging.getLogger(__name__)
 
-_NOT_FOUND = HTTPException(404, "The archive does not have it; it may have been purged.")
-
 
 def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
     """Return the routes under /api, which require the token."""
@@ -33,7 +31,7 @@ def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
     def list_images(study: str) -> dict[str, object]:
         """List the MR images of a study, and count its other instances."""
         if not is_uid(study):
-            raise _NOT_FOUND
+            raise _not_found()
         inputs = read_inputs(archive, study)
         images = [{"series": path.parent.name, "instance": path.stem} for path in inputs.paths]
         return {"images": images, "other_instances": inputs.other_instances}
@@ -44,7 +42,7 @@ def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
         try:
             key = InstanceKey(study, series, instance)
         except WrongUid as exc:
-            raise _NOT_FOUND from exc
+            raise _not_found() from exc
         return _file_response(archive.path(key))
 
     @routes.put("/results/{job_key}", status_code=201)
@@ -77,7 +75,7 @@ def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
         try:
             parts = parse_result_path(f"{study}/{folder}/{name}")
         except WrongTransfer as exc:
-            raise _NOT_FOUND from exc
+            raise _not_found() from exc
         return _file_response(results_root(data_dir).joinpath(*parts))
 
     return routes
@@ -87,5 +85,9 @@ def _file_response(path: Path) -> FileResponse:
     try:
         headers = {"Repr-Digest": format_digest(sha256_of(path))}
     except OSError as exc:
-        raise _NOT_FOUND from exc
+        raise _not_found() from exc
     return FileResponse(path, headers=headers, media_type="application/octet-stream")
+
+
+def _not_found() -> HTTPException:
+    return HTTPException(404, "The archive does not have it; it may have been purged.")

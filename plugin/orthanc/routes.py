@@ -16,8 +16,6 @@ from plugin.orthanc.intake import OrthancIntake, SubmitOptions
 from plugin.orthanc.studies import TwoStudies
 from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
 
-_NOT_FOUND = HTTPException(404, {"glionode": STUDY_UNKNOWN, "why": "Orthanc has no such study."})
-
 
 def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
     """Return the routes under /api/orthanc. Studies are named by Orthanc's own identifiers."""
@@ -43,13 +41,13 @@ def orthanc_routes(intake: OrthancIntake, token: str) -> APIRouter:
 
 def _handle_study(study: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not is_orthanc_id(study):
-        raise _NOT_FOUND
+        raise _not_found()
     try:
         return _handle(read)
     except TwoStudies as exc:  # a person has to solve this; until then the study is submitted again and again
         raise HTTPException(409, {"glionode": TWO_STUDIES, "why": str(exc)}) from exc
     except NotInArchive as exc:
-        raise _NOT_FOUND from exc
+        raise _not_found() from exc
     except ArchiveUnavailable as exc:
         raise HTTPException(503, str(exc)) from exc
 
@@ -59,3 +57,7 @@ def _handle(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return read()
     except (psycopg.Error, ConnectorException, PoolTimeout) as exc:
         raise HTTPException(503, f"The node's database does not answer ({type(exc).__name__}).") from exc
+
+
+def _not_found() -> HTTPException:
+    return HTTPException(404, {"glionode": STUDY_UNKNOWN, "why": "Orthanc has no such study."})
