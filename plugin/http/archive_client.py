@@ -78,7 +78,7 @@ class ArchiveClient:
             except WrongTransfer as exc:
                 raise RequestFailed(str(exc)) from exc
             with replacing(target, durable=False) as file:  # a copy that is removed after use
-                for chunk in response.iter_bytes(CHUNK_BYTES):
+                for chunk in response.iter_bytes():
                     sha256.update(chunk)
                     file.write(chunk)
                 if sha256.digest() != expected:
