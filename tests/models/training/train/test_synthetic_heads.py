@@ -22,6 +22,7 @@ from models.training.synthetic.families import LEARNED_FROM
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED, SampleSettings
 from models.training.train import synthetic_heads
 from models.training.train.checkpoints import LAST
+from models.training.train.experiment import first_network
 from models.training.train.fit import TrainingProgress
 from models.training.train.settings import SettingsContradict
 from models.training.train.synthetic_heads import HeadBatches, SyntheticHeads, sample_settings
@@ -82,13 +83,13 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
 def test_the_package_has_the_mean_of_the_weights(tmp_path: Path) -> None:
     package = pretrain_toy(tmp_path).package
     state = torch.load(tmp_path / "work" / LAST, weights_only=True)["state_dict"]
+    first = first_network(package, TOY.seed).state_dict()
+    mean = {name: state[f"mean_network.module.{name}"] for name in first}
+    last = {name: state[f"network.{name}"] for name in first}
     for name, value in load_network(package).state_dict().items():
-        assert torch.equal(value, state[f"mean_network.module.{name}"].half().float())
-    assert any(
-        not torch.equal(value, state[name.replace("mean_network.module.", "network.")])
-        for name, value in state.items()
-        if name.startswith("mean_network.module.")
-    )
+        assert torch.equal(value, mean[name].half().float())
+    for other in (first, last):
+        assert any(not torch.equal(mean[name], value) for name, value in other.items())
 
 
 def test_a_checkpoint_is_resumed_and_can_be_written_alone(tmp_path: Path) -> None:
