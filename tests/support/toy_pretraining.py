@@ -5,7 +5,7 @@ from pathlib import Path
 from models.network import NetworkSettings
 from models.training.synthetic.samples import SampleSettings
 from models.training.train.experiment import Experiment, Outcome, describe, run_experiment
-from models.training.train.fit import Report
+from models.training.train.fit import ProgressCallback
 from models.training.train.settings import Preset, TrainSettings, preset_settings
 
 TOY = preset_settings(
@@ -20,7 +20,7 @@ def pretrain_toy(
     folder: Path,
     settings: TrainSettings = TOY,
     network: NetworkSettings = TOY_NETWORK,
-    report: Report = lambda _: None,
+    report: ProgressCallback = lambda _: None,
     resume: Path | None = None,
     command: str = "glionode pretrain ...",
 ) -> Outcome:

@@ -19,7 +19,7 @@ from models.training.train.learner import Learner, TrainingStopped
 from models.training.train.settings import TrainSettings
 from pipeline.atomic_write import write_file
 
-LAST, CURVE = "last.ckpt", "epochs.csv"
+CHECKPOINT_FILE, CURVE_FILE = "last.ckpt", "epochs.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     try:
         write_file(path, content)
     except OSError as exc:
-        there = path.with_name(LAST).is_file()
+        there = path.with_name(CHECKPOINT_FILE).is_file()
         kept = "The last checkpoint is still there; make room, then go on with --resume" if there else "Make room"
         raise TrainingStopped(f"{path} cannot be written ({exc.strerror}). {kept}.") from exc
 
@@ -126,7 +126,7 @@ class KeepCheckpoints(Callback):  # type: ignore[misc]
             self._add_epoch(trainer, pl_module)
         if stop or trainer.global_step % self._settings.checkpoint_every == 0:
             pl_module.epoch_means()  # numbers that are not finite never get into a checkpoint
-            trainer.save_checkpoint(self._work / LAST)
+            trainer.save_checkpoint(self._work / CHECKPOINT_FILE)
         if stop:
             raise Interrupted
 
@@ -137,7 +137,7 @@ class KeepCheckpoints(Callback):  # type: ignore[misc]
         if row.validation_dice and self.curve.best is row:
             state = pl_module.answering_network.state_dict()
             self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
-        trainer.save_checkpoint(self._work / LAST)
+        trainer.save_checkpoint(self._work / CHECKPOINT_FILE)
         if self.interrupted or pl_module.is_out_of_time():
             raise Interrupted
         if self._settings.patience and self.curve.epochs_without_gain() >= self._settings.patience:
@@ -155,7 +155,7 @@ class KeepCheckpoints(Callback):  # type: ignore[misc]
         )
         self.curve = self.curve.followed_by(row)
         if trainer.is_global_zero:
-            write_whole(self._work / CURVE, curve_csv(self.curve, self._labels).encode())
+            write_whole(self._work / CURVE_FILE, curve_csv(self.curve, self._labels).encode())
         return row
 
     def _epochs_before(self, learner: Learner) -> int:

@@ -22,9 +22,9 @@ from models.package import (
 from models.training.dataset.dataset import Dataset
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
-from models.training.train.checkpoints import CURVE, LAST, curve_csv, write_whole
+from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE, curve_csv, write_whole
 from models.training.train.dataset_cases import DatasetCases, fold_cases, split_cases
-from models.training.train.fit import Report, Trained, train
+from models.training.train.fit import ProgressCallback, TrainingResult, train
 from models.training.train.learner import TrainingStopped, fresh_network
 from models.training.train.learning_curves import draw_curves
 from models.training.train.model_card import training_card
@@ -35,7 +35,7 @@ from models.training.train.resume import is_package
 from models.training.train.settings import SettingsContradict, TrainSettings
 from models.training.train.sources import CaseSource
 from models.training.train.synthetic_heads import REFINEMENTS, SyntheticHeads
-from models.training.train.thresholds import LabelOnValidation, tune
+from models.training.train.thresholds import TunedLabel, tune
 from models.training.train.transfer import Parent, transfer
 from models.training.train.write_package import Provenance, write_package
 from models.weights import load_network
@@ -67,8 +67,8 @@ class Outcome:
     """One package that was written."""
 
     package: ModelPackage
-    trained: Trained
-    tuned: tuple[LabelOnValidation, ...]
+    trained: TrainingResult
+    tuned: tuple[TunedLabel, ...]
 
     @property
     def mean_dice(self) -> float:
@@ -113,7 +113,9 @@ def describe(
     )
 
 
-def run_experiment(experiment: Experiment, report: Report, begin: Callable[[str], None]) -> tuple[Outcome, ...]:
+def run_experiment(
+    experiment: Experiment, report: ProgressCallback, begin: Callable[[str], None]
+) -> tuple[Outcome, ...]:
     """Train and write the package, or one for each fold into its folder; empty in all processes but the first.
 
     `begin` is called with a title before each training. Raises PackageBroken, SettingsContradict, TrainingStopped,
@@ -159,7 +161,7 @@ def _sources(experiment: Experiment) -> Iterator[tuple[int, CaseSource, Path]]:
 
 
 def _train_and_write(
-    experiment: Experiment, fold: int, source: CaseSource, work: Path, report: Report
+    experiment: Experiment, fold: int, source: CaseSource, work: Path, report: ProgressCallback
 ) -> Outcome | None:
     package, settings = experiment.package, experiment.settings
     if fold:
@@ -188,23 +190,23 @@ def _write(
     package: ModelPackage,
     network: nn.Module,
     provenance: Provenance,
-    trained: Trained,
-    tuned: tuple[LabelOnValidation, ...],
+    trained: TrainingResult,
+    tuned: tuple[TunedLabel, ...],
     work: Path,
 ) -> ModelPackage:
     """Write the package with its card, and with the curve if an epoch was trained."""
     figures: tuple[Path, ...] = ()
     if trained.curve.epochs:
-        write_whole(work / CURVE, curve_csv(trained.curve, tuple(label.name for label in package.labels)).encode())
+        write_whole(work / CURVE_FILE, curve_csv(trained.curve, tuple(label.name for label in package.labels)).encode())
         draw_curves(trained.curve, tuple(label.name for label in package.labels), work / CURVES_FILE)
         figures = (work / CURVES_FILE,)
     card = training_card(package, provenance, tuned, bool(figures))
-    return write_package(package, network, provenance, work / CURVE, card, figures)
+    return write_package(package, network, provenance, work / CURVE_FILE, card, figures)
 
 
 def _checkpoint(experiment: Experiment, work: Path) -> Path | None:
     """Return what to resume, if anything. Raises SettingsContradict if `work` holds a run that is not to be resumed."""
-    resume, last = experiment.resume, work / LAST
+    resume, last = experiment.resume, work / CHECKPOINT_FILE
     if resume is not None and (resume.is_file() or is_package(resume)):
         return resume
     if resume is None and last.is_file():
@@ -212,9 +214,9 @@ def _checkpoint(experiment: Experiment, work: Path) -> Path | None:
             f"{work} holds an earlier run: go on with --resume {work}, or choose another folder with --work"
         )
     if resume is not None and not experiment.folds:
-        last = resume / LAST
+        last = resume / CHECKPOINT_FILE
         if not last.is_file():
-            raise SettingsContradict(f"{resume} holds no {LAST} to go on from; begin anew without --resume")
+            raise SettingsContradict(f"{resume} holds no {CHECKPOINT_FILE} to resume; start again without --resume")
     return last if last.is_file() else None
 
 

@@ -49,11 +49,11 @@ class TrainingProgress:
     """Whether the epoch that ended has the best validation so far."""
 
 
-Report = Callable[[TrainingProgress], None]
+ProgressCallback = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingResult:
     """What a run came to."""
 
     curve: Curve
@@ -70,7 +70,7 @@ class Trained:
 class _ProgressReporter(Callback):  # type: ignore[misc]
     """Reports progress, and measures how long training waits for batches."""
 
-    def __init__(self, plan: Plan, keep: KeepCheckpoints, report: Report) -> None:
+    def __init__(self, plan: Plan, keep: KeepCheckpoints, report: ProgressCallback) -> None:
         self._plan = plan
         self._keep = keep
         self._report = report
@@ -90,15 +90,15 @@ class _ProgressReporter(Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         self._since = time.perf_counter()
-        self._tell(trainer, None)
+        self._send(trainer, None)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = self._keep.curve.epochs
         if len(epochs) > self._reported:
             self._reported = len(epochs)
-            self._tell(trainer, epochs[-1])
+            self._send(trainer, epochs[-1])
 
-    def _tell(self, trainer: Trainer, ended: Epoch | None) -> None:
+    def _send(self, trainer: Trainer, ended: Epoch | None) -> None:
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self._started
@@ -117,8 +117,8 @@ class _ProgressReporter(Callback):  # type: ignore[misc]
 
 
 def train(
-    plan: Plan, network: nn.Module, work: Path, report: Report, command: str = "", resume: Path | None = None
-) -> Trained | None:
+    plan: Plan, network: nn.Module, work: Path, report: ProgressCallback, command: str = "", resume: Path | None = None
+) -> TrainingResult | None:
     """Train `network`, and leave it with the weights of the best epoch. Return None in all processes but the first.
 
     `work` gets the checkpoint (`last.ckpt`), the curve (`epochs.csv`) and the logs. `resume` is a checkpoint that fits
@@ -149,7 +149,7 @@ def train(
     if not first:
         return None
     network.cpu().load_state_dict(keep.best_weights or learner.cpu().answering_network.state_dict())
-    return Trained(
+    return TrainingResult(
         curve=keep.curve,
         complete=not keep.interrupted,
         seconds=time.perf_counter() - started,
@@ -160,7 +160,7 @@ def train(
 
 
 def _fit(
-    plan: Plan, learner: Learner, keep: KeepCheckpoints, report: Report, work: Path, start: ResumePoint | None
+    plan: Plan, learner: Learner, keep: KeepCheckpoints, report: ProgressCallback, work: Path, start: ResumePoint | None
 ) -> Trainer:
     settings = plan.settings
     with _without_lightning_advice(), _on_interrupt(keep, settings):

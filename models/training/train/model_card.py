@@ -3,7 +3,7 @@
 import statistics
 
 from models.package import CURVES_FILE, IntendedUse, ModelPackage
-from models.training.train.thresholds import LabelOnValidation
+from models.training.train.thresholds import TunedLabel
 from models.training.train.write_package import Provenance
 
 _FOR = {
@@ -14,7 +14,7 @@ _FOR = {
 
 
 def training_card(
-    package: ModelPackage, provenance: Provenance, tuned: tuple[LabelOnValidation, ...], has_curves: bool
+    package: ModelPackage, provenance: Provenance, tuned: tuple[TunedLabel, ...], has_curves: bool
 ) -> str:
     """Return the card as Markdown; everything in it comes from this training."""
     facts = "\n".join(f"- {name.replace('_', ' ')}: `{value}`" for name, value in provenance.facts)
@@ -41,7 +41,7 @@ one output sigmoid for each of {", ".join(label.name for label in package.labels
 """
 
 
-def _thresholds(tuned: tuple[LabelOnValidation, ...]) -> str:
+def _thresholds(tuned: tuple[TunedLabel, ...]) -> str:
     """Return the table of the cases on which thresholds were chosen, and what it is worth."""
     if not tuned:
         return "Nothing yet: all thresholds were left at 0.5. "

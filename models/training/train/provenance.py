@@ -13,10 +13,10 @@ from models.network import count_parameters
 from models.package import ModelPackage
 from models.training.dataset.lineage import Lineage, TrainingRecord, package_label, read_lineage
 from models.training.train.dataset_cases import DatasetCases
-from models.training.train.fit import Trained
+from models.training.train.fit import TrainingResult
 from models.training.train.settings import TrainSettings
 from models.training.train.sources import CaseSource
-from models.training.train.thresholds import LabelOnValidation
+from models.training.train.thresholds import TunedLabel
 from models.training.train.transfer import Parent
 from models.training.train.write_package import Fact
 
@@ -25,9 +25,9 @@ def training_facts(
     settings: TrainSettings,
     parent: Parent | None,
     source: CaseSource,
-    trained: Trained,
+    trained: TrainingResult,
     network: nn.Module,
-    tuned: tuple[LabelOnValidation, ...],
+    tuned: tuple[TunedLabel, ...],
 ) -> Iterator[tuple[str, Fact]]:
     """Yield the table [provenance] of model.toml: names and values, in their order."""
     best, epochs = trained.curve.best, trained.curve.epochs

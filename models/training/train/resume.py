@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.package import PackageBroken, read_package
-from models.training.train.checkpoints import LAST, Curve, read_curve
+from models.training.train.checkpoints import CHECKPOINT_FILE, Curve, read_curve
 from models.training.train.learner import Learner
 from models.training.train.net2net import NotNarrower, widen_checkpoint
 from models.training.train.plan import Plan
@@ -40,7 +40,7 @@ class ResumePoint:
 
 def is_package(path: Path) -> bool:
     """Return whether a folder holds a model package, and no run that could be resumed instead."""
-    return (path / "model.toml").is_file() and not (path / LAST).is_file()
+    return (path / "model.toml").is_file() and not (path / CHECKPOINT_FILE).is_file()
 
 
 def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> ResumePoint:
@@ -65,7 +65,7 @@ def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> Res
             content = widen_checkpoint(content, shapes, plan.settings.seed)
         except NotNarrower as exc:
             raise SettingsContradict(
-                f"{path} is of another network: --init-filters can be what it was begun with, or a multiple"
+                f"{path} is of another network: --init-filters has to be that of the run, or a multiple"
             ) from exc
         path = work / WIDENED
         torch.save(content, path)
@@ -86,7 +86,7 @@ def _check_signature(path: Path, made_by: dict[str, str], plan: Plan) -> None:
         if before != now[name]:
             raise SettingsContradict(
                 f"{path} was made with {name} {before}, and this run says {now[name]}; "
-                "go on with what it was begun with, or begin anew without --resume"
+                "resume it with its own settings, or start again without --resume"
             )
 
 

@@ -29,7 +29,7 @@ class SegmentedCase:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelOnValidation:
+class TunedLabel:
     """The threshold of one label, and what it gives on the cases that it was chosen on."""
 
     label: str
@@ -45,7 +45,7 @@ class LabelOnValidation:
         return statistics.fmean(self.dice)
 
 
-def tune(labels: tuple[OutputLabel, ...], tuning_cases: Iterable[SegmentedCase]) -> tuple[LabelOnValidation, ...]:
+def tune(labels: tuple[OutputLabel, ...], tuning_cases: Iterable[SegmentedCase]) -> tuple[TunedLabel, ...]:
     """Choose, for each label, the threshold of the highest mean Dice; empty if there are no cases.
 
     Cases whose truth lacks a label do not vote on its threshold. Of near equals, the one nearest 0.5 wins. A label that
@@ -64,11 +64,11 @@ def tune(labels: tuple[OutputLabel, ...], tuning_cases: Iterable[SegmentedCase])
     return tuple(_tuned(*each) for each in zip(labels, scores, present, strict=True) if each[1])
 
 
-def _tuned(label: OutputLabel, scores: list[list[float]], present: list[bool]) -> LabelOnValidation:
+def _tuned(label: OutputLabel, scores: list[list[float]], present: list[bool]) -> TunedLabel:
     voting = [row for row, votes in zip(scores, present, strict=True) if votes]
     threshold = best_threshold(voting, label.threshold)
     at = CANDIDATES.index(threshold)
-    return LabelOnValidation(label.name, threshold, tuple(row[at] for row in scores), present.count(False))
+    return TunedLabel(label.name, threshold, tuple(row[at] for row in scores), present.count(False))
 
 
 def best_threshold(scores: list[list[float]], otherwise: float) -> float:

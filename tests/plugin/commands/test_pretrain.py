@@ -29,7 +29,7 @@ def test_pretrain_passes_on_its_options(tmp_path: Path, monkeypatch: pytest.Monk
         "models.training.train.experiment", reason="training needs the extra glionode[train]"
     )
     from models.training.train.checkpoints import Curve, Epoch
-    from models.training.train.fit import Trained, TrainingProgress
+    from models.training.train.fit import TrainingProgress, TrainingResult
 
     asked = []
     epoch = Epoch(2, 0.5, (), 200, 1e-3, (0.1, 0.2, 0.3))
@@ -39,7 +39,7 @@ def test_pretrain_passes_on_its_options(tmp_path: Path, monkeypatch: pytest.Monk
         begin("training")
         report(TrainingProgress(2, 20, 100, 100, seconds=60, waiting=0.25, ended=epoch))
         package = dataclasses.replace(wanted.package, weights_sha256="f" * 64)
-        return (experiment.Outcome(package, Trained(Curve((epoch,)), True, 60.0, 200, 0, ()), ()),)
+        return (experiment.Outcome(package, TrainingResult(Curve((epoch,)), True, 60.0, 200, 0, ()), ()),)
 
     monkeypatch.setattr(experiment, "run_experiment", run_experiment)
     given = ["--resume", "/of/somebody/last.ckpt", "--work=/of/somebody/work", "/of/somebody/out", "runs/out"]
@@ -70,7 +70,7 @@ def test_pretrain_refuses_to_go_on_from_what_is_no_checkpoint(tmp_path: Path) ->
     options = ["--minutes", "0", "--work", str(tmp_path / "work")]
     result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
     assert result.exit_code == WRONG_USAGE
-    assert "holds no last.ckpt to go on from" in sentence(result.stderr)
+    assert "holds no last.ckpt to resume" in sentence(result.stderr)
     (tmp_path / "last.ckpt").write_bytes(b"")
     result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
     assert result.exit_code == WRONG_USAGE

@@ -11,9 +11,9 @@ import torch
 from models.network import NetworkSettings
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Split
-from models.training.train.checkpoints import CURVE, LAST
+from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE
 from models.training.train.dataset_cases import DatasetCases, split_cases
-from models.training.train.fit import Report, Trained, TrainingProgress, train
+from models.training.train.fit import ProgressCallback, TrainingProgress, TrainingResult, train
 from models.training.train.learner import Learner, TrainingStopped, fresh_network
 from models.training.train.loss import training_loss
 from models.training.train.plan import Plan
@@ -39,9 +39,9 @@ def run(
     dataset: Dataset,
     work: Path,
     settings: TrainSettings = SETTINGS,
-    report: Report = lambda _: None,
+    report: ProgressCallback = lambda _: None,
     resume: Path | None = None,
-) -> tuple[Trained, dict[str, torch.Tensor]]:
+) -> tuple[TrainingResult, dict[str, torch.Tensor]]:
     torch.manual_seed(settings.seed)
     network = fresh_network(TINY, len(OURS), len(NAMES))
     cases = DatasetCases(dataset, *split_cases(dataset), prepared_cases(Cache.RAM, VIEW, work), VIEW, settings)
@@ -50,7 +50,7 @@ def run(
     return trained, network.state_dict()
 
 
-def killing(epoch: int, step: int) -> Report:
+def killing(epoch: int, step: int) -> ProgressCallback:
     """Raise Killed in the report of a step, after the checkpoint of that step."""
 
     def report(now: TrainingProgress) -> None:
@@ -61,23 +61,25 @@ def killing(epoch: int, step: int) -> Report:
 
 
 @pytest.fixture(scope="module")
-def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, dict[str, torch.Tensor], Path]:
+def whole(
+    dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainingResult, dict[str, torch.Tensor], Path]:
     """A run without interruption."""
     work = tmp_path_factory.mktemp("whole")
     return *run(dataset, work), work
 
 
 def checkpoint(work: Path) -> dict[str, object]:
-    return dict(torch.load(work / LAST, weights_only=True))
+    return dict(torch.load(work / CHECKPOINT_FILE, weights_only=True))
 
 
-def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[Trained, object, Path]) -> None:
+def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[TrainingResult, object, Path]) -> None:
     trained, _, work = whole
     assert [row.epoch for row in trained.curve.epochs] == [1, 2, 3]
     losses = [row.loss for row in trained.curve.epochs]
     assert losses == sorted(losses, reverse=True)
     assert trained.curve.epochs[-1].validation_dice[2] > 0.8
-    assert (work / CURVE).read_text().splitlines()[0].startswith("epoch,loss,mean_dice,dice_enhancing_tumour")
+    assert (work / CURVE_FILE).read_text().splitlines()[0].startswith("epoch,loss,mean_dice,dice_enhancing_tumour")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_training_finds_the_lesion_of_cases_that_it_never_saw(whole: tuple[Train
 )
 def test_a_killed_run_resumes_to_the_same_weights(
     dataset: Dataset,
-    whole: tuple[Trained, dict[str, torch.Tensor], Path],
+    whole: tuple[TrainingResult, dict[str, torch.Tensor], Path],
     tmp_path: Path,
     every: int,
     epoch: int,
@@ -110,7 +112,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
         if now.ended is None:
             steps.append((now.epoch, now.step))
 
-    resumed, weights = run(dataset, tmp_path, settings, report=note, resume=tmp_path / LAST)
+    resumed, weights = run(dataset, tmp_path, settings, report=note, resume=tmp_path / CHECKPOINT_FILE)
     trained, expected, work = whole
     assert resumed.curve == trained.curve
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
@@ -143,7 +145,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(
     assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
     assert not all(torch.equal(weights[name], seen[3][name]) for name in weights)
     # A run that is over can be gone on from, to write its package once more.
-    again, weights = run(dataset, tmp_path, resume=tmp_path / LAST)
+    again, weights = run(dataset, tmp_path, resume=tmp_path / CHECKPOINT_FILE)
     assert again.curve == trained.curve
     assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
 
@@ -200,13 +202,13 @@ def test_a_full_disk_at_checkpoint_time_leaves_the_checkpoint_before(
     assert "The last checkpoint is still there; make room, then go on with --resume" in sentence
     assert checkpoint(tmp_path)["global_step"] == 3
     monkeypatch.setattr(os, "fsync", real)
-    assert len(run(dataset, tmp_path, resume=tmp_path / LAST)[0].curve.epochs) == 3
+    assert len(run(dataset, tmp_path, resume=tmp_path / CHECKPOINT_FILE)[0].curve.epochs) == 3
 
 
 def test_a_checkpoint_of_another_run_is_refused(
-    dataset: Dataset, whole: tuple[Trained, object, Path], tmp_path: Path
+    dataset: Dataset, whole: tuple[TrainingResult, object, Path], tmp_path: Path
 ) -> None:
-    before = whole[2] / LAST
+    before = whole[2] / CHECKPOINT_FILE
     with pytest.raises(SettingsContradict, match="was made with seed 1, and this run says 2"):
         run(dataset, tmp_path, dataclasses.replace(SETTINGS, seed=2), resume=before)
     damaged = tmp_path / "damaged.ckpt"
@@ -240,10 +242,10 @@ def test_an_empty_split_is_refused(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_older_version_is_resumed(
-    dataset: Dataset, whole: tuple[Trained, dict[str, torch.Tensor], Path], tmp_path: Path
+    dataset: Dataset, whole: tuple[TrainingResult, dict[str, torch.Tensor], Path], tmp_path: Path
 ) -> None:
     """Settings that it lacks had their defaults then, and its curve has no steps and no soft Dice."""
-    content = torch.load(whole[2] / LAST, weights_only=True)
+    content = torch.load(whole[2] / CHECKPOINT_FILE, weights_only=True)
     for name in ("clip_gradients", "average_weights", "dice_smoothing"):
         del content["plan"][name]
     del content["commands"], content["steps_of_package"]

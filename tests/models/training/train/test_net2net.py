@@ -12,7 +12,7 @@ from models.labels import LABELS
 from models.network import NetworkSettings, build_network
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
-from models.training.train.checkpoints import LAST
+from models.training.train.checkpoints import CHECKPOINT_FILE
 from models.training.train.fit import TrainingProgress
 from models.training.train.learner import Learner, fresh_network
 from models.training.train.net2net import widen_checkpoint
@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint after three steps of the narrow network."""
     work = tmp_path_factory.mktemp("narrow")
     pretrain_toy(work, command="narrow")
-    return work / "work" / LAST
+    return work / "work" / CHECKPOINT_FILE
 
 
 def learner_of(network: NetworkSettings) -> Learner:
@@ -83,7 +83,7 @@ def test_training_goes_on_and_tells_the_copies_apart(checkpoint: Path, tmp_path:
     written = pretrain_toy(tmp_path, LONGER, WIDE, reports.append, checkpoint, "wide").package
     assert [report.epoch for report in reports if report.ended is not None] == [4, 5]
     assert written.network.init_filters == 16
-    trained = torch.load(tmp_path / "work" / LAST, weights_only=True)
+    trained = torch.load(tmp_path / "work" / CHECKPOINT_FILE, weights_only=True)
     assert trained["commands"] == ["narrow", "wide"]
     began = torch.load(tmp_path / "work" / WIDENED, weights_only=True)["state_dict"][
         "network.down_layers.1.0.conv.weight"

@@ -17,7 +17,7 @@ from models.training.dataset.dataset import read_dataset
 from models.training.dataset.manifest import Split
 from models.training.train.batches import ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches
-from models.training.train.checkpoints import CURVE
+from models.training.train.checkpoints import CURVE_FILE
 from models.training.train.learner import fresh_network
 from models.training.train.loss import segmentation_loss
 from models.training.train.prepared_cases import View, prepared_cases
@@ -100,7 +100,7 @@ def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path, monkeypatch: 
                 process.send_signal(signal.SIGKILL)
                 break
         assert process.wait() == -signal.SIGKILL
-    before = Path("runs/killed", CURVE).read_bytes()
+    before = Path("runs/killed", CURVE_FILE).read_bytes()
     assert not Path("killed").exists()
     runner = CliRunner()
     resumed = runner.invoke(app, [*order, "--resume", "runs/killed"])
@@ -108,8 +108,8 @@ def test_a_killed_run_is_resumed_to_the_same_model(tmp_path: Path, monkeypatch: 
     assert "epoch 1 of 8" not in resumed.stderr
     assert "epoch 8 of 8" in resumed.stderr
     assert runner.invoke(app, [name.replace("killed", "whole") for name in order]).exit_code == 0
-    curve = Path("runs/killed", CURVE).read_bytes()
-    assert curve == Path("runs/whole", CURVE).read_bytes()
+    curve = Path("runs/killed", CURVE_FILE).read_bytes()
+    assert curve == Path("runs/whole", CURVE_FILE).read_bytes()
     assert curve.startswith(before)
     assert 2 <= len(before.splitlines()) - 1 < 8
     assert read_package(Path("killed")).weights_sha256 == read_package(Path("whole")).weights_sha256

@@ -21,7 +21,7 @@ from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.families import LEARNED_FROM
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED, SampleSettings
 from models.training.train import synthetic_heads
-from models.training.train.checkpoints import LAST
+from models.training.train.checkpoints import CHECKPOINT_FILE
 from models.training.train.experiment import first_network
 from models.training.train.fit import TrainingProgress
 from models.training.train.settings import SettingsContradict
@@ -82,7 +82,7 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
 
 def test_the_package_has_the_mean_of_the_weights(tmp_path: Path) -> None:
     package = pretrain_toy(tmp_path).package
-    state = torch.load(tmp_path / "work" / LAST, weights_only=True)["state_dict"]
+    state = torch.load(tmp_path / "work" / CHECKPOINT_FILE, weights_only=True)["state_dict"]
     first = first_network(package, TOY.seed).state_dict()
     mean = {name: state[f"mean_network.module.{name}"] for name in first}
     last = {name: state[f"network.{name}"] for name in first}
@@ -94,7 +94,7 @@ def test_the_package_has_the_mean_of_the_weights(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_resumed_and_can_be_written_alone(tmp_path: Path) -> None:
     first = pretrain_toy(tmp_path / "a").package
-    checkpoint = tmp_path / "a" / "work" / LAST
+    checkpoint = tmp_path / "a" / "work" / CHECKPOINT_FILE
     written = pretrain_toy(tmp_path / "b", dataclasses.replace(TOY, minutes=0), resume=checkpoint).package
     assert written.weights_sha256 == first.weights_sha256
     assert [row["step"] for row in log_of(written)] == ["1", "2", "3"]
@@ -117,7 +117,7 @@ def test_training_resumes_a_package_of_which_no_checkpoint_is_left(tmp_path: Pat
         assert torch.equal(load_network(written)(seen), load_network(begun)(seen))
     longer = pretrain_toy(tmp_path / "c", network=BLOCKS, resume=begun.folder).package
     more = dataclasses.replace(TOY, epochs=5)
-    again = pretrain_toy(tmp_path / "d", more, BLOCKS, resume=tmp_path / "c" / "work" / LAST).package
+    again = pretrain_toy(tmp_path / "d", more, BLOCKS, resume=tmp_path / "c" / "work" / CHECKPOINT_FILE).package
     for package, total in ((longer, 6), (again, 8)):
         provenance = provenance_of(package)
         assert provenance["steps"] == total
@@ -162,7 +162,7 @@ def test_a_package_of_another_network_or_another_training_is_not_resumed(tmp_pat
 def test_a_resumed_run_takes_the_learning_rate_that_it_is_given(tmp_path: Path) -> None:
     pretrain_toy(tmp_path / "a")
     slower = dataclasses.replace(TOY, epochs=5, learning_rate=TOY.learning_rate / 100)
-    package = pretrain_toy(tmp_path / "b", slower, resume=tmp_path / "a" / "work" / LAST).package
+    package = pretrain_toy(tmp_path / "b", slower, resume=tmp_path / "a" / "work" / CHECKPOINT_FILE).package
     rates = [float(row["learning_rate"]) for row in log_of(package)]
     assert max(rates[3:]) < 0.1 * rates[0]
 
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path, 
     assert int(log_of(outcome.package)[-1]["step"]) == outcome.trained.steps
     # The run goes on with the very next step.
     longer = dataclasses.replace(settings, minutes=0.0001)
-    again = pretrain_toy(tmp_path / "again", longer, resume=tmp_path / "work" / LAST)
+    again = pretrain_toy(tmp_path / "again", longer, resume=tmp_path / "work" / CHECKPOINT_FILE)
     assert again.trained.steps == outcome.trained.steps + 1
     assert [int(row["step"]) for row in log_of(again.package)][-1] == again.trained.steps
 
