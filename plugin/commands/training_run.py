@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from models.training.train.fit import TrainingProgress
 
 
+def _option(text: str, default: str, low: float | None = None) -> typer.models.OptionInfo:
+    return typer.Option(help=text, min=low, show_default=default)  # type: ignore[no-any-return]
+
+
 PresetOption = Annotated[
     Preset | None,
-    typer.Option(
-        help="Recipe: paper (Wan et al. 2024), fast (recent GPUs) or synthetic.",
-        show_default="paper, with --synthetic synthetic",
-    ),
+    _option("Recipe: paper (Wan et al. 2024), fast (recent GPUs) or synthetic.", "paper, with --synthetic synthetic"),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -41,31 +42,21 @@ ConfigOption = Annotated[
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Passes over the cases; 100 steps each of synthetic heads.",
-        show_default="100; finetune 50, --synthetic 40",
-    ),
+    _option("Passes over the cases; 100 steps each of synthetic heads.", "100; finetune 50, --synthetic 40", low=1),
 ]
 PatchOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Edge of a crop in voxels, 0: whole heads.", show_default="128 or 160, see --preset"),
+    int | None, _option("Edge of a crop in voxels, 0: whole heads.", "128 or 160, see --preset", low=0)
 ]
-RateOption = Annotated[
-    float | None, typer.Option(help="Peak learning rate of Adam.", show_default="1e-4 to 1e-3, see --preset")
-]
+RateOption = Annotated[float | None, _option("Peak learning rate of Adam.", "1e-4 to 1e-3, see --preset")]
 FoldsOption = Annotated[
     int | None,
     typer.Option(min=2, help="Cross-validate: so many folds over patients, a package each, and folds.csv."),
 ]
-WorkersOption = Annotated[
-    int | None, typer.Option(min=0, help="Processes that prepare batches.", show_default="0, with --synthetic 1")
-]
+WorkersOption = Annotated[int | None, _option("Processes that prepare batches.", "0, with --synthetic 1", low=0)]
 CacheOption = Annotated[
-    Cache | None,
-    typer.Option(help="Where normalised cases are kept between epochs: none, ram or disk.", show_default="none"),
+    Cache | None, _option("Where normalised cases are kept between epochs: none, ram or disk.", "none")
 ]
-NameOption = Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of OUT")]
+NameOption = Annotated[str | None, _option("Name of the model.", "that of OUT")]
 WorkOption = Annotated[
     Path | None, typer.Option(file_okay=False, help="Folder for checkpoints and logs.", show_default="runs/NAME")
 ]

@@ -13,7 +13,7 @@ from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.train.batches import ALONE, Batch, EpochLoader, ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches, CropIndex, steps_per_epoch
 from models.training.train.prepared_cases import View, prepare, prepared_cases
-from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings, preset_settings
+from models.training.train.settings import Cache, Preset, TrainSettings
 from pipeline.restore import restore
 from tests.support.toy_dataset import BRATS, NAMES, OURS, REGIONS, SPACING_MM, InterruptedCrops, toy_case, toy_dataset
 
@@ -194,24 +194,6 @@ def test_processes_share_an_epoch_without_gaps() -> None:
 def test_workers_ignore_an_interrupt_of_the_whole_terminal() -> None:
     settings = dataclasses.replace(SETTINGS, workers=1)
     assert len(handed_out(loader(InterruptedCrops(), 5, settings))) == 5
-
-
-def test_contradictory_settings_are_refused() -> None:
-    for change, words in (
-        ({"patch": 16}, "at least 32"),
-        ({"patch": 0, "batch": 2}, "whole heads"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"foreground": 1.5}, "foreground"),
-        ({"cache": Cache.RAM, "workers": 1}, "use cache disk"),
-    ):
-        with pytest.raises(SettingsContradict, match=words):
-            dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
-
-
-def test_the_preset_paper_is_the_recipe_of_the_paper() -> None:
-    paper = preset_settings(Preset.PAPER, 100)
-    assert (paper.learning_rate, paper.epochs, paper.warm_up_epochs, paper.foreground) == (1e-4, 100, 0.0, 0.0)
-    assert preset_settings(Preset.FAST, 50).precision == "bf16-mixed"
 
 
 def test_regions_of_toy_brats_cases_lie_inside_each_other() -> None:
