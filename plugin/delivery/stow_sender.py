@@ -105,7 +105,7 @@ class StowSender:
         return response
 
     def _connect(self) -> HttpClient:
-        access = partial(read_access, self._destination, self._destination.key)
+        access = partial(read_access, self._destination, self._destination.section_name)
         return HttpClient(self._destination.url, access, self._timeout_s, largest_body=_LARGEST_RESPONSE)
 
 

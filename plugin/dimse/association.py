@@ -60,7 +60,7 @@ class EventHandler(NamedTuple):
 def peer_address(destination: DestinationSettings) -> PeerAddress:
     """Return the address of a destination. Raises PeerFailed where its certificates cannot be used."""
     try:
-        tls = client_context(destination, destination.key)
+        tls = client_context(destination, destination.section_name)
     except SettingsWrong as exc:
         raise PeerFailed(str(exc)) from exc
     return PeerAddress(destination.ae_title, destination.host, destination.port, tls, destination.tls_server_name)

@@ -51,9 +51,9 @@ class Access:
     credentials: Credentials
 
 
-def read_access(server: WebServer, place: str) -> Access:
-    """Read certificates and secrets of a section, which `place` names in messages. Raises SettingsWrong."""
-    return Access(client_context(server, place), read_credentials(server, place))
+def read_access(server: WebServer, name: str) -> Access:
+    """Read certificates and secrets of a section, which `name` names in messages. Raises SettingsWrong."""
+    return Access(client_context(server, name), read_credentials(server, name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,15 +30,15 @@ def _findings(settings: Settings, now: datetime) -> Iterator[Iterator[Finding]]:
     yield _check("orthanc", orthanc.tls_certificate, partial(client_context, orthanc, "orthanc"), now)
     for each in settings.destinations:
         if isinstance(each, TlsClient):
-            yield _check(each.key, each.tls_certificate, partial(client_context, each, each.key), now)
+            yield _check(each.section_name, each.tls_certificate, partial(client_context, each, each.section_name), now)
 
 
-def _check(place: str, certificate: str, make: Callable[[], ssl.SSLContext | None], now: datetime) -> Iterator[Finding]:
+def _check(name: str, certificate: str, make: Callable[[], ssl.SSLContext | None], now: datetime) -> Iterator[Finding]:
     try:
         if make() is not None and certificate:
-            yield from _expiry(f"{place}.tls_certificate", expires_at(certificate), now)
+            yield from _expiry(f"{name}.tls_certificate", expires_at(certificate), now)
     except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, place, str(exc))
+        yield Finding(Severity.ERROR, name, str(exc))
 
 
 def expires_at(certificate: str) -> datetime:

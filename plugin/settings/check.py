@@ -49,7 +49,7 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
     for destination in settings.destinations:
         findings += _check_destination(destination)
         if not may_receive(destination, intended_use):
-            findings.append(_warning(destination.key, f"Nothing will be sent there: {refusal(destination)}"))
+            findings.append(_warning(destination.section_name, f"Nothing will be sent there: {refusal(destination)}"))
     if not settings.destinations:
         findings.append(_warning("destinations", "There is none: results stay on this machine."))
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.WARNING))
@@ -79,15 +79,15 @@ def _check_listener(settings: Settings) -> Iterator[Finding]:
         yield _error("listener.tls_client_ca", text)
 
 
-def _check_identity(section: TlsIdentity, place: str) -> Iterator[Finding]:
+def _check_identity(section: TlsIdentity, name: str) -> Iterator[Finding]:
     if bool(section.tls_certificate) != bool(section.tls_key):
-        yield _error(f"{place}.tls_key", "A certificate and its key belong together; set both or none.")
+        yield _error(f"{name}.tls_key", "A certificate and its key belong together; set both or none.")
 
 
-def _check_login(section: Login, place: str) -> Iterator[Finding]:
+def _check_login(section: Login, name: str) -> Iterator[Finding]:
     passwords = bool(section.password_file) + bool(section.password_variable)
     if passwords > 1 or bool(section.user) != bool(passwords):
-        yield _error(f"{place}.user", "A user and one place of a password belong together; set both or none.")
+        yield _error(f"{name}.user", "A user and one place of a password belong together; set both or none.")
 
 
 def _check_limits(settings: Settings) -> Iterator[Finding]:
@@ -128,33 +128,33 @@ def _check_outputs(outputs: OutputsSettings) -> Iterator[Finding]:
 
 
 def _check_destination(destination: AnyDestination) -> Iterator[Finding]:
-    place = destination.key
+    name = destination.section_name
     if isinstance(destination, OrthancDestinationSettings):
         return
-    yield from _check_identity(destination, place)
+    yield from _check_identity(destination, name)
     if isinstance(destination, StowDestinationSettings):
         yield from _check_stow(destination)
         return
     if destination.port == 0:
-        yield _error(f"{place}.port", "Nothing can be sent to port 0.")
+        yield _error(f"{name}.port", "Nothing can be sent to port 0.")
     if not destination.tls and (destination.tls_ca or destination.tls_server_name or destination.tls_certificate):
         text = "The other tls keys have no effect without TLS. Set tls = true, or remove them."
-        yield _error(f"{place}.tls", text)
+        yield _error(f"{name}.tls", text)
 
 
 def _check_stow(destination: StowDestinationSettings) -> Iterator[Finding]:
-    place = destination.key
+    name = destination.section_name
     token = bool(destination.token_file) + bool(destination.token_variable)
     password = bool(destination.password_file or destination.password_variable)
-    yield from _check_login(destination, place)
+    yield from _check_login(destination, name)
     if token + password > 1:
         text = "Name one place of one secret: token_file, token_variable, password_file or password_variable."
-        yield _error(place, text)
+        yield _error(name, text)
     if (token or password) and _crosses_network_unencrypted(destination.url):
         text = "Over http everybody on the way could read the token or the password. Write https://."
-        yield _error(f"{place}.url", text)
+        yield _error(f"{name}.url", text)
     if not destination.over_tls and (destination.tls_ca or destination.tls_certificate):
-        yield _error(f"{place}.url", "The tls keys have no effect without TLS. Write https://, or remove them.")
+        yield _error(f"{name}.url", "The tls keys have no effect without TLS. Write https://, or remove them.")
 
 
 def _check_commitment(settings: Settings) -> Iterator[Finding]:
@@ -172,7 +172,7 @@ def _check_commitment(settings: Settings) -> Iterator[Finding]:
                 f"The listener refuses associations of {destination.ae_title}, so no report comes on one that it "
                 "opens. List it in listener.calling_ae_titles or [[listener.senders]] if it opens one."
             )
-            yield _warning(f"{destination.key}.storage_commitment", text)
+            yield _warning(f"{destination.section_name}.storage_commitment", text)
 
 
 def _check_http(http: HttpSettings) -> Iterator[Finding]:
@@ -203,12 +203,14 @@ def _check_orthanc(settings: Settings) -> Iterator[Finding]:
     through = [each for each in settings.destinations if isinstance(each, OrthancDestinationSettings)]
     for each in through:
         if not orthanc.url:
-            yield _error(f"{each.key}.via", "orthanc.url, which says where Orthanc is, is empty.")
+            yield _error(f"{each.section_name}.via", "orthanc.url, which says where Orthanc is, is empty.")
         if each.modality and each.peer:
-            yield _error(f"{each.key}.peer", "Name modality or peer; give the other one a destination of its own.")
+            yield _error(
+                f"{each.section_name}.peer", "Name modality or peer; give the other one a destination of its own."
+            )
         if each.storage_commitment and not each.modality:
             text = "Only a modality can be asked for commitment; name it, or set storage_commitment = false."
-            yield _error(f"{each.key}.storage_commitment", text)
+            yield _error(f"{each.section_name}.storage_commitment", text)
     if not orthanc.url:
         return
     yield from _check_login(orthanc, "orthanc")

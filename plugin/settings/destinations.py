@@ -26,8 +26,8 @@ class Destination(Section):
     """Send results of a demonstration model here; never for a PACS with patients in it."""
 
     @property
-    def key(self) -> str:
-        """Its table in messages about the settings."""
+    def section_name(self) -> str:
+        """Its name in messages about the settings."""
         return f"destinations.{self.name}"
 
 

@@ -24,16 +24,16 @@ class Credentials:
     password: str = field(default="", repr=False)
 
 
-def read_credentials(section: Login, place: str) -> Credentials:
+def read_credentials(section: Login, name: str) -> Credentials:
     """Read what a section names: its user's password, else its token, if it has one.
 
     Raises SettingsWrong, which names the place of the secret and never its content.
     """
     if section.user:
-        password = _read_secret(f"{place}.password", section.password_file, section.password_variable)
+        password = _read_secret(f"{name}.password", section.password_file, section.password_variable)
         return Credentials(user=section.user, password=password)
     if isinstance(section, Token) and (section.token_file or section.token_variable):
-        return Credentials(token=_read_secret(f"{place}.token", section.token_file, section.token_variable))
+        return Credentials(token=_read_secret(f"{name}.token", section.token_file, section.token_variable))
     return Credentials()
 
 
@@ -61,18 +61,18 @@ def check_credentials(settings: Settings) -> Iterator[Finding]:
     yield from _check_section(settings.orthanc, "orthanc")
     for destination in settings.destinations:
         if isinstance(destination, StowDestinationSettings):
-            yield from _check_section(destination, destination.key)
+            yield from _check_section(destination, destination.section_name)
 
 
-def _check_section(section: Login, place: str) -> Iterator[Finding]:
+def _check_section(section: Login, name: str) -> Iterator[Finding]:
     try:
-        read_credentials(section, place)
+        read_credentials(section, name)
     except SettingsWrong as exc:
-        yield Finding(Severity.ERROR, place, str(exc))
+        yield Finding(Severity.ERROR, name, str(exc))
         return
     if isinstance(section, Token):
-        yield from _readable_by_others(f"{place}.token_file", section.token_file)
-    yield from _readable_by_others(f"{place}.password_file", section.password_file)
+        yield from _readable_by_others(f"{name}.token_file", section.token_file)
+    yield from _readable_by_others(f"{name}.password_file", section.password_file)
 
 
 def _readable_by_others(key: str, file: str) -> Iterator[Finding]:

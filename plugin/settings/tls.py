@@ -16,28 +16,28 @@ _NO_PASSWORD = ""
 """For keys: one that has a password is an error, where OpenSSL would ask the terminal."""
 
 
-def server_context(identity: TlsIdentity, place: str, client_ca: str = "") -> ssl.SSLContext | None:
+def server_context(identity: TlsIdentity, name: str, client_ca: str = "") -> ssl.SSLContext | None:
     """Return the context of a server; None where it has no certificate and so speaks plain TCP.
 
-    With `client_ca` clients need a certificate from one of its authorities. `place` is the section's name in messages.
+    With `client_ca` clients need a certificate from one of its authorities. `name` is the section's name in messages.
     Raises SettingsWrong.
     """
     if not identity.tls_certificate:
         return None
     context = _restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-    _load_identity(context, identity, place)
+    _load_identity(context, identity, name)
     if client_ca:
-        _load_authorities(context, client_ca, f"{place}.tls_client_ca")
+        _load_authorities(context, client_ca, f"{name}.tls_client_ca")
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def client_context(section: TlsClient, place: str) -> ssl.SSLContext | None:
+def client_context(section: TlsClient, name: str) -> ssl.SSLContext | None:
     """Return the context for connections to what a section describes; None where the node speaks plain TCP there.
 
     Raises SettingsWrong.
     """
-    return make_client_context(section.tls_ca, f"{place}.tls_ca", section, place) if section.over_tls else None
+    return make_client_context(section.tls_ca, f"{name}.tls_ca", section, name) if section.over_tls else None
 
 
 def archive_context(http: HttpSettings) -> ssl.SSLContext | None:
@@ -48,7 +48,7 @@ def archive_context(http: HttpSettings) -> ssl.SSLContext | None:
 
 
 def make_client_context(
-    authorities: str, authorities_key: str, identity: TlsIdentity | None = None, place: str = ""
+    authorities: str, authorities_key: str, identity: TlsIdentity | None = None, name: str = ""
 ) -> ssl.SSLContext:
     """Return a context that checks the server's certificate and name, and shows `identity` where it has a certificate.
 
@@ -60,7 +60,7 @@ def make_client_context(
     else:
         context.load_default_certs()
     if identity is not None and identity.tls_certificate:
-        _load_identity(context, identity, place)
+        _load_identity(context, identity, name)
     return context
 
 
@@ -79,7 +79,7 @@ def _restricted(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def _load_identity(context: ssl.SSLContext, identity: TlsIdentity, place: str) -> None:
+def _load_identity(context: ssl.SSLContext, identity: TlsIdentity, name: str) -> None:
     certificate, key = identity.tls_certificate, identity.tls_key
     for path in (certificate, key):
         read_pem(path)
@@ -91,7 +91,7 @@ def _load_identity(context: ssl.SSLContext, identity: TlsIdentity, place: str) -
             if exc.reason == "KEY_VALUES_MISMATCH"
             else "certificate or key is not in PEM form, or the key has a password"
         )
-        raise SettingsWrong(f"{place}: {why} ({certificate}, {key}).") from exc
+        raise SettingsWrong(f"{name}: {why} ({certificate}, {key}).") from exc
 
 
 def _load_authorities(context: ssl.SSLContext, authorities: str, key: str) -> None:
