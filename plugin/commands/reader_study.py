@@ -51,10 +51,10 @@ def make(
     """
     from models.package import PackageBroken
     from models.training.dataset.dataset import read_dataset
-    from models.training.reader_study.make import FORM_FILE, READERS_FOLDER, StudySettings, make_study
+    from models.training.reader_study.make import FORM_FILE, READERS_FOLDER, ReaderStudySettings, make_study
     from pipeline.errors import GlionodeError
 
-    settings = StudySettings(cases, repeats, readers, slices, seed)
+    settings = ReaderStudySettings(cases, repeats, readers, slices, seed)
     chosen, where = chosen_split(split), chosen_device(device, threads)
     package = find_model(model)
     try:

@@ -98,15 +98,16 @@ class MeasureSettings:
         )
         labels = tuple(label.name for label in loaded.truth)
         if loaded.truth_on_model_grid is None:
-            volumes, truth = loaded.volumes, np.stack([label.mask for label in loaded.truth])
-            overlay = draw_errors(volumes, labels, truth, np.stack(found))
+            draw, volumes, result = draw_errors, loaded.volumes, np.stack(found)
+            truth = np.stack([label.mask for label in loaded.truth])
         else:
             raw = output.channels.cpu().numpy()
             volumes = {role: Volume(raw[place], output.grid) for place, role in enumerate(output.roles)}
-            truth = loaded.truth_on_model_grid(output)
-            overlay = draw_lesion(volumes, labels, truth, _restore(labels, output, package, output.grid))
+            draw, truth = draw_lesion, loaded.truth_on_model_grid(output)
+            result = _restore(labels, output, package, output.grid)
         foci = count_foci(truth, volumes[Role.T1CE].geometry.voxel_volume_mm3)
-        return MeasuredCase(case, scores, foci, None if case.is_lesion_free else overlay)
+        overlay = None if case.is_lesion_free else draw(volumes, labels, truth, result)
+        return MeasuredCase(case, scores, foci, overlay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _TIME_OF_ALL = 946_684_800
 
 
 @dataclass(frozen=True, slots=True)
-class StudySettings:
+class ReaderStudySettings:
     """How a reader study is made."""
 
     cases: int | None = None
@@ -52,7 +52,7 @@ def make_study(
     package: ModelPackage,
     dataset: Dataset,
     split: Split | None,
-    settings: StudySettings,
+    settings: ReaderStudySettings,
     device: torch.device,
     out: Path,
     report: Callable[[int, int], None],

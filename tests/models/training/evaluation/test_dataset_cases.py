@@ -1,6 +1,7 @@
 """A model is measured on a data set by the node's own steps; whatever is left out is named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.labels import LABELS
-from models.package import ModelPackage, read_package
+from models.labels import LABELS, Role
+from models.package import ModelPackage, Refinement, read_package
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.evaluation.case_score import CaseScore
@@ -91,7 +92,6 @@ def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
     toy_dataset: Callable[..., Dataset],
     toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
-    edit: Callable[[Path, str, str], None],
     measured: Measure,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,9 +105,11 @@ def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
     monkeypatch.setattr("models.training.evaluation.measure_case.load_network", lambda _: FindsItTooLarge())
     dataset, package = toy_dataset(toy_case((BALL,))), make_package()
     ((plain,), _) = measured(package, dataset)
-    asked = 'label = "adc_abnormality"\nrefinement = { channels = ["ADC"], weight = 2.0 }'
-    edit(package.folder, 'label = "adc_abnormality"', asked)
-    ((refined,), _) = measured(read_package(package.folder), dataset)
+    labels = list(package.labels)
+    labels[1] = replace(labels[1], refinement=Refinement((Role.ADC,), 2.0))
+    refining = replace(package, labels=tuple(labels))
+    monkeypatch.setattr("models.training.evaluation.measure_case.read_package", lambda _: refining)
+    ((refined,), _) = measured(package, dataset)
     assert refined.labels[1].dice > plain.labels[1].dice + 0.05
     assert (refined.labels[0].dice, refined.labels[2].dice) == (plain.labels[0].dice, plain.labels[2].dice)
 

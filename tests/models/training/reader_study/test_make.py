@@ -20,7 +20,7 @@ from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.reader_study.answer_key import Key, MaskSource, read_key
 from models.training.reader_study.case_pictures import slices_to_show
-from models.training.reader_study.make import StudySettings, draw_items, make_study
+from models.training.reader_study.make import ReaderStudySettings, draw_items, make_study
 from models.training.reader_study.reading_order import MOST_APART, reading_order
 from tests.support.paths import ROOT
 
@@ -127,7 +127,7 @@ def study(
 ) -> tuple[Path, Key]:
     """Two cases: in one the model sees a lesion on the left, and the person drew one on the right."""
     dataset = toy_dataset(toy_case((LEFT,), (RIGHT,)), toy_case((LEFT, RIGHT)))
-    settings = StudySettings(repeats=0.5, readers=2, slices=5, seed=123_456_789_123)
+    settings = ReaderStudySettings(repeats=0.5, readers=2, slices=5, seed=123_456_789_123)
     seen: list[tuple[int, int]] = []
     key = make_study(
         make_package(), dataset, Split.TEST, settings, CPU, tmp_path / "study", lambda *done: seen.append(done)
@@ -231,7 +231,7 @@ def test_a_study_is_random_unless_a_seed_is_given(
     dataset, package = toy_dataset(toy_case((LEFT,))), make_package()
 
     def make(folder: str, seed: int | None) -> Key:
-        settings = StudySettings(slices=1, seed=seed)
+        settings = ReaderStudySettings(slices=1, seed=seed)
         return make_study(package, dataset, Split.TEST, settings, CPU, tmp_path / folder, lambda *_: None)
 
     one, other = make("one", None), make("other", None)
@@ -250,13 +250,13 @@ def test_what_cannot_be_shown_is_refused(
     dataset = toy_dataset(toy_case((LEFT,)), toy_case((RIGHT,), drawn_by={LABELS[0].name: Annotator.NODE}))
     package = make_package()
 
-    def make(settings: StudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:
+    def make(settings: ReaderStudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:
         return make_study(package, dataset, split, settings, CPU, out, lambda *_: None)
 
     with pytest.raises(DatasetBroken, match=r"2 cases were requested, and .* has 1 in which"):
-        make(StudySettings(cases=2))
+        make(ReaderStudySettings(cases=2))
     with pytest.raises(DatasetBroken, match="no case for validation in which a person drew every label"):
-        make(StudySettings(), Split.VALIDATION)
+        make(ReaderStudySettings(), Split.VALIDATION)
     with pytest.raises(DatasetBroken, match="already holds files"):
-        make(StudySettings(), out=dataset.folder)
+        make(ReaderStudySettings(), out=dataset.folder)
     assert not (tmp_path / "new").exists()
