@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.segment import machine
+from benchmarks.machine import describe_machine
 from tests.end_to_end.walk_with_crashes import IMAGES, Pacs, wait_for_it
 from tests.support.crash_node import Node
 from tests.support.node import make_instance, new_study_uid, send
@@ -46,7 +46,7 @@ def main() -> None:
     total = f"{sum(seconds):.1f} s for {options.studies} studies"
     print(f"{total}, {sum(seconds) / options.studies:.3f} s each; without the pipeline's own time")
     if options.json:
-        document = {"machine": machine(), "seconds": seconds, "memory_mib": memory_mib}
+        document = {"machine": describe_machine(), "seconds": seconds, "memory_mib": memory_mib}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,14 +1,14 @@
-"""Encoding beside dcmqi: seconds, bytes and peak memory for the same masks on the same files, in one run.
+"""Compare encoding with dcmqi: seconds, bytes and peak memory for the same masks on the same files, in one run.
 
     python -m benchmarks.encode [--repeats 5] [--json FILE]
 
-The study is that of read.py: a 192 x 256 x 256 sagittal T1CE among eight other series. Three overlapping segments of a
-tumour's size and ragged outline lie on it. Each run is a process of its own; the ways take turns, so that another load
-on the machine meets all of them. Seconds are those of the work, writing included, without starting Python or loading
-what came before. "SEG" and dcmqi both read the 192 headers; dcmqi reads its masks, too (uncompressed NRRD). "Warm" is
-the second study of a process, as a worker that runs all day sees it: libraries load tables at their first use. "Before"
-is what the pipeline computes for SR-B and capture; it is not in "all of it". CPU seconds depend less on what else runs.
-Goal: all of it within 1.5 s and 600 MiB, SEG not slower than dcmqi.
+The study is that of read.py: a 192 x 256 x 256 sagittal T1CE among eight other series, with three overlapping segments
+of a tumour's size and ragged outline. Each run is a process of its own. The variants take turns, so that other load on
+the machine affects all of them. Seconds cover the work and the writing, but neither the start of Python nor the loading
+of the input. "SEG" and dcmqi both read the 192 headers; dcmqi also reads its masks (uncompressed NRRD). "Warm" is the
+second study of a process, as in a worker: libraries load tables at their first use. "Before" is what the pipeline
+computes for SR-B and capture; it is not in "all of it". CPU seconds depend less on what else runs. Goal: all of it
+within 1.5 s and 600 MiB, SEG not slower than dcmqi.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from read import write_study
 
-from benchmarks.segment import machine
+from benchmarks.machine import describe_machine
+from benchmarks.read import write_study
 
 PREPARED = """
 import gc
@@ -85,7 +85,7 @@ seconds, cpu_s = time.perf_counter() - started_at, sum(os.times()[:4]) - cpu_at
 peak = resource.getrusage(resource.{whose}).ru_maxrss
 print(seconds, cpu_s, peak / 1024, sum(path.stat().st_size for path in (FOLDER / "out").iterdir()))
 """
-WAYS = {
+VARIANTS = {
     "SEG on T1CE": (PREPARED, SEG + WRITE),
     "SEG, warm": (PREPARED + SEG, SEG + WRITE),
     "SR-A, volumes": (PREPARED + BEFORE_SR, "objects = [encode_sr(result, source, library, seg, started)]" + WRITE),
@@ -101,7 +101,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one way."""
+    """All runs of one variant."""
 
     name: str
     seconds: tuple[float, ...]
@@ -111,7 +111,7 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Median seconds."""
+        """Return the median of the seconds."""
         return statistics.median(self.seconds)
 
 
@@ -140,12 +140,12 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"{name} in seconds of dcmqi's: " + ", ".join(f"{what} {value:.2f}" for what, value in ratio.items()))
     if options.json:
-        document = {"machine": machine(), "rows": [asdict(row) for row in rows], "seg_to_dcmqi": ratios}
+        document = {"machine": describe_machine(), "rows": [asdict(row) for row in rows], "seg_to_dcmqi": ratios}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def compare(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """How long our SEG takes for each second of dcmqi's, the first of a process and the second."""
+    """Return the time of our SEG, cold and warm, as a multiple of dcmqi's."""
     by_name = {row.name: row for row in rows}
     theirs = by_name["dcmqi: SEG"]
     return {
@@ -159,10 +159,10 @@ def compare(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def measure(folder: str, repeats: int) -> list[Row]:
-    """Run every way several times, in turns; the first, uncounted round warms the disk's cache."""
-    found: dict[str, list[list[float]]] = {name: [] for name in WAYS}
+    """Run every variant several times, in turns; the first, uncounted round warms the disk's cache."""
+    found: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
     for _ in range(repeats + 1):
-        for name, (before, work) in WAYS.items():
+        for name, (before, work) in VARIANTS.items():
             whose = "RUSAGE_CHILDREN" if work is RUN_DCMQI else "RUSAGE_SELF"
             code = MEASURED.format(folder=folder, before=before, work=work, whose=whose)
             done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
@@ -180,7 +180,7 @@ def measure(folder: str, repeats: int) -> list[Row]:
 
 
 def prepare(folder: Path) -> None:
-    """A study on disk, the result of segmenting it, and the same masks as dcmqi wants them."""
+    """Write a study, the result of segmenting it, and the same masks in dcmqi's formats."""
     from datetime import UTC, datetime
 
     from models.labels import LABELS, Role
@@ -231,7 +231,7 @@ def prepare(folder: Path) -> None:
 
 
 def tumour(shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Enhancing rim, ADC and FLAIR abnormality around it with ragged edges, and a second lesion: about 25 to 160 ml."""
+    """Return (3, *shape) masks: enhancing rim, ragged ADC and FLAIR abnormality around, a second lesion; 25-160 ml."""
     from scipy.ndimage import gaussian_filter
 
     rough = gaussian_filter(np.random.default_rng(2).normal(size=shape).astype(np.float32), 3)
@@ -248,7 +248,7 @@ def tumour(shape: tuple[int, int, int]) -> NDArray[np.bool_]:
 
 
 def write_for_dcmqi(folder: Path, masks: NDArray[np.bool_], series: Path) -> None:
-    """One NRRD image for each mask in the geometry of the series' files, and dcmqi's description of the segments."""
+    """Write an NRRD image of each mask in the geometry of the series, and dcmqi's description of the segments."""
     import SimpleITK as sitk
 
     from models.labels import LABELS

@@ -32,7 +32,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 
-from benchmarks.segment import machine
+from benchmarks.machine import describe_machine
 from plugin.listener.c_store_messages import encode_pdu
 from tests.support.hostile_dicom import encoded
 from tests.support.listener import associate_request, pdu
@@ -103,7 +103,9 @@ def main() -> None:
             f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{ratio:11.2f}"
         )
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": describe_machine(), "rows": [asdict(row) for row in rows]}) + "\n"
+        )
 
 
 def percentiles_ms(seconds: list[float]) -> tuple[float, float]:

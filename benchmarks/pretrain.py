@@ -1,10 +1,9 @@
-"""What a step of training on synthetic heads costs on this CPU, by how memory is laid out and whether it is kept.
+"""Measure a step of training on synthetic heads on this CPU, by memory layout and by what happens to freed memory.
 
     python -m benchmarks.pretrain [--steps 4] [--edge 176] [--filters 16] [--threads 2] [--json]
 
-Each way runs in a process of its own, in turns, on noise of the size of a whole head: forward in bfloat16, loss,
-backward, one step of Adam. "Kept" is `models.training.train.malloc`; training
-itself keeps memory and leaves channels first.
+Each variant runs in a process of its own, in turns, on noise of the size of a whole head: forward in bfloat16, loss,
+backward, one step of Adam. "Kept" is `models.training.train.malloc`; training keeps memory and leaves channels first.
 """
 
 import argparse
@@ -25,11 +24,11 @@ from models.training.train.malloc import keep_freed_memory
 from models.training.train.settings import Preset, preset_settings
 
 TURNS = 2
-WAYS = tuple(itertools.product((False, True), (False, True)))
+VARIANTS = tuple(itertools.product((False, True), (False, True)))
 
 
 def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
-    """Median over the steps after a first one, in which kernels are chosen."""
+    """Return the median over the steps after a first one, in which kernels are chosen."""
     settings, labels = preset_settings(Preset.SYNTHETIC, 1), tuple(label.name for label in LABELS)
     network = fresh_network(NetworkSettings(init_filters=filters, space_to_depth=2), 3, 3)
     if last:
@@ -49,33 +48,33 @@ def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
 
 
 def main() -> None:
-    """Measure all ways in turns, print a table or JSON."""
+    """Measure all variants in turns, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--edge", type=int, default=176, help="voxels; a multiple of 16")
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    wanted = parser.parse_args()
-    if wanted.way is not None:
-        kept, last = json.loads(wanted.way)
-        torch.set_num_threads(wanted.threads)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.variant is not None:
+        kept, last = json.loads(options.variant)
+        torch.set_num_threads(options.threads)
         if kept and not keep_freed_memory():
             sys.exit("This C library is not glibc; memory cannot be kept.")
-        print(seconds_a_step(wanted.steps, wanted.edge, wanted.filters, last))
+        print(seconds_a_step(options.steps, options.edge, options.filters, last))
         return
-    took: dict[tuple[bool, bool], list[float]] = {way: [] for way in WAYS}
+    took: dict[tuple[bool, bool], list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(TURNS):
-        for way in WAYS:
-            call = [sys.executable, *sys.argv, "--way", json.dumps(way)]
-            took[way].append(float(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout))
-    plain = min(took[WAYS[0]])
+        for variant in VARIANTS:
+            call = [sys.executable, "-m", "benchmarks.pretrain", *sys.argv[1:], "--variant", json.dumps(variant)]
+            took[variant].append(float(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    plain = min(took[VARIANTS[0]])
     rows = [
         {"kept": kept, "channels_last": last, "step_s": round(min(times), 2), "of_plain": round(min(times) / plain, 2)}
         for (kept, last), times in took.items()
     ]
-    if wanted.json:
+    if options.json:
         print(json.dumps(rows, indent=1))
         return
     print("| freed memory | channels | s a step | of the first |\n|---|---|---|---|")

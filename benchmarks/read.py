@@ -1,10 +1,10 @@
-"""Choosing and reading beside SimpleITK and dcm2niix: seconds and peak memory over the same files, in one run.
+"""Compare choosing and reading with SimpleITK and dcm2niix: seconds and peak memory over the same files, in one run.
 
     python -m benchmarks.read [--repeats 5] [--json FILE]
 
-The study is made here: a 192 x 256 x 256 T1CE and eight other series, one file a slice, uncompressed. Each run is a
+The study is generated: a 192 x 256 x 256 T1CE and eight other series, one file per slice, uncompressed. Each run is a
 process of its own; seconds are those of the work alone, without starting Python. dcm2niix converts (and writes) only
-the T1CE in one row and the whole folder in another; SimpleITK has to look through the folders for series first, too.
+the T1CE in one row and the whole folder in another. SimpleITK also has to search the folders for series first.
 """
 
 import argparse
@@ -70,7 +70,7 @@ SERIES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One way of reading."""
+    """All runs of one variant."""
 
     name: str
     seconds: tuple[float, ...]
@@ -83,13 +83,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    ways = (
+    variants = (
         *(("glionode: scan, choose, read", OURS, ""), ("SimpleITK: find, read", SIMPLEITK, "")),
         *(("dcm2niix: the T1CE alone", DCM2NIIX, "/07"), ("dcm2niix: the whole folder", DCM2NIIX, "")),
     )
     with tempfile.TemporaryDirectory() as folder:
         write_study(Path(folder))
-        rows = [measure(name, work, folder, subfolder, options.repeats) for name, work, subfolder in ways]
+        rows = [measure(name, work, folder, subfolder, options.repeats) for name, work, subfolder in variants]
     print(f"{'':30}{'median s':>10}{'fastest s':>11}{'peak MiB':>10}")
     for row in rows:
         print(f"{row.name:30}{statistics.median(row.seconds):10.3f}{min(row.seconds):11.3f}{row.peak_mib:10.0f}")
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def measure(name: str, work: str, folder: str, subfolder: str, repeats: int) -> Row:
-    """Run one way several times; the first, uncounted run warms the disk's cache."""
+    """Run one variant several times; the first, uncounted run warms the disk's cache."""
     code = MEASURED.format(folder=folder, subfolder=subfolder, work=work)
     found = []
     for _ in range(repeats + 1):
@@ -108,7 +108,7 @@ def measure(name: str, work: str, folder: str, subfolder: str, repeats: int) -> 
 
 
 def write_study(folder: Path) -> None:
-    """Nine series with a header of a Siemens scanner's size (about 100 KiB of private elements)."""
+    """Write nine series with headers as large as a Siemens scanner's (about 100 KiB of private elements)."""
     random = np.random.default_rng(1)
     study_uid, frame_uid = generate_uid(), generate_uid()
     for number, (description, count) in enumerate(SERIES, 1):

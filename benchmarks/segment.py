@@ -1,16 +1,13 @@
-"""Seconds of each step and peak memory of `glionode segment`, for a phantom and for studies on disk.
+"""Measure the seconds of each step and the peak memory of `glionode segment`, for a phantom and for studies on disk.
 
     python -m benchmarks.segment [STUDY ...] [--repeats 3] [--json FILE]
 
-Each run is a process of its own, so that peak memory is that run's alone; model loading is in "process" but in no
-step. The table shows medians. Dice is against truth_t1ce.nii.gz beside a study's dicom folder, where there is one.
+Each run is a process of its own, so that its peak memory is measured alone. "process" includes loading the model, the
+steps do not. The table shows medians. Dice is computed against truth_t1ce.nii.gz beside a study's dicom folder, if any.
 """
 
 import argparse
 import json
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-GLIONODE = (sys.executable, "-c", "from plugin.commands.app import main; main()")
+from benchmarks.machine import describe_machine
+from tests.support.programs import GLIONODE
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run over one study."""
+    """The measurements of one run over one study."""
 
     steps_s: dict[str, float]
     process_s: float
@@ -36,14 +34,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs over one study."""
+    """All runs over one study."""
 
     study: str
     device: str
     runs: tuple[Run, ...]
 
     def median(self, step: str) -> float:
-        """Median seconds of a step."""
+        """Return the median seconds of a step."""
         return statistics.median(run.steps_s[step] for run in self.runs)
 
 
@@ -62,29 +60,29 @@ def main() -> None:
         rows = [measure(name, study, options.repeats, options.device, Path(work)) for name, study in studies]
     print_table(rows)
     if options.json:
-        document = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+        document = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def measure(name: str, study: Path, repeats: int, device: str, work: Path) -> Row:
-    """Segment a study several times."""
+    """Segment a study `repeats` times. Exits if it is not segmented."""
     dicom = study / "dicom" if (study / "dicom").is_dir() else study
-    runs, used = [], ""
+    runs, device_used = [], ""
     for number in range(repeats):
         out = work / f"{name}-{number}"
         started = time.perf_counter()
-        peak = peak_of([*GLIONODE, "segment", str(dicom), str(out), "--device", device])
+        peak = measure_peak_mib([*GLIONODE, "segment", str(dicom), str(out), "--device", device])
         seconds = time.perf_counter() - started
         report = json.loads((out / "report.json").read_text())
         if report["status"] != "segmented":
             sys.exit(f"{dicom}: {report['status']}: {report['reason']}")
-        used = report["device"]
+        device_used = report["device"]
         runs.append(Run(report["timings_s"], seconds, peak, dice_against_truth(study, out)))
-    return Row(name, used, tuple(runs))
+    return Row(name, device_used, tuple(runs))
 
 
-def peak_of(command: list[str]) -> float:
-    """Peak resident memory in MiB of a command, measured in a process that runs nothing else."""
+def measure_peak_mib(command: list[str]) -> float:
+    """Run a command and return its peak resident memory in MiB, measured in a process that runs nothing else."""
     code = (
         "import resource, subprocess, sys;"
         "subprocess.run(sys.argv[1:], check=True, stdout=2, stderr=subprocess.DEVNULL);"
@@ -95,7 +93,7 @@ def peak_of(command: list[str]) -> float:
 
 
 def dice_against_truth(study: Path, out: Path) -> dict[str, float]:
-    """Dice of each label on the T1CE grid; empty where there is no truth."""
+    """Return the Dice of each label on the T1CE grid; empty where there is no truth."""
     import SimpleITK as sitk
     from highdicom.seg import segread
 
@@ -118,7 +116,7 @@ def dice_against_truth(study: Path, out: Path) -> dict[str, float]:
 
 
 def place_frame(found, frame, item, seg, truth) -> None:  # type: ignore[no-untyped-def]
-    """Put one frame's voxels where its header says that they stand in the truth's grid (any orientation)."""
+    """Set the voxels of one frame in `found` at their place in the truth's grid, whatever the frame's orientation."""
     rows, columns = np.nonzero(frame)
     if not len(rows):
         return
@@ -137,7 +135,7 @@ def place_frame(found, frame, item, seg, truth) -> None:  # type: ignore[no-unty
 
 
 def print_table(rows: list[Row]) -> None:
-    """Medians over the repeats, one column a study."""
+    """Print the medians over the repeats, one column per study."""
     width = max(24, *(len(row.study) + 2 for row in rows))
     print("".join([f"{'median of ' + str(len(rows[0].runs)):<16}", *(f"{row.study:>{width}}" for row in rows)]))
     for step in rows[0].runs[0].steps_s:
@@ -149,17 +147,8 @@ def print_table(rows: list[Row]) -> None:
     for label in rows[0].runs[0].dice:
         dices = (f"{row.runs[0].dice[label]:.3f}" if row.runs[0].dice else "" for row in rows)
         print("".join([f"{'Dice ' + label[:10]:<16}", *(f"{value:>{width}}" for value in dices)]))
-    print(f"{machine()['cores']} cores, {machine()['processor']}, torch on {', '.join({row.device for row in rows})}")
-
-
-def machine() -> dict[str, object]:
-    """What it ran on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "processor": models[0].split(":")[1].strip() if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "page_kib": resource.getpagesize() // 1024,
-    }
+    machine = describe_machine()
+    print(f"{machine['cores']} cores, {machine['processor']}, torch on {', '.join({row.device for row in rows})}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train on a data set with `glionode`'s loop and with a plain MONAI loop, in one run: steps a second, time for data.
+"""Compare the training loop with a plain MONAI loop on the same data set, in one run: steps per second, time for data.
 
     python -m benchmarks.train [DATASET] [--steps 40] [--patch 96] [--precision bf16-mixed] [--workers 0] [--json]
 
-The same network, patch, precision, cases and processes on both sides, in turns. MONAI's loop is the one of its
+Both sides use the same network, patch, precision, cases and processes, and take turns. MONAI's loop is the one of its
 tutorials: CacheDataset in memory, NormalizeIntensity per channel, random crops and flips, DataLoader, DiceCE loss in
 sigmoid form, Adam. Ours also keeps logs; the ends of its epochs (validation, checkpoints) are not counted, as MONAI's
-loop has none. Without DATASET, one of synthetic noise is made. Waiting is the share of time without a batch.
+loop has none. Without DATASET, a data set of noise is made. "Waiting" is the share of time without a batch.
 """
 
 import argparse
@@ -42,7 +42,7 @@ WARM_UP = 5
 
 
 def noise_dataset(folder: Path, cases: int, edge: int) -> Path:
-    """Balls of noise with a ball of lesion; what a crop costs does not depend on what is in it."""
+    """Write balls of noise with a ball of lesion; what a crop costs does not depend on its content."""
     writer = DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     grid = Geometry.axial((edge, edge, edge), (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
     distance = np.linalg.norm(np.stack(np.meshgrid(*(np.linspace(-1, 1, edge),) * 3, indexing="ij")), axis=0)
@@ -58,55 +58,55 @@ def noise_dataset(folder: Path, cases: int, edge: int) -> Path:
 
 
 class Clock:
-    """Steps a second and the share of waiting after the warm-up."""
+    """Measures the steps per second and the share of waiting after the warm-up."""
 
     def __init__(self) -> None:
-        self.steps, self._from, self._at_first, self._waited, self.seconds = 0, 0.0, 0.0, 0.0, 0.0
+        self.steps, self._start, self._waited_at_start, self._waited, self.seconds = 0, 0.0, 0.0, 0.0, 0.0
         self._latest = 0.0
 
     def step(self, waited_s: float) -> None:
-        """A step is over, after having waited so long for its batch since the clock began."""
+        """Count a step. `waited_s` is the time waited for batches since the start, in seconds."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = self._latest = time.perf_counter()
         if self.steps == WARM_UP:
-            self._from, self._at_first = now, waited_s
+            self._start, self._waited_at_start = now, waited_s
         elif self.steps > WARM_UP:
-            self.seconds, self._waited = now - self._from, waited_s - self._at_first
+            self.seconds, self._waited = now - self._start, waited_s - self._waited_at_start
         self.steps += 1
 
     def skip(self) -> None:
-        """What passed since the last step is no step's."""
+        """Leave out the time since the last step."""
         now = time.perf_counter()
-        self._from += now - self._latest
+        self._start += now - self._latest
         self._latest = now
 
     def result(self) -> dict[str, float]:
-        """In steps, and as shares."""
+        """Return the steps per second and the share of time without a batch."""
         counted = self.steps - WARM_UP - 1
         return {"steps_per_s": counted / self.seconds, "waiting": self._waited / self.seconds}
 
 
-def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, float]:
-    """Steps of `glionode pretrain`, its checkpoints and logs included."""
+def measure_glionode(dataset: Dataset, options: argparse.Namespace, work: Path) -> dict[str, float]:
+    """Measure the loop of `glionode pretrain`, with its checkpoints and logs."""
     cases = dataset.cases[1:]
     view = View(ROLES, NAMES, dataset.spacing_mm)
-    cache = Cache.DISK if wanted.workers else Cache.RAM
+    cache = Cache.DISK if options.workers else Cache.RAM
     settings = preset_settings(
-        Preset(wanted.preset),
-        -(-wanted.steps // len(cases)),
-        patch=wanted.patch,
-        precision=wanted.precision,
-        workers=wanted.workers,
+        Preset(options.preset),
+        -(-options.steps // len(cases)),
+        patch=options.patch,
+        precision=options.precision,
+        workers=options.workers,
         cache=cache,
-        batch=wanted.batch,
+        batch=options.batch,
     )
     prepared = prepared_cases(cache, view, work / "cache")
     for case in cases:  # MONAI's cache is filled before the clock runs, too
         prepared(case)
     torch.manual_seed(1)
     source = DatasetCases(dataset, cases, dataset.cases[:1], prepared, view, settings)
-    plan = Plan(source, wanted.network, settings.patch, settings)
+    plan = Plan(source, options.network, settings.patch, settings)
     clock = Clock()
 
     def report(now: TrainingProgress) -> None:
@@ -115,12 +115,12 @@ def ours(dataset: Dataset, wanted: argparse.Namespace, work: Path) -> dict[str, 
         else:
             clock.skip()
 
-    train(plan, fresh_network(wanted.network, 3, 3), work, report)
+    train(plan, fresh_network(options.network, 3, 3), work, report)
     return clock.result()
 
 
-def theirs(dataset: Dataset, wanted: argparse.Namespace) -> dict[str, float]:
-    """The same steps in a plain loop of MONAI's parts."""
+def measure_monai(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
+    """Measure the same steps in a plain loop of MONAI's parts."""
     from monai.data import CacheDataset, DataLoader
     from monai.losses.dice import DiceCELoss
     from monai.transforms import Compose, NormalizeIntensityd, RandFlipd, RandSpatialCropd, ToTensord
@@ -135,29 +135,33 @@ def theirs(dataset: Dataset, wanted: argparse.Namespace) -> dict[str, float]:
         [
             Read(),
             NormalizeIntensityd("image", nonzero=True, channel_wise=True),
-            RandSpatialCropd(keys, (wanted.patch,) * 3, random_size=False),
+            RandSpatialCropd(keys, (options.patch,) * 3, random_size=False),
             RandFlipd(keys, prob=0.5, spatial_axis=2),
             ToTensord(keys),
         ]
     )
     data = CacheDataset(list(dataset.cases[1:]), transforms, progress=False, num_workers=1)
     loader = DataLoader(
-        data, batch_size=wanted.batch, shuffle=True, num_workers=wanted.workers, persistent_workers=wanted.workers > 0
+        data,
+        batch_size=options.batch,
+        shuffle=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(1)
-    network = fresh_network(wanted.network, 3, 3).to(device)
+    network = fresh_network(options.network, 3, 3).to(device)
     loss_of = DiceCELoss(sigmoid=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
-    half = wanted.precision == "bf16-mixed"
+    half = options.precision == "bf16-mixed"
     clock, waited = Clock(), 0.0
-    while clock.steps < wanted.steps:
+    while clock.steps < options.steps:
         batches = iter(loader)
         while True:
             since = time.perf_counter()
             batch = next(batches, None)
             waited += time.perf_counter() - since
-            if batch is None or clock.steps >= wanted.steps:
+            if batch is None or clock.steps >= options.steps:
                 break
             optimiser.zero_grad()
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
@@ -169,7 +173,7 @@ def theirs(dataset: Dataset, wanted: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure both, print a table or JSON."""
+    """Measure both loops, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="?", type=Path)
     parser.add_argument("--steps", type=int, default=40)
@@ -182,14 +186,14 @@ def main() -> None:
     parser.add_argument("--init-filters", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3, help="turns; medians are shown")
     parser.add_argument("--json", action="store_true")
-    wanted = parser.parse_args()
-    wanted.network = NetworkSettings(init_filters=wanted.init_filters)
+    options = parser.parse_args()
+    options.network = NetworkSettings(init_filters=options.init_filters)
     with tempfile.TemporaryDirectory(prefix="glionode-train-") as folder:
-        place = wanted.dataset or noise_dataset(Path(folder) / "set", 9, wanted.edge)
+        place = options.dataset or noise_dataset(Path(folder) / "set", 9, options.edge)
         dataset = read_dataset(place)
         turns = [
-            (ours(dataset, wanted, Path(folder) / f"work{turn}"), theirs(dataset, wanted))
-            for turn in range(wanted.repeats)
+            (measure_glionode(dataset, options, Path(folder) / f"work{turn}"), measure_monai(dataset, options))
+            for turn in range(options.repeats)
         ]
     results = {
         name: {key: statistics.median(turn[side][key] for turn in turns) for key in ("steps_per_s", "waiting")}
@@ -197,17 +201,17 @@ def main() -> None:
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     ratio = results["glionode"]["steps_per_s"] / results["monai"]["steps_per_s"]
-    asked = {
-        name: getattr(wanted, name) for name in ("steps", "patch", "batch", "precision", "workers", "init_filters")
+    given = {
+        name: getattr(options, name) for name in ("steps", "patch", "batch", "precision", "workers", "init_filters")
     }
-    if wanted.json:
+    if options.json:
         print(
             json.dumps(
-                {"device": device, **asked, "preset": wanted.preset, "results": results, "ratio": ratio}, indent=1
+                {"device": device, **given, "preset": options.preset, "results": results, "ratio": ratio}, indent=1
             )
         )
         return
-    print(f"{device}; {asked}", file=sys.stderr)
+    print(f"{device}; {given}", file=sys.stderr)
     print("| loop | steps/s | waiting for data |\n|---|---|---|")
     for name, result in results.items():
         print(f"| {name} | {result['steps_per_s']:.2f} | {result['waiting']:.1%} |")

@@ -1,11 +1,11 @@
-"""What fine-tuning gains over training from scratch on the same small local set, by the project's own commands.
+"""Measure what fine-tuning gains over training from scratch on the same small local set, with `glionode`'s commands.
 
     python -m benchmarks.transfer WORK [--general 24] [--local 10] [--test 16] [--epochs 12,40] [--spacing 2] [--json]
 
-Synthetic heads, of seeds that no other run uses: a large general set in the form of BraTS (T2, FLAIR, T1CE without
-skull; ET, TC, WT), a small local one as from DICOM (ADC, FLAIR, T1CE with skull, thick slices; the node's labels), and
-heads of the local kind that nothing has seen. WORK keeps what is made; sets that are there are taken as they are. What
-this says of patients' data is nothing but that the commands do their work.
+The cases are synthetic heads, of seeds that no other run uses: a large general set like BraTS (T2, FLAIR, T1CE without
+skull; ET, TC, WT), a small local set as from DICOM (ADC, FLAIR, T1CE with skull, thick slices; the node's labels), and
+unseen heads of the local kind for the test. The folder WORK keeps everything; existing sets are used again. The numbers
+show that the commands work; they say nothing about patients' data.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings, align
 from pipeline.resample import resample
 from pipeline.volume import Geometry
+from tests.support.programs import GLIONODE
 
 GENERAL, LOCAL = (Role.T2, Role.FLAIR, Role.T1CE), (Role.ADC, Role.FLAIR, Role.T1CE)
 NAMES = tuple(label.name for label in LABELS)
@@ -48,7 +49,7 @@ RECIPE = 'patch = 0\nlearning_rate = 1e-3\ncache = "disk"\nthreads = 2\n'
 
 @dataclass(frozen=True)
 class Run:
-    """One command."""
+    """The measurements of one command."""
 
     name: str
     seconds: float
@@ -57,16 +58,18 @@ class Run:
 
 
 def heads(first: int, count: int) -> list[SyntheticHead]:
+    """Return heads of consecutive seeds from `first`, of all variants."""
     return [synthesise(first + number, VARIANTS[number % len(VARIANTS)], 1.5) for number in range(count)]
 
 
 def axial(step_mm: tuple[float, float, float]) -> Geometry:
+    """Return an axial grid over a whole head. `step_mm` is along slices, rows, columns."""
     shape = tuple(round(extent / step) for extent, step in zip(EXTENT_MM, step_mm, strict=True))
     return Geometry.axial((shape[0], shape[1], shape[2]), step_mm, (0.0, -4.0, 5.0), "")
 
 
 def shares_of(head: SyntheticHead, tissues: tuple[tuple[Tissue, ...], ...], grid: Geometry) -> np.ndarray:
-    """(tissues, slices, rows, columns) bool: where at least half is of these."""
+    """Return (tissues, slices, rows, columns) bool: the voxels of which each group of tissues fills at least half."""
     codes = torch.zeros((len(tissues), len(Tissue)))
     for number, members in enumerate(tissues):
         codes[number, list(members)] = 1
@@ -100,11 +103,10 @@ def write_local(folder: Path, first: int, count: int, spacing_mm: float, shares:
 
 
 def run(name: str, work: Path, epochs: int | None, *arguments: str) -> Run:
-    """Run `glionode` in WORK; its log is NAME.log there."""
+    """Run `glionode` in the folder `work`, with its log in `name`.log there. Exits if it fails."""
     started = time.monotonic()
     with (work / f"{name}.log").open("wb") as log:
-        command = [sys.executable, "-c", "from plugin.commands.app import main; main()", *arguments]
-        process = subprocess.Popen(command, cwd=work, stdout=log, stderr=log)
+        process = subprocess.Popen([*GLIONODE, *arguments], cwd=work, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"glionode {arguments[0]} failed; {log.name} says why")
@@ -113,13 +115,14 @@ def run(name: str, work: Path, epochs: int | None, *arguments: str) -> Run:
     return Run(name, seconds, usage.ru_maxrss / 1024, seconds / epochs if epochs else None)
 
 
-def dice_of(evaluation: Path) -> dict[str, float]:
-    """Mean Dice by label."""
+def read_dice(evaluation: Path) -> dict[str, float]:
+    """Return the mean Dice of each label."""
     labels = json.loads((evaluation / "evaluation.json").read_text())["labels"]
     return {name: label["metrics"]["dice"]["mean"] for name, label in labels.items()}
 
 
 def main() -> None:
+    """Write the data sets, train, evaluate, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--general", type=int, default=24)
@@ -128,14 +131,14 @@ def main() -> None:
     parser.add_argument("--epochs", default="12,40", help="to pretrain, and to fine-tune or train from scratch")
     parser.add_argument("--spacing", type=float, default=2.0, help="edge of the network's voxels, mm")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    work = given.work.resolve()
+    options = parser.parse_args()
+    work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "brats" / "dataset.json").is_file():
-        write_general(work / "brats", given.general, given.spacing)
-        write_local(work / "local", FIRST_SEED + 1000, given.local, given.spacing, Shares(validation=0.3))
-        write_local(work / "unseen", FIRST_SEED + 2000, given.test, given.spacing, Shares(validation=0))
-    many, few = (int(word) for word in given.epochs.split(","))
+        write_general(work / "brats", options.general, options.spacing)
+        write_local(work / "local", FIRST_SEED + 1000, options.local, options.spacing, Shares(validation=0.3))
+        write_local(work / "unseen", FIRST_SEED + 2000, options.test, options.spacing, Shares(validation=0))
+    many, few = (int(word) for word in options.epochs.split(","))
     recipe = ("--preset", "fast", "--config", "recipe.toml")
     (work / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     shape = ("--init-filters", "8")
@@ -148,8 +151,8 @@ def main() -> None:
     for name in ("tuned", "scratch"):
         out = f"{name}-evaluation"
         run(out, work, None, "evaluate", name, "unseen", out, "--split", "all")
-        scores[name] = dice_of(work / out)
-    if given.json:
+        scores[name] = read_dice(work / out)
+    if options.json:
         print(json.dumps({"runs": [asdict(each) for each in runs], "mean_dice": scores}, indent=1))
         return
     print(f"{'':10}{'s':>8}{'s/epoch':>9}{'peak MiB':>10}")

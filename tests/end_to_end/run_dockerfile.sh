@@ -14,4 +14,4 @@ cd "$(dirname "$0")/../.."
 command -v debootstrap >/dev/null || { echo "debootstrap is missing: apt-get install debootstrap" >&2; exit 64; }
 
 # A mount namespace of its own: what is mounted into the roots is gone when this ends, however it ends.
-exec unshare --mount --pid --mount-proc --fork --kill-child .venv/bin/python tests/end_to_end/walk_with_dockerfile.py "$@"
+exec unshare --mount --pid --mount-proc --fork --kill-child .venv/bin/python -m tests.end_to_end.walk_with_dockerfile "$@"

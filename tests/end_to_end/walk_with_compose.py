@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from walk_with_dockerfile import ROOT, Stage, as_first, await_health, first_of, run, say, started
+
+from tests.end_to_end.walk_with_dockerfile import Stage, as_first, await_health, first_of, run, say, started
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / "orthanc-config"
 DONE_S = 400.0

@@ -223,7 +223,7 @@ def main() -> None:
     node = execute(ROOT / "Dockerfile", options, options.work)
     demonstrate(node)
     if options.compose:
-        from walk_with_compose import compose
+        from tests.end_to_end.walk_with_compose import compose
 
         compose(node, execute(ROOT / "orthanc-config/orthanc.Dockerfile", options, options.work), options.work)
 
