@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, and what importing must not do."""
+"""Test which rooms (folders) may import which, and what imports must not load."""
 
 import ast
 import subprocess
@@ -20,7 +20,7 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of the modules that a file imports, wherever in it."""
+    """Return the full names of the modules that a file imports, at its top or inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -32,7 +32,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_flow_one_way(path: Path) -> None:
+def test_rooms_import_only_allowed_rooms(path: Path) -> None:
     parts = path.relative_to(ROOT).parts
     training = parts[:2] == ("models", "training")
     allowed = {"models", "pipeline", "dicom_seg"} if training else MAY_IMPORT[parts[0]]
@@ -52,7 +52,7 @@ NAMES = {_module(path) for path in MODULES if path.name != "__init__.py"}
 
 
 def _room(module: str) -> str:
-    """The folder of a module, as far as rooms go: those of `plugin` and of `models.training` are rooms of their own."""
+    """Return the room of a module: a folder of `plugin` or of `models.training`, or another top-level folder."""
     parts = module.split(".")
     if parts[0] == "plugin":
         return ".".join(parts[:2])
@@ -60,7 +60,7 @@ def _room(module: str) -> str:
 
 
 def _graph() -> dict[str, set[str]]:
-    """Which module imports which others of ours, at the top of the file or inside a function."""
+    """Return the modules of the project that each module imports, at its top or inside functions."""
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         if path.name != "__init__.py":
@@ -70,7 +70,7 @@ def _graph() -> dict[str, set[str]]:
 
 
 def members(path: Path) -> set[str]:
-    """Full names of the modules, and of whatever stands in them, that a file imports."""
+    """Return the full names of the modules, and of the names in them, that a file imports."""
     names = imported(path)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -79,15 +79,15 @@ def members(path: Path) -> set[str]:
 
 
 def circle_in(graph: dict[str, set[str]]) -> list[str]:
-    """One circle of a graph, from a node to itself; empty where there is none."""
+    """Return a circle of a graph, from a node to itself; empty if there is none."""
     done: set[str] = set()
 
-    def search(node: str, way: list[str]) -> list[str]:
-        if node in way:
-            return [*way[way.index(node) :], node]
+    def search(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
         if node not in done:
             for other in sorted(graph.get(node, ())):
-                if found := search(other, [*way, node]):
+                if found := search(other, [*path, node]):
                     return found
             done.add(node)
         return []
@@ -106,7 +106,7 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
     assert circle_in(rooms) == []
 
 
-def test_a_circle_is_found() -> None:
+def test_circle_in_finds_a_circle() -> None:
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
@@ -120,7 +120,6 @@ def test_loose_modules_are_few_and_named(folder: str, loose: set[str]) -> None:
 
 
 def test_tests_mirror_the_rooms() -> None:
-    """Every test of a room lies in the folder of that room."""
     found = {
         path.parent.relative_to(ROOT / "tests") for room in ROOMS for path in (ROOT / "tests" / room).rglob("test_*.py")
     }
@@ -149,8 +148,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_nothing_is_copied_from_this_machine() -> None:
-    """No absolute path of a home or work folder stands in what is committed."""
+def test_no_tracked_file_contains_a_path_of_this_machine() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("not a git checkout")

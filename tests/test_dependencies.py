@@ -1,4 +1,4 @@
-"""What is installed with glionode: under which licences, and whether the lock files have all of it."""
+"""Test the licences of everything installed with glionode, and that the lock files list all of it."""
 
 import re
 import tomllib
@@ -38,12 +38,12 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, metada
 
 def copyleft(about: Message) -> list[str]:
     """Return the licences in a distribution's metadata that are GPL or AGPL. LGPL and linking exceptions are not."""
-    said = [*about.get_all("License-Expression", ()), *about.get_all("Classifier", ())]
+    licences = [*about.get_all("License-Expression", ()), *about.get_all("Classifier", ())]
     # `License` may hold a whole text, with the licences of all that a wheel bundles; its first line names its own.
-    said += [text.splitlines()[0] for text in about.get_all("License", ()) if text]
-    parts = [part for each in said for part in re.split(r" AND | OR ", each)]
-    wrong, allowed = r"GPL|General Public License", r"LGPL|Lesser|Library|WITH GCC-exception"
-    return [part for part in parts if re.search(wrong, part) and not re.search(allowed, part)]
+    licences += [text.splitlines()[0] for text in about.get_all("License", ()) if text]
+    parts = [part for each in licences for part in re.split(r" AND | OR ", each)]
+    copyleft_words, allowed_words = r"GPL|General Public License", r"LGPL|Lesser|Library|WITH GCC-exception"
+    return [part for part in parts if re.search(copyleft_words, part) and not re.search(allowed_words, part)]
 
 
 def about(**fields: str) -> Message:
@@ -82,10 +82,10 @@ def test_permissive_licences_pass(fields: dict[str, str]) -> None:
 
 
 def test_nothing_installed_with_the_node_is_copyleft() -> None:
-    found = closure("glionode")
-    assert len(found) > 40
-    wrong = {name: copyleft(each.metadata) for name, each in found.items()}
-    assert {name: licences for name, licences in wrong.items() if licences} == {}
+    installed = closure("glionode")
+    assert len(installed) > 40
+    found_copyleft = {name: copyleft(each.metadata) for name, each in installed.items()}
+    assert {name: licences for name, licences in found_copyleft.items() if licences} == {}
 
 
 def locked(name: str) -> dict[str, set[str]]:

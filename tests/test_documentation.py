@@ -1,4 +1,4 @@
-"""The pages say what is there: commands, options, files, links and settings; and each command line is run by a test."""
+"""Test that commands, options, files and links of the pages exist, and that a test runs each command line."""
 
 import re
 from pathlib import Path
@@ -37,28 +37,28 @@ RUN_BY: dict[str, str] = {
         "tests/plugin/commands/test_documented_commands.py",
     ),
 }
-"""Which file runs each command of ours; the last ones are run there by the very lines of the pages."""
+"""The file that runs each command of glionode; the last file runs the lines of the pages themselves."""
 
 NOT_RUN = {
     r"make demo": "tests/end_to_end/test_demo.py runs what it runs",
-    r"make test|scripts/check.*|\.venv/bin/pytest .*": "it is what runs this test",
+    r"make test|scripts/check.*|\.venv/bin/pytest .*": "it runs this test",
     r"make \.venv/\.installed-test|scripts/install-(programs|viewers)": "`make test` has run it",
     r"(scripts/make-venv|scripts/install) /opt/.*|install -D .*|cp -r orthanc-config/systemd/.*": "needs root and /opt",
     r"systemd-sysusers|systemctl .*": "needs systemd as the first process; tests/test_systemd.py checks the units",
     r"docker .*|cd orthanc-config|sudo \./make-secrets": "needs Docker; tests/test_compose.py, test_dockerfile.py",
-    r"\.venv/bin/python -m (tests\.end_to_end|benchmarks)\..*": "a measurement by hand; the module is imported here",
+    r"\.venv/bin/python -m (tests\.end_to_end|benchmarks)\..*": "a measurement; the module is checked to exist",
     r"cp orthanc-config/[\w.]+ \.|cp out/viewers/.*|umask 077|openssl .*|sed -i .*|cat > glionode.toml <<END": "shell",
     r"/usr/sbin/Orthanc .*|storescu .*": "tests/end_to_end/test_orthanc.py runs both, in a network of its own",
 }
-"""Command lines of others, and why no test runs them as they stand."""
+"""Command lines of other programs, and why no test runs them unchanged."""
 
 
 def name(command: Command) -> str:
     return f"{command.page}:{command.line}"
 
 
-def leaf(words: list[str]) -> tuple[Any, str, list[str]]:
-    """Return the command that the words name, its path, and what is left of the words."""
+def find_command(words: list[str]) -> tuple[Any, str, list[str]]:
+    """Return the command that the words name, its path, and the remaining words."""
     found: Any = typer.main.get_command(app)
     path: list[str] = []
     while hasattr(found, "commands"):
@@ -71,9 +71,8 @@ def leaf(words: list[str]) -> tuple[Any, str, list[str]]:
 
 
 @pytest.mark.parametrize("command", OURS, ids=name)
-def test_a_line_fits_the_command_line(command: Command) -> None:
-    """Its options exist and take what is given, and no argument is missing or too many."""
-    found, _, words = leaf([word for word in command.words[1:] if word != "&"])
+def test_a_command_line_has_valid_options_and_arguments(command: Command) -> None:
+    found, _, words = find_command([word for word in command.words[1:] if word != "&"])
     context = typer.Context(found)
     values, left, order = found.make_parser(context).parse_args(list(words))
     assert left == []
@@ -86,15 +85,15 @@ def test_a_line_fits_the_command_line(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", OURS, ids=name)
-def test_a_line_is_run_by_a_test(command: Command) -> None:
-    _, path, _ = leaf([word for word in command.words[1:] if word != "&"])
+def test_a_command_line_is_run_by_a_test(command: Command) -> None:
+    _, path, _ = find_command([word for word in command.words[1:] if word != "&"])
     text = (ROOT / RUN_BY[path]).read_text(encoding="utf-8")
     if "documented_commands" not in RUN_BY[path]:
         assert f'"{path.split()[-1]}"' in text, f"{RUN_BY[path]} does not run {path}"
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in OURS], ids=name)
-def test_a_line_of_others_is_known(command: Command) -> None:
+def test_a_command_line_of_another_program_is_listed(command: Command) -> None:
     assert [pattern for pattern in NOT_RUN if re.fullmatch(pattern, command.text)], command.text
     for word in command.words:
         if re.fullmatch(r"(scripts|orthanc-config|tests|requirements)/[\w./-]+", word):
@@ -103,8 +102,8 @@ def test_a_line_of_others_is_known(command: Command) -> None:
             assert (ROOT / f"{word.replace('.', '/')}.py").is_file(), word
 
 
-def test_no_list_names_what_no_page_has() -> None:
-    paths = {leaf([word for word in command.words[1:] if word != "&"])[1] for command in OURS}
+def test_the_lists_name_only_commands_of_the_pages() -> None:
+    paths = {find_command([word for word in command.words[1:] if word != "&"])[1] for command in OURS}
     assert sorted(RUN_BY.keys() - paths) == []
     others = [command.text for command in COMMANDS if command not in OURS]
     assert [pattern for pattern in NOT_RUN if not any(re.fullmatch(pattern, text) for text in others)] == []
@@ -117,7 +116,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             file, _, anchor = target.partition("#")
@@ -128,8 +127,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_that_a_page_names_are_there(page: Path) -> None:
-    """Words in backticks that look like paths of this checkout."""
+def test_files_named_by_a_page_exist(page: Path) -> None:
+    """Words in backticks that look like paths of the checkout are paths of it."""
     text = page.read_text(encoding="utf-8")
     rooms = "models|pipeline|dicom_seg|plugin|tests|benchmarks|docs|scripts|requirements|orthanc-config"
     named = re.findall(rf"`((?:{rooms})/[\w./*-]+)`", text)
