@@ -21,9 +21,10 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.machine import describe_machine
-from tests.end_to_end.walk_with_crashes import IMAGES, Pacs, wait_for_it
-from tests.support.crash_node import Node
+from tests.end_to_end.walk_with_crashes import IMAGES
+from tests.support.crash_node import RecordingPacs, RestartingNode
 from tests.support.node import make_instance, new_study_uid, send
+from tests.support.programs import child_pids, memory_mib
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 TENTHS = 5
@@ -52,12 +53,12 @@ def main() -> None:
 
 def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
     """Return the seconds of each study, in the order of the results, and the node's peak memory during each, in MiB."""
-    pacs = Pacs()
+    pacs = RecordingPacs()
     with ExitStack() as stack:
-        node = Node(work, False, stack.enter_context(pacs.running()), seconds_a_study=0.0)
+        node = RestartingNode(work, False, stack.enter_context(pacs.running()), seconds_a_study=0.0)
         stack.callback(node.stop)
         (work / "controls" / "hold").touch()
-        wait_for_it(node)
+        node.wait_until_listening()
         for _ in range(studies):
             study = new_study_uid()
             send(node.port, *(make_instance(study, number=number) for number in range(1, IMAGES + 1)))
@@ -81,7 +82,7 @@ def run(work: Path, studies: int) -> tuple[list[float], list[float]]:
     return seconds, peaks
 
 
-def wait_until_queued(node: Node, studies: int) -> None:
+def wait_until_queued(node: RestartingNode, studies: int) -> None:
     """Wait until each study has a job."""
     with psycopg.connect(node.url, autocommit=True) as connection:
         while True:
@@ -91,30 +92,13 @@ def wait_until_queued(node: Node, studies: int) -> None:
             time.sleep(0.1)
 
 
-def watch_memory(node: Node, memory: list[tuple[float, float]], ended: threading.Event) -> None:
+def watch_memory(node: RestartingNode, memory: list[tuple[float, float]], ended: threading.Event) -> None:
     """Measure the memory a few times a second until `ended` is set."""
     while not ended.wait(0.2):
         pids = [pid for process in node.processes for pid in process.pids()]
         for pid in list(pids):
-            pids += children(pid)
-        memory.append((time.monotonic(), sum(resident_mib(pid) for pid in set(pids))))
-
-
-def children(pid: int) -> list[int]:
-    """Return the ids of the children of a process's main thread."""
-    try:
-        return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process in MiB; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+            pids += child_pids(pid)
+        memory.append((time.monotonic(), sum(memory_mib(pid, "VmRSS") for pid in set(pids))))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
-"""What every test may ask for: other people's programs, and a folder of the data beside the checkout."""
+"""Fixtures for all tests: other packages' programs, and the data beside the checkout."""
 
-import os
 import re
-import shutil
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,14 +8,17 @@ from typing import Any
 
 import pytest
 
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+from tests.support.installed import find_program
+from tests.support.paths import ROOT
+
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests are shared among processes, keep a file's together, and all that need the demonstration's minute.
+    """With --dist loadgroup, run the tests of a file in one process, and all tests that need the demonstration in one.
 
-    xdist's own groups are a suffix that it puts to a test's name, and pytest 9.2 keeps none.
+    xdist's own groups do not work with pytest 9.2, which drops the suffix that xdist adds to a test's name.
     """
     if config.getoption("dist") != "loadgroup":
         return None
@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @cache
 def _group(path: Path) -> str:
-    """A file is its own group, unless its tests ask for the fixtures of the demonstration."""
+    """Return the group of a test file: the file, unless its tests use the fixtures of the demonstration."""
     return (
         "demonstration" if re.search(r"\b(demonstration: Demonstration|study: Path)\b", path.read_text()) else str(path)
     )
@@ -41,27 +41,13 @@ def _group(path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """A program of another package by name; where it is missing the test is skipped, and under CI it fails."""
-
-    def find(name: str) -> str:
-        # pynetdicom's wheel brings a storescu and a storescp of its own; DCMTK's are meant, so the environment's
-        # folder comes last. The dcmqi wheel puts its programs there.
-        environment = str(Path(sys.executable).parent)
-        others = [folder for folder in os.get_exec_path() if folder != environment]
-        path = shutil.which(name, path=os.pathsep.join([*others, "/usr/sbin", environment]))
-        if path is None:
-            message = f"program {name} is missing; `make test` as root installs it"
-            if os.environ.get("CI") == "true":
-                pytest.fail(message)
-            pytest.skip(message)
-        return path
-
-    return find
+    """Find a program of another package by its name; without it, the test is skipped, and fails under CI."""
+    return find_program
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Real and semi-real data beside the checkout; tests that use it are skipped where it is not there."""
+    """Real and semi-real data beside the checkout; without it, the test is skipped."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the trial data beside the checkout is not here")
+        pytest.skip("the folder shared/data beside the checkout is missing")
     return SHARED_DATA

@@ -1,6 +1,6 @@
-"""A plugin as the Orthanc Book shows them: tags what comes, sends on what is complete, answers, keeps some out.
+"""A script in the style of the Orthanc Book: it labels new instances, forwards complete studies and serves routes.
 
-Its configuration: {"Book": {"Forward": NAME_OF_A_MODALITY, "Key": WHAT_REQUESTS_HAVE_TO_SHOW}}.
+Its configuration: {"Book": {"Forward": NAME_OF_A_MODALITY, "Key": REQUIRED_VALUE_OF_X_BOOK_KEY}}.
 """
 
 import json
@@ -18,7 +18,7 @@ LOCK = threading.Lock()
 
 
 def OnStoredInstance(dicom, instanceId):
-    """Tag an instance by its series' description."""
+    """Label an instance by its series' description."""
     tags = json.loads(dicom.GetInstanceSimplifiedJson())
     description = tags.get("SeriesDescription", "").upper()
     role = "FLAIR" if "FLAIR" in description else "T1CE" if "POST" in description else "OTHER"
@@ -31,7 +31,7 @@ def OnStoredInstance(dicom, instanceId):
 
 
 def OnChange(changeType, level, resourceId):
-    """Send a study on when it is complete, and remember that it was."""
+    """Forward a stable study, and record it."""
     if changeType == orthanc.ChangeType.ORTHANC_STARTED:
         orthanc.SetGlobalProperty(1024, str(int(orthanc.GetGlobalProperty(1024, "0")) + 1))
 
@@ -45,7 +45,7 @@ def OnChange(changeType, level, resourceId):
 
 
 def Summary(output, uri, **request):
-    """GET /book/studies/{id}: the roles of a study's instances."""
+    """GET /book/studies/{id}: count the roles of a study's instances."""
     if request["method"] != "GET":
         output.SendMethodNotAllowed("GET")
         return
@@ -58,7 +58,7 @@ def Summary(output, uri, **request):
 
 
 def Find(output, uri, **request):
-    """GET /book/find?description=...: studies that have such a series, but for those of patients who are kept out."""
+    """GET /book/find?description=...: find studies with such a series, except those of excluded patients."""
     query = {
         "Level": "Series",
         "Expand": True,
@@ -74,7 +74,7 @@ def Find(output, uri, **request):
 
 
 def State(output, uri, **request):
-    """GET /book/state: what was counted, and what stands of each study."""
+    """GET /book/state: return the counts and the record of each study."""
     complete = {}
     for study in json.loads(orthanc.RestApiGet("/studies")):
         metadata = json.loads(orthanc.RestApiGet("/studies/%s/metadata?expand" % study))
@@ -85,15 +85,15 @@ def State(output, uri, **request):
 
 
 def Delete(output, uri, **request):
-    """POST /book/delete with a study's UID."""
+    """POST /book/delete: delete the study with the UID in the body."""
     orthanc.RestApiDelete("/studies/" + orthanc.LookupStudy(request["body"].decode("ascii")))
     output.AnswerBuffer("deleted", "text/plain")
 
 
 def Filter(uri, **request):
-    """Keep out who does not show the key."""
+    """Refuse requests without the key."""
     if request["headers"].get("x-book-key") != CONFIGURATION["Key"]:
-        orthanc.LogWarning("AddResult out: " + pprint.pformat(uri))
+        orthanc.LogWarning("Refused: " + pprint.pformat(uri))
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""One demonstration for all end-to-end tests: it takes a minute, and its study serves the others."""
+"""One demonstration for all end-to-end tests, because it takes a minute."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from tests.support.command_line import Demonstration, glionode
 
 @pytest.fixture(scope="session")
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
-    """`glionode demo`, run once. Tests copy what they change."""
+    """The result of `glionode demo`, run once; tests do not change it."""
     out = tmp_path_factory.mktemp("demonstration") / "demo"
     return Demonstration(glionode("demo", out), out)
 
 
 @pytest.fixture
 def study(demonstration: Demonstration, tmp_path: Path) -> Path:
-    """A copy of the phantom's DICOM files that a test may spoil."""
+    """A copy of the phantom's DICOM files that a test may change."""
     assert demonstration.finished.status == 0, demonstration.finished.err
     copy = tmp_path / "study"
     shutil.copytree(demonstration.study, copy)

@@ -1,7 +1,7 @@
-"""A plugin for Orthanc that calls its API and writes down what came of each call. Runs inside Orthanc and the node.
+"""A script that calls Orthanc's API inside Orthanc or the node and records the result of each call.
 
-Its configuration says where the DICOM files are that it stores, and where its answers go. For tests of one host against
-the other; see test_orthanc_contract.py.
+test_orthanc_contract.py compares the results of both hosts. The script's configuration names the folder of the DICOM
+files to store and the folder for the results.
 """
 
 import json
@@ -18,7 +18,7 @@ LOCK = threading.Condition()
 
 
 def call(name, function, *arguments):
-    """Write down what a call gives, or what it raises."""
+    """Record what a call returns or raises."""
     try:
         answer = function(*arguments)
     except orthanc.OrthancException as exc:
@@ -56,7 +56,7 @@ def find(**query):
 
 
 def describe(instance):
-    """All that an instance that was stored can be asked."""
+    """Return the results of all methods of an instance."""
     answers = {}
     for name in sorted(dir(instance)):
         if name in ("GetInstanceData", "SerializeDicomInstance"):
@@ -87,15 +87,15 @@ def on_change(change_type, level, resource):
         CHANGES.append([int(change_type), int(level), resource])
         LOCK.notify_all()
     if change_type == orthanc.ChangeType.ORTHANC_STARTED:
-        threading.Thread(target=everything).start()
+        threading.Thread(target=make_all_calls).start()
     if change_type == orthanc.ChangeType.NEW_SERIES:
         raise KeyError("a callback that fails")
 
 
-def everything():
+def make_all_calls():
     try:
         deleted = walk()
-        with LOCK:  # what has changed is told in a thread of the host's
+        with LOCK:  # the host calls back in a thread of its own
             LOCK.wait_for(lambda: [orthanc.ChangeType.DELETED, orthanc.ResourceType.PATIENT, deleted] in CHANGES, 20)
         write("answers.json")
     except BaseException as exc:
@@ -114,7 +114,7 @@ def write(name):
 
 
 def walk():
-    """All calls, in their order."""
+    """Make all calls, in order."""
     ANSWERS["names"] = names()
     get("/system")
     stored = []
@@ -127,17 +127,17 @@ def walk():
     instance = stored[0]["ID"]
     call("GetDicomForInstance", orthanc.GetDicomForInstance, instance)
     call("GetDicomForInstance of none", orthanc.GetDicomForInstance, "nope")
-    lists(stored)
-    one_of_each(instance, stored[0]["ParentSeries"], stored[0]["ParentStudy"], stored[0]["ParentPatient"])
+    listings(stored)
+    resources(instance, stored[0]["ParentSeries"], stored[0]["ParentStudy"], stored[0]["ParentPatient"])
     finds()
     metadata(instance, stored[0]["ParentStudy"])
     modalities(instance)
-    small_things()
-    return make_and_delete(stored[-1])
+    other_functions()
+    return create_and_delete(stored[-1])
 
 
 def names():
-    """What the module has: None for a function, its members for a class."""
+    """Return the module's names: None for a function, the members for a class."""
     found = {}
     for name in dir(orthanc):
         what = getattr(orthanc, name)
@@ -149,7 +149,7 @@ def names():
     return found
 
 
-def lists(stored):
+def listings(stored):
     for level in ("patients", "studies", "series", "instances"):
         get("/" + level)
         get("/%s?expand" % level)
@@ -164,7 +164,7 @@ def lists(stored):
     get("/statistics")
 
 
-def one_of_each(instance, series, study, patient):
+def resources(instance, series, study, patient):
     for level, identifier in (("instances", instance), ("series", series), ("studies", study), ("patients", patient)):
         path = "/%s/%s" % (level, identifier)
         get(path)
@@ -271,7 +271,7 @@ def modalities(instance):
     get("/modalities")
 
 
-def small_things():
+def other_functions():
     for name, arguments in (
         ("ComputeMd5", (b"abc",)),
         ("ComputeSha1", (b"abc",)),
@@ -306,7 +306,7 @@ def small_things():
         ("ReadFile", ("/nonsense/nowhere",)),
         ("RegisterOnChangeCallback", (on_change,)),
         ("RegisterOnStoredInstanceCallback", (on_stored,)),
-        ("RegisterIncomingHttpRequestFilter", (let_in,)),
+        ("RegisterIncomingHttpRequestFilter", (filter_request,)),
         ("GetTagName", (0x10, 0x10, "")),
         ("GetCommandLineArgumentsCount", ()),
         ("RestApiGet", (1,)),
@@ -337,7 +337,7 @@ def small_things():
     get("nonsense")
 
 
-def make_and_delete(last):
+def create_and_delete(last):
     tags = {"PatientID": "MADE", "PatientName": "Made^Up", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", "Modality": "MR"}
     made = orthanc.CreateDicom(json.dumps(tags), None, orthanc.CreateDicomFlags.GENERATE_IDENTIFIERS)
     ANSWERS["CreateDicom"] = describe(orthanc.CreateDicomInstance(made))
@@ -404,7 +404,7 @@ def answers_from_rest(output, uri, **request):
     output.AnswerBuffer(orthanc.RestApiGet("/nonsense"), "text/plain")
 
 
-def let_in(uri, **request):
+def filter_request(uri, **request):
     if uri.endswith("/raise"):
         raise RuntimeError("a filter that fails")
     return "forbidden" not in uri
@@ -412,7 +412,7 @@ def let_in(uri, **request):
 
 orthanc.RegisterOnChangeCallback(on_change)
 orthanc.RegisterOnStoredInstanceCallback(on_stored)
-orthanc.RegisterIncomingHttpRequestFilter(let_in)
+orthanc.RegisterIncomingHttpRequestFilter(filter_request)
 orthanc.RegisterRestCallback("/trial/hello", hello)
 orthanc.RegisterRestCallback("/trial/(echo)/(.*)", echo)
 orthanc.RegisterRestCallback("/trial/fails", fails)

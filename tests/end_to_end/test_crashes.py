@@ -1,4 +1,4 @@
-"""Whatever is killed while studies come, each result is at the PACS in the end, and nothing else. The short walk."""
+"""Test that every result reaches the PACS although processes are killed while studies arrive (a short walk)."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 from tests.support.walks import run_walk
 
 
-def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
-    wanted = ("--studies", "20", "--kills", "8", "--every", "2")
-    done = run_walk("walk_with_crashes", tmp_path / "walk", *wanted, timeout_s=280)
+def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
+    options = ("--studies", "20", "--kills", "8", "--every", "2")
+    done = run_walk("walk_with_crashes", tmp_path / "walk", *options, timeout_s=280)
     assert done.stdout, done.stderr[-2000:]
     table = json.loads(done.stdout.splitlines()[-1])
     assert sum(table["kills"].values()) == 8

@@ -1,4 +1,4 @@
-"""One script, in a real Orthanc and in the embedded node: the module that it imports, and all that it is answered."""
+"""Test that a script gets the same module and the same answers in the node as in a real Orthanc."""
 
 import json
 import re
@@ -16,23 +16,23 @@ from plugin.orthanc_api.errors import ErrorCode
 from plugin.orthanc_api.module import UNSUPPORTED_CLASSES
 from plugin.orthanc_api.plugin_host import ROUTES
 from plugin.orthanc_api.unsupported_routes import UNSUPPORTED_ROUTES, UnsupportedRoutes
+from tests.support.installed import PYTHON_PLUGIN, require_file
 from tests.support.paths import END_TO_END
-from tests.support.plugin_hosts import PYTHON_PLUGIN
 from tests.support.walks import run_walk
 
-PLACES = ("FileUuid", "DicomPort", "HttpPort")
+HOST_FIELDS = ("FileUuid", "DicomPort", "HttpPort")
 """Fields that differ between any two hosts."""
-MOMENTS = ("Date", "LastUpdate", "ReceptionDate", "GetInstanceMetadata")
-"""Fields that say when something was, in UTC."""
-BYTES_MADE = ("GetInstanceData", "SerializeDicomInstance", "GetInstanceSize")
-"""Of a file that CreateDicom made: it names who made it."""
+TIMES = ("Date", "LastUpdate", "ReceptionDate", "GetInstanceMetadata")
+"""Fields with a time, in UTC."""
+CREATED_BYTES = ("GetInstanceData", "SerializeDicomInstance", "GetInstanceSize")
+"""Of a file that CreateDicom made, which names its maker."""
 UNORDERED = ("POST /tools/find", "/instances", "STORED")
-"""What Orthanc gives in the order of its index."""
+"""Answers in the order of Orthanc's index."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What came of the walk in one host."""
+    """What the walk observed in one host."""
 
     answers: dict[str, Any]
     changes: list[list[Any]]
@@ -41,40 +41,29 @@ class Host:
     log: str
 
 
-def installed(program: Callable[[str], str]) -> list[str]:
-    """Orthanc, its Python plugin, storescp; skips where one is missing."""
-    if not Path(PYTHON_PLUGIN).exists():
-        program("libOrthancPython.so")
-    return [program("Orthanc"), PYTHON_PLUGIN, program("storescp")]
-
-
-def walk(name: str, *arguments: str) -> None:
-    """A walk in a process of its own, as it takes a network of its own."""
-    result = run_walk(name, *arguments, timeout_s=250)
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.fixture(scope="module")
 def walked(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
-    """What the walk left, and when it was."""
+    """The folder that the walk wrote to, and its start and end."""
     work = tmp_path_factory.mktemp("contract")
-    begun = time.time()
-    walk("walk_with_orthanc_contract", str(work), str(END_TO_END / "orthanc_calls.py"), *installed(program))
-    return work, int(begun), time.time()
+    programs = [program("Orthanc"), require_file(PYTHON_PLUGIN), program("storescp")]
+    started = time.time()
+    result = run_walk("walk_with_orthanc_contract", work, END_TO_END / "orthanc_calls.py", *programs, timeout_s=250)
+    assert result.returncode == 0, result.stderr
+    return work, int(started), time.time()
 
 
 @pytest.fixture(scope="module")
 def hosts(walked: tuple[Path, float, float]) -> tuple[Host, Host]:
-    """The real one and the node."""
-    work, *moments = walked
+    """What was observed in the real Orthanc and in the node."""
+    work, started, ended = walked
     logs = (work / "real" / "orthanc.log", work / "own" / "node.log")
-    real, own = (_read(log.parent, log, (moments[0], moments[1])) for log in logs)
+    real, own = (_read(log.parent, log, (started, ended)) for log in logs)
     return real, own
 
 
 @pytest.fixture
 def routes(walked: tuple[Path, float, float]) -> set[tuple[str, str]]:
-    """Methods and paths of Orthanc's REST API, by Orthanc's own table."""
+    """Methods and paths of Orthanc's REST API, as Orthanc lists them."""
     described = json.loads((walked[0] / "openapi.json").read_text())["paths"]
     others = re.findall(r"URI without API documentation: ([A-Z]+) (\S+)", (walked[0] / "routes.log").read_text())
     methods = {"get", "post", "put", "delete"}
@@ -83,47 +72,50 @@ def routes(walked: tuple[Path, float, float]) -> set[tuple[str, str]]:
     )
 
 
-def _read(folder: Path, log: Path, walked: tuple[float, float]) -> Host:
+def _read(folder: Path, log: Path, period: tuple[float, float]) -> Host:
+    """Read what the walk wrote for a host, with UIDs and times that differ between hosts replaced."""
     text = (folder / "answers.json").read_text()
     found = json.loads(text)
     assert found["answers"].get("failed") is None
-    for word, place in _made(found["answers"]).items():
-        text = text.replace(word, place)
-    found = _timed(json.loads(text), walked)
+    for uid, name in _created_uids(found["answers"]).items():
+        text = text.replace(uid, name)
+    found = _without_times(json.loads(text), period)
     http = json.loads((folder / "http.json").read_text())
     return Host(found["answers"], found["changes"], found["stored"], http, log.read_text())
 
 
-def _timed(answer: Any, walked: tuple[float, float]) -> Any:
-    """An answer that says of moments whether they were during the walk; of others it has the text."""
+def _without_times(answer: Any, period: tuple[float, float]) -> Any:
+    """Return an answer in which times during the walk are replaced by "during the walk"."""
     if isinstance(answer, list):
-        return [_timed(each, walked) for each in answer]
+        return [_without_times(each, period) for each in answer]
     if not isinstance(answer, dict):
         return answer
-    found = {key: _timed(value, walked) for key, value in answer.items()}
-    for key in found.keys() & set(MOMENTS):
+    found = {key: _without_times(value, period) for key, value in answer.items()}
+    for key in found.keys() & set(TIMES):
         try:
             at = datetime.strptime(found[key], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
         except (TypeError, ValueError):
             continue
-        found[key] = "during the walk" if walked[0] <= at <= walked[1] else found[key]
+        found[key] = "during the walk" if period[0] <= at <= period[1] else found[key]
     return found
 
 
-def _made(answers: dict[str, Any]) -> dict[str, str]:
-    """Identifiers of what the script made: each host makes up UIDs of its own."""
-    kept, tags = answers["store made"], answers["CreateDicom"]["GetInstanceSimplifiedJson"]
+def _created_uids(answers: dict[str, Any]) -> dict[str, str]:
+    """Return names for the identifiers of what the script created, as each host generates its own."""
+    stored, tags = answers["store made"], answers["CreateDicom"]["GetInstanceSimplifiedJson"]
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    return {kept[key]: f"MADE-{key}" for key in ("ID", "ParentSeries", "ParentStudy")} | {
+    return {stored[key]: f"MADE-{key}" for key in ("ID", "ParentSeries", "ParentStudy")} | {
         tags[key]: f"MADE-{key}" for key in uids
     }
 
 
 def comparable(place: str, answer: Any) -> Any:
-    """An answer without what has to differ."""
+    """Return the answer to a call without what differs between hosts."""
     if isinstance(answer, dict):
-        left_out = BYTES_MADE if place == "CreateDicom" else ()
-        return {key: "*" if key in (*PLACES, *left_out) else comparable(place, value) for key, value in answer.items()}
+        left_out = CREATED_BYTES if place == "CreateDicom" else ()
+        return {
+            key: "*" if key in (*HOST_FIELDS, *left_out) else comparable(place, value) for key, value in answer.items()
+        }
     if isinstance(answer, list):
         items = [comparable(place, each) for each in answer]
         return sorted(items, key=json.dumps) if any(each in place for each in UNORDERED) else items
@@ -131,7 +123,7 @@ def comparable(place: str, answer: Any) -> Any:
 
 
 def assert_same(real: dict[str, Any], own: dict[str, Any], but: tuple[str, ...] = ()) -> None:
-    """All answers but those that are named are the same; otherwise all that are not are shown."""
+    """Assert that all answers but those of `but` are the same; the failure shows every difference."""
     different = {
         place: {"real": real.get(place), "own": own.get(place)}
         for place in real.keys() | own.keys()
@@ -140,23 +132,23 @@ def assert_same(real: dict[str, Any], own: dict[str, Any], but: tuple[str, ...] 
     assert different == {}
 
 
-def test_the_module_has_all_names_and_values(hosts: tuple[Host, Host]) -> None:
+def test_the_module_has_the_same_names_and_values(hosts: tuple[Host, Host]) -> None:
     real, own = (host.answers["names"] for host in hosts)
     assert len(real) > 90
     assert_same(real, own, but=UNSUPPORTED_CLASSES)
     assert real.keys() == own.keys()
 
 
-def test_all_calls_are_answered_alike(hosts: tuple[Host, Host]) -> None:
+def test_calls_have_the_same_results(hosts: tuple[Host, Host]) -> None:
     real, own = hosts
     assert len(real.answers) > 250
     assert json.dumps(real.answers).count("during the walk") > 50
     assert_same(real.answers, own.answers, but=("GET /modalities/peer", "names"))
-    # Of what can be asked of a modality there is a part.
+    # The node provides only a part of a modality's routes.
     assert set(own.answers["GET /modalities/peer"]) < set(real.answers["GET /modalities/peer"])
 
 
-def test_each_route_of_orthancs_is_answered_or_said_to_be_missing(routes: set[tuple[str, str]]) -> None:
+def test_every_route_of_orthanc_is_served_or_reported_as_unsupported(routes: set[tuple[str, str]]) -> None:
     def example(path: str) -> str:
         return re.sub(r"\{\w+\}", lambda match: "dicom" if match[0] == "{name}" else "x", path)
 
@@ -165,48 +157,48 @@ def test_each_route_of_orthancs_is_answered_or_said_to_be_missing(routes: set[tu
 
     assert len(routes) > 250
     missing = UnsupportedRoutes()
-    silent = [
+    unreported = [
         (method, path)
         for method, path in routes
         if not answered(method, example(path))
         and missing.error_for(method, example(path)).args[0] != ErrorCode.NOT_IMPLEMENTED
     ]
-    assert sorted(silent) == []
-    # Nor is anything said to be missing that Orthanc has not.
-    written = [
+    assert sorted(unreported) == []
+    # No route is listed as unsupported that Orthanc does not have.
+    listed = [
         (method, "/" + "/".join(steps))
         for methods, path in UNSUPPORTED_ROUTES
         for steps in product(*(step.strip("()").split("|") for step in path.split("/")))
         for method in methods.split()
     ]
-    assert sorted(set(written) - routes) == []
+    assert sorted(set(listed) - routes) == []
 
 
-def test_changes_are_told_alike(hosts: tuple[Host, Host]) -> None:
-    jobs, unordered = (16, 17, 18), (1, 15)  # Orthanc's own jobs; what is deleted together, and what is no resource's
+def test_change_callbacks_get_the_same_changes(hosts: tuple[Host, Host]) -> None:
+    jobs, unordered = (16, 17, 18), (1, 15)  # Orthanc's own jobs; deletions of one request, and changes of no resource
     real, own = ([each for each in host.changes if each[0] not in jobs] for host in hosts)
     assert [each for each in real if each[0] not in unordered] == [each for each in own if each[0] not in unordered]
     assert sorted(real) == sorted(own)
 
 
-def test_stored_instances_are_shown_alike(hosts: tuple[Host, Host]) -> None:
-    real, own = (dict(host.stored) for host in hosts)  # Orthanc shows one that is sent again once more
+def test_stored_instance_callbacks_get_the_same_instances(hosts: tuple[Host, Host]) -> None:
+    real, own = (dict(host.stored) for host in hosts)  # Orthanc calls back again for an instance that is sent again
     made = "MADE-ID"
     assert len(real) == 6
     assert real.pop(made).keys() == own.pop(made).keys()
     assert_same(real, own)
 
 
-def test_requests_are_answered_alike(hosts: tuple[Host, Host]) -> None:
+def test_requests_get_the_same_responses(hosts: tuple[Host, Host]) -> None:
     real, own = (host.http for host in hosts)
     assert real["GET /trial/hello"] == {"status": 200, "headers": {"content-type": "text/plain"}, "body": "hello"}
     for answer in own.values():
-        if isinstance(answer["body"], dict) and "HttpError" in answer["body"]:  # these have no type in Orthanc
+        if isinstance(answer["body"], dict) and "HttpError" in answer["body"]:  # Orthanc sends these without a type
             assert answer["headers"].pop("content-type") == "application/json"
     assert_same(real, own)
 
 
-def test_a_failing_callback_is_logged_by_kind_and_place(hosts: tuple[Host, Host]) -> None:
+def test_the_log_names_kind_and_place_of_a_failing_callback(hosts: tuple[Host, Host]) -> None:
     log = hosts[1].log
     for kind, error in (("on-stored-instance", "ValueError"), ("on-change", "KeyError"), ("REST", "RuntimeError")):
         assert f"the hosted plugin's {kind} callback raised {error} at {END_TO_END / 'orthanc_calls.py'}, line" in log

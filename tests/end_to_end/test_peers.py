@@ -1,4 +1,4 @@
-"""A study through real peers: DCMTK's storescu in, DCMTK's storescp and Orthanc out."""
+"""Test a node with real peers: DCMTK's storescu sends, DCMTK's storescp and Orthanc receive."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.command_line import Demonstration
 from tests.support.walks import run_walk
 
 
-def test_a_study_comes_back_to_dcmtk_and_to_orthanc(
+def test_dcmtk_and_orthanc_receive_the_results_of_a_study(
     demonstration: Demonstration, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     peers = [program("storescu"), program("storescp"), program("Orthanc")]
@@ -19,17 +19,17 @@ def test_a_study_comes_back_to_dcmtk_and_to_orthanc(
     arguments = [demonstration.study, tmp_path / "walk", str(len(expected)), *peers]
     result = run_walk("walk_with_peers", *arguments, timeout_s=290)
     assert result.returncode == 0, result.stderr
-    walked = json.loads(result.stdout)
-    for folder in (walked["received"], walked["fetched"]):
+    observed = json.loads(result.stdout)
+    for folder in (observed["received"], observed["fetched"]):
         found = {dcmread(path).SOPInstanceUID: dcmread(path) for path in Path(folder).iterdir()}
         assert found.keys() == expected.keys()
         for uid, each in found.items():
             assert each.get("PixelData") == expected[uid].get("PixelData")
             assert each.StudyInstanceUID == expected[uid].StudyInstanceUID
-            said = subprocess.run(
+            output = subprocess.run(
                 [program("dciodvfy"), "-new", str(each.filename)], capture_output=True, text=True, check=False
             ).stderr
-            assert [line for line in said.splitlines() if line.startswith("Error")] == []
-    log = Path(walked["log"]).read_text()
+            assert [line for line in output.splitlines() if line.startswith("Error")] == []
+    log = Path(observed["log"]).read_text()
     assert "PHANTOM" not in log  # the patient's name
     assert "Traceback" not in log

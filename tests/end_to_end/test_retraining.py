@@ -1,4 +1,4 @@
-"""The whole way of retraining at toy size, as a hospital would walk it: from folders of BraTS to the node's SEG."""
+"""Test retraining from start to end at toy size, from folders of BraTS to a SEG of the node."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ device = "cpu"
 
 
 def write_brats_case(folder: Path, name: str, seed: int) -> None:
-    """A synthetic head as BraTS 2021 had them: stripped of its skull, four images and a label map."""
+    """Write a synthetic head in the form of BraTS 2021: without skull, four images and a label map."""
     head = synthesise(seed, Variant.UNIFOCAL, 4.0)
     brain = np.isin(head.tissue, [Tissue.WHITE, Tissue.GREY, Tissue.CSF, *_lesion()])
     contrast = draw_contrast(np.random.default_rng(seed), spread=0.06)
@@ -63,7 +63,8 @@ def _lesion() -> list[Tissue]:
     return [Tissue.NECROSIS, Tissue.NON_ENHANCING, Tissue.OEDEMA, Tissue.ENHANCING]
 
 
-def said(finished: Finished) -> Finished:
+def succeeded(finished: Finished) -> Finished:
+    """Assert that a command succeeded, and return it."""
     assert finished.status == 0, finished.err
     assert "Traceback" not in finished.err
     return finished
@@ -73,7 +74,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     tmp_path: Path, program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # toys are too small to share out on a busy machine
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # toy cases are too small for several threads on a busy machine
     for number in range(2):
         write_brats_case(tmp_path / "BraTS", f"BraTS2021_0000{number}", 100 + number)
     for number in range(2):
@@ -85,10 +86,10 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     toy = ("--patch", "0", "--epochs", "2", "--learning-rate", "0.005", "--config", "threads.toml")
     key = ("--key", "key.hex", "--spacing", SPACING_MM)
 
-    said(glionode("dataset", "from-brats", "BraTS", "brats", *key, "--validation", "0.5"))
-    said(glionode("pretrain", "brats", "general", *toy, "--init-filters", "8"))
-    said(glionode("dataset", "from-dicom", "studies", "local", *key, "--validation", "0.5", "--test", "0"))
-    tuned = said(glionode("finetune", "local", "ours", "--from", "general", *toy, "--cache", "disk"))
+    succeeded(glionode("dataset", "from-brats", "BraTS", "brats", *key, "--validation", "0.5"))
+    succeeded(glionode("pretrain", "brats", "general", *toy, "--init-filters", "8"))
+    succeeded(glionode("dataset", "from-dicom", "studies", "local", *key, "--validation", "0.5", "--test", "0"))
+    tuned = succeeded(glionode("finetune", "local", "ours", "--from", "general", *toy, "--cache", "disk"))
     assert "Wrote model ours 1.0.0 to ours" in tuned.out
 
     document = tomllib.loads(Path("ours/model.toml").read_text())
@@ -103,14 +104,14 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
         losses = [float(row["loss"]) for row in csv.DictReader(log)]
     assert len(losses) == 2
 
-    said(glionode("evaluate", "ours", "local", "evaluation", "--split", "validation"))
+    succeeded(glionode("evaluate", "ours", "local", "evaluation", "--split", "validation"))
     assert "ours" in Path("evaluation/report.html").read_text()
     Path("glionode.toml").write_text(SETTINGS)
-    # The weights that BraTS taught are no model for the node before they are fine-tuned.
+    # The node refuses a model trained on BraTS until it is fine-tuned.
     with pytest.raises(ModelUnusable, match=r"provides the labels ET, TC, WT; .* Fine-tune it first"):
         WarmModel(read_package(Path("general")))
-    said(glionode("models", "install", "ours", "--config", "glionode.toml"))
-    said(glionode("segment", "studies/0", "out", "--config", "glionode.toml"))
+    succeeded(glionode("models", "install", "ours", "--config", "glionode.toml"))
+    succeeded(glionode("segment", "studies/0", "out", "--config", "glionode.toml"))
 
     report = json.loads(Path("out/report.json").read_text())
     assert (report["status"], report["model"]["name"]) == ("segmented", "ours")

@@ -1,4 +1,4 @@
-"""`glionode segment` and `explain` on a whole study, and what they say of bad input."""
+"""Test `glionode segment` and `explain` on a whole study, and their errors for bad input."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.support.command_line import Demonstration, Finished, glionode
 from tests.support.programs import GLIONODE
 from tests.support.small_study import write_small_study
 
-JPIP_REFERENCED = "1.2.840.10008.1.2.4.94"  # pixels elsewhere on a server: nobody decodes these
+JPIP_REFERENCED = "1.2.840.10008.1.2.4.94"  # the pixels are on a server: no decoder reads these
 
 
 @pytest.fixture(scope="session")
@@ -30,22 +30,24 @@ def segmented(demonstration: Demonstration, tmp_path_factory: pytest.TempPathFac
     return glionode("segment", demonstration.study, out), out
 
 
-def assert_said(finished: Finished, status: int, *words: str) -> None:
+def assert_failed(finished: Finished, status: int, *words: str) -> None:
+    """Assert the exit status of a command and words of its error message."""
     assert finished.status == status, finished.err
     assert "Traceback" not in finished.err
     for word in words:
         assert word in finished.err, finished.err
 
 
-def report_of(out: Path) -> dict[str, object]:
+def read_report(out: Path) -> dict[str, object]:
     return dict(json.loads((out / "report.json").read_text()))
 
 
-def visible(out: Path) -> list[str]:
+def file_names(out: Path) -> list[str]:
+    """Return the names in a folder; empty if there is no such folder."""
     return sorted(path.name for path in out.iterdir()) if out.exists() else []
 
 
-def test_the_report_keeps_its_contract(segmented: tuple[Finished, Path], demonstration: Demonstration) -> None:
+def test_the_report_has_its_documented_fields(segmented: tuple[Finished, Path], demonstration: Demonstration) -> None:
     finished, out = segmented
     assert finished.status == 0, finished.err
     report = json.loads((out / "report.json").read_text())
@@ -75,7 +77,7 @@ def test_the_report_keeps_its_contract(segmented: tuple[Finished, Path], demonst
         "total",
     ]
     assert list(report["timings_s"]) == steps
-    assert {entry["path"] for entry in report["outputs"]} | {"report.json"} == set(visible(out))
+    assert {entry["path"] for entry in report["outputs"]} | {"report.json"} == set(file_names(out))
     for entry in report["outputs"]:
         written = dcmread(out / entry["path"])
         assert written.SOPClassUID == entry["sop_class_uid"]
@@ -101,19 +103,19 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
     for label in LABELS:
         cropped = sitk.ReadImage(str(tmp_path / f"label-{label.number}.nii.gz"))
         index = np.array(truth.TransformPhysicalPointToContinuousIndex(cropped.GetOrigin()))
-        np.testing.assert_allclose(index, np.round(index), atol=0.02)  # its voxels are voxels of the T1CE grid
+        np.testing.assert_allclose(index, np.round(index), atol=0.02)  # its voxels lie on the T1CE grid
         on_grid = sitk.GetArrayFromImage(sitk.Resample(cropped, truth, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
         volume_ml = on_grid.sum() * np.prod(truth.GetSpacing()) / 1000
         assert volume_ml == pytest.approx(report["labels"][label.name]["volume_ml"], abs=0.002)
-        # A shifted or flipped mask falls far below; the model card has the model's own numbers.
+        # A shifted or flipped mask gives far less; the model card has the model's own numbers.
         least = 0.75 if label.name == "enhancing_tumour" else 0.8
         assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > least
 
 
-def test_the_same_study_gives_the_same_voxels_and_uids_by_every_way(
+def test_command_line_and_node_give_the_same_voxels_and_uids(
     segmented: tuple[Finished, Path], demonstration: Demonstration
 ) -> None:
-    """From the command line, and through the node: a retry cannot duplicate."""
+    """The same UIDs mean that a retry makes no duplicates."""
     _, out = segmented
     ours = {dcmread(path).SOPInstanceUID: dcmread(path) for path in out.glob("*.dcm")}
     theirs = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
@@ -129,8 +131,8 @@ def test_dciodvfy_finds_no_error(
     _, out = segmented
     images = [next(folder.iterdir()) for folder in sorted(demonstration.study.iterdir())]
     for path in [*out.glob("*.dcm"), *images]:
-        said = subprocess.run([program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False).stderr
-        assert [line for line in said.splitlines() if line.startswith("Error")] == [], path
+        output = subprocess.run([program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False).stderr
+        assert [line for line in output.splitlines() if line.startswith("Error")] == [], path
 
 
 def test_explain_agrees_with_the_truth(demonstration: Demonstration) -> None:
@@ -143,62 +145,62 @@ def test_explain_agrees_with_the_truth(demonstration: Demonstration) -> None:
     assert all(series["taken_for"] or series["ruled_out"] for series in study["series"])
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    assert_said(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, str(tmp_path / "in"), "no DICOM study")
-    assert visible(tmp_path / "out") == []
+    assert_failed(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, str(tmp_path / "in"), "no DICOM study")
+    assert file_names(tmp_path / "out") == []
 
 
-def test_text_files(tmp_path: Path) -> None:
+def test_a_folder_of_text_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("not an image")
-    assert_said(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, "no DICOM study (1 other file")
-    assert visible(tmp_path / "out") == []
+    assert_failed(glionode("segment", tmp_path / "in", tmp_path / "out"), 1, "no DICOM study (1 other file")
+    assert file_names(tmp_path / "out") == []
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert_said(glionode("segment", tmp_path / "nowhere", tmp_path / "out"), 64, "does not exist")
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    assert_failed(glionode("segment", tmp_path / "nowhere", tmp_path / "out"), 64, "does not exist")
 
 
-def test_a_device_that_is_unknown(study: Path, tmp_path: Path) -> None:
-    assert_said(glionode("segment", study, tmp_path / "out", "--device", "tpu"), 64, "auto, cuda or cpu")
+def test_an_unknown_device_is_an_error(study: Path, tmp_path: Path) -> None:
+    assert_failed(glionode("segment", study, tmp_path / "out", "--device", "tpu"), 64, "auto, cuda or cpu")
 
 
-def test_a_model_that_is_unknown(study: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_is_an_error(study: Path, tmp_path: Path) -> None:
     finished = glionode("segment", study, tmp_path / "out", "--model", "nobody")
-    assert_said(finished, 1, "no model package called 'nobody'", "models list")
+    assert_failed(finished, 1, "no model package called 'nobody'", "models list")
 
 
-def test_a_study_without_adc(study: Path, tmp_path: Path) -> None:
+def test_a_study_without_adc_is_not_eligible(study: Path, tmp_path: Path) -> None:
     shutil.rmtree(study / "06_adc")
-    shutil.rmtree(study / "05_trace")  # its b = 0 and b = 1000 images would do for an ADC map
+    shutil.rmtree(study / "05_trace")  # an ADC map could be computed from its b = 0 and b = 1000 images
     finished = glionode("segment", study, tmp_path / "out")
-    assert_said(finished, 2, "not eligible", "ADC")
-    report = report_of(tmp_path / "out")
+    assert_failed(finished, 2, "not eligible", "ADC")
+    report = read_report(tmp_path / "out")
     assert report["status"] == "not_eligible"
     assert "ADC" in str(report["reason"])
-    assert visible(tmp_path / "out") == ["report.json"]
+    assert file_names(tmp_path / "out") == ["report.json"]
 
 
-def test_a_truncated_file(study: Path, tmp_path: Path) -> None:
-    victim = sorted((study / "06_adc").iterdir())[7]
-    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+def test_a_truncated_file_fails_with_its_series(study: Path, tmp_path: Path) -> None:
+    truncated = sorted((study / "06_adc").iterdir())[7]
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 2])
     finished = glionode("segment", study, tmp_path / "out")
     series_uid = str(dcmread(sorted((study / "06_adc").iterdir())[0]).SeriesInstanceUID)
-    assert_said(finished, 1, series_uid)
-    assert report_of(tmp_path / "out")["status"] == "failed"
-    assert visible(tmp_path / "out") == ["report.json"]
+    assert_failed(finished, 1, series_uid)
+    assert read_report(tmp_path / "out")["status"] == "failed"
+    assert file_names(tmp_path / "out") == ["report.json"]
 
 
-def test_a_missing_slice(study: Path, tmp_path: Path) -> None:
+def test_a_missing_slice_fails_with_its_series(study: Path, tmp_path: Path) -> None:
     files = sorted((study / "04_flair").iterdir(), key=lambda path: dcmread(path).ImagePositionPatient[2])
     files[len(files) // 2].unlink()
     finished = glionode("segment", study, tmp_path / "out")
-    assert_said(finished, 1, str(dcmread(files[0]).SeriesInstanceUID))
-    assert visible(tmp_path / "out") == ["report.json"]
+    assert_failed(finished, 1, str(dcmread(files[0]).SeriesInstanceUID))
+    assert file_names(tmp_path / "out") == ["report.json"]
 
 
-def test_an_unreadable_transfer_syntax(study: Path, tmp_path: Path) -> None:
+def test_an_unreadable_transfer_syntax_fails_with_its_series(study: Path, tmp_path: Path) -> None:
     for path in (study / "06_adc").iterdir():
         image = dcmread(path)
         image.PixelData = encapsulate([b"\x00\x01" * 8])
@@ -206,24 +208,24 @@ def test_an_unreadable_transfer_syntax(study: Path, tmp_path: Path) -> None:
         image.file_meta.TransferSyntaxUID = UID(JPIP_REFERENCED)
         dcmwrite(path, image, little_endian=True, implicit_vr=False)
     finished = glionode("segment", study, tmp_path / "out")
-    assert_said(finished, 1, str(image.SeriesInstanceUID), "JPIP Referenced", "Send the series again")
-    assert visible(tmp_path / "out") == ["report.json"]
+    assert_failed(finished, 1, str(image.SeriesInstanceUID), "JPIP Referenced", "Send the series again")
+    assert file_names(tmp_path / "out") == ["report.json"]
 
 
-def test_two_studies_in_one_folder(tmp_path: Path) -> None:
+def test_two_studies_in_one_folder_get_folders_of_their_own(tmp_path: Path) -> None:
     write_small_study("1.2.3.7", tmp_path / "in")
     for path in write_small_study("1.2.3.4", tmp_path / "other"):
         image = dcmread(path)
-        if image.SeriesNumber == 2:  # of the second study the FLAIR alone
+        if image.SeriesNumber == 2:  # only the FLAIR of the second study
             image.save_as(tmp_path / "in" / f"other-{image.InstanceNumber}.dcm")
     finished = glionode("segment", tmp_path / "in", tmp_path / "out")
-    assert_said(finished, 2, "Study 1.2.3.4: not eligible")
-    assert visible(tmp_path / "out") == ["1.2.3.4", "1.2.3.7"]
-    assert report_of(tmp_path / "out" / "1.2.3.7")["status"] == "segmented"
-    assert visible(tmp_path / "out" / "1.2.3.4") == ["report.json"]
+    assert_failed(finished, 2, "Study 1.2.3.4: not eligible")
+    assert file_names(tmp_path / "out") == ["1.2.3.4", "1.2.3.7"]
+    assert read_report(tmp_path / "out" / "1.2.3.7")["status"] == "segmented"
+    assert file_names(tmp_path / "out" / "1.2.3.4") == ["report.json"]
 
 
-def test_a_full_disk_on_the_way_out(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> None:
     study = tmp_path / "study"
     write_small_study("1.2.3.4", study)
     out = tmp_path / "small"
@@ -240,7 +242,7 @@ def test_a_full_disk_on_the_way_out(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 99 or "unshare failed" in result.stderr:
         pytest.skip("no small file system may be mounted here")
-    assert_said(
+    assert_failed(
         Finished(result.returncode, result.stdout, result.stderr), 1, str(out), "No space left", "Free some space"
     )
-    assert result.stdout.split() in ([], ["report.json"])  # nothing half-written; a small report may still fit
+    assert result.stdout.split() in ([], ["report.json"])  # no partial file; a small report may still fit

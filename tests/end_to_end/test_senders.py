@@ -1,4 +1,4 @@
-"""DCMTK's storescu in its ways of sending, to the listener: what is kept has the bytes of the files that were sent."""
+"""Test that the listener stores the bytes that DCMTK's storescu sends, with each of its options."""
 
 import subprocess
 import zlib
@@ -20,8 +20,8 @@ from pydicom.uid import (
 from tests.support.listener import ListenerWithArchive
 from tests.support.node import make_instance, new_study_uid, write_instance
 
-# How storescu proposes a transfer syntax, and by what the files of it are made before.
-WAYS = {
+# The option of storescu that proposes a transfer syntax, and the command that makes files of it.
+VARIANTS = {
     "little endian": (("-xe",), ("dcmconv", "+te"), ExplicitVRLittleEndian),
     "big endian": (("-xb",), ("dcmconv", "+tb"), ExplicitVRBigEndian),
     "implicit": (("-xi",), ("dcmconv", "+ti"), ImplicitVRLittleEndian),
@@ -60,23 +60,23 @@ def files(tmp_path: Path, program: Callable[[str], str]) -> Callable[..., list[P
 
 
 def data_set(path: Path) -> bytes:
-    """What follows the file meta information, inflated."""
+    """Return the data set of a DICOM file, inflated if it is deflated."""
     content = path.read_bytes()
     rest = content[144 + int.from_bytes(content[140:144], "little") :]
     deflated = read_file_meta_info(path).TransferSyntaxUID == DeflatedExplicitVRLittleEndian
-    # PS3.5 A.5: padded to even length, so the stream may end before the bytes do.
+    # PS3.5 A.5: the content is padded to even length, so the stream may end before it.
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest) if deflated else rest
 
 
-def kept(listener: ListenerWithArchive, sent: list[Path]) -> list[Path]:
-    """What the archive has of the study of these files, in their order."""
+def archived(listener: ListenerWithArchive, sent: list[Path]) -> list[Path]:
+    """Return the archive's files of a study, in the order of the sent files."""
     found = {path.stem: path for path in listener.archive.files(dcmread(sent[0]).StudyInstanceUID)}
     assert found.keys() == {path.stem for path in sent}
     return [found[path.stem] for path in sent]
 
 
 def storescu(program: Callable[[str], str], listener: ListenerWithArchive, *arguments: object) -> list[str]:
-    """The command that sends."""
+    """Return a command line of storescu."""
     return [
         program("storescu"),
         *("-aec", "GLIONODE", "127.0.0.1", str(listener.port)),
@@ -84,52 +84,52 @@ def storescu(program: Callable[[str], str], listener: ListenerWithArchive, *argu
     ]
 
 
-@pytest.mark.parametrize("required", [(), ("--required",)], ids=["all contexts", "required ones"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("required", [(), ("--required",)], ids=["all contexts", "required contexts"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_transfer_syntax_arrives_as_it_was_sent(
-    way: str,
+    variant: str,
     required: tuple[str, ...],
     listener: ListenerWithArchive,
     files: Callable[..., list[Path]],
     program: Callable[[str], str],
 ) -> None:
-    proposed, maker, syntax = WAYS[way]
+    proposed, maker, syntax = VARIANTS[variant]
     sent = files(maker)
     subprocess.run(storescu(program, listener, *proposed, *required, *sent), check=True, capture_output=True)
-    for before, after in zip(sent, kept(listener, sent), strict=True):
+    for before, after in zip(sent, archived(listener, sent), strict=True):
         assert read_file_meta_info(after).TransferSyntaxUID == syntax == read_file_meta_info(before).TransferSyntaxUID
         assert data_set(after) == data_set(before)
 
 
 @pytest.mark.parametrize("options", [(), ("--required",), ("+C",), ("--required", "+C", "-xb")], ids=" ".join)
-def test_what_storescu_proposes_by_itself_arrives_whole(
+def test_files_that_storescu_converts_arrive_unchanged_but_for_the_transfer_syntax(
     options: tuple[str, ...],
     listener: ListenerWithArchive,
     files: Callable[..., list[Path]],
     program: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    """It may convert what it sends; by DCMTK's own conversion back the bytes are the same."""
+    """storescu may convert files; after DCMTK's conversion back, the bytes are the same."""
     sent = files(("dcmconv", "+te"))
     subprocess.run(storescu(program, listener, *options, *sent), check=True, capture_output=True)
-    for before, after in zip(sent, kept(listener, sent), strict=True):
+    for before, after in zip(sent, archived(listener, sent), strict=True):
         again = tmp_path / "again.dcm"
         subprocess.run([program("dcmconv"), "+te", str(after), str(again)], check=True, capture_output=True)
         assert data_set(again) == data_set(before)
 
 
-def test_sixteen_senders_at_once_in_all_transfer_syntaxes(
+def test_sixteen_simultaneous_senders_in_all_transfer_syntaxes(
     listener: ListenerWithArchive, files: Callable[..., list[Path]], program: Callable[[str], str]
 ) -> None:
-    ways = [list(WAYS.values())[number % len(WAYS)] for number in range(16)]
-    studies = [files(maker) for _, maker, _ in ways]
+    variants = [list(VARIANTS.values())[number % len(VARIANTS)] for number in range(16)]
+    studies = [files(maker) for _, maker, _ in variants]
     senders = [
         subprocess.Popen(
             storescu(program, listener, *proposed, *sent), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for (proposed, _, _), sent in zip(ways, studies, strict=True)
+        for (proposed, _, _), sent in zip(variants, studies, strict=True)
     ]
     assert [sender.wait(60) for sender in senders] == [0] * 16
     for sent in studies:
-        assert [data_set(path) for path in kept(listener, sent)] == [data_set(path) for path in sent]
+        assert [data_set(path) for path in archived(listener, sent)] == [data_set(path) for path in sent]
     assert len(listener.archive.studies()) == 16

@@ -1,11 +1,10 @@
-"""What other people's viewers show of our objects: OHIF and dcmjs, after Orthanc stored them and gave them back.
+"""Test what OHIF and dcmjs show of our objects after Orthanc stored and returned them.
 
-The objects are encoded from a phantom's truth, so every voxel is known. Pictures are kept in out/viewers.
+The objects are encoded from a phantom's truth, so every voxel is known. Screenshots are kept in out/viewers.
 """
 
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -26,49 +25,41 @@ from models.labels import LABELS, Role
 from pipeline.measure import dice
 from pipeline.result import MasksOnSeries, SegmentationResult
 from tests.support.command_line import Demonstration
+from tests.support.installed import DICOMWEB_PLUGIN, require_file, skip_missing
 from tests.support.paths import ROOT
 from tests.support.viewers.truth import true_result
 from tests.support.walks import run_walk
 
 STARTED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone(timedelta(hours=2)))
-DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 SENT_IMAGES = ("04_flair", "06_adc", "07_t1ce", "08_mpr")
-"""The sources, and a reformat of T1CE in the same frame of reference that nothing belongs to."""
+"""The sources, and a reformat of T1CE in the same frame of reference that no SEG references."""
 SEGS = {Role.T1CE: "seg-t1ce.dcm", Role.FLAIR: "seg-flair.dcm", Role.ADC: "seg-adc.dcm"}
 DIAMETERS, REPORT, CAPTURE = "sr-diameters.dcm", "sr-measurements.dcm", "capture-02.dcm"
 Voxels = dict[str, dict[str, dict[str, Any]]]
-"""Segment number, SOP instance UID of the source image, and of the mask there: voxels and sha256."""
+"""Voxel count and sha256 of each mask, by segment number and SOP Instance UID of the source image."""
 
-# The demonstration and the walk are made in the first test that wants them.
+# The first test runs the demonstration and the walk.
 pytestmark = pytest.mark.timeout(600)
 on_each_seg = pytest.mark.parametrize("role", SEGS)
 
 
-def missing(what: str) -> None:
-    """Skip, or fail under CI."""
-    message = f"{what} is missing; `make test` as root installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def viewer(name: str) -> Path:
-    """A viewer that scripts/install-viewers left."""
+    """Return the folder of a viewer from scripts/install-viewers, or skip the test."""
     folder = ROOT / ".viewers" / name
     if not (folder / ".installed").is_file():
-        missing(f"{name} in {folder.parent}")
+        skip_missing(f"{name} in {folder.parent}")
     return folder
 
 
 @pytest.fixture(scope="session")
 def truth(demonstration: Demonstration) -> SegmentationResult:
-    """The result of a model without fault on the demonstration's phantom."""
+    """The result of a perfect model for the demonstration's phantom."""
     return true_result(demonstration.out / "phantom")
 
 
 @pytest.fixture(scope="session")
 def objects(truth: SegmentationResult, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """All that is encoded of it, on disk by file name."""
+    """Files of all objects that are encoded from the result, by name."""
     folder = tmp_path_factory.mktemp("objects")
     for encoded in encode(truth, STARTED):
         write_dicom(encoded.dataset, folder / encoded.file_name)
@@ -83,22 +74,21 @@ def walked(
     program: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """What came out of the walk with Orthanc and OHIF, run once."""
-    if not DICOMWEB_PLUGIN.exists():
-        missing("Orthanc's DICOMweb plugin")
-    peers = [program("storescu"), program("Orthanc"), DICOMWEB_PLUGIN, program("chromium"), viewer("ohif")]
+    """What the walk with Orthanc and OHIF observed, run once."""
+    dicomweb = require_file(DICOMWEB_PLUGIN)
+    peers = [program("storescu"), program("Orthanc"), dicomweb, program("chromium"), viewer("ohif")]
     work = tmp_path_factory.mktemp("viewers")
     images = [demonstration.study / name for name in SENT_IMAGES]
     plan = work / "plan.json"
-    plan.write_text(json.dumps(planned(truth, objects, images)))
+    plan.write_text(json.dumps(make_plan(truth, objects, images)))
     result = run_walk("walk_with_viewers", plan, work, *peers, timeout_s=300)
     assert result.returncode == 0, result.stderr
-    keep_pictures(work / "shots")
+    save_pictures(work / "shots")
     return dict(json.loads(result.stdout))
 
 
-def planned(truth: SegmentationResult, objects: dict[str, Path], images: list[Path]) -> dict[str, Any]:
-    """What to send and what to look at."""
+def make_plan(truth: SegmentationResult, objects: dict[str, Path], images: list[Path]) -> dict[str, Any]:
+    """Return what the walk is to send and to open."""
     headers = {name: dcmread(path, stop_before_pixels=True) for name, path in objects.items()}
     series = {name: str(header.SeriesInstanceUID) for name, header in headers.items()}
     return {
@@ -114,7 +104,7 @@ def planned(truth: SegmentationResult, objects: dict[str, Path], images: list[Pa
 
 
 def seg_plan(truth: SegmentationResult, role: Role) -> dict[str, Any]:
-    """The image to scroll to, and three corners of its voxel grid in the patient."""
+    """Return the image to scroll to, and three corners of its voxel grid in patient coordinates."""
     source, index = truth.source(role), shown_slice(truth, role)
     _, rows, columns = source.geometry.shape
     corners = np.array([(index, 0, 0, 1), (index, rows - 1, 0, 1), (index, 0, columns - 1, 1)])
@@ -131,22 +121,22 @@ def masks_on(truth: SegmentationResult, role: Role) -> MasksOnSeries:
 
 
 def shown_slice(truth: SegmentationResult, role: Role) -> int:
-    """The slice with most of the first label."""
+    """Return the slice with most voxels of the first label."""
     return int(np.count_nonzero(masks_on(truth, role).masks[0], axis=(1, 2)).argmax())
 
 
-def keep_pictures(shots: Path) -> None:
-    """The screenshots in 256 colours, small enough for docs/."""
-    kept = ROOT / "out" / "viewers"
-    kept.mkdir(parents=True, exist_ok=True)
+def save_pictures(shots: Path) -> None:
+    """Save the screenshots in out/viewers with 256 colours, small enough for docs/."""
+    folder = ROOT / "out" / "viewers"
+    folder.mkdir(parents=True, exist_ok=True)
     for path in shots.iterdir():
-        # An octree keeps the few coloured pixels; Pillow's other ways make them grey.
+        # FASTOCTREE keeps the few coloured pixels; Pillow's other methods make them grey.
         picture = Image.open(path).convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        picture.save(kept / path.name, optimize=True)
+        picture.save(folder / path.name, optimize=True)
 
 
 def true_voxels(truth: SegmentationResult, role: Role) -> Voxels:
-    """The masks of a SEG as the viewers' programs tell what they read; slices without a voxel are left out."""
+    """Return the true masks in the form in which the viewers report them, without empty slices."""
     on, frames = masks_on(truth, role), truth.source(role).frames
     return {
         str(number): {
@@ -166,16 +156,16 @@ def counts(voxels: Voxels) -> dict[str, int]:
 
 
 def after_meta(file: bytes) -> bytes:
-    """A DICOM file without preamble and file meta information (PS3.10 7.1)."""
+    """Return a DICOM file without preamble and file meta information (PS3.10 7.1)."""
     return file[132 + 12 + int(dcmread(BytesIO(file), stop_before_pixels=True).file_meta[0x00020000].value) :]
 
 
-def test_dcmtk_sends_all_of_it_to_orthanc(walked: dict[str, Any]) -> None:
+def test_orthanc_accepts_every_object_from_dcmtk(walked: dict[str, Any]) -> None:
     assert walked["storescu"] == 0
 
 
-def test_orthanc_gives_every_byte_back_over_dicomweb(walked: dict[str, Any], objects: dict[str, Path]) -> None:
-    """C-STORE carries no file meta information: Orthanc writes its own, with DCMTK's implementation in it."""
+def test_orthanc_returns_the_same_bytes_over_dicomweb(walked: dict[str, Any], objects: dict[str, Path]) -> None:
+    """Only the file meta information differs: C-STORE does not transfer it, and Orthanc writes its own."""
     fetched = {path.stem: path.read_bytes() for path in Path(walked["fetched"]).iterdir()}
     assert len(fetched) == len(objects)
     for path in objects.values():
@@ -211,17 +201,17 @@ def test_ohif_attaches_each_seg_to_its_series(
 
 
 @on_each_seg
-def test_ohif_has_every_voxel(walked: dict[str, Any], truth: SegmentationResult, role: Role) -> None:
+def test_ohif_reads_every_voxel(walked: dict[str, Any], truth: SegmentationResult, role: Role) -> None:
     found = walked["segs"][role.lower()]["found"]
     assert counts(found) == counts(true_voxels(truth, role))
     assert found == true_voxels(truth, role)
 
 
 @on_each_seg
-def test_ohif_places_each_segment_in_the_patient(walked: dict[str, Any], truth: SegmentationResult, role: Role) -> None:
-    """The middle of each segment, by OHIF's own geometry, is that of the truth within half a voxel along each axis.
+def test_ohif_places_each_segment_correctly(walked: dict[str, Any], truth: SegmentationResult, role: Role) -> None:
+    """The centre of each segment in OHIF's geometry is the true one within half a voxel along each axis.
 
-    Not OHIF's own `centroids`, which lie 4 voxels off in the plane of T1CE for this enhancing rim.
+    OHIF's own `centroids` are not used: they are off by 4 voxels in the plane of T1CE for this enhancing rim.
     """
     to_index = np.linalg.inv(truth.source(role).geometry.affine)
     for number, mask in enumerate(masks_on(truth, role).masks, 1):
@@ -231,7 +221,7 @@ def test_ohif_places_each_segment_in_the_patient(walked: dict[str, Any], truth: 
 
 @on_each_seg
 def test_ohif_paints_the_lesion_where_it_is(walked: dict[str, Any], truth: SegmentationResult, role: Role) -> None:
-    """The coloured part of the screenshot is the truth's slice, and not one moved by a voxel or mirrored."""
+    """The coloured part of the screenshot fits the true slice better than one moved by a voxel or mirrored."""
     on, index = masks_on(truth, role), shown_slice(truth, role)
     painted_rgb = at_voxels(walked["segs"][role.lower()], truth.source(role).geometry.shape[1:])
     coloured = np.ptp(painted_rgb, axis=-1) > 12
@@ -242,25 +232,25 @@ def test_ohif_paints_the_lesion_where_it_is(walked: dict[str, Any], truth: Segme
     others = [np.roll(mask, move, axis=(0, 1)) for move in moves] + [mask[::-1], mask[:, ::-1]]
     assert found > 0.97
     assert found > max(dice(coloured[box], other[box]) for other in others) + 0.005
-    if len(on.labels) == 1:  # where several lie over each other their colours mix
+    if len(on.labels) == 1:  # overlapping segments mix their colours
         colour = np.median(painted_rgb[mask], axis=0) - np.median(painted_rgb[box][~coloured[box]], axis=0)
         assert np.argsort(colour).tolist() == np.argsort(on.labels[0].colour_rgb).tolist()
 
 
-def at_voxels(seen: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """(rows, columns, 3): the screenshot's colour where the centre of each voxel of the slice stands in the page."""
-    origin, last_row, last_column = np.array(seen["in_page"])
+def at_voxels(observed: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return (rows, columns, 3): the screenshot's colour at the centre of each voxel of the slice."""
+    origin, last_row, last_column = np.array(observed["in_page"])
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     places = origin + rows[..., None] * (last_row - origin) / (shape[0] - 1)
     places = places + columns[..., None] * (last_column - origin) / (shape[1] - 1)
-    shot = np.asarray(Image.open(seen["shot"]).convert("RGB")).astype(np.int64)
+    shot = np.asarray(Image.open(observed["shot"]).convert("RGB")).astype(np.int64)
     x, y = np.clip(np.floor(places).astype(int), 0, np.array(shot.shape[1::-1]) - 1).transpose(2, 0, 1)
     picked: NDArray[np.int64] = shot[y, x]
     return picked
 
 
 def around(mask: NDArray[np.bool_], margin: int = 10) -> tuple[slice, slice]:
-    """The box of a mask and some voxels more: OHIF's own words stand in the corners of the viewport."""
+    """Return the bounding box of a mask with a margin; it leaves out OHIF's text in the corners of the viewport."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return (
         slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
@@ -269,21 +259,21 @@ def around(mask: NDArray[np.bool_], margin: int = 10) -> tuple[slice, slice]:
 
 
 def test_ohif_shows_the_diameters(walked: dict[str, Any], truth: SegmentationResult) -> None:
-    seen = walked["diameters"]
+    observed = walked["diameters"]
     source = truth.source(Role.T1CE)
-    assert truth.diameters  # else nothing is asked here
-    assert len(seen["measured"]) == len(truth.diameters)
-    for measured, lesion in zip(seen["measured"], truth.diameters, strict=True):
+    assert truth.diameters  # else the test checks nothing
+    assert len(observed["measured"]) == len(truth.diameters)
+    for measured, lesion in zip(observed["measured"], truth.diameters, strict=True):
         lines = (lesion.long, lesion.short)
-        said = [f"{line.length_mm:.2f} mm" for line in lines]
-        assert measured["labels"] == [["Long Axis", said[0]], ["Short Axis", said[1]]]
+        lengths = [f"{line.length_mm:.2f} mm" for line in lines]
+        assert measured["labels"] == [["Long Axis", lengths[0]], ["Short Axis", lengths[1]]]
         assert measured["sop"] == source.frames[lesion.slice_index].sop_instance_uid
         ends = [[(lesion.slice_index, *line.start, 1), (lesion.slice_index, *line.end, 1)] for line in lines]
         index = homogeneous(measured["lines"]) @ np.linalg.inv(source.geometry.affine).T
         np.testing.assert_allclose(index, ends, atol=0.5)
     first = truth.diameters[0]
     for line in (first.long, first.short):
-        assert f"{line.length_mm:.2f} mm" in seen["printed"]
+        assert f"{line.length_mm:.2f} mm" in observed["printed"]
 
 
 def homogeneous(points: object) -> NDArray[np.float64]:
@@ -303,11 +293,11 @@ def test_ohif_opens_the_capture(walked: dict[str, Any], objects: dict[str, Path]
     assert walked["capture"]["shape"] == [capture.Rows, capture.Columns, 3]
     pixels = capture.PixelData[: capture.Rows * capture.Columns * 3]
     assert walked["capture"]["sha256"] == hashlib.sha256(pixels).hexdigest()
-    # On the screen too: the colours of all labels, in the table and in the contours.
+    # The screen shows the colours of all labels too, in the table and in the contours.
     shot = np.asarray(Image.open(walked["capture"]["shot"]).convert("RGB")).astype(int)
     for label in LABELS:
         assert (np.abs(shot - label.colour_rgb).max(axis=2) < 40).any(), label.title
 
 
-def test_nothing_in_the_page_failed(walked: dict[str, Any]) -> None:
+def test_the_page_has_no_uncaught_errors(walked: dict[str, Any]) -> None:
     assert walked["errors"] == []

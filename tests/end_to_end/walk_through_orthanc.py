@@ -1,21 +1,22 @@
-"""Three studies by storescu to an Orthanc with the plugin, while the node or Orthanc is down. Prints JSON.
+"""Send three studies to an Orthanc that runs the Orthanc script, while the node or Orthanc is down. Prints JSON.
 
-Run as a program: walk_through_orthanc.py STUDIES_FOLDER WORK_FOLDER STORESCU ORTHANC. There are three studies, each in
-a folder that is called like its UID. The node segments by stand-in (tests/support/stand_in_segmenter.py).
+    python -m tests.end_to_end.walk_through_orthanc STUDIES_FOLDER WORK_FOLDER STORESCU ORTHANC
 
-    first    all is well: its results come into the same Orthanc, and by routing to the second one
-    second   the node is down for the sending
+STUDIES_FOLDER has three studies, each in a folder named by its UID. The node uses the stand-in segmenter. It checks
+that every result arrives in the same Orthanc and, by routing, in a second one:
+
+    first    everything runs
+    second   the node is down while the study arrives
     third    Orthanc is killed before the study is stable
 """
 
 import json
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.orthanc_site import HTTP, METADATA, SECOND_HTTP, Site, ended, send
-from tests.support.programs import private_network, wait_for
+from tests.support.orthanc_site import HTTP, METADATA, SECOND_HTTP, Site, send, terminate
+from tests.support.programs import clear_settings, private_network, wait_for
 
 LIMIT_S = 90
 QUICK = {"StableAge": 1}
@@ -23,82 +24,77 @@ SLOW = {"StableAge": 3600}
 
 
 def main(studies: Path, work: Path, storescu: str, orthanc: str) -> None:
-    """Walk once and print what came of it."""
+    """Run the walk and print what was observed."""
     private_network()
     site = Site(work, orthanc)
-    well, node_down, orthanc_down = sorted(path.name for path in studies.iterdir())
-    walked: dict[str, object] = {}
+    undisturbed, node_down, orthanc_down = sorted(path.name for path in studies.iterdir())
+    observed: dict[str, object] = {}
     with ExitStack() as stack:
         stack.enter_context(site.second())
         with ExitStack() as before:
             first = before.enter_context(site.first(**QUICK))
             with site.node():
-                send(storescu, studies / well)
-                wait_for("results of the first study", lambda: _delivered(site, well), LIMIT_S)
-                walked["first"] = _seen(site, well)
+                send(storescu, studies / undisturbed)
+                wait_for("results of the first study", lambda: _delivered(site, undisturbed), LIMIT_S)
+                observed["first"] = _observe(site, undisturbed)
             send(storescu, studies / node_down)
-            wait_for("the second study's waiting", lambda: _waits(site), LIMIT_S)
-            walked["away"] = site.ask("/glionode/status")
+            wait_for("the second study's waiting", lambda: site.ask("/glionode/status")["waiting"], LIMIT_S)
+            observed["node_down"] = site.ask("/glionode/status")
             stack.enter_context(site.node())
             wait_for("results of the second study", lambda: _delivered(site, node_down), LIMIT_S)
-            walked["second"] = _seen(site, node_down)
-            walked["ended_s"] = ended(first, 30)
-        with site.first(**SLOW):  # so that nobody is too slow to kill it before the study is stable
+            observed["second"] = _observe(site, node_down)
+            observed["terminated_s"] = terminate(first, 30)
+        with site.first(**SLOW):  # so that Orthanc is killed in time, before the study is stable
             send(storescu, studies / orthanc_down)
-            walked["before"] = site.state(orthanc_down)
+            observed["before"] = site.state(orthanc_down)
         stack.enter_context(site.first(**QUICK))
         wait_for("results of the third study", lambda: _delivered(site, orthanc_down), LIMIT_S)
-        walked["third"] = _seen(site, orthanc_down)
-        wait_for("the results to be stable, too", lambda: _stable_twice(site, well), LIMIT_S)
-        walked["jobs"] = site.ask("/glionode/status")["jobs"]
-        path = f"/glionode/studies/{site.study(well)}"
-        walked["again"] = [site.ask(path, "POST", body)["added"] for body in (b"", b'{"force": true}')]
-        wait_for("the first study once more", lambda: True if len(_taken(site)) > 3 else None, LIMIT_S)
-        walked["explorer"] = site.text("/plugins/explorer.js")
-        walked["prometheus"] = site.text("/tools/metrics-prometheus")
-        walked["names"] = site.ask("/names", port=SECOND_HTTP)
-    sys.stdout.write(json.dumps(walked))
+        observed["third"] = _observe(site, orthanc_down)
+        wait_for("the results' being stable, too", lambda: _stable_twice(site, undisturbed), LIMIT_S)
+        observed["jobs"] = site.ask("/glionode/status")["jobs"]
+        path = f"/glionode/studies/{site.study(undisturbed)}"
+        observed["again"] = [site.ask(path, "POST", body)["added"] for body in (b"", b'{"force": true}')]
+        wait_for("the first study once more", lambda: len(_images_by_job(site)) > 3, LIMIT_S)
+        observed["explorer"] = site.text("/plugins/explorer.js")
+        observed["prometheus"] = site.text("/tools/metrics-prometheus")
+        observed["names"] = site.ask("/names", port=SECOND_HTTP)
+    sys.stdout.write(json.dumps(observed))
 
 
-def _delivered(site: Site, uid: str) -> bool | None:
-    """Whether the results are at both, and the node knows it."""
+def _delivered(site: Site, uid: str) -> bool:
+    """Return whether both Orthancs have the results and the node has recorded that."""
     if not (site.results(uid, HTTP) and site.results(uid, SECOND_HTTP)):
-        return None
+        return False
     found = site.ask(f"/glionode/studies/{site.study(uid)}")
     states = {state for each in found["outputs"] for state in each["deliveries"].values()}
     marked = site.ask(f"/studies/{site.study(uid)}/metadata/{METADATA}")
-    return True if states == {"sent"} and marked else None
+    return states == {"sent"} and bool(marked)
 
 
-def _seen(site: Site, uid: str) -> dict[str, object]:
-    """What of a study can be seen from outside."""
+def _observe(site: Site, uid: str) -> dict[str, object]:
+    """Return everything about a study that is visible from outside."""
     study = site.study(uid)
     return {
         "at_first": site.results(uid, HTTP),
         "at_second": site.results(uid, SECOND_HTTP),
-        "said": site.ask(f"/glionode/studies/{study}"),
+        "status": site.ask(f"/glionode/studies/{study}"),
         "mark": site.ask(f"/studies/{study}/metadata/{METADATA}"),
-        "taken": _taken(site),
+        "images_by_job": _images_by_job(site),
     }
 
 
-def _taken(site: Site) -> list[str]:
-    """How many images each job that was begun had."""
+def _images_by_job(site: Site) -> list[str]:
+    """Return the number of images of each started job."""
     return (site.controls / "log").read_text().split()[1::2]
 
 
-def _waits(site: Site) -> bool | None:
-    return True if site.ask("/glionode/status")["waiting"] else None
-
-
-def _stable_twice(site: Site, uid: str) -> bool | None:
-    """Whether Orthanc called a study stable with its images and with its results, and the plugin has named it."""
+def _stable_twice(site: Site, uid: str) -> bool:
+    """Return whether the study was stable with its images and with its results, and was submitted to the node."""
     changes = site.ask("/changes?limit=10000")["Changes"]
     stable = [each["ID"] for each in changes if each["ChangeType"] == "StableStudy"].count(site.study(uid))
-    return True if stable >= 2 and not site.ask("/glionode/status")["waiting"] else None
+    return stable >= 2 and not site.ask("/glionode/status")["waiting"]
 
 
 if __name__ == "__main__":
-    for variable in [name for name in os.environ if name.startswith("GLIONODE_")]:
-        del os.environ[variable]
+    clear_settings()
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

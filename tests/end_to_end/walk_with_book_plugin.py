@@ -1,10 +1,12 @@
-"""A plugin in the Orthanc Book's style, unchanged in a real Orthanc and in the node; images by storescu. Prints JSON.
+"""Run a script in the Orthanc Book's style in a real Orthanc and in the node, and send images to both. Prints JSON.
 
-Run as a program: walk_with_book_plugin.py WORK_FOLDER SCRIPT ORTHANC PYTHON_PLUGIN STORESCP STORESCU.
+    python -m tests.end_to_end.walk_with_book_plugin WORK_FOLDER SCRIPT ORTHANC PYTHON_PLUGIN STORESCP STORESCU
+
+Both hosts get the same images from storescu, route them on to storescp and serve the script's routes; the test compares
+what they answer.
 """
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -12,18 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.contract_files import ROOT, write_contract_files
-from tests.support.plugin_hosts import LIMIT_S, Plugin, PluginHost, listening, own, real
-from tests.support.programs import free_port, private_network, storescp, wait_for
+from tests.support.plugin_hosts import (
+    LIMIT_S,
+    HostedScript,
+    RunningHost,
+    run_in_node,
+    run_in_orthanc,
+    wait_until_listening,
+)
+from tests.support.programs import clear_settings, free_port, private_network, storescp, wait_for
 
 KEY = "a-key-of-the-tests-alone"
 
 
-def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, *dcmtk: str) -> None:
-    """Walk once through both, at the same time."""
+def main(work: Path, script: Path, orthanc_program: str, python_plugin: Path, *dcmtk: str) -> None:
+    """Run the walk in both hosts at the same time, and print what was observed."""
     private_network()
     work.mkdir(parents=True, exist_ok=True)
     write_contract_files(work / "files")
-    walked = {}
+    observed = {}
     with ExitStack() as stack:
         hosts = {}
         for name in ("own", "real"):
@@ -31,20 +40,24 @@ def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, *dc
             folder.mkdir()
             peer = free_port()
             stack.enter_context(storescp(dcmtk[0], folder / "received", peer))
-            plugin = Plugin(script, {"Book": {"Forward": "peer", "Key": KEY}}, 1, peer)
-            begin = own(folder, plugin) if name == "own" else real(folder, plugin, orthanc_program, python_plugin)
-            hosts[name] = stack.enter_context(begin)
+            hosted = HostedScript(script, {"Book": {"Forward": "peer", "Key": KEY}}, 1, peer)
+            run = run_in_node(folder, hosted)
+            if name == "real":
+                run = run_in_orthanc(folder, hosted, orthanc_program, python_plugin)
+            hosts[name] = stack.enter_context(run)
         for host in hosts.values():
-            listening(host)
+            wait_until_listening(host)
             send = [dcmtk[1], "--aetitle", "SCANNER", "--call", "ORTHANC", "--scan-directories", "127.0.0.1"]
             command = [*send, str(host.dicom_port), str(work / "files")]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         for name, host in hosts.items():
-            walked[name] = _walk(host, work / name / "received")
-    sys.stdout.write(json.dumps(walked))
+            observed[name] = _observe(host, work / name / "received")
+    sys.stdout.write(json.dumps(observed))
 
 
-def _walk(host: PluginHost, received: Path) -> dict[str, Any]:
+def _observe(host: RunningHost, received: Path) -> dict[str, Any]:
+    """Wait until all studies are complete, then request every route of the script."""
+
     def ask(method: str, path: str, body: bytes | None = None) -> Any:
         return host.ask(method, path, body, X_Book_Key=KEY)["body"]
 
@@ -58,7 +71,7 @@ def _walk(host: PluginHost, received: Path) -> dict[str, Any]:
         "received": sorted(path.name for path in received.iterdir()),
         "summaries": {study: ask("GET", f"/book/studies/{study}") for study in state["complete"]},
         "found": {text: ask("GET", f"/book/find?description={text}") for text in ("", "*flair*", "T1%20post", "x")},
-        "kept_out": [host.ask("GET", "/book/state")["status"], host.ask("GET", "/book/find", X_Book_Key="k")["status"]],
+        "filtered": [host.ask("GET", "/book/state")["status"], host.ask("GET", "/book/find", X_Book_Key="k")["status"]],
         "wrong_method": host.ask("DELETE", "/book/studies/x", X_Book_Key=KEY),
         "deleted": ask("POST", "/book/delete", f"{ROOT}.2".encode()),
         "afterwards": ask("GET", "/book/state"),
@@ -67,5 +80,5 @@ def _walk(host: PluginHost, received: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.environ.pop("GLIONODE_CONFIG", None)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    clear_settings()
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), *sys.argv[5:])

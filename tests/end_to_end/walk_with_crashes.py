@@ -1,48 +1,46 @@
-"""Studies are sent to a node whose processes are killed all the time; then count what the PACS has. Prints a table.
+"""Send studies to a node whose processes are killed again and again; then count what the PACS has, and print a table.
 
-Run as a program: walk_with_crashes.py WORK_FOLDER [--studies 200] [--kills 60] [--seed 1] [--every 3] [--parts].
-Without --parts the node is one `glionode serve` with its embedded database, with it a `listen`, two `work`, a `deliver`
-and a PostgreSQL of their own. Victims and moments are drawn by the seed; the dead are started again after a moment, as
-systemd does. A tenth of the images is sent twice, and a sender repeats what was not acknowledged. The stand-in of the
-tests is the segmenter: two objects a study, whose UIDs follow from the study's. Exit status 1 if something was lost,
-altered, or stuck.
+    python -m tests.end_to_end.walk_with_crashes FOLDER [--studies 200] [--kills 60] [--seed 1] [--every 3] [--parts]
+
+Without --parts the node is one `glionode serve` with its embedded database. With --parts it is a `listen`, two `work`,
+a `deliver` and a PostgreSQL server. The seed decides which process is killed when; a killed process is restarted after
+a moment, as systemd does. A tenth of the images is sent twice, and a sender repeats what got no success response. The
+stand-in segmenter writes two objects for each study, with UIDs derived from the study's. The exit status is 1 if
+anything was lost, altered or stuck.
 """
 
 import argparse
 import json
 import random
-import socket
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import psycopg
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, evt
 
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
-from tests.support.crash_node import Node
+from tests.support.crash_node import RecordingPacs, RestartingNode
 from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 IMAGES = 3
 SECONDS_A_STUDY = 0.3
-"""What the stand-in takes, so that workers die in mid-job."""
+"""How long the stand-in segmenter takes, so that workers are killed during a job."""
 SENDERS = 4
 LIMIT_AFTER_S = 180.0
-"""How long the node may take for what is left once nobody is killed any more."""
+"""The time limit for the remaining studies after the last kill."""
 
 
 @dataclass
 class Table:
-    """What came of it."""
+    """The counts at the end."""
 
     studies: int
     kills: dict[str, int]
@@ -53,77 +51,44 @@ class Table:
     lost: int
     altered: int
     duplicated: int
-    """Other than these results."""
+    """Objects at the PACS that are not expected."""
     received_twice: int
-    """The same bytes under the same UID once more, where the answer to the first was lost."""
+    """Objects that arrived again because the response to the first time was lost."""
     stuck_jobs: int
     parked_jobs: int
     slowest_study_s: float
-    """From the acknowledgement of its last image to its last result at the PACS."""
+    """From the response to its last image to its last result at the PACS."""
     longest_silence_s: float
-    """Without a result at the PACS while studies waited."""
-
-
-@dataclass
-class Pacs:
-    """A receiver that remembers a digest of each object, and when it came."""
-
-    objects: dict[str, bytes] = field(default_factory=dict)
-    times: dict[str, float] = field(default_factory=dict)
-    again: int = 0
-    altered: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def running(self) -> Iterator[int]:
-        """Gives the port."""
-        ae = AE("PACS")
-        for sop_class in OUTPUT_CLASSES:
-            ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-
-    def _store(self, event: evt.Event) -> int:
-        uid, content = str(event.request.AffectedSOPInstanceUID), event.request.DataSet.getvalue()
-        with self.lock:
-            if uid in self.objects:
-                self.again += 1
-                self.altered += self.objects[uid] != content
-            else:
-                self.objects[uid], self.times[uid] = content, time.monotonic()
-        return 0x0000
+    """The longest time between two results at the PACS."""
 
 
 class Scanner:
-    """Sends studies, each image until it is acknowledged."""
+    """Sends studies, and each image again until it gets a success response."""
 
     def __init__(self, port: int, studies: list[str], seed: int) -> None:
         self._port = port
         self._studies = studies
         self._random = random.Random(seed)
         self.acknowledged: dict[str, float] = {}
-        """When the last image of a study was."""
-        self.images = self.again = 0
+        """The time of the response to the last image of each study."""
+        self.images = self.repeats = 0
 
     def run(self) -> None:
-        """Send all of them."""
+        """Send all studies."""
         for study in self._studies:
             images = [make_instance(study, number=number) for number in range(1, IMAGES + 1)]
             twice = [image for image in images if self._random.random() < 0.1]
             waiting = [*images, *twice]
             while waiting:
                 sent = self._send(waiting)
-                self.again += sent < len(waiting)
+                self.repeats += sent < len(waiting)
                 waiting = waiting[sent:]
             self.images += len(images)
-            self.again += len(twice)
+            self.repeats += len(twice)
             self.acknowledged[study] = time.monotonic()
 
     def _send(self, images: list[Dataset]) -> int:
-        """How many of them, from the first, were acknowledged before the association broke or one was refused."""
+        """Send images over one association; return how many got a success response before the first failure."""
         ae = ApplicationEntity("SCANNER")
         ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
@@ -145,7 +110,7 @@ class Scanner:
 
 
 def main() -> int:
-    """Walk once and print the table, as text and as JSON."""
+    """Run the walk, and print the table as text and as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--studies", type=int, default=200)
@@ -163,12 +128,12 @@ def main() -> int:
 
 
 def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts: bool) -> Table:
-    """Send, kill, wait, count."""
-    pacs, names = Pacs(), [new_study_uid() for _ in range(studies)]
+    """Send studies while processes are killed, wait for the results, and count."""
+    pacs, names = RecordingPacs(), [new_study_uid() for _ in range(studies)]
     with ExitStack() as stack:
-        node = Node(work, parts, stack.enter_context(pacs.running()), SECONDS_A_STUDY)
+        node = RestartingNode(work, parts, stack.enter_context(pacs.running()), SECONDS_A_STUDY)
         stack.callback(node.stop)
-        wait_for_it(node)
+        node.wait_until_listening()
         scanners = [Scanner(node.port, names[number::SENDERS], seed + number) for number in range(SENDERS)]
         threads = [threading.Thread(target=scanner.run, daemon=True) for scanner in scanners]
         for thread in threads:
@@ -191,13 +156,13 @@ def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts:
         studies=studies,
         kills=dict(killed),
         images_acknowledged=sum(scanner.images for scanner in scanners),
-        images_sent_again=sum(scanner.again for scanner in scanners),
+        images_sent_again=sum(scanner.repeats for scanner in scanners),
         results_expected=len(expected),
         results_at_pacs=len(expected & set(pacs.objects)),
         lost=len(expected - set(pacs.objects)),
         altered=pacs.altered,
         duplicated=len(set(pacs.objects) - expected),
-        received_twice=pacs.again,
+        received_twice=pacs.repeats,
         stuck_jobs=jobs.get("queued", 0) + jobs.get("running", 0),
         parked_jobs=jobs.get("failed", 0),
         slowest_study_s=max(
@@ -208,8 +173,8 @@ def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts:
     )
 
 
-def job_states(node: Node) -> dict[str, int]:
-    """How many jobs are in each state; empty while the database is away."""
+def job_states(node: RestartingNode) -> dict[str, int]:
+    """Return the number of jobs in each state; empty while the database does not respond."""
     try:
         with psycopg.connect(node.url) as connection:
             return dict(connection.execute("SELECT state, count(*) FROM glionode_jobs GROUP BY state").fetchall())
@@ -217,18 +182,8 @@ def job_states(node: Node) -> dict[str, int]:
         return {}
 
 
-def wait_for_it(node: Node) -> None:
-    """Return when it listens."""
-    while True:
-        node.check()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", node.port)) == 0:
-                return
-        time.sleep(0.1)
-
-
-def kill(node: Node, chance: random.Random, kills: int, every_s: float) -> Counter[str]:
-    """Kill one after the other at random moments; counts by kind."""
+def kill(node: RestartingNode, chance: random.Random, kills: int, every_s: float) -> Counter[str]:
+    """Kill processes one after the other at random times; return the counts by kind."""
     killed: Counter[str] = Counter()
     while killed.total() < kills:
         until = time.monotonic() + chance.expovariate(1 / every_s)

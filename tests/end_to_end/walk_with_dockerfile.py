@@ -1,7 +1,7 @@
-"""Execute the stages of the Dockerfile in chroots and run what they give; started by run_dockerfile.sh.
+"""Execute the stages of the Dockerfile in chroots and run the result; started by run_dockerfile.sh.
 
-It stands in for a container engine: the Dockerfile's words are carried out as they are written, in the root of a Debian
-made by debootstrap. What it does not show: the base image itself, layers, and the engine's confinement.
+It replaces a container engine: it executes the Dockerfile's instructions in the root of a Debian made by debootstrap.
+It does not test the base image itself, layers, or the engine's confinement.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dockerfile_parse import DockerfileParser
 from tests.support.paths import ROOT
 
 SUITE = "bookworm"
-READY_S = 120.0
+HEALTHY_LIMIT_S = 120.0
 
 
 @dataclass
@@ -42,17 +42,19 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def substituted(text: str, values: dict[str, str]) -> str:
+def substitute(text: str, values: dict[str, str]) -> str:
+    """Replace the variables in a text; unknown ones by nothing."""
     return re.sub(r"\$\{?(\w+)\}?", lambda match: values.get(match[1], ""), text)
 
 
 def size_mib(root: Path, binds: list[str]) -> int:
+    """Return the size of a root in MiB, without other file systems and bound folders."""
     others = [f"--exclude={root}{name}" for name in binds]
     return int(subprocess.check_output(["du", "-sxm", *others, str(root)], text=True).split()[0])
 
 
 def clean(root: Path) -> None:
-    """As Debian's own image is: no lists of packages, and no packages kept once installed."""
+    """Remove the package lists and keep no installed packages, as in Debian's own image."""
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(
         'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
         'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
@@ -63,7 +65,7 @@ def clean(root: Path) -> None:
 
 
 def prepare(root: Path, binds: list[str]) -> None:
-    """Mount into a root what an engine would; the mounts go with the namespace."""
+    """Mount what an engine mounts into a root; the mounts end with the namespace."""
     for kind, place in (("proc", "proc"), ("tmpfs", "tmp"), ("tmpfs", "run")):
         subprocess.run(["mount", "-t", kind, kind, str(root / place)], check=True)
     subprocess.run(["mount", "--rbind", "/dev", str(root / "dev")], check=True)
@@ -74,10 +76,10 @@ def prepare(root: Path, binds: list[str]) -> None:
     (root / "etc/hosts").write_text("127.0.0.1 localhost node orthanc\n")
 
 
-def started(stage: Stage, command: list[str], within: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[bytes]:
-    """A command in a stage's root, with nothing of this machine's environment but what reaches the packages.
+def start(stage: Stage, command: list[str], within: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a stage's root, with only the PIP_* and proxy variables of this machine's environment.
 
-    `within`: words of unshare or nsenter, for the namespaces that it runs in.
+    `within` is a command line of unshare or nsenter, which gives the namespaces.
     """
     passed = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_proxy")}
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **passed, **stage.build_arguments, **stage.environment}
@@ -88,13 +90,13 @@ def started(stage: Stage, command: list[str], within: tuple[str, ...] = (), **mo
     )
 
 
-def as_first(stage: Stage) -> tuple[str, ...]:
-    """For `started`: process 1 of its own, as an engine starts it."""
+def in_own_namespaces(stage: Stage) -> tuple[str, ...]:
+    """Return `within` for `start`: the command becomes process 1 of its own namespaces, as in an engine."""
     return ("unshare", "--pid", "--fork", "--kill-child", "--mount", f"--mount-proc={stage.root}/proc")
 
 
-def first_of(process: subprocess.Popen[bytes]) -> int:
-    """The process ID out here of what was started `as_first`."""
+def find_first_pid(process: subprocess.Popen[bytes]) -> int:
+    """Wait for process 1 of the namespaces of `in_own_namespaces`, and return its id on this machine."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while not (first := children.read_text()):
         if process.poll() is not None:
@@ -103,28 +105,30 @@ def first_of(process: subprocess.Popen[bytes]) -> int:
     return int(first)
 
 
-def beside(first: int) -> tuple[str, ...]:
-    """For `started`: in the namespaces of process 1, as an engine runs HEALTHCHECK."""
+def in_namespaces_of(first: int) -> tuple[str, ...]:
+    """Return `within` for `start`: the namespaces of a process 1, in which an engine runs HEALTHCHECK."""
     return ("nsenter", f"--target={first}", "--pid", "--mount", "--net")
 
 
 def run(stage: Stage, command: list[str]) -> None:
-    status = started(stage, command, as_first(stage)).wait()
+    """Run a command in a stage's root. Exits if it fails."""
+    status = start(stage, command, in_own_namespaces(stage)).wait()
     if status:
         sys.exit(f"{command}: exit status {status}")
 
 
 def await_health(stage: Stage, process: subprocess.Popen[bytes]) -> None:
-    """Ask as HEALTHCHECK says, until it is satisfied."""
-    began, first = time.monotonic(), first_of(process)
-    while started(stage, stage.commands["HEALTHCHECK"], beside(first), stderr=subprocess.DEVNULL).wait():
-        if process.poll() is not None or time.monotonic() - began > READY_S:
-            sys.exit(f"{stage.root.name} did not become healthy.")
+    """Run HEALTHCHECK until it succeeds."""
+    started, first = time.monotonic(), find_first_pid(process)
+    while start(stage, stage.commands["HEALTHCHECK"], in_namespaces_of(first), stderr=subprocess.DEVNULL).wait():
+        if process.poll() is not None or time.monotonic() - started > HEALTHY_LIMIT_S:
+            sys.exit(f"{stage.root.name} did not become healthy within {HEALTHY_LIMIT_S:.0f} s.")
         time.sleep(0.5)
-    say(f"{stage.root.name}: HEALTHCHECK passed after {time.monotonic() - began:.1f} s")
+    say(f"{stage.root.name}: HEALTHCHECK passed after {time.monotonic() - started:.1f} s")
 
 
 def copy(stage: Stage, value: str, stages: dict[str, Stage]) -> None:
+    """Execute a COPY instruction."""
     (*options,) = (word for word in shlex.split(value) if word.startswith("--"))
     *sources, target = (word for word in shlex.split(value) if not word.startswith("--"))
     named = [option.removeprefix("--from=") for option in options if option.startswith("--from=")]
@@ -141,7 +145,7 @@ def copy(stage: Stage, value: str, stages: dict[str, Stage]) -> None:
 
 
 def execute(dockerfile: Path, options: argparse.Namespace, work: Path) -> Stage:
-    """Carry out every instruction; the last stage is given back. Prints what each adds."""
+    """Execute every instruction, print the size that each adds, and return the last stage."""
     with dockerfile.open("rb") as file:
         lines = DockerfileParser(fileobj=file).structure
     chosen = dict(pair.split("=", 1) for pair in options.build_arg)
@@ -162,7 +166,7 @@ def execute(dockerfile: Path, options: argparse.Namespace, work: Path) -> Stage:
             stage.build_arguments[name] = chosen.get(name, default)
         elif word == "ENV":
             pairs = (pair.split("=", 1) for pair in shlex.split(value))
-            stage.environment |= {name: substituted(text, stage.environment) for name, text in pairs}
+            stage.environment |= {name: substitute(text, stage.environment) for name, text in pairs}
         elif word == "WORKDIR":
             stage.folder = value
             (stage.root / value.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -183,15 +187,15 @@ def execute(dockerfile: Path, options: argparse.Namespace, work: Path) -> Stage:
 
 
 def demonstrate(stage: Stage) -> None:
-    """`glionode demo`, then the node itself with its health, then a foreign user as XNAT's."""
+    """Run `glionode demo`, then the node with its health check, then `xnat-session` as another user, as XNAT does."""
     entry = stage.commands["ENTRYPOINT"]
-    stage.environment["HOME"] = "/tmp/home"  # a volume in earnest
+    stage.environment["HOME"] = "/tmp/home"  # a volume in a container
     run(stage, ["mkdir", "-p", "/tmp/home"])
     run(stage, [*entry, "demo", "/tmp/demo"])
     run(stage, ["ls", "-l", "/tmp/demo"])
-    node = started(stage, [*entry, *stage.commands["CMD"]], as_first(stage))
+    node = start(stage, [*entry, *stage.commands["CMD"]], in_own_namespaces(stage))
     await_health(stage, node)
-    os.kill(first_of(node), signal.SIGTERM)
+    os.kill(find_first_pid(node), signal.SIGTERM)
     say(f"SIGTERM: exit status {node.wait(timeout=60)}")
     stage.user = "12345:12345"
     run(stage, ["mkdir", "/tmp/xnat"])
@@ -205,11 +209,14 @@ def demonstrate(stage: Stage) -> None:
 
 
 def main() -> None:
+    """Make the roots, execute the Dockerfiles and run the images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--bind", action="append", default=[], metavar="DIR", help="seen in the roots too, read-only")
-    parser.add_argument("--compose", action="store_true", help="and act out orthanc-config/compose.yaml")
-    parser.add_argument("--work", type=Path, default=Path("/var/tmp/glionode-image"), help="for the roots, 8 GB")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="DIR", help="mount a folder into the roots, read-only"
+    )
+    parser.add_argument("--compose", action="store_true", help="also run orthanc-config/compose.yaml")
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp/glionode-image"), help="folder for the roots, 8 GB")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)

@@ -1,8 +1,9 @@
-"""One script, and the same requests, in a real Orthanc and in the embedded node; what came of them goes into a folder.
+"""Run one script in a real Orthanc and in the node, send both the same requests, and write the answers to a folder.
 
-Run as a program: walk_with_orthanc_contract.py WORK_FOLDER SCRIPT ORTHANC PYTHON_PLUGIN STORESCP. The folders `real`
-and `own` in the work folder get answers.json of the script and http.json of the requests; openapi.json and routes.log
-beside them have the routes of Orthanc's REST API.
+    python -m tests.end_to_end.walk_with_orthanc_contract WORK_FOLDER SCRIPT ORTHANC PYTHON_PLUGIN STORESCP
+
+The folders `real` and `own` in WORK_FOLDER get answers.json, written by the script, and http.json with the responses to
+the requests. openapi.json and routes.log beside them list the routes of Orthanc's REST API.
 """
 
 import json
@@ -13,10 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.support.contract_files import write_contract_files
-from tests.support.plugin_hosts import LIMIT_S, Plugin, own, real
-from tests.support.programs import free_port, private_network, storescp, wait_for
+from tests.support.plugin_hosts import LIMIT_S, HostedScript, run_in_node, run_in_orthanc
+from tests.support.programs import clear_settings, free_port, private_network, storescp, wait_for
 
-QUIET_S = 60  # beyond the walk's end: nothing becomes stable, and no job begins, while it goes on
+STABLE_AFTER_S = 60  # longer than the walk, so that no study becomes stable and no job starts
 USER_METADATA = {"TrialMark": 1026, "OtherMark": 1027}
 REQUESTS: tuple[tuple[str, str, bytes | None], ...] = (
     ("GET", "/trial/hello", None),
@@ -43,12 +44,12 @@ REQUESTS: tuple[tuple[str, str, bytes | None], ...] = (
 )
 
 
-def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, storescp_program: str) -> None:
-    """Walk once through both, at the same time."""
+def main(work: Path, script: Path, orthanc_program: str, python_plugin: Path, storescp_program: str) -> None:
+    """Run the walk in both hosts at the same time."""
     private_network()
     work.mkdir(parents=True, exist_ok=True)
     write_contract_files(work / "files")
-    print_routes(orthanc_program, work)
+    write_routes(orthanc_program, work)
     peer = free_port()
     with ExitStack() as stack:
         stack.enter_context(storescp(storescp_program, work / "received", peer))
@@ -56,27 +57,28 @@ def main(work: Path, script: Path, orthanc_program: str, python_plugin: str, sto
         for name in ("own", "real"):
             folder = work / name
             folder.mkdir()
-            trial = {"Trial": {"Files": str(work / "files"), "Answers": str(folder)}, "UserMetadata": USER_METADATA}
-            plugin = Plugin(script, trial, QUIET_S, peer)
-            begin = own(folder, plugin) if name == "own" else real(folder, plugin, orthanc_program, python_plugin)
-            hosts[name] = stack.enter_context(begin)
+            configuration = {
+                "Trial": {"Files": str(work / "files"), "Answers": str(folder)},
+                "UserMetadata": USER_METADATA,
+            }
+            hosted = HostedScript(script, configuration, STABLE_AFTER_S, peer)
+            run = run_in_node(folder, hosted)
+            if name == "real":
+                run = run_in_orthanc(folder, hosted, orthanc_program, python_plugin)
+            hosts[name] = stack.enter_context(run)
         for name, host in hosts.items():
-            wait_for(f"the answers of {name}", lambda name=name: _there(work / name / "answers.json"), LIMIT_S)
-            asked = {f"{method} {uri}": host.ask(method, uri, body, X_Mark="m") for method, uri, body in REQUESTS}
-            (work / name / "http.json").write_text(json.dumps(asked))
+            wait_for(f"the answers of {name}", (work / name / "answers.json").exists, LIMIT_S)
+            responses = {f"{method} {uri}": host.ask(method, uri, body, X_Mark="m") for method, uri, body in REQUESTS}
+            (work / name / "http.json").write_text(json.dumps(responses))
 
 
-def print_routes(program: str, work: Path) -> None:
-    """Orthanc's own table of routes: openapi.json has those that it describes, and routes.log names the others."""
+def write_routes(program: str, work: Path) -> None:
+    """Let Orthanc write its routes: the described ones to openapi.json, the others to routes.log."""
     with (work / "routes.log").open("wb") as log:
         subprocess.run([program, f"--openapi={work / 'openapi.json'}"], check=True, stderr=log, timeout=60)
 
 
-def _there(path: Path) -> bool | None:
-    return True if path.exists() else None
-
-
 if __name__ == "__main__":
-    os.environ.pop("GLIONODE_CONFIG", None)
-    os.environ["TZ"] = "XXX5"  # five hours behind UTC, in which Orthanc tells times
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    clear_settings()
+    os.environ["TZ"] = "XXX5"  # five hours behind UTC; Orthanc's times are in UTC
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), sys.argv[5])

@@ -1,17 +1,18 @@
-"""One study by DCMTK's storescu to a node; its results arrive at DCMTK's storescp and at Orthanc. Prints JSON.
+"""Send a study with DCMTK's storescu to a node that delivers to DCMTK's storescp and to Orthanc. Prints JSON.
 
-Run as a program: walk_with_peers.py STUDY_FOLDER WORK_FOLDER EXPECTED STORESCU STORESCP ORTHANC. EXPECTED is how many
-objects come back; the last three are paths of programs (pynetdicom installs a storescu and a storescp too, so names
-would not do).
+    python -m tests.end_to_end.walk_with_peers STUDY_FOLDER WORK_FOLDER EXPECTED STORESCU STORESCP ORTHANC
+
+EXPECTED is the number of result objects. The last three are paths, because pynetdicom also installs a storescu and a
+storescp.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.support.programs import (
+    clear_settings,
     free_port,
     node,
     orthanc,
@@ -26,7 +27,7 @@ RESULT_LIMIT_S = 240
 
 
 def main(study: Path, work: Path, expected: int, storescu: str, storescp_program: str, orthanc_program: str) -> None:
-    """Walk once and print where the results are."""
+    """Run the walk and print where the results are."""
     private_network()
     work.mkdir(parents=True, exist_ok=True)
     dcmtk_port, orthanc_port, http_port = free_port(), free_port(), free_port()
@@ -62,19 +63,15 @@ accepts_demonstration = true
     ):
         send = [storescu, "--call", "GLIONODE", "--scan-directories", "--recurse", "127.0.0.1", str(port)]
         subprocess.run([*send, str(study)], check=True, capture_output=True, timeout=120)
-        wait_for("results at storescp", lambda: _all(list(received.iterdir()), expected), RESULT_LIMIT_S)
-        stored = wait_for("results at Orthanc", lambda: _all(orthanc_instances(http_port), expected), RESULT_LIMIT_S)
+        wait_for("results at storescp", lambda: len(list(received.iterdir())) >= expected, RESULT_LIMIT_S)
+        wait_for("results at Orthanc", lambda: len(orthanc_instances(http_port)) >= expected, RESULT_LIMIT_S)
         fetched = work / "fetched"
         fetched.mkdir()
-        for instance in stored:
+        for instance in orthanc_instances(http_port):
             (fetched / f"{instance}.dcm").write_bytes(orthanc_get(http_port, f"/instances/{instance}/file"))
     sys.stdout.write(json.dumps({"received": str(received), "fetched": str(fetched), "log": str(work / "node.log")}))
 
 
-def _all(found: list[object], expected: int) -> list[object] | None:
-    return found if len(found) >= expected else None
-
-
 if __name__ == "__main__":
-    os.environ.pop("GLIONODE_CONFIG", None)
+    clear_settings()
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -1,7 +1,9 @@
-"""A study with its results through Orthanc into OHIF; what OHIF shows comes out. Prints JSON.
+"""Store a study with its results in Orthanc, open them in OHIF, and print what OHIF shows, as JSON.
 
-Run as a program: walk_with_viewers.py PLAN WORK_FOLDER STORESCU ORTHANC DICOMWEB_PLUGIN CHROMIUM OHIF_FOLDER. The plan
-is JSON, made by test_viewers.py, and says what to send and what to look at; the walk knows no expected value.
+    python -m tests.end_to_end.walk_with_viewers PLAN WORK_FOLDER STORESCU ORTHANC DICOMWEB_PLUGIN CHROMIUM OHIF_FOLDER
+
+PLAN is a JSON file from test_viewers.py that names what to send and what to open. It has no expected values: the test
+compares them.
 """
 
 import json
@@ -18,19 +20,19 @@ from tests.support.viewers.one_origin import DICOMWEB, one_origin
 
 STORE_LIMIT_S = 120
 WALK_LIMIT_S = 280
-"""Then the walk ends by itself, and Orthanc and Chromium with it."""
+"""After this time the walk ends itself, and with it Orthanc and Chromium."""
 
 
 def main(plan_path: str, work_folder: str, *programs: str) -> None:
-    """Walk once and print what was seen."""
+    """Run the walk and print what was observed."""
     storescu, orthanc_program, dicomweb_plugin, chromium, viewer = programs
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGALRM, _raise_timeout)
     signal.alarm(WALK_LIMIT_S)
     private_network()
     plan, work = json.loads(Path(plan_path).read_text()), Path(work_folder)
     dicom_port, http_port = free_port(), free_port()
     with (
-        orthanc(orthanc_program, work / "orthanc", dicom_port, http_port, (dicomweb_plugin,)),
+        orthanc(orthanc_program, work / "orthanc", dicom_port, http_port, (Path(dicomweb_plugin),)),
         one_origin(Path(viewer), http_port) as origin,
     ):
         # -R: propose only what is needed; DCMTK's own list of storage classes has no SEG.
@@ -41,39 +43,40 @@ def main(plan_path: str, work_folder: str, *programs: str) -> None:
         shots.mkdir()
         with ohif(chromium, shots) as viewer_page:
             viewer_page.open(origin, plan["study"], plan["series_count"])
-            seen = _look(plan, viewer_page)
+            observed = _open_all(plan, viewer_page)
             errors = viewer_page.errors
-    sys.stdout.write(json.dumps({"storescu": stored.returncode, "fetched": fetched, "errors": errors, **seen}))
+    sys.stdout.write(json.dumps({"storescu": stored.returncode, "fetched": fetched, "errors": errors, **observed}))
 
 
-def _too_long(*_: object) -> None:
+def _raise_timeout(*_: object) -> None:
     raise TimeoutError(f"the walk took more than {WALK_LIMIT_S} s")
 
 
 def _fetch(plan: dict[str, Any], root: str, folder: Path) -> str:
+    """Retrieve all result objects over DICOMweb into a folder, and return its path."""
     folder.mkdir()
     for series, instance in plan["objects"]:
         (folder / f"{instance}.dcm").write_bytes(retrieve(root, plan["study"], series, instance))
     return str(folder)
 
 
-def _look(plan: dict[str, Any], viewer: Ohif) -> dict[str, Any]:
-    """Open one thing after the other."""
-    seen: dict[str, Any] = {"series": viewer.ask("allSeries"), "segs": {}}
+def _open_all(plan: dict[str, Any], viewer: Ohif) -> dict[str, Any]:
+    """Open everything that the plan names, one after the other; return what OHIF shows."""
+    observed: dict[str, Any] = {"series": viewer.ask("allSeries"), "segs": {}}
     diameters, report, capture = plan["diameters"], plan["report"], plan["capture"]
     printed = viewer.open_measurements(diameters["series"], diameters["printed"])
     measured = viewer.ask("measurements", diameters["series"])
-    seen["diameters"] = {"shot": viewer.shoot("sr-diameters"), "printed": printed, "measured": measured}
+    observed["diameters"] = {"shot": viewer.shoot("sr-diameters"), "printed": printed, "measured": measured}
     printed = viewer.open_text(report["series"], report["printed"])
-    seen["report"] = {"shot": viewer.shoot("sr-measurements"), "printed": printed}
+    observed["report"] = {"shot": viewer.shoot("sr-measurements"), "printed": printed}
     for name, seg in plan["segs"].items():
         voxels = viewer.ask("segments", seg["series"])
         viewer.open_seg(seg["series"], seg["source"], seg["sop"], seg["overlays"])
-        seen["segs"][name] = {"shot": viewer.shoot(f"seg-{name}"), "in_page": viewer.ask("inPage", seg["points"])}
-        seen["segs"][name] |= voxels
+        observed["segs"][name] = {"shot": viewer.shoot(f"seg-{name}"), "in_page": viewer.ask("inPage", seg["points"])}
+        observed["segs"][name] |= voxels
     viewer.open_images(capture["series"], capture["sop"])
-    seen["capture"] = {"shot": viewer.shoot("capture"), **viewer.ask("pixels")}
-    return seen
+    observed["capture"] = {"shot": viewer.shoot("capture"), **viewer.ask("pixels")}
+    return observed
 
 
 if __name__ == "__main__":

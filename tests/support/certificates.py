@@ -1,4 +1,4 @@
-"""Certificates for the tests, made by OpenSSL's own program: an authority, and what it signs."""
+"""Make certificates for tests with OpenSSL's program: an authority and the certificates that it signs."""
 
 import subprocess
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Certificate:
 
 
 class Authority:
-    """An authority in a folder of its own."""
+    """A certificate authority with its files in a new folder."""
 
     def __init__(self, program: Callable[[str], str], folder: Path) -> None:
         self._openssl = program("openssl")
@@ -25,7 +25,7 @@ class Authority:
         self.certificate = self._own.certificate
 
     def sign(self, name: str, subject: str = "IP:127.0.0.1", days: int = 90) -> Certificate:
-        """A certificate for a subject."""
+        """Make a certificate for a subject alternative name, valid for `days`."""
         own = self._own
         signed = ("-CA", own.certificate, "-CAkey", own.key, "-addext", "basicConstraints=CA:FALSE")
         return self._make(name, *signed, "-addext", f"subjectAltName={subject}", days=days)

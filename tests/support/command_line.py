@@ -1,4 +1,4 @@
-"""Run `glionode` as a person would."""
+"""Run `glionode` in a process of its own, as a user does."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.support.programs import GLIONODE
 
 @dataclass(frozen=True)
 class Finished:
-    """A run of the command line."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -18,7 +18,7 @@ class Finished:
 
 
 def glionode(*arguments: str | Path) -> Finished:
-    """Run `glionode` as a person would, without settings of this machine."""
+    """Run `glionode` without settings of this machine."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIONODE_")}
     result = subprocess.run(
         [*GLIONODE, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=280, check=False
@@ -28,7 +28,7 @@ def glionode(*arguments: str | Path) -> Finished:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What `glionode demo` did and left."""
+    """The result and the files of `glionode demo`."""
 
     finished: Finished
     out: Path

@@ -1,4 +1,4 @@
-"""The DICOM files of the contract between both hosts: three patients with what makes the shapes of answers differ."""
+"""DICOM files for comparing both hosts of a script: three patients, whose elements vary the form of the answers."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
 
 
 def write_contract_files(folder: Path) -> None:
-    """Write the files; their names give the order in which they are stored."""
+    """Write the files, named in the order in which they are to be stored."""
     folder.mkdir()
     for number, (patient, series, modality, description) in enumerate(
         (

@@ -1,20 +1,27 @@
-"""A node whose processes a test can kill; each is restarted when it is dead."""
+"""A node whose processes a test can kill and that restarts them, and a PACS that remembers what it received."""
 
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
 
 from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
 from tests.support.node import write_model
-from tests.support.programs import SERVICE, free_port
+from tests.support.programs import SERVICE, child_pids, free_port, listens
+from tests.support.stand_in_segmenter import OUTPUT_CLASSES
 
 
-class Process:
-    """A process that is restarted when it is dead."""
+class RestartingProcess:
+    """A process that `check` restarts after its death."""
 
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name = name
@@ -38,11 +45,7 @@ class Process:
         """Return the ids of the process and of its children; empty while it is dead."""
         if self._process is None or self._process.poll() is not None:
             return []
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        try:
-            return [self._process.pid, *map(int, children.read_text().split())]
-        except OSError:
-            return [self._process.pid]
+        return [self._process.pid, *child_pids(self._process.pid)]
 
     def stop(self) -> None:
         """Stop the process with SIGTERM."""
@@ -51,7 +54,7 @@ class Process:
             self._process.wait(60)
 
 
-class Node:
+class RestartingNode:
     """All processes of a node, and functions that kill one of them."""
 
     def __init__(self, work: Path, separate: bool, pacs_port: int, seconds_a_study: float) -> None:
@@ -89,7 +92,9 @@ port = {pacs_port}
 """
         )
         names = ("listen", "work", "work", "deliver") if separate else ("serve",)
-        self.processes = [Process(name, [*SERVICE, name, str(settings), str(controls)], log) for name in names]
+        self.processes = [
+            RestartingProcess(name, [*SERVICE, name, str(settings), str(controls)], log) for name in names
+        ]
 
     def check(self) -> None:
         """Restart all dead processes."""
@@ -97,6 +102,12 @@ port = {pacs_port}
             self.database.ensure_running()
         for process in self.processes:
             process.check()
+
+    def wait_until_listening(self) -> None:
+        """Wait until the listener accepts connections."""
+        while not listens(self.port):
+            self.check()
+            time.sleep(0.1)
 
     def victims(self) -> dict[str, Callable[[], None]]:
         """Return a function for each process that can be killed now, by name."""
@@ -116,6 +127,42 @@ port = {pacs_port}
             process.stop()
         if self.database is not None:
             self.database.stop()
+
+
+@dataclass
+class RecordingPacs:
+    """A C-STORE SCP that keeps each object and the time of its arrival."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """Data sets by SOP Instance UID."""
+    times: dict[str, float] = field(default_factory=dict)
+    repeats: int = 0
+    """How many objects arrived under a UID that was there already."""
+    altered: int = 0
+    """How many of the repeats had other bytes."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        """Receive during the block; yields the port."""
+        ae = AE("PACS")
+        for sop_class in OUTPUT_CLASSES:
+            ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+    def _store(self, event: evt.Event) -> int:
+        uid, content = str(event.request.AffectedSOPInstanceUID), event.request.DataSet.getvalue()
+        with self.lock:
+            if uid in self.objects:
+                self.repeats += 1
+                self.altered += self.objects[uid] != content
+            else:
+                self.objects[uid], self.times[uid] = content, time.monotonic()
+        return 0x0000
 
 
 def _kind_of_child(pid: int) -> str:

@@ -26,7 +26,7 @@ class Command:
 
 
 def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
-    """Give each fenced block of a page: its first line's number, its language and its text."""
+    """Yield each fenced block of a page: the number of its first line, its language and its text."""
     language, start, lines = "", 0, []
     fenced = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
@@ -39,7 +39,7 @@ def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def commands(page: Path) -> Iterator[Command]:
-    """Give the command lines of a page: those of its blocks without a language that are no drawing and no listing."""
+    """Yield the command lines of a page: those of blocks without a language, except drawings and listings."""
     for start, language, text in blocks(page):
         if language or re.search(r"[─►└]|^\S+/$", text, re.M):
             continue

@@ -1,9 +1,8 @@
-"""Hosts for the end-to-end walks: namespaces made with `ip netns`, joined by a bridge, each with a disk of its own.
+"""Hosts for the end-to-end walks: network namespaces joined by a bridge, each with a disk of its own.
 
-All of it lies in namespaces of the walk's process, so that nothing is left of it when that has ended, however it ends.
+Everything lies in namespaces of the walk's process, so nothing is left when the process ends, however it ends.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,33 +10,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.programs import private_network
+from tests.support.programs import private_mounts, private_network
 
-_CLONE_NEWNS = 0x20000
 _NETWORK = "10.77.0"
 _BRIDGE = "br0"
 
 
 class Hosts:
-    """The hosts of a walk. `disk` is the folder in which each process of a host sees a disk that no other one sees."""
+    """The hosts of a walk. Each process on a host sees a disk of its own in the folder `disk`."""
 
     def __init__(self, disk: Path) -> None:
-        """Raises OSError where no namespaces may be made."""
+        """Make the bridge. Raises OSError where the system allows no namespaces."""
         self._disk = disk
         disk.mkdir()
         private_network()
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(_CLONE_NEWNS):
-            raise OSError(ctypes.get_errno(), "no network namespace may be made here")
-        _run("mount", "--make-rprivate", "/")
+        private_mounts()
         Path("/run/netns").mkdir(exist_ok=True)
-        _run("mount", "-t", "tmpfs", "tmpfs", "/run/netns")  # where `ip netns` keeps names: ours alone
+        _run("mount", "-t", "tmpfs", "tmpfs", "/run/netns")  # where `ip netns` keeps names
         _run("ip", "link", "add", _BRIDGE, "type", "bridge")
         _run("ip", "link", "set", _BRIDGE, "up")
         self._count = 0
 
     def add(self, name: str) -> str:
-        """A host; gives its address."""
+        """Add a host, and return its IP address."""
         self._count += 1
         address, ours = f"{_NETWORK}.{self._count}", f"to-{name}"
         _run("ip", "netns", "add", name)
@@ -52,14 +47,14 @@ class Hosts:
         return address
 
     def on(self, name: str, *command: str) -> list[str]:
-        """A command as it is run on a host, its disk empty. The process that it becomes is the command's own."""
-        alone = f'mount -t tmpfs -o size=512m tmpfs {self._disk} && exec "$@"'
-        return ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c", alone, "sh", *command]
+        """Return the command line that runs a command on a host with an empty disk, in the process that is started."""
+        mounted = f'mount -t tmpfs -o size=512m tmpfs {self._disk} && exec "$@"'
+        return ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c", mounted, "sh", *command]
 
 
 @contextmanager
 def postgresql(hosts: Hosts, host: str, address: str, programs: Path, folder: Path) -> Iterator[str]:
-    """A PostgreSQL of the system's package on a host, with its files in `folder`; gives its URL."""
+    """Run the system's PostgreSQL on a host, with its files in `folder`; yields its URL."""
     folder.mkdir(mode=0o755)
     as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
     password = folder / "password"
@@ -67,8 +62,8 @@ def postgresql(hosts: Hosts, host: str, address: str, programs: Path, folder: Pa
     for path in (folder, password):
         _run("chown", "postgres:postgres", str(path))
     cluster, log = folder / "cluster", folder / "log"
-    made = ["--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "-D", str(cluster)]
-    _run(*as_postgres, str(programs / "initdb"), *made)
+    options = ["--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "-D", str(cluster)]
+    _run(*as_postgres, str(programs / "initdb"), *options)
     with (cluster / "pg_hba.conf").open("a") as access:
         access.write(f"host all all {_NETWORK}.0/24 scram-sha-256\n")
     options = ["-c", f"listen_addresses={address}", "-k", str(folder), "-c", "fsync=off"]
@@ -78,12 +73,12 @@ def postgresql(hosts: Hosts, host: str, address: str, programs: Path, folder: Pa
     try:
         yield f"postgresql://postgres:of-the-walk@{address}/postgres"
     finally:
-        process.send_signal(signal.SIGINT)  # does not wait for those who are connected
+        process.send_signal(signal.SIGINT)  # a fast shutdown: it does not wait for clients to disconnect
         process.wait(30)
 
 
 def parent_of(pid: int) -> int:
-    """The process that started another."""
+    """Return the id of the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 

@@ -1,6 +1,6 @@
-"""A site for the walks: an Orthanc with our script, a node beside it, and a second Orthanc that gets forwarded results.
+"""A site for the walks: an Orthanc with the Orthanc script, a node beside it, and a second Orthanc for routed results.
 
-All servers have their usual ports, because each walk has a network of its own.
+Everything uses its default port, because a walk has a network of its own.
 """
 
 import base64
@@ -29,28 +29,28 @@ def names(output, uri, **request):
     output.AnswerBuffer(json.dumps(found), "application/json")
 orthanc.RegisterRestCallback("/names", names)
 """
-"""The script of the second Orthanc, which returns the names of the real module."""
+"""The second Orthanc's script: its route returns the names of the real module."""
 
 
-def orthanc_settings(plugin: bool = True, **more: object) -> dict[str, Any]:
-    """Return the settings of the repository's orthanc.json with a few changes; without `plugin`, without our script."""
-    # Orthanc's JSON may have comments; none of its texts here has two slashes after a blank.
+def orthanc_settings(with_script: bool = True, **changes: object) -> dict[str, Any]:
+    """Return the repository's orthanc.json with some values changed, and without the Orthanc script if not wanted."""
+    # Orthanc's JSON may have comments; no text in this file has two slashes after a blank.
     text = "\n".join(line.partition(" //")[0] for line in (CONFIG / "orthanc.json").read_text().splitlines())
     settings: dict[str, Any] = json.loads(text)
-    settings |= {"RegisteredUsers": {"glionode": PASSWORD}, "PythonScript": str(CONFIG / "load_plugin.py"), **more}
-    if not plugin:
+    settings |= {"RegisteredUsers": {"glionode": PASSWORD}, "PythonScript": str(CONFIG / "load_plugin.py"), **changes}
+    if not with_script:
         for key in ("Plugins", "PythonScript", "GlioNode"):
             settings.pop(key)
     return settings
 
 
 class Site:
-    """The folder of a walk, its servers, and requests to the two Orthancs."""
+    """The folder, the processes and the REST APIs of the site."""
 
     def __init__(self, work: Path, orthanc_program: str) -> None:
         self.work = work
         self.controls = work / "controls"
-        """A folder of files that control the stand-in; see stand_in_segmenter.py."""
+        """The folder of files that control the stand-in segmenter; see stand_in_segmenter.py."""
         self._program = orthanc_program
         self.controls.mkdir()
         (work / "glionode.token").write_text(TOKEN)
@@ -58,18 +58,18 @@ class Site:
         write_model(work / "models" / "stand-in")
 
     @contextmanager
-    def first(self, plugin: bool = True, **more: object) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the Orthanc beside the node; it appends to its log."""
+    def first(self, with_script: bool = True, **changes: object) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the Orthanc beside the node; its log is appended to."""
         modalities = {"second": {"AET": "SECOND", "Host": "127.0.0.1", "Port": SECOND_DICOM}}
-        config = orthanc_settings(plugin, DicomModalities=modalities, **more)
-        if plugin:
+        config = orthanc_settings(with_script, DicomModalities=modalities, **changes)
+        if with_script:
             config["GlioNode"] |= {"TokenFile": str(self.work / "glionode.token")}
         with self._orthanc("first", config, HTTP) as process:
             yield process
 
     @contextmanager
     def second(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the Orthanc that gets the results; it sends commitment reports to the first one."""
+        """Run the Orthanc that gets routed results; it sends commitment reports to the first one."""
         script = self.work / "names.py"
         script.write_text(NAMES)
         modalities = {"first": {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": DICOM}}
@@ -81,7 +81,7 @@ class Site:
 
     @contextmanager
     def node(self, stand_in: bool = True, nice: int = 0) -> Iterator[None]:
-        """Run the node, with the stand-in for a segmenter or with the bundled model."""
+        """Run the node with the stand-in segmenter or with the bundled model."""
         settings = self.work / "glionode.toml"
         settings.write_text(self._node_settings(stand_in))
         command = [*SERVICE, "serve", str(settings), str(self.controls)]
@@ -92,38 +92,38 @@ class Site:
         note = self.work / "data" / "serve.json"
         note.unlink(missing_ok=True)
         with running(command, self.work / "node.log"):
-            wait_for("the node's start", lambda: note.exists() or None, 60)
+            wait_for("the node's start", note.exists, 60)
             yield
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> Any:
-        """Return the JSON response of an Orthanc; None for an error."""
+        """Return the parsed JSON response of an Orthanc; None without one or for an HTTP error."""
         try:
             return json.loads(self.text(path, method, body, port))
         except (OSError, ValueError):
             return None
 
     def text(self, path: str, method: str = "GET", body: bytes | None = None, port: int = HTTP) -> str:
-        """Return the text of the response of an Orthanc. Raises OSError."""
+        """Return the response of an Orthanc. Raises OSError."""
         user = base64.b64encode(f"glionode:{PASSWORD}".encode()).decode()
         headers = {"Authorization": f"Basic {user}"}
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(answer.read(), "utf-8")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return str(response.read(), "utf-8")
 
     def study(self, uid: str, port: int = HTTP) -> str | None:
-        """Return Orthanc's identifier of a study; None where it has no such study."""
+        """Return Orthanc's identifier of a study; None if it does not have the study."""
         found = self.ask("/tools/lookup", "POST", uid.encode(), port) or []
         return next((str(each["ID"]) for each in found if each["Type"] == "Study"), None)
 
     def results(self, uid: str, port: int = HTTP) -> list[str]:
-        """Return the SOP instance UIDs of the study's SEG and SR."""
+        """Return the SOP Instance UIDs of the study's SEG and SR."""
         study = self.study(uid, port)
         found = self.ask(f"/studies/{study}/instances", port=port) if study else None
         uids = [str(each["MainDicomTags"]["SOPInstanceUID"]) for each in found or []]
         return sorted(each for each in uids if each.startswith(f"{uid}.99."))
 
     def state(self, uid: str) -> str | None:
-        """Return the state of a study by the script's REST route."""
+        """Return the state of a study that the Orthanc script reports."""
         found = self.ask(f"/glionode/studies/{self.study(uid)}")
         return found["state"] if found else None
 
@@ -175,14 +175,14 @@ accepts_demonstration = true
 
 
 def send(storescu: str, *folders: Path) -> None:
-    """Have DCMTK's storescu send folders to the first Orthanc, one after the other."""
+    """Send folders to the first Orthanc with DCMTK's storescu."""
     command = [storescu, "--call", "ORTHANC", "--scan-directories", "127.0.0.1", str(DICOM), *map(str, folders)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
-def ended(process: subprocess.Popen[bytes], limit_s: float) -> float:
-    """End a process by SIGTERM; the seconds that it took. Raises TimeoutExpired."""
-    began = time.monotonic()
+def terminate(process: subprocess.Popen[bytes], limit_s: float) -> float:
+    """Send SIGTERM to a process, wait, and return the seconds until it ended. Raises TimeoutExpired."""
+    started = time.monotonic()
     process.terminate()
     process.wait(limit_s)
-    return time.monotonic() - began
+    return time.monotonic() - started

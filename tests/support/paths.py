@@ -1,4 +1,4 @@
-"""Where the checkout lies, for whatever reads a file of it or starts a process in it."""
+"""Paths of the checkout."""
 
 from pathlib import Path
 

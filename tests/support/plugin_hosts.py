@@ -1,4 +1,4 @@
-"""Both hosts of a plugin, a real Orthanc and the embedded node, and asking them over HTTP."""
+"""Run a Python script written for Orthanc in both hosts, a real Orthanc and the node, and request its routes."""
 
 import http.client
 import json
@@ -11,95 +11,95 @@ from typing import Any
 from tests.support.programs import GLIONODE, free_port, listens, orthanc, running, wait_for
 
 LIMIT_S = 120
-PYTHON_PLUGIN = "/usr/share/orthanc/plugins/libOrthancPython.so"
-"""Where Debian has it; `program` finds none of it, as it is none."""
 COMPARED_HEADERS = ("allow", "content-type", "location", "set-cookie", "www-authenticate", "x-trial")
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """A script, and what it is to find."""
+class HostedScript:
+    """A script and the settings of its host."""
 
-    script: Path
+    path: Path
     configuration: dict[str, Any]
-    quiet_s: float
-    """After so long a study is stable."""
-    peer: int
+    stable_after_s: float
+    """The time without new images after which a study is stable."""
+    peer_port: int
     """The port of the modality "peer"."""
 
 
 @dataclass(frozen=True)
-class PluginHost:
-    """A host that runs."""
+class RunningHost:
+    """A running host."""
 
     dicom_port: int
     http_port: int
 
     def ask(self, method: str, uri: str, body: bytes | None = None, **headers: str) -> dict[str, Any]:
-        """Status, body and some of the headers of an answer."""
+        """Send a request; return the status, the compared headers and the body of the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
         try:
             connection.request(method, uri, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            given = {name.lower(): value for name, value in answer.getheaders() if name.lower() in COMPARED_HEADERS}
-            return {"status": answer.status, "headers": given, "body": _parsed(text)}
+            response = connection.getresponse()
+            text = response.read().decode()
+            compared = {
+                name.lower(): value for name, value in response.getheaders() if name.lower() in COMPARED_HEADERS
+            }
+            return {"status": response.status, "headers": compared, "body": _parse(text)}
         finally:
             connection.close()
 
 
 @contextmanager
-def real(folder: Path, plugin: Plugin, program: str, python_plugin: str) -> Iterator[PluginHost]:
-    """Orthanc; its log is orthanc.log in the folder."""
-    found = PluginHost(free_port(), free_port())
-    more = {
-        "PythonScript": str(plugin.script),
-        "StableAge": int(plugin.quiet_s),
-        "DicomModalities": {"peer": ["PEER", "127.0.0.1", plugin.peer]},
+def run_in_orthanc(folder: Path, script: HostedScript, program: str, python_plugin: Path) -> Iterator[RunningHost]:
+    """Run the script in Orthanc, which logs to orthanc.log in the folder."""
+    host = RunningHost(free_port(), free_port())
+    settings = {
+        "PythonScript": str(script.path),
+        "StableAge": int(script.stable_after_s),
+        "DicomModalities": {"peer": ["PEER", "127.0.0.1", script.peer_port]},
         "DicomAlwaysAllowStore": True,
-        **plugin.configuration,
+        **script.configuration,
     }
-    with orthanc(program, folder / "orthanc", found.dicom_port, found.http_port, (python_plugin,), **more):
-        yield found
+    with orthanc(program, folder / "orthanc", host.dicom_port, host.http_port, (python_plugin,), **settings):
+        yield host
 
 
 @contextmanager
-def own(folder: Path, plugin: Plugin) -> Iterator[PluginHost]:
-    """The node, which may be starting still; its log is node.log in the folder."""
-    found = PluginHost(free_port(), free_port())
-    (folder / "orthanc.json").write_text("// as Orthanc's own\n" + json.dumps(plugin.configuration))
+def run_in_node(folder: Path, script: HostedScript) -> Iterator[RunningHost]:
+    """Start the node with the script, without waiting for it; it logs to node.log in the folder."""
+    host = RunningHost(free_port(), free_port())
+    (folder / "orthanc.json").write_text("// as Orthanc's own\n" + json.dumps(script.configuration))
     (folder / "glionode.toml").write_text(
         f"""
 [listener]
 ae_title = "ORTHANC"
-port = {found.dicom_port}
+port = {host.dicom_port}
 [storage]
 data_dir = {json.dumps(str(folder / "data"))}
 minimum_free_mb = 10
 [study]
-stable_after_s = {plugin.quiet_s}
+stable_after_s = {script.stable_after_s}
 [http]
 enabled = true
-port = {found.http_port}
+port = {host.http_port}
 [[destinations]]
 name = "peer"
 ae_title = "PEER"
 host = "127.0.0.1"
-port = {plugin.peer}
+port = {script.peer_port}
 """
     )
     options = ["--config", str(folder / "glionode.toml"), "--plugin-config", str(folder / "orthanc.json")]
-    with running([*GLIONODE, "serve", *options, "--plugin", str(plugin.script)], folder / "node.log"):
-        yield found
+    with running([*GLIONODE, "serve", *options, "--plugin", str(script.path)], folder / "node.log"):
+        yield host
 
 
-def listening(host: PluginHost) -> None:
-    """Wait until it takes DICOM and HTTP."""
+def wait_until_listening(host: RunningHost) -> None:
+    """Wait until the host accepts DICOM and HTTP connections."""
     for port in (host.http_port, host.dicom_port):
         wait_for("a host's start", lambda port=port: listens(port), LIMIT_S)
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

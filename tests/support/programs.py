@@ -1,7 +1,6 @@
-"""Real peers for the end-to-end walks: a node, DCMTK's storescp and Orthanc, each a process of its own on loopback.
+"""Run real peers for the end-to-end walks: a node, DCMTK's storescp and Orthanc, each a process on loopback.
 
-Debian's Orthanc opens its DICOM port on every interface, so a walk runs in a network namespace of its own, see
-`private_network`.
+Debian's Orthanc opens its DICOM port on every interface, so a walk first calls `private_network`.
 """
 
 import ctypes
@@ -22,37 +21,51 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 SERVICE = (sys.executable, "-m", "tests.support.service")
-"""`glionode serve` and its parts with a stand-in for the segmenter; started in the root of the checkout."""
+"""`glionode serve` and its parts with the stand-in segmenter; runs in the root of the checkout."""
 GLIONODE = (sys.executable, "-c", "from plugin.commands.app import main; main()")
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 _T = TypeVar("_T")
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
+def clear_settings() -> None:
+    """Remove glionode's settings from this process's environment."""
+    for name in [name for name in os.environ if name.startswith("GLIONODE_")]:
+        del os.environ[name]
+
+
 def private_network() -> None:
-    """Move this process into a network namespace of its own in which only loopback is up. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
-    if libc.unshare(flags):
-        raise OSError(ctypes.get_errno(), "no network namespace may be made here")
+    """Move this process into a network namespace of its own with only loopback up. Raises OSError if that fails."""
+    _unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER, "network")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
 
 
+def private_mounts() -> None:
+    """Move this process into a mount namespace of its own, which ends with it. Raises OSError if that fails."""
+    _unshare(_CLONE_NEWNS, "mount")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def _unshare(flags: int, kind: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags):
+        raise OSError(ctypes.get_errno(), f"no {kind} namespace may be made here")
+
+
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, look: Callable[[], _T | None], limit_s: float) -> _T:
-    """The first answer of `look` that is not None. Raises TimeoutError naming `what`."""
+def wait_for(what: str, poll: Callable[[], _T | None], limit_s: float) -> _T:
+    """Call `poll` until its result is true, and return it. Raises TimeoutError, which names `what`."""
     deadline = time.monotonic() + limit_s
     while True:
-        answer = look()
-        if answer is not None:
-            return answer
+        if result := poll():
+            return result
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not happen within {limit_s:.0f} s")
         time.sleep(0.2)
@@ -60,7 +73,7 @@ def wait_for(what: str, look: Callable[[], _T | None], limit_s: float) -> _T:
 
 @contextmanager
 def running(command: list[str], log: Path, end_s: float = 60) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for as long as the block runs; ended by SIGTERM, its output in `log`."""
+    """Run a process during the block, with its output in `log`; SIGTERM ends it, SIGKILL after `end_s`."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
         try:
@@ -74,15 +87,35 @@ def running(command: list[str], log: Path, end_s: float = 60) -> Iterator[subpro
                 process.wait()
 
 
-def listens(port: int) -> bool | None:
-    """True where something takes connections on a port of loopback, None where not."""
+def child_pids(pid: int) -> list[int]:
+    """Return the ids of the child processes of a process; empty if it has ended."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:  # the thread or the process has ended
+            continue
+    return found
+
+
+def memory_mib(pid: int, key: str) -> float:
+    """Return the memory of a process now ("VmRSS") or at its peak ("VmHWM"), in MiB; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def listens(port: int) -> bool:
+    """Return whether something accepts connections on a port of loopback."""
     with socket.socket() as probe:
-        return True if probe.connect_ex(("127.0.0.1", port)) == 0 else None
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
 def storescp(program: str, folder: Path, port: int) -> Iterator[None]:
-    """DCMTK's storescp, storing what it receives in `folder`."""
+    """Run DCMTK's storescp, which stores what it receives in `folder`."""
     folder.mkdir()
     command = [program, "--aetitle", "DCMTK", "--output-directory", str(folder), str(port)]
     with running(command, folder.parent / "storescp.log"):
@@ -96,13 +129,13 @@ def orthanc(
     folder: Path,
     dicom_port: int,
     http_port: int,
-    plugins: tuple[str, ...] = (),
-    **more: object,
+    plugins: tuple[Path, ...] = (),
+    **settings: object,
 ) -> Iterator[None]:
-    """A plain Orthanc with its storage in `folder`, the plugins whose libraries are given, and more settings."""
+    """Run an Orthanc with its storage in `folder`, the libraries of `plugins` and further settings."""
     folder.mkdir()
-    settings = folder / "orthanc.json"
-    settings.write_text(
+    configuration = folder / "orthanc.json"
+    configuration.write_text(
         json.dumps(
             {
                 "StorageDirectory": str(folder / "storage"),
@@ -112,31 +145,31 @@ def orthanc(
                 "HttpPort": http_port,
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
-                "Plugins": list(plugins),
-                **more,
+                "Plugins": list(map(str, plugins)),
+                **settings,
             }
         )
     )
-    with running([program, str(settings)], folder.parent / "orthanc.log"):
+    with running([program, str(configuration)], folder.parent / "orthanc.log"):
         wait_for("Orthanc's start", lambda: listens(http_port), 60)
         yield
 
 
 def orthanc_get(http_port: int, path: str) -> bytes:
-    """A GET of Orthanc's REST API."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{path}", timeout=30) as answer:
-        return bytes(answer.read())
+    """Return the response to a GET of Orthanc's REST API."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{path}", timeout=30) as response:
+        return bytes(response.read())
 
 
 def orthanc_post(http_port: int, path: str, body: bytes) -> Any:
-    """A POST to Orthanc's REST API."""
+    """Return the response to a POST to Orthanc's REST API, parsed from JSON."""
     request = urllib.request.Request(f"http://127.0.0.1:{http_port}{path}", data=body, method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.loads(response.read())
 
 
 def orthanc_instances(http_port: int) -> list[Any]:
-    """Identifiers of the instances that Orthanc holds."""
+    """Return Orthanc's identifiers of the instances that it holds; empty while it does not respond."""
     try:
         return list(json.loads(orthanc_get(http_port, "/instances")))
     except urllib.error.URLError:
@@ -145,16 +178,15 @@ def orthanc_instances(http_port: int) -> list[Any]:
 
 @contextmanager
 def node(settings: Path, data_dir: Path, log: Path) -> Iterator[int]:
-    """`glionode serve` with a settings file; gives the port that it listens on."""
+    """Run `glionode serve` with a settings file; yields the port of its listener."""
     with running([*GLIONODE, "serve", "--config", str(settings)], log) as process:
-        note = data_dir / "serve.json"
 
-        def port() -> int | None:
+        def read_port() -> int | None:
             if process.poll() is not None:
                 raise RuntimeError(f"glionode serve ended with {process.returncode}:\n{log.read_text()}")
             try:
-                return int(json.loads(note.read_text())["port"])
+                return int(json.loads((data_dir / "serve.json").read_text())["port"])
             except (OSError, ValueError):
                 return None
 
-        yield wait_for("the node's start", port, 120)
+        yield wait_for("the node's start", read_port, 120)

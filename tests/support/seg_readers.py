@@ -1,4 +1,4 @@
-"""SEG as other people's programs read it: highdicom, dcmqi, and what dciodvfy thinks of it."""
+"""Read SEG objects with highdicom and dcmqi, and check them with dciodvfy."""
 
 import subprocess
 
@@ -15,13 +15,13 @@ BENIGN = {
 
 
 def complaints(program, path):
-    """What dciodvfy says, each line once."""
+    """Return the errors and warnings of dciodvfy, each line once."""
     done = subprocess.run([program("dciodvfy"), path], capture_output=True, text=True, check=False)
     return {line.strip() for line in done.stderr.splitlines() if line.startswith(("Error", "Warning"))}
 
 
 def masks_by_highdicom(path, source):
-    """Masks (segment, slice, row, column) of a SEG on the slices of its source, as highdicom reads them."""
+    """Read the masks (segment, slice, row, column) of a SEG on the slices of its source with highdicom."""
     seg = hd.seg.segread(path)
     read = {"segment_numbers": [*seg.segment_numbers], "assert_missing_frames_are_empty": True}
     if source.frames[0].number == 1 and len({frame.sop_instance_uid for frame in source.frames}) > 1:
@@ -34,7 +34,7 @@ def masks_by_highdicom(path, source):
 
 
 def masks_by_dcmqi(program, path, source, folder):
-    """The same as dcmqi reads them, one image a segment, cropped: put onto the source grid by world coordinates."""
+    """Read the same masks with dcmqi: one cropped image per segment, placed on the source grid by its coordinates."""
     folder.mkdir()
     subprocess.run(
         [

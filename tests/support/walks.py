@@ -1,4 +1,4 @@
-"""Run a script of tests/end_to_end in a process of its own, as it needs a network namespace of its own."""
+"""Run a script of tests/end_to_end in a process of its own, which gives it a network of its own."""
 
 import subprocess
 import sys

@@ -1,13 +1,13 @@
-"""WADO-RS retrieval of one object (PS3.18 10.4), byte for byte."""
+"""Retrieve an object by WADO-RS (PS3.18 10.4), byte for byte."""
 
 import urllib.request
 
 ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-"""As it is stored: the server must not transcode."""
+"""Requests the stored transfer syntax: the server must not transcode."""
 
 
 def retrieve(root: str, study: str, series: str, instance: str) -> bytes:
-    """The DICOM file that a DICOMweb server gives for an object. Raises HTTPError."""
+    """Return the DICOM file of an object from a DICOMweb server. Raises HTTPError."""
     address = f"{root}studies/{study}/series/{series}/instances/{instance}"
     with urllib.request.urlopen(urllib.request.Request(address, headers={"Accept": ANY_SYNTAX}), timeout=60) as answer:
         boundary = answer.headers.get_param("boundary").encode()

@@ -1,4 +1,4 @@
-"""OHIF in Debian's Chromium, driven as a person would and asked from inside the page. Knows no DICOM.
+"""Drive OHIF in Debian's Chromium as a user would, and read its state from inside the page.
 
 Playwright drives it: it waits for buttons to be there before it clicks, takes the system's browser (nothing is
 downloaded), and talks to it over a pipe, so no port is opened.
@@ -36,7 +36,7 @@ class Ohif:
         self._page = page
         self._shots = shots
         self.errors: list[str] = []
-        """What the page threw and nobody caught."""
+        """Uncaught errors of the page."""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def open(self, origin: str, study_uid: str, series_count: int) -> None:
@@ -48,11 +48,11 @@ class Ohif:
         self._page.wait_for_function("Object.keys(glionode.allSeries()).some(glionode.shows)")
 
     def ask(self, name: str, *arguments: object) -> Any:
-        """The answer of one of the functions in in_page.js."""
+        """Return the result of a function in in_page.js."""
         return self._page.evaluate(f"given => glionode.{name}(...given)", list(arguments))
 
     def open_seg(self, series: str, source: str, sop: str, overlays: int) -> None:
-        """Open a SEG, say yes to OHIF's question, and go to an image of the series that it should lie on."""
+        """Open a SEG, confirm OHIF's question, and go to an image of its source series."""
         self.ask("show", series)
         self._page.get_by_role("button", name="Yes").click()
         self._wait_for("shows", source)
@@ -60,15 +60,15 @@ class Ohif:
         self._wait_for("drawn", sop, overlays)
 
     def open_measurements(self, series: str, printed: str) -> str:
-        """Open a report whose measurements lie on images; gives what OHIF prints there, once `printed` is in it."""
+        """Open a report whose measurements lie on images; return OHIF's text there, once it contains `printed`."""
         self.ask("show", series)
         layer = self._page.locator(".svg-layer").filter(has_text=printed)
         return layer.text_content() or ""
 
     def open_text(self, series: str, printed: str) -> str:
-        """Open a report that OHIF shows as text; gives what stands in the viewport once `printed` is in it.
+        """Open a report that OHIF shows as text; return the text of the viewport once it contains `printed`.
 
-        A report that OHIF fails on leaves the viewport blank and throws nothing; its text is empty then.
+        If OHIF cannot show a report, the viewport stays blank without an error, and the text is empty.
         """
         self.ask("show", series)
         pane = self._page.locator("[data-cy='viewport-pane']")
@@ -84,8 +84,8 @@ class Ohif:
         self._wait_for("drawn", sop, 0)
 
     def shoot(self, name: str) -> str:
-        """Keep a picture of the page; gives its path."""
-        # What is drawn stands on the screen after the next frame.
+        """Save a screenshot of the page and return its path."""
+        # What is drawn is on the screen after the next frame.
         self._page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         path = self._shots / f"{name}.png"
         self._page.screenshot(path=path)
@@ -97,7 +97,7 @@ class Ohif:
 
 @contextmanager
 def ohif(chromium: str, shots: Path) -> Iterator[Ohif]:
-    """OHIF in a browser of its own, with a profile that is gone afterwards; pictures go to the folder `shots`."""
+    """Run OHIF in a new browser with a temporary profile; screenshots go to the folder `shots`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS), timeout=LIMIT_MS)
         try:

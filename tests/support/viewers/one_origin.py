@@ -1,4 +1,4 @@
-"""OHIF's files and a DICOMweb server behind one origin, as its isolation headers want it. Knows no DICOM."""
+"""Serve OHIF's files and a DICOMweb server behind one origin, as OHIF's isolation headers require."""
 
 import threading
 import urllib.error
@@ -13,9 +13,9 @@ from shutil import copyfileobj
 
 APP_CONFIG = Path(__file__).with_name("app-config.js")
 DICOMWEB = "/dicom-web/"
-"""Orthanc's own prefix, so that what it says of itself stays true behind us."""
+"""Orthanc's own prefix, so that the addresses in its responses stay valid."""
 _FORWARDED = ("Accept", "Host", "Range")
-"""Of the request. Orthanc makes absolute addresses of bulk data from Host."""
+"""Forwarded request headers. Orthanc makes absolute addresses of bulk data from Host."""
 _ANSWERED = ("Content-Type", "Content-Length", "Content-Range")
 
 
@@ -34,7 +34,7 @@ class _OneOrigin(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def translate_path(self, path: str) -> str:
-        """Our configuration in place of the viewer's; the viewer's page for its own routes (/viewer?...)."""
+        """Map to our configuration in place of the viewer's, and to the viewer's page for its routes (/viewer?...)."""
         if path.partition("?")[0] == "/app-config.js":
             return str(APP_CONFIG)
         file = Path(super().translate_path(path))
@@ -47,7 +47,7 @@ class _OneOrigin(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silence: addresses name studies."""
+        """Log nothing: addresses contain UIDs of studies."""
 
     def _forward(self) -> None:
         headers = {name: self.headers[name] for name in _FORWARDED if name in self.headers}
@@ -69,7 +69,7 @@ class _OneOrigin(SimpleHTTPRequestHandler):
 
 @contextmanager
 def one_origin(viewer: Path, dicomweb_port: int) -> Iterator[str]:
-    """Serve the built viewer in `viewer` and the DICOMweb of a port of loopback; gives the origin."""
+    """Serve the built viewer in `viewer` and the DICOMweb server of a port of loopback; yields the origin."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_OneOrigin, viewer=viewer, dicomweb_port=dicomweb_port))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -1,4 +1,4 @@
-"""The truth of a phantom study as the result that a faultless model would have found. Runs no network."""
+"""Make the segmentation result of a perfect model from the truth of a phantom study."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ _PICTURES = 4
 
 
 def true_result(phantom: Path) -> SegmentationResult:
-    """The result that the folder of `glionode phantom` calls for, with masks on T1CE, FLAIR and ADC."""
+    """Return the true result for a folder of `glionode phantom`, with masks on T1CE, FLAIR and ADC."""
     (study,) = scan([phantom / "dicom"]).studies
     selected = choose(study, ROLES, load_rules())
     assert isinstance(selected, Selected)
@@ -55,9 +55,9 @@ def true_result(phantom: Path) -> SegmentationResult:
 
 
 def _masks(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
-    """(labels, slices, rows, columns): the bit masks of a NIfTI file on the grid as it was read from DICOM.
+    """Return (labels, slices, rows, columns): the bit masks of a NIfTI file on the grid that was read from DICOM.
 
-    Both are the same voxels, perhaps in another order of slices, so the nearest voxel is the voxel itself.
+    Both have the same voxels, perhaps in another order of slices, so the nearest voxel is the voxel itself.
     """
     grid = sitk.GetImageFromArray(np.zeros(geometry.shape, np.uint8))
     slices, rows, columns = geometry.spacing_mm
@@ -71,7 +71,7 @@ def _masks(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
 
 
 def _motion(path: Path, role: Role) -> RoleAlignment:
-    """How the patient moved between T1CE and this series: known, so nothing is aligned."""
+    """Return the known motion of the patient between T1CE and this series, so that nothing is aligned."""
     *angles, x, y, z = json.loads(path.read_text())[f"motion_{role.lower()}"]
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", angles).as_matrix()  # about x, then y, then z of the patient
