@@ -20,7 +20,7 @@ from plugin.delivery.stow_sender import StowSender
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.destinations import StowDestinationSettings
 from plugin.settings.sections import Settings
-from tests.support.node import MR_IMAGE_STORAGE, NodeInThread, make_instance, new_study_uid, write_instance, write_model
+from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid, stand_in_node, write_instance
 from tests.support.programs import (
     clear_settings,
     free_port,
@@ -40,31 +40,21 @@ def main(work: Path, orthanc_program: str, dicomweb_plugin: Path) -> None:
     private_network()
     work.mkdir(parents=True, exist_ok=True)
     node_port, dicom_port, http_port = free_port(), free_port(), free_port()
-    write_model(work / "models" / "stand-in")
-    controls = work / "controls"
-    controls.mkdir()
     web = {"name": "web", "url": f"http://127.0.0.1:{http_port}/dicom-web"}
     pacs = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": dicom_port}
-    settings = Settings.model_validate(
-        {
-            "listener": {"port": node_port, "calling_ae_titles": ["ORTHANC"]},
-            "storage": {"data_dir": str(work / "data"), "minimum_free_mb": 0},
-            "study": {"stable_after_s": 1},
-            "model": {"name": "stand-in", "installed_dir": str(work / "models")},
-            "destinations": [{**pacs, "storage_commitment": True}, web],
-        }
-    )
+    listener = {"port": node_port, "calling_ae_titles": ["ORTHANC"]}
+    study, destinations = {"stable_after_s": 1}, [{**pacs, "storage_commitment": True}, web]
+    node = stand_in_node(work, listener=listener, study=study, destinations=destinations)
     modality = {"glionode": ["GLIONODE", "127.0.0.1", node_port]}
-    node = NodeInThread(settings, controls)
     with orthanc(
         orthanc_program, work / "orthanc", dicom_port, http_port, (dicomweb_plugin,), DicomModalities=modality
     ):
         node.start()
         try:
             observed = {
-                "echo": [echo(each, "GLIONODE").message for each in settings.destinations],
+                "echo": [echo(each, "GLIONODE").message for each in node.settings.destinations],
                 "requested_by_orthanc": _let_orthanc_request(work / "sent", http_port),
-                "requested_by_the_node": _await_commitment(settings),
+                "requested_by_the_node": _await_commitment(node.settings),
                 "stow": _send_by_stow(work / "stow", StowDestinationSettings.model_validate(web), http_port),
             }
         finally:

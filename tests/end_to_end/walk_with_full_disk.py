@@ -14,8 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from plugin.settings.sections import Settings
-from tests.support.node import NodeInThread, Pacs, make_instance, new_study_uid, send, wait_until, write_model
+from tests.support.node import NodeInThread, Pacs, make_instance, new_study_uid, send, stand_in_node, wait_until
 from tests.support.programs import clear_settings, private_mounts
 
 DISK_MIB, MINIMUM_MIB = 224, 40
@@ -25,7 +24,8 @@ def main(work: Path) -> None:
     """Run the walk and print what was observed."""
     disk = mount_disk(work / "disk")
     pacs = Pacs()
-    node = small_node(work, disk, pacs)
+    storage = {"data_dir": str(disk / "data"), "minimum_free_mb": MINIMUM_MIB}
+    node = stand_in_node(work, storage=storage, destinations=[pacs.destination()])
     observed: dict[str, object] = {}
     node.start()
     try:
@@ -72,22 +72,6 @@ def mount_disk(folder: Path) -> Path:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)], check=True)
     return folder
-
-
-def small_node(work: Path, disk: Path, pacs: Pacs) -> NodeInThread:
-    """Return a node with its data folder on the disk; everything else of it is elsewhere."""
-    (work / "controls").mkdir()
-    write_model(work / "models" / "stand-in")
-    settings = Settings(
-        listener={"port": 0},
-        storage={"data_dir": str(disk / "data"), "minimum_free_mb": MINIMUM_MIB},
-        study={"stable_after_s": 0.3},
-        model={"name": "stand-in", "installed_dir": str(work / "models")},
-        delivery={"retry_first_s": 0.2, "retry_longest_s": 0.5, "timeout_s": 10},
-        shutdown={"drain_s": 10},
-        destinations=[pacs.destination()],
-    )
-    return NodeInThread(settings, work / "controls")
 
 
 def receive(node: NodeInThread, study: str) -> list[str]:

@@ -14,7 +14,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from tests.support.committing_pacs import CommittingPacs
 from tests.support.listener import ListenerWithArchive
-from tests.support.node import NodeInThread, Pacs, write_model
+from tests.support.node import NodeInThread, Pacs, stand_in_node
 
 
 def _memory_folder() -> Path | None:
@@ -41,24 +41,12 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.fixture
 def make_node(data_dir: Path) -> Iterator[Callable[..., NodeInThread]]:
-    """Make a node with short waiting times; given sections replace the defaults. It stops at the end of the test."""
+    """Make a node in the folder `data_dir`, see `stand_in_node`. It stops at the end of the test."""
     nodes: list[NodeInThread] = []
 
     def make(**sections: object) -> NodeInThread:
-        values: dict[str, object] = {
-            "listener": {"port": 0},
-            "storage": {"data_dir": str(data_dir / "data"), "minimum_free_mb": 0},
-            "study": {"stable_after_s": 0.3},
-            "model": {"name": "stand-in", "installed_dir": str(data_dir / "models")},
-            "delivery": {"retry_first_s": 0.2, "retry_longest_s": 0.5, "timeout_s": 10},
-            "shutdown": {"drain_s": 10},
-        }
-        write_model(data_dir / "models" / "stand-in")
-        controls = data_dir / "controls"
-        controls.mkdir(exist_ok=True)
-        node = NodeInThread(Settings(**{**values, **sections}), controls)
-        nodes.append(node)
-        return node
+        nodes.append(stand_in_node(data_dir, **sections))
+        return nodes[-1]
 
     yield make
     for node in nodes:

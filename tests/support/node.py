@@ -173,6 +173,24 @@ class NodeInThread:
         return self.status().jobs == counts
 
 
+def stand_in_node(folder: Path, **sections: object) -> NodeInThread:
+    """Return a node with its files in `folder`, the stand-in segmenter and short waiting times.
+
+    The given sections of the settings replace the defaults.
+    """
+    values: dict[str, object] = {
+        "listener": {"port": 0},
+        "storage": {"data_dir": str(folder / "data"), "minimum_free_mb": 0},
+        "study": {"stable_after_s": 0.3},
+        "model": {"name": "stand-in", "installed_dir": str(folder / "models")},
+        "delivery": {"retry_first_s": 0.2, "retry_longest_s": 0.5, "timeout_s": 10},
+        "shutdown": {"drain_s": 10},
+    }
+    write_model(folder / "models" / "stand-in")
+    (folder / "controls").mkdir(exist_ok=True)
+    return NodeInThread(Settings(**{**values, **sections}), folder / "controls")
+
+
 def write_model(folder: Path, intended_use: str = "research") -> None:
     """Write the model.toml of a model package; the stand-in segmenter needs no weights."""
     folder.mkdir(parents=True, exist_ok=True)
