@@ -5,13 +5,13 @@ import hashlib
 import json
 import re
 import ssl
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
 from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset, dcmread
+
+from tests.support.fake_http_server import FakeHttpServer, Response
 
 PIXEL_DATA = 0x7FE00010
 
@@ -22,13 +22,7 @@ def orthanc_id(*parts: str) -> str:
     return "-".join(digest[at : at + 8] for at in range(0, 40, 8))
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, _request: Any, _address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # the client closed the connection early
-            super().handle_error(_request, _address)
-
-
-class OrthancWeb:
+class FakeOrthancServer(FakeHttpServer):
     """Keeps instances in memory, and fails in the ways that a test sets."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -37,24 +31,9 @@ class OrthancWeb:
         self.marks: dict[str, str] = {}
         self.check_revisions = False
         """Whether it behaves as with Orthanc's CheckRevisions."""
-        self.statuses: list[int] = []
-        """HTTP statuses of the next responses, whatever the requests."""
         self.answers: dict[str, tuple[int, object]] = {}
         """Responses to "METHOD PATH" in place of the usual ones."""
-        self.authorization = ""
-        self.requests: list[str] = []
-        self.bodies: list[bytes] = []
-        self.server = _Server(("127.0.0.1", 0), self._handler())
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_address[1]}"
-        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+        super().__init__(tls)
 
     def require_password(self, user: str, password: str) -> None:
         """Accept this user and password only."""
@@ -77,7 +56,14 @@ class OrthancWeb:
         mark = self.marks.get(path.removeprefix("/studies/").removesuffix("/metadata/4810"))
         return f'"0-{hashlib.md5(mark.encode()).hexdigest()}"' if mark is not None else ""
 
-    def answer(self, method: str, path: str, body: bytes, if_match: str = "") -> tuple[int, object]:
+    def respond(self, method: str, path: str, headers: HTTPMessage, body: bytes) -> Response:
+        status, found = self.answers.get(f"{method} {path}") or self._answer(
+            method, path, body, headers.get("If-Match", "")
+        )
+        etag = self.etag(path)
+        return status, found if isinstance(found, bytes) else json.dumps(found).encode(), {"ETag": etag} if etag else {}
+
+    def _answer(self, method: str, path: str, body: bytes, if_match: str) -> tuple[int, object]:
         if path == "/tools/lookup":
             return 200, self._called(body.decode())
         if path == "/tools/bulk-content":
@@ -121,49 +107,3 @@ class OrthancWeb:
             "Metadata": metadata,
             "MainDicomTags": {"SOPInstanceUID": str(head.SOPInstanceUID)},
         }
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                web.requests.append(f"{self.command} {self.path}")
-                web.bodies.append(body)
-                status, found = 200, object()
-                if web.authorization and self.headers.get("Authorization") != web.authorization:
-                    status, found = 401, {}
-                elif web.statuses:
-                    status, found = web.statuses.pop(0), {}
-                else:
-                    status, found = web.answers.get(web.requests[-1]) or web.answer(
-                        self.command, self.path, body, self.headers.get("If-Match", "")
-                    )
-                content = found if isinstance(found, bytes) else json.dumps(found).encode()
-                self.send_response(status)
-                if status == 301:
-                    self.send_header("Location", "http://127.0.0.1:1/")
-                if etag := web.etag(self.path):
-                    self.send_header("ETag", etag)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                try:
-                    self.wfile.write(content)
-                except OSError:  # who asked had enough
-                    self.close_connection = True
-
-            def do_GET(self) -> None:
-                self._answer()
-
-            def do_POST(self) -> None:
-                self._answer()
-
-            def do_PUT(self) -> None:
-                self._answer()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler

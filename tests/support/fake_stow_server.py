@@ -2,41 +2,31 @@
 
 import json
 import ssl
-import threading
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
 from io import BytesIO
-from typing import Any
 
 from pydicom import dcmread
 
+from tests.support.fake_http_server import FakeHttpServer, Response
 
-class FakeStowServer:
+
+class FakeStowServer(FakeHttpServer):
     """Stores objects in memory, or responds as a test says."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.stored: dict[str, bytes] = {}
         self.reasons: dict[str, int] = {}
         """SOP Instance UIDs that are refused, with the reason."""
-        self.statuses: list[int] = []
-        """HTTP statuses of the next responses, whatever is requested."""
         self.failing_uids: set[str] = set()
         """SOP Instance UIDs whose whole request gets HTTP 400."""
-        self.authorization = ""
-        """The required Authorization header; empty if none is."""
         self.sends_no_list = False
-        self.requests: list[str] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_address[1]}/dicom-web"
-        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        super().__init__(tls)
+        self.url += "/dicom-web"
 
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+    def respond(self, method: str, path: str, headers: HTTPMessage, body: bytes) -> Response:
+        status, content = self.store(headers["Content-Type"], body) if method == "POST" else (200, b"[]")
+        return status, content, {"Content-Type": "application/dicom+json"}
 
     def store(self, content_type: str, body: bytes) -> tuple[int, bytes]:
         header = Message()
@@ -63,37 +53,3 @@ class FakeStowServer:
         }
         answer = {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
         return (200 if not failed else 409 if len(failed) == len(uids) else 202), json.dumps(answer).encode()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                self._respond(lambda: fake.store(self.headers["Content-Type"], body))
-
-            def do_GET(self) -> None:
-                self._respond(lambda: (200, b"[]"))
-
-            def _respond(self, handle: Any) -> None:
-                fake.requests.append(f"{self.command} {self.path.partition('?')[0]}")
-                if fake.authorization and self.headers.get("Authorization") != fake.authorization:
-                    status, body = 401, b""
-                elif fake.statuses:
-                    status, body = fake.statuses.pop(0), b""
-                else:
-                    status, body = handle()
-                self.send_response(status)
-                if status == 307:
-                    self.send_header("Location", fake.url)
-                self.send_header("Content-Type", "application/dicom+json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        return Handler

@@ -13,7 +13,7 @@ from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.sections import OrthancSettings
-from tests.support.fake_orthanc_server import OrthancWeb
+from tests.support.fake_orthanc_server import FakeOrthancServer
 from tests.support.node import write_outgoing
 
 MODALITY = "/modalities/pacs"
@@ -21,8 +21,8 @@ TRANSACTION = "/storage-commitment/2.25.1"
 
 
 @pytest.fixture
-def web() -> Iterator[OrthancWeb]:
-    made = OrthancWeb()
+def web() -> Iterator[FakeOrthancServer]:
+    made = FakeOrthancServer()
     made.answers = {
         "GET /system": (200, {}),
         f"POST {MODALITY}/store": (200, {"StorageCommitmentTransactionUID": "2.25.1"}),
@@ -43,13 +43,13 @@ def destination(**keys: object) -> OrthancDestinationSettings:
     return OrthancDestinationSettings.model_validate({"name": "orthanc", "via": "orthanc", **keys})
 
 
-def sent(web: OrthancWeb, objects: list[Outgoing], **keys: object) -> list[Outcome]:
+def sent(web: FakeOrthancServer, objects: list[Outgoing], **keys: object) -> list[Outcome]:
     """Send objects; return their outcomes in the order of the objects."""
     sender = OrthancSender(destination(**keys), OrthancSettings(url=web.url), 5)
     return [outcome for _, outcome in sender.send(objects)]
 
 
-def test_objects_are_stored_byte_for_byte_and_once(web: OrthancWeb, objects: list[Outgoing]) -> None:
+def test_objects_are_stored_byte_for_byte_and_once(web: FakeOrthancServer, objects: list[Outgoing]) -> None:
     assert sent(web, objects) == [Sent(), Sent()]
     assert sent(web, objects) == [Sent(), Sent()], "storing an object again changes nothing"
     assert sorted(web.files.values()) == sorted(Path(each.entry.path).read_bytes() for each in objects)
@@ -58,7 +58,9 @@ def test_objects_are_stored_byte_for_byte_and_once(web: OrthancWeb, objects: lis
 @pytest.mark.parametrize(
     ("keys", "path"), [({"modality": "pacs"}, f"{MODALITY}/store"), ({"peer": "elsewhere"}, "/peers/elsewhere/store")]
 )
-def test_orthanc_forwards_objects(web: OrthancWeb, objects: list[Outgoing], keys: dict[str, str], path: str) -> None:
+def test_orthanc_forwards_objects(
+    web: FakeOrthancServer, objects: list[Outgoing], keys: dict[str, str], path: str
+) -> None:
     assert sent(web, objects, **keys) == [Sent("sent on by Orthanc")] * 2
     commands = [json.loads(body) for request, body in zip(web.requests, web.bodies, strict=True) if path in request]
     assert commands == [{"Resources": [each], "Synchronous": True} for each in web.files]
@@ -79,7 +81,7 @@ def test_orthanc_forwards_objects(web: OrthancWeb, objects: list[Outgoing], keys
     ],
 )
 def test_commitment_is_waited_for(
-    web: OrthancWeb, objects: list[Outgoing], reports: list[dict[str, Any]], outcome: Outcome
+    web: FakeOrthancServer, objects: list[Outgoing], reports: list[dict[str, Any]], outcome: Outcome
 ) -> None:
     web.answers[f"GET {TRANSACTION}"] = (200, reports[0])
     keys = {"modality": "pacs", "storage_commitment": True, "commitment_timeout_s": 0.1}
@@ -99,7 +101,7 @@ def test_commitment_is_waited_for(
     ],
 )
 def test_an_object_that_orthanc_refuses_delays_no_other(
-    web: OrthancWeb, objects: list[Outgoing], answer: tuple[int, object], why: str
+    web: FakeOrthancServer, objects: list[Outgoing], answer: tuple[int, object], why: str
 ) -> None:
     web.answers["POST /instances"] = answer
     outcomes = sent(web, objects)
@@ -107,13 +109,15 @@ def test_an_object_that_orthanc_refuses_delays_no_other(
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
-def test_an_unavailable_orthanc_is_a_failure_of_the_peer(web: OrthancWeb, objects: list[Outgoing], status: int) -> None:
+def test_an_unavailable_orthanc_is_a_failure_of_the_peer(
+    web: FakeOrthancServer, objects: list[Outgoing], status: int
+) -> None:
     web.statuses = [status]
     with pytest.raises(PeerFailed, match=f"HTTP {status}"):
         sent(web, objects)
 
 
-def test_a_refusing_modality_is_told_from_an_unreachable_one(web: OrthancWeb, objects: list[Outgoing]) -> None:
+def test_a_refusing_modality_is_told_from_an_unreachable_one(web: FakeOrthancServer, objects: list[Outgoing]) -> None:
     web.answers[f"POST {MODALITY}/store"] = (500, {})
     (first, second) = sent(web, objects, modality="pacs")
     assert isinstance(first, NotSent)
@@ -126,7 +130,7 @@ def test_a_refusing_modality_is_told_from_an_unreachable_one(web: OrthancWeb, ob
         sent(web, objects, peer="unknown")
 
 
-def test_echo_asks_orthanc_or_its_modality(web: OrthancWeb) -> None:
+def test_echo_asks_orthanc_or_its_modality(web: FakeOrthancServer) -> None:
     orthanc = OrthancSettings(url=web.url)
     assert echo(destination(), "GLIONODE", 5, orthanc).answered
     assert echo(destination(modality="pacs"), "GLIONODE", 5, orthanc).answered

@@ -29,7 +29,7 @@ from plugin.orthanc.studies import TwoStudies
 from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.settings.destinations import DestinationSettings, OrthancDestinationSettings
 from plugin.settings.sections import HttpSettings, OrthancSettings
-from tests.support.fake_orthanc_server import OrthancWeb, orthanc_id
+from tests.support.fake_orthanc_server import FakeOrthancServer, orthanc_id
 from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
 
 TOKEN = "a-token-of-the-tests-alone"
@@ -43,19 +43,19 @@ DESTINATIONS = (
 
 
 @pytest.fixture
-def web() -> Iterator[OrthancWeb]:
-    made = OrthancWeb()
+def web() -> Iterator[FakeOrthancServer]:
+    made = FakeOrthancServer()
     yield made
     made.stop()
 
 
 @pytest.fixture
-def intake(web: OrthancWeb, queue: JobQueue, database: Database) -> OrthancIntake:
+def intake(web: FakeOrthancServer, queue: JobQueue, database: Database) -> OrthancIntake:
     return OrthancIntake(OrthancSettings(url=web.url, timeout_s=5), queue, database.pool, SHA, DESTINATIONS)
 
 
 @pytest.fixture
-def store(web: OrthancWeb, tmp_path: Path) -> Callable[..., str]:
+def store(web: FakeOrthancServer, tmp_path: Path) -> Callable[..., str]:
     """Put an instance of a study into Orthanc; return Orthanc's identifier of the study."""
 
     def put(study: str, number: int = 1, sop_class: str = "1.2.840.10008.5.1.4.1.1.4", patient: str = "P") -> str:
@@ -101,7 +101,7 @@ def test_a_study_is_segmented_again_on_request(
 
 @pytest.fixture
 def segment(
-    intake: OrthancIntake, queue: JobQueue, database: Database, web: OrthancWeb, tmp_path: Path
+    intake: OrthancIntake, queue: JobQueue, database: Database, web: FakeOrthancServer, tmp_path: Path
 ) -> Callable[..., str]:
     """Submit a study and finish its job with an object that is delivered; return the key of the job."""
 
@@ -126,7 +126,11 @@ def segment(
 
 
 def test_results_are_sent_again_to_a_study_that_was_deleted_and_received_again(
-    intake: OrthancIntake, database: Database, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    web: FakeOrthancServer,
+    segment: Callable[..., str],
 ) -> None:
     uid = new_study_uid()
     study = store(uid)
@@ -150,7 +154,7 @@ def test_results_are_sent_again_to_a_study_that_was_deleted_and_received_again(
 
 
 def test_a_study_without_its_images_keeps_the_outcome_of_its_result(
-    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb, segment: Callable[..., str]
+    intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer, segment: Callable[..., str]
 ) -> None:
     study = store(new_study_uid())
     job = segment(study)
@@ -169,7 +173,7 @@ def test_a_study_with_the_nodes_own_objects_alone_gets_no_new_job(
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
-    web: OrthancWeb,
+    web: FakeOrthancServer,
     segment: Callable[..., str],
 ) -> None:
     uid = new_study_uid()
@@ -186,7 +190,7 @@ def test_a_study_with_the_nodes_own_objects_alone_gets_no_new_job(
 
 
 def test_a_study_that_cannot_be_segmented_has_a_reason(
-    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb
+    intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer
 ) -> None:
     study = store(new_study_uid(), sop_class=SEG)
     assert intake.submit(study, SubmitOptions()).state == "not_eligible"
@@ -199,7 +203,7 @@ def test_a_study_that_cannot_be_segmented_has_a_reason(
 
 
 def test_two_studies_of_one_uid_wait_until_one_is_deleted(
-    intake: OrthancIntake, store: Callable[..., str], web: OrthancWeb
+    intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer
 ) -> None:
     uid = new_study_uid()
     store(uid, patient="Q")
@@ -226,7 +230,7 @@ def test_a_study_that_was_never_submitted_is_unknown(intake: OrthancIntake, stor
 
 
 def test_the_outcome_of_a_study_is_marked_in_orthanc(
-    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+    web: FakeOrthancServer, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
 ) -> None:
     marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
     study = store(new_study_uid(), sop_class=SEG)
@@ -248,7 +252,7 @@ def test_the_outcome_of_a_study_is_marked_in_orthanc(
 
 
 def test_a_mark_is_replaced_where_orthanc_checks_revisions(
-    web: OrthancWeb, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+    web: FakeOrthancServer, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
 ) -> None:
     marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5))
     web.check_revisions = True
@@ -264,7 +268,7 @@ def test_a_mark_is_replaced_where_orthanc_checks_revisions(
 
 
 def test_a_refused_mark_does_not_delay_others(
-    web: OrthancWeb,
+    web: FakeOrthancServer,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
@@ -284,7 +288,7 @@ def test_a_refused_mark_does_not_delay_others(
 
 
 def test_marking_continues_when_orthanc_answers_again(
-    web: OrthancWeb,
+    web: FakeOrthancServer,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],
@@ -306,7 +310,7 @@ def test_marking_continues_when_orthanc_answers_again(
 
 
 def test_the_routes_require_the_token_and_report_errors(
-    web: OrthancWeb,
+    web: FakeOrthancServer,
     intake: OrthancIntake,
     database: Database,
     store: Callable[..., str],

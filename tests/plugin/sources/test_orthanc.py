@@ -19,7 +19,7 @@ from plugin.sources.open import open_source
 from plugin.sources.orthanc import OrthancSource
 from plugin.sources.study_source import DiskSource
 from tests.support.certificates import Authority
-from tests.support.fake_orthanc_server import OrthancWeb
+from tests.support.fake_orthanc_server import FakeOrthancServer
 from tests.support.node import make_instance, new_study_uid, write_instance, write_model
 from tests.support.small_study import TAKEN, write_small_study
 
@@ -28,18 +28,18 @@ REPORT = '{"roles": {"T1CE": {"series_instance_uid": "%s"}}, "outputs": []}'
 
 
 @pytest.fixture
-def web() -> Iterator[OrthancWeb]:
-    made = OrthancWeb()
+def web() -> Iterator[FakeOrthancServer]:
+    made = FakeOrthancServer()
     yield made
     made.stop()
 
 
-def client_of(web: OrthancWeb, patience_s: float = 2.0, **keys: object) -> OrthancClient:
+def client_of(web: FakeOrthancServer, patience_s: float = 2.0, **keys: object) -> OrthancClient:
     return OrthancClient(OrthancSettings.model_validate({"url": web.url, "timeout_s": 5, **keys}), patience_s)
 
 
 @pytest.fixture
-def client(web: OrthancWeb) -> Iterator[OrthancClient]:
+def client(web: FakeOrthancServer) -> Iterator[OrthancClient]:
     made = client_of(web)
     yield made
     made.close()
@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
 
 
 @pytest.fixture
-def study(web: OrthancWeb, files: tuple[str, list[bytes]]) -> str:
+def study(web: FakeOrthancServer, files: tuple[str, list[bytes]]) -> str:
     """A study of four series in Orthanc, of which three are chosen."""
     uid, contents = files
     for content in contents:
@@ -63,7 +63,7 @@ def study(web: OrthancWeb, files: tuple[str, list[bytes]]) -> str:
 
 
 @pytest.fixture
-def image(web: OrthancWeb, tmp_path: Path) -> str:
+def image(web: FakeOrthancServer, tmp_path: Path) -> str:
     """A study of one image in Orthanc."""
     uid = new_study_uid()
     web.store(write_instance(make_instance(uid), tmp_path).read_bytes())
@@ -71,7 +71,7 @@ def image(web: OrthancWeb, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def source(web: OrthancWeb, client: OrthancClient, tmp_path: Path) -> Iterator[OrthancSource]:
+def source(web: FakeOrthancServer, client: OrthancClient, tmp_path: Path) -> Iterator[OrthancSource]:
     """The source of a worker."""
     data_dir = tmp_path / "worker"
     write_model(tmp_path / "models" / "stand-in")
@@ -92,7 +92,7 @@ def job_of(study: str) -> Job:
 
 
 def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(
-    web: OrthancWeb, source: OrthancSource, study: str
+    web: FakeOrthancServer, source: OrthancSource, study: str
 ) -> None:
     sent = {str(head.SOPInstanceUID): web.files[each] for each, head in web.heads.items()}
     inputs = source.inputs(job_of(study))
@@ -113,7 +113,9 @@ def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(
     assert (workspace.results / "report.json").exists(), "results are stored with all others"
 
 
-def test_images_of_one_uid_in_two_series_stay_apart(web: OrthancWeb, source: OrthancSource, tmp_path: Path) -> None:
+def test_images_of_one_uid_in_two_series_stay_apart(
+    web: FakeOrthancServer, source: OrthancSource, tmp_path: Path
+) -> None:
     study = new_study_uid()
     one, other = (make_instance(study, f"{study}.{series}") for series in (1, 2))
     other.SOPInstanceUID = one.SOPInstanceUID
@@ -131,7 +133,9 @@ def test_results_from_a_series_without_its_pixels_are_not_stored(source: Orthanc
             source.store_results(job_of(study), workspace.results)
 
 
-def test_results_do_not_count_as_images(web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path) -> None:
+def test_results_do_not_count_as_images(
+    web: FakeOrthancServer, client: OrthancClient, image: str, tmp_path: Path
+) -> None:
     before = find_inputs(client, image)
     segmentation = make_instance(image, sop_class="1.2.840.10008.5.1.4.1.1.66.4")
     web.store(write_instance(segmentation, tmp_path).read_bytes())
@@ -141,7 +145,7 @@ def test_results_do_not_count_as_images(web: OrthancWeb, client: OrthancClient, 
 
 
 def test_a_study_of_two_patients_is_an_error(
-    web: OrthancWeb, client: OrthancClient, image: str, tmp_path: Path
+    web: FakeOrthancServer, client: OrthancClient, image: str, tmp_path: Path
 ) -> None:
     other = make_instance(image)
     other.PatientID = "MARKERxPHI-OTHER"
@@ -152,7 +156,7 @@ def test_a_study_of_two_patients_is_an_error(
 
 
 def test_missing_studies_and_images_are_reported(
-    web: OrthancWeb, client: OrthancClient, source: OrthancSource, study: str
+    web: FakeOrthancServer, client: OrthancClient, source: OrthancSource, study: str
 ) -> None:
     assert find_inputs(client, "1.2.3").paths == ()
     with pytest.raises(NotInArchive):
@@ -166,13 +170,13 @@ def test_missing_studies_and_images_are_reported(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_temporary_errors_are_retried(web: OrthancWeb, client: OrthancClient, image: str, status: int) -> None:
+def test_temporary_errors_are_retried(web: FakeOrthancServer, client: OrthancClient, image: str, status: int) -> None:
     web.statuses = [status, status]
     assert len(find_inputs(client, image).paths) == 1
 
 
 def test_a_file_of_another_size_is_rejected(
-    web: OrthancWeb, source: OrthancSource, study: str, monkeypatch: pytest.MonkeyPatch
+    web: FakeOrthancServer, source: OrthancSource, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = source.inputs(job_of(study))
     monkeypatch.setattr("plugin.http.client._FIRST_PAUSE_S", 3.0)
@@ -195,7 +199,7 @@ def test_a_file_of_another_size_is_rejected(
     ],
 )
 def test_a_server_that_is_not_orthanc_is_reported(
-    web: OrthancWeb, image: str, answer: tuple[int, object], message: str
+    web: FakeOrthancServer, image: str, answer: tuple[int, object], message: str
 ) -> None:
     web.answers["POST /tools/bulk-content"] = answer
     client = client_of(web, patience_s=0)
@@ -204,7 +208,7 @@ def test_a_server_that_is_not_orthanc_is_reported(
     client.close()
 
 
-def test_the_password_file_is_read_again_after_a_refusal(web: OrthancWeb, image: str, tmp_path: Path) -> None:
+def test_the_password_file_is_read_again_after_a_refusal(web: FakeOrthancServer, image: str, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("wrong\n")
     web.require_password("glionode", "the-password")
@@ -222,7 +226,7 @@ def test_tls_verifies_the_server(program: Callable[[str], str], tmp_path: Path) 
     certificate = authority.sign("orthanc")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate.certificate, certificate.key)
-    web = OrthancWeb(tls)
+    web = FakeOrthancServer(tls)
     try:
         trusting = client_of(web, patience_s=0, tls_ca=authority.certificate)
         assert find_inputs(trusting, "1.2.3").paths == ()
