@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from plugin.archive.quarantine import count_quarantined
-from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.c_store_handler import NOT_A_DATA_SET, SUCCESS
 from tests.support.hostile_dicom import mutated, send_all
+from tests.support.listener import association
 from tests.support.node import make_instance, new_study_uid
 from tests.support.programs import GLIONODE, child_pids, memory_mib, node, wait_for
 
@@ -112,11 +112,8 @@ def send_large(port: int) -> None:
     """Send an object so large that holding it in memory shows."""
     instance = make_instance(new_study_uid())
     instance.PixelData = bytes(LARGE_MIB << 20)
-    ae = ApplicationEntity("SENDER")
-    ae.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
-    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
-    assert peer.send_c_store(instance).Status == SUCCESS
-    peer.release()
+    with association(port) as peer:
+        assert peer.send_c_store(instance).Status == SUCCESS
 
 
 def send_study(port: int, folder: Path) -> None:

@@ -17,8 +17,8 @@ from pynetdicom import _config
 
 from plugin.archive.file_meta import encode_file_meta
 from plugin.database.pool import database_url
-from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.node.lock import running_node
+from tests.support.listener import association
 from tests.support.node import (
     MARKER,
     MR_IMAGE_STORAGE,
@@ -86,13 +86,8 @@ def sequence(group: int, tag: int, item: bytes) -> bytes:
 
 def send_files(port: int, *files: Path) -> list[int]:
     """Send files with their bytes unchanged."""
-    ae = ApplicationEntity("SCANNER")
-    ae.add_requested_context(MR_IMAGE_STORAGE, ExplicitVRLittleEndian)
-    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
-    assert peer.is_established
-    statuses = [peer.send_c_store(file).Status for file in files]
-    peer.release()
-    return statuses
+    with association(port) as peer:
+        return [peer.send_c_store(file).Status for file in files]
 
 
 @pytest.fixture
