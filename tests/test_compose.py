@@ -32,7 +32,7 @@ SERVICES = ("orthanc", "node", "node-gpu", "database")
 Json = dict[str, Any]
 
 
-def composed(**environment: str) -> Json:
+def read_compose_file(**environment: str) -> Json:
     """Return the content of the file with its variables, `${NAME:-default}`, filled in."""
     text = (FOLDER / "compose.yaml").read_text(encoding="utf-8")
     filled = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: environment.get(match[1], match[2]), text)
@@ -40,7 +40,7 @@ def composed(**environment: str) -> Json:
     return dict(yaml.safe_load(filled))
 
 
-COMPOSED = composed()
+COMPOSED = read_compose_file()
 
 
 def service(name: str) -> Json:
@@ -58,22 +58,23 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, secrets: Path) -> Settings:
     """The node's settings by the environment of its image and of the file, with the secrets of make-secrets."""
-    for name in [each for each in os.environ if each.startswith("GLIONODE_")]:
+    for name in [name for name in os.environ if name.startswith("GLIONODE_")]:
         monkeypatch.delenv(name)
     image = DockerfileParser(fileobj=BytesIO((ROOT / "Dockerfile").read_bytes())).envs
     ours = {name: value for name, value in image.items() if name.startswith("GLIONODE_")}
     for name, value in (ours | service("node")["environment"]).items():
-        assert isinstance(value, str), f"{name}: YAML makes something else of it"
+        assert isinstance(value, str), f"{name}: YAML does not read it as a string"
         monkeypatch.setenv(name, value.replace("/run/secrets", str(secrets)))
     return load_settings()
 
 
-def orthanc_json(path: Path) -> Json:
+def read_orthanc_json(path: Path) -> Json:
+    """Read a configuration of Orthanc, which has comments."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(json.loads("\n".join(line for line in lines if not line.strip().startswith("//"))))
 
 
-def test_services() -> None:
+def test_the_gpu_service_differs_from_the_cpu_service_only_in_its_image() -> None:
     assert tuple(COMPOSED["services"]) == SERVICES
     assert [service(name).get("profiles") for name in SERVICES] == [None, ["cpu"], ["gpu"], None]
     gpu, cpu = service("node-gpu"), service("node")
@@ -86,7 +87,7 @@ def test_services() -> None:
     }
 
 
-def test_images_are_of_this_version() -> None:
+def test_images_have_the_version_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert service("node")["image"] == f"glionode:{version}"
     assert service("orthanc")["image"] == f"glionode-orthanc:{version}"
@@ -96,7 +97,7 @@ def test_images_are_of_this_version() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_confinement(name: str) -> None:
+def test_services_are_confined(name: str) -> None:
     each = service(name)
     assert each["read_only"] is True
     assert each["cap_drop"] == ["ALL"]
@@ -122,10 +123,10 @@ def test_only_orthanc_can_be_reached_from_outside() -> None:
     assert list(service("node")["networks"]) == ["inside"]
     assert service("database")["network_mode"] == "none"
     assert service("database")["command"] == ["-c", "listen_addresses="]
-    reach_the_socket = [
+    with_socket = [
         name for name in SERVICES if any("socket" in json.dumps(each) for each in service(name).get("volumes", ()))
     ]
-    assert reach_the_socket == ["node", "node-gpu", "database"]
+    assert with_socket == ["node", "node-gpu", "database"]
 
 
 def test_secrets_come_from_files(secrets: Path) -> None:
@@ -145,7 +146,7 @@ def test_the_builder_of_orthancs_image_gets_no_secret() -> None:
     lines = (context / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["*"]
     instructions = DockerfileParser(fileobj=BytesIO((FOLDER / "orthanc.Dockerfile").read_bytes())).structure
-    assert not {"ADD", "COPY"} & {line["instruction"] for line in instructions}, "nothing of the folder is needed"
+    assert not {"ADD", "COPY"} & {line["instruction"] for line in instructions}, "the image needs nothing of the folder"
     assert "mount=" not in "".join(line["content"] for line in instructions)
 
 
@@ -159,7 +160,7 @@ def test_existing_secrets_are_not_replaced(secrets: Path) -> None:
 
 def test_the_nodes_settings_load_without_findings(settings: Settings) -> None:
     findings = check_settings(settings, IntendedUse.CLINICAL)
-    assert [(each.severity.value, each.key) for each in findings] == [("warning", "orthanc.url")]  # http, as it says
+    assert [(each.severity.value, each.key) for each in findings] == [("warning", "orthanc.url")]  # it uses http
     assert list(check_credentials(settings)) == []
     assert str(settings.data_dir) in [each.partition(":")[2] for each in service("node")["volumes"][:1]]
     assert settings.destinations == (OrthancDestinationSettings(name="orthanc", via="orthanc"),)
@@ -172,43 +173,45 @@ def test_the_nodes_settings_load_without_findings(settings: Settings) -> None:
 
 
 def test_a_variable_allows_results_of_a_demonstration() -> None:
-    told = composed(TRY_DEMONSTRATION="true")["services"]["node"]["environment"]["GLIONODE_DESTINATIONS"]
-    assert json.loads(told) == [{"name": "orthanc", "via": "orthanc", "accepts_demonstration": True}]
+    node = read_compose_file(TRY_DEMONSTRATION="true")["services"]["node"]
+    assert json.loads(node["environment"]["GLIONODE_DESTINATIONS"]) == [
+        {"name": "orthanc", "via": "orthanc", "accepts_demonstration": True}
+    ]
 
 
 def test_settings_of_orthanc_and_the_node_fit(settings: Settings, secrets: Path) -> None:
-    told = orthanc_json(secrets / "orthanc.json")
+    config = read_orthanc_json(secrets / "orthanc.json")
     credentials = read_credentials(settings.orthanc, "orthanc")
-    assert told["RegisteredUsers"] == {credentials.user: credentials.password}
-    assert told["RemoteAccessAllowed"] is told["AuthenticationEnabled"] is True
-    assert urlsplit(settings.orthanc.url).netloc == f"orthanc:{told['HttpPort']}"
-    plugin = parse_node_settings(told["GlioNode"])
+    assert config["RegisteredUsers"] == {credentials.user: credentials.password}
+    assert config["RemoteAccessAllowed"] is config["AuthenticationEnabled"] is True
+    assert urlsplit(settings.orthanc.url).netloc == f"orthanc:{config['HttpPort']}"
+    plugin = parse_node_settings(config["GlioNode"])
     assert urlsplit(plugin.url).netloc == f"node:{settings.http.port}"
     for name in ("node", "node-gpu"):
         assert service(name)["networks"] == {"inside": {"aliases": ["node"]}}
-    ours = orthanc_json(FOLDER / "orthanc.json")
-    told["RegisteredUsers"], told["RemoteAccessAllowed"] = ours["RegisteredUsers"], ours["RemoteAccessAllowed"]
-    assert (plugin.insecure, ours["GlioNode"]["Insecure"]) == (True, False), "within compose's own network alone"
+    ours = read_orthanc_json(FOLDER / "orthanc.json")
+    config["RegisteredUsers"], config["RemoteAccessAllowed"] = ours["RegisteredUsers"], ours["RemoteAccessAllowed"]
+    assert (plugin.insecure, ours["GlioNode"]["Insecure"]) == (True, False), "insecure only in compose's network"
     for name in ("Url", "Insecure"):
-        told["GlioNode"][name] = ours["GlioNode"][name]
-    assert told == ours
+        config["GlioNode"][name] = ours["GlioNode"][name]
+    assert config == ours
     assert read_http_token(settings.http) == (secrets / plugin.token_file).read_text()
 
 
-def test_orthancs_files_are_where_its_configuration_looks_for_them(secrets: Path) -> None:
-    told, orthanc = orthanc_json(secrets / "orthanc.json"), service("orthanc")
+def test_orthancs_files_are_at_the_paths_of_its_configuration(secrets: Path) -> None:
+    config, orthanc = read_orthanc_json(secrets / "orthanc.json"), service("orthanc")
     parser = DockerfileParser(fileobj=BytesIO((FOLDER / "orthanc.Dockerfile").read_bytes()))
     words = {line["instruction"]: line["value"] for line in parser.structure}
     home = Path(words["WORKDIR"])
     mounted = dict(each.split(":")[:2] for each in orthanc["volumes"])
-    assert mounted.pop("orthanc") == str(home / told["StorageDirectory"]) == words["VOLUME"]
+    assert mounted.pop("orthanc") == str(home / config["StorageDirectory"]) == words["VOLUME"]
     assert f"install -d -o 10001 -g 10001 -m 0700 {words['VOLUME']}" in words["RUN"]
     assert all((FOLDER / source).exists() for source in mounted)
-    assert mounted["./load_plugin.py"] == str(home / told["PythonScript"])
-    assert mounted["../plugin"] == str(home / "plugin")  # beside load_plugin.py's folder, as in a checkout
+    assert mounted["./load_plugin.py"] == str(home / config["PythonScript"])
+    assert mounted["../plugin"] == str(home / "plugin")  # beside the folder of load_plugin.py, as in a checkout
     targets = {each["source"]: each["target"] for each in orthanc["secrets"]}
-    (configuration,) = json.loads(words["CMD"])
-    assert targets["orthanc.json"] == str(home / configuration)
-    assert targets["glionode.token"] == str(home / told["GlioNode"]["TokenFile"])
+    (config_name,) = json.loads(words["CMD"])
+    assert targets["orthanc.json"] == str(home / config_name)
+    assert targets["glionode.token"] == str(home / config["GlioNode"]["TokenFile"])
     assert words["USER"] == orthanc["user"]
-    assert words["EXPOSE"] == f"{told['DicomPort']} {told['HttpPort']}"
+    assert words["EXPOSE"] == f"{config['DicomPort']} {config['HttpPort']}"

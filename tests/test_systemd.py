@@ -44,22 +44,23 @@ def analyze(program: Callable[[str], str], units: Path, *words: str) -> subproce
 
 
 def test_systemd_understands_every_directive(program: Callable[[str], str], units: Path) -> None:
-    told = analyze(program, units, "verify", "--man=no", *(f"{unit}.service" for unit in UNITS))
-    assert (told.returncode, told.stderr) == (0, "")
+    finished = analyze(program, units, "verify", "--man=no", *(f"{unit}.service" for unit in UNITS))
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_confined(program: Callable[[str], str], units: Path, unit: str) -> None:
-    told = analyze(program, units, "security", "--offline=true", "--threshold=20", "--json=short", f"{unit}.service")
-    exposed = {each["name"]: float(each["exposure"]) for each in json.loads(told.stdout) if each["exposure"]}
+def test_units_are_confined(program: Callable[[str], str], units: Path, unit: str) -> None:
+    options = ("--offline=true", "--threshold=20", "--json=short")
+    finished = analyze(program, units, "security", *options, f"{unit}.service")
+    exposed = {each["name"]: float(each["exposure"]) for each in json.loads(finished.stdout) if each["exposure"]}
     assert {name for name, weight in exposed.items() if weight >= 0.2} - OPEN == {
         "PrivateDevices=",  # GPUs
         "PrivateMounts=",
-        "PrivateUsers=",  # AmbientCapabilities would mean nothing
-        "SystemCallFilter=~@privileged",  # capset alone, see below
-        "SystemCallFilter=~@resources",  # the threads of PyTorch choose their cores
+        "PrivateUsers=",  # AmbientCapabilities would have no effect
+        "SystemCallFilter=~@privileged",  # only capset, see below
+        "SystemCallFilter=~@resources",  # PyTorch's threads set their CPU affinity
     }
-    assert told.returncode == 0, "systemd's overall level, from 0 (best) to 10, is above 2.0"
+    assert finished.returncode == 0, "systemd's overall level, from 0 (best) to 10, is above 2.0"
 
 
 def test_setpriv_may_run() -> None:
@@ -71,9 +72,9 @@ def test_setpriv_may_run() -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_units_run_existing_commands(unit: str) -> None:
-    read = configparser.ConfigParser(interpolation=None, strict=False)
-    read.read(FOLDER / f"{unit}.service")
-    program, command = read["Service"]["ExecStart"].split()
+    unit_file = configparser.ConfigParser(interpolation=None, strict=False)
+    unit_file.read(FOLDER / f"{unit}.service")
+    program, command = unit_file["Service"]["ExecStart"].split()
     assert program == "/opt/glionode/bin/glionode"
     assert unit == f"glionode-{command}"
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0

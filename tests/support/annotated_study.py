@@ -1,4 +1,4 @@
-"""A small study of a synthetic head on three unlike grids, with annotations in several file formats."""
+"""Write a small study of a synthetic head on three different grids, with annotations in several file formats."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from pipeline.alignment import as_matrix
 from pipeline.volume import Geometry, Matrix
 
 SECRET = "SECRETxPHI"
-"""Part of every text in the headers; it must not occur in any data set."""
+"""Occurs in every text of the headers; no data set may contain it."""
 _HEADERS = {
     Role.T1CE: {
         "SeriesDescription": "T1 MPRAGE sag post Gd",
@@ -72,7 +72,7 @@ GEOMETRIES = {
 
 
 def moved(degrees: float, millimetres: tuple[float, float, float]) -> Matrix:
-    """Return the motion of a patient who turned about the body's axis and shifted."""
+    """Return the 4 x 4 matrix of a rotation about the z axis and a translation."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
     matrix[:3, 3] = millimetres
@@ -87,7 +87,7 @@ class WrittenStudy:
     study: str
     patient: str
     truth: dict[Role, np.ndarray]
-    """(labels, slices, rows, columns) on each series."""
+    """Masks (labels, slices, rows, columns) on the grid of each series."""
 
     def files(self, role: Role) -> list[Path]:
         return sorted((self.folder / role).glob("*.dcm"))
@@ -99,7 +99,7 @@ class WrittenStudy:
 def write_study(
     folder: Path, head: SyntheticHead, motions: dict[Role, Matrix], number: int = 1, patient: str = ""
 ) -> WrittenStudy:
-    """Write the three series of a head that moves between them."""
+    """Write the three series of a head, which moves between them by `motions`."""
     study = generate_uid(entropy_srcs=["drawn study", str(number), str(head.seed)])
     patient = patient or f"{SECRET}-{number}"
     truth = {}
@@ -160,9 +160,9 @@ def itk_image(voxels: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 def write_nifti_maps(study: WrittenStudy, label: Label) -> None:
-    """Write a label map with the label's number on the label's own series, its axes in RAS order as converters do.
+    """Write a NIfTI label map of one label on the series that it is defined on, with its axes in RAS order.
 
-    A map of ones alone names its label in the file name.
+    The file name of a map of ones contains the label, because its voxels do not name it.
     """
     voxels = study.mask(label).astype(np.uint8) * label.number
     turned = sitk.DICOMOrient(itk_image(voxels, GEOMETRIES[label.defined_on]), "RAS")
@@ -170,7 +170,7 @@ def write_nifti_maps(study: WrittenStudy, label: Label) -> None:
 
 
 def write_nrrd_mask(study: WrittenStudy, label: Label) -> None:
-    """Write a binary mask, cropped to the lesion, whose file name tells the label."""
+    """Write a binary NRRD mask, cropped to the lesion; its file name contains the role."""
     image = itk_image(study.mask(label).astype(np.uint8), GEOMETRIES[label.defined_on])
     where = np.argwhere(study.mask(label))
     low, high = (where.min(axis=0) - 1)[::-1].tolist(), (where.max(axis=0) + 2)[::-1].tolist()
@@ -233,7 +233,7 @@ def write_slicer_segmentation(
 def write_dcmqi_seg(
     program: Callable[[str], str], study: WrittenStudy, label: Label, segment_label: str, work: Path
 ) -> Path:
-    """Write one segment on the label's own series with dcmqi."""
+    """Write a SEG with one segment, on the series that the label is defined on, with dcmqi."""
     work.mkdir(parents=True, exist_ok=True)
     image = itk_image(study.mask(label).astype(np.uint8), GEOMETRIES[label.defined_on])
     sitk.WriteImage(image, str(work / "mask.nrrd"))
@@ -281,7 +281,7 @@ def write_highdicom_seg(
     kind: str = "BINARY",
     **attributes: str,
 ) -> Path:
-    """Write segments on one of the series with highdicom, as another program than the node would."""
+    """Write a SEG on one of the series with highdicom, with the attributes of another program than the node."""
     headers = [dcmread(path) for path in study.files(role)]
     order = np.argsort([float(header.InstanceNumber) for header in headers])
     voxels = np.stack(list(segments.values()), axis=-1)

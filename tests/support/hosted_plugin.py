@@ -1,4 +1,4 @@
-"""Run a hosted plugin beside an archive, without the rest of a node."""
+"""Run a hosted plugin with an archive, without the rest of a node."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A listener with an archive of its own, and peers that talk to it, for the listener's tests."""
+"""A listener with an archive, and functions that connect and send to it."""
 
 import socket
 import struct
@@ -101,7 +101,7 @@ def associate_request(
 
 
 def read_pdu(connection: socket.socket) -> bytes:
-    """Return the next PDU of the node; empty where it closed the connection."""
+    """Return the next PDU from the node; empty if it closed the connection."""
     try:
         head = connection.recv(6, socket.MSG_WAITALL)
         return head + connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL) if head else b""

@@ -218,7 +218,7 @@ threshold = 0.5
 
 
 def glionode(*arguments: str | Path) -> tuple[int, str]:
-    """Run a command; return its exit status and its output on both streams."""
+    """Run a command in this process; return its exit status and its output on both streams."""
     result = CliRunner().invoke(app, [*map(str, arguments)], prog_name="glionode")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -226,7 +226,7 @@ def glionode(*arguments: str | Path) -> tuple[int, str]:
 
 
 def sentence(text: str) -> str:
-    """Return an output that must be a single line, without a traceback."""
+    """Assert that an output is a single line, and return it."""
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
     return lines[0]

@@ -1,4 +1,4 @@
-"""A study in which the node finds its three series, small enough to be sent by the dozen."""
+"""Write a small study with the three series that the node uses and one that it does not."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ SLICES = 13
 GAP_MM = 10.0
 SIDE = 32
 LARGE_SIDE = 512
-"""Of the series that nobody takes, so that its files are worth to be left where they are."""
+"""Rows and columns of the unused series: large, so that not fetching it makes a difference."""
 
 T1CE = {"SeriesDescription": "T1 MPRAGE post", "EchoTime": 3.0, "RepetitionTime": 1900.0, "InversionTime": 900.0}
 FLAIR = {"SeriesDescription": "T2 FLAIR ax", "EchoTime": 120.0, "RepetitionTime": 9000.0, "InversionTime": 2500.0}
 ADC = {"SeriesDescription": "ADC", "EchoTime": 80.0, "RepetitionTime": 6000.0}
 T2 = {"SeriesDescription": "T2 TSE ax", "EchoTime": 100.0, "RepetitionTime": 5000.0}
 SERIES = {1: T1CE, 2: FLAIR, 3: ADC, 4: T2}
-TAKEN = (1, 2, 3)
+USED_SERIES = (1, 2, 3)
 
 
 def write_small_study(study: str, folder: Path, slices: int = SLICES) -> list[Path]:
@@ -24,7 +24,7 @@ def write_small_study(study: str, folder: Path, slices: int = SLICES) -> list[Pa
     for number, fields in SERIES.items():
         for index in range(slices):
             instance = make_instance(study, f"{study}.{number}", number=index + 1)
-            side = SIDE if number in TAKEN else LARGE_SIDE
+            side = SIDE if number in USED_SERIES else LARGE_SIDE
             instance.SOPInstanceUID = f"{study}.{number}.{index + 1}"
             instance.SeriesNumber = number
             instance.ImageType = ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"] if number == 3 else ["ORIGINAL", "PRIMARY"]

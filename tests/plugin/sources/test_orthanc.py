@@ -21,7 +21,7 @@ from plugin.sources.study_source import DiskSource
 from tests.support.certificates import Authority
 from tests.support.fake_orthanc_server import FakeOrthancServer
 from tests.support.node import make_instance, new_study_uid, write_instance, write_model
-from tests.support.small_study import TAKEN, write_small_study
+from tests.support.small_study import USED_SERIES, write_small_study
 
 SLICES = 13
 REPORT = '{"roles": {"T1CE": {"series_instance_uid": "%s"}}, "outputs": []}'
@@ -100,7 +100,7 @@ def test_chosen_series_are_fetched_whole_and_of_the_others_only_the_headers(
     with source.workspace(job_of(study), inputs) as workspace:
         fetched = dict(zip(inputs.sop_instance_uids, workspace.paths, strict=True))
         complete = {uid for uid, path in fetched.items() if path.read_bytes() == sent[uid]}
-        assert complete == {uid for uid in sent if int(uid.split(".")[-2]) in TAKEN}
+        assert complete == {uid for uid in sent if int(uid.split(".")[-2]) in USED_SERIES}
         for uid, path in fetched.items():
             assert path.stat().st_size == len(sent[uid])
             here, there = dcmread(path), dcmread(BytesIO(sent[uid]))
