@@ -21,7 +21,7 @@ class WrittenFile:
     """A DICOM file that was written."""
 
     file: str
-    """Relative to the folder."""
+    """Path relative to the folder of the report."""
     sop_class_uid: str
     sop_instance_uid: str = ""
     """Empty in a report of an older version, as is the series."""

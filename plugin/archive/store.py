@@ -70,7 +70,7 @@ def is_uid(text: str) -> bool:
 
 
 class Archive(Protocol):
-    """Keeps received instances."""
+    """The interface of an archive of received instances."""
 
     @property
     def data_dir(self) -> Path:

@@ -78,7 +78,7 @@ class SubmissionQueue:
 
     @property
     def waiting(self) -> int:
-        """How many studies wait."""
+        """How many studies wait to be submitted."""
         with self._lock:
             return len(self._waiting)
 

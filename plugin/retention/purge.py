@@ -36,7 +36,7 @@ class PurgedStudy:
 
 @dataclass(frozen=True, slots=True)
 class KeptStudy:
-    """A study that stays."""
+    """A study that was not removed, and why."""
 
     study_instance_uid: str
     why: str

@@ -68,7 +68,7 @@ class ListenerSettings(TlsIdentity):
     """PEM file of authorities; with it a sender needs a certificate from one of them."""
     max_associations: int = Field(default=20, ge=1, le=1000)
     max_associations_per_peer: int = Field(default=16, ge=1, le=1000)
-    """From one address."""
+    """The same for associations from one address."""
     negotiation_timeout_s: Seconds = 30.0
     """A connection that has not requested an association by then is closed (the ARTIM timer of PS3.8)."""
     idle_timeout_s: Seconds = 60.0
@@ -113,7 +113,7 @@ class ChooseSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which model segments."""
+    """Which model segments the studies."""
 
     name: Name = "phantom-demo"
     installed_dir: str = ""
@@ -121,7 +121,7 @@ class ModelSettings(Section):
 
 
 class ComputeSettings(Section):
-    """Where the network runs."""
+    """Where the network runs, and how long a step may take."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     cpu_engine: Literal["torch", "openvino"] = "torch"
@@ -144,7 +144,7 @@ class OutputsSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """Where jobs are kept."""
+    """Which database keeps the jobs."""
 
     url: str = ""
     """postgresql://...; empty: PostgreSQL embedded in the node, on a Unix socket in the data folder."""

@@ -5,7 +5,6 @@ import http.client
 import io
 import socket
 import tarfile
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -33,13 +32,14 @@ from plugin.settings.sections import HttpSettings
 from plugin.sources.study_source import HttpSource
 from tests.support.certificates import Authority
 from tests.support.node import new_study_uid, wait_until
+from tests.support.scripted_server import ScriptedServer
 
 TOKEN = "a-token-of-the-tests-alone"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
 class Server:
-    """An archive behind HTTP, and a client of it."""
+    """An archive that is served over HTTP, and a client of it."""
 
     def __init__(self, archive: EmbeddedArchive, settings: HttpSettings, url: str) -> None:
         self.archive = archive
@@ -53,7 +53,7 @@ class Server:
         self.archive.store(key, incoming)
 
     def status(self, path: str, token: str | None = TOKEN, method: str = "GET", body: bytes | None = None) -> int:
-        """Of a raw request, so that nothing tidies the path up on its way."""
+        """Return the status of a request whose path no client library has normalised."""
         host = self.url.removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=10)
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
@@ -84,8 +84,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def supply(server: Server, tmp_path: Path) -> Iterator[HttpSource]:
-    """A worker's."""
+def source(server: Server, tmp_path: Path) -> Iterator[HttpSource]:
+    """The source of images and results of a worker on another host."""
     spool = Spool(tmp_path / "worker")
     made = HttpSource(server.client, spool)
     yield made
@@ -100,17 +100,17 @@ def result_folder(folder: Path) -> Path:
     return folder
 
 
-def test_a_worker_gets_images_as_they_were_received(server: Server, supply: HttpSource) -> None:
+def test_a_worker_gets_images_as_they_were_received(server: Server, source: HttpSource) -> None:
     study = new_study_uid()
     keys = [InstanceKey(study, f"{study}.{n % 2 + 1}", f"{study}.1.{n}") for n in range(4)]
     for key in keys:
         server.store(key, key.sop_instance_uid.encode() * 100000)
-    inputs = supply.inputs(new_job(study, [], "m"))
+    inputs = source.inputs(new_job(study, [], "m"))
     assert sorted(inputs.sop_instance_uids) == sorted(key.sop_instance_uid for key in keys)
-    with supply.workspace(new_job(study, inputs.sop_instance_uids, "m"), inputs) as bench:
-        here = {path.name: path.read_bytes() for path in bench.paths}
+    with source.workspace(new_job(study, inputs.sop_instance_uids, "m"), inputs) as workspace:
+        here = {path.name: path.read_bytes() for path in workspace.paths}
         assert here == {path.name: path.read_bytes() for path in server.archive.files(study)}
-    assert not any(path.exists() for path in bench.paths), "they are removed after the job"
+    assert not any(path.exists() for path in workspace.paths), "they are removed after the job"
 
 
 def test_requests_without_the_token_are_rejected(server: Server) -> None:
@@ -149,17 +149,17 @@ def test_only_paths_of_results_are_parsed(path: str) -> None:
         parse_result_path(path)
 
 
-def test_a_result_is_stored_once_and_can_be_read_back(server: Server, supply: HttpSource, tmp_path: Path) -> None:
+def test_a_result_is_stored_once_and_can_be_read_back(server: Server, source: HttpSource, tmp_path: Path) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
     folder = result_folder(tmp_path / "made")
-    kept = supply.store_results(job, folder)
+    kept = source.store_results(job, folder)
     assert kept.parent == tmp_path / "data" / "results" / job.study_instance_uid
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
         path.name: path.read_bytes() for path in folder.iterdir()
     }
-    assert supply.store_results(job, folder) == kept
+    assert source.store_results(job, folder) == kept
     (folder / "report.json").write_text('{"other": 1}')
-    other = supply.store_results(job, folder)
+    other = source.store_results(job, folder)
     assert sorted(kept.parent.iterdir()) == sorted([kept, other]), "what was there is not replaced"
     assert (kept / "report.json").read_text() == "{}"
     server.client.fetch(
@@ -224,45 +224,6 @@ def test_a_tar_with_other_members_is_rejected(members: tuple[tarfile.TarInfo, ..
     assert list(tmp_path.rglob("*escaped*")) == []
 
 
-class Faulty:
-    """A server that answers each connection with the next of some raw answers, and the last for ever."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                self.asked += 1
-                connection.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-
-@pytest.fixture
-def faulty() -> Iterator[Callable[..., Faulty]]:
-    made: list[Faulty] = []
-
-    def make(*answers: bytes) -> Faulty:
-        made.append(Faulty(*answers))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
 def answer(body: bytes, sent: bytes | None = None, status: str = "200 OK", digest: bool = True) -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
     if digest:
@@ -287,21 +248,23 @@ def client_of(url: str, tmp_path: Path) -> ArchiveClient:
 
 
 @pytest.mark.parametrize("incomplete", INCOMPLETE)
-def test_an_incomplete_download_is_retried(incomplete: bytes, faulty: Callable[..., Faulty], tmp_path: Path) -> None:
-    once = faulty(incomplete, answer(WHOLE))
+def test_an_incomplete_download_is_retried(
+    incomplete: bytes, serve: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    once = serve(incomplete, answer(WHOLE))
     client = client_of(once.url, tmp_path)
     client.fetch("/x", tmp_path / "got")
     client.close()
     assert (tmp_path / "got").read_bytes() == WHOLE
-    assert once.asked == 2
+    assert len(once.requests) == 2
 
 
-def test_a_download_that_stays_incomplete_leaves_no_file(faulty: Callable[..., Faulty], tmp_path: Path) -> None:
-    always = faulty(INCOMPLETE[0])
+def test_a_download_that_stays_incomplete_leaves_no_file(serve: Callable[..., ScriptedServer], tmp_path: Path) -> None:
+    always = serve(INCOMPLETE[0])
     with pytest.raises(ArchiveUnavailable, match="the connection ended before the response"):
         client_of(always.url, tmp_path).fetch("/x", tmp_path / "got")
     assert not (tmp_path / "got").exists()
-    assert always.asked > 1
+    assert len(always.requests) > 1
 
 
 def test_a_wrong_token_and_a_missing_file_are_reported_without_retries(server: Server, tmp_path: Path) -> None:
@@ -363,29 +326,29 @@ def test_health_reports_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_deliverer_gets_existing_files_and_keeps_paths_of_missing_ones(
-    server: Server, supply: HttpSource, tmp_path: Path
+    server: Server, source: HttpSource, tmp_path: Path
 ) -> None:
     job = new_job(new_study_uid(), ["1.2.3"], "m")
-    kept = supply.store_results(job, result_folder(tmp_path / "made"))
-    spool = Spool(tmp_path / "office")
+    kept = source.store_results(job, result_folder(tmp_path / "made"))
+    spool = Spool(tmp_path / "deliverer")
     results = HttpResults(server.client, spool)
     gone = kept / "gone.dcm"
     entries = [OutboxEntry(name, str(kept / name), 0, datetime.now(UTC)) for name in ("seg-t1ce.dcm", "gone.dcm")]
     first, second = results.fetch(entries)
     assert Path(first.path).read_bytes() == (kept / "seg-t1ce.dcm").read_bytes()
-    assert Path(first.path).is_relative_to(tmp_path / "office")
+    assert Path(first.path).is_relative_to(tmp_path / "deliverer")
     assert second.path == str(gone), "for good, which its row will say"
     assert results.fetch([]) == ()
     assert not Path(first.path).exists(), "it is removed with the next look"
     results.close()
-    assert list((tmp_path / "office" / "fetched").iterdir()) == []
+    assert list((tmp_path / "deliverer" / "fetched").iterdir()) == []
 
 
 def test_a_deliverer_waits_for_an_archive_that_cannot_be_reached(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    results = HttpResults(client_of(nobody, tmp_path), Spool(tmp_path / "office"))
+        unused_url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    results = HttpResults(client_of(unused_url, tmp_path), Spool(tmp_path / "deliverer"))
     path = f"/data/results/1.2.3/{'0' * 16}/seg.dcm"
     assert results.fetch([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
     results.close()

@@ -1,71 +1,21 @@
 """The HTTP client under all others: what it sends where, what it retries, and where it stops."""
 
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from plugin.http.client import Access, AccessDenied, HttpClient, NotFound, RequestFailed, check_status
 from plugin.settings.secrets import Credentials
+from tests.support.scripted_server import ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class ScriptedServer:
-    """Answers each request with the next of some raw responses, the last one again and again."""
-
-    def __init__(self, *responses: bytes) -> None:
-        self._responses = list(responses)
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self._open: list[socket.socket] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            while request := connection.recv(65536):
-                self.requests.append(request)
-                connection.sendall(self._responses.pop(0) if len(self._responses) > 1 else self._responses[0])
-        except OSError:
-            return
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        for each in (self._listening, *self._open):
-            each.close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
-    made: list[ScriptedServer] = []
-
-    def make(*responses: bytes) -> ScriptedServer:
-        made.append(ScriptedServer(*responses))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def client(server: ScriptedServer, token: str = "", timeout_s: float = 5.0, **limits: float) -> HttpClient:
+def client(server: ScriptedServer, token: str = "", **limits: float) -> HttpClient:
     access = Access(None, Credentials(token=token))
-    return HttpClient(server.url, lambda: access, timeout_s, **limits)  # type: ignore[arg-type]
+    return HttpClient(server.url, lambda: access, 5.0, **limits)  # type: ignore[arg-type]
 
 
 def status(line: str, *headers: str) -> bytes:
@@ -104,7 +54,7 @@ def test_a_response_without_an_end_is_not_read_for_ever(serve: Callable[..., Scr
 def test_a_connection_is_kept_open_between_requests_and_not_reused_too_late(
     serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serve(OK)
+    server = serve(OK, keep_open=True)
     with client(server, keep_alive_s=600.0) as sender:
         sender.request("GET", "/1")
         sender.request("GET", "/2")
@@ -122,7 +72,7 @@ def test_a_connection_is_kept_open_between_requests_and_not_reused_too_late(
 )
 def test_what_may_pass_is_retried(serve: Callable[..., ScriptedServer], failure: bytes) -> None:
     server = serve(failure, OK)
-    with client(server, timeout_s=0.3) as sender:
+    with client(server) as sender:
 
         def attempt() -> object:
             response = sender.request("GET", "/x")
