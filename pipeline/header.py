@@ -257,9 +257,9 @@ def _pixel_location(stream: BinaryIO, size: int, tag: int, length: int, offset: 
 
 
 def _fragments_complete(stream: BinaryIO, size: int, offset: int) -> bool:
-    """Whether encapsulated pixels (PS3.5 A.4) have a fragment, and their last one is whole.
+    """Return whether encapsulated pixels (PS3.5 A.4) have a fragment and run to their sequence delimiter.
 
-    Some archives drop the delimiter behind it.
+    Some archives drop the delimiter: then the last fragment must end with the file.
     """
     stream.seek(offset)
     try:
@@ -269,7 +269,9 @@ def _fragments_complete(stream: BinaryIO, size: int, offset: int) -> bool:
     if count < 2:  # the first item is the offset table
         return False
     stream.seek(starts[-1] + 4)
-    return starts[-1] + 8 + int.from_bytes(stream.read(4), "little") <= size
+    end = starts[-1] + 8 + int.from_bytes(stream.read(4), "little")
+    stream.seek(end)
+    return end == size or (end + 8 <= size and stream.read(4) == b"\xfe\xff\xdd\xe0")
 
 
 def _inflate(stream: BinaryIO) -> bytes:

@@ -145,7 +145,7 @@ def test_encapsulated_pixels_are_complete_with_or_without_their_delimiter(make, 
     path = make.classic(box)[0]
     content = path.read_bytes()
     assert content.endswith(b"\xfe\xff\xdd\xe0\0\0\0\0")
-    for cut, complete in ((0, True), (8, True), (9, False), (12, False)):
+    for cut, complete in ((0, True), (1, False), (4, False), (8, True), (9, False), (12, False)):
         path.write_bytes(content[: len(content) - cut])
         pixels = read_header(path, TAGS).pixels
         assert pixels is not None
