@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from models.package import PATIENTS_FILE, IntendedUse, ModelPackage, PackageBroken
+from models.validation import describe_first_error
 
 FORMAT: Literal[1] = 1
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -119,10 +120,8 @@ def read_lineage(package: ModelPackage) -> Lineage:
     except FileNotFoundError:
         return undocumented
     except ValidationError as exc:
-        key = ".".join(map(str, exc.errors()[0]["loc"]))
         raise PackageBroken(
-            f"{path} is damaged, or of a newer glionode ({key + ': ' if key else ''}{exc.errors()[0]['msg']}); install "
-            "the package again."
+            f"{path} is damaged, or of a newer glionode ({describe_first_error(exc)}); install the package again."
         ) from exc
     except OSError as exc:
         raise PackageBroken(f"{path} cannot be read: {exc.strerror or exc}; install the package again.") from exc

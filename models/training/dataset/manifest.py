@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.labels import Role
+from models.validation import describe_first_error
 from pipeline.atomic_write import write_file
 from pipeline.errors import GlionodeError
 
@@ -124,10 +125,9 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as exc:
         first = exc.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "literal_error" and key == "format":
+        if first["type"] == "literal_error" and first["loc"] == ("format",):
             raise DatasetBroken(f"{path}: format is {first['input']!r}; this version of glionode reads 2.") from exc
-        raise DatasetBroken(f"{path}: {key + ': ' if key else ''}{first['msg']}. Make the data set again.") from exc
+        raise DatasetBroken(f"{path}: {describe_first_error(exc)}. Make the data set again.") from exc
     listed = Counter(case_id for ids in manifest.splits.values() for case_id in ids)
     if repeated := [case_id for case_id, count in listed.items() if count > 1]:
         raise DatasetBroken(f"{path}: splits list case {repeated[0]} more than once. Make the data set again.")

@@ -45,7 +45,7 @@ def test_a_package_keeps_it_with_its_weights(make_package: Callable[..., ModelPa
     assert read_lineage(replace(written, weights_sha256="0" * 64)) == undocumented
     whole = json.loads((written.folder / "patients.json").read_text())
     for change, sentence in (
-        ({"source": "here"}, r"patients\.json is damaged.*\(source: Extra inputs"),
+        ({"source": "here"}, r"patients\.json is damaged.*\(unknown key source"),
         ({"untold": "older 1"}, r"patients\.json is damaged.*\(untold: Input should be"),
         ({"format": 2}, r"patients\.json is damaged, or of a newer glionode \(format"),
     ):
