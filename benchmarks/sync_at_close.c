@@ -1,4 +1,4 @@
-/* For ingest.py: a program that does not sync what it writes does so with this preloaded, at each fclose of a file. */
+/* Preloaded by ingest.py: makes a program sync each file to disk at fclose. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

@@ -74,7 +74,7 @@ class Scanner:
         self.images = self.repeats = 0
 
     def run(self) -> None:
-        """Send all studies."""
+        """Send all studies, one after the other."""
         for study in self._studies:
             images = [make_instance(study, number=number) for number in range(1, IMAGES + 1)]
             twice = [image for image in images if self._random.random() < 0.1]

@@ -28,7 +28,7 @@ HEALTHY_LIMIT_S = 120.0
 
 @dataclass
 class Stage:
-    """A stage under construction."""
+    """The root of a stage of the Dockerfile, and what its instructions have set so far."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)

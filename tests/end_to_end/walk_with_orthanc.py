@@ -65,7 +65,7 @@ class Latencies:
             thread.join()
 
     def next_phase(self, phase: str) -> None:
-        """Start another phase."""
+        """Count the following requests under another phase."""
         self._phase = phase
 
     def _measure(self) -> None:

@@ -97,7 +97,7 @@ port = {pacs_port}
         ]
 
     def check(self) -> None:
-        """Restart all dead processes."""
+        """Restart every process that has ended."""
         if self.database is not None:
             self.database.ensure_running()
         for process in self.processes:
@@ -122,7 +122,7 @@ port = {pacs_port}
         return found
 
     def stop(self) -> None:
-        """Stop all processes."""
+        """Stop all processes with SIGTERM."""
         for process in self.processes:
             process.stop()
         if self.database is not None:

@@ -1,4 +1,4 @@
-"""Paths of the checkout."""
+"""Paths of the checkout and of the end-to-end tests."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ class HostedScript:
 
 @dataclass(frozen=True)
 class RunningHost:
-    """A running host."""
+    """The ports of a running host."""
 
     dicom_port: int
     http_port: int

@@ -40,7 +40,7 @@ def new_case(number: int, patient: str = "", grid: Geometry = GRID) -> NewCase:
 
 
 def write_cases(folder: Path, *cases: NewCase, shares: Shares | None = None) -> None:
-    """Write a data set."""
+    """Write a data set with these cases, split by `shares`."""
     writer = DatasetWriter(folder, DatasetSource.DICOM, ROLES, NAMES, Pseudonyms(b"k" * 32))
     for case in cases:
         writer.add(case)

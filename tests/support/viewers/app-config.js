@@ -1,4 +1,4 @@
-// OHIF's settings for the tests: one DICOMweb server on our own origin, nothing else anywhere.
+// OHIF's settings for the tests: one DICOMweb server on the same origin, and no other servers.
 window.config = {
   routerBasename: '/',
   extensions: [],

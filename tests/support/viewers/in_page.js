@@ -1,7 +1,7 @@
-// What the tests ask of OHIF from inside its page, as window.glionode. Objects are named by series instance UID.
-// The same shape as read_segments.cjs gives: {segment number: {SOP instance UID of the source: {voxels, sha256}}}.
+// Functions that the tests call in OHIF's page, as window.glionode. Series Instance UIDs identify objects. Masks have the
+// form of read_segments.cjs: {segment number: {SOP Instance UID of the source: {voxels, sha256}}}.
 (() => {
-  const sopOf = (imageId) => imageId?.match(/\/instances\/([\d.]+)/)?.[1]; // undefined while there is none
+  const sopOf = (imageId) => imageId?.match(/\/instances\/([\d.]+)/)?.[1]; // undefined without an image
 
   const displaySet = (series) =>
     services.displaySetService.getActiveDisplaySets().find((each) => each.SeriesInstanceUID === series);

@@ -1,5 +1,5 @@
-// Read a SEG with dcmjs and say what is in each segment. Run: node read_segments.cjs DCMJS_FOLDER SEG_FILE
-// Prints {segment number: {SOP instance UID of the source: {voxels, sha256}}}, without empty slices.
+// Read a SEG with dcmjs and print its segments. Run: node read_segments.cjs DCMJS_FOLDER SEG_FILE
+// The output is JSON: {segment number: {SOP Instance UID of the source: {voxels, sha256}}}, without empty slices.
 const { createHash } = require('node:crypto');
 const { readFileSync } = require('node:fs');
 const { resolve } = require('node:path');
