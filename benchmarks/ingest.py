@@ -169,7 +169,7 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
 
     def send(number: int) -> None:
         try:
-            with Sender(receiver) as sender:
+            with StoreAssociation(receiver) as sender:
                 messages = [sender.message(image, new_uid()) for _ in range(each)]
                 ready.wait()
                 waits[number] = [sender.send(message) for message in messages]
@@ -193,7 +193,7 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
     return associations * each / seconds, [wait for one in waits for wait in one]
 
 
-class Sender:
+class StoreAssociation:
     """An association over which MR images are stored (PS3.7 9.1.1, PS3.8 9.3)."""
 
     def __init__(self, receiver: Receiver) -> None:
@@ -208,7 +208,7 @@ class Sender:
         place = answer.index(b"\x51\x00\x00\x04") + 4
         self._longest = min(struct.unpack(">L", answer[place : place + 4])[0] or PDU_BYTES, PDU_BYTES)
 
-    def __enter__(self) -> "Sender":
+    def __enter__(self) -> "StoreAssociation":
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from plugin.commands.app import app
-from tests.support.documentation import PAGES, Command, all_commands
+from tests.support.documentation import PAGES, CommandLine, all_commands
 from tests.support.paths import ROOT
 
 COMMANDS = all_commands()
@@ -55,7 +55,7 @@ NOT_RUN = {
 """Command lines of other programs, and why no test runs them unchanged."""
 
 
-def name(command: Command) -> str:
+def name(command: CommandLine) -> str:
     return f"{command.page}:{command.line}"
 
 
@@ -73,7 +73,7 @@ def find_command(words: list[str]) -> tuple[Any, str, list[str]]:
 
 
 @pytest.mark.parametrize("command", OURS, ids=name)
-def test_a_command_line_has_valid_options_and_arguments(command: Command) -> None:
+def test_a_command_line_has_valid_options_and_arguments(command: CommandLine) -> None:
     found, _, words = find_command([word for word in command.words[1:] if word != "&"])
     context = typer.Context(found)
     values, left, order = found.make_parser(context).parse_args(list(words))
@@ -87,7 +87,7 @@ def test_a_command_line_has_valid_options_and_arguments(command: Command) -> Non
 
 
 @pytest.mark.parametrize("command", OURS, ids=name)
-def test_a_command_line_is_run_by_a_test(command: Command) -> None:
+def test_a_command_line_is_run_by_a_test(command: CommandLine) -> None:
     _, path, _ = find_command([word for word in command.words[1:] if word != "&"])
     text = (ROOT / RUN_BY[path]).read_text(encoding="utf-8")
     if "documented_commands" not in RUN_BY[path]:
@@ -95,7 +95,7 @@ def test_a_command_line_is_run_by_a_test(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in OURS], ids=name)
-def test_a_command_line_of_another_program_is_listed(command: Command) -> None:
+def test_a_command_line_of_another_program_is_listed(command: CommandLine) -> None:
     assert [pattern for pattern in NOT_RUN if re.fullmatch(pattern, command.text)], command.text
     for word in command.words:
         if re.fullmatch(r"(scripts|orthanc-config|tests|requirements)/[\w./-]+", word):

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 
-from tests.support.command_line import Finished, glionode
+from tests.support.command_line import CommandResult, glionode
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
@@ -63,7 +63,7 @@ def _lesion() -> list[Tissue]:
     return [Tissue.NECROSIS, Tissue.NON_ENHANCING, Tissue.OEDEMA, Tissue.ENHANCING]
 
 
-def succeeded(finished: Finished) -> Finished:
+def succeeded(finished: CommandResult) -> CommandResult:
     """Assert that a command succeeded, and return it."""
     assert finished.status == 0, finished.err
     assert "Traceback" not in finished.err

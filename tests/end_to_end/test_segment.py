@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from models.labels import LABELS
 from pipeline.measure import dice
-from tests.support.command_line import Demonstration, Finished, glionode
+from tests.support.command_line import CommandResult, Demonstration, glionode
 from tests.support.programs import GLIONODE
 from tests.support.small_study import write_small_study
 
@@ -24,13 +24,13 @@ JPIP_REFERENCED = "1.2.840.10008.1.2.4.94"  # the pixels are on a server: no dec
 
 
 @pytest.fixture(scope="session")
-def segmented(demonstration: Demonstration, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
+def segmented(demonstration: Demonstration, tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandResult, Path]:
     """The phantom study segmented from the command line."""
     out = tmp_path_factory.mktemp("segmented") / "out"
     return glionode("segment", demonstration.study, out), out
 
 
-def assert_failed(finished: Finished, status: int, *words: str) -> None:
+def assert_failed(finished: CommandResult, status: int, *words: str) -> None:
     """Assert the exit status of a command and words of its error message."""
     assert finished.status == status, finished.err
     assert "Traceback" not in finished.err
@@ -47,7 +47,9 @@ def file_names(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir()) if out.exists() else []
 
 
-def test_the_report_has_its_documented_fields(segmented: tuple[Finished, Path], demonstration: Demonstration) -> None:
+def test_the_report_has_its_documented_fields(
+    segmented: tuple[CommandResult, Path], demonstration: Demonstration
+) -> None:
     finished, out = segmented
     assert finished.status == 0, finished.err
     report = json.loads((out / "report.json").read_text())
@@ -86,7 +88,7 @@ def test_the_report_has_its_documented_fields(segmented: tuple[Finished, Path], 
 
 
 def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
-    segmented: tuple[Finished, Path], demonstration: Demonstration, program: Callable[[str], str], tmp_path: Path
+    segmented: tuple[CommandResult, Path], demonstration: Demonstration, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     _, out = segmented
     subprocess.run(
@@ -113,7 +115,7 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
 
 
 def test_command_line_and_node_give_the_same_voxels_and_uids(
-    segmented: tuple[Finished, Path], demonstration: Demonstration
+    segmented: tuple[CommandResult, Path], demonstration: Demonstration
 ) -> None:
     """The same UIDs mean that a retry makes no duplicates."""
     _, out = segmented
@@ -126,7 +128,7 @@ def test_command_line_and_node_give_the_same_voxels_and_uids(
 
 
 def test_dciodvfy_finds_no_error(
-    segmented: tuple[Finished, Path], demonstration: Demonstration, program: Callable[[str], str]
+    segmented: tuple[CommandResult, Path], demonstration: Demonstration, program: Callable[[str], str]
 ) -> None:
     _, out = segmented
     images = [next(folder.iterdir()) for folder in sorted(demonstration.study.iterdir())]
@@ -243,6 +245,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> N
     if result.returncode == 99 or "unshare failed" in result.stderr:
         pytest.skip("no small file system may be mounted here")
     assert_failed(
-        Finished(result.returncode, result.stdout, result.stderr), 1, str(out), "No space left", "Free some space"
+        CommandResult(result.returncode, result.stdout, result.stderr), 1, str(out), "No space left", "Free some space"
     )
     assert result.stdout.split() in ([], ["report.json"])  # no partial file; a small report may still fit

@@ -39,7 +39,7 @@ LIMIT_AFTER_S = 180.0
 
 
 @dataclass
-class Table:
+class Counts:
     """The counts at the end."""
 
     studies: int
@@ -110,7 +110,7 @@ class Scanner:
 
 
 def main() -> int:
-    """Run the walk, and print the table as text and as JSON."""
+    """Run the walk, and print the counts as text and as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--studies", type=int, default=200)
@@ -120,14 +120,14 @@ def main() -> int:
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     options.work.mkdir(parents=True)
-    table = walk(options.work, options.studies, options.kills, options.seed, options.every, options.parts)
-    for name, value in asdict(table).items():
+    counts = walk(options.work, options.studies, options.kills, options.seed, options.every, options.parts)
+    for name, value in asdict(counts).items():
         print(f"{name.replace('_', ' '):22}{value if not isinstance(value, float) else round(value, 1)}")
-    print(json.dumps(asdict(table)))
-    return 1 if table.lost or table.altered or table.duplicated or table.stuck_jobs or table.parked_jobs else 0
+    print(json.dumps(asdict(counts)))
+    return 1 if counts.lost or counts.altered or counts.duplicated or counts.stuck_jobs or counts.parked_jobs else 0
 
 
-def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts: bool) -> Table:
+def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts: bool) -> Counts:
     """Send studies while processes are killed, wait for the results, and count."""
     pacs, names = RecordingPacs(), [new_study_uid() for _ in range(studies)]
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def walk(work: Path, studies: int, kills: int, seed: int, every_s: float, parts:
         jobs = jobs or job_states(node)
     acknowledged = {study: at for scanner in scanners for study, at in scanner.acknowledged.items()}
     times = sorted([min(acknowledged.values()), *pacs.times.values()])
-    return Table(
+    return Counts(
         studies=studies,
         kills=dict(killed),
         images_acknowledged=sum(scanner.images for scanner in scanners),

@@ -9,7 +9,7 @@ from tests.support.programs import GLIONODE
 
 
 @dataclass(frozen=True)
-class Finished:
+class CommandResult:
     """The exit status and the output of a command."""
 
     status: int
@@ -17,20 +17,20 @@ class Finished:
     err: str
 
 
-def glionode(*arguments: str | Path) -> Finished:
+def glionode(*arguments: str | Path) -> CommandResult:
     """Run `glionode` without settings of this machine."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIONODE_")}
     result = subprocess.run(
         [*GLIONODE, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=280, check=False
     )
-    return Finished(result.returncode, result.stdout, result.stderr)
+    return CommandResult(result.returncode, result.stdout, result.stderr)
 
 
 @dataclass(frozen=True)
 class Demonstration:
     """The result and the files of `glionode demo`."""
 
-    finished: Finished
+    finished: CommandResult
     out: Path
 
     @property

@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandLine:
     """A command line of a page, without its comment."""
 
     page: str
@@ -38,7 +38,7 @@ def blocks(page: Path) -> Iterator[tuple[int, str, str]]:
             lines.append(line)
 
 
-def commands(page: Path) -> Iterator[Command]:
+def commands(page: Path) -> Iterator[CommandLine]:
     """Yield the command lines of a page: those of blocks without a language, except drawings and listings."""
     for start, language, text in blocks(page):
         if language or re.search(r"[─►└]|^\S+/$", text, re.M):
@@ -52,9 +52,9 @@ def commands(page: Path) -> Iterator[Command]:
                 here_document = match[1]
             for part in re.sub(r"\s+#\s.*$", "", line).split("&&"):
                 if part.strip():
-                    yield Command(page.name, start + offset, part.strip())
+                    yield CommandLine(page.name, start + offset, part.strip())
 
 
-def all_commands() -> list[Command]:
+def all_commands() -> list[CommandLine]:
     """Return the command lines of all pages."""
     return [command for page in PAGES for command in commands(page)]
