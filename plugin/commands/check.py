@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import FAILED, WRONG_USAGE, refusing
 
 if TYPE_CHECKING:
     from dicom_seg.check import CheckedObject
@@ -31,10 +31,8 @@ def check(
     """
     from dicom_seg.check_files import check_files
 
-    try:
+    with refusing(GlionodeError, status=WRONG_USAGE):
         checked = check_files(path, study)
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc
     print(json.dumps([_document(each) for each in checked], indent=1) if as_json else _sentences(checked))
     if any(each.problems for each in checked):
         raise typer.Exit(FAILED)

@@ -10,7 +10,7 @@ from rich.table import Table
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
 from plugin.commands.segment import find_studies, load_site_rules
-from plugin.commands.terminal import FAILED, complain, print_table, refuse
+from plugin.commands.terminal import complain, print_table, refuse, refusing
 
 
 def classify(
@@ -47,10 +47,8 @@ def inspect(
     from pipeline.inspection import inspect_study
 
     rules = load_site_rules(config)
-    try:
+    with refusing(GlionodeError):
         found = find_studies(source)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
     for study in found.studies:
         table = Table(
             "No.", "SeriesDescription", "Images", "Role", "Slices x rows x columns", "Spacing mm", "Plane", "Note"

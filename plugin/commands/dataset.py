@@ -12,7 +12,7 @@ from pipeline.errors import GlionodeError
 from plugin.commands.make_dataset import DatasetRequest, make_dataset
 from plugin.commands.options import ConfigOption
 from plugin.commands.segment import find_studies, load_site_rules
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import FAILED, complain, refuse, refusing
 
 if TYPE_CHECKING:
     from models.labels import Role
@@ -175,11 +175,9 @@ def check(
     from models.training.dataset.check_page import check_and_report, page_path
     from models.training.dataset.dataset import read_dataset
 
-    try:
+    with refusing(GlionodeError):
         read = read_dataset(dataset)
         findings = check_and_report(read)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
     wrong = [finding for finding in findings if finding.wrong]
     for finding in findings:
         where = f"Case {finding.case_id}: " if finding.case_id and finding.case_id not in finding.sentence else ""
@@ -194,9 +192,8 @@ def check(
 def _errors_as_exits() -> Iterator[None]:
     """Print an error as one sentence and exit: status 1 for a failure, 64 for wrong options."""
     try:
-        yield
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
+        with refusing(GlionodeError):
+            yield
     except ValueError as exc:
         raise refuse(f"The options are wrong: {exc}.") from exc
 

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
 from plugin.commands.segment import find_studies, load_site_rules
-from plugin.commands.terminal import FAILED, print_table, refuse
+from plugin.commands.terminal import print_table, refusing
 
 if TYPE_CHECKING:
     from pipeline.choose import Explained
@@ -31,12 +31,10 @@ def explain(
     from plugin.xnat.session import find_sessions, with_scan_types
 
     rules = load_site_rules(config)
-    try:
+    with refusing(GlionodeError):
         found = find_studies(source)
         for session in find_sessions(source):
             found = with_scan_types(found, session)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
     explained = [(study, explain_study(study, rules)) for study in found.studies]
     if as_json:
         print(json.dumps([_document(study, series) for study, series in explained], indent=1, ensure_ascii=False))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from models.labels import Role
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import refusing, refusing_os_errors
 
 
 def import_monai(
@@ -38,14 +38,10 @@ def import_monai(
     from models.package import PackageBroken
     from models.training.train.monai_bundle import BundleRefused, import_bundle, read_bundle
 
-    try:
+    with refusing(BundleRefused, PackageBroken), refusing_os_errors(f"{out} cannot be written"):
         name_and_version = name or out.name, version
         package = import_bundle(
             read_bundle(bundle), tuple(channel or ()), tuple(label or ()), spacing, name_and_version, out
         )
-    except (BundleRefused, PackageBroken) as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     print(f"Wrote model {package.name} {package.version} to {out} (weights sha256 {package.weights_sha256[:12]}...).")
     print(f"It was trained with another normalisation; fine-tune it with `glionode finetune` and `--from {out}`.")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption, JsonOption, load_settings_or_exit
-from plugin.commands.terminal import FAILED, print_table, refuse
+from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse, refusing
 from plugin.jobs.job import JobState
 
 if TYPE_CHECKING:
@@ -56,13 +56,14 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     """
     from plugin.jobs.queries import NoSuchJob, show_job
 
-    with open_database(config) as (_, database), database.pool.connection() as connection:
-        try:
-            found = show_job(connection, job)
-        except NoSuchJob as exc:
-            raise refuse(str(exc)) from exc
+    with (
+        open_database(config) as (_, database),
+        database.pool.connection() as connection,
+        refusing(NoSuchJob, status=WRONG_USAGE),
+    ):
+        found = show_job(connection, job)
     if as_json:
-        print(json.dumps(found.as_json(), indent=1))
+        print(json.dumps(asdict(found), indent=1))
     else:
         _print_job(found)
 
@@ -80,7 +81,7 @@ def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
     from plugin.node.lock import node_lock, running_node
 
     settings = load_settings_or_exit(config)
-    try:
+    with refusing(GlionodeError):
         if settings.database.url or running_node(settings.data_dir) is not None:
             with open_pool(database_url(settings)) as pool:
                 migrate(pool)
@@ -90,8 +91,6 @@ def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
                 yield settings, database
         else:
             raise refuse(f"No node has run on {settings.data_dir} yet, so it has no jobs.", FAILED)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
 
 
 def _jobs_table(found: "tuple[JobSummary, ...]") -> Table:

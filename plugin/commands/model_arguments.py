@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import refuse, refusing
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +28,8 @@ def find_model(model: str) -> "ModelPackage":
     """Return the package in a folder, or the bundled one of a name; refuse what is neither."""
     from models.package import PackageBroken, find_package, read_package
 
-    try:
+    with refusing(PackageBroken):
         return read_package(Path(model)) if Path(model).is_dir() else find_package(model, None)
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
 
 
 def chosen_split(name: str) -> "Split | None":

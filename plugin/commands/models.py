@@ -9,7 +9,7 @@ from rich.table import Table
 
 from plugin.commands.import_monai import import_monai
 from plugin.commands.options import ConfigOption, load_settings_or_exit
-from plugin.commands.terminal import FAILED, print_table, refuse
+from plugin.commands.terminal import print_table, refusing, refusing_os_errors
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
@@ -26,10 +26,8 @@ def list_models(
     """List the packages: installed ones first, then bundled ones."""
     from models.package import PackageBroken, list_packages
 
-    try:
+    with refusing(PackageBroken):
         packages = list_packages(_installed(config))
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
     if as_json:
         print(json.dumps([_summary(package) for package in packages], indent=1))
         return
@@ -47,10 +45,8 @@ def show(name: NameArgument, config: ConfigOption = None) -> None:
     from models.package import CARD_FILE
 
     card = _find(name, config).folder / CARD_FILE
-    try:
+    with refusing_os_errors(f"{card} cannot be read"):
         print(card.read_text(encoding="utf-8"), end="")
-    except OSError as exc:
-        raise refuse(f"{card} cannot be read: {exc.strerror}.", FAILED) from exc
 
 
 @models_app.command()
@@ -60,10 +56,8 @@ def verify(name: NameArgument, config: ConfigOption = None) -> None:
     from models.package import PackageBroken
 
     package = _find(name, config)
-    try:
+    with refusing(PackageBroken):
         verify_package(package)
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
     print(f"{package.name} {package.version}: weights match sha256 {package.weights_sha256} and fit the network.")
 
 
@@ -79,12 +73,8 @@ def install(
     from models.install import install_package
     from models.package import PackageBroken
 
-    try:
+    with refusing(PackageBroken), refusing_os_errors(f"{path} cannot be installed"):
         package = install_package(path, _installed(config))
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{path} cannot be installed: {exc.strerror or exc}.", FAILED) from exc
     print(f"{package.name} {package.version} is installed in {package.folder}.")
 
 
@@ -95,10 +85,8 @@ def _installed(config: Path | None) -> Path:
 def _find(name: str, config: Path | None) -> "ModelPackage":
     from models.package import PackageBroken, find_package
 
-    try:
+    with refusing(PackageBroken):
         return find_package(name, _installed(config))
-    except PackageBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
 
 
 def _summary(package: "ModelPackage") -> dict[str, object]:

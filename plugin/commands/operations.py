@@ -10,7 +10,7 @@ import typer
 
 from plugin.commands.jobs import JobArgument, open_database
 from plugin.commands.options import ConfigOption, JsonOption
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import FAILED, WRONG_USAGE, refuse, refusing
 
 
 def retry(
@@ -35,11 +35,8 @@ def retry(
 
     if bool(job) == (dead or failed):
         raise refuse("Give a JOB, or --dead, --failed or both.")
-    with open_database(config) as (_, database):
-        try:
-            done = retry_job(database, job) if job else retry_all(database, failed, dead)
-        except NoSuchJob as exc:
-            raise refuse(str(exc)) from exc
+    with open_database(config) as (_, database), refusing(NoSuchJob, status=WRONG_USAGE):
+        done = retry_job(database, job) if job else retry_all(database, failed, dead)
     if as_json:
         print(json.dumps(asdict(done)))
     else:
@@ -57,11 +54,8 @@ def cancel(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = 
     from plugin.jobs.queries import NoSuchJob
     from plugin.node.operations import cancel_job
 
-    with open_database(config) as (_, database):
-        try:
-            key = cancel_job(database, job)
-        except NoSuchJob as exc:
-            raise refuse(str(exc)) from exc
+    with open_database(config) as (_, database), refusing(NoSuchJob, status=WRONG_USAGE):
+        key = cancel_job(database, job)
     print(json.dumps({"job": key, "state": "cancelled"}) if as_json else f"Cancelled: {key}")
 
 

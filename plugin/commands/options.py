@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.terminal import refuse
+from plugin.commands.terminal import WRONG_USAGE, refusing
 
 if TYPE_CHECKING:
     from plugin.settings.sections import Settings
@@ -21,7 +21,5 @@ def load_settings_or_exit(config: Path | None) -> "Settings":
     """Load the settings, or end the command with a sentence if they cannot be read."""
     from plugin.settings.load import load_settings
 
-    try:
+    with refusing(GlionodeError, status=WRONG_USAGE):
         return load_settings(config)
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import complain, refuse, refusing
 
 if TYPE_CHECKING:
     from plugin.demo.phantom import PhantomStudy
@@ -44,10 +44,8 @@ def make_phantom(out: Path, seed: int, variant: str) -> "PhantomStudy":
     except ValueError as exc:
         known = ", ".join(each.value for each in Variant)
         raise refuse(f"Variant {variant!r} is unknown; choose one of {known}.") from exc
-    try:
+    with refusing(GlionodeError):
         return write_phantom(synthesise(seed, kind), out, seed, variant)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
 
 
 def demo(
@@ -70,10 +68,8 @@ def demo(
         rmtree(out)
     complain("Making a synthetic study ...")
     study = make_phantom(out / "phantom", seed, variant)
-    try:
+    with refusing(GlionodeError):
         result = run_demo(study, out, complain)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
     print(f"{'':<22}{'found ml':>10}{'true ml':>10}{'Dice':>8}")
     for row in result.labels:
         print(f"{row.label.title:<22}{row.found_ml:>10.1f}{row.true_ml:>10.1f}{row.dice:>8.3f}")

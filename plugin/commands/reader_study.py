@@ -14,7 +14,7 @@ from plugin.commands.model_arguments import (
     chosen_split,
     find_model,
 )
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import complain, refusing, refusing_os_errors
 
 reader_study_app = typer.Typer(
     name="reader-study", no_args_is_help=True, help="Have radiologists judge masks on a five-point scale, blinded."
@@ -57,12 +57,8 @@ def make(
     settings = ReaderStudySettings(cases, repeats, readers, slices, seed)
     chosen, where = chosen_split(split), chosen_device(device, threads)
     package = find_model(model)
-    try:
+    with refusing(GlionodeError, PackageBroken), refusing_os_errors(f"{out} cannot be written"):
         key = make_study(package, read_dataset(dataset), chosen, settings, where, out, _say_progress)
-    except (GlionodeError, PackageBroken) as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     print(f"Items: {len(key.items)}; cases: {len(key.foci)}; readers: {readers}.")
     print(f"For the readers, as a whole: {out / READERS_FOLDER} (they open {FORM_FILE}).")
     print(f"Keep {out / 'key.json'} to yourself: it states which masks are the model's.")
@@ -101,16 +97,12 @@ def score(
     from models.training.reader_study.scores_page import PAGE_FILE, write_scores
     from pipeline.errors import GlionodeError
 
-    try:
+    with refusing(GlionodeError), refusing_os_errors(f"{out} cannot be written"):
         key = read_key(out)
         readings = read_all(find_answers(out, answers or []), key)
         groupings = read_groups(groups, list(key.foci)) if groups else ()
         scores = score_study(key, readings, with_focality(groupings, key.foci))
         write_scores(scores, readings, out)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     for reading in readings:
         print(f"Reader {reading.reader}: {len(reading.scores)} of {len(key.items)} items judged")
     for each in scores.agreement:
@@ -119,5 +111,5 @@ def score(
     print(f"Tables: {out / PAGE_FILE}")
 
 
-def _say_progress(done: int, of: int) -> None:
-    complain(f"case {done} of {of}")
+def _say_progress(done: int, total: int) -> None:
+    complain(f"case {done} of {total}")

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
-from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, complain, refuse, step_display
+from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, WRONG_USAGE, complain, refuse, refusing, step_display
 
 if TYPE_CHECKING:
     from pipeline.rules import Rules
@@ -87,10 +87,8 @@ def load_site_rules(config: Path | None) -> "Rules":
     from pipeline.rules import load_rules
     from plugin.settings.load import load_settings
 
-    try:
+    with refusing(GlionodeError, status=WRONG_USAGE):
         return load_rules(load_settings(config).rules_path)
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc
 
 
 def segment_all(found: "Scan", context: "WorkerContext", out: Path) -> "list[Report]":

@@ -9,7 +9,7 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption, load_settings_or_exit
-from plugin.commands.terminal import FAILED, refuse
+from plugin.commands.terminal import refuse, refusing
 from plugin.logs import set_up_logging
 
 if TYPE_CHECKING:
@@ -87,7 +87,5 @@ def deliver(config: ConfigOption = None) -> None:
 def _run(config: Path | None, run: "Callable[[Settings], None]") -> None:
     settings = load_settings_or_exit(config)
     set_up_logging(logging.INFO, settings.logging.format)
-    try:
+    with refusing(GlionodeError):
         run(settings)
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc

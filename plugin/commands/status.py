@@ -1,6 +1,7 @@
 """The commands that check a node: `glionode status`, `health`, `check-config`, `echo`."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption, JsonOption, load_settings_or_exit
-from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse
+from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse, refusing
 
 if TYPE_CHECKING:
     from models.package import IntendedUse
@@ -25,12 +26,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from plugin.node.status import read_status
 
-    try:
+    with refusing(GlionodeError):
         found = read_status(load_settings_or_exit(config))
-    except GlionodeError as exc:
-        raise refuse(str(exc), FAILED) from exc
     if as_json:
-        print(json.dumps(found.as_json(), indent=1))
+        print(json.dumps(asdict(found), indent=1))
     else:
         _print_status(found)
     if not found.receiving:
@@ -47,10 +46,8 @@ def health(
     """
     from plugin.node.health_probe import probe_health
 
-    try:
+    with refusing(GlionodeError, status=WRONG_USAGE):
         problems = probe_health(load_settings_or_exit(config).http, timeout_s)
-    except GlionodeError as exc:
-        raise refuse(str(exc)) from exc
     if problems:
         raise refuse("\n".join(problems), FAILED)
     print("The node is healthy.")

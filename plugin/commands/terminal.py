@@ -27,6 +27,24 @@ def refuse(sentence: str, status: int = WRONG_USAGE) -> typer.Exit:
     return typer.Exit(status)
 
 
+@contextmanager
+def refusing(*errors: type[Exception], status: int = FAILED) -> Iterator[None]:
+    """End the command with the message of an error of these types and an exit status."""
+    try:
+        yield
+    except errors as exc:
+        raise refuse(str(exc), status) from exc
+
+
+@contextmanager
+def refusing_os_errors(failure: str) -> Iterator[None]:
+    """End the command where the operating system refuses something: with `failure`, a clause, and the reason."""
+    try:
+        yield
+    except OSError as exc:
+        raise refuse(f"{failure}: {exc.strerror or exc}.", FAILED) from exc
+
+
 def print_table(table: Table) -> None:
     """Print a table as wide as the terminal, or wide enough for UIDs if there is none. Brackets are not markup."""
     console = Console()

@@ -20,7 +20,7 @@ from models.training.train.settings import (
     preset_settings,
     read_config,
 )
-from plugin.commands.terminal import FAILED, complain, progress_bar, refuse
+from plugin.commands.terminal import FAILED, complain, progress_bar, refuse, refusing
 
 if TYPE_CHECKING:
     from models.training.dataset.dataset import Dataset
@@ -107,10 +107,8 @@ def open_dataset(folder: Path, out: Path, command: str) -> "Dataset":
             f"{out} is the data set, and it stands where OUT belongs: the order has changed, and OUT comes last. "
             f"Say: glionode {command} {shlex.quote(str(out))} {shlex.quote(str(folder))}"
         )
-    try:
+    with refusing(DatasetBroken):
         return read_dataset(folder)
-    except DatasetBroken as exc:
-        raise refuse(str(exc), FAILED) from exc
 
 
 def work_folder(name: str, work: Path | None, resume: Path | None) -> Path:

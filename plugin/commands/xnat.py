@@ -59,10 +59,10 @@ def xnat_session(
     try:
         settings = load_settings(config)
         found = with_scan_types(find_studies(session.scans_folder), session)
-        workshop = open_worker_context(settings, model, device)
+        context = open_worker_context(settings, model, device)
         preload_libraries()
         remove_outputs(out)
-        reports = segment_all(found, workshop, out / RESULTS)
+        reports = segment_all(found, context, out / RESULTS)
         segmented = [report for report in reports if report.status.value == "segmented"]
         if len(segmented) == 1:
             folder = out / RESULTS if len(reports) == 1 else out / RESULTS / segmented[0].study_instance_uid

@@ -11,7 +11,6 @@ import time
 from contextlib import closing
 from typing import Any
 
-import psycopg
 from pydicom.uid import generate_uid
 from pynetdicom import Association, evt
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
@@ -20,6 +19,7 @@ from pynetdicom.service_class_n import StorageCommitmentServiceClass
 from plugin.commitment import requester_rows
 from plugin.commitment.report_receiver import CommitmentReportReceiver
 from plugin.commitment.requester_rows import UncommittedObject
+from plugin.database.pool import Connection
 from plugin.delivery.destination_loop import run_exclusively
 from plugin.dimse.association import EventHandler, Proposal, ProposedContext, open_association, peer_address
 from plugin.dimse.commitment_messages import (
@@ -63,7 +63,7 @@ class CommitmentRequester:
         """Request commitment until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
         run_exclusively(self._url, "commitment", self._destination.name, self._run_with, stop)
 
-    def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
+    def _run_with(self, connection: Connection, stop: threading.Event) -> None:
         name = self._destination.name
         while not stop.is_set():
             given_up = requester_rows.give_up_old(connection, name, self._settings.give_up_after_h)
@@ -75,9 +75,7 @@ class CommitmentRequester:
             else:
                 stop.wait(_POLL_EVERY_S)
 
-    def _request(
-        self, connection: psycopg.Connection[Any], objects: tuple[UncommittedObject, ...], stop: threading.Event
-    ) -> None:
+    def _request(self, connection: Connection, objects: tuple[UncommittedObject, ...], stop: threading.Event) -> None:
         name, timeout_s = self._destination.name, self._settings.timeout_s
         transaction = str(generate_uid(prefix=None))
         uids = [each.sop_instance_uid for each in objects]
@@ -99,7 +97,7 @@ class CommitmentRequester:
 
     def _wait_for_report(
         self,
-        connection: psycopg.Connection[Any],
+        connection: Connection,
         association: Association,
         transaction: str,
         stop: threading.Event,

@@ -6,19 +6,16 @@ So a late report on an earlier transaction counts, and a second report on the sa
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
 from plugin.database.audit_log import AuditEvent, Peer
+from plugin.database.pool import Connection
 from plugin.delivery.deliverer import retry_pause_s
 from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, Reference
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.settings.sections import DeliverySettings
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True)

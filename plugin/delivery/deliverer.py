@@ -10,12 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from plugin.database.pool import Connection
 from plugin.delivery.destination_loop import run_exclusively
 from plugin.delivery.dimse_sender import DimseSender
 from plugin.delivery.orthanc_sender import OrthancSender
@@ -110,7 +109,7 @@ class Deliverer:
         """Send until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
         run_exclusively(self._url, "deliver", self._name, self._run_with, stop)
 
-    def _run_with(self, connection: psycopg.Connection[Any], stop: threading.Event) -> None:
+    def _run_with(self, connection: Connection, stop: threading.Event) -> None:
         if not self._requests_commitment:
             outbox.cancel_commitment_requests(connection, self._name)
         while not stop.is_set():
@@ -120,9 +119,7 @@ class Deliverer:
             else:
                 stop.wait(_POLL_EVERY_S)
 
-    def _send(
-        self, connection: psycopg.Connection[Any], entries: tuple[OutboxEntry, ...], stop: threading.Event
-    ) -> None:
+    def _send(self, connection: Connection, entries: tuple[OutboxEntry, ...], stop: threading.Event) -> None:
         left: dict[str, Outgoing] = {}
         for entry in entries:
             outgoing = _read_outgoing(entry)
@@ -147,7 +144,7 @@ class Deliverer:
             for outgoing in left.values():
                 self._record_failure(connection, outgoing.entry, str(exc))
 
-    def _record(self, connection: psycopg.Connection[Any], outgoing: Outgoing, outcome: Outcome) -> None:
+    def _record(self, connection: Connection, outgoing: Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, NotSent):
             self._record_failure(connection, outgoing.entry, outcome.reason)
             return
@@ -157,9 +154,7 @@ class Deliverer:
             outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
         _LOG.info("sent %s to %s", uid, self._name)
 
-    def _record_failure(
-        self, connection: psycopg.Connection[Any], entry: OutboxEntry, error: str, final: bool = False
-    ) -> None:
+    def _record_failure(self, connection: Connection, entry: OutboxEntry, error: str, final: bool = False) -> None:
         age_h = (datetime.now(UTC) - entry.created_at).total_seconds() / 3600
         pause: float | None = retry_pause_s(entry.attempts + 1, self._settings, random.uniform(-1, 1))
         if final or age_h > self._settings.give_up_after_h:

@@ -3,16 +3,17 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
+
+from plugin.database.pool import Connection
 
 _LOG = logging.getLogger(__name__)
 
 _POLL_LOCK_EVERY_S = 0.5
 _RECONNECT_AFTER_S = 1.0
 
-Work = Callable[[psycopg.Connection[Any], threading.Event], None]
+Work = Callable[[Connection, threading.Event], None]
 """Returns when the event is set."""
 
 
@@ -33,7 +34,7 @@ def run_exclusively(url: str, task: str, destination: str, work: Work, stop: thr
         stop.wait(_RECONNECT_AFTER_S)
 
 
-def _lock(connection: psycopg.Connection[Any], task: str, destination: str, stop: threading.Event) -> bool:
+def _lock(connection: Connection, task: str, destination: str, stop: threading.Event) -> bool:
     """Wait for the lock, which the end of the connection releases; return False if `stop` is set before."""
     while not stop.is_set():
         row = connection.execute(

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,27 +36,26 @@ class OrthancSender:
 
     def send(self, objects: Sequence[Outgoing]) -> Outcomes:
         """Store each object in Orthanc, and have it forwarded where a modality or peer is set. Raises PeerFailed."""
-        client = OrthancClient(self._orthanc, patience_s=0)
-        try:
+        with self._connect() as client:
             for each in objects:
                 yield each, self._store(client, each)
-        except ArchiveUnavailable as exc:
-            raise PeerFailed(str(exc).rstrip(".")) from exc
-        finally:
-            client.close()
 
     def echo(self) -> str:
         """Check that Orthanc responds, or that the modality or peer behind it does. Raises PeerFailed."""
-        client = OrthancClient(self._orthanc, patience_s=0)
-        try:
+        with self._connect() as client:
             answer = self._echo(client)
-        except ArchiveUnavailable as exc:
-            raise PeerFailed(str(exc).rstrip(".")) from exc
-        finally:
-            client.close()
         if answer.status == 200:
             return "it answers"
         raise PeerFailed(self._failure(answer))
+
+    @contextmanager
+    def _connect(self) -> Iterator[OrthancClient]:
+        """Give a client of Orthanc for the block. Raises PeerFailed where Orthanc is not available."""
+        try:
+            with closing(OrthancClient(self._orthanc, patience_s=0)) as client:
+                yield client
+        except ArchiveUnavailable as exc:
+            raise PeerFailed(str(exc).rstrip(".")) from exc
 
     def _echo(self, client: OrthancClient) -> Response:
         if self._destination.modality:

@@ -1,6 +1,6 @@
 """Read jobs for users: lists, details and counts. The answers contain UIDs, never text from a DICOM header."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,6 @@ class JobDetail:
     audit: tuple[AuditEntry, ...]
     """The audit entries about the job and its study, oldest first."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
-
 
 _SUMMARIES = """
 SELECT j.*, coalesce((
@@ -109,7 +105,7 @@ def list_jobs(connection: Connection, state: JobState | None, limit: int) -> tup
             "ORDER BY created_at DESC, key LIMIT %(limit)s",
             {"state": state, "limit": limit or None},
         )
-        return tuple(_summary(row) for row in cursor.fetchall())
+        return tuple(JobSummary(**_values(JobSummary, row)) for row in cursor.fetchall())
 
 
 def find_job_key(connection: Connection, name: str) -> str:
@@ -156,25 +152,15 @@ def show_job(connection: Connection, name: str) -> JobDetail:
     report = read_report(Path(folder)) if folder else ReadReport()
     classes = {each.file: each.sop_class_uid for each in report.written}
     entries = read_entries(connection, key, row["study_instance_uid"])
-    return JobDetail(
-        _summary(row), row["model_sha256"], folder, supersedes, report.chosen, _outputs(rows, classes), entries
-    )
+    summary, outputs = JobSummary(**_values(JobSummary, row)), _outputs(rows, classes)
+    return JobDetail(summary, row["model_sha256"], folder, supersedes, report.chosen, outputs, entries)
 
 
 def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Output, ...]:
     """Return the objects of the outbox rows, followed by those that only the report names."""
     sent: dict[tuple[str, str], list[Delivery]] = {}
     for row in rows:
-        delivery = Delivery(
-            row["destination"],
-            row["state"],
-            row["attempts"],
-            row["last_error"],
-            row["next_try"].isoformat(timespec="seconds"),
-            _iso(row["sent_at"]),
-            _iso(row["committed_at"]),
-            _iso(row["ask_at"]),
-        )
+        delivery = Delivery(**_values(Delivery, row | {"asked_again_at": row["ask_at"]}))
         sent.setdefault((Path(row["path"]).name, row["sop_instance_uid"]), []).append(delivery)
     known = {file for file, _ in sent}
     outputs = [Output(file, classes.get(file), uid, tuple(deliveries)) for (file, uid), deliveries in sent.items()]
@@ -182,27 +168,13 @@ def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Outpu
     return tuple(outputs)
 
 
-def _summary(row: dict[str, Any]) -> JobSummary:
-    return JobSummary(
-        key=row["key"],
-        study_instance_uid=row["study_instance_uid"],
-        state=row["state"],
-        reason=row["reason"],
-        attempts=row["attempts"],
-        image_count=row["image_count"],
-        created_at=row["created_at"].isoformat(timespec="seconds"),
-        started_at=_iso(row["started_at"]),
-        finished_at=_iso(row["finished_at"]),
-        urgent=row["urgent"],
-        superseded_by=row["superseded_by"],
-        same_as=row["same_as"],
-        purged_at=_iso(row["purged_at"]),
-        objects=row["objects"],
-    )
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="seconds") if at is not None else None
+def _values(record: type[JobSummary | Delivery], row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that are fields of `record`, with times in ISO 8601."""
+    values = {field.name: row[field.name] for field in fields(record)}
+    return {
+        name: value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+        for name, value in values.items()
+    }
 
 
 def count_jobs_by_state(connection: Connection) -> dict[str, int]:

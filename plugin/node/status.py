@@ -1,10 +1,9 @@
 """Read the status of a node from outside: from its lock, the folders of its archive, and its database."""
 
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from psycopg_pool import ConnectionPool
 
@@ -68,10 +67,6 @@ class NodeStatus:
     destinations: tuple[DestinationStatus, ...]
     troubles: tuple[Trouble, ...]
     """Latest first."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

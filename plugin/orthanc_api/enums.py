@@ -233,25 +233,5 @@ class ValueRepresentation:
     UT = 27
 
 
-ENUMERATIONS = (
-    ChangeType,
-    CompressionType,
-    ConstraintType,
-    ContentType,
-    CreateDicomFlags,
-    DicomToJsonFlags,
-    DicomToJsonFormat,
-    DicomWebBinaryMode,
-    HttpMethod,
-    IdentifierConstraint,
-    ImageFormat,
-    InstanceOrigin,
-    JobStepStatus,
-    JobStopReason,
-    MetricsType,
-    PixelFormat,
-    ReceivedInstanceAction,
-    ResourceType,
-    StorageCommitmentFailureReason,
-    ValueRepresentation,
-)
+ENUMERATIONS = tuple(each for each in list(globals().values()) if isinstance(each, type))
+"""All classes above."""

@@ -139,13 +139,10 @@ def _is_text(value: Json) -> bool:
 
 
 def _shared_tags(request: RestRequest) -> Json:
-    if request.resource.level is Level.INSTANCE:
-        raise failure(ErrorCode.UNKNOWN_RESOURCE)
-    instances = request.resource.below(Level.INSTANCE)
-    return shared_tags(to_json(read_elements(each), JsonOptions(_format(request))) for each in instances)
+    return shared_tags(_instances_tags(request).values())
 
 
-def _instances_tags(request: RestRequest) -> Json:
+def _instances_tags(request: RestRequest) -> dict[str, Json]:
     if request.resource.level is Level.INSTANCE:
         raise failure(ErrorCode.UNKNOWN_RESOURCE)
     instances = request.resource.below(Level.INSTANCE)

@@ -151,11 +151,11 @@ class OrthancIndex:
         parent: Resource | None = None
         new = []
         for level in TOP_DOWN:
-            found = self._levels[level].get(ids.of(level))
+            found = self._levels[level].get(ids[level.number])
             if found is None:
                 main = {tag: texts[tag] for tag in MAIN_TAGS[level] if tag in texts}
                 file = facts if level is Level.INSTANCE else None
-                found = Resource(level, ids.of(level), parent, main, facts.received, reception, file)
+                found = Resource(level, ids[level.number], parent, main, facts.received, reception, file)
                 self._levels[level][found.identifier] = found
                 if parent is not None:
                     parent.children[found.identifier] = found

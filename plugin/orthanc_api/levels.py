@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from plugin.orthanc_api.enums import ResourceType
 
@@ -69,23 +70,13 @@ IDENTIFYING_TAG = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class OrthancIds:
-    """Orthanc's identifiers of an instance and of its ancestors."""
+class OrthancIds(NamedTuple):
+    """Orthanc's identifiers of an instance and of its ancestors, in the order of the levels' numbers."""
 
     patient: str
     study: str
     series: str
     instance: str
-
-    def of(self, level: Level) -> str:
-        """Return the identifier of a level."""
-        return {
-            Level.PATIENT: self.patient,
-            Level.STUDY: self.study,
-            Level.SERIES: self.series,
-            Level.INSTANCE: self.instance,
-        }[level]
 
 
 def identifiers(patient_id: str, study_uid: str, series_uid: str, sop_instance_uid: str) -> OrthancIds:

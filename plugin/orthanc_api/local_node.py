@@ -1,5 +1,7 @@
 """Let the Orthanc script, run as a hosted plugin, reach the node in its own process instead of over HTTP."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -28,33 +30,27 @@ class LocalNode:
         uid = self._uid(study)
         inputs = read_inputs(self._host.archive, uid)
         job = new_job(uid, inputs.sop_instance_uids, self._model_sha256, urgent)
-        try:
+        with _errors_as_unavailable():
             if inputs.paths:
                 added = self._queue.add(job, again=force)
             else:
                 added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
             found = self._queue.find(job.key)
-        except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
         return asdict(Submission(uid, job.key, added, found.state.value if found is not None else "unknown"))
 
     def outcome(self, study: str) -> dict[str, Any]:
-        """From the database."""
+        """Read the state of a study's newest job from the database."""
         uid = self._uid(study)
-        try:
+        with _errors_as_unavailable():
             return describe_outcome(self._host.store.pool, uid)
-        except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
 
     def status(self) -> dict[str, Any]:
-        """From the database."""
-        try:
+        """Read the numbers of jobs and deliveries from the database."""
+        with _errors_as_unavailable():
             return describe_status(self._host.store.pool)
-        except (psycopg.Error, PoolTimeout) as exc:
-            raise _unavailable(exc) from exc
 
     def abort(self) -> None:
-        """Nothing is asked that takes long."""
+        """Do nothing: no request to this process takes long."""
 
     def _uid(self, study: str) -> str:
         found = self._host.index.find(Level.STUDY, study)
@@ -63,5 +59,10 @@ class LocalNode:
         return found.text(IDENTIFYING_TAG[Level.STUDY])
 
 
-def _unavailable(exc: Exception) -> NodeUnavailable:
-    return NodeUnavailable(f"The node's database does not answer ({type(exc).__name__}).")
+@contextmanager
+def _errors_as_unavailable() -> Iterator[None]:
+    """Raise NodeUnavailable where the database does not answer."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout) as exc:
+        raise NodeUnavailable(f"The node's database does not answer ({type(exc).__name__}).") from exc

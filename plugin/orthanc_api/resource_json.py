@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.index import Resource
-from plugin.orthanc_api.levels import Level
+from plugin.orthanc_api.levels import BY_NUMBER, Level
 from plugin.orthanc_api.store import Change, Changes
 from plugin.orthanc_api.tags import Json, JsonFormat, texts_to_json
 
@@ -190,7 +190,7 @@ def _size(name: str, size_bytes: int) -> dict[str, Json]:
 
 
 def _change_as_json(change: Change) -> Json:
-    level = next(level for level in Level if level.number == change.level)
+    level = BY_NUMBER[change.level]
     return {
         "ChangeType": _CHANGE_NAMES[change.change_type],
         "Date": format_time(change.at.timestamp()),

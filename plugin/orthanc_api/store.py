@@ -6,17 +6,14 @@ Identifiers are hashes; no text of a header is stored but what a plugin itself w
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
 
 from plugin.database.audit_log import Peer
+from plugin.database.pool import Connection
 from plugin.orthanc_api.enums import InstanceOrigin
 from plugin.orthanc_api.index import Reception
-
-Connection = psycopg.Connection[Any]
 
 _TABLES = tuple(f"glionode_plugin_{what}" for what in ("changes", "metadata", "stable", "seen"))
 _INITIALISED = -1

@@ -146,9 +146,9 @@ class WorkerSupervisor:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        ours, its = context.Pipe(duplex=False)
-        self._process = context.Process(target=run_worker, args=(self._options, its), name="glionode-worker")
+        reader, writer = context.Pipe(duplex=False)
+        self._process = context.Process(target=run_worker, args=(self._options, writer), name="glionode-worker")
         self._process.start()
-        its.close()
-        self._progress = ProgressReader(ours, self._metrics.observe_step)
+        writer.close()
+        self._progress = ProgressReader(reader, self._metrics.observe_step)
         self._started_at = time.monotonic()

@@ -1,6 +1,7 @@
 """Jobs as `glionode jobs` and `glionode show` print them, from a real database and without a running node."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_job_is_shown_without_header_text(database: Database, queue: JobQueue,
         ("3.dcm", "1.3", None),
     ]
     assert [[each.state for each in output.deliveries] for output in found.outputs] == [["sent"], ["queued"], []]
-    assert MARKER not in json.dumps(found.as_json())
+    assert MARKER not in json.dumps(asdict(found))
 
 
 def test_jobs_and_deliveries_are_counted_by_state(database: Database, queue: JobQueue, tmp_path: Path) -> None:

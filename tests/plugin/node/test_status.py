@@ -5,6 +5,7 @@ import os
 import pwd
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_a_node_that_never_ran(data_dir: Path) -> None:
     assert (status.running, status.receiving, status.database_answers) == (None, False, False)
     assert status.model == "stand-in 1 (demonstration)"
     assert "accepts_demonstration" in (status.destinations[0].refused_because or "")
-    assert json.loads(json.dumps(status.as_json()))["studies_received"] == 0
+    assert json.loads(json.dumps(asdict(status)))["studies_received"] == 0
     assert not (data_dir / "data").exists(), "reading the status creates nothing"
 
 
