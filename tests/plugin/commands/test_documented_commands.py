@@ -53,19 +53,19 @@ def test_every_line_on_a_node_runs(
     monkeypatch.setenv("GLIONODE_CONFIG", str(config))
     done, failing, also_failing, held, fresh = (new_study_uid() for _ in range(5))
 
-    def take(study: str, order: str, **counts: int) -> None:
-        """Have a study segmented as `order` says, until the jobs are as `counts` says."""
+    def send_and_segment(study: str, control: str, **counts: int) -> None:
+        """Send a study, start its job under a control of the stand-in segmenter, and wait for these numbers of jobs."""
         send(node.port, *(make_instance(study, number=number) for number in (1, 2)))
-        if order:
-            (node.orders / order).touch()
+        if control:
+            (node.controls / control).touch()
         assert glionode("force", study)[0] == 0
         wait_until(lambda: node.jobs_are(**counts), f"jobs are {counts}")
 
-    take(done, "", segmented=1)
+    send_and_segment(done, "", segmented=1)
     wait_until(lambda: len(pacs.received) == 2, "the results arrive")
-    take(failing, "fail", segmented=1, failed=1)
-    take(also_failing, "", segmented=1, failed=2)
-    take(held, "hold", segmented=1, failed=2, running=1)
+    send_and_segment(failing, "fail", segmented=1, failed=1)
+    send_and_segment(also_failing, "", segmented=1, failed=2)
+    send_and_segment(held, "hold", segmented=1, failed=2, running=1)
     send(node.port, *(make_instance(fresh, number=number) for number in (1, 2)))
     status, text = glionode("jobs", "--json")
     assert status == 0
@@ -86,5 +86,5 @@ def test_every_line_on_a_node_runs(
         status, text = glionode(*given)
         if status != EXPECTED.get(" ".join(words), 0):
             failed[" ".join(words)] = f"exit status {status}: {text}"
-    (node.orders / "hold").unlink()
+    (node.controls / "hold").unlink()
     assert failed == {}
