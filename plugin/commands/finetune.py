@@ -7,25 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.training.train.settings import FINETUNE_EPOCHS, Preset
+from plugin.commands import training_run
 from plugin.commands.model_arguments import find_model, this_command
 from plugin.commands.terminal import refuse
-from plugin.commands.training_run import (
-    CacheOption,
-    ConfigOption,
-    EpochsOption,
-    FoldsOption,
-    NameOption,
-    PatchOption,
-    PresetOption,
-    RateOption,
-    TrainingOptions,
-    WorkersOption,
-    WorkOption,
-    open_dataset,
-    require_lightning,
-    run,
-    work_folder,
-)
 
 if TYPE_CHECKING:
     from models.package import ModelPackage
@@ -52,16 +36,16 @@ def finetune(
     drop: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A channel or label of the package to do without.")
     ] = None,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    epochs: EpochsOption = None,
-    patch: PatchOption = None,
-    learning_rate: RateOption = None,
-    folds: FoldsOption = None,
-    workers: WorkersOption = None,
-    cache: CacheOption = None,
-    name: NameOption = None,
-    work: WorkOption = None,
+    preset: training_run.PresetOption = None,
+    config: training_run.ConfigOption = None,
+    epochs: training_run.EpochsOption = None,
+    patch: training_run.PatchOption = None,
+    learning_rate: training_run.RateOption = None,
+    folds: training_run.FoldsOption = None,
+    workers: training_run.WorkersOption = None,
+    cache: training_run.CacheOption = None,
+    name: training_run.NameOption = None,
+    work: training_run.WorkOption = None,
     resume: Annotated[
         Path | None, typer.Option(exists=True, help="Work folder of a run, or its last.ckpt, to go on from.")
     ] = None,
@@ -74,20 +58,20 @@ def finetune(
 
     Example: glionode finetune our-data runs/ours --from runs/brats --preset fast --cache disk --workers 4
     """
-    require_lightning()
-    options = TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache)
+    training_run.require_lightning()
+    options = training_run.TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache)
     settings, file = options.read(Preset.PAPER, FINETUNE_EPOCHS)
-    cases, package = open_dataset(dataset, out, "finetune"), find_model(parent)
+    cases, package = training_run.open_dataset(dataset, out, "finetune"), find_model(parent)
     from models.training.train.experiment import Experiment, describe
 
     described = describe(cases, package.network, file.spacing_mm or package.spacing_mm, settings, out)
     described = replace(described, name=name or described.name, version=file.version)
-    run(
+    training_run.run(
         Experiment(
             cases=cases,
             settings=settings,
             package=described,
-            work=work_folder(described.name, work, resume),
+            work=training_run.work_folder(described.name, work, resume),
             command=this_command(),
             parent=_parent(package, cases, described, channel or [], head or [], drop or []),
             folds=folds or 0,

@@ -1,4 +1,4 @@
-"""The commands `glionode models ...`: list, show, verify and install model packages."""
+"""The commands `glionode models ...`: list, show, verify, install and import model packages."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from plugin.commands.import_monai import import_monai
+from models.labels import Role
 from plugin.commands.options import ConfigOption, load_settings_or_exit
 from plugin.commands.terminal import print_table, refusing, refusing_os_errors
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from models.package import ModelPackage
 
 models_app = typer.Typer(name="models", no_args_is_help=True, help="List, show, verify and install model packages.")
-models_app.command("import-monai")(import_monai)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a package, see `glionode models list`.")]
 
 
@@ -76,6 +75,45 @@ def install(
     with refusing(PackageBroken), refusing_os_errors(f"{path} cannot be installed"):
         package = install_package(path, _installed(config))
     print(f"{package.name} {package.version} is installed in {package.folder}.")
+
+
+@models_app.command("import-monai")
+def import_monai(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", exists=True, file_okay=False, help="Folder of a MONAI bundle.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder of the model package to write.")],
+    channel: Annotated[
+        list[Role] | None,
+        typer.Option(metavar="ROLE", help="An input channel, in the bundle's order; repeat for each."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An output label, in the bundle's order; repeat for each.")
+    ] = None,
+    spacing: Annotated[
+        float, typer.Option(min=0.2, max=5, help="Edge length of the voxels it was trained on, mm.")
+    ] = 1.0,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="name of OUT")] = None,
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
+) -> None:
+    """Write the weights of a MONAI bundle with a SegResNet as the model package OUT, to be fine-tuned.
+
+    Reads models/model.pt (weights only, no code), configs/metadata.json and the network in configs/*.json. Channels and
+    labels must be given by name, because their order cannot be told from the shapes of the weights.
+
+    Example: glionode models import-monai brats_mri_segmentation runs/brats --channel T1CE --channel T1 --channel T2
+    --channel FLAIR --label TC --label WT --label ET
+    """
+    from models.package import PackageBroken
+    from models.training.train.monai_bundle import BundleRefused, import_bundle, read_bundle
+
+    with refusing(BundleRefused, PackageBroken), refusing_os_errors(f"{out} cannot be written"):
+        name_and_version = name or out.name, version
+        package = import_bundle(
+            read_bundle(bundle), tuple(channel or ()), tuple(label or ()), spacing, name_and_version, out
+        )
+    print(f"Wrote model {package.name} {package.version} to {out} (weights sha256 {package.weights_sha256[:12]}...).")
+    print(f"It was trained with another normalisation; fine-tune it with `glionode finetune` and `--from {out}`.")
 
 
 def _installed(config: Path | None) -> Path:

@@ -8,25 +8,9 @@ import typer
 
 from models.network import NetworkSettings
 from models.training.train.settings import PRETRAIN_EPOCHS, SYNTHETIC_EPOCHS, Preset
+from plugin.commands import training_run
 from plugin.commands.model_arguments import this_command
 from plugin.commands.terminal import refuse
-from plugin.commands.training_run import (
-    CacheOption,
-    ConfigOption,
-    EpochsOption,
-    FoldsOption,
-    NameOption,
-    PatchOption,
-    PresetOption,
-    RateOption,
-    TrainingOptions,
-    WorkersOption,
-    WorkOption,
-    open_dataset,
-    require_lightning,
-    run,
-    work_folder,
-)
 
 if TYPE_CHECKING:
     from models.training.dataset.dataset import Dataset
@@ -45,15 +29,15 @@ def pretrain(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Train on synthetic heads instead of a data set.")
     ] = False,
-    preset: PresetOption = None,
-    config: ConfigOption = None,
-    epochs: EpochsOption = None,
+    preset: training_run.PresetOption = None,
+    config: training_run.ConfigOption = None,
+    epochs: training_run.EpochsOption = None,
     minutes: Annotated[
         float | None,
         typer.Option(min=0, help="End after so many minutes; with --resume, 0 only writes the package."),
     ] = None,
-    patch: PatchOption = None,
-    learning_rate: RateOption = None,
+    patch: training_run.PatchOption = None,
+    learning_rate: training_run.RateOption = None,
     init_filters: Annotated[
         int | None,
         typer.Option(
@@ -62,11 +46,11 @@ def pretrain(
             show_default="16, with --synthetic 8",
         ),
     ] = None,
-    folds: FoldsOption = None,
-    workers: WorkersOption = None,
-    cache: CacheOption = None,
-    name: NameOption = None,
-    work: WorkOption = None,
+    folds: training_run.FoldsOption = None,
+    workers: training_run.WorkersOption = None,
+    cache: training_run.CacheOption = None,
+    name: training_run.NameOption = None,
+    work: training_run.WorkOption = None,
     resume: Annotated[
         Path | None,
         typer.Option(exists=True, help="Work folder or last.ckpt of a run; with --synthetic a package, too."),
@@ -93,8 +77,8 @@ def pretrain(
         )
     if synthetic and folds:
         raise refuse("--folds needs the patients of a data set; synthetic heads have none.")
-    require_lightning()
-    options = TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache, minutes)
+    training_run.require_lightning()
+    options = training_run.TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache, minutes)
     out = folders[-1]
     cases: Dataset | SampleSettings
     if synthetic:
@@ -106,17 +90,17 @@ def pretrain(
     else:
         settings, file = options.read(Preset.PAPER, PRETRAIN_EPOCHS)
         network = _network(init_filters or 16)
-        cases = open_dataset(folders[0], out, "pretrain")
+        cases = training_run.open_dataset(folders[0], out, "pretrain")
     from models.training.train.experiment import Experiment, describe
 
     package = describe(cases, network, file.spacing_mm or cases.spacing_mm, settings, out)
     package = replace(package, name=name or package.name, version=file.version)
-    run(
+    training_run.run(
         Experiment(
             cases=cases,
             settings=settings,
             package=package,
-            work=work_folder(package.name, work, resume),
+            work=training_run.work_folder(package.name, work, resume),
             command=this_command(),
             folds=folds or 0,
             resume=resume,

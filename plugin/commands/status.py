@@ -15,7 +15,7 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse, r
 if TYPE_CHECKING:
     from models.package import IntendedUse
     from plugin.node.status import NodeStatus
-    from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
+    from plugin.settings.destinations import AnyDestination
     from plugin.settings.sections import Settings
 
 
@@ -110,13 +110,9 @@ def _address(destination: "AnyDestination") -> str:
     if isinstance(destination, StowDestinationSettings):
         return f"{destination.name} ({destination.url})"
     if isinstance(destination, OrthancDestinationSettings):
-        return f"{destination.name} (Orthanc{_forwarded_to(destination)})"
+        target = destination.modality or destination.peer
+        return f"{destination.name} (Orthanc{f', forwarded to {target}' if target else ''})"
     return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
-
-
-def _forwarded_to(destination: "OrthancDestinationSettings") -> str:
-    target = destination.modality or destination.peer
-    return f", forwarded to {target}" if target else ""
 
 
 def _intended_use(settings: "Settings") -> "tuple[IntendedUse | None, str]":

@@ -2,8 +2,7 @@
 
 import importlib.util
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,7 +131,9 @@ def run(experiment: "Experiment") -> None:
     from pipeline.errors import GlionodeError
 
     try:
-        with _display(silent=getattr(rank_zero_only, "rank", 0) != 0) as display:
+        silent = getattr(rank_zero_only, "rank", 0) != 0
+        with nullcontext() if silent else progress_bar() as bar:
+            display = _Display(bar, silent)
             outcomes = run_experiment(experiment, display.report, display.begin)
     except (SettingsContradict, NamesDoNotMatch) as exc:
         raise refuse(f"{str(exc).rstrip('.')}.") from exc
@@ -202,9 +203,3 @@ class _Display:
                 f"{mean}({' '.join(f'{value:.2f}' for value in dice)}){best}; "
                 f"{now.seconds / 60:.1f} min, {now.waiting:.0%} of it waiting for batches"
             )
-
-
-@contextmanager
-def _display(silent: bool) -> Iterator[_Display]:
-    with nullcontext() if silent else progress_bar() as bar:
-        yield _Display(bar, silent)

@@ -46,7 +46,7 @@ class OpenAssociations:
 
     @contextmanager
     def registering(self, event: Any) -> Iterator[Callable[[str], None]]:
-        """Give a function that registers the association of an N-ACTION under a request's name.
+        """Yield a function that registers the association of an N-ACTION under a request's name.
 
         The request is added to the pending ones within the block, so that `no_registration` sees both or neither.
         """

@@ -46,7 +46,7 @@ class AddResult(Enum):
     """Whether a request was added."""
 
     PENDING = auto()
-    """It is pending, from now on or since it came the first time."""
+    """It is pending, as a new request or since it was first received."""
     CONFLICT = auto()
     """The transaction UID belongs to a pending request of the sender for other instances."""
     TOO_MANY = auto()

@@ -47,7 +47,7 @@ class CommitmentProvider:
             EventHandler(evt.EVT_DIMSE_SENT, self._open.on_sent),
             EventHandler(evt.EVT_DIMSE_RECV, self._open.on_received),
         )
-        """For the listener."""
+        """The event handlers for the listener."""
 
     def run(self, stop: threading.Event) -> None:
         """Send reports until `stop` is set."""

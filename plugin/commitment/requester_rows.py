@@ -20,7 +20,7 @@ from plugin.settings.sections import DeliverySettings
 
 @dataclass(frozen=True, slots=True)
 class UncommittedObject:
-    """An object to which a destination has to be asked to commit."""
+    """An object whose storage commitment has to be requested from a destination."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -46,7 +46,7 @@ def find_due(connection: Connection, destination: str, limit: int) -> tuple[Unco
 
 
 def give_up_old(connection: Connection, destination: str, give_up_after_h: float) -> int:
-    """Give up objects that a destination has not committed to in this time, though requested; return how many."""
+    """Give up objects to which a destination has not committed in this time; return their number."""
     error = f"the destination stored the object and did not commit to it within {give_up_after_h:g} h"
     with connection.transaction():
         rows = connection.execute(
@@ -105,7 +105,7 @@ def record_failed_request(
 
 
 def awaits_report(connection: Connection, transaction: str) -> bool:
-    """Return whether a report on any object of a transaction is still to come."""
+    """Return whether a report on any object of a transaction is awaited."""
     row = connection.execute(
         "SELECT 1 FROM glionode_commitments WHERE transaction_uid = %s LIMIT 1", (transaction,)
     ).fetchone()

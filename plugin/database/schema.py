@@ -5,7 +5,6 @@ Procrastinate's tables are created beside ours, from its own SQL.
 
 import logging
 
-import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg_pool import ConnectionPool
 
@@ -56,18 +55,10 @@ _MIGRATIONS = {
         at timestamptz NOT NULL DEFAULT now()
     );
     """,
-    2: """
-    ALTER TABLE glionode_jobs ADD COLUMN image_count integer;
-    """,
-    3: """
-    ALTER TABLE glionode_outbox ADD COLUMN retried_at timestamptz;
-    """,
-    4: """
-    ALTER TABLE glionode_jobs ADD COLUMN purged_at timestamptz;
-    """,
-    5: """
-    ALTER TABLE glionode_jobs ADD COLUMN trouble text;
-    """,
+    2: "ALTER TABLE glionode_jobs ADD COLUMN image_count integer;",
+    3: "ALTER TABLE glionode_outbox ADD COLUMN retried_at timestamptz;",
+    4: "ALTER TABLE glionode_jobs ADD COLUMN purged_at timestamptz;",
+    5: "ALTER TABLE glionode_jobs ADD COLUMN trouble text;",
     6: """
     CREATE TABLE glionode_audit (
         id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -102,9 +93,7 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN same_as text;
     ALTER TABLE glionode_jobs ADD COLUMN reports jsonb;
     """,
-    9: """
-    ALTER TABLE glionode_outbox ADD COLUMN sop_class_uid text;
-    """,
+    9: "ALTER TABLE glionode_outbox ADD COLUMN sop_class_uid text;",
     10: """
     ALTER TABLE glionode_jobs ADD COLUMN source text NOT NULL DEFAULT 'own';
     ALTER TABLE glionode_jobs ADD COLUMN marked_at timestamptz;
@@ -157,7 +146,7 @@ def migrate(pool: ConnectionPool) -> None:
     """
     with pool.connection() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-        if not _exists(connection, "procrastinate_jobs"):
+        if connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
             connection.execute(SchemaManager.get_schema())
         connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
         row = connection.execute("SELECT max(version) FROM glionode_schema").fetchone()
@@ -170,8 +159,3 @@ def migrate(pool: ConnectionPool) -> None:
             connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
             _LOG.info("migrated the database to schema version %d", number)
-
-
-def _exists(connection: psycopg.Connection, table: str) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
-    return bool(row and row[0])

@@ -40,7 +40,7 @@ def _lock(connection: Connection, task: str, destination: str, stop: threading.E
         row = connection.execute(
             "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (f"glionode-{task}", destination)
         ).fetchone()
-        if row and row[0]:
+        if row == (True,):
             return True
         stop.wait(_POLL_LOCK_EVERY_S)
     return False

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from plugin.database.audit_log import Peer
 from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
-from plugin.dimse.association import Proposal, ProposedContext, open_association, peer_address
+from plugin.dimse.association import (
+    STORED_WITH_WARNING,
+    Proposal,
+    ProposedContext,
+    open_association,
+    peer_address,
+    send_c_echo,
+)
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
 
 _SUCCESS = 0x0000
-# PS3.4 table B.2-1: the object is stored, with elements coerced (B000), discarded (B006) or not matching (B007).
-_STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
 
 
 class DimseSender:
@@ -46,10 +49,7 @@ class DimseSender:
 
     def echo(self) -> str:
         """Send a C-ECHO; return what the peer says. Raises PeerFailed."""
-        proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
-        address = peer_address(self._destination)
-        with open_association(address, self._calling_ae_title, proposal, self._timeout_s) as association:
-            status = getattr(association.send_c_echo(), "Status", None)
+        status = send_c_echo(peer_address(self._destination), self._calling_ae_title, self._timeout_s)
         if status is None:
             raise PeerFailed("it did not respond to a C-ECHO")
         if status != _SUCCESS:
@@ -72,7 +72,7 @@ def _store(association: Association, outgoing: Outgoing) -> Outcome:
     if status == _SUCCESS:
         return Sent()
     return (
-        Sent(f"stored with warning 0x{status:04X}") if status in _STORED_WITH_WARNING else NotSent(_status_text(status))
+        Sent(f"stored with warning 0x{status:04X}") if status in STORED_WITH_WARNING else NotSent(_status_text(status))
     )
 
 

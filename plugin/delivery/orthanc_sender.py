@@ -50,7 +50,7 @@ class OrthancSender:
 
     @contextmanager
     def _connect(self) -> Iterator[OrthancClient]:
-        """Give a client of Orthanc for the block. Raises PeerFailed where Orthanc is not available."""
+        """Yield a client of Orthanc. Raises PeerFailed where Orthanc is not available."""
         try:
             with closing(OrthancClient(self._orthanc, patience_s=0)) as client:
                 yield client

@@ -1,8 +1,6 @@
 """Read the outcome of each object from a STOW-RS response (PS3.18 10.5.3)."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from plugin.delivery.sender import NotSent, Outcome, Sent
@@ -16,37 +14,33 @@ _ALL_STORED, _SOME_STORED, _NONE_STORED = 200, 202, 409
 STATUSES_WITH_OUTCOMES = (_ALL_STORED, _SOME_STORED, _NONE_STORED)
 """HTTP statuses of a response that lists the outcome of each object."""
 _DUPLICATE = 0x0111
-"""PS3.7 C.5, Duplicate SOP Instance: it counts as stored, as our UIDs stand for the same bytes always."""
+"""PS3.7 C.5, Duplicate SOP Instance: it counts as stored, because equal UIDs of the node always mean equal bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """Reasons by SOP Instance UID, None without one."""
-
-    stored: Mapping[str, int | None]
-    failed: Mapping[str, int | None]
+_Reasons = dict[str, int | None]
+"""Reasons by SOP Instance UID, None without one."""
 
 
 def read_outcome(status: int, body: bytes, sop_instance_uid: str) -> Outcome:
     """Return the outcome of one object of a request, from the HTTP status and body of the response."""
-    listed = _read_lists(body)
-    if sop_instance_uid in listed.failed:
-        reason = listed.failed[sop_instance_uid]
+    stored, failed = _read_lists(body)
+    if sop_instance_uid in failed:
+        reason = failed[sop_instance_uid]
         if reason == _DUPLICATE:
             return Sent("it had it already (0x0111)")
         return NotSent(
             f"it refused the object {'without a reason' if reason is None else f'with reason 0x{reason:04X}'}"
         )
-    if sop_instance_uid in listed.stored:
-        warning = listed.stored[sop_instance_uid]
+    if sop_instance_uid in stored:
+        warning = stored[sop_instance_uid]
         return Sent(None if warning is None else f"stored with warning 0x{warning:04X}")
-    if status == _ALL_STORED and not listed.stored and not listed.failed:
+    if status == _ALL_STORED and not stored and not failed:
         return Sent("it answers HTTP 200 without a list of what it stored")
     return NotSent(f"it responded with HTTP {status} and does not list this object")
 
 
-def _read_lists(body: bytes) -> _Lists:
-    """Return both lists; empty where the body is not DICOM JSON."""
+def _read_lists(body: bytes) -> tuple[_Reasons, _Reasons]:
+    """Return the objects that were stored and those that failed; none where the body is not DICOM JSON."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -54,15 +48,13 @@ def _read_lists(body: bytes) -> _Lists:
     if isinstance(found, list):  # some servers send a list of one
         found = found[0] if found else None
     response = found if isinstance(found, dict) else {}
-    return _Lists(
-        _reasons(response.get(_REFERENCED_SOP_SEQUENCE), _WARNING_REASON),
-        _reasons(response.get(_FAILED_SOP_SEQUENCE), _FAILURE_REASON),
-    )
+    stored = _reasons(response.get(_REFERENCED_SOP_SEQUENCE), _WARNING_REASON)
+    return stored, _reasons(response.get(_FAILED_SOP_SEQUENCE), _FAILURE_REASON)
 
 
-def _reasons(sequence: Any, reason: str) -> dict[str, int | None]:
+def _reasons(sequence: Any, reason: str) -> _Reasons:
     items = sequence.get("Value") if isinstance(sequence, dict) else None
-    found: dict[str, int | None] = {}
+    found: _Reasons = {}
     for item in items if isinstance(items, list) else ():
         uid, code = _first(item, _REFERENCED_SOP_INSTANCE_UID), _first(item, reason)
         if isinstance(uid, str):

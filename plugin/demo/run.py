@@ -19,6 +19,9 @@ from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydicom import dcmread
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
 from SimpleITK import GetArrayFromImage, ReadImage
 
 from dicom_seg.seg import SERIES_NUMBERS
@@ -33,13 +36,12 @@ from pipeline.scan import scan
 from pipeline.volume import Volume
 from plugin.demo.overlay import draw_overlay
 from plugin.demo.phantom import PhantomStudy
-from plugin.demo.receiving_pacs import AE_TITLE as PACS_AE_TITLE
-from plugin.demo.receiving_pacs import receiving_pacs
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.node.lock import RunningNode, running_node
 from plugin.node.status import read_status
 from plugin.settings.sections import Settings
 
+_PACS_AE_TITLE = "DEMOPACS"
 START_LIMIT_S = 120.0
 RESULT_LIMIT_S = 600.0
 
@@ -89,12 +91,38 @@ def run_demo(study: PhantomStudy, out: Path, report: Callable[[str], None]) -> D
 
     `report` is called with a sentence about each step. Raises DemoFailed where a step fails or takes too long.
     """
-    with receiving_pacs(out / "pacs") as (port, arrived), _node(settings := _settings(out, port), out) as node:
+    with _pacs(out / "pacs") as (port, arrived), _node(settings := _settings(out, port), out) as node:
         report(f"A node listens as {node.ae_title} on {node.host}:{node.port}; a PACS on 127.0.0.1:{port}.")
         sent = _send(study.dicom_folder, node)
         report(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
         paths = _await_results(arrived, DemoSettings.model_validate(settings), report)
     return _compare(study, _find_object(paths, SERIES_NUMBERS[Role.T1CE]), _find_object(paths, SERIES.number), out)
+
+
+@contextmanager
+def _pacs(folder: Path) -> Iterator[tuple[int, "Queue[Path]"]]:
+    """Run a minimal PACS, a storage SCP on a free port of the loopback interface for the duration of the block.
+
+    Yields the port, and a queue that receives the path of each object once it is on disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrived: Queue[Path] = Queue()
+
+    def store(event: Any) -> int:
+        path = folder / f"{event.request.AffectedSOPInstanceUID}.dcm"
+        path.write_bytes(event.encoded_dataset())
+        arrived.put(path)
+        return 0x0000
+
+    entity = AE(_PACS_AE_TITLE)
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
+    entity.add_supported_context(Verification)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        yield server.server_address[1], arrived
+    finally:
+        server.shutdown()
 
 
 @contextmanager
@@ -130,7 +158,7 @@ def _data_dir(out: Path) -> Path:
 def _settings(out: Path, pacs_port: int) -> dict[str, Any]:
     pacs = {
         "name": "demo-pacs",
-        "ae_title": PACS_AE_TITLE,
+        "ae_title": _PACS_AE_TITLE,
         "host": "127.0.0.1",
         "port": pacs_port,
         "accepts_demonstration": True,  # this PACS holds no patient's images

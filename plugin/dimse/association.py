@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pydicom.uid import UID
+from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom import Association, build_role, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from pipeline.errors import SettingsWrong
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
@@ -48,6 +49,10 @@ class Proposal:
     """At most 128 (PS3.8 9.3.2.2)."""
     as_scp_of: tuple[str, ...] = ()
     """SOP classes of which the requestor is the provider (SCP/SCU role selection, PS3.7 D.3.3.4)."""
+
+
+STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
+"""C-STORE statuses (PS3.4 table B.2-1): stored, with elements coerced, discarded or not matching the SOP class."""
 
 
 class EventHandler(NamedTuple):
@@ -100,6 +105,14 @@ def open_association(
             association.release()
         else:
             association.abort()
+
+
+def send_c_echo(address: PeerAddress, calling_ae_title: str, timeout_s: float) -> int | None:
+    """Send a C-ECHO; return the status of the response, None if the peer sent none. Raises PeerFailed."""
+    proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
+    with open_association(address, calling_ae_title, proposal, timeout_s) as association:
+        status: int | None = getattr(association.send_c_echo(), "Status", None)
+    return status
 
 
 def _failure(association: Association, connected: bool, address: PeerAddress) -> str:

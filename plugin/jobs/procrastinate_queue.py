@@ -1,6 +1,6 @@
 """Procrastinate's queue, which says which worker runs which job. Each entry carries the key of a job.
 
-`plugin.jobs.queue` keeps our own rows, which say what became of each study.
+`plugin.jobs.queue` keeps the rows that say what became of each study.
 """
 
 import asyncio

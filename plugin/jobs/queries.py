@@ -56,7 +56,7 @@ class Delivery:
     next_try: str
     sent_at: str | None
     committed_at: str | None
-    """When the destination confirmed storage commitment; None if it has not, or is not asked."""
+    """When the destination confirmed storage commitment; None if it has not, or if commitment is not requested."""
     asked_again_at: str | None
     """When storage commitment is requested next; None if it is not requested."""
 

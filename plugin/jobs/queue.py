@@ -1,4 +1,4 @@
-"""The job queue: each job has a row of ours and, while it is open, an entry in procrastinate's queue.
+"""The job queue: each job has a row in `glionode_jobs` and, while it is open, an entry in procrastinate's queue.
 
 Every change is one transaction: decide with `job.next_action`, write, commit.
 """
@@ -34,7 +34,7 @@ from plugin.jobs.rows import WITHOUT_RESULT, lock, select, select_all, supersede
 _LOG = logging.getLogger(__name__)
 
 SWEEP_LOCK = 0x676C6973
-""""glis": advisory lock of the one process that looks for stalled jobs."""
+""""glis": advisory lock of the one process that requeues stalled jobs."""
 
 AlsoWrite = Callable[[Connection], None]
 """Writes more rows in the same transaction."""

@@ -72,7 +72,7 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused
 
     @contextmanager
     def count_connection(self, address: str) -> Iterator[Refusal | None]:
-        """Count a connection while the block runs; give the reason if it has to be refused."""
+        """Count a connection while the block runs; yield the reason if it has to be refused."""
         with self._connections_lock:
             self._connections[address] += 1
             refusal = check_connection(

@@ -75,7 +75,7 @@ def archive_lock(url: str) -> Iterator[None]:
         for name, seconds_or_count in _KEEPALIVE.items():  # the server notices within half a minute that a host is gone
             connection.execute("SELECT set_config(%s, %s, false)", (name, str(seconds_or_count)))
         deadline = time.monotonic() + _ARCHIVE_WAIT_S
-        while not _try_lock(connection):
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVE_LOCK,)).fetchone() != (True,):
             if time.monotonic() > deadline:
                 raise SettingsWrong(
                     "Another `glionode listen` or `glionode serve` receives with this database. Give each its own "
@@ -83,11 +83,6 @@ def archive_lock(url: str) -> Iterator[None]:
                 )
             time.sleep(0.2)
         yield
-
-
-def _try_lock(connection: psycopg.Connection) -> bool:
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVE_LOCK,)).fetchone()
-    return bool(row and row[0])
 
 
 def announce(data_dir: Path, node: RunningNode) -> None:

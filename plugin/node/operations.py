@@ -92,7 +92,7 @@ def cancel_job(database: Database, name: str) -> str:
 def force_study(settings: Settings, database: Database, study_instance_uid: str, again: bool) -> str:
     """Queue a study with the images that the archive has now, complete or not. Return the key of its job.
 
-    A study that is not in the node's own archive is looked up in the Orthanc beside it.
+    A study that is not in the node's own archive is searched for in the Orthanc beside it.
 
     Raises:
         OperationRefused: the study has no images, or it had a job with the same images and `again` is False.

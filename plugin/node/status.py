@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from psycopg_pool import ConnectionPool
@@ -155,16 +154,11 @@ def _read_database(pool: ConnectionPool) -> _DatabaseStatus:
 
 def _troubles(connection: Connection) -> tuple[Trouble, ...]:
     """Return the stored problems of all places and the latest failed jobs, latest first."""
-    stored = connection.execute("SELECT place, message, at FROM glionode_troubles").fetchall()
-    failed = connection.execute(
-        "SELECT study_instance_uid, reason, finished_at FROM glionode_jobs WHERE state = 'failed' "
-        "ORDER BY finished_at DESC LIMIT 5"
+    rows = connection.execute(
+        "SELECT place, message, at FROM glionode_troubles UNION ALL "
+        "(SELECT 'study ' || study_instance_uid, coalesce(reason, ''), finished_at FROM glionode_jobs "
+        "WHERE state = 'failed' ORDER BY finished_at DESC LIMIT 5) ORDER BY at DESC"
     ).fetchall()
-    rows: list[tuple[str, str, datetime]] = [
-        *((place, message, at) for place, message, at in stored),
-        *((f"study {uid}", reason or "", at) for uid, reason, at in failed),
-    ]
-    rows.sort(key=lambda row: row[2], reverse=True)
     return tuple(Trouble(place, message, at.isoformat(timespec="seconds")) for place, message, at in rows)
 
 

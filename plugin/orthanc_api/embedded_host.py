@@ -24,16 +24,9 @@ from plugin.orthanc_api.tags import Json, NotDicom, read_data_set
 from plugin.retention.purge import Purger
 from plugin.settings.sections import Settings
 
-_NEW = {
-    Level.INSTANCE: ChangeType.NEW_INSTANCE,
-    Level.SERIES: ChangeType.NEW_SERIES,
-    Level.STUDY: ChangeType.NEW_STUDY,
-    Level.PATIENT: ChangeType.NEW_PATIENT,
-}
-_STABLE = {
-    Level.PATIENT: ChangeType.STABLE_PATIENT,
-    Level.STUDY: ChangeType.STABLE_STUDY,
-    Level.SERIES: ChangeType.STABLE_SERIES,
+_NEW: dict[Level, int] = {level: getattr(ChangeType, f"NEW_{level.name}") for level in Level}
+_STABLE: dict[Level, int] = {
+    level: getattr(ChangeType, f"STABLE_{level.name}") for level in Level if level is not Level.INSTANCE
 }
 
 

@@ -29,7 +29,7 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
     @routes.api_route("/{path:path}", methods=_METHODS)
     async def handle(path: str, request: Request) -> Response:
         """Return the plugin's response."""
-        asked = PluginRequest(
+        plugin_request = PluginRequest(
             request.method,
             f"/{path}",
             await _body(request),
@@ -37,7 +37,7 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
             split_query(f"?{request.url.query}")[1],
             request.client.host if request.client is not None else "",
         )
-        return await run_in_threadpool(_handle, registered, asked)
+        return await run_in_threadpool(_handle, registered, plugin_request)
 
     return routes
 

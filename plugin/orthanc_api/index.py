@@ -59,14 +59,14 @@ class Resource:
         return self.main_texts.get(tag, "")
 
     def above(self) -> "Iterator[Resource]":
-        """Give the resource and its ancestors, up to the patient."""
+        """Yield the resource and its ancestors, up to the patient."""
         found: Resource | None = self
         while found is not None:
             yield found
             found = found.parent
 
     def below(self, level: Level) -> "Iterator[Resource]":
-        """Give its descendants of a level; itself where it has that level."""
+        """Yield its descendants of a level; itself where it has that level."""
         if self.level is level:
             yield self
         for child in list(self.children.values()):

@@ -32,6 +32,6 @@ class PluginMetrics(Collector):
             return sorted(self._values.items())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give the metrics to Prometheus."""
+        """Yield the metrics for Prometheus."""
         for name, value in self.values():
             yield GaugeMetricFamily(f"glionode_plugin_{name}", "Set by a plugin.", value)

@@ -11,11 +11,17 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
-from plugin.dimse.association import PeerAddress, Proposal, ProposedContext, open_association, peer_address
+from plugin.dimse.association import (
+    STORED_WITH_WARNING,
+    PeerAddress,
+    Proposal,
+    ProposedContext,
+    open_association,
+    peer_address,
+    send_c_echo,
+)
 from plugin.errors import PeerFailed
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.tags import Json
@@ -23,7 +29,7 @@ from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import Settings
 from plugin.settings.values import is_ae_title
 
-_STORED = (0x0000, 0xB000, 0xB006, 0xB007)  # PS3.4 table B.2-1: success, and success with a warning
+_SUCCESS = 0x0000
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
 _PERMISSIONS = ("Echo", "EventReport", "Find", "FindWorklist", "Get", "Move", "NAction", "Store", "Transcoding")
 OPERATIONS = ("configuration", "echo", "store")
@@ -108,11 +114,9 @@ class Modalities:
 
     def echo(self, name: str) -> None:
         """Send a C-ECHO. Raises OrthancException where it fails."""
-        proposal = Proposal((ProposedContext(str(Verification), str(ImplicitVRLittleEndian)),))
         try:
-            with open_association(*self._to(name), proposal, self._timeout_s) as association:
-                if getattr(association.send_c_echo(), "Status", None) != 0:
-                    raise failure(ErrorCode.NETWORK_PROTOCOL)
+            if send_c_echo(*self._to(name), self._timeout_s) != _SUCCESS:
+                raise failure(ErrorCode.NETWORK_PROTOCOL)
         except PeerFailed as exc:
             raise failure(ErrorCode.NETWORK_PROTOCOL) from exc
 
@@ -133,6 +137,6 @@ class Modalities:
 
 def _store(association: Association, path: Path) -> bool:
     try:
-        return getattr(association.send_c_store(dcmread(path)), "Status", None) in _STORED
+        return getattr(association.send_c_store(dcmread(path)), "Status", None) in (_SUCCESS, *STORED_WITH_WARNING)
     except (OSError, InvalidDicomError, ValueError):  # the file is gone, or no presentation context was accepted
         return False

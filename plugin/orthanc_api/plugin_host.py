@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class PluginHost:
-    """A loaded plugin."""
+    """A plugin whose script is loaded."""
 
     def __init__(self, host: EmbeddedHost, callbacks: Callbacks, watch: ArchiveWatcher) -> None:
         self._host = host

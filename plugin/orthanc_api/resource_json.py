@@ -11,7 +11,6 @@ from plugin.orthanc_api.store import Change, Changes
 from plugin.orthanc_api.tags import Json, JsonFormat, texts_to_json
 
 _CHILDREN = {Level.PATIENT: "Studies", Level.STUDY: "Series", Level.SERIES: "Instances"}
-_PARENT = {Level.STUDY: "ParentPatient", Level.SERIES: "ParentStudy", Level.INSTANCE: "ParentSeries"}
 _INSTANCE_NUMBER, _IMAGES_IN_ACQUISITION, _TEMPORAL_POSITIONS = 0x00200013, 0x00201002, 0x00200105
 _SLICES, _TIME_SLICES, _CARDIAC_IMAGES = 0x00540081, 0x00540101, 0x00181090
 _FILE_NAMES = uuid.UUID("6f0c8a57-9b07-4f6b-8c0f-1f6f7a2b8f0e")
@@ -52,7 +51,7 @@ def describe(resource: Resource, form: JsonFormat = JsonFormat.HUMAN) -> Json:
         "MainDicomTags": texts_to_json(resource.main_texts, form),
     }
     if resource.parent is not None:
-        found[_PARENT[resource.level]] = resource.parent.identifier
+        found[f"Parent{resource.parent.level.singular}"] = resource.parent.identifier
     if resource.level is Level.INSTANCE:
         found |= {
             "FileSize": resource.stored_file.size_bytes,

@@ -79,13 +79,13 @@ class PluginStore:
             connection.execute("DELETE FROM glionode_plugin_changes")
 
     def receptions(self) -> dict[str, Reception]:
-        """Return the instances that the plugin was told of, and how they were received."""
+        """Return how each instance was received that was reported to the plugin, by its identifier."""
         with self.pool.connection() as connection:
             rows = connection.execute("SELECT resource, origin, ae_title, address FROM glionode_plugin_seen").fetchall()
             return {instance: Reception(origin, Peer(*sender)) for instance, origin, *sender in rows}
 
     def stable(self) -> frozenset[str]:
-        """Return the resources that the plugin was told to be stable and that have not changed since."""
+        """Return the resources that were reported to the plugin as stable and have not changed since."""
         with self.pool.connection() as connection:
             return frozenset(row[0] for row in connection.execute("SELECT resource FROM glionode_plugin_stable"))
 

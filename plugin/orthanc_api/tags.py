@@ -67,7 +67,7 @@ def read_with_end(source: Path | bytes, stop_before_pixels: bool = True) -> tupl
 
 
 def readable_elements(data_set: Dataset) -> Iterator[DataElement]:
-    """Give the elements of a data set whose values parse."""
+    """Yield the elements of a data set whose values parse."""
     for tag in sorted(data_set.keys()):
         try:
             yield data_set[tag]

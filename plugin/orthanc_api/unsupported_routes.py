@@ -69,7 +69,7 @@ UNSUPPORTED_ROUTES: tuple[tuple[str, str], ...] = (
 
 
 class UnsupportedRoutes:
-    """Tells paths that Orthanc supports from unknown ones. Thread-safe."""
+    """Distinguishes the paths of Orthanc's API from unknown ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._patterns = tuple(
@@ -97,4 +97,4 @@ class UnsupportedRoutes:
 
 def _mask_identifiers(path: str, template: str) -> str:
     steps = zip(path.split("/")[1:], template.split("/"), strict=True)
-    return "/" + "/".join(told if told.startswith("{") else request for request, told in steps)
+    return "/" + "/".join(expected if expected.startswith("{") else given for given, expected in steps)
