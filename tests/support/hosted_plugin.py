@@ -99,8 +99,10 @@ def open_archive(folder: Path) -> EmbeddedArchive:
 
 
 @contextmanager
-def running(folder: Path, database: Database, script: str = SCRIPT, **sections: Any) -> Iterator[HostedPluginFixture]:
-    """Load a plugin for the block; it runs after `start`."""
+def running(
+    folder: Path, database: Database, script: str = SCRIPT, start: bool = True, **sections: Any
+) -> Iterator[HostedPluginFixture]:
+    """Load a plugin for the block, and start it unless `start` is False."""
     values = {"storage": {"data_dir": str(folder / "data"), "minimum_free_mb": 0}, "study": {"stable_after_s": 3600}}
     archive = open_archive(folder)
     path = folder / "script.py"
@@ -109,4 +111,7 @@ def running(folder: Path, database: Database, script: str = SCRIPT, **sections: 
     model, queue = cast(Any, SimpleNamespace(weights_sha256="")), JobQueue(database)
     shared = NodeContext(settings, model, database, queue, ShutdownDeadline(settings.shutdown.drain_s), Metrics())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
-        yield HostedPluginFixture(plugin, archive)
+        fixture = HostedPluginFixture(plugin, archive)
+        if start:
+            fixture.start()
+        yield fixture

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
@@ -19,9 +19,12 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from plugin.commands.app import app
+from plugin.database.pool import Database
 from plugin.delivery.sender import Outgoing
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
+from plugin.jobs.job import Finished, Job
 from plugin.jobs.outbox import OutboxEntry
+from plugin.jobs.queue import AlsoWrite, JobQueue
 from plugin.listener.listener import Address
 from plugin.node.run import serve
 from plugin.node.status import NodeStatus, read_status
@@ -125,8 +128,10 @@ class NodeInThread:
     thread: threading.Thread | None = None
     plugin: PluginFiles | None = None
 
-    def start(self) -> "NodeInThread":
-        """Start the node and wait until it listens."""
+    def start(self, *controls: str) -> "NodeInThread":
+        """Create control files for the stand-in segmenter, start the node and wait until it listens."""
+        for name in controls:
+            (self.controls / name).touch()
         ready = threading.Event()
 
         def on_ready(address: Address) -> None:
@@ -167,6 +172,11 @@ class NodeInThread:
     def status(self) -> NodeStatus:
         """Return the node's status."""
         return read_status(self.settings)
+
+    def run_count(self) -> int:
+        """Return how many runs of the stand-in segmenter have begun."""
+        log = self.controls / "log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
 
     def jobs_are(self, **counts: int) -> bool:
         """Return whether the node has exactly these jobs, counted by state."""
@@ -230,6 +240,35 @@ def sentence(text: str) -> str:
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
     return lines[0]
+
+
+def refusal(*arguments: str | Path) -> tuple[int, str]:
+    """Run a command that refuses its work; return its exit status and the one sentence on standard error."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    return result.exit_code, sentence(result.stderr)
+
+
+def query(database: Database, statement: LiteralString, *values: object) -> list[Any]:
+    """Execute an SQL statement in a transaction of its own; return its rows, if it has any."""
+    with database.pool.connection() as connection:
+        cursor = connection.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def insert_job(database: Database, key: str, study: str, state: str = "segmented") -> None:
+    """Insert the row of a job whose images do not matter."""
+    columns = "key, study_instance_uid, instances_sha256, model_sha256, state"
+    query(database, f"INSERT INTO glionode_jobs ({columns}) VALUES (%s, %s, '', '', %s)", key, study, state)
+
+
+def finish_job(
+    queue: JobQueue, job: Job, outcome: Finished, folder: Path | None = None, also: AlsoWrite = lambda _: None
+) -> None:
+    """Add a job, and start and finish it as a worker does."""
+    queue.add(job)
+    taken = queue.start(job.key)
+    assert taken is not None
+    queue.finish(taken, outcome, str(folder) if folder is not None else None, also)
 
 
 def run(config: Path, *arguments: str) -> tuple[int, str]:

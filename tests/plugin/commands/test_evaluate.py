@@ -4,52 +4,37 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from plugin.commands.app import app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
-from tests.support.node import sentence
+from tests.support.node import refusal
 
-runner = CliRunner()
-
-
-@pytest.mark.parametrize("given", [[], ["some-data", "out", "more"]])
-def test_evaluate_wants_to_know_on_what(given: list[str]) -> None:
-    result = runner.invoke(app, ["evaluate", "phantom-demo", *given])
-    assert result.exit_code == WRONG_USAGE
-    assert sentence(result.stderr) == (
-        "Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic."
-    )
+NO_PLACE = "Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic."
+UNKNOWN_SPLIT = "Split 'best' is unknown; choose one of train, validation, test or all."
 
 
-def test_evaluate_on_what_is_no_data_set_says_how_to_make_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "expected_status", "words"),
+    [
+        (["phantom-demo"], WRONG_USAGE, NO_PLACE),
+        (["phantom-demo", "some-data", "out", "more"], WRONG_USAGE, NO_PLACE),
+        (["phantom-demo", "."], FAILED, "Make one with `glionode dataset`"),
+        (["phantom-demo", ".", "--split", "best"], WRONG_USAGE, UNKNOWN_SPLIT),
+        (["--synthetic", "absent"], FAILED, "glionode models list"),
+        (["--synthetic", "."], FAILED, "has no model.toml"),
+        (["--synthetic", "--seed0", "5", "phantom-demo"], WRONG_USAGE, "seeds below 1000000 are for training"),
+    ],
+)
+def test_a_refusal_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected_status: int, words: str
+) -> None:
     pytest.importorskip("matplotlib", reason="evaluation needs the extra glionode[train]")
-    result = runner.invoke(app, ["evaluate", "phantom-demo", str(tmp_path)])
-    assert result.exit_code == FAILED
-    assert "Make one with `glionode dataset`" in sentence(result.stderr)
-    result = runner.invoke(app, ["evaluate", "phantom-demo", str(tmp_path), "--split", "best"])
-    assert result.exit_code == WRONG_USAGE
-    assert "Split 'best' is unknown; choose one of train, validation, test or all." in sentence(result.stderr)
+    monkeypatch.chdir(tmp_path)
+    status, sentence = refusal("evaluate", *arguments)
+    assert (status, words in sentence) == (expected_status, True), sentence
 
 
-def test_evaluate_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else real(name))
-    result = runner.invoke(app, ["evaluate", "phantom-demo", str(tmp_path)])
-    assert result.exit_code == WRONG_USAGE
-    assert "install glionode[train]" in sentence(result.stderr)
-
-
-def test_evaluate_of_an_unknown_model_says_how_to_list(tmp_path: Path) -> None:
-    result = runner.invoke(app, ["evaluate", "--synthetic", "absent"])
-    assert result.exit_code == FAILED
-    assert "glionode models list" in sentence(result.stderr)
-    result = runner.invoke(app, ["evaluate", "--synthetic", str(tmp_path)])
-    assert result.exit_code == FAILED
-    assert "has no model.toml" in sentence(result.stderr)
-
-
-def test_evaluate_refuses_heads_that_training_may_have_seen() -> None:
-    result = runner.invoke(app, ["evaluate", "--synthetic", "--seed0", "5", "phantom-demo"])
-    assert result.exit_code == WRONG_USAGE
-    assert "seeds below 1000000 are for training" in sentence(result.stderr)
+    status, sentence = refusal("evaluate", "phantom-demo", tmp_path)
+    assert (status, "install glionode[train]" in sentence) == (WRONG_USAGE, True), sentence

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.support.node import sentence
+from tests.support.node import refusal, sentence
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
@@ -78,11 +78,11 @@ def test_a_package_lists_the_patients_that_it_and_its_parent_learned_from(
     assert result.exit_code == 0, result.output
     parent, own = read_lineage(read_package(Path("heir"))).records
     assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
-    for lesson, folder in ((parent, brats), (own, ours)):
+    for record, folder in ((parent, brats), (own, ours)):
         dataset = read_dataset(folder)
-        assert lesson.key == dataset.manifest.key
-        assert set(lesson.training) == {case.patient for case in dataset.of(Split.TRAIN)}
-        assert set(lesson.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
+        assert record.key == dataset.manifest.key
+        assert set(record.training) == {case.patient for case in dataset.of(Split.TRAIN)}
+        assert set(record.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
     # Both data sets are of the same toy patients: training on one met the other's validation.
     result = runner.invoke(
         app, ["evaluate", "heir", str(ours), "out", "--split", "all", "--threads", "1", "--worst", "0"]
@@ -190,9 +190,8 @@ def test_a_refusal_is_one_sentence_and_writes_no_package(
     places = {"OURS": str(ours), "GENERAL": str(general)}
     for name, text in CONFIGS.items():
         Path(f"{name}.toml").write_text(text)
-    result = runner.invoke(app, [places.get(argument, argument) for argument in arguments])
-    assert result.exit_code == status, result.output
-    assert words.replace("OURS", str(ours)) in sentence(result.stderr)
+    found, said = refusal(*(places.get(argument, argument) for argument in arguments))
+    assert (found, words.replace("OURS", str(ours)) in said) == (status, True), said
     assert not (tmp_path / "x").exists()
 
 
@@ -210,12 +209,10 @@ def test_a_run_is_resumed_with_its_own_parent_and_mapping_only(
         (["--head", "adc_abnormality=reinitialise", "--drop", "TC"], "was made with labels_from enhancing_tumour=ET:"),
         (["--drop", "ET", "--head", "enhancing_tumour=TC"], "was made with labels_from enhancing_tumour=ET:"),
     ):
-        result = runner.invoke(app, [*begun, *changed, "--resume", "runs/mine"])
-        assert result.exit_code == WRONG_USAGE, result.output
-        assert words in sentence(result.stderr)
-    result = runner.invoke(app, ["pretrain", str(ours), "mine", *TOY, "--init-filters", "8", "--resume", "runs/mine"])
-    assert result.exit_code == WRONG_USAGE
-    assert "and this run says none" in sentence(result.stderr)
+        status, said = refusal(*begun, *changed, "--resume", "runs/mine")
+        assert (status, words in said) == (WRONG_USAGE, True), said
+    status, said = refusal("pretrain", ours, "mine", *TOY, "--init-filters", "8", "--resume", "runs/mine")
+    assert (status, "and this run says none" in said) == (WRONG_USAGE, True), said
     assert runner.invoke(app, [*begun, "--resume", "runs/mine"]).exit_code == 0
     provenance = tomllib.loads((tmp_path / "mine" / "model.toml").read_text())["provenance"]
     assert provenance["parent_sha256"] == read_package(general).weights_sha256
@@ -224,9 +221,8 @@ def test_a_run_is_resumed_with_its_own_parent_and_mapping_only(
 def test_an_earlier_run_is_not_overwritten(ours: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "last.ckpt").write_bytes(b"days of work")
-    result = runner.invoke(app, ["pretrain", str(ours), "x", *TOY])
-    assert result.exit_code == WRONG_USAGE
-    assert "go on with --resume runs/x" in sentence(result.stderr)
+    status, said = refusal("pretrain", ours, "x", *TOY)
+    assert (status, "go on with --resume runs/x" in said) == (WRONG_USAGE, True), said
     assert (tmp_path / "runs" / "x" / "last.ckpt").read_bytes() == b"days of work"
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from plugin.commands.app import app
 from plugin.commands.terminal import WRONG_USAGE
-from tests.support.node import sentence
+from tests.support.node import refusal
 
 runner = CliRunner()
 
@@ -18,9 +18,8 @@ runner = CliRunner()
 def test_pretrain_without_lightning_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "lightning" else real(name))
-    result = runner.invoke(app, ["pretrain", "--synthetic", str(tmp_path / "out")])
-    assert result.exit_code == WRONG_USAGE
-    assert "install glionode[train]" in sentence(result.stderr)
+    status, sentence = refusal("pretrain", "--synthetic", tmp_path / "out")
+    assert (status, "install glionode[train]" in sentence) == (WRONG_USAGE, True)
     assert not (tmp_path / "out").exists()
 
 
@@ -67,14 +66,11 @@ def test_pretrain_passes_on_its_options(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_pretrain_refuses_to_go_on_from_what_is_no_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
-    options = ["--minutes", "0", "--work", str(tmp_path / "work")]
-    result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
-    assert result.exit_code == WRONG_USAGE
-    assert "holds no last.ckpt to resume" in sentence(result.stderr)
-    (tmp_path / "last.ckpt").write_bytes(b"")
-    result = runner.invoke(app, ["pretrain", "--synthetic", *options, "--resume", str(tmp_path), str(tmp_path / "out")])
-    assert result.exit_code == WRONG_USAGE
-    assert "last.ckpt is no checkpoint of a training run" in sentence(result.stderr)
+    options = ("--minutes", "0", "--work", tmp_path / "work", "--resume", tmp_path, tmp_path / "out")
+    for words in ("holds no last.ckpt to resume", "last.ckpt is no checkpoint of a training run"):
+        status, sentence = refusal("pretrain", "--synthetic", *options)
+        assert (status, words in sentence) == (WRONG_USAGE, True)
+        (tmp_path / "last.ckpt").write_bytes(b"")
     assert not (tmp_path / "out").exists()
 
 
@@ -86,6 +82,5 @@ def test_no_command_that_trains_has_more_than_15_options() -> None:
 
 def test_contradictory_options_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="training needs the extra glionode[train]")
-    result = runner.invoke(app, ["pretrain", "--synthetic", "--init-filters", "9", str(tmp_path / "out")])
-    assert result.exit_code == WRONG_USAGE
-    assert "init_filters is 9" in sentence(result.stderr)
+    status, sentence = refusal("pretrain", "--synthetic", "--init-filters", "9", tmp_path / "out")
+    assert (status, "init_filters is 9" in sentence) == (WRONG_USAGE, True)

@@ -32,13 +32,14 @@ def test_a_session_without_the_roles_gets_a_report_and_old_outputs_are_removed(s
 
 
 def test_input_that_is_not_one_session_is_an_error(session: Path, tmp_path: Path) -> None:
-    status, text = run(tmp_path / "nowhere", tmp_path / "out")
-    assert (status, "is not an XNAT session: it has no folder SCANS" in text) == (64, True)
     (tmp_path / "other" / "SCANS").mkdir(parents=True)
-    status, text = run(tmp_path, tmp_path / "out")
-    assert (status, "holds 2 XNAT sessions" in text) == (64, True)
-    status, text = run(tmp_path / "other", tmp_path / "out")
-    assert (status, "holds no DICOM study" in text) == (1, True)
+    for source, expected_status, words in (
+        (tmp_path / "nowhere", 64, "is not an XNAT session: it has no folder SCANS"),
+        (tmp_path, 64, "holds 2 XNAT sessions"),
+        (tmp_path / "other", 1, "holds no DICOM study"),
+    ):
+        status, text = run(source, tmp_path / "out")
+        assert (status, words in text) == (expected_status, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,32 +1,26 @@
 """Storage Commitment as SCU: requests to destinations, and what their reports change."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 from pydicom import Dataset
 from pynetdicom import evt
 
-from models.package import IntendedUse
 from plugin.archive.store import EmbeddedArchive
 from plugin.commitment.report_receiver import CommitmentReportReceiver
-from plugin.commitment.requester import CommitmentRequester
 from plugin.database.pool import Database
-from plugin.delivery.deliverer import Deliverer
 from plugin.dimse.association import EventHandler
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.listener.listener import start_listener
 from plugin.settings.destinations import DestinationSettings
-from plugin.settings.sections import DeliverySettings, ListenerSettings
+from plugin.settings.sections import ListenerSettings
 from tests.support.committing_pacs import CommittingPacs
-from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
+from tests.support.delivery import QUICK, delivering, put_object
+from tests.support.node import query, wait_until
 from tests.support.stand_in_segmenter import OUTPUT_CLASSES
-
-QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 
 
 @pytest.fixture
@@ -34,42 +28,10 @@ def put(database: Database, tmp_path: Path) -> Callable[..., list[str]]:
     """Return a function that puts small objects into the outbox for a destination and returns their UIDs."""
 
     def put(destination: DestinationSettings, count: int = 2, age_h: int = 0) -> list[str]:
-        uids = []
-        with database.pool.connection() as connection:
-            for number in range(count):
-                instance = make_instance(new_study_uid(), sop_class=OUTPUT_CLASSES[number % 2])
-                uid = str(instance.SOPInstanceUID)
-                objects = [outbox.OutgoingObject(uid, write_instance(instance, tmp_path))]
-                connection.execute(
-                    "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-                    "VALUES (%s, '1', '', '', 'segmented')",
-                    (uid,),
-                )
-                outbox.put(connection, uid, objects, (destination,), IntendedUse.RESEARCH)
-                uids.append(uid)
-            connection.execute("UPDATE glionode_outbox SET created_at = now() - make_interval(hours => %s)", (age_h,))
-        return sorted(uids)
+        classes = [OUTPUT_CLASSES[number % 2] for number in range(count)]
+        return sorted(put_object(database, tmp_path, destination, each, age_h) for each in classes)
 
     return put
-
-
-@contextmanager
-def delivering(
-    database: Database, destination: DestinationSettings, settings: DeliverySettings = QUICK, request: bool = True
-) -> Iterator[None]:
-    stop = threading.Event()
-    loops = [Deliverer(database.url, destination, "NODE", settings).run]
-    if request:
-        loops.append(CommitmentRequester(database.url, destination, "NODE", settings).run)
-    threads = [threading.Thread(target=loop, args=(stop,)) for loop in loops]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +47,15 @@ def reports_port(database_of_session: Database, tmp_path_factory: pytest.TempPat
 
 
 def states(database: Database) -> dict[str, str]:
-    with database.pool.connection() as connection:
-        return dict(connection.execute("SELECT sop_instance_uid, state FROM glionode_outbox").fetchall())
+    return dict(query(database, "SELECT sop_instance_uid, state FROM glionode_outbox"))
 
 
 def all_are(database: Database, state: str) -> bool:
     return set(states(database).values()) == {state}
 
 
-def column(database: Database, name: str) -> list[Any]:
-    with database.pool.connection() as connection:
-        return [row[0] for row in connection.execute(f"SELECT {name} FROM glionode_outbox ORDER BY sop_instance_uid")]
+def column(database: Database, name: LiteralString) -> list[Any]:
+    return [value for (value,) in query(database, f"SELECT {name} FROM glionode_outbox ORDER BY sop_instance_uid")]
 
 
 def settings_for(pacs: CommittingPacs, **more: object) -> DestinationSettings:
@@ -120,8 +80,7 @@ def test_sent_objects_are_committed(
     asked = [item for request in committing_pacs.requests for item in request.ReferencedSOPSequence]
     assert sorted(str(item.ReferencedSOPInstanceUID) for item in asked) == uids
     assert {str(item.ReferencedSOPClassUID) for item in asked} == set(OUTPUT_CLASSES)
-    with database.pool.connection() as connection:
-        audited = connection.execute("SELECT what, peer_ae_title FROM glionode_audit ORDER BY id").fetchall()
+    audited = query(database, "SELECT what, peer_ae_title FROM glionode_audit ORDER BY id")
     assert [what for what, _ in audited] == ["sent", "sent", "committed", "committed"]
     assert {peer for _, peer in audited} == {"PACS"}
 
@@ -170,8 +129,7 @@ def test_without_a_report_commitment_is_requested_again_and_then_given_up(
     with delivering(database, destination):
         wait_until(lambda: len(committing_pacs.requests) >= 3, "it is requested again")
         assert all_are(database, "sent")
-        with database.pool.connection() as connection:
-            connection.execute("UPDATE glionode_outbox SET created_at = now() - interval '73 h'")
+        query(database, "UPDATE glionode_outbox SET created_at = now() - interval '73 h'")
         wait_until(lambda: all_are(database, "dead"), "it is given up")
     transactions = [str(request.TransactionUID) for request in committing_pacs.requests]
     assert len(set(transactions)) == len(transactions)
@@ -281,5 +239,5 @@ def test_a_peer_without_storage_commitment_is_reported_as_such(
     assert all_are(database, "sent")
     assert all("commitment" in error for error in column(database, "last_error"))
     without = destination.model_copy(update={"storage_commitment": False})
-    with delivering(database, without, request=False):
+    with delivering(database, without):
         wait_until(lambda: column(database, "ask_at") == [None, None], "it is no longer requested")

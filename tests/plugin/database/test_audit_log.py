@@ -25,6 +25,7 @@ from tests.support.node import (
     config_of,
     make_instance,
     new_study_uid,
+    query,
     run,
     send,
     wait_until,
@@ -33,7 +34,7 @@ from tests.support.node import (
 MakeNode = Callable[..., NodeInThread]
 
 
-def told(entries: tuple[AuditEntry, ...]) -> list[tuple[str, str]]:
+def events_and_details(entries: tuple[AuditEntry, ...]) -> list[tuple[str, str]]:
     return [(entry.what, entry.detail) for entry in entries]
 
 
@@ -79,7 +80,7 @@ def test_operations_and_given_up_deliveries_are_audited(database: Database, queu
         outbox.put(connection, job.key, [OutgoingObject("1.1", Path("x"))], (pacs,), IntendedUse.RESEARCH)
         outbox.record_failed(connection, "pacs", "1.1", "away", 1.0)
         outbox.record_failed(connection, "pacs", "1.1", "away", None)
-        assert told(read_entries(connection, job.key, job.study_instance_uid)) == [
+        assert events_and_details(read_entries(connection, job.key, job.study_instance_uid)) == [
             ("ended", "cancelled"),
             ("ordered", "cancelled"),
             ("ordered", "retried, 0 deliveries"),
@@ -94,11 +95,9 @@ def test_receptions_during_a_database_outage_are_audited_later(database: Databas
     for _ in range(2):
         receptions.count(study, Peer("A", "::1"))
     receptions.count(study, Peer("B", "::1"))
-    with database.pool.connection() as connection:
-        connection.execute("ALTER TABLE glionode_audit RENAME TO away")
+    query(database, "ALTER TABLE glionode_audit RENAME TO away")
     receptions.run(stop)
-    with database.pool.connection() as connection:
-        connection.execute("ALTER TABLE away RENAME TO glionode_audit")
+    query(database, "ALTER TABLE away RENAME TO glionode_audit")
     receptions.count(study, Peer("A", "::1"))
     receptions.run(stop)
     receptions.run(stop)

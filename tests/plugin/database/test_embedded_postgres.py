@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -30,6 +30,15 @@ print(server.process.returncode)
 """
 
 
+@contextlib.contextmanager
+def running(data_dir: Path) -> Iterator[EmbeddedPostgres]:
+    server = start_postgres(data_dir)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def ask(server: EmbeddedPostgres, question: str) -> object:
     with psycopg.connect(server.url) as connection:
         row = connection.execute(question).fetchone()  # type: ignore[call-overload]
@@ -37,22 +46,16 @@ def ask(server: EmbeddedPostgres, question: str) -> object:
 
 
 def test_it_starts_keeps_data_and_stops(data_dir: Path) -> None:
-    server = start_postgres(data_dir)
-    try:
+    with running(data_dir) as server:
         assert ask(server, "SELECT count(*) FROM pg_tables WHERE tablename = 'kept'") == 0
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
-    finally:
-        server.stop()
     assert server.process.returncode == 0
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(embedded_url(data_dir))
-    again = start_postgres(data_dir)
-    try:
+    with running(data_dir) as again:
         assert ask(again, "SELECT value FROM kept") == 42
         assert ask(again, "SHOW listen_addresses") == ""
-    finally:
-        again.stop()
 
 
 def test_after_a_kill_committed_data_is_there(data_dir: Path) -> None:
@@ -61,11 +64,8 @@ def test_after_a_kill_committed_data_is_there(data_dir: Path) -> None:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
     os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait()
-    again = start_postgres(data_dir)
-    try:
+    with running(data_dir) as again:
         assert ask(again, "SELECT value FROM kept") == 42
-    finally:
-        again.stop()
 
 
 def test_after_a_kill_it_waits_for_backends_that_have_not_exited(
@@ -97,12 +97,9 @@ def test_after_a_kill_it_waits_for_backends_that_have_not_exited(
 
 def test_a_server_that_outlived_its_node_is_replaced(data_dir: Path) -> None:
     orphan = start_postgres(data_dir)
-    server = start_postgres(data_dir)
-    try:
+    with running(data_dir) as server:
         assert orphan.process.wait(10) == 0
         assert ask(server, "SELECT 42") == 42
-    finally:
-        server.stop()
 
 
 def test_other_users_cannot_enter_its_folder_even_in_an_open_data_folder(data_dir: Path) -> None:
@@ -116,11 +113,8 @@ def test_other_users_cannot_enter_its_folder_even_in_an_open_data_folder(data_di
 
 def test_a_folder_whose_path_is_too_long_for_a_socket(data_dir: Path) -> None:
     folder = data_dir / ("long" * 30)
-    server = start_postgres(folder)
-    try:
+    with running(folder) as server:
         assert ask(server, "SELECT 42") == 42
-    finally:
-        server.stop()
         shutil.rmtree(embedded_url(folder).split("host=")[1].split("&")[0])
 
 
@@ -149,11 +143,8 @@ def test_an_interrupted_first_start_is_repeated(data_dir: Path) -> None:
     part = data_dir / "postgres" / "cluster.part"
     part.mkdir(parents=True)
     (part / "PG_VERSION").write_text("18\n")
-    server = start_postgres(data_dir)
-    try:
+    with running(data_dir) as server:
         assert ask(server, "SELECT 42") == 42
-    finally:
-        server.stop()
 
 
 def test_damaged_files_are_reported_with_the_log(data_dir: Path) -> None:

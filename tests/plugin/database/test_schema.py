@@ -9,6 +9,7 @@ from plugin.database.schema import SCHEMA_VERSION, migrate
 from plugin.errors import DatabaseUnavailable
 from plugin.jobs.job import Job
 from plugin.jobs.queue import JobQueue
+from tests.support.node import query
 
 
 def test_the_schema_is_migrated_once_and_a_newer_one_is_refused(database: Database) -> None:
@@ -21,8 +22,7 @@ def test_the_schema_is_migrated_once_and_a_newer_one_is_refused(database: Databa
         with pytest.raises(DatabaseUnavailable, match="newer glionode"):
             migrate(database.pool)
     finally:
-        with database.pool.connection() as connection:
-            connection.execute("DELETE FROM glionode_schema WHERE version > %s", (SCHEMA_VERSION,))
+        query(database, "DELETE FROM glionode_schema WHERE version > %s", SCHEMA_VERSION)
 
 
 def test_the_first_schema_version_is_migrated(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,14 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from models.package import IntendedUse
 from plugin.database.pool import Database
-from plugin.delivery.deliverer import Deliverer, echo, retry_pause_s
-from plugin.jobs import outbox
+from plugin.delivery.deliverer import echo, retry_pause_s
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings
-from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
+from tests.support.delivery import PutObject, delivering, put_object
+from tests.support.node import query, wait_until
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-QUICK = DeliverySettings(retry_first_s=0.05, retry_longest_s=0.1, timeout_s=5)
 
 
 @pytest.fixture(autouse=True)
@@ -45,49 +44,13 @@ def peer(handler: Callable[[Any], int] = lambda event: 0x0000, *classes: str) ->
 
 
 @pytest.fixture
-def put(database: Database, tmp_path: Path) -> Callable[..., str]:
+def put(database: Database, tmp_path: Path) -> PutObject:
     """Return a function that puts a small object into the outbox for a destination and returns its UID."""
-
-    def put(destination: DestinationSettings, sop_class: str = SEG, age_h: int = 0, size_bytes: int = 0) -> str:
-        instance = make_instance(new_study_uid(), sop_class=sop_class)
-        if size_bytes:
-            instance.PixelData = bytes(size_bytes)
-        path = write_instance(instance, tmp_path)
-        uid = str(instance.SOPInstanceUID)
-        with database.pool.connection() as connection:
-            connection.execute(
-                "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-                "VALUES (%s, '1', '', '', 'segmented')",
-                (uid,),
-            )
-            objects = [outbox.OutgoingObject(uid, path)]
-            outbox.put(connection, uid, objects, (destination,), IntendedUse.RESEARCH)
-            outbox.put(connection, uid, objects, (destination,), IntendedUse.RESEARCH)
-            connection.execute(
-                "UPDATE glionode_outbox SET created_at = now() - make_interval(hours => %s)", (int(age_h),)
-            )
-        return uid
-
-    return put
-
-
-@contextmanager
-def delivering(
-    database: Database, destination: DestinationSettings, settings: DeliverySettings = QUICK
-) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Deliverer(database.url, destination, "NODE", QUICK).run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return partial(put_object, database, tmp_path)
 
 
 def rows(database: Database) -> list[tuple[str, str | None]]:
-    with database.pool.connection() as connection:
-        return connection.execute("SELECT state, last_error FROM glionode_outbox ORDER BY created_at").fetchall()
+    return query(database, "SELECT state, last_error FROM glionode_outbox ORDER BY created_at")
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -114,14 +77,14 @@ def test_echo_says_why_it_failed() -> None:
     assert (found.answered, found.message) == (False, "it responded with status 0x0122")
 
 
-def test_a_warning_status_counts_as_stored(database: Database, put: Callable[..., str]) -> None:
+def test_a_warning_status_counts_as_stored(database: Database, put: PutObject) -> None:
     with peer(lambda event: 0xB000, SEG) as destination:
         put(destination)
         with delivering(database, destination):
             wait_until(lambda: rows(database) == [("sent", "stored with warning 0xB000")], "the row says so")
 
 
-def test_an_object_that_the_peer_does_not_accept_delays_no_other(database: Database, put: Callable[..., str]) -> None:
+def test_an_object_that_the_peer_does_not_accept_delays_no_other(database: Database, put: PutObject) -> None:
     stored: list[str] = []
 
     def keep(event: Any) -> int:
@@ -136,14 +99,14 @@ def test_an_object_that_the_peer_does_not_accept_delays_no_other(database: Datab
     assert stored == [taken]
 
 
-def test_an_object_is_given_up_after_the_set_time(database: Database, put: Callable[..., str]) -> None:
+def test_an_object_is_given_up_after_the_set_time(database: Database, put: PutObject) -> None:
     with peer(lambda event: 0xA700, SEG) as destination:
         put(destination, age_h=73)
         with delivering(database, destination):
             wait_until(lambda: rows(database) == [("dead", "it responded with status 0xA700")], "it is dead")
 
 
-def test_a_missing_file_is_given_up_at_once(database: Database, put: Callable[..., str], tmp_path: Path) -> None:
+def test_a_missing_file_is_given_up_at_once(database: Database, put: PutObject, tmp_path: Path) -> None:
     with peer(lambda event: 0x0000, SEG) as destination:
         uid = put(destination)
         (tmp_path / f"{uid}.dcm").unlink()
@@ -151,7 +114,7 @@ def test_a_missing_file_is_given_up_at_once(database: Database, put: Callable[..
             wait_until(lambda: rows(database)[0][0] == "dead", "it is dead")
 
 
-def test_after_an_abort_the_object_is_sent_again(database: Database, put: Callable[..., str]) -> None:
+def test_after_an_abort_the_object_is_sent_again(database: Database, put: PutObject) -> None:
     calls: list[int] = []
 
     def abort_once(event: Any) -> int:
@@ -202,9 +165,7 @@ def cutting_proxy(port: int, limits: list[int]) -> Iterator[int]:
         thread.join()
 
 
-def test_after_a_connection_lost_in_mid_object_it_is_sent_again_whole(
-    database: Database, put: Callable[..., str]
-) -> None:
+def test_after_a_connection_lost_in_mid_object_it_is_sent_again_whole(database: Database, put: PutObject) -> None:
     stored: list[tuple[str, int]] = []
 
     def keep(event: Any) -> int:
@@ -222,7 +183,7 @@ def test_after_a_connection_lost_in_mid_object_it_is_sent_again_whole(
     assert stored == [(uid, 2 << 20)]
 
 
-def test_two_deliverers_of_one_destination_send_each_object_once(database: Database, put: Callable[..., str]) -> None:
+def test_two_deliverers_of_one_destination_send_each_object_once(database: Database, put: PutObject) -> None:
     stored: list[str] = []
 
     def keep(event: Any) -> int:

@@ -92,7 +92,7 @@ def test_a_status_that_says_nothing_about_the_objects_is_a_failure_of_the_peer(
     server.statuses = [status]
     with pytest.raises(PeerFailed, match=f"HTTP {status}"):
         sent(server, objects)
-    assert len(server.requests) == 1, "a redirection is not followed with the token in hand"
+    assert len(server.requests) == 1, "a redirection is not followed with the token"
 
 
 def test_the_node_authenticates_with_token_or_password(

@@ -25,7 +25,7 @@ from plugin.jobs.queries import (
 from plugin.jobs.queue import JobQueue
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import Settings
-from tests.support.node import MARKER, new_study_uid, run
+from tests.support.node import MARKER, finish_job, new_study_uid, run
 
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 
@@ -33,9 +33,6 @@ PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=
 def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
     """Add a segmented job with two objects; its report names a third one that is not sent anywhere."""
     job = new_job(study, ["1", "2", "3"], "m")
-    queue.add(job)
-    taken = queue.start(job.key)
-    assert taken is not None
     folder.mkdir()
     series = {"series_instance_uid": "1.7", "series_description": f"{MARKER} t1", "why": [f"{MARKER}"]}
     written = [{"path": f"{number}.dcm", "sop_class_uid": f"1.{number}"} for number in (1, 2, 3)]
@@ -46,7 +43,7 @@ def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
         outbox.put(connection, job.key, objects, (PACS,), IntendedUse.RESEARCH)
         outbox.record_sent(connection, "pacs", f"{study}.91", None)
 
-    queue.finish(taken, Finished("segmented", None), str(folder), also)
+    finish_job(queue, job, Finished("segmented", None), folder, also)
     return job
 
 

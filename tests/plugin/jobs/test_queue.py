@@ -16,7 +16,7 @@ from plugin.jobs.job import Finished, Job, new_job
 from plugin.jobs.prior_results import record_for_later_jobs
 from plugin.jobs.procrastinate_queue import QUEUE
 from plugin.jobs.queue import SWEEP_LOCK, AlsoWrite, JobQueue
-from tests.support.node import new_study_uid
+from tests.support.node import finish_job, new_study_uid, query
 
 
 def job_of(study: str, *instances: str, model: str = "m") -> Job:
@@ -24,26 +24,20 @@ def job_of(study: str, *instances: str, model: str = "m") -> Job:
 
 
 def states(database: Database) -> list[str]:
-    with database.pool.connection() as connection:
-        rows = connection.execute("SELECT state FROM glionode_jobs ORDER BY created_at, key").fetchall()
-    return [state for (state,) in rows]
+    return [state for (state,) in query(database, "SELECT state FROM glionode_jobs ORDER BY created_at, key")]
 
 
-def nothing(_: psycopg.Connection[Any]) -> None:
-    return None
+def fetch(database: Database) -> str | None:
+    """Fetch a job as a worker that is then killed. Return the job's key."""
 
-
-def fetch(database: Database) -> tuple[str, int] | None:
-    """Fetch a job as a worker that is then killed. Return the job's key and the worker's id."""
-
-    async def ask() -> tuple[str, int] | None:
+    async def ask() -> str | None:
         connector = PsycopgConnector(conninfo=database.url, min_size=1, max_size=1)
         await connector.open_async()
         try:
             manager = JobManager(connector)
             worker = await manager.register_worker()
             job = await manager.fetch_job(queues=[QUEUE], worker_id=worker)
-            return (str(job.task_kwargs["key"]), worker) if job else None
+            return str(job.task_kwargs["key"]) if job else None
         finally:
             await connector.close_async()
 
@@ -56,9 +50,7 @@ def test_a_study_is_queued_once_whatever_the_model(database: Database, queue: Jo
     assert not queue.add(job_of(study, "2", "1"))
     assert not queue.add(job_of(study, "1", "2", model="another"))
     assert states(database) == ["queued"]
-    found = fetch(database)
-    assert found is not None
-    assert found[0] == job_of(study, "1", "2").key
+    assert fetch(database) == job_of(study, "1", "2").key
     assert fetch(database) is None
 
 
@@ -72,29 +64,20 @@ def test_more_instances_supersede_a_waiting_job(database: Database, queue: JobQu
     assert queue.start(new.key) is not None
 
 
-def done(queue: JobQueue, job: Job, status: str, also: AlsoWrite = nothing) -> None:
-    queue.add(job)
-    taken = queue.start(job.key)
-    assert taken is not None
-    queue.finish(taken, Finished(status, None), None, also)
-
-
 def superseded(database: Database, job: Job) -> str | None:
-    with database.pool.connection() as connection:
-        row = connection.execute("SELECT superseded_by FROM glionode_jobs WHERE key = %s", (job.key,)).fetchone()
-    assert row is not None
-    return row[0]
+    ((key,),) = query(database, "SELECT superseded_by FROM glionode_jobs WHERE key = %s", job.key)
+    return key
 
 
 def test_a_result_is_superseded_by_a_result_alone(database: Database, queue: JobQueue) -> None:
     study = new_study_uid()
     first, second, third, fourth = (job_of(study, *"1234"[:count]) for count in (1, 2, 3, 4))
-    done(queue, first, "segmented")
+    finish_job(queue, first, Finished("segmented", None))
     for job, status in ((second, "not_eligible"), (third, "unchanged")):
-        done(queue, job, status)
+        finish_job(queue, job, Finished(status, None))
         assert superseded(database, first) is None
     assert superseded(database, second) == third.key
-    done(queue, fourth, "segmented")
+    finish_job(queue, fourth, Finished("segmented", None))
     assert states(database) == ["segmented", "not_eligible", "unchanged", "segmented"]
     assert [superseded(database, job) for job in (first, third, fourth)] == [fourth.key, fourth.key, None]
 
@@ -110,7 +93,7 @@ def test_a_job_gets_the_same_prior_results_at_each_attempt(database: Database, q
         return lambda connection: record_for_later_jobs(connection, keys[number], read)
 
     keys = {1: first.key, 2: second.key}
-    done(queue, first, "segmented", report("a", 1))
+    finish_job(queue, first, Finished("segmented", None), also=report("a", 1))
     queue.add(second)
     prior = queue.prior_results(second)
     assert dict(prior.current_results) == {"a": first.key}
@@ -136,8 +119,7 @@ def test_urgent_jobs_run_first_also_those_that_become_urgent_while_queued(databa
         assert queue.add(job)
     assert not queue.add(replace(late, urgent=True)), "the study has a job"
     assert not queue.add(replace(late, urgent=True)), "asking twice changes nothing"
-    order = [fetch(database) for _ in range(4)]
-    assert [each and each[0] for each in order] == [urgent.key, late.key, usual.key, None]
+    assert [fetch(database) for _ in range(4)] == [urgent.key, late.key, usual.key, None]
 
 
 def test_a_job_stays_urgent_when_its_worker_is_lost(database: Database, queue: JobQueue) -> None:
@@ -148,17 +130,12 @@ def test_a_job_stays_urgent_when_its_worker_is_lost(database: Database, queue: J
     assert queue.start(running.key) is not None
     assert not queue.add(replace(running, urgent=True))
     queue.requeue_stalled(0)
-    found = fetch(database)
-    assert found is not None
-    assert found[0] == running.key
+    assert fetch(database) == running.key
 
 
 def test_a_finished_job_is_not_run_again(queue: JobQueue) -> None:
     job = job_of(new_study_uid(), "1")
-    queue.add(job)
-    taken = queue.start(job.key)
-    assert taken is not None
-    queue.finish(taken, Finished("not_eligible", "no ADC"), None, nothing)
+    finish_job(queue, job, Finished("not_eligible", "no ADC"))
     assert queue.start(job.key) is None
     assert queue.start("unknown") is None
 
@@ -180,13 +157,11 @@ def test_outcome_and_outbox_are_one_transaction(database: Database, queue: JobQu
 def test_the_job_of_a_dead_worker_is_requeued_after_missed_heartbeats(database: Database, queue: JobQueue) -> None:
     job = job_of(new_study_uid(), "1")
     queue.add(job)
-    found = fetch(database)
-    assert found is not None
+    assert fetch(database) == job.key
     queue.start(job.key)
     assert queue.requeue_stalled(20) == 0
     assert fetch(database) is None
-    with database.pool.connection() as connection:
-        connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '21 s'")
+    query(database, "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '21 s'")
     assert queue.requeue_stalled(20) == 1
     assert states(database) == ["queued"]
     assert fetch(database) is not None
@@ -195,16 +170,14 @@ def test_the_job_of_a_dead_worker_is_requeued_after_missed_heartbeats(database: 
 def test_the_job_of_a_worker_without_a_row_is_requeued(database: Database, queue: JobQueue) -> None:
     queue.add(job_of(new_study_uid(), "1"))
     assert fetch(database) is not None
-    with database.pool.connection() as connection:
-        connection.execute("DELETE FROM procrastinate_workers")
+    query(database, "DELETE FROM procrastinate_workers")
     assert queue.requeue_stalled(20) == 1
     assert fetch(database) is not None
 
 
 def test_a_job_without_an_entry_is_queued_again(database: Database, queue: JobQueue) -> None:
     queue.add(job_of(new_study_uid(), "1"))
-    with database.pool.connection() as connection:
-        connection.execute("DELETE FROM procrastinate_jobs")
+    query(database, "DELETE FROM procrastinate_jobs")
     assert queue.requeue_stalled(20) == 1
     assert queue.requeue_stalled(20) == 0
     assert fetch(database) is not None
@@ -216,7 +189,7 @@ def test_a_worker_that_died_after_recording_the_outcome_changes_nothing(database
     fetch(database)
     taken = queue.start(job.key)
     assert taken is not None
-    queue.finish(taken, Finished("segmented", None), "/results", nothing)
+    queue.finish(taken, Finished("segmented", None), "/results", lambda _: None)
     assert queue.requeue_stalled(0) == 0
     assert states(database) == ["segmented"]
     assert fetch(database) is None
@@ -277,6 +250,4 @@ def test_a_postponed_job_is_fetched_again_when_its_worker_is_gone(queue: JobQueu
     found = queue.find(job.key)
     assert found is not None
     assert found.attempts == 0
-    taken = fetch(database)
-    assert taken is not None
-    assert taken[0] == job.key
+    assert fetch(database) == job.key

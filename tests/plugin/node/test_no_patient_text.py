@@ -3,11 +3,10 @@
 import json
 import socket
 import struct
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +16,7 @@ from pynetdicom import _config
 
 from plugin.archive.file_meta import encode_file_meta
 from plugin.database.pool import database_url
-from plugin.node.lock import running_node
+from plugin.node.lock import RunningNode
 from tests.support.listener import association
 from tests.support.node import (
     MARKER,
@@ -29,8 +28,7 @@ from tests.support.node import (
     send,
     wait_until,
 )
-from tests.support.paths import ROOT
-from tests.support.programs import SERVICE
+from tests.support.node_process import NodeInProcess
 
 MakeNode = Callable[..., NodeInThread]
 
@@ -95,33 +93,9 @@ def _send_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
 
 
-class Process:
-    """The node in a process of its own, with its log in a file."""
-
-    def __init__(self, node: NodeInThread, folder: Path, log_format: str) -> None:
-        self.config = folder / "glionode.toml"
-        sections = node.settings.model_dump(mode="json")
-        kept = ("listener", "storage", "study", "model", "shutdown")
-        tables = [f"[{name}]\n" + lines(sections[name]) for name in kept]
-        http = "[http]\nenabled = true\nport = 0\n"
-        self.config.write_text("".join([*tables, http, f'[logging]\nformat = "{log_format}"\n']))
-        self.log = folder / "log"
-        command = [*SERVICE, "serve", str(self.config), str(node.controls)]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        data_dir = node.settings.data_dir
-        wait_until(lambda: running_node(data_dir) or self.process.poll() is not None, "it listens")
-        running = running_node(data_dir)
-        assert running is not None, self.log.read_text()
-        self.node = running
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.node.http_url + path, timeout=10) as answer:
-            return str(answer.read().decode())
-
-
-def lines(section: dict[str, object]) -> str:
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items() if value != [])
+def get(node: RunningNode, path: str) -> str:
+    with urllib.request.urlopen(node.http_url + path, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def send_garbage(port: int, study: str) -> None:
@@ -145,47 +119,38 @@ def rows_of(url: str) -> Iterator[str]:
             yield from (f"{table}: {row}" for (row,) in rows)
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
-    """Start a node in a process, which is ended at the end of the test."""
-    started: list[Process] = []
-
-    def make(*arguments: Any) -> Process:
-        started.append(Process(*arguments))
-        return started[-1]
-
-    yield make
-    for each in started:
-        each.process.terminate()
-        each.process.wait(30)
+@contextmanager
+def in_process(node: NodeInThread, folder: Path, log_format: str) -> Iterator[NodeInProcess]:
+    """Run a node in a process of its own, which is ended with the block."""
+    process = NodeInProcess(node, folder, http={"enabled": True, "port": 0}, logging={"format": log_format})
+    try:
+        yield process
+    finally:
+        process.process.terminate()
+        assert process.process.wait(30) == 0
 
 
 @pytest.mark.usefixtures("_send_unchanged")
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_header_text_is_shown_anywhere(
-    make_node: MakeNode, start: Callable[..., Process], data_dir: Path, log_format: str
-) -> None:
+def test_no_header_text_is_shown_anywhere(make_node: MakeNode, data_dir: Path, log_format: str) -> None:
     node = make_node()
-    process = start(node, data_dir, log_format)
-    port, data = process.node.port, node.settings.data_dir
-    study, failing = new_study_uid(), new_study_uid()
-    assert send_files(port, *(marked(study, number, data_dir) for number in (1, 2, 3))) == [0x0000] * 3
-    wait_until(lambda: node.jobs_are(segmented=1), "it is segmented")
-    (node.controls / "fail").touch()
-    send_files(port, *(marked(failing, number, data_dir) for number in (1, 2)))
-    wait_until(lambda: node.jobs_are(segmented=1, failed=1), "another fails, with a message that quotes a name")
-    send_garbage(port, new_study_uid())
-    wait_until(lambda: sum(node.status().jobs.values()) == 3, "and a third has its job")
-    shown = {
-        "metrics": process.get("/metrics"),
-        "names": "\n".join(str(path.relative_to(data)) for path in data.rglob("*")),
-        "database": "\n".join(rows_of(database_url(node.settings))),
-    }
-    for command in (("status",), ("jobs",), ("show", study), ("show", failing)):
-        for options in ((), ("--json",)):
-            _, shown[" ".join([*command, *options])] = run(process.config, *command, *options)
-    process.process.terminate()
-    assert process.process.wait(30) == 0
+    data, study, failing = node.settings.data_dir, new_study_uid(), new_study_uid()
+    with in_process(node, data_dir, log_format) as process:
+        assert send_files(process.port, *(marked(study, number, data_dir) for number in (1, 2, 3))) == [0x0000] * 3
+        wait_until(lambda: node.jobs_are(segmented=1), "it is segmented")
+        (node.controls / "fail").touch()
+        send_files(process.port, *(marked(failing, number, data_dir) for number in (1, 2)))
+        wait_until(lambda: node.jobs_are(segmented=1, failed=1), "another fails, with a message that quotes a name")
+        send_garbage(process.port, new_study_uid())
+        wait_until(lambda: sum(node.status().jobs.values()) == 3, "and a third has its job")
+        shown = {
+            "metrics": get(process.node, "/metrics"),
+            "names": "\n".join(str(path.relative_to(data)) for path in data.rglob("*")),
+            "database": "\n".join(rows_of(database_url(node.settings))),
+        }
+        for command in (("status",), ("jobs",), ("show", study), ("show", failing)):
+            for options in ((), ("--json",)):
+                _, shown[" ".join([*command, *options])] = run(process.config, *command, *options)
     shown["log"] = process.log.read_text()
     assert [place for place, text in shown.items() if MARKER.lower() in text.lower()] == []
     received = b"".join(path.read_bytes() for path in (data / "archive").rglob("*.dcm"))

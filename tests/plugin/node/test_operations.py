@@ -1,4 +1,4 @@
-"""What a person controls: try again, cancel, take now; of a database alone, and of a whole running node."""
+"""Retry, cancel and force jobs, with a database alone and with a whole running node."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,17 @@ from plugin.jobs.outbox import OutgoingObject
 from plugin.jobs.queue import JobQueue
 from plugin.node.operations import OperationRefused, cancel_job, retry_all, retry_job
 from plugin.settings.destinations import DestinationSettings
-from tests.support.node import NodeInThread, config_of, make_instance, new_study_uid, run, send, wait_until
+from tests.support.node import (
+    NodeInThread,
+    config_of,
+    finish_job,
+    make_instance,
+    new_study_uid,
+    query,
+    run,
+    send,
+    wait_until,
+)
 
 MakeNode = Callable[..., NodeInThread]
 PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
@@ -22,10 +32,7 @@ PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=
 
 def finished(queue: JobQueue, status: str) -> str:
     job = new_job(new_study_uid(), ["1"], "m")
-    queue.add(job)
-    taken = queue.start(job.key)
-    assert taken is not None
-    queue.finish(taken, Finished(status, "why"), None, lambda _: None)
+    finish_job(queue, job, Finished(status, "why"))
     return job.key
 
 
@@ -57,9 +64,8 @@ def test_retried_deliveries_start_their_time_limit_again(database: Database, que
     assert retry_job(database, key).deliveries == 1
     with database.pool.connection() as connection:
         due = outbox.due(connection, "pacs", 9)
-        row = connection.execute("SELECT now() - interval '1 hour'").fetchone()
-    assert row is not None
-    assert [(entry.sop_instance_uid, entry.attempts, entry.created_at > row[0]) for entry in due] == [
+    ((hour_ago,),) = query(database, "SELECT now() - interval '1 hour'")
+    assert [(entry.sop_instance_uid, entry.attempts, entry.created_at > hour_ago) for entry in due] == [
         ("1.1", 0, True),
         ("1.2", 0, True),
     ]
@@ -84,22 +90,15 @@ def test_a_queued_job_is_cancelled_and_one_in_a_final_state_is_not(database: Dat
     assert queue.start(job.key) is not None
 
 
-def run_count(node: NodeInThread) -> int:
-    log = node.controls / "log"
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
 def test_a_running_job_is_cancelled_and_the_next_one_runs(make_node: MakeNode, data_dir: Path) -> None:
-    node = make_node()
+    node = make_node().start("hold")
     config = config_of(node, data_dir)
-    (node.controls / "hold").touch()
-    node.start()
     study, other = new_study_uid(), new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(2)))
-    wait_until(lambda: run_count(node) == 1, "the worker runs the job")
+    wait_until(lambda: node.run_count() == 1, "the worker runs the job")
     send(node.port, *(make_instance(other) for _ in range(2)))
     assert run(config, "cancel", study)[0] == 0
-    wait_until(lambda: run_count(node) == 2, "a new worker runs the next job")
+    wait_until(lambda: node.run_count() == 2, "a new worker runs the next job")
     (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(cancelled=1, segmented=1), "one is cancelled, one segmented")
     assert run(config, "cancel", other)[0] == 1
@@ -109,9 +108,8 @@ def test_a_running_job_is_cancelled_and_the_next_one_runs(make_node: MakeNode, d
 
 
 def test_a_study_is_forced_before_it_is_complete_and_once_more(make_node: MakeNode, data_dir: Path) -> None:
-    node = make_node(study={"stable_after_s": 3600})
+    node = make_node(study={"stable_after_s": 3600}).start()
     config = config_of(node, data_dir)
-    node.start()
     study = new_study_uid()
     assert run(config, "force", study)[0] == 1, "it is not there yet"
     assert run(config, "force", "../x")[0] == 1
@@ -121,7 +119,7 @@ def test_a_study_is_forced_before_it_is_complete_and_once_more(make_node: MakeNo
     status, text = run(config, "force", study)
     assert (status, "--again" in text) == (1, True)
     assert run(config, "force", study, "--again")[0] == 0
-    wait_until(lambda: run_count(node) == 2 and node.jobs_are(segmented=1), "it is segmented once more")
+    wait_until(lambda: node.run_count() == 2 and node.jobs_are(segmented=1), "it is segmented once more")
 
 
 def test_wrong_usage_and_nothing_to_do_have_different_exit_statuses(make_node: MakeNode, data_dir: Path) -> None:

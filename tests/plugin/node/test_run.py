@@ -1,6 +1,5 @@
 """A whole node with a stand-in segmenter: studies are segmented and delivered once, whichever process dies."""
 
-import json
 import logging
 import os
 import signal
@@ -28,8 +27,7 @@ from tests.support.node import (
     wait_until,
     write_instance,
 )
-from tests.support.paths import ROOT
-from tests.support.programs import SERVICE
+from tests.support.node_process import NodeInProcess, processes
 
 MakeNode = Callable[..., NodeInThread]
 
@@ -40,11 +38,6 @@ def instances_of(study: str, count: int = 3) -> list[Dataset]:
 
 def results_of(study: str) -> list[str]:
     return [f"{study}.99.1", f"{study}.99.2"]
-
-
-def run_count(node: NodeInThread) -> int:
-    log = node.controls / "log"
-    return len(log.read_text().splitlines()) if log.exists() else 0
 
 
 def worker_pid(node: NodeInThread) -> int:
@@ -67,7 +60,7 @@ def test_a_received_study_is_segmented_and_sent_once(make_node: MakeNode, pacs: 
     late = new_study_uid()
     send(node.port, make_instance(late))
     wait_until(lambda: node.jobs_are(segmented=1, not_eligible=1), "the next study is processed")
-    assert run_count(node) == 2
+    assert node.run_count() == 2
     status = node.status()
     assert status.studies_received == 2
     assert status.running is not None
@@ -94,31 +87,39 @@ def test_late_instances_start_a_new_job(make_node: MakeNode, pacs: Pacs) -> None
 
 
 def test_a_killed_worker_is_replaced_and_its_job_finished_once(make_node: MakeNode, pacs: Pacs) -> None:
-    node = make_node(destinations=[pacs.destination()])
-    (node.controls / "hold").touch()
-    node.start()
+    node = make_node(destinations=[pacs.destination()]).start("hold")
     study, neighbour = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(study), *instances_of(neighbour))
-    wait_until(lambda: run_count(node) == 1, "the worker runs a job")
+    wait_until(lambda: node.run_count() == 1, "the worker runs a job")
     os.kill(worker_pid(node), signal.SIGKILL)
     (node.controls / "hold").unlink()
     wait_until(lambda: node.jobs_are(segmented=2), "another worker finishes both")
     wait_until(lambda: len(pacs.received) == 4, "all results at the PACS")
     assert sorted(pacs.received) == sorted(results_of(study) + results_of(neighbour))
-    assert run_count(node) == 3
+    assert node.run_count() == 3
 
 
-def test_a_job_that_keeps_killing_its_worker_fails_and_the_next_job_runs(make_node: MakeNode) -> None:
-    node = make_node()
-    (node.controls / "die").write_text("once\n" * 3)
+@pytest.mark.parametrize(
+    ("compute", "control", "content", "reason"),
+    [
+        ({}, "die", "once\n", ";"),
+        ({"step_limit_s": 0.5}, "hang", "always\n", ", the last time because the step segment took longer than 0.5 s"),
+    ],
+)
+def test_a_job_that_keeps_ending_its_worker_fails_and_the_next_job_runs(
+    make_node: MakeNode, compute: dict[str, float], control: str, content: str, reason: str
+) -> None:
+    node = make_node(compute=compute)
+    (node.controls / control).write_text(content * 3)
     node.start()
     bad, good = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(bad))
-    wait_until(lambda: run_count(node) >= 1, "the first study has started")
+    wait_until(lambda: node.run_count() >= 1, "the first study has started")
     send(node.port, *instances_of(good))
     wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one failed, one segmented")
     (trouble,) = node.status().troubles
-    assert "ended 3 times" in trouble.message
+    assert trouble.place == f"study {bad}"
+    assert f"ended 3 times during this job{reason}" in trouble.message
 
 
 def test_a_step_that_hangs_costs_one_attempt(make_node: MakeNode) -> None:
@@ -127,34 +128,15 @@ def test_a_step_that_hangs_costs_one_attempt(make_node: MakeNode) -> None:
     node.start()
     send(node.port, *instances_of(new_study_uid()))
     wait_until(lambda: node.jobs_are(segmented=1), "the second attempt segments it")
-    assert run_count(node) == 2
+    assert node.run_count() == 2
     assert node.status().troubles == ()
 
 
-def test_a_job_that_keeps_hanging_fails_with_the_reason(make_node: MakeNode) -> None:
-    node = make_node(compute={"step_limit_s": 0.5})
-    (node.controls / "hang").write_text("always\n" * 3)
-    node.start()
-    bad, good = new_study_uid(), new_study_uid()
-    send(node.port, *instances_of(bad))
-    wait_until(lambda: run_count(node) >= 1, "the first study has started")
-    send(node.port, *instances_of(good))
-    wait_until(lambda: node.jobs_are(failed=1, segmented=1), "one failed, one segmented")
-    (trouble,) = node.status().troubles
-    assert trouble.place == f"study {bad}"
-    assert (
-        "ended 3 times during this job, the last time because the step segment took longer than 0.5 s"
-        in trouble.message
-    )
-
-
 def test_a_job_that_raises_fails_without_the_exceptions_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
-    node = make_node()
-    (node.controls / "fail").touch()
-    node.start()
+    node = make_node().start("fail")
     send(node.port, *instances_of(new_study_uid()))
     wait_until(lambda: node.jobs_are(failed=1), "the job is failed")
-    assert run_count(node) == 1
+    assert node.run_count() == 1
     (trouble,) = node.status().troubles
     assert "An unexpected ValueError in stand_in_segmenter.py line" in trouble.message
     node.end()
@@ -163,9 +145,7 @@ def test_a_job_that_raises_fails_without_the_exceptions_message(make_node: MakeN
 
 
 def test_a_model_that_does_not_load_is_reported_and_receiving_continues(make_node: MakeNode) -> None:
-    node = make_node()
-    (node.controls / "broken").touch()
-    node.start()
+    node = make_node().start("broken")
     wait_until(lambda: [trouble.place for trouble in node.status().troubles] == ["worker"], "status reports it")
     assert send(node.port, *instances_of(new_study_uid())) == [0x0000] * 3
     (node.controls / "broken").unlink()
@@ -246,12 +226,10 @@ def test_a_demonstration_model_needs_accepts_demonstration(make_node: MakeNode, 
 
 
 def test_studies_received_before_a_restart_are_segmented_after_it(make_node: MakeNode) -> None:
-    node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2})
-    (node.controls / "hold").touch()
-    node.start()
+    node = make_node(study={"stable_after_s": 2}, shutdown={"drain_s": 0.2}).start("hold")
     first, second = new_study_uid(), new_study_uid()
     send(node.port, *instances_of(first))
-    wait_until(lambda: run_count(node) == 1, "the first study is running")
+    wait_until(lambda: node.run_count() == 1, "the first study is running")
     send(node.port, *instances_of(second))  # it has no job yet when the node stops
     assert node.status().jobs == {"running": 1}
     node.end()
@@ -272,71 +250,23 @@ def test_below_the_minimum_of_free_space_it_refuses_and_reports_it(make_node: Ma
     assert status.studies_received == 0
 
 
-class NodeInProcess:
-    """The same node in a process of its own, which a test can kill."""
-
-    def __init__(self, node: NodeInThread, folder: Path) -> None:
-        config = folder / "glionode.toml"
-        config.write_text("".join(_toml(name, node.settings.model_dump()[name]) for name in SECTIONS))
-        self.log = folder / "serve.log"
-        command = [*SERVICE, "serve", str(config), str(node.controls)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        self.data_dir = node.settings.data_dir
-        wait_until(lambda: running_node(self.data_dir) or self.process.poll() is not None, "the process listens")
-        running = running_node(self.data_dir)
-        assert running is not None, self.log.read_text()
-        self.port = running.port
-
-    def descendants(self) -> dict[int, str]:
-        """Return the descendants of this process, with the names of their programs."""
-        found: dict[int, str] = {}
-        parents = {self.process.pid}
-        while parents:
-            below = {pid: name for pid, (name, parent) in _processes().items() if parent in parents}
-            found |= below
-            parents = set(below)
-        return found
-
-
-def _processes() -> dict[int, tuple[str, int]]:
-    """Return name and parent of each running process, without zombies."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, rest = entry.read_text().split("(", 1)[1].rsplit(")", 1)
-        except OSError:
-            continue
-        state, parent = rest.split()[:2]
-        if state != "Z":
-            found[int(entry.parent.name)] = (name, int(parent))
-    return found
-
-
-SECTIONS = ("listener", "storage", "study", "model", "delivery", "shutdown")
-
-
-def _toml(name: str, section: dict[str, Any]) -> str:
-    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
-
-
 def test_a_killed_node_leaves_no_process_and_the_next_one_continues(make_node: MakeNode, data_dir: Path) -> None:
     node = make_node()
     (node.controls / "hold").touch()
     first = NodeInProcess(node, data_dir)
     study, other = new_study_uid(), new_study_uid()
     send(first.port, *instances_of(study), *instances_of(other))
-    wait_until(lambda: run_count(node) == 1, "a job is running")
+    wait_until(lambda: node.run_count() == 1, "a job is running")
     descendants = first.descendants()
     assert {"postgres"} < set(descendants.values())
     first.process.kill()
     first.process.wait()
-    wait_until(lambda: not descendants.keys() & _processes().keys(), "worker and database have ended", 20)
+    wait_until(lambda: not descendants.keys() & processes().keys(), "worker and database have ended", 20)
     assert running_node(first.data_dir) is None
     (node.controls / "hold").unlink()
     node.start()
     wait_until(lambda: node.jobs_are(segmented=2), "both are segmented")
-    assert run_count(node) == 3
+    assert node.run_count() == 3
 
 
 def test_a_killed_database_is_restarted_and_nothing_is_lost(make_node: MakeNode, data_dir: Path) -> None:
@@ -344,7 +274,7 @@ def test_a_killed_database_is_restarted_and_nothing_is_lost(make_node: MakeNode,
     (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
     send(process.port, *instances_of(new_study_uid()))
-    wait_until(lambda: run_count(node) == 1, "a job is running")
+    wait_until(lambda: node.run_count() == 1, "a job is running")
     for pid, name in process.descendants().items():
         if name == "postgres":
             os.kill(pid, signal.SIGKILL)
@@ -363,7 +293,7 @@ def test_a_signal_stops_the_node(make_node: MakeNode, data_dir: Path, number: si
     process.process.send_signal(number)
     assert process.process.wait(30) == 0
     # multiprocessing's resource tracker notices the end of its parent a moment later.
-    wait_until(lambda: not descendants.keys() & _processes().keys(), "no process is left", 5)
+    wait_until(lambda: not descendants.keys() & processes().keys(), "no process is left", 5)
     assert "listening as GLIONODE on 127.0.0.1:" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
 
@@ -375,7 +305,7 @@ def test_a_signal_stops_the_node_in_bounded_time_during_a_job(make_node: MakeNod
     process = NodeInProcess(node, data_dir)
     study, late = new_study_uid(), make_instance(new_study_uid())
     send(process.port, *instances_of(study))
-    wait_until(lambda: run_count(node) == 1, "a job is running")
+    wait_until(lambda: node.run_count() == 1, "a job is running")
     ae = ApplicationEntity("SCANNER")
     ae.add_requested_context(late.SOPClassUID, late.file_meta.TransferSyntaxUID)
     peer = ae.associate("127.0.0.1", process.port, ae_title="GLIONODE")

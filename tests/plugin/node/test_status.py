@@ -20,7 +20,7 @@ from plugin.listener.refusals import RefusalCounter
 from plugin.node.lock import RunningNode, announce, node_lock, running_node
 from plugin.node.status import read_status
 from plugin.settings.sections import Settings
-from tests.support.node import write_model
+from tests.support.node import insert_job, query, write_model
 from tests.support.paths import ROOT
 
 
@@ -66,15 +66,12 @@ def test_a_missing_model(data_dir: Path) -> None:
 
 
 def test_a_destination_that_was_removed_from_the_settings(data_dir: Path, database: Database) -> None:
-    with database.pool.connection() as connection:
-        connection.execute(
-            "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-            "VALUES ('k', '1', '', '', 'segmented')"
-        )
-        connection.execute(
-            "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state) "
-            "VALUES ('1.2', 'gone', 'k', '/x', 'queued')"
-        )
+    insert_job(database, "k", "1")
+    query(
+        database,
+        "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state) "
+        "VALUES ('1.2', 'gone', 'k', '/x', 'queued')",
+    )
     status = read_status(settings_in(data_dir, database={"url": database.url}))
     assert status.database_answers
     assert [(each.name, each.objects) for each in status.destinations] == [("gone", {"queued": 1})]

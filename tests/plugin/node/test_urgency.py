@@ -167,9 +167,7 @@ def test_a_study_restored_from_an_interrupted_purge_stays_urgent(tmp_path: Path,
 
 
 def test_an_urgent_study_is_segmented_before_queued_ones(make_node: Callable[..., NodeInThread]) -> None:
-    node = make_node()
-    (node.controls / "hold").touch()
-    node.start()
+    node = make_node().start("hold")
     counts = (4, 2, 5)  # of images, by which the stand-in's log tells the studies apart
     running, waiting, urgent = (
         [make_instance(study, number=number) for number in range(count)]

@@ -1,4 +1,4 @@
-"""What a plugin is told of: once, in order, over restarts, and whatever its callbacks do."""
+"""Events are reported to a plugin once and in order, over restarts, and whatever its callbacks do."""
 
 import logging
 import shutil
@@ -22,7 +22,7 @@ from tests.support.hosted_plugin import (
     running,
     store_in_archive,
 )
-from tests.support.node import MARKER, make_instance, new_study_uid, wait_until
+from tests.support.node import MARKER, insert_job, make_instance, new_study_uid, query, wait_until
 
 QUICK = {"stable_after_s": 0.1}
 
@@ -31,7 +31,6 @@ def test_new_instances_are_reported_once_and_in_order(data_dir: Path, database: 
     study = new_study_uid()
     first, second = make_instance(study, number=1), make_instance(study, number=2)
     with running(data_dir, database) as plugin:
-        plugin.start()
         one = plugin.receive(first)
         wait_until(lambda: plugin.events_of(ChangeType.NEW_CHILD_INSTANCE, one.patient), "the first one")
         two = plugin.receive(second)
@@ -62,7 +61,6 @@ def test_new_instances_are_reported_once_and_in_order(data_dir: Path, database: 
 def test_a_quiet_resource_is_stable_until_an_instance_arrives(data_dir: Path, database: Database) -> None:
     study = new_study_uid()
     with running(data_dir, database, study=QUICK) as plugin:
-        plugin.start()
         ids = plugin.receive(make_instance(study))
         stable = (
             (ChangeType.STABLE_PATIENT, ids.patient),
@@ -80,9 +78,8 @@ def test_a_quiet_resource_is_stable_until_an_instance_arrives(data_dir: Path, da
 def test_the_first_start_reports_nothing_old(data_dir: Path, database: Database) -> None:
     ids = store_in_archive(open_archive(data_dir), make_instance(new_study_uid()))
     with running(data_dir, database, study=QUICK) as plugin:
-        plugin.start()
         described = plugin.orthanc.RestApiGet(f"/studies/{ids.study}").decode()
-        new = plugin.receive(make_instance(new_study_uid()))  # looked at after all that was there
+        new = plugin.receive(make_instance(new_study_uid()))  # indexed after all that was there
         wait_until(lambda: plugin.events_of(ChangeType.STABLE_STUDY, new.study), "the new study is stable")
         assert [each for each in plugin.script.EVENTS if each[2] in (ids.instance, ids.study)] == []
     assert '"IsStable": true' in described
@@ -91,13 +88,11 @@ def test_the_first_start_reports_nothing_old(data_dir: Path, database: Database)
 def test_a_restart_reports_what_arrived_meanwhile_and_nothing_twice(data_dir: Path, database: Database) -> None:
     study = new_study_uid()
     with running(data_dir, database) as plugin:
-        plugin.start()
         before = plugin.receive(make_instance(study, number=1))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_CHILD_INSTANCE, before.patient), "it has come")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_CHILD_INSTANCE, before.patient), "it has arrived")
         plugin.orthanc.RestApiPut(f"/studies/{before.study}/metadata/1024", "kept")
     meanwhile = store_in_archive(plugin.archive, make_instance(study, number=2))
     with running(data_dir, database, study=QUICK) as plugin:
-        plugin.start()
         wait_until(lambda: plugin.events_of(ChangeType.STABLE_STUDY, before.study), "it is stable")
         sender = plugin.orthanc.RestApiGet(f"/instances/{before.instance}/metadata/RemoteAET")
         kept = plugin.orthanc.RestApiGet(f"/studies/{before.study}/metadata/1024")
@@ -106,7 +101,6 @@ def test_a_restart_reports_what_arrived_meanwhile_and_nothing_twice(data_dir: Pa
     assert plugin.script.EVENTS[0][0] == ChangeType.ORTHANC_STARTED
     assert (sender, kept) == (SCANNER.ae_title.encode(), b"kept")
     with running(data_dir, database, study=QUICK) as plugin:
-        plugin.start()
         new = plugin.receive(make_instance(new_study_uid()))
         wait_until(lambda: plugin.events_of(ChangeType.STABLE_STUDY, new.study), "another study is stable")
     assert plugin.events_of(ChangeType.STABLE_STUDY, before.study) == []
@@ -116,27 +110,24 @@ def test_a_removal_is_reported_and_its_rows_are_deleted(data_dir: Path, database
     study, other = new_study_uid(), new_study_uid()
     instance = make_instance(study)
     with running(data_dir, database, study={"stable_after_s": 3600, "rescan_every_s": 0.05}) as plugin:
-        plugin.start()
         ids = plugin.receive(instance)
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, ids.study), "it has come")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, ids.study), "it has arrived")
         plugin.orthanc.RestApiPut(f"/studies/{ids.study}/metadata/1024", "kept")
         shutil.rmtree(plugin.archive.data_dir / "archive" / study)
-        wait_until(lambda: plugin.events_of(ChangeType.DELETED, ids.study), "it has gone")
+        wait_until(lambda: plugin.events_of(ChangeType.DELETED, ids.study), "it is removed")
         with pytest.raises(plugin.orthanc.OrthancException):
             plugin.orthanc.RestApiGet(f"/studies/{ids.study}")
         plugin.receive(instance)
-        wait_until(lambda: len(plugin.events_of(ChangeType.NEW_STUDY, ids.study)) == 2, "it has come again")
+        wait_until(lambda: len(plugin.events_of(ChangeType.NEW_STUDY, ids.study)) == 2, "it has arrived again")
         with pytest.raises(plugin.orthanc.OrthancException):
             plugin.orthanc.RestApiGet(f"/studies/{ids.study}/metadata/1024")
         plugin.orthanc.RestApiPut(f"/studies/{ids.study}/metadata/1024", "kept")
         last = plugin.receive(make_instance(other))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, last.study), "another has come")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, last.study), "another has arrived")
     shutil.rmtree(plugin.archive.data_dir / "archive" / study)
     with running(data_dir, database) as plugin:
-        plugin.start()
         assert ids.study not in plugin.orthanc.RestApiGet("/studies").decode()
-    with database.pool.connection() as connection:
-        assert connection.execute("SELECT count(*) FROM glionode_plugin_metadata").fetchone() == (0,)
+    assert query(database, "SELECT count(*) FROM glionode_plugin_metadata") == [(0,)]
 
 
 def test_a_callback_that_raises_is_logged_without_its_text(
@@ -148,7 +139,6 @@ def test_a_callback_that_raises_is_logged_without_its_text(
         "    STORED.append", "    raise ValueError(dicom.GetInstanceSimplifiedJson())\n    STORED.append"
     )
     with running(data_dir, database, script) as plugin:
-        plugin.start()
         ids = plugin.receive(make_instance(new_study_uid()))
         wait_until(lambda: plugin.events_of(ChangeType.NEW_CHILD_INSTANCE, ids.patient), "it goes on")
     for kind, error in (("on-change", "KeyError"), ("on-stored-instance", "ValueError")):
@@ -162,7 +152,6 @@ def test_a_hanging_callback_delays_nothing_else(data_dir: Path, database: Databa
     script = f"import threading\n\nGO = threading.Event()\n{hanging}"
     begun = time.monotonic()
     with running(data_dir, database, script, study=QUICK, shutdown={"drain_s": 0.5}) as plugin:
-        plugin.start()
         ids = plugin.receive(make_instance(new_study_uid()))
         path = f"/studies/{ids.study}"
         wait_until(lambda: ids.study in plugin.orthanc.RestApiGet("/studies").decode(), "the index goes on")
@@ -177,12 +166,11 @@ def test_a_file_that_is_not_dicom_is_skipped(
     caplog.set_level(logging.INFO)
     study = new_study_uid()
     with running(data_dir, database) as plugin:
-        plugin.start()
         folder = plugin.archive.data_dir / "archive" / study / f"{study}.1"
         folder.mkdir(parents=True)
         (folder / "1.2.3.dcm").write_bytes(b"no DICOM")
         ids = plugin.receive(make_instance(study))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, ids.study), "the other one is told of")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, ids.study), "the other one is reported")
         assert len(plugin.events_of(ChangeType.NEW_INSTANCE)) == 1
     assert f"an instance of study {study} is hidden from the hosted plugin" in caplog.text
 
@@ -190,26 +178,25 @@ def test_a_file_that_is_not_dicom_is_skipped(
 def test_an_instance_stored_during_a_poll_is_indexed_again_after_its_deletion(
     data_dir: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken_in = EmbeddedHost.index_file
+    index_file = EmbeddedHost.index_file
     raced: list[Path] = []
 
     def stored_meanwhile(host: EmbeddedHost, path: Path, reception: Reception) -> AddedInstance | None:
-        if not raced:  # a plugin's POST /instances, between the watch's look at the index and its taking in
+        if not raced:  # a plugin's POST /instances, between the watcher's check of the index and its adding the file
             raced.append(path)
-            taken_in(host, path, Reception(InstanceOrigin.PLUGIN))
-        return taken_in(host, path, reception)
+            index_file(host, path, Reception(InstanceOrigin.PLUGIN))
+        return index_file(host, path, reception)
 
     monkeypatch.setattr(EmbeddedHost, "index_file", stored_meanwhile)
     instance = make_instance(new_study_uid())
     with running(data_dir, database) as plugin:
-        plugin.start()
         ids = plugin.receive(instance)
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_PATIENT, ids.patient), "it has come")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_PATIENT, ids.patient), "it has arrived")
         last = plugin.receive(make_instance(new_study_uid()))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, last.study), "the watch is beyond it")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_STUDY, last.study), "the watcher has passed it")
         plugin.orthanc.RestApiDelete(f"/instances/{ids.instance}")
         plugin.receive(instance)
-        wait_until(lambda: len(plugin.events_of(ChangeType.NEW_INSTANCE, ids.instance)) == 2, "it has come again")
+        wait_until(lambda: len(plugin.events_of(ChangeType.NEW_INSTANCE, ids.instance)) == 2, "it has arrived again")
     assert len(raced) == 1
 
 
@@ -217,16 +204,15 @@ def test_a_file_that_replaces_a_skipped_one_is_indexed(data_dir: Path, database:
     study = new_study_uid()
     instance = make_instance(study)
     with running(data_dir, database) as plugin:
-        plugin.start()
         folder = plugin.archive.data_dir / "archive" / study / str(instance.SeriesInstanceUID)
         folder.mkdir(parents=True)
         damaged = folder / f"{instance.SOPInstanceUID}.dcm"
         damaged.write_bytes(b"no DICOM")
         other = plugin.receive(make_instance(study, f"{study}.2"))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, other.instance), "the watch is beyond it")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, other.instance), "the watcher has passed it")
         damaged.unlink()
         ids = plugin.receive(instance)
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, ids.instance), "it has come")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, ids.instance), "it has arrived")
 
 
 def test_the_node_is_called_for_what_a_plugin_stores(data_dir: Path, database: Database) -> None:
@@ -234,12 +220,12 @@ def test_the_node_is_called_for_what_a_plugin_stores(data_dir: Path, database: D
     instance = make_instance(new_study_uid())
     other = make_instance(instance.StudyInstanceUID)
     other.SOPInstanceUID = instance.SOPInstanceUID
-    with running(data_dir, database) as plugin:
+    with running(data_dir, database, start=False) as plugin:
         plugin.plugin.on_stored(lambda study, sender: kept.append((study, sender)))
         plugin.start()
         post = plugin.orthanc.RestApiPost
         answers = [post("/instances", as_dicom_file(each)).decode() for each in (instance, instance, other)]
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE), "it is told of")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE), "it is reported")
         file = plugin.orthanc.GetDicomForInstance(orthanc_ids(instance).instance)
     assert [("AlreadyStored" in each, '"Success"' in each) for each in answers] == [(False, True), *[(True, False)] * 2]
     assert kept == [(instance.StudyInstanceUID, Peer("", "plugin"))]
@@ -249,7 +235,6 @@ def test_the_node_is_called_for_what_a_plugin_stores(data_dir: Path, database: D
 
 def test_a_full_disk_raises_its_error_code(data_dir: Path, database: Database) -> None:
     with running(data_dir, database) as plugin:
-        plugin.start()
         plugin.archive._minimum_free_bytes = 1 << 62
         with pytest.raises(plugin.orthanc.OrthancException) as caught:
             plugin.orthanc.RestApiPost("/instances", as_dicom_file(make_instance(new_study_uid())))
@@ -260,19 +245,13 @@ def test_images_of_an_open_job_are_not_deleted(data_dir: Path, database: Databas
     instance = make_instance(new_study_uid())
     study = str(instance.StudyInstanceUID)
     with running(data_dir, database) as plugin:
-        plugin.start()
         ids = plugin.receive(instance)
         result = results_root(plugin.archive.data_dir) / study / "a-result"
         result.mkdir(parents=True)
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE), "it is told of")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE), "it is reported")
         for state, deleted in (("queued", False), ("running", False), ("segmented", True)):
-            with database.pool.connection() as connection:
-                connection.execute("DELETE FROM glionode_jobs WHERE study_instance_uid = %s", (study,))
-                connection.execute(
-                    "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
-                    "VALUES (%s, %s, '', '', %s)",
-                    (f"{study}-key", study, state),
-                )
+            query(database, "DELETE FROM glionode_jobs WHERE study_instance_uid = %s", study)
+            insert_job(database, f"{study}-key", study, state)
             if not deleted:
                 with pytest.raises(plugin.orthanc.OrthancException) as caught:
                     plugin.orthanc.RestApiDelete(f"/studies/{ids.study}")
@@ -281,4 +260,4 @@ def test_images_of_an_open_job_are_not_deleted(data_dir: Path, database: Databas
         plugin.orthanc.RestApiDelete(f"/studies/{ids.study}")
         assert plugin.archive.files(study) == ()
         assert result.is_dir(), "the node's own results are the node's"
-        wait_until(lambda: plugin.events_of(ChangeType.DELETED, ids.study), "the plugin is told of it")
+        wait_until(lambda: plugin.events_of(ChangeType.DELETED, ids.study), "it is reported to the plugin")

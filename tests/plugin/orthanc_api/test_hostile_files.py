@@ -1,4 +1,4 @@
-"""Files that mean harm, in an archive that a plugin sees: each is shown or passed over, and nothing else suffers."""
+"""Hostile files in an archive that a plugin sees: each is shown or skipped, and others are not affected."""
 
 import json
 import logging
@@ -34,12 +34,11 @@ def test_damaged_files_are_shown_or_skipped(
 ) -> None:
     caplog.set_level(logging.INFO)
     with running(data_dir, database) as plugin:
-        plugin.start()
         for number, each in enumerate(mutated(MUTATIONS, STUDIES, SEED)):
             put(plugin, each.study_instance_uid, f"1.2.{number + 1}", each.syntax, each.content)
             plugin.plugin.touch(each.study_instance_uid, SCANNER)
         whole = plugin.receive(make_instance(new_study_uid()))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is reported")
         wait_until(lambda: len(plugin.script.STORED) == len(plugin.events_of(ChangeType.NEW_INSTANCE)), "all are shown")
         instances = json.loads(plugin.orthanc.RestApiGet("/instances"))
         assert MUTATIONS / 3 < len(instances) <= MUTATIONS + 1, "most can be read, some cannot"
@@ -67,9 +66,8 @@ def test_a_deflate_bomb_is_skipped_without_inflating_it(
     caplog.set_level(logging.INFO)
     study = new_study_uid()
     with running(data_dir, database) as plugin:
-        plugin.start()
         put(plugin, study, "1.2.3", DeflatedExplicitVRLittleEndian, bomb(make_instance(study), BOMB_MIB))
         whole = plugin.receive(make_instance(study, number=2))
-        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is told of")
+        wait_until(lambda: plugin.events_of(ChangeType.NEW_INSTANCE, whole.instance), "the whole one is reported")
         assert len(plugin.events_of(ChangeType.NEW_INSTANCE)) == 1
     assert f"an instance of study {study} is hidden from the hosted plugin: a deflated file of more than" in caplog.text

@@ -115,7 +115,7 @@ for call in (orthanc.RestApiGet, orthanc.LookupPatient, orthanc.GetDicomForInsta
     except orthanc.OrthancException as exc:
         FAILURES.append(exc.args)
 """
-    with running(data_dir, database, script) as plugin:
+    with running(data_dir, database, script, start=False) as plugin:
         assert plugin.script.NAME == "GLIONODE"
         assert plugin.script.FAILURES == [(2038, "Plugin trying to call the database during its initialization")] * 3
 
@@ -124,7 +124,7 @@ def test_unsupported_functions_raise_and_are_logged(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with running(data_dir, database, "import orthanc\n") as plugin:
+    with running(data_dir, database, "import orthanc\n", start=False) as plugin:
         with pytest.raises(plugin.orthanc.OrthancException) as caught:
             plugin.orthanc.RegisterFindCallback(lambda *_: None)
         assert caught.value.args == (2, "Not implemented yet")
@@ -137,7 +137,6 @@ def test_unsupported_routes_are_logged_once(
     data_dir: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(data_dir, database) as plugin:
-        plugin.start()
         rest = plugin.orthanc
 
         def code(call: Callable[..., object], *arguments: str) -> int:
@@ -157,10 +156,10 @@ def test_unsupported_routes_are_logged_once(
 
 
 def test_properties_and_metadata_outlive_the_plugin(data_dir: Path, database: Database) -> None:
-    with running(data_dir, database, "import orthanc\n") as plugin:
+    with running(data_dir, database, "import orthanc\n", start=False) as plugin:
         plugin.orthanc.SetGlobalProperty(1024, "kept")
         plugin.orthanc.SetGlobalProperty(1024, json.dumps({"kept": "longer"}))
-    with running(data_dir, database, "import orthanc\n") as plugin:
+    with running(data_dir, database, "import orthanc\n", start=False) as plugin:
         assert json.loads(plugin.orthanc.GetGlobalProperty(1024, "")) == {"kept": "longer"}
         with pytest.raises(plugin.orthanc.OrthancException):
             plugin.orthanc.SetGlobalProperty(1023, "the host's own")

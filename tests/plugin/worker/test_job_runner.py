@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from plugin.settings.sections import Settings
 from plugin.sources.study_source import Workspace
 from plugin.worker.job_runner import JobRunner, OnStep, StudyOutcome, WorkerTrouble
 from plugin.worker.progress_pipe import ProgressReader, ProgressWriter
-from tests.support.node import new_study_uid
+from tests.support.node import new_study_uid, query
 
 UIDS = ("1.2.1", "1.2.2")
 
@@ -60,14 +61,22 @@ def segment(files: Sequence[Path], out: Path, prior_results: PriorResults, on_st
 
 
 def troubles(database: Database) -> list[tuple[str, str]]:
-    with database.pool.connection() as connection:
-        return connection.execute("SELECT place, message FROM glionode_troubles").fetchall()
+    return query(database, "SELECT place, message FROM glionode_troubles")
 
 
 @pytest.fixture
-def make_runner(queue: JobQueue, database: Database) -> Iterator[Callable[[FailingSource], JobRunner]]:
+def progress_pipe() -> Iterator[tuple[Connection, Connection]]:
+    """A pipe for the progress of a worker: its ends for reading and for writing."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with reader, writer:
+        yield reader, writer
+
+
+@pytest.fixture
+def make_runner(
+    queue: JobQueue, database: Database, progress_pipe: tuple[Connection, Connection]
+) -> Callable[[FailingSource], JobRunner]:
     """Make a runner without a supervisor."""
-    reading, writing = multiprocessing.Pipe(duplex=False)
 
     def make(source: FailingSource) -> JobRunner:
         return JobRunner(
@@ -77,12 +86,10 @@ def make_runner(queue: JobQueue, database: Database) -> Iterator[Callable[[Faili
             trouble=WorkerTrouble(database.pool, "worker on a host"),
             intended_use=IntendedUse.RESEARCH,
             segment=segment,
-            progress=ProgressWriter(writing),
+            progress=ProgressWriter(progress_pipe[1]),
         )
 
-    yield make
-    reading.close()
-    writing.close()
+    return make
 
 
 @pytest.mark.parametrize("when", ["before", "while it is fetched", "before it is retried"])
@@ -165,20 +172,16 @@ def test_changed_images_of_the_own_archive_are_left_to_the_reconciler(
 @pytest.mark.parametrize("step", ["inputs", "workspace", "store_results"])
 @pytest.mark.parametrize("failure", [ArchiveUnavailable("The archive is away."), NotInArchive("It is gone.")])
 def test_a_postponed_job_runs_later_without_a_counted_attempt(
-    step: str, failure: Exception, queue: JobQueue, database: Database, tmp_path: Path
+    step: str,
+    failure: Exception,
+    queue: JobQueue,
+    database: Database,
+    make_runner: Callable[[FailingSource], JobRunner],
+    progress_pipe: tuple[Connection, Connection],
+    tmp_path: Path,
 ) -> None:
     source = FailingSource(tmp_path)
-    steps: list[str] = []
-    reading, writing = multiprocessing.Pipe(duplex=False)
-    runner = JobRunner(
-        settings=Settings(),
-        source=source,
-        queue=queue,
-        trouble=WorkerTrouble(database.pool, "worker on a host"),
-        intended_use=IntendedUse.RESEARCH,
-        segment=segment,
-        progress=ProgressWriter(writing),
-    )
+    runner, steps = make_runner(source), list[str]()
     job = new_job(new_study_uid(), UIDS, "model")
     queue.add(job)
     source.failing[step] = failure
@@ -194,8 +197,6 @@ def test_a_postponed_job_runs_later_without_a_counted_attempt(
     assert done is not None
     assert (done.state, done.attempts) == (JobState.SEGMENTED, 1)
     assert troubles(database) == []
-    reader = ProgressReader(reading, lambda name, seconds: steps.append(name) if seconds >= 0 else None)
+    reader = ProgressReader(progress_pipe[0], lambda name, seconds: steps.append(name) if seconds >= 0 else None)
     assert reader.latest() is None, "no job runs any more"
     assert steps[-4:] == ["fetch", "begin", "segment", "keep"]
-    reading.close()
-    writing.close()

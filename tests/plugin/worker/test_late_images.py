@@ -27,6 +27,7 @@ from tests.support.node import (
     NodeInThread,
     Pacs,
     config_of,
+    finish_job,
     make_instance,
     new_study_uid,
     run,
@@ -66,11 +67,11 @@ def test_superseded_and_unchanged_jobs_are_shown(database: Database, data_dir: P
     jobs = [new_job(study, map(str, range(count)), "m", urgent=count == 2) for count in (1, 2, 3)]
 
     def done(job: Job, status: str, report: ReadReport) -> None:
-        assert queue.add(job)
-        taken = queue.start(job.key)
-        assert taken is not None
-        queue.finish(
-            taken, Finished(status, None), None, lambda connection: record_for_later_jobs(connection, job.key, report)
+        finish_job(
+            queue,
+            job,
+            Finished(status, None),
+            also=lambda connection: record_for_later_jobs(connection, job.key, report),
         )
 
     done(jobs[0], "segmented", ReadReport(images_sha256="a"))
