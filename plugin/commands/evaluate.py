@@ -1,8 +1,7 @@
 """The command `glionode evaluate`: a model on a data set, or on synthetic heads. Imports torch only when it runs."""
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,7 @@ from plugin.commands.model_arguments import (
     chosen_device,
     chosen_split,
     find_model,
+    refusing_failures,
     this_command,
 )
 from plugin.commands.terminal import FAILED, complain, refuse
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from models.training.dataset.manifest import Split
     from models.training.evaluation.case_score import CaseScore
     from models.training.evaluation.cases import EvaluationCase, SyntheticSelection, Unmeasured
-    from models.training.evaluation.figures import Choice, Figure
+    from models.training.evaluation.figures import Choice
     from models.training.evaluation.measure_case import MeasureSettings
-    from models.training.evaluation.measure_cases import Measurement, Progress
+    from models.training.evaluation.measure_cases import Measurement
     from models.training.evaluation.summary import Evaluation
 
 _HEADS = "With --synthetic"
@@ -136,11 +136,15 @@ def evaluate(
     threads = threads or (2 if dataset else 1)
     results = results or Path("runs") / f"{package.name}-evaluation"
     run = _Run(package, results, chosen_device(device, threads), threads, workers, seed)
-    if dataset is not None:
-        _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
-    else:
-        selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
-        _evaluate_on_heads(run, selection, spacing)
+    with refusing_failures(results):
+        if dataset is not None:
+            evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
+        else:
+            selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
+            evaluation = _evaluate_on_heads(run, selection, spacing)
+    print(f"Tables and report: {results / 'report.html'}")
+    if evaluation.unmeasured:
+        raise typer.Exit(FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,69 +159,67 @@ class _Run:
     seed: int
 
 
-def _evaluate_on_dataset(run: _Run, folder: Path, split: "Split | None", groups: Path | None, worst: int) -> None:
+def _evaluate_on_dataset(
+    run: _Run, folder: Path, split: "Split | None", groups: Path | None, worst: int
+) -> "Evaluation":
     from models.training.dataset.dataset import read_dataset
     from models.training.dataset.lineage import find_overlap, read_lineage
     from models.training.evaluation.cases import select_dataset_cases
     from models.training.evaluation.figures import worst_cases
     from models.training.evaluation.measure_case import MeasureSettings
+    from models.training.evaluation.report_page import write_evaluation
     from models.training.evaluation.subgroups import read_groups, with_focality
     from models.training.evaluation.summary import EvaluatedDataset, Evaluation
 
-    package = run.package
-    with _refusing_failures(run.out):
-        dataset = read_dataset(folder)
-        cases, unmeasured = select_dataset_cases(dataset, split, package)
-        # A wrong file is refused now, and not after an hour.
-        chosen = dataset.cases if split is None else dataset.of(split)
-        groupings = read_groups(groups, [case.case_id for case in chosen]) if groups else ()
-        lineage, key = read_lineage(package), dataset.manifest.key
-        for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
-            complain(sentence)
-        settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
-        for each in unmeasured:
-            _say_unmeasured(each)
-        measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
-        patients = {score.case.patient for score in measured.cases if score.case.patient is not None}
-        source = EvaluatedDataset(dataset.fingerprint, split, find_overlap(lineage, key, patients))
-        evaluation = Evaluation(
-            package,
-            measured.cases,
-            (*unmeasured, *measured.unmeasured),
-            with_focality(groupings, {score.case.case_id: score.foci for score in measured.cases}),
-            run.seed,
-            source,
-        )
-        _write(run, evaluation, measured.figures)
+    package, dataset = run.package, read_dataset(folder)
+    cases, unmeasured = select_dataset_cases(dataset, split, package)
+    # A wrong file is refused now, and not after an hour.
+    chosen = dataset.cases if split is None else dataset.of(split)
+    groupings = read_groups(groups, [case.case_id for case in chosen]) if groups else ()
+    lineage, key = read_lineage(package), dataset.manifest.key
+    for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
+        complain(sentence)
+    settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
+    for each in unmeasured:
+        _say_unmeasured(each)
+    measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
+    patients = {score.case.patient for score in measured.cases if score.case.patient is not None}
+    evaluation = Evaluation(
+        package,
+        measured.cases,
+        (*unmeasured, *measured.unmeasured),
+        with_focality(groupings, {score.case.case_id: score.foci for score in measured.cases}),
+        run.seed,
+        EvaluatedDataset(dataset.fingerprint, split, find_overlap(lineage, key, patients)),
+    )
+    write_evaluation(evaluation, measured.figures, this_command(), run.out)
     for summary in evaluation.labels:
         print(f"{summary.label}: median Dice {summary.metrics['dice'].median:.3f} over {len(summary.scores)} cases")
-    _finish(run, evaluation)
+    return evaluation
 
 
-def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: float) -> None:
+def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: float) -> "Evaluation":
     from models.training.evaluation.card_tables import card_tables
     from models.training.evaluation.evaluation_card import write_card
     from models.training.evaluation.figures import representatives
     from models.training.evaluation.measure_case import MeasureSettings
+    from models.training.evaluation.report_page import write_evaluation
     from models.training.evaluation.subgroups import by_case_group
     from models.training.evaluation.summary import Evaluation
 
-    package = run.package
+    package, command = run.package, this_command()
     settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads)
-    with _refusing_failures(run.out):
-        measured = _measure(run, selection.cases, settings, representatives)
-        if not measured.cases:
-            raise refuse("Nothing could be measured, so the model card was left as it is.", FAILED)
-        groupings = (by_case_group(measured.cases),)
-        evaluation = Evaluation(
-            package, measured.cases, measured.unmeasured, groupings, run.seed, spacing_mm=spacing_mm
-        )
-        _write(run, evaluation, measured.figures)
-        write_card(evaluation, measured.figures, this_command())
+    measured = _measure(run, selection.cases, settings, representatives)
+    if not measured.cases:
+        raise refuse("Nothing could be measured, so the model card was left as it is.", FAILED)
+    groupings = (by_case_group(measured.cases),)
+    evaluation = Evaluation(package, measured.cases, measured.unmeasured, groupings, run.seed, spacing_mm=spacing_mm)
+    write_evaluation(evaluation, measured.figures, command, run.out)
+    write_card(evaluation, measured.figures, command)
     for table in card_tables(evaluation):
-        print(f"\n{table.title}\n\n{table.markdown}")
+        print(f"\n{table.caption}\n\n{table.markdown}")
     print(f"\nCard, pictures and metrics are in {package.folder}.")
-    _finish(run, evaluation)
+    return evaluation
 
 
 def _measure(
@@ -226,43 +228,24 @@ def _measure(
     settings: "MeasureSettings",
     choose_figures: "Callable[[Sequence[CaseScore]], Sequence[Choice]]",
 ) -> "Measurement":
+    """Measure cases; print a line for each that is measured, and how many an earlier run measured."""
+    from models.training.evaluation.cases import Unmeasured
     from models.training.evaluation.measure_cases import measure_cases
 
-    display = _CaseDisplay(len(cases))
-    measured = measure_cases(cases, settings, run.out, run.workers, display.show, choose_figures)
-    display.say_measured_before()
-    return measured
+    def show(done: int, newest: "CaseScore | Unmeasured | None") -> None:
+        if newest is None:
+            print(f"Measured by an earlier run, and kept: {done} of {len(cases)}.", flush=True)
+        elif isinstance(newest, Unmeasured):
+            _say_unmeasured(newest)
+        else:
+            labels = ", ".join(
+                f"{score.label} {f'{score.dice:.2f}' if score.is_present else '-'} "
+                f"({score.found_ml:.1f} of {score.true_ml:.1f} ml)"
+                for score in newest.labels
+            )
+            print(f"{done} of {len(cases)}: {newest.case.title}: {labels}", flush=True)
 
-
-def _write(run: _Run, evaluation: "Evaluation", figures: "Sequence[Figure]") -> None:
-    from models.training.evaluation.report_page import write_evaluation
-
-    write_evaluation(evaluation, figures, this_command(), run.out)
-
-
-def _finish(run: _Run, evaluation: "Evaluation") -> None:
-    from models.training.evaluation.report_page import PAGE_FILE
-
-    print(f"Tables and report: {run.out / PAGE_FILE}")
-    if evaluation.unmeasured:
-        raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _refusing_failures(out: Path) -> Iterator[None]:
-    """Turn the failures of an evaluation into a sentence and an exit status."""
-    from models.package import PackageBroken
-    from models.training.evaluation.journal import JournalBusy
-    from pipeline.errors import GlionodeError
-
-    try:
-        yield
-    except (GlionodeError, PackageBroken) as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except JournalBusy as exc:
-        raise refuse(f"Not measured: {exc}", FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{exc.filename or out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
+    return measure_cases(cases, settings, run.out, run.workers, show, choose_figures)
 
 
 def _split_places(places: list[Path], synthetic: bool) -> tuple[Path | None, Path | None]:
@@ -319,36 +302,3 @@ def _refuse_without_training_extra() -> None:
 
 def _say_unmeasured(unmeasured: "Unmeasured") -> None:
     complain(f"Not measured, {unmeasured.case.title}: {unmeasured.reason}")
-
-
-class _CaseDisplay:
-    """Prints a line for each case that is measured; those of an earlier run are counted only."""
-
-    def __init__(self, cases: int) -> None:
-        self._cases = cases
-        self._done = 0
-        self._measured_before = 0
-
-    def show(self, progress: "Progress | Unmeasured") -> None:
-        """Print the line of one case."""
-        from models.training.evaluation.cases import Unmeasured
-
-        self._done += 1
-        if isinstance(progress, Unmeasured):
-            _say_unmeasured(progress)
-            return
-        if progress.measured_before:
-            self._measured_before += 1
-            return
-        self.say_measured_before()
-        labels = []
-        for score in progress.score.labels:
-            dice = f"{score.dice:.2f}" if score.is_present else "-"
-            labels.append(f"{score.label} {dice} ({score.found_ml:.1f} of {score.true_ml:.1f} ml)")
-        print(f"{self._done} of {self._cases}: {progress.score.case.title}: {', '.join(labels)}", flush=True)
-
-    def say_measured_before(self) -> None:
-        """Print how many cases an earlier run measured, once."""
-        if self._measured_before:
-            print(f"Measured by an earlier run, and kept: {self._measured_before} of {self._cases}.", flush=True)
-            self._measured_before = 0

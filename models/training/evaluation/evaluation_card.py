@@ -6,12 +6,13 @@ from pathlib import Path
 
 from models.labels import LABELS
 from models.package import CARD_FILE, CURVES_FILE, IntendedUse, ModelPackage
-from models.training.evaluation.card_tables import card_tables, format_number, group_name
+from models.training.evaluation.card_tables import card_tables, group_name
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import REAL, HeadCase
 from models.training.evaluation.figures import Figure, Rank
 from models.training.evaluation.result_files import metrics_json
 from models.training.evaluation.summary import Evaluation
+from models.training.report.html import format_number
 from models.training.synthetic.families import LEARNED_FROM, Family, group_of
 from pipeline.atomic_write import write_file
 
@@ -61,7 +62,7 @@ def evaluation_card(evaluation: Evaluation, figures: Sequence[Figure], command: 
         "## What was measured",
         _measured(evaluation),
         _conventions(evaluation),
-        *(f"### {table.title}\n\n{table.markdown}" for table in card_tables(evaluation)),
+        *(f"### {table.caption}\n\n{table.markdown}" for table in card_tables(evaluation)),
         _unmeasured(evaluation),
         "These numbers describe simulated tumours, most of them in heads that the makers of the weights drew. "
         "They say nothing about patients, and nothing was measured on patients. metrics.json has every case.",

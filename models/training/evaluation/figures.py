@@ -41,30 +41,21 @@ def representatives(cases: Sequence[CaseScore]) -> tuple[Choice, ...]:
     They are ranked by mean Dice over the labels that are present; of an even number the median is the lower one. No
     case comes twice.
     """
-    with_lesion = [score for score in cases if not score.case.is_lesion_free]
-    groups = dict.fromkeys(score.case.group for score in with_lesion)
-    return tuple(
-        choice for group in groups for choice in _ranked([score for score in with_lesion if score.case.group == group])
+    ranked = sorted(
+        (score for score in cases if not score.case.is_lesion_free and score.mean_dice_where_present is not None),
+        key=lambda score: (score.mean_dice_where_present, score.case.case_id),
     )
+    chosen: list[Choice] = []
+    for group in dict.fromkeys(score.case.group for score in cases):
+        own = [score for score in ranked if score.case.group == group]
+        last = len(own) - 1
+        # Where two ranks fall on one case, the later one counts.
+        rank_at = {last // 2: Rank.MEDIAN, 0: Rank.WORST, last: Rank.BEST} if own else {}
+        chosen += [(rank, own[place]) for rank in Rank for place, its_rank in rank_at.items() if its_rank is rank]
+    return tuple(chosen)
 
 
 def worst_cases(cases: Sequence[CaseScore], most: int) -> tuple[Choice, ...]:
     """Choose the cases of the lowest mean Dice, the worst first; of equals those of the first ids."""
     ranked = sorted(cases, key=lambda score: (score.mean_dice, score.case.case_id))
     return tuple((None, score) for score in ranked[:most])
-
-
-def _ranked(cases: Sequence[CaseScore]) -> tuple[Choice, ...]:
-    ranked = sorted(
-        ((mean, score.case.case_id, score) for score in cases if (mean := score.mean_dice_where_present) is not None),
-        key=lambda each: each[:2],
-    )
-    if not ranked:
-        return ()
-    chosen: dict[int, Rank] = {}
-    for index, rank in ((len(ranked) - 1, Rank.BEST), (0, Rank.WORST), ((len(ranked) - 1) // 2, Rank.MEDIAN)):
-        chosen.setdefault(index, rank)
-    order = list(Rank)
-    return tuple(
-        (rank, ranked[index][2]) for index, rank in sorted(chosen.items(), key=lambda each: order.index(each[1]))
-    )

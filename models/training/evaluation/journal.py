@@ -7,24 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from models.training.evaluation.lesions import LesionScore
+from pydantic import TypeAdapter
+
 from models.training.evaluation.overlays import Overlay
 from models.training.evaluation.score import LabelScore
 from pipeline.atomic_write import write_file
+from pipeline.errors import GlionodeError
 
 SCORES_FILE = "scores.jsonl"
 
 
-class JournalBusy(RuntimeError):
+class JournalBusy(GlionodeError):
     """Another process writes to the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """What the journal holds of a case, but for its picture."""
+    """A line of the journal: what was measured of a case, but for its picture."""
 
+    case: str
+    """Key of the case, see `EvaluationCase.journal_key`."""
     labels: tuple[LabelScore, ...]
     foci: int
     slices: tuple[int, ...] | None
@@ -51,16 +55,15 @@ class Journal:
             return None
         return Overlay(self._picture_path(key).read_bytes(), entry.slices)
 
-    def keep(self, key: str, labels: tuple[LabelScore, ...], foci: int, overlay: Overlay | None) -> JournalEntry:
+    def keep(self, key: str, labels: tuple[LabelScore, ...], foci: int, overlay: Overlay | None) -> None:
         """Write a case durably: the picture, then the line that says that it is complete. Raises OSError."""
         if overlay is not None:
             write_file(self._picture_path(key), overlay.png)
-        entry = JournalEntry(labels, foci, None if overlay is None else overlay.slices)
-        self._stream.write(json.dumps({"case": key, **asdict(entry)}, allow_nan=False) + "\n")
+        entry = JournalEntry(key, labels, foci, None if overlay is None else overlay.slices)
+        self._stream.write(json.dumps(asdict(entry), allow_nan=False) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._entries[key] = entry
-        return entry
 
     def _picture_path(self, key: str) -> Path:
         return self._folder / f"{key}.png"
@@ -82,14 +85,5 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:  # killed in the middle of a line
             stream.truncate(len(whole.encode()))
-        yield Journal(folder, stream, dict(_read_line(line) for line in whole.splitlines()))
-
-
-def _read_line(text: str) -> tuple[str, JournalEntry]:
-    line = json.loads(text)
-    slices = None if line["slices"] is None else tuple(line["slices"])
-    return line["case"], JournalEntry(tuple(_score(each) for each in line["labels"]), line["foci"], slices)
-
-
-def _score(fields: dict[str, Any]) -> LabelScore:
-    return LabelScore(**{**fields, "lesions": LesionScore(**fields["lesions"])})
+        read_line = TypeAdapter(JournalEntry).validate_json
+        yield Journal(folder, stream, {entry.case: entry for entry in map(read_line, whole.splitlines())})

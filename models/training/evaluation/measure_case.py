@@ -16,6 +16,7 @@ from torch import nn
 from models.labels import LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.dataset.resample_annotations import on_grid
+from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import (
     DatasetCase,
     EvaluationCase,
@@ -25,10 +26,10 @@ from models.training.evaluation.cases import (
     needed_channels,
 )
 from models.training.evaluation.lesions import count_foci
-from models.training.evaluation.overlays import Overlay, draw_errors, draw_lesion
+from models.training.evaluation.overlays import Overlay, draw_overlay
 from models.training.evaluation.phantom_study import read_phantom_study
-from models.training.evaluation.predict import Masks, ModelOutput, segment_on_one_grid, segment_volumes
-from models.training.evaluation.score import LabelScore, Mask, score_label
+from models.training.evaluation.predict import ModelOutput, segment_on_one_grid, segment_volumes
+from models.training.evaluation.score import Mask, Masks, score_label
 from models.training.evaluation.segment_head import REGISTERED, scan_head
 from models.training.synthetic.head import synthesise
 from models.weights import load_network
@@ -44,10 +45,7 @@ logger = logging.getLogger(__name__)
 class MeasuredCase:
     """The scores of a case and its picture."""
 
-    case: EvaluationCase
-    labels: tuple[LabelScore, ...]
-    foci: int
-    """Separate foci in the truth, see `count_foci`."""
+    score: CaseScore
     overlay: Overlay | None
     """None for a head without a lesion."""
 
@@ -98,16 +96,17 @@ class MeasureSettings:
         )
         labels = tuple(label.name for label in loaded.truth)
         if loaded.truth_on_model_grid is None:
-            draw, volumes, result = draw_errors, loaded.volumes, np.stack(found)
+            volumes, result = loaded.volumes, np.stack(found)
             truth = np.stack([label.mask for label in loaded.truth])
         else:
             raw = output.channels.cpu().numpy()
             volumes = {role: Volume(raw[place], output.grid) for place, role in enumerate(output.roles)}
-            draw, truth = draw_lesion, loaded.truth_on_model_grid(output)
+            truth = loaded.truth_on_model_grid(output)
             result = _restore(labels, output, package, output.grid)
         foci = count_foci(truth, volumes[Role.T1CE].geometry.voxel_volume_mm3)
-        overlay = None if case.is_lesion_free else draw(volumes, labels, truth, result)
-        return MeasuredCase(case, scores, foci, overlay)
+        show_errors = isinstance(case, DatasetCase)
+        overlay = None if case.is_lesion_free else draw_overlay(volumes, labels, truth, result, show_errors)
+        return MeasuredCase(CaseScore(case, scores, foci), overlay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,6 @@ from models.weights import load_network
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """One case that was measured now or by an earlier run."""
-
-    score: CaseScore
-    measured_before: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Measurement:
     """The scores of the cases that could be measured, in the order given."""
 
@@ -40,10 +32,13 @@ def measure_cases(
     settings: MeasureSettings,
     folder: Path,
     processes: int,
-    report: Callable[[Progress | Unmeasured], None],
+    report: Callable[[int, CaseScore | Unmeasured | None], None],
     choose_figures: Callable[[Sequence[CaseScore]], Sequence[Choice]],
 ) -> Measurement:
-    """Measure all cases but those that the folder's journal holds; `report` gets each, in whatever order they come.
+    """Measure all cases but those that the folder's journal holds.
+
+    `report` gets how many cases are done and the newest of them, in whatever order they come; before them, where an
+    earlier run measured cases, it gets once how many these are, and None.
 
     The journal lies in a folder below `folder`, one for each model, code and setting. A case that fails, or whose
     process dies, ends no other. Raises PackageBroken, JournalBusy, and OSError where nothing can be kept.
@@ -56,15 +51,16 @@ def measure_cases(
         for case in cases:
             if (entry := journal.entry(keys[case])) is not None:
                 scores[case] = CaseScore(case, entry.labels, entry.foci)
-                report(Progress(scores[case], measured_before=True))
+        if scores:
+            report(len(scores), None)
         for result in _measure([case for case in cases if case not in scores], settings, processes):
             if isinstance(result, Unmeasured):
                 unmeasured[result.case] = result
-                report(result)
-                continue
-            journal.keep(keys[result.case], result.labels, result.foci, result.overlay)
-            scores[result.case] = CaseScore(result.case, result.labels, result.foci)
-            report(Progress(scores[result.case], measured_before=False))
+            else:
+                score = result.score
+                journal.keep(keys[score.case], score.labels, score.foci, result.overlay)
+                scores[score.case] = score
+            report(len(scores) + len(unmeasured), result if isinstance(result, Unmeasured) else result.score)
         measured = tuple(scores[case] for case in cases if case in scores)
         figures = tuple(
             Figure(score, overlay, rank)

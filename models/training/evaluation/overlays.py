@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from models.labels import Role
+from models.training.evaluation.score import Mask, Masks
 from models.training.report.slice_pictures import (
     Outline,
     drawn_on,
@@ -38,65 +38,31 @@ class Overlay:
     """The slice of each panel, from 0."""
 
 
-def draw_errors(
-    volumes: Mapping[Role, Volume], labels: Sequence[str], truth: NDArray[np.bool_], found: NDArray[np.bool_]
+def draw_overlay(
+    volumes: Mapping[Role, Volume], labels: Sequence[str], truth: Masks, found: Masks, show_errors: bool
 ) -> Overlay:
-    """Draw each label in the slice where truth and result differ most, else where the truth is largest.
+    """Draw truth and result of each label in one slice of the series on which the label is defined.
 
-    Volumes and masks (labels, slices, rows, columns) stand on one grid. A label is drawn on the series on which it is
-    defined.
-    """
-    wrong = truth ^ found
-    shown = [errors if errors.any() else true for errors, true in zip(wrong, truth, strict=True)]
-    return _draw(volumes, labels, truth, found, shown)
-
-
-def draw_lesion(
-    volumes: Mapping[Role, Volume], labels: Sequence[str], truth: NDArray[np.bool_], found: NDArray[np.bool_]
-) -> Overlay:
-    """Draw each label in the slice where its truth is largest; parameters are those of `draw_errors`.
-
-    A label without a truth is drawn where the lesion is largest and, where there is no lesion, where most was found.
+    Volumes and masks (labels, slices, rows, columns) stand on one grid. With `show_errors` the slice is that where
+    truth and result differ most, else where the truth is largest. Without it the slice is that where the truth is
+    largest; of a label without a truth, where the lesion is largest and, without a lesion, where most was found.
     """
     lesion = np.logical_or.reduce(truth)
-    shown = [
-        next((mask for mask in (true, lesion) if mask.any()), result) for true, result in zip(truth, found, strict=True)
-    ]
-    return _draw(volumes, labels, truth, found, shown)
-
-
-def _draw(
-    volumes: Mapping[Role, Volume],
-    labels: Sequence[str],
-    truth: NDArray[np.bool_],
-    found: NDArray[np.bool_],
-    shown: Sequence[NDArray[np.bool_]],
-) -> Overlay:
-    """Draw each label in the slice where the mask in `shown` is largest."""
-    slices = tuple(_fullest_slice(mask) for mask in shown)
-    row = _panels(volumes, labels, truth, found, slices)
-    pngs = (_png(in_few_colours(row, greys, (TRUE_COLOUR, FOUND_COLOUR))) for greys in _GREYS)
+    panels, slices = [], []
+    for label, true, result in zip(labels, truth, found, strict=True):
+        masks = (true ^ result, true) if show_errors else (true, lesion, result)
+        index = _fullest_slice(next((mask for mask in masks if mask.any()), true))
+        role = drawn_on(label, volumes)
+        grey = grey_slice(volumes[role], index, window_of(volumes[role], role))
+        panels.append(outlined(grey, (Outline(true[index], TRUE_COLOUR), Outline(result[index], FOUND_COLOUR))))
+        slices.append(index)
+    row = side_by_side(panels)
     png = b""
-    for png in pngs:
+    for greys in _GREYS:
+        png = _png(in_few_colours(row, greys, (TRUE_COLOUR, FOUND_COLOUR)))
         if len(png) < SMALL_BYTES:
             break
-    return Overlay(png, slices)
-
-
-def _panels(
-    volumes: Mapping[Role, Volume],
-    labels: Sequence[str],
-    truth: NDArray[np.bool_],
-    found: NDArray[np.bool_],
-    slices: Sequence[int],
-) -> Image.Image:
-    panels = []
-    for label, true, guess, index in zip(labels, truth, found, slices, strict=True):
-        role = drawn_on(label, volumes)
-        volume = volumes[role]
-        outlines = (Outline(true[index], TRUE_COLOUR), Outline(guess[index], FOUND_COLOUR))
-        panels.append(outlined(grey_slice(volume, index, window_of(volume, role)), outlines))
-    return side_by_side(panels)
+    return Overlay(png, tuple(slices))
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -105,6 +71,6 @@ def _png(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _fullest_slice(mask: NDArray[np.bool_]) -> int:
+def _fullest_slice(mask: Mask) -> int:
     inside = np.count_nonzero(mask, axis=(1, 2))
     return int(inside.argmax()) if inside.any() else len(mask) // 2

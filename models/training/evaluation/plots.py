@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.training.evaluation.case_score import CaseScore
-from models.training.evaluation.score import LabelScore
 from models.training.evaluation.subgroups import Grouping, Metric
 from models.training.evaluation.summary import LabelSummary
 from models.training.report.slice_pictures import colours_of, title_of
@@ -35,7 +34,7 @@ def box_plot(cases: Sequence[CaseScore], labels: Sequence[str], metric: Metric, 
         names += [""] if grouping else []
     axes.set_xticks(range(1, len(names) + 1), names, fontsize=8)
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
+    axes.set_ylabel(metric.title_and_unit)
     if metric.name == "dice":
         axes.set_ylim(-0.03, 1.03)
     return _png(figure)
@@ -46,7 +45,9 @@ def bland_altman(summaries: Sequence[LabelSummary]) -> bytes:
     figure, panels = _figure(len(summaries))
     shades = _shades([summary.label for summary in summaries])
     for axes, summary, shade in zip(panels, summaries, shades, strict=True):
-        axes.scatter(*_means_and_differences(summary.scores), s=14, color=shade, edgecolors="black", lw=0.3)
+        means = [(score.found_ml + score.true_ml) / 2 for score in summary.scores]
+        differences = [score.difference_ml for score in summary.scores]
+        axes.scatter(means, differences, s=14, color=shade, edgecolors="black", lw=0.3)
         axes.axhline(0, color="0.8", lw=0.8, zorder=0)
         if summary.volume is not None:
             for value, style in ((summary.volume.bias_ml, "-"), *((limit, "--") for limit in summary.volume.limits_ml)):
@@ -59,10 +60,6 @@ def bland_altman(summaries: Sequence[LabelSummary]) -> bytes:
         axes.tick_params(labelsize=8)
     panels[0].set_ylabel("Found - true (ml)")
     return _png(figure)
-
-
-def _means_and_differences(scores: Sequence[LabelScore]) -> tuple[list[float], list[float]]:
-    return [(each.found_ml + each.true_ml) / 2 for each in scores], [each.difference_ml for each in scores]
 
 
 def _box(axes: Any, place: int, values: Sequence[float], colour: tuple[float, ...]) -> None:

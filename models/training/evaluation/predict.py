@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.labels import LABELS, Role
+from models.labels import Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import DatasetSource
+from models.training.evaluation.score import Masks
 from pipeline.align import AlignSettings, align
 from pipeline.alignment import RoleAlignment
 from pipeline.normalise import normalise
@@ -23,8 +23,6 @@ from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 
 NOT_ALIGNED = AlignSettings(enabled=False)
 """For volumes that stand on one grid already."""
-Masks = NDArray[np.bool_]
-"""(labels, slices, rows, columns)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +91,6 @@ def segment_volumes(
     aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
     probabilities = _segment(aligned.channels, package, network, device)
     return ModelOutput(probabilities, aligned.grid, aligned.channels, aligned.roles, aligned.alignments)
-
-
-def label_order(package: ModelPackage) -> list[int]:
-    """Return the package's output channel of each of LABELS. Raises ValueError where the package lacks one."""
-    names = [label.name for label in package.labels]
-    return [names.index(label.name) for label in LABELS]
 
 
 def _segment(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:

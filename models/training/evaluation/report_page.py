@@ -7,9 +7,9 @@ from models.training.evaluation.figures import Figure
 from models.training.evaluation.plots import bland_altman, box_plot
 from models.training.evaluation.result_files import cases_csv, evaluation_json
 from models.training.evaluation.score import NOT_FOUND_MM
-from models.training.evaluation.subgroups import METRICS, Metric
+from models.training.evaluation.subgroups import METRICS
 from models.training.evaluation.summary import Evaluation, LabelSummary
-from models.training.report.html import Picture, Table, render
+from models.training.report.html import Picture, Table, format_p, render
 from models.training.report.slice_pictures import title_of
 from models.training.statistics.spread import Spread
 from pipeline.atomic_write import write_file
@@ -96,91 +96,69 @@ def _warnings(evaluation: Evaluation) -> list[str]:
 
 
 def _label_table(summaries: Sequence[LabelSummary]) -> Table:
-    return Table(
-        ("Label", "Cases", "of these with the label", *(_metric_title(metric) for metric in METRICS[:4])),
-        tuple(
-            (
-                title_of(summary.label),
-                str(len(summary.scores)),
-                str(len(summary.present)),
-                *(_format_spread(summary.metrics[metric.name]) for metric in METRICS[:4]),
-            )
-            for summary in summaries
-        ),
-        "All cases: median [95 % interval] (quartiles)",
-    )
+    metrics = METRICS[:4]
+    rows = [
+        (
+            *(title_of(summary.label), str(len(summary.scores)), str(len(summary.present))),
+            *(_format_spread(summary.metrics[metric.name]) for metric in metrics),
+        )
+        for summary in summaries
+    ]
+    head = ("Label", "Cases", "of these with the label", *(metric.title_and_unit for metric in metrics))
+    return Table(head, rows, "All cases: median [95 % interval] (quartiles)")
 
 
 def _present_table(summaries: Sequence[LabelSummary]) -> Table:
-    return Table(
-        ("Label", "Cases with it", "Dice", "HD95 (mm)", "ml found where there is none"),
-        tuple(
-            (
-                title_of(summary.label),
-                str(len(summary.present)),
-                *(_format_spread(summary.metrics_where_present.get(metric.name)) for metric in METRICS[:2]),
-                _format_spread(summary.false_ml),
-            )
-            for summary in summaries
-        ),
-        "Cases whose truth holds the label, and what was found in the others: median [95 % interval] (quartiles)",
-    )
+    rows = [
+        (
+            *(title_of(summary.label), str(len(summary.present))),
+            *(_format_spread(summary.metrics_where_present.get(name)) for name in ("dice", "hd95_mm")),
+            _format_spread(summary.false_ml),
+        )
+        for summary in summaries
+    ]
+    head = ("Label", "Cases with it", "Dice", "HD95 (mm)", "ml found where there is none")
+    caption = "Cases whose truth holds the label, and what was found in the others: median [95 % interval] (quartiles)"
+    return Table(head, rows, caption)
 
 
 def _lesion_table(summaries: Sequence[LabelSummary]) -> Table:
-    rows = []
-    for summary in summaries:
-        pooled = summary.lesions
-        rows.append(
-            (
-                title_of(summary.label),
-                f"{pooled.detected} of {pooled.true}",
-                f"{pooled.confirmed} of {pooled.found}",
-                f"{pooled.sensitivity:.3f} / {pooled.precision:.3f} / {pooled.f1:.3f}",
-                _format_spread(summary.metrics["lesion_f1"]),
-            )
+    rows = [
+        (
+            *(title_of(summary.label), f"{pooled.detected} of {pooled.true}", f"{pooled.confirmed} of {pooled.found}"),
+            f"{pooled.sensitivity:.3f} / {pooled.precision:.3f} / {pooled.f1:.3f}",
+            _format_spread(summary.metrics["lesion_f1"]),
         )
-    return Table(
-        ("Label", "True lesions detected", "Found lesions confirmed", "Sensitivity / precision / F1", "F1 by case"),
-        tuple(rows),
-        "Lesions of all cases together; in the last column each case counts once",
-    )
+        for summary in summaries
+        for pooled in (summary.lesions,)
+    ]
+    head = ("Label", "True lesions detected", "Found lesions confirmed", "Sensitivity / precision / F1", "F1 by case")
+    return Table(head, rows, "Lesions of all cases together; in the last column each case counts once")
 
 
 def _volume_table(summaries: Sequence[LabelSummary]) -> Table:
-    return Table(
-        ("Label", "Bias (ml)", "95 % limits of agreement (ml)"),
-        tuple(
-            (
-                title_of(summary.label),
-                f"{summary.volume.bias_ml:+.2f}",
-                f"{summary.volume.limits_ml[0]:+.2f} to {summary.volume.limits_ml[1]:+.2f}",
-            )
-            for summary in summaries
-            if summary.volume is not None
-        ),
-        "Found - true",
-    )
+    rows = [
+        (title_of(summary.label), f"{volume.bias_ml:+.2f}", "{:+.2f} to {:+.2f}".format(*volume.limits_ml))
+        for summary in summaries
+        if (volume := summary.volume) is not None
+    ]
+    return Table(("Label", "Bias (ml)", "95 % limits of agreement (ml)"), rows, "Found - true")
 
 
 def _comparison_table(evaluation: Evaluation) -> Table:
-    titles = {metric.name: _metric_title(metric) for metric in METRICS}
-    return Table(
-        ("Groups", "Label", "Metric", "First", "Second", "p", "p (Holm)", "Cliff's delta"),
-        tuple(
-            (
-                f"{each.grouping}: {each.groups[0][0]}, {each.groups[1][0]}",
-                title_of(each.label),
-                titles[each.metric],
-                *(f"{_format_spread(values)}, n = {values.count}" for _, values in each.groups),
-                _format_p(each.difference.p),
-                _format_p(each.p_holm),
-                f"{each.difference.cliffs_delta:+.2f}",
-            )
-            for each in evaluation.comparisons
-        ),
-        "Mann-Whitney U; delta above 0: the first group's values are higher",
-    )
+    titles = {metric.name: metric.title_and_unit for metric in METRICS}
+    rows = [
+        (
+            f"{each.grouping}: {each.groups[0][0]}, {each.groups[1][0]}",
+            title_of(each.label),
+            titles[each.metric],
+            *(f"{_format_spread(values)}, n = {values.count}" for _, values in each.groups),
+            *(format_p(each.difference.p), format_p(each.p_holm), f"{each.difference.cliffs_delta:+.2f}"),
+        )
+        for each in evaluation.comparisons
+    ]
+    head = ("Groups", "Label", "Metric", "First", "Second", "p", "p (Holm)", "Cliff's delta")
+    return Table(head, rows, "Mann-Whitney U; delta above 0: the first group's values are higher")
 
 
 def _subgroup_plots(evaluation: Evaluation, labels: Sequence[str]) -> list[Picture]:
@@ -207,17 +185,9 @@ def _overlay(figure: Figure) -> Picture:
     return Picture(figure.overlay.png, f"Case {case.title}", f"{case.title}{rank}: {panels}")
 
 
-def _metric_title(metric: Metric) -> str:
-    return f"{metric.title} ({metric.unit})" if metric.unit else metric.title
-
-
 def _format_spread(values: Spread | None) -> str:
     if values is None:
         return "-"
     low, high = values.quartiles
     interval = "" if values.median_interval is None else " [{:.3g}, {:.3g}]".format(*values.median_interval)
     return f"{values.median:.3g}{interval} ({low:.3g} to {high:.3g})"
-
-
-def _format_p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -12,7 +12,7 @@ from models.training.evaluation.cases import EvaluationCase, HeadCase
 from models.training.evaluation.figures import Figure
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
 from models.training.evaluation.subgroups import METRICS
-from models.training.evaluation.summary import Evaluation, GroupSummary, LabelSummary, LesionFreeSummary
+from models.training.evaluation.summary import Evaluation, GroupSummary, LabelSummary
 
 
 def cases_csv(evaluation: Evaluation) -> str:
@@ -76,8 +76,8 @@ def metrics_json(evaluation: Evaluation, figures: Sequence[Figure], command: str
         **_model(evaluation),
         "command": command,
         "head_spacing_mm": evaluation.spacing_mm,
-        "groups": {group.group: _group(group) for group in evaluation.groups},
-        "lesion_free": {free.group: _lesion_free(free) for free in evaluation.lesion_free},
+        "groups": {group.name: _group(group) for group in evaluation.groups},
+        "lesion_free": {free.name: _lesion_free(free) for free in evaluation.lesion_free},
         "figures": [
             {"file": each.file_name, "group": each.score.case.group, "place": each.rank, "case": each.score.case.name}
             for each in figures
@@ -104,12 +104,7 @@ def _label(summary: LabelSummary) -> dict[str, Any]:
         "present": len(summary.present),
         "metrics": {name: asdict(values) for name, values in summary.metrics.items()},
         "metrics_where_present": {name: asdict(values) for name, values in summary.metrics_where_present.items()},
-        "lesions": {
-            **asdict(lesions),
-            "sensitivity": lesions.sensitivity,
-            "precision": lesions.precision,
-            "f1": lesions.f1,
-        },
+        "lesions": asdict(lesions) | {name: getattr(lesions, name) for name in ("sensitivity", "precision", "f1")},
         "false_ml": summary.false_ml and asdict(summary.false_ml),
         "volume": summary.volume and asdict(summary.volume),
     }
@@ -120,7 +115,7 @@ def _group(group: GroupSummary) -> dict[str, Any]:
         "cases": len(group.cases),
         "mean_dice": group.mean_dice,
         "labels": _labels(group.labels),
-        "variants": {each.variant: {"cases": each.cases, "labels": _labels(each.labels)} for each in group.variants},
+        "variants": {each.name: {"cases": len(each.cases), "labels": _labels(each.labels)} for each in group.variants},
     }
 
 
@@ -138,17 +133,13 @@ def _labels(labels: Sequence[LabelSummary]) -> dict[str, Any]:
     }
 
 
-def _lesion_free(free: LesionFreeSummary) -> dict[str, Any]:
+def _lesion_free(free: GroupSummary) -> dict[str, Any]:
+    names = ("median_ml", "percentile_95_ml", "highest_ml")
     return {
-        "heads": free.heads,
+        "heads": len(free.cases),
         "labels": {
-            each.label: {
-                "median_ml": each.median_ml,
-                "percentile_95_ml": each.high_ml,
-                "highest_ml": each.highest_ml,
-                "lesions": each.lesions,
-            }
-            for each in free.labels
+            label.label: {**dict(zip(names, label.found_ml, strict=True)), "lesions": label.lesions.found}
+            for label in free.labels
         },
     }
 

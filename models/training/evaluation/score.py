@@ -15,6 +15,8 @@ from pipeline.volume import Vector
 
 Mask = NDArray[np.bool_]
 """(slices, rows, columns)"""
+Masks = NDArray[np.bool_]
+"""(labels, slices, rows, columns)"""
 
 NOT_FOUND_MM = float(np.sqrt(240**2 + 240**2 + 155**2))
 """Distance where one of two masks is empty: 373.13 mm, the diagonal of BraTS' volume. The lesion-wise metrics of BraTS

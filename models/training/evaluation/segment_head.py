@@ -7,10 +7,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from models.labels import Role
+from models.labels import LABELS, Role
 from models.package import ModelPackage
 from models.training.evaluation.cases import needed_channels
-from models.training.evaluation.predict import label_order, segment_volumes
+from models.training.evaluation.predict import segment_volumes
 from models.training.synthetic.head import SyntheticHead
 from pipeline.align import AlignSettings
 from pipeline.alignment import as_matrix
@@ -29,7 +29,9 @@ def head_probabilities(
     """
     volumes = scan_head(head, needed_channels(package))
     output = segment_volumes(volumes, package, network, alignment, torch.device("cpu"))
-    return output.probabilities[label_order(package)], output.grid, volumes[Role.T1CE].geometry
+    names = [label.name for label in package.labels]
+    order = [names.index(label.name) for label in LABELS]
+    return output.probabilities[order], output.grid, volumes[Role.T1CE].geometry
 
 
 def scan_head(head: SyntheticHead, roles: tuple[Role, ...]) -> Mapping[Role, Volume]:

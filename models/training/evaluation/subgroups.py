@@ -36,6 +36,11 @@ class Metric:
     unit: str
     of: Callable[[LabelScore], float]
 
+    @property
+    def title_and_unit(self) -> str:
+        """Such as "HD95 (mm)"."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
 
 METRICS = (
     Metric("dice", "Dice", "", lambda score: score.dice),

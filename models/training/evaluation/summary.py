@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from models.labels import LABELS
 from models.package import ModelPackage
 from models.training.dataset.lineage import Overlap
 from models.training.evaluation.case_score import CaseScore
@@ -23,7 +22,6 @@ from models.training.evaluation.subgroups import METRICS, Comparison, Grouping, 
 from models.training.statistics.spread import Spread, spread
 from models.training.synthetic.tumour import Variant
 
-HIGH_PERCENTILE = 95.0
 ALL = "all"
 
 
@@ -101,51 +99,41 @@ class LabelSummary:
         """Median over the cases whose truth holds the label; None for no such case."""
         return statistics.median(score.hd95_mm for score in self.present) if self.present else None
 
+    @property
+    def found_ml(self) -> tuple[float, float, float]:
+        """Median, 95th percentile (interpolated linearly) and maximum of the found volumes of all cases."""
+        found = [score.found_ml for score in self.scores]
+        return statistics.median(found), float(np.percentile(found, 95)), max(found)
+
     def _spreads(self, scores: Sequence[LabelScore]) -> dict[str, Spread]:
         found = {metric.name: spread([metric.of(each) for each in scores], self.seed) for metric in METRICS}
         return {name: values for name, values in found.items() if values is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class FalsePositives:
-    """What was found of one label in heads without a lesion."""
-
-    label: str
-    median_ml: float
-    high_ml: float
-    """The 95th percentile, interpolated linearly."""
-    highest_ml: float
-    lesions: int
-    """Found in all heads together."""
-
-
-@dataclass(frozen=True, slots=True)
-class LesionFreeSummary:
-    """The heads without a lesion of one group, or of all."""
-
-    group: str
-    heads: int
-    labels: tuple[FalsePositives, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VariantSummary:
-    """The heads of one variant in a group."""
-
-    variant: str
-    cases: int
-    labels: tuple[LabelSummary, ...]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots, as above
 class GroupSummary:
-    """The cases with a lesion of a group."""
+    """Some cases: those of a group, or the heads of one variant in a group."""
 
-    group: str
+    name: str
     cases: tuple[CaseScore, ...]
-    labels: tuple[LabelSummary, ...]
-    variants: tuple[VariantSummary, ...]
-    """Empty for studies."""
+    seed: int
+    """Seed of bootstrap intervals."""
+
+    @cached_property
+    def labels(self) -> tuple[LabelSummary, ...]:
+        """Every label over the cases that were compared on it, in the order of their first appearance."""
+        scores: dict[str, list[LabelScore]] = {}
+        for case in self.cases:
+            for score in case.labels:
+                scores.setdefault(score.label, []).append(score)
+        return tuple(LabelSummary(label, tuple(found), self.seed) for label, found in scores.items())
+
+    @property
+    def variants(self) -> tuple["GroupSummary", ...]:
+        """The heads variant by variant; empty for cases that are no heads."""
+        heads = [(score.case.variant, score) for score in self.cases if isinstance(score.case, HeadCase)]
+        parts = {variant: tuple(score for its, score in heads if its is variant) for variant in Variant}
+        return tuple(GroupSummary(variant.value, part, self.seed) for variant, part in parts.items() if part)
 
     @property
     def mean_dice(self) -> float | None:
@@ -188,7 +176,7 @@ class Evaluation:
     @cached_property
     def labels(self) -> tuple[LabelSummary, ...]:
         """Every label over all cases."""
-        return summarise_labels(self.cases, self.seed)
+        return GroupSummary(ALL, self.cases, self.seed).labels
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -198,59 +186,16 @@ class Evaluation:
     @cached_property
     def groups(self) -> tuple[GroupSummary, ...]:
         """The cases with a lesion group by group, in the order in which they were measured."""
-        with_lesion = [score for score in self.cases if not score.case.is_lesion_free]
-        return tuple(
-            summarise_group(group, [score for score in with_lesion if score.case.group == group], self.seed)
-            for group in dict.fromkeys(score.case.group for score in with_lesion)
-        )
+        return self._by_group([score for score in self.cases if not score.case.is_lesion_free])
 
-    @property
-    def lesion_free(self) -> tuple[LesionFreeSummary, ...]:
+    @cached_property
+    def lesion_free(self) -> tuple[GroupSummary, ...]:
         """The heads without a lesion by group, and all of them together where there are several groups."""
         free = [score for score in self.cases if score.case.is_lesion_free]
-        groups = dict.fromkeys(score.case.group for score in free)
-        parts = [(name, [score for score in free if score.case.group == name]) for name in groups]
-        return tuple(
-            summarise_lesion_free(name, part) for name, part in [*parts, *([(ALL, free)] if len(parts) > 1 else [])]
-        )
+        groups = self._by_group(free)
+        return (*groups, GroupSummary(ALL, tuple(free), self.seed)) if len(groups) > 1 else groups
 
-
-def summarise_labels(cases: Sequence[CaseScore], seed: int) -> tuple[LabelSummary, ...]:
-    """Summarise every label over the cases that were compared on it, in the order of their first appearance."""
-    scores: dict[str, list[LabelScore]] = {}
-    for case in cases:
-        for score in case.labels:
-            scores.setdefault(score.label, []).append(score)
-    return tuple(LabelSummary(label, tuple(found), seed) for label, found in scores.items())
-
-
-def summarise_group(group: str, cases: Sequence[CaseScore], seed: int) -> GroupSummary:
-    """Summarise cases with a lesion, all together and variant by variant."""
-    by_variant: dict[Variant, list[CaseScore]] = {}
-    for score in cases:
-        if isinstance(score.case, HeadCase):
-            by_variant.setdefault(score.case.variant, []).append(score)
-    variants = tuple(
-        VariantSummary(variant.value, len(by_variant[variant]), summarise_labels(by_variant[variant], seed))
-        for variant in Variant
-        if variant in by_variant
-    )
-    return GroupSummary(group, tuple(cases), summarise_labels(cases, seed), variants)
-
-
-def summarise_lesion_free(group: str, cases: Sequence[CaseScore]) -> LesionFreeSummary:
-    """Summarise what was found in heads, at least one, that have no lesion."""
-    labels = []
-    for label in LABELS:
-        scores = [score for case in cases for score in case.labels if score.label == label.name]
-        found = [score.found_ml for score in scores]
-        labels.append(
-            FalsePositives(
-                label=label.name,
-                median_ml=statistics.median(found),
-                high_ml=float(np.percentile(found, HIGH_PERCENTILE)),
-                highest_ml=max(found),
-                lesions=pool(score.lesions for score in scores).found,
-            )
-        )
-    return LesionFreeSummary(group, len(cases), tuple(labels))
+    def _by_group(self, cases: Sequence[CaseScore]) -> tuple[GroupSummary, ...]:
+        names = dict.fromkeys(score.case.group for score in cases)
+        parts = ((name, tuple(score for score in cases if score.case.group == name)) for name in names)
+        return tuple(GroupSummary(name, part, self.seed) for name, part in parts)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.labels import Role
+from models.training.evaluation.score import Masks
 from models.training.report.slice_pictures import (
     Outline,
     colours_of,
@@ -19,9 +20,6 @@ from models.training.report.slice_pictures import (
     window_of,
 )
 from pipeline.volume import Volume
-
-Masks = NDArray[np.bool_]
-"""(labels, slices, rows, columns)"""
 
 GAP_PX = 4
 _MARGIN = 2

@@ -16,8 +16,9 @@ from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.evaluation.cases import labels_drawn_by_a_person, needed_channels, refuse_mismatch
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import is_on_node_grid, predict
+from models.training.evaluation.score import Masks
 from models.training.reader_study.answer_key import Item, Key, MaskSource, write_key
-from models.training.reader_study.case_pictures import Masks, Scene, slices_to_show, write_pictures
+from models.training.reader_study.case_pictures import Scene, slices_to_show, write_pictures
 from models.training.reader_study.form import form_page
 from models.training.reader_study.reading_order import reading_order
 from models.weights import load_network

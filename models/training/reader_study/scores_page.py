@@ -11,7 +11,7 @@ from models.training.reader_study.analysis import Agreement, ReaderScores, Study
 from models.training.reader_study.answer_key import Key, MaskSource
 from models.training.reader_study.answers import Reading
 from models.training.reader_study.likert_scale import ACCEPTABLE, SCORES
-from models.training.report.html import Table, render
+from models.training.report.html import Table, format_number, format_p, render
 from models.training.statistics.agreement import IntraclassCorrelation
 from pipeline.atomic_write import write_file
 
@@ -90,7 +90,7 @@ def _reader_section(reader: ReaderScores) -> _ReaderSection:
         (
             _NAMES[each.source],
             str(each.scores.count),
-            f"{each.scores.mean:.3f} ± {_number(each.scores.standard_deviation)}",
+            f"{each.scores.mean:.3f} ± {format_number(each.scores.standard_deviation)}",
             f"{each.scores.median:g} ({each.scores.quartiles[0]:g} to {each.scores.quartiles[1]:g})",
             f"{each.acceptable} ({100 * each.acceptable / each.scores.count:.1f} %)",
         )
@@ -99,13 +99,13 @@ def _reader_section(reader: ReaderScores) -> _ReaderSection:
     head = ("Segmentation", "Cases", "Mean ± SD", "Median (quartiles)", f"Score {ACCEPTABLE} or more")
     repeats = ""
     if reader.repeats:
-        kappa, icc = _number(reader.repeat_kappa), _icc(reader.repeat_icc)
+        kappa, icc = format_number(reader.repeat_kappa), _icc(reader.repeat_icc)
         found = f"{reader.repeats} items were judged twice: weighted kappa {kappa}, ICC(3,1) {icc}."
         repeats = f"Agreement with themselves. {found}"
     return _ReaderSection(
         name=reader.reader,
         sources=Table(head, rows),
-        difference=f"Model against manual, Wilcoxon's signed-rank test: p {_p(reader.paired_p)}.",
+        difference=f"Model against manual, Wilcoxon's signed-rank test: p {format_p(reader.paired_p)}.",
         tables=[_cross_table(reader), *(_subgroup_table(each) for each in reader.subgroups if each.groups)],
         repeats=repeats,
     )
@@ -121,7 +121,9 @@ def _cross_table(reader: ReaderScores) -> Table:
     ]
     rows.append(("Total", *(str(columns[number]) for number in shown), str(sum(columns))))
     test = reader.cross_chi_square
-    tested = "" if test is None else f"; chi-square p {_p(test.p)}, smallest expected {test.smallest_expected:.1f}"
+    tested = (
+        "" if test is None else f"; chi-square p {format_p(test.p)}, smallest expected {test.smallest_expected:.1f}"
+    )
     head = ("", *(f"Manual {SCORES[number]}" for number in shown), "Total")
     return Table(head, rows, f"Scores of model and manual, number (% of column){tested}")
 
@@ -136,10 +138,12 @@ def _subgroup_table(found: SubgroupTable) -> Table:
     rows.append(("Total", *map(str, totals)))
     caption = f"{_NAMES[found.source]} by {found.grouping}"
     if found.chi_square is not None:
-        caption += f": chi-square p {_p(found.chi_square.p)} (Holm {_p(found.p_holm)}), smallest expected "
+        caption += f": chi-square p {format_p(found.chi_square.p)} (Holm {format_p(found.p_holm)}), smallest expected "
         caption += f"{found.chi_square.smallest_expected:.1f}"
     if found.difference is not None:
-        caption += f"; Mann-Whitney p {_p(found.difference.p)}, Cliff's delta {found.difference.cliffs_delta:+.2f}"
+        caption += (
+            f"; Mann-Whitney p {format_p(found.difference.p)}, Cliff's delta {found.difference.cliffs_delta:+.2f}"
+        )
     return Table(("Score", *found.groups), rows, caption)
 
 
@@ -149,7 +153,7 @@ def _agreement_table(agreement: Sequence[Agreement]) -> Table:
             _NAMES[each.source],
             str(each.items),
             _icc(each.icc),
-            ", ".join(f"{one}-{other}: {_number(kappa)}" for one, other, kappa in each.kappas),
+            ", ".join(f"{one}-{other}: {format_number(kappa)}" for one, other, kappa in each.kappas),
         )
         for each in agreement
     ]
@@ -165,13 +169,3 @@ def _icc(found: IntraclassCorrelation | None) -> str:
         return "-"
     low, high = found.consistency_interval
     return f"{found.consistency:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -28,11 +28,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of plain texts."""
+    """A table of texts, for a page or for Markdown."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The table without its caption in Markdown, its columns padded so that it can be read as plain text."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        return "\n".join(
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in (self.head, ["-" * width for width in widths], *self.rows)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,16 @@ class Picture:
     alternative: str
     """Text for who cannot see it."""
     caption: str = ""
+
+
+def format_number(value: float | None) -> str:
+    """Return a number with three decimals; a dash for None."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def format_p(value: float | None) -> str:
+    """Return a probability as papers print it; a dash for None."""
+    return "< 0.001" if value is not None and value < 0.001 else format_number(value)
 
 
 def render(template: str, **values: object) -> str:
