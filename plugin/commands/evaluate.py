@@ -135,6 +135,8 @@ def evaluate(
     package = find_model(model)
     threads = threads or (2 if dataset else 1)
     results = results or Path("runs") / f"{package.name}-evaluation"
+    from models.training.evaluation.report_page import PAGE_FILE
+
     run = _Run(package, results, chosen_device(device, threads), threads, workers, seed)
     with refusing_failures(results):
         if dataset is not None:
@@ -142,7 +144,7 @@ def evaluate(
         else:
             selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
             evaluation = _evaluate_on_heads(run, selection, spacing)
-    print(f"Tables and report: {results / 'report.html'}")
+    print(f"Tables and report: {results / PAGE_FILE}")
     if evaluation.unmeasured:
         raise typer.Exit(FAILED)
 

@@ -1,4 +1,4 @@
-"""The scores of one measured case."""
+"""Hold the scores of a measured case and their means."""
 
 import statistics
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from models.training.evaluation.score import LabelScore
 
 @dataclass(frozen=True, slots=True)
 class CaseScore:
-    """The scores of one case."""
+    """How well the labels of a case were found."""
 
     case: EvaluationCase
     labels: tuple[LabelScore, ...]

@@ -5,7 +5,6 @@ They are selected here, before anything is made or read. Every case is picklable
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +36,9 @@ class EvaluationCase(ABC):
         """Its id in tables, unique within an evaluation."""
 
     @property
-    @abstractmethod
     def group(self) -> str:
-        """The group that a model card summarises it with; empty for a case of a data set."""
+        """The group that a model card summarises it with; empty for a case of a data set, whose subgroups are given."""
+        return ""
 
     @property
     def name(self) -> str:
@@ -48,7 +47,7 @@ class EvaluationCase(ABC):
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """What a person calls it, with its group."""
         return f"{self.group}, {self.name}" if self.group else self.name
 
     @property
@@ -131,17 +130,12 @@ class DatasetCase(EvaluationCase):
     labels: tuple[str, ...]
     """Labels of the package that are compared, in the package's order."""
     on_node_grid: bool
-    """See `predict.is_on_node_grid`."""
+    """Whether the voxels need no further sampling, see `predict.is_on_node_grid`."""
 
     @property
     def case_id(self) -> str:
-        """Keyed hash of the study."""
+        """Keyed hash of the study, which names the folder of the case."""
         return self.stored.case_id
-
-    @property
-    def group(self) -> str:
-        """None: subgroups of a data set are groupings."""
-        return ""
 
     @property
     def patient(self) -> str:
@@ -161,7 +155,7 @@ class Unmeasured:
 
     case: EvaluationCase
     reason: str
-    """A sentence."""
+    """Why, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +179,9 @@ class SyntheticSelection:
             raise ValueError("name each family of heads once")
         if self.heads + self.lesion_free + len(self.studies) == 0:
             raise ValueError("no heads and no studies are asked for: there is nothing to measure")
-        if repeated := _first_repeated([StudyCase(folder).case_id for folder in self.studies]):
-            raise ValueError(f"two studies are called {repeated}; rename the folder of one")
+        names = [StudyCase(folder).case_id for folder in self.studies]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two studies are called {min(repeated)}; rename the folder of one")
 
     @property
     def cases(self) -> tuple[EvaluationCase, ...]:
@@ -200,14 +195,12 @@ class SyntheticSelection:
             for group in groups.values()
             for number in range(self.heads)
         )
-        return (*with_lesion, *self._lesion_free(), *(StudyCase(folder) for folder in self.studies))
-
-    def _lesion_free(self) -> tuple[HeadCase, ...]:
         first, count = self.first_seed + LESION_FREE_OFFSET, len(self.families)
-        return tuple(
+        lesion_free = (
             HeadCase(self.families[number % count], first + number // count, Variant.LESION_FREE)
             for number in range(self.lesion_free)
         )
+        return (*with_lesion, *lesion_free, *(StudyCase(folder) for folder in self.studies))
 
 
 def select_dataset_cases(
@@ -224,11 +217,12 @@ def select_dataset_cases(
         raise DatasetBroken(f"{dataset.folder} has no case for {split}; `--split all` takes every one.")
     on_node_grid = is_on_node_grid(dataset, package)
     cases = [DatasetCase(case, labels_drawn_by_a_person(case, package), on_node_grid) for case in stored]
-    left_out = []
-    for case in cases:
-        if by_node := [label.name for label in package.labels if label.name not in case.labels]:
-            left_out.append(Unmeasured(case, f"the node drew {', '.join(by_node)} itself; nobody corrected it"))
-    return tuple(case for case in cases if case.labels), tuple(left_out)
+    left_out = tuple(
+        Unmeasured(case, f"the node drew {', '.join(by_node)} itself; nobody corrected it")
+        for case in cases
+        if (by_node := [label.name for label in package.labels if label.name not in case.labels])
+    )
+    return tuple(case for case in cases if case.labels), left_out
 
 
 def needed_channels(package: ModelPackage) -> tuple[Role, ...]:
@@ -252,7 +246,3 @@ def refuse_mismatch(package: ModelPackage, dataset: Dataset) -> None:
             f"channels are {', '.join(dataset.channels)}, its labels {', '.join(dataset.labels)}. "
             "Make the data set with these channels and labels, or take a model that was made for it."
         )
-
-
-def _first_repeated(names: Sequence[str]) -> str | None:
-    return next((name for place, name in enumerate(names) if name in names[:place]), None)

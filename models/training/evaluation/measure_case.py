@@ -5,7 +5,7 @@ Writes nothing. A measurement depends on what this module imports, directly or n
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,15 +28,14 @@ from models.training.evaluation.cases import (
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.overlays import Overlay, draw_overlay
 from models.training.evaluation.phantom_study import read_phantom_study
-from models.training.evaluation.predict import ModelOutput, segment_on_one_grid, segment_volumes
+from models.training.evaluation.predict import ModelOutput, restore_labels, segment_on_one_grid, segment_volumes
 from models.training.evaluation.score import Mask, Masks, score_label
 from models.training.evaluation.segment_head import REGISTERED, scan_head
 from models.training.synthetic.head import synthesise
 from models.weights import load_network
 from pipeline.align import AlignSettings
 from pipeline.errors import GlionodeError
-from pipeline.restore import restore
-from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
+from pipeline.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class MeasureSettings:
         for label in loaded.truth:
             series = loaded.volumes[label.role].geometry
             # Where the model does not take the series of a label, the series was not aligned either.
-            found.append(_restore([label.name], output, package, series, output.from_series(label.role))[0])
+            found.append(restore_labels(output, package, [label.name], series, output.from_series(label.role))[0])
         scores = tuple(
             score_label(label.name, label.mask, mask, loaded.volumes[label.role].geometry.spacing_mm)
             for label, mask in zip(loaded.truth, found, strict=True)
@@ -102,7 +101,7 @@ class MeasureSettings:
             raw = output.channels.cpu().numpy()
             volumes = {role: Volume(raw[place], output.grid) for place, role in enumerate(output.roles)}
             truth = loaded.truth_on_model_grid(output)
-            result = _restore(labels, output, package, output.grid)
+            result = restore_labels(output, package, labels, output.grid)
         foci = count_foci(truth, volumes[Role.T1CE].geometry.voxel_volume_mm3)
         show_errors = isinstance(case, DatasetCase)
         overlay = None if case.is_lesion_free else draw_overlay(volumes, labels, truth, result, show_errors)
@@ -111,7 +110,7 @@ class MeasureSettings:
 
 @dataclass(frozen=True, slots=True)
 class _TrueLabel:
-    """The truth of a label."""
+    """The true mask of a label."""
 
     name: str
     role: Role
@@ -155,17 +154,3 @@ def _on_model_grid(truth: tuple[_TrueLabel, ...], volumes: Mapping[Role, Volume]
     return np.stack(
         [on_grid(each.mask, volumes[each.role].geometry, output.grid, output.to_series(each.role)) for each in truth]
     )
-
-
-def _restore(
-    labels: Sequence[str],
-    output: ModelOutput,
-    package: ModelPackage,
-    target: Geometry,
-    target_to_grid: Matrix = IDENTITY,
-) -> Masks:
-    """Return what the model found of some labels on a grid; `target_to_grid` maps its world to that of T1CE."""
-    names = [label.name for label in package.labels]
-    channels = [names.index(label) for label in labels]
-    thresholds = tuple(package.labels[channel].threshold for channel in channels)
-    return restore(output.probabilities[channels], output.grid, target, thresholds, target_to_grid)

@@ -30,7 +30,7 @@ _GREYS = (48, 24, 12)
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The picture of a case."""
+    """A picture of a case with the contours of truth and result."""
 
     png: bytes
     """A panel for each label, side by side."""

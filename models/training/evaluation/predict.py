@@ -1,7 +1,7 @@
 """Segment volumes with the node's own steps: align, normalise, segment, refine, restore. Reads no files."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,7 @@ def predict(
 ) -> Masks:
     """Return the masks of a case of a data set on its own grid, labels and thresholds those of the package."""
     output = segment_on_one_grid(volumes, package, network, device, on_node_grid)
-    thresholds = tuple(label.threshold for label in package.labels)
-    return restore(output.probabilities, output.grid, volumes[Role.T1CE].geometry, thresholds)
+    return restore_labels(output, package, [label.name for label in package.labels], volumes[Role.T1CE].geometry)
 
 
 def segment_on_one_grid(
@@ -91,6 +90,20 @@ def segment_volumes(
     aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
     probabilities = _segment(aligned.channels, package, network, device)
     return ModelOutput(probabilities, aligned.grid, aligned.channels, aligned.roles, aligned.alignments)
+
+
+def restore_labels(
+    output: ModelOutput,
+    package: ModelPackage,
+    labels: Sequence[str],
+    target: Geometry,
+    target_to_grid: Matrix = IDENTITY,
+) -> Masks:
+    """Return what the model found of some labels on a grid; `target_to_grid` maps its world to that of T1CE."""
+    names = [label.name for label in package.labels]
+    channels = [names.index(label) for label in labels]
+    thresholds = tuple(package.labels[channel].threshold for channel in channels)
+    return restore(output.probabilities[channels], output.grid, target, thresholds, target_to_grid)
 
 
 def _segment(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:

@@ -16,21 +16,6 @@ from pipeline.atomic_write import write_file
 
 CASES_FILE, NUMBERS_FILE, PAGE_FILE = "cases.csv", "evaluation.json", "report.html"
 
-_CONVENTIONS = (
-    "{where} No case is "
-    "dropped: where truth and found are both empty Dice is 1, HD95 0 mm and the lesion metrics 1; where one is empty "
-    f"Dice is 0 and HD95 {NOT_FOUND_MM:.2f} mm. Percent of volume is of the mean of both, from -200 to 200. Lesions "
-    "are connected voxels (26 neighbours) of 50 mm3 or more; a true one is detected and a found one confirmed where a "
-    "tenth of it lies in the other mask. Intervals are 95 % percentile bootstraps of the median over cases; tests are "
-    "two-sided Mann-Whitney U with Cliff's delta, corrected by Holm within each metric. Intervals and tests take cases "
-    "as independent, also those of one patient."
-)
-_ON_DATASET = "Masks are compared on the grid of the data set, after the node's own segmenting and restoring."
-_ON_HEADS = (
-    "Synthetic heads are compared on the T1CE grid, studies on the slices of the series on which each label is "
-    "defined, after the node's own segmenting and restoring."
-)
-
 
 def write_evaluation(evaluation: Evaluation, figures: Sequence[Figure], command: str, out: Path) -> None:
     """Write cases.csv, evaluation.json and report.html into a folder, each whole or not at all. Raises OSError."""
@@ -45,10 +30,9 @@ def write_evaluation(evaluation: Evaluation, figures: Sequence[Figure], command:
 
 def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str) -> str:
     """Return the page, which shows the evaluation and nothing else."""
-    package, dataset = evaluation.package, evaluation.dataset
+    package = evaluation.package
     summaries = evaluation.labels
     labels = [summary.label for summary in summaries]
-    worst = dataset is not None
     return render(
         "evaluation/report.html.jinja",
         title=f"Evaluation of {package.name} {package.version}",
@@ -70,10 +54,9 @@ def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str)
         bland_altman=bland_altman(summaries) if summaries else b"",
         comparisons=_comparison_table(evaluation),
         subgroup_plots=_subgroup_plots(evaluation, labels),
-        overlay_heading="Worst cases" if worst else "Best, median and worst cases",
-        overlay_note="By mean Dice of the labels." if worst else "By mean Dice over the labels that are there.",
+        on_dataset=evaluation.dataset is not None,
         overlays=[_overlay(figure) for figure in figures],
-        conventions=_CONVENTIONS.format(where=_ON_DATASET if worst else _ON_HEADS),
+        not_found_mm=f"{NOT_FOUND_MM:.2f}",
     )
 
 

@@ -26,13 +26,13 @@ PERCENTILE = 95.0
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """One label in one case."""
+    """How well a label was found in a case."""
 
     label: str
     dice: float
     """2 |A and B| / (|A| + |B|) (Dice 1945, Ecology 26:297); 1 where both are empty, 0 where one is."""
     hd95_mm: float
-    """See `hd95_mm`."""
+    """95th percentile of the Hausdorff distance, see the function `hd95_mm`."""
     true_ml: float
     found_ml: float
     lesions: LesionScore

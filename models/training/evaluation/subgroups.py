@@ -63,7 +63,7 @@ class Comparison:
     label: str
     grouping: str
     groups: tuple[tuple[str, Spread], tuple[str, Spread]]
-    """Name and values of each."""
+    """The name of each group, and the summary of its values."""
     difference: GroupDifference
     p_holm: float
     """Corrected for all comparisons of this metric: every label, every grouping, every pair of groups."""

@@ -37,7 +37,7 @@ class VolumeAgreement:
 
 @dataclass(frozen=True)  # no slots: a bootstrap is computed once, and only where it is asked for
 class LabelSummary:
-    """One label over some cases."""
+    """How well a label was found in some cases."""
 
     label: str
     scores: tuple[LabelScore, ...]
@@ -121,7 +121,7 @@ class GroupSummary:
 
     @cached_property
     def labels(self) -> tuple[LabelSummary, ...]:
-        """Every label over the cases that were compared on it, in the order of their first appearance."""
+        """Summaries of every label over the cases that were compared on it, in the order of first appearance."""
         scores: dict[str, list[LabelScore]] = {}
         for case in self.cases:
             for score in case.labels:
@@ -175,7 +175,7 @@ class Evaluation:
 
     @cached_property
     def labels(self) -> tuple[LabelSummary, ...]:
-        """Every label over all cases."""
+        """Summaries of every label over all cases."""
         return GroupSummary(ALL, self.cases, self.seed).labels
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from models.training.evaluation.subgroups import Grouping
 from models.training.reader_study.answer_key import Key, MaskSource
@@ -87,7 +88,7 @@ class StudyScores:
     key: Key
     readers: tuple[ReaderScores, ...]
     agreement: tuple[Agreement, ...]
-    """Empty with one reader."""
+    """Empty for a single reader, who has nobody to agree with."""
 
 
 def score_study(key: Key, readings: Sequence[Reading], groupings: Sequence[Grouping], seed: int = 1) -> StudyScores:
@@ -174,12 +175,13 @@ def _agreement(key: Key, readings: Sequence[Reading], source: MaskSource | None)
         and all(item.item_id in reading.scores for reading in readings)
     ]
     columns = {reading.reader: [reading.scores[item] for item in shared] for reading in readings}
-    names = list(columns)
-    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
     ratings = list(zip(*columns.values(), strict=True))
     return Agreement(
         source=source,
         items=len(shared),
         icc=intraclass_correlation(ratings) if len(shared) > 1 else None,
-        kappas=tuple((one, other, weighted_kappa(columns[one], columns[other], SCORES)) for one, other in pairs),
+        kappas=tuple(
+            (one, other, weighted_kappa(columns[one], columns[other], SCORES))
+            for one, other in combinations(columns, 2)
+        ),
     )

@@ -31,7 +31,7 @@ class Item:
     """One mask of one case, to be judged."""
 
     item_id: str
-    """Drawn at random; reveals nothing."""
+    """Drawn at random, so that it does not reveal the source."""
     case_id: str
     source: MaskSource
     repeat_of: str | None

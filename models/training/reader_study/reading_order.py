@@ -21,15 +21,11 @@ def reading_order(items: Sequence[Item], generator: Random) -> tuple[str, ...]:
     last_seen: dict[str, int] = {}
     while left:
         fresh = [item for item in left if len(order) - last_seen.get(case_of[item], -apart - 1) > apart]
-        chosen = generator.choice(fresh) if fresh else _seen_longest_ago(left, case_of, last_seen)
+        chosen = generator.choice(fresh) if fresh else min(left, key=lambda item: last_seen[case_of[item]])
         left.remove(chosen)
         last_seen[case_of[chosen]] = len(order)
         order.append(chosen)
     return _put_repeats_last(order, {item.item_id: item.repeat_of for item in items if item.repeat_of is not None})
-
-
-def _seen_longest_ago(left: Sequence[str], case_of: Mapping[str, str], last_seen: Mapping[str, int]) -> str:
-    return min(left, key=lambda item: last_seen[case_of[item]])
 
 
 def _put_repeats_last(order: Sequence[str], original_of: Mapping[str, str]) -> tuple[str, ...]:

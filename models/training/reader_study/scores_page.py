@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from models.training.reader_study.analysis import Agreement, ReaderScores, StudyScores, SubgroupTable
@@ -17,25 +17,6 @@ from pipeline.atomic_write import write_file
 
 SCORES_FILE, NUMBERS_FILE, PAGE_FILE = "scores.csv", "scores.json", "scores.html"
 _NAMES = {MaskSource.MODEL: "Model", MaskSource.MANUAL: "Manual", None: "Both together"}
-_NOTES = (
-    "Scores are those of first showings; second ones give the agreement of readers with themselves. ICC is the two-way "
-    "mixed model for consistency of single ratings, ICC(3,1), with its 95 % interval; kappa has quadratic weights. "
-    "Chi-square is Pearson's without correction, rows and columns without any count left out; below 5 expected cases "
-    "in a cell its p is rough. The chi-square of the cross table tests whether the scores of model and manual are "
-    "associated; Wilcoxon's signed-rank test, case by case, tests whether they differ."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _ReaderSection:
-    """The part of the page on one reader."""
-
-    name: str
-    sources: Table
-    difference: str
-    tables: list[Table]
-    repeats: str
-    """Empty where no item was judged twice."""
 
 
 def write_scores(scores: StudyScores, readings: Sequence[Reading], out: Path) -> None:
@@ -81,11 +62,11 @@ def scores_page(scores: StudyScores) -> str:
         introduction=f"{len(cases)} cases, {len(key.items)} items; model {key.model}, study {key.study}.",
         agreement=_agreement_table(scores.agreement),
         readers=[_reader_section(reader) for reader in scores.readers],
-        notes=_NOTES,
     )
 
 
-def _reader_section(reader: ReaderScores) -> _ReaderSection:
+def _reader_section(reader: ReaderScores) -> dict[str, object]:
+    """Return the values that the template needs of one reader."""
     rows = [
         (
             _NAMES[each.source],
@@ -97,18 +78,15 @@ def _reader_section(reader: ReaderScores) -> _ReaderSection:
         for each in reader.sources
     ]
     head = ("Segmentation", "Cases", "Mean ± SD", "Median (quartiles)", f"Score {ACCEPTABLE} or more")
-    repeats = ""
-    if reader.repeats:
-        kappa, icc = format_number(reader.repeat_kappa), _icc(reader.repeat_icc)
-        found = f"{reader.repeats} items were judged twice: weighted kappa {kappa}, ICC(3,1) {icc}."
-        repeats = f"Agreement with themselves. {found}"
-    return _ReaderSection(
-        name=reader.reader,
-        sources=Table(head, rows),
-        difference=f"Model against manual, Wilcoxon's signed-rank test: p {format_p(reader.paired_p)}.",
-        tables=[_cross_table(reader), *(_subgroup_table(each) for each in reader.subgroups if each.groups)],
-        repeats=repeats,
-    )
+    return {
+        "name": reader.reader,
+        "sources": Table(head, rows),
+        "paired_p": format_p(reader.paired_p),
+        "tables": [_cross_table(reader), *(_subgroup_table(each) for each in reader.subgroups if each.groups)],
+        "repeats": reader.repeats,
+        "kappa": format_number(reader.repeat_kappa),
+        "icc": _icc(reader.repeat_icc),
+    }
 
 
 def _cross_table(reader: ReaderScores) -> Table:

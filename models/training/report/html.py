@@ -1,4 +1,4 @@
-"""Render static HTML pages from jinja2 templates. A page stands alone: it fetches no script, font or picture.
+"""Render static pages from jinja2 templates. An HTML page stands alone: it fetches no script, font or picture.
 
 A template lies beside the code that renders it, ends in `.html.jinja` and is named by its path below models/training:
 
@@ -15,7 +15,8 @@ and looks like this, with `title` for the page's title and heading:
     <p class="warning">{{ sentence }}</p>
     {% endblock %}
 
-Every value is escaped; pass text, never HTML. A value that the template names and the caller does not pass is an error.
+A template of Markdown ends in `.md.jinja`. Values are escaped in HTML and not in Markdown; pass text, never HTML. A
+value that the template names and the caller does not pass is an error.
 """
 
 import base64
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,17 @@ def render(template: str, **values: object) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return what renders every page: templates below models/training, all values escaped, a missing one an error."""
+    """Return what renders every page: templates below models/training; a missing value is an error."""
     made = Environment(
         loader=PackageLoader("models.training", "."),
-        autoescape=True,
+        autoescape=select_autoescape(["html.jinja"], default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     made.filters["data_uri"] = _data_uri
+    made.filters["one_line"] = lambda text: " ".join(text.split())
     return made
 
 

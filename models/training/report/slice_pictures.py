@@ -126,10 +126,8 @@ def title_of(label: str) -> str:
 
 def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
     """Return the channel to draw a label on: the one on which it is defined, else T1CE."""
-    for known in LABELS:
-        if known.name == label and known.defined_on in volumes:
-            return known.defined_on
-    return Role.T1CE
+    role = next((known.defined_on for known in LABELS if known.name == label), Role.T1CE)
+    return role if role in volumes else Role.T1CE
 
 
 def _write_directions(picture: Image.Image, geometry: Geometry) -> None:

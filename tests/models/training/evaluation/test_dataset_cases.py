@@ -20,12 +20,14 @@ from models.training.evaluation.figures import worst_cases
 from models.training.evaluation.measure_case import MeasureSettings
 from models.training.evaluation.measure_cases import measure_cases
 from pipeline.normalise import ADC_SCALE
+from tests.support.ball_dataset import BallCase, write_ball_dataset
 
 BALL = ((20.0, 24.0, 14.0), 5.0)
 OTHER = ((12.0, 16.0, 27.0), 3.0)
 NAMES = tuple(label.name for label in LABELS)
 Result = tuple[tuple[CaseScore, ...], tuple[Unmeasured, ...]]
 Measure = Callable[..., Result]
+Packages = Callable[..., ModelPackage]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def measured(tmp_path: Path) -> Measure:
         cases, unmeasured = select_dataset_cases(dataset, split, package)
         folder = tmp_path / f"work-{next(folders)}"
         found = measure_cases(
-            cases, MeasureSettings(package.folder), folder, 1, lambda _: None, lambda scores: worst_cases(scores, 1)
+            cases, MeasureSettings(package.folder), folder, 1, lambda *_: None, lambda scores: worst_cases(scores, 1)
         )
         return found.cases, (*unmeasured, *found.unmeasured)
 
@@ -45,14 +47,9 @@ def measured(tmp_path: Path) -> Measure:
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_lesions_are_found_in_their_places(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
+def test_lesions_are_found_in_their_places(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
     """The model's grid is another one than the data set's, so a swapped or mirrored axis would show."""
-    dataset = toy_dataset(toy_case((BALL, OTHER)))
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL, OTHER)))
     ((case,), _) = measured(make_package(), dataset)
     assert [score.label for score in case.labels] == list(NAMES)
     assert case.foci == 2
@@ -63,11 +60,10 @@ def test_lesions_are_found_in_their_places(
 
 
 def test_on_the_nodes_own_grid_nothing_is_sampled_again(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
+    make_package: Packages,
     edit: Callable[[Path, str, str], None],
     measured: Measure,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A data set from DICOM holds what `align` made; test_from_dicom.py holds that to what the node's network sees."""
@@ -79,7 +75,7 @@ def test_on_the_nodes_own_grid_nothing_is_sampled_again(
             return torch.zeros_like(channels)
 
     monkeypatch.setattr("models.training.evaluation.measure_case.load_network", lambda _: KeepsInput())
-    dataset, package = toy_dataset(toy_case((BALL,))), make_package()
+    dataset, package = write_ball_dataset(tmp_path / "set", BallCase((BALL,))), make_package()
     expected = dataset.cases[0].normalised(package.channels)[None]
     measured(package, dataset)  # of another spacing
     assert inputs[0].shape != expected.shape
@@ -89,11 +85,7 @@ def test_on_the_nodes_own_grid_nothing_is_sampled_again(
 
 
 def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-    monkeypatch: pytest.MonkeyPatch,
+    make_package: Packages, measured: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FindsItTooLarge(nn.Module):
         """Find the lesion and, with less confidence, a voxel around it."""
@@ -103,7 +95,7 @@ def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
             return (6 * functional.max_pool3d(bright, 3, 1, 1) + 2 * bright - 5).expand(-1, 3, -1, -1, -1)
 
     monkeypatch.setattr("models.training.evaluation.measure_case.load_network", lambda _: FindsItTooLarge())
-    dataset, package = toy_dataset(toy_case((BALL,))), make_package()
+    dataset, package = write_ball_dataset(tmp_path / "set", BallCase((BALL,))), make_package()
     ((plain,), _) = measured(package, dataset)
     labels = list(package.labels)
     labels[1] = replace(labels[1], refinement=Refinement((Role.ADC,), 2.0))
@@ -115,25 +107,17 @@ def test_an_output_is_refined_as_the_package_asks_before_it_is_measured(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_missed_and_false_lesions_count(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
-    dataset = toy_dataset(toy_case((), (BALL,)), toy_case((BALL,), ()), toy_case((), ()))
+def test_missed_and_false_lesions_count(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((), (BALL,)), BallCase((BALL,), ()), BallCase((), ()))
     dice = sorted(case.labels[0].dice for case in measured(make_package(), dataset)[0])
     assert dice == [0, 0, 1]
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_only_the_split_that_is_asked_for(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
-    dataset = toy_dataset(toy_case((BALL,)), toy_case((OTHER,), split=Split.TRAIN), toy_case((BALL, OTHER)))
+def test_only_the_split_that_is_asked_for(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
+    dataset = write_ball_dataset(
+        tmp_path / "set", BallCase((BALL,)), BallCase((OTHER,), split=Split.TRAIN), BallCase((BALL, OTHER))
+    )
     package = make_package()
     tested = [score.case.case_id for score in measured(package, dataset)[0]]
     assert tested == [case.case_id for case in dataset.cases if case.split is Split.TEST]
@@ -144,13 +128,8 @@ def test_only_the_split_that_is_asked_for(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_a_damaged_case_leaves_the_others(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
-    dataset = toy_dataset(toy_case((BALL,)), toy_case((OTHER,)))
+def test_a_damaged_case_leaves_the_others(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)), BallCase((OTHER,)))
     broken = dataset.cases[0]
     (broken.folder / "channel-FLAIR.nii.gz").write_bytes(b"nothing")
     cases, left_out = measured(make_package(), dataset)
@@ -161,17 +140,13 @@ def test_a_damaged_case_leaves_the_others(
 
 
 @pytest.mark.usefixtures("high_adc_network")
-def test_labels_that_the_node_drew_are_left_out(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
+def test_labels_that_the_node_drew_are_left_out(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
     some = {NAMES[1]: Annotator.NODE}
-    dataset = toy_dataset(
-        toy_case((BALL,), drawn_by=some),
-        toy_case((OTHER,), drawn_by=dict.fromkeys(NAMES, Annotator.NODE)),
-        toy_case((BALL, OTHER), drawn_by=dict.fromkeys(NAMES, Annotator.NOBODY)),
+    dataset = write_ball_dataset(
+        tmp_path / "set",
+        BallCase((BALL,), drawn_by=some),
+        BallCase((OTHER,), drawn_by=dict.fromkeys(NAMES, Annotator.NODE)),
+        BallCase((BALL, OTHER), drawn_by=dict.fromkeys(NAMES, Annotator.NOBODY)),
     )
     cases, left_out = measured(make_package(), dataset)
     assert sorted(tuple(score.label for score in case.labels) for case in cases) == sorted(
@@ -185,12 +160,7 @@ def test_labels_that_the_node_drew_are_left_out(
     )
 
 
-def test_a_data_set_of_other_labels_is_refused(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
-    make_package: Callable[..., ModelPackage],
-    measured: Measure,
-) -> None:
-    dataset = toy_dataset(toy_case((BALL,)), labels=("WT", "enhancing_tumour"))
+def test_a_data_set_of_other_labels_is_refused(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)), labels=("WT", "enhancing_tumour"))
     with pytest.raises(DatasetBroken, match="needs adc_abnormality, flair_hyperintensity, which"):
         measured(make_package(), dataset)

@@ -9,10 +9,11 @@ import torch
 from models.labels import LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.evaluation import measure_case
+from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import EvaluationCase, HeadCase, SyntheticSelection, Unmeasured
 from models.training.evaluation.figures import Rank, representatives
 from models.training.evaluation.measure_case import MeasuredCase, MeasureSettings
-from models.training.evaluation.measure_cases import Measurement, Progress, measure_cases, refuse_other_labels
+from models.training.evaluation.measure_cases import Measurement, measure_cases, refuse_other_labels
 from models.training.evaluation.predict import segment_volumes
 from models.training.evaluation.score import score_label
 from models.training.synthetic.families import Family
@@ -52,24 +53,13 @@ def failing_for(*seeds: int) -> Callable[..., SyntheticHead]:
 
 def measure(
     cases: Sequence[EvaluationCase], settings: MeasureSettings, folder: Path, processes: int = 1
-) -> tuple[Measurement, list[Progress | Unmeasured]]:
+) -> tuple[Measurement, list[tuple[int, CaseScore | Unmeasured | None]]]:
     """Measure cases; also return what was reported meanwhile."""
-    reported: list[Progress | Unmeasured] = []
-    return measure_cases(cases, settings, folder, processes, reported.append, representatives), reported
-
-
-def seeds(reported: list[Progress | Unmeasured], kind: str) -> set[int]:
-    """Seeds of the heads that were measured now, measured before, or failed."""
-
-    def kind_of(each: Progress | Unmeasured) -> str:
-        if isinstance(each, Unmeasured):
-            return "failed"
-        return "measured before" if each.measured_before else "measured"
-
-    chosen = [
-        each.case if isinstance(each, Unmeasured) else each.score.case for each in reported if kind_of(each) == kind
-    ]
-    return {case.seed for case in chosen if isinstance(case, HeadCase)}
+    reported: list[tuple[int, CaseScore | Unmeasured | None]] = []
+    measured = measure_cases(
+        cases, settings, folder, processes, lambda *newest: reported.append(newest), representatives
+    )
+    return measured, reported
 
 
 @pytest.mark.usefixtures("coarse_scans")
@@ -79,15 +69,16 @@ def test_what_failed_is_left_out_and_measured_by_the_next_start_alone(
     settings = MeasureSettings(make_package().folder, 4.0, alignment=UNMOVED)
     monkeypatch.setattr(measure_case, "synthesise", failing_for(1_000_000))
     first, reported = measure(CASES, settings, tmp_path / "work")
-    assert (seeds(reported, "failed"), seeds(reported, "measured")) == ({1_000_000}, {1_000_001, 1_500_000})
     (unmeasured,) = first.unmeasured
+    assert reported == list(enumerate((unmeasured, *first.cases), 1))
+    assert tuple(score.case for score in first.cases) == CASES[1:]
     assert unmeasured.case == CASES[0]
     assert unmeasured.reason.startswith("ZeroDivisionError in test_measure_cases.py, line ")
     assert [(figure.rank, figure.score) for figure in first.figures] == [(Rank.BEST, first.cases[0])]
 
     monkeypatch.setattr(measure_case, "synthesise", failing_for(1_000_001, 1_500_000))
     second, reported = measure(CASES, settings, tmp_path / "work")
-    assert (seeds(reported, "measured before"), seeds(reported, "measured")) == ({1_000_001, 1_500_000}, {1_000_000})
+    assert reported == [(2, None), (3, second.cases[0])]
     assert second.unmeasured == ()
     assert tuple(score.case for score in second.cases) == CASES
     assert second.cases[1:] == first.cases
@@ -107,12 +98,12 @@ def test_each_label_of_a_head_is_scored_on_the_t1ce_grid(make_package: Callable[
     output = segment_volumes(volumes, package, load_network(package), UNMOVED, torch.device("cpu"))
     t1ce = volumes[Role.T1CE].geometry
     names = [label.name for label in package.labels]
-    assert [score.label for score in measured.labels] == [label.name for label in LABELS]
-    for score, label, truth in zip(measured.labels, LABELS, head.truth(t1ce), strict=True):
+    assert [score.label for score in measured.score.labels] == [label.name for label in LABELS]
+    for score, label, truth in zip(measured.score.labels, LABELS, head.truth(t1ce), strict=True):
         channel = [names.index(label.name)]
         (found,) = restore(output.probabilities[channel], output.grid, t1ce, (package.labels[channel[0]].threshold,))
         assert score == score_label(label.name, truth, found, t1ce.spacing_mm)
-    assert any(score.found_ml for score in measured.labels)  # fresh weights find something, somewhere
+    assert any(score.found_ml for score in measured.score.labels)  # fresh weights find something, somewhere
 
 
 def test_another_model_or_setting_is_measured_anew(
@@ -134,10 +125,10 @@ def test_another_model_or_setting_is_measured_anew(
 
 
 def test_a_process_of_its_own_finds_what_this_one_finds(
-    written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
+    marked_study: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     settings = MeasureSettings(make_package().folder, alignment=UNMOVED)
-    cases = SyntheticSelection(heads=0, lesion_free=0, studies=(written[0],)).cases
+    cases = SyntheticSelection(heads=0, lesion_free=0, studies=(marked_study[0],)).cases
     (one, _), (two, _) = (measure(cases, settings, tmp_path / str(processes), processes) for processes in (1, 2))
     assert any(0 < score.dice < 1 for score in one.cases[0].labels)  # fresh weights find something, somewhere
     assert one == two

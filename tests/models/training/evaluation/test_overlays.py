@@ -6,14 +6,7 @@ import numpy as np
 from PIL import Image
 
 from models.labels import LABELS, Role
-from models.training.evaluation.overlays import (
-    FOUND_COLOUR,
-    SMALL_BYTES,
-    TRUE_COLOUR,
-    Overlay,
-    draw_errors,
-    draw_lesion,
-)
+from models.training.evaluation.overlays import FOUND_COLOUR, SMALL_BYTES, TRUE_COLOUR, Overlay, draw_overlay
 from pipeline.volume import Geometry, Volume
 
 SHAPE = (9, 60, 50)
@@ -36,7 +29,7 @@ def volumes() -> dict[Role, Volume]:
 
 def drawn(truth: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
     """Return the panels of a lesion's picture as RGB."""
-    return panels_of(draw_lesion(volumes(), NAMES, truth, found))
+    return panels_of(draw_overlay(volumes(), NAMES, truth, found, show_errors=False))
 
 
 def panels_of(overlay: Overlay) -> list[np.ndarray]:
@@ -92,7 +85,7 @@ def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
     }
     masks = np.zeros((len(LABELS), *shape), bool)
     masks[:, 1, 40:90, 30:80] = True
-    png = draw_lesion(noisy, NAMES, masks, masks).png
+    png = draw_overlay(noisy, NAMES, masks, masks, show_errors=False).png
     assert len(png) < SMALL_BYTES <= 150_000
     chunks, place = [], 8
     while place < len(png):
@@ -105,8 +98,8 @@ def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
 def test_errors_are_drawn_where_they_are_largest() -> None:
     empty = np.zeros(SHAPE, bool)
     large, small = box(slice(2, 3), slice(5, 40), slice(5, 40)), box(slice(6, 7), slice(10, 20), slice(10, 20))
-    overlay = draw_errors(volumes(), NAMES, np.stack([large | small, large, empty]), np.stack([large, large, small]))
-    assert isinstance(overlay, Overlay)
+    truth, found = np.stack([large | small, large, empty]), np.stack([large, large, small])
+    overlay = draw_overlay(volumes(), NAMES, truth, found, show_errors=True)
     # What was missed; where nothing is wrong the lesion; what was found in vain.
     assert overlay.slices == (6, 2, 6)
     first, second, third = panels_of(overlay)

@@ -1,6 +1,6 @@
 """A study with its truth is read as the node reads it, and each label is scored on the series where it is defined."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from models.training.dataset.writer import CaseRefused
 from models.training.evaluation import measure_case
 from models.training.evaluation.cases import StudyCase, Unmeasured
 from models.training.evaluation.measure_case import MeasuredCase, MeasureSettings
-from models.training.evaluation.overlays import Overlay, draw_lesion
+from models.training.evaluation.overlays import Overlay, draw_overlay
 from models.training.evaluation.phantom_study import read_phantom_study
 from models.training.evaluation.predict import ModelOutput, segment_volumes
 from pipeline.align import AlignSettings
 from pipeline.measure import dice
-from pipeline.volume import Geometry, Volume
+from pipeline.volume import Geometry
 from tests.support.annotated_study import GEOMETRIES, WrittenStudy
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -30,8 +30,8 @@ def points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     return rounded[np.lexsort(rounded.T)]
 
 
-def test_truth_stands_on_the_voxels_of_its_series(written: tuple[Path, WrittenStudy]) -> None:
-    folder, study = written
+def test_truth_stands_on_the_voxels_of_its_series(marked_study: tuple[Path, WrittenStudy]) -> None:
+    folder, study = marked_study
     read = read_phantom_study(folder, CHANNELS)
     assert set(read.volumes) == set(CHANNELS)
     for label, mask in zip(LABELS, read.truth, strict=True):
@@ -44,26 +44,26 @@ def test_truth_stands_on_the_voxels_of_its_series(written: tuple[Path, WrittenSt
 
 @pytest.mark.usefixtures("finds_marks")
 def test_each_label_is_scored_on_its_series_through_its_alignment(
-    written: tuple[Path, WrittenStudy], make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
+    marked_study: tuple[Path, WrittenStudy], make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, study = written
+    folder, study = marked_study
     outputs: list[ModelOutput] = []
 
     def watched(*given: object) -> ModelOutput:
         outputs.append(segment_volumes(*given))
         return outputs[-1]
 
-    def drawn(volumes: Mapping[Role, Volume], labels: Sequence[str], truth: np.ndarray, found: np.ndarray) -> Overlay:
+    def drawn(volumes: object, labels: object, truth: np.ndarray, found: np.ndarray, show_errors: bool) -> Overlay:
         shown.append((truth[place], found[place]))
-        return draw_lesion(volumes, labels, truth, found)
+        return draw_overlay(volumes, labels, truth, found, show_errors)
 
     shown: list[tuple[np.ndarray, np.ndarray]] = []
     place = LABELS.index(ADC_ABNORMALITY)
     monkeypatch.setattr(measure_case, "segment_volumes", watched)
-    monkeypatch.setattr(measure_case, "draw_lesion", drawn)
+    monkeypatch.setattr(measure_case, "draw_overlay", drawn)
     measured = MeasureSettings(make_package().folder, alignment=AlignSettings(resolution_mm=5))()(StudyCase(folder))
     assert isinstance(measured, MeasuredCase)
-    adc = measured.labels[place]
+    adc = measured.score.labels[place]
     voxel_ml = GEOMETRIES[Role.ADC].voxel_volume_mm3 / 1000
     assert adc.true_ml == pytest.approx(np.count_nonzero(study.mask(ADC_ABNORMALITY)) * voxel_ml)
     # The network sees ADC where T1CE is; what it finds there has to go back by the way it came, 12 mm and 6 degrees.
@@ -75,38 +75,30 @@ def test_each_label_is_scored_on_its_series_through_its_alignment(
     assert measured.overlay is not None
 
 
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("truth_flair.nii.gz", "has no truth_flair.nii.gz"),
-        ("dicom", "holds 0 studies"),
-    ],
-)
-def test_what_is_missing_is_named(
-    written: tuple[Path, WrittenStudy], tmp_path: Path, name: str, complaint: str
-) -> None:
-    folder, _ = written
-    part = tmp_path / "part"
-    part.mkdir()
-    for path in folder.iterdir():
-        if path.name != name:
-            (part / path.name).symlink_to(path)
-    if name == "dicom":
-        (part / "dicom").mkdir()
-    with pytest.raises(CaseRefused, match=complaint):
+@pytest.fixture
+def part(marked_study: tuple[Path, WrittenStudy], tmp_path: Path) -> Path:
+    """Return a folder that shows the files of the study, and from which a test can take some."""
+    for path in marked_study[0].iterdir():
+        (tmp_path / "part" / path.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "part" / path.name).symlink_to(path)
+    return tmp_path / "part"
+
+
+def test_what_is_missing_is_named(part: Path) -> None:
+    (part / "truth_flair.nii.gz").unlink()
+    with pytest.raises(CaseRefused, match=r"has no truth_flair\.nii\.gz"):
+        read_phantom_study(part, CHANNELS)
+    (part / "dicom").unlink()
+    (part / "dicom").mkdir()
+    with pytest.raises(CaseRefused, match="holds 0 studies"):
         read_phantom_study(part, CHANNELS)
 
 
 def test_a_truth_of_another_series_is_refused_and_not_compared(
-    written: tuple[Path, WrittenStudy], tmp_path: Path, make_package: Callable[..., ModelPackage]
+    part: Path, make_package: Callable[..., ModelPackage]
 ) -> None:
-    folder, _ = written
-    part = tmp_path / "part"
-    part.mkdir()
-    for path in folder.iterdir():
-        if path.name != "truth_adc.nii.gz":
-            (part / path.name).symlink_to(path)
-    (part / "truth_adc.nii.gz").symlink_to(folder / "truth_flair.nii.gz")
+    (part / "truth_adc.nii.gz").unlink()
+    (part / "truth_adc.nii.gz").symlink_to(part / "truth_flair.nii.gz")
     result = MeasureSettings(make_package().folder)()(StudyCase(part))
     assert isinstance(result, Unmeasured)
     assert result.reason == "truth_adc.nii.gz does not stand on the voxels of the ADC series that was chosen."

@@ -18,10 +18,11 @@ from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import EvaluationCase, Unmeasured
 from models.training.evaluation.figures import Figure, worst_cases
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.overlays import Overlay, draw_errors
+from models.training.evaluation.overlays import Overlay, draw_overlay
+from models.training.evaluation.report_page import write_evaluation
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
 from models.training.evaluation.subgroups import Grouping, by_focality, compare, read_groups, with_focality
-from models.training.evaluation.summary import EvaluatedDataset, Evaluation, summarise_labels
+from models.training.evaluation.summary import EvaluatedDataset, Evaluation, GroupSummary
 from pipeline.volume import Geometry, Volume
 
 LESIONS = LesionScore(true=2, detected=1, found=1, confirmed=1)
@@ -49,7 +50,7 @@ CASES = (case("a", 0.9), case("b", 0.8, foci=2), case("c", 0.7), case("d", 0.0, 
 
 
 def test_a_label_is_summarised_over_all_cases_and_over_those_that_have_it() -> None:
-    (summary,) = summarise_labels(CASES, seed=1)
+    (summary,) = GroupSummary("all", CASES, seed=1).labels
     assert summary.label == LABEL
     over_all, where_present = (each["dice"] for each in (summary.metrics, summary.metrics_where_present))
     assert (len(summary.scores), over_all.count, over_all.median) == (4, 4, pytest.approx(0.75))
@@ -134,7 +135,7 @@ def overlay(true: tuple[int, ...], found: tuple[int, ...]) -> Overlay:
     for mask, slices in zip(masks, (true, found), strict=True):
         mask[0, list(slices), 5:15, 5:15] = True
     volume = Volume(np.full(geometry.shape, 100, np.float32), geometry)
-    return draw_errors({Role.T1CE: volume}, (LABEL,), masks[0], masks[1])
+    return draw_overlay({Role.T1CE: volume}, (LABEL,), masks[0], masks[1], show_errors=True)
 
 
 def test_the_worst_cases_are_chosen_and_among_equals_the_first() -> None:
@@ -163,8 +164,6 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
     make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
-    from models.training.evaluation.report_page import write_evaluation
-
     figures = (Figure(CASES[3], overlay((1,), (2,))),)
     unmeasured = (Unmeasured(NamedCase("<e>"), "its file is damaged"),)
     lineage = Lineage(
@@ -210,8 +209,6 @@ def test_an_evaluation_is_written_as_tables_and_a_page(
 
 def test_a_page_without_measured_cases_says_so(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
-    from models.training.evaluation.report_page import write_evaluation
-
     source = EvaluatedDataset("f" * 64, Split.TEST, find_overlap(Lineage(()), "k", set()))
     evaluation = Evaluation(make_package(), (), (Unmeasured(NamedCase("a"), "broken"),), dataset=source)
     write_evaluation(evaluation, (), "a command", tmp_path)

@@ -11,7 +11,7 @@ from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import REAL, HeadCase, StudyCase
 from models.training.evaluation.figures import Rank, representatives
 from models.training.evaluation.lesions import LesionScore
-from models.training.evaluation.summary import ALL, Evaluation, summarise_labels, summarise_lesion_free
+from models.training.evaluation.summary import ALL, Evaluation, GroupSummary
 from models.training.synthetic.families import Family
 from models.training.synthetic.tumour import Variant
 
@@ -27,28 +27,23 @@ def test_heads_without_the_label_stay_out_of_its_dice_and_count_in_its_lesions(h
         scored(head(2, Variant.SMALL), 0.0),
         scored(head(3, Variant.NON_ENHANCING), None),
     ]
-    summary = summarise_labels(cases, seed=1)[0]
+    summary = GroupSummary("learned", tuple(cases), seed=1).labels[0]
     assert summary.label == LABEL
     assert (len(summary.present), summary.median_dice, summary.lowest_dice) == (3, pytest.approx(0.3), 0)
     assert summary.mean_dice == pytest.approx(0.4)
     assert summary.median_hd95_mm == 4
     assert summary.lesions == LesionScore(6, 3, 4, 3)
-    nothing = summarise_labels(cases[3:], seed=1)[0]
-    assert (len(nothing.present), nothing.mean_dice, nothing.median_dice, nothing.median_hd95_mm) == (
-        0,
-        None,
-        None,
-        None,
-    )
+    nothing = GroupSummary("learned", tuple(cases[3:]), seed=1).labels[0]
+    assert (nothing.present, nothing.mean_dice, nothing.median_dice, nothing.median_hd95_mm) == ((), None, None, None)
 
 
 def test_false_positives_are_a_median_and_a_percentile(head: Heads, scored: Scores) -> None:
     volumes = [0.0] * 18 + [1.0, 3.0]
     cases = [scored(head(number, Variant.LESION_FREE), None, found_ml=volume) for number, volume in enumerate(volumes)]
-    (first, *_) = summarise_lesion_free("painted", cases).labels
+    first = GroupSummary("learned", tuple(cases), seed=1).labels[0]
     # The 95th percentile of 20 values lies at 0.95 x 19 = 18.05 from the smallest, between 1 and 3.
-    assert (first.median_ml, first.high_ml, first.highest_ml) == (0, pytest.approx(1 + 0.05 * 2), 3)
-    assert first.lesions == 2
+    assert first.found_ml == (0, pytest.approx(1 + 0.05 * 2), 3)
+    assert first.lesions.found == 2
 
 
 def test_groups_and_variants_are_kept_apart(
@@ -63,17 +58,17 @@ def test_groups_and_variants_are_kept_apart(
         scored(StudyCase(tmp_path), 0.7),
     )
     evaluation = Evaluation(make_package(), cases, ())
-    groups = {group.group: group for group in evaluation.groups}
+    groups = {group.name: group for group in evaluation.groups}
     assert list(groups) == ["learned", "grown", REAL]
     assert [len(groups[name].cases) for name in groups] == [2, 1, 1]
     assert groups["learned"].mean_dice == pytest.approx(0.6)
     assert groups["grown"].mean_dice == pytest.approx(0.55)  # of the two labels that are there
-    assert [(each.variant, each.labels[0].median_dice) for each in groups["learned"].variants] == [
+    assert [(each.name, each.labels[0].median_dice) for each in groups["learned"].variants] == [
         ("unifocal", 0.8),
         ("small", 0.4),
     ]
     assert groups[REAL].variants == ()
-    assert [(free.group, free.heads, free.labels[1].median_ml) for free in evaluation.lesion_free] == [
+    assert [(free.name, len(free.cases), free.labels[1].found_ml[0]) for free in evaluation.lesion_free] == [
         ("learned", 1, 2),
         ("grown", 1, 0),
         (ALL, 2, 1),

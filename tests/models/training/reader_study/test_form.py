@@ -25,7 +25,7 @@ _FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-componen
 
 @pytest.fixture(scope="module")
 def browser(program: Callable[[str], str]) -> Iterator[Any]:
-    """Debian's Chromium."""
+    """Start Debian's Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -16,12 +16,12 @@ from PIL import Image
 
 from models.labels import LABELS
 from models.package import ModelPackage
-from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.reader_study.answer_key import Key, MaskSource, read_key
 from models.training.reader_study.case_pictures import slices_to_show
 from models.training.reader_study.make import ReaderStudySettings, draw_items, make_study
 from models.training.reader_study.reading_order import MOST_APART, reading_order
+from tests.support.ball_dataset import BallCase, write_ball_dataset
 from tests.support.paths import ROOT
 
 CPU = torch.device("cpu")
@@ -120,13 +120,11 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def study(
     high_adc_network: None,
     saved: list[str],
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
     tmp_path: Path,
 ) -> tuple[Path, Key]:
     """Two cases: in one the model sees a lesion on the left, and the person drew one on the right."""
-    dataset = toy_dataset(toy_case((LEFT,), (RIGHT,)), toy_case((LEFT, RIGHT)))
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((LEFT,), (RIGHT,)), BallCase((LEFT, RIGHT)))
     settings = ReaderStudySettings(repeats=0.5, readers=2, slices=5, seed=123_456_789_123)
     seen: list[tuple[int, int]] = []
     key = make_study(
@@ -223,12 +221,10 @@ def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Pa
 
 @pytest.mark.usefixtures("high_adc_network")
 def test_a_study_is_random_unless_a_seed_is_given(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
     tmp_path: Path,
 ) -> None:
-    dataset, package = toy_dataset(toy_case((LEFT,))), make_package()
+    dataset, package = write_ball_dataset(tmp_path / "set", BallCase((LEFT,))), make_package()
 
     def make(folder: str, seed: int | None) -> Key:
         settings = ReaderStudySettings(slices=1, seed=seed)
@@ -242,12 +238,12 @@ def test_a_study_is_random_unless_a_seed_is_given(
 
 @pytest.mark.usefixtures("high_adc_network")
 def test_what_cannot_be_shown_is_refused(
-    toy_dataset: Callable[..., Dataset],
-    toy_case: Callable[..., object],
     make_package: Callable[..., ModelPackage],
     tmp_path: Path,
 ) -> None:
-    dataset = toy_dataset(toy_case((LEFT,)), toy_case((RIGHT,), drawn_by={LABELS[0].name: Annotator.NODE}))
+    dataset = write_ball_dataset(
+        tmp_path / "set", BallCase((LEFT,)), BallCase((RIGHT,), drawn_by={LABELS[0].name: Annotator.NODE})
+    )
     package = make_package()
 
     def make(settings: ReaderStudySettings, split: Split = Split.TEST, out: Path = tmp_path / "new") -> Key:

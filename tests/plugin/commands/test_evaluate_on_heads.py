@@ -1,6 +1,5 @@
-"""`glionode evaluate --synthetic` from the command line to the model card; what cannot be measured is refused first."""
+"""`glionode evaluate --synthetic` from the command line to the model card."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -18,23 +17,21 @@ from models.training.evaluation.journal import open_journal
 from models.training.evaluation.measure_case import MeasureSettings
 from models.training.synthetic.families import Family
 from plugin.commands import evaluate as command
-from plugin.commands.evaluate import evaluate
-from plugin.commands.terminal import FAILED, WRONG_USAGE
+from plugin.commands.app import app
+from plugin.commands.terminal import FAILED
 
-app = typer.Typer()
-app.command()(evaluate)
 runner = CliRunner()
 NO_HEADS = ("--heads", "0", "--lesion-free", "0", "--device", "cpu")
 
 
 @pytest.mark.usefixtures("finds_marks")
 def test_a_study_that_fails_leaves_the_others_in_the_card(
-    written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
+    marked_study: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     package = make_package()
-    shutil.copytree(written[0], tmp_path / "broken", ignore=shutil.ignore_patterns("truth_flair*"))
-    studies = ["--study", str(written[0]), "--study", str(tmp_path / "broken")]
-    given = [str(package.folder), "--synthetic", *NO_HEADS, str(tmp_path / "out"), *studies]
+    shutil.copytree(marked_study[0], tmp_path / "broken", ignore=shutil.ignore_patterns("truth_flair*"))
+    studies = ["--study", str(marked_study[0]), "--study", str(tmp_path / "broken")]
+    given = ["evaluate", str(package.folder), "--synthetic", *NO_HEADS, str(tmp_path / "out"), *studies]
     result = runner.invoke(app, given)
     assert result.exit_code == FAILED
     assert "1 of 2: real, a-study: enhancing_tumour 0." in result.stdout
@@ -69,11 +66,12 @@ def test_the_options_select_what_is_measured(
 
     def stop(run: command._Run, selection: SyntheticSelection, spacing_mm: float) -> None:
         asked.append((selection, run, spacing_mm))
+        raise typer.Exit
 
     monkeypatch.setattr(command, "_evaluate_on_heads", stop)
     options = ["--heads", "3", "--lesion-free", "4", "--workers", "2", "--spacing", "2", "--seed0", "1000007"]
     for families in ([], ["--family", "grown"], ["--family", "grown", "--family", "painted"]):
-        assert runner.invoke(app, [str(package.folder), "--synthetic", *options, *families]).exit_code == 0
+        assert runner.invoke(app, ["evaluate", str(package.folder), "--synthetic", *options, *families]).exit_code == 0
     selections = [selection for selection, _, _ in asked]
     assert selections[0] == SyntheticSelection(tuple(Family), 3, 4, (), 1_000_007)
     assert [each.families for each in selections[1:]] == [(Family.GROWN,), (Family.PAINTED, Family.GROWN)]
@@ -82,64 +80,12 @@ def test_the_options_select_what_is_measured(
     assert run.out == Path("runs") / "tiny-evaluation"
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        (["--family", "sculpted"], "Family 'sculpted' is unknown; choose among painted, "),
-        (["--heads", "0", "--lesion-free", "0"], "nothing to measure"),
-        (["--seed0", "5"], "seeds below 1000000 are for training"),
-        (["--device", "abacus"], "device 'abacus' is unknown"),
-    ],
-)
-def test_wrong_options_are_refused(
-    options: list[str], complaint: str, make_package: Callable[..., ModelPackage]
-) -> None:
-    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted", *options])
-    assert result.exit_code == WRONG_USAGE
-    assert complaint in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_a_folder_that_is_no_study_is_refused(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
-    given = [str(make_package().folder), "--synthetic", *NO_HEADS, "--study", str(tmp_path)]
-    result = runner.invoke(app, given)
-    assert result.exit_code == WRONG_USAGE
-    assert "has no folder `dicom`" in result.stderr
-
-
-def test_studies_are_no_data_set(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
-    result = runner.invoke(app, [str(make_package().folder), str(tmp_path), "--study", str(tmp_path)])
-    assert result.exit_code == WRONG_USAGE
-    assert "--study goes with --synthetic" in result.stderr
-
-
-def test_without_the_extra_it_says_what_to_install(
-    make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nibabel" else real(name))
-    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", "painted"])
-    assert result.exit_code == WRONG_USAGE
-    assert "install glionode[train]" in result.stderr
-
-
-@pytest.mark.parametrize("family", ["grown", "all"])
-def test_brains_that_are_not_installed_are_named(
-    family: str, make_package: Callable[..., ModelPackage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nilearn" else real(name))
-    result = runner.invoke(app, [str(make_package().folder), "--synthetic", "--family", family])
-    assert result.exit_code == WRONG_USAGE
-    assert "install glionode[train], or say --family painted" in result.stderr
-
-
 def test_two_evaluations_do_not_share_a_folder(
-    written: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
+    marked_study: tuple[Path, object], make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     package = make_package()
-    given = [str(package.folder), "--synthetic", *NO_HEADS, "--study", str(written[0]), str(tmp_path)]
+    given = ["evaluate", str(package.folder), "--synthetic", *NO_HEADS, "--study", str(marked_study[0]), str(tmp_path)]
     with open_journal(tmp_path / fingerprint(MeasureSettings(package.folder))[:12]):
         result = runner.invoke(app, given)
     assert result.exit_code == FAILED
-    assert "Not measured: Another evaluation writes to" in result.stderr
+    assert "Another evaluation writes to" in result.stderr

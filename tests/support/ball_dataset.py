@@ -1,7 +1,6 @@
-"""A small data set whose lesions a simple network finds."""
+"""A small data set whose lesions are balls, and a network that finds them where ADC is high."""
 
-import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,29 +22,28 @@ LESION_ADC = 1800.0
 
 
 @dataclass(frozen=True)
-class ToyCase:
-    """What a case of the toy data set shows, and what its annotation says."""
+class BallCase:
+    """What a case shows, and what its annotation says."""
 
     seen: tuple[Ball, ...]
-    """Lesions in the images."""
+    """Lesions that the images show."""
     drawn: tuple[Ball, ...] | None = None
     """Lesions in the annotation; None for those in the images."""
-    patient: str = ""
     split: Split = Split.TEST
     drawn_by: Mapping[str, Annotator] = field(default_factory=dict)
     """Of labels that no person drew."""
 
 
 class FindsHighAdc(nn.Module):
-    """All labels are where ADC is high."""
+    """Finds all labels where ADC is high."""
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Logits (1, labels, ...) of (1, channels, ...), ADC being the first channel."""
+        """Return logits (1, labels, ...) of (1, channels, ...), ADC being the first channel."""
         return ((channels[:, :1] * ADC_SCALE - (LESION_ADC + 800) / 2) / 100).expand(-1, len(LABELS), -1, -1, -1)
 
 
 def balls(where: tuple[Ball, ...]) -> np.ndarray:
-    """A mask on GRID."""
+    """Return a mask on GRID."""
     places = np.stack(np.meshgrid(*(np.arange(size) for size in GRID.shape), indexing="ij"), axis=-1)
     filled = np.zeros(GRID.shape, bool)
     for centre, radius in where:
@@ -55,41 +53,38 @@ def balls(where: tuple[Ball, ...]) -> np.ndarray:
 
 @pytest.fixture
 def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever package is loaded, its network is FindsHighAdc; on one thread, which is faster for so little."""
+    """Make FindsHighAdc the network of every package; on one thread, which is faster for so little."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for module in ("models.training.evaluation.measure_case", "models.training.reader_study.make"):
-        if importlib.util.find_spec(module) is not None:
-            monkeypatch.setattr(f"{module}.load_network", lambda _: FindsHighAdc())
+        monkeypatch.setattr(f"{module}.load_network", lambda _: FindsHighAdc())
     yield
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def toy_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """Writes cases to a folder of their own."""
+def write_ball_dataset(
+    folder: Path, *cases: BallCase, labels: tuple[str, ...] = tuple(label.name for label in LABELS)
+) -> Dataset:
+    """Write a data set and read it."""
     pytest.importorskip("nibabel", reason="data sets are written with nibabel, of the extra glionode[train]")
     from models.training.dataset.pseudonyms import Pseudonyms
     from models.training.dataset.splits import Shares
     from models.training.dataset.writer import DatasetWriter, NewCase
 
-    def make(*cases: ToyCase, labels: tuple[str, ...] = tuple(label.name for label in LABELS)) -> Dataset:
-        folder, names = tmp_path / "toy-dataset", Pseudonyms(b"k" * 32)
-        writer = DatasetWriter(folder, DatasetSource.DICOM, (Role.ADC, Role.FLAIR, Role.T1CE), labels, names)
-        known = {}
-        for number, case in enumerate(cases):
-            patient = case.patient or f"patient {number}"
-            known[names("patient", patient)] = case.split
-            drawn = balls(case.seen if case.drawn is None else case.drawn)
-            who = {label: case.drawn_by.get(label, Annotator.PERSON) for label in labels}
-            writer.add(NewCase(patient, str(number), GRID, _channels(case, number), dict.fromkeys(labels, drawn), who))
-        writer.finish(Shares(), seed=1, known=known)
-        return read_dataset(folder)
-
-    return make
+    names = Pseudonyms(b"k" * 32)
+    writer = DatasetWriter(folder, DatasetSource.DICOM, (Role.ADC, Role.FLAIR, Role.T1CE), labels, names)
+    known = {}
+    for number, case in enumerate(cases):
+        patient = f"patient {number}"
+        known[names("patient", patient)] = case.split
+        drawn = balls(case.seen if case.drawn is None else case.drawn)
+        who = {label: case.drawn_by.get(label, Annotator.PERSON) for label in labels}
+        writer.add(NewCase(patient, str(number), GRID, _channels(case, number), dict.fromkeys(labels, drawn), who))
+    writer.finish(Shares(), seed=1, known=known)
+    return read_dataset(folder)
 
 
-def _channels(case: ToyCase, seed: int) -> dict[Role, np.ndarray]:
+def _channels(case: BallCase, seed: int) -> dict[Role, np.ndarray]:
     head, lesion = balls((((18, 22, 20), 17.0),)), balls(case.seen)
     noise = np.random.default_rng(seed).normal(0, 1, GRID.shape)
     levels = {Role.ADC: (800.0, LESION_ADC), Role.FLAIR: (100.0, 220.0), Role.T1CE: (150.0, 260.0)}
@@ -97,9 +92,3 @@ def _channels(case: ToyCase, seed: int) -> dict[Role, np.ndarray]:
         role: ((head * inside + lesion * (bright - inside)) * (1 + 0.01 * noise)).astype(np.float32)
         for role, (inside, bright) in levels.items()
     }
-
-
-@pytest.fixture
-def toy_case() -> type[ToyCase]:
-    """The cases that `toy_dataset` takes."""
-    return ToyCase

@@ -1,0 +1,39 @@
+"""A small model package to read, damage and train."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.labels import LABELS, Role
+from models.network import NetworkSettings, build_network
+from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
+from models.training.train.write_package import Provenance, write_package
+
+TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
+
+
+@pytest.fixture
+def make_package(tmp_path: Path) -> Callable[..., ModelPackage]:
+    """Return a function that writes a package with random weights to a folder of its own."""
+
+    def make(name: str = "tiny", version: str = "1.0.0", seed: int = 0, root: Path = tmp_path) -> ModelPackage:
+        torch.manual_seed(seed)
+        wanted = ModelPackage(
+            name=name,
+            version=version,
+            intended_use=IntendedUse.DEMONSTRATION,
+            summary="For tests.",
+            channels=(Role.ADC, Role.FLAIR, Role.T1CE),
+            spacing_mm=3.0,
+            normalisation=NORMALISATION,
+            window=None,
+            labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
+            network=TINY,
+            weights_sha256="",
+            folder=root / f"{name}-{version}-{seed}",
+        )
+        return write_package(wanted, build_network(TINY, 3, 3), Provenance((("command", "a test"), ("seed", 0))), None)
+
+    return make
