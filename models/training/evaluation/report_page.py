@@ -36,9 +36,10 @@ def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str)
     return render(
         "evaluation/report.html.jinja",
         title=f"Evaluation of {package.name} {package.version}",
-        introduction=f"{_counted(evaluation)}; weights sha256 {package.weights_sha256[:12]}; intended use: "
-        f"{package.intended_use}. Made by: {command}",
-        warnings=_warnings(evaluation),
+        evaluation=evaluation,
+        package=package,
+        dataset=evaluation.dataset,
+        command=command,
         unmeasured=[(each.case.title, each.reason) for each in evaluation.unmeasured],
         tables=[_label_table(summaries), _lesion_table(summaries), _present_table(summaries)] if summaries else [],
         plots=[
@@ -54,28 +55,9 @@ def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str)
         bland_altman=bland_altman(summaries) if summaries else b"",
         comparisons=_comparison_table(evaluation),
         subgroup_plots=_subgroup_plots(evaluation, labels),
-        on_dataset=evaluation.dataset is not None,
         overlays=[_overlay(figure) for figure in figures],
         not_found_mm=f"{NOT_FOUND_MM:.2f}",
     )
-
-
-def _counted(evaluation: Evaluation) -> str:
-    cases, dataset = len(evaluation.cases), evaluation.dataset
-    if dataset is None:
-        return f"{cases} synthetic heads and studies with a simulated tumour"
-    return (
-        f"{cases} cases of {evaluation.patients} patients from the split {dataset.split or 'all'} of data set "
-        f"{dataset.fingerprint[:12]}"
-    )
-
-
-def _warnings(evaluation: Evaluation) -> list[str]:
-    dataset = evaluation.dataset
-    if dataset is None:
-        return ["These numbers describe simulated tumours and say nothing about patients."]
-    flattered = "These are not test cases alone: a model does better on cases that it learned from."
-    return [*([] if dataset.split == "test" else [flattered]), *dataset.overlap.warnings()]
 
 
 def _label_table(summaries: Sequence[LabelSummary]) -> Table:
