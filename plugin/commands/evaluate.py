@@ -17,10 +17,9 @@ from plugin.commands.model_arguments import (
     chosen_device,
     chosen_split,
     find_model,
-    refusing_failures,
     this_command,
 )
-from plugin.commands.terminal import FAILED, complain, refuse
+from plugin.commands.terminal import FAILED, complain, refuse, refusing
 
 if TYPE_CHECKING:
     import torch
@@ -135,15 +134,20 @@ def evaluate(
     package = find_model(model)
     threads = threads or (2 if dataset else 1)
     results = results or Path("runs") / f"{package.name}-evaluation"
+    from models.package import PackageBroken
     from models.training.evaluation.report_page import PAGE_FILE
+    from pipeline.errors import GlionodeError
 
     run = _Run(package, results, chosen_device(device, threads), threads, workers, seed)
-    with refusing_failures(results):
-        if dataset is not None:
-            evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
-        else:
-            selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
-            evaluation = _evaluate_on_heads(run, selection, spacing)
+    try:
+        with refusing(GlionodeError, PackageBroken):
+            if dataset is not None:
+                evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
+            else:
+                selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
+                evaluation = _evaluate_on_heads(run, selection, spacing)
+    except OSError as exc:  # in OUT or in the folder of the model
+        raise refuse(f"{exc.filename or results} cannot be written: {exc.strerror or exc}.", FAILED) from exc
     print(f"Tables and report: {results / PAGE_FILE}")
     if evaluation.unmeasured:
         raise typer.Exit(FAILED)

@@ -2,8 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,20 +56,6 @@ def chosen_device(name: str, threads: int) -> "torch.device":
         return pick_device(name)
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
-
-
-@contextmanager
-def refusing_failures(out: Path) -> Iterator[None]:
-    """Turn a failure that has a sentence, or that of a file (`out` unless it has a name), into an exit status."""
-    from models.package import PackageBroken
-    from pipeline.errors import GlionodeError
-
-    try:
-        yield
-    except (GlionodeError, PackageBroken) as exc:
-        raise refuse(str(exc), FAILED) from exc
-    except OSError as exc:
-        raise refuse(f"{exc.filename or out} cannot be written: {exc.strerror or exc}.", FAILED) from exc
 
 
 def this_command() -> str:

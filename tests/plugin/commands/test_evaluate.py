@@ -47,9 +47,7 @@ def test_wrong_arguments_are_refused(
 @pytest.mark.parametrize(
     ("model", "words"), [("absent", "glionode models list"), (".", "has no model.toml")], ids=["absent", "empty"]
 )
-def test_an_unknown_model_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str
-) -> None:
+def test_an_unknown_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str) -> None:
     pytest.importorskip("matplotlib", reason="evaluation needs the extra glionode[train]")
     monkeypatch.chdir(tmp_path)
     status, sentence = refusal("evaluate", "--synthetic", model)

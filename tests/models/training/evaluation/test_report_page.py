@@ -21,7 +21,7 @@ from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.overlays import Overlay, draw_overlay
 from models.training.evaluation.report_page import write_evaluation
 from models.training.evaluation.score import NOT_FOUND_MM, LabelScore
-from models.training.evaluation.subgroups import Grouping, by_focality, compare, read_groups, with_focality
+from models.training.evaluation.subgroups import Grouping, compare, read_groups, with_focality
 from models.training.evaluation.summary import EvaluatedDataset, Evaluation, GroupSummary
 from pipeline.volume import Geometry, Volume
 
@@ -122,10 +122,6 @@ def test_three_groups_are_compared_pair_by_pair() -> None:
     grouping = Grouping("grade", {"a": "2", "b": "3", "c": "4", "d": "4"}, "test")
     pairs = [tuple(name for name, _ in each.groups) for each in compare(CASES, [grouping], seed=1)]
     assert pairs == [("2", "3"), ("2", "4"), ("3", "4")] * 2
-
-
-def test_focality_counts_foci() -> None:
-    assert by_focality({"a": 1, "b": 3, "c": 0}).groups == {"a": "unifocal", "b": "multifocal"}
 
 
 def overlay(true: tuple[int, ...], found: tuple[int, ...]) -> Overlay:
