@@ -5,8 +5,7 @@ head is scaled, rotated and warped at random.
 """
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import binary_propagation
 from scipy.spatial.transform import Rotation
 
 from models.training.synthetic.brain_details import callosum
@@ -30,13 +29,9 @@ def paint_head(
 
     The brain is procedural or, with `template`, made from an average brain; then NilearnMissing may be raised.
     """
-    shape = (
-        round(HEAD_EXTENT_MM[0] / spacing_mm / REFINEMENT) * REFINEMENT,
-        round(HEAD_EXTENT_MM[1] / spacing_mm / REFINEMENT) * REFINEMENT,
-        round(HEAD_EXTENT_MM[2] / spacing_mm / REFINEMENT) * REFINEMENT,
-    )
+    slices, rows, columns = (round(extent / spacing_mm / REFINEMENT) * REFINEMENT for extent in HEAD_EXTENT_MM)
     proportions = draw_proportions(generator)
-    at = coarse_coordinates(shape, spacing_mm, HEAD_CENTRE_MM)
+    at = coarse_coordinates((slices, rows, columns), spacing_mm, HEAD_CENTRE_MM)
     at = _rotate_and_warp(generator, at, spacing_mm * REFINEMENT)
     foci = draw_foci(generator, variant)
     displaced = apply_mass_effect(at, foci, float(generator.uniform(0.1, 0.45)))
@@ -53,11 +48,14 @@ def _rotate_and_warp(generator: np.random.Generator, at: Coordinates, spacing_mm
     turn = Rotation.from_euler("xyz", generator.normal(0, (6, 3, 4)), degrees=True).as_matrix()
     matrix = turn / generator.uniform((0.93, 0.93, 0.93), (1.06, 1.06, 1.06))
     shift = generator.normal(0, 2, size=3)
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     bent = []
     for row in range(3):
         value = matrix[row, 0] * at.x + matrix[row, 1] * at.y + matrix[row, 2] * at.z + shift[row]
-        value = value + 2.2 * noise(generator, shape, spacing_mm, 90) + 0.8 * noise(generator, shape, spacing_mm, 40)
+        value = (
+            value
+            + 2.2 * noise(generator, at.x.shape, spacing_mm, 90)
+            + 0.8 * noise(generator, at.x.shape, spacing_mm, 40)
+        )
         bent.append(value.astype(np.float32))
     return Coordinates(*bent)
 
@@ -74,7 +72,9 @@ def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFi
     white = np.isin(tissue, (Tissue.WHITE, Tissue.SPOT))
     invaded = brain & reachable
     tumour = invaded & (refine(fields.infiltration) < 0)
-    tissue[_connected(white & reachable & (refine(fields.oedema) < 0), tumour)] = Tissue.OEDEMA
+    oedema = white & reachable & (refine(fields.oedema) < 0)
+    # Fluid does not cross a sulcus to the next gyrus.
+    tissue[oedema & binary_propagation(tumour, mask=oedema | tumour)] = Tissue.OEDEMA
     tissue[tumour] = Tissue.NON_ENHANCING
     core = invaded & (refine(fields.core) < 0)
     tissue[core] = Tissue.ENHANCING
@@ -85,18 +85,3 @@ def _paint_tumour(tissue: TissueMap, x: Field, callosum: Field, fields: TumourFi
         (fields.blood, Tissue.BLOOD),
     ):
         tissue[core & (refine(field) < 0)] = kind
-
-
-def _connected(oedema: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the part of the oedema connected to the tumour: fluid does not cross a sulcus to the next gyrus."""
-    both = oedema | tumour
-    voxels = np.argwhere(both)
-    if not len(voxels):
-        return oedema
-    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(voxels.min(0), voxels.max(0), strict=True))
-    parts, count = label(both[box])
-    touching = np.zeros(count + 1, dtype=bool)
-    touching[parts[tumour[box]]] = True
-    kept = np.zeros_like(oedema)
-    kept[box] = oedema[box] & touching[parts]
-    return kept

@@ -134,13 +134,9 @@ def _draw_pose(generator: np.random.Generator) -> NDArray[np.float64]:
 
 def _draw_texture(generator: np.random.Generator, head: SyntheticHead) -> Tensor:
     """Draw the texture of every voxel of the head, mean 0: noise of random size, with an amplitude for each tissue."""
-    shape = head.geometry.shape
-    half = (shape[0] // 2, shape[1] // 2, shape[2] // 2)
-    wavelength = float(np.exp(generator.uniform(np.log(8), np.log(30))))
-    pattern = torch.from_numpy(noise(generator, half, 2 * head.geometry.spacing_mm[0], wavelength, band=0.5))
-    fine = functional.interpolate(pattern[None, None].clamp_(-2.5, 2.5), size=shape, mode="trilinear")[0, 0]
+    pattern = _draw_pattern(generator, head.geometry, 2, (8, 30))
     strength = TEXTURE * np.exp(0.4 * generator.standard_normal(len(Tissue))).astype(np.float32)
-    return fine.mul_(_tissue_values(strength, head))
+    return pattern.mul_(_tissue_values(strength, head))
 
 
 def _draw_regions(generator: np.random.Generator, head: SyntheticHead) -> Tensor:
@@ -149,15 +145,21 @@ def _draw_regions(generator: np.random.Generator, head: SyntheticHead) -> Tensor
     Myelin, iron, fibres and age differ between regions: white matter alone varies by several per cent in every
     sequence. A network trained on homogeneous brains takes the brighter half of a real one for oedema.
     """
-    shape = head.geometry.shape
-    quarter = (shape[0] // 4, shape[1] // 4, shape[2] // 4)
-    wavelength = float(np.exp(generator.uniform(np.log(25), np.log(90))))
-    pattern = torch.from_numpy(noise(generator, quarter, 4 * head.geometry.spacing_mm[0], wavelength, band=0.5))
-    regions = functional.interpolate(pattern[None, None].clamp_(-2.5, 2.5), size=shape, mode="trilinear")[0, 0]
+    pattern = _draw_pattern(generator, head.geometry, 4, (25, 90))
     strength = np.zeros(len(Tissue), np.float32)
     spread = np.exp(generator.uniform(np.log(0.01), np.log(0.12), size=len(_BRAIN)))
     strength[_BRAIN] = spread * generator.choice((-1, 1), size=len(_BRAIN))
-    return regions.mul_(_tissue_values(strength, head)).add_(1)
+    return pattern.mul_(_tissue_values(strength, head)).add_(1)
+
+
+def _draw_pattern(
+    generator: np.random.Generator, geometry: Geometry, factor: int, wavelengths_mm: tuple[float, float]
+) -> Tensor:
+    """Draw noise of a random wavelength for every voxel, made on voxels `factor` times as wide."""
+    wavelength = float(np.exp(generator.uniform(*np.log(wavelengths_mm))))
+    coarse = tuple(size // factor for size in geometry.shape)
+    pattern = torch.from_numpy(noise(generator, coarse, factor * geometry.spacing_mm[0], wavelength, band=0.5))
+    return functional.interpolate(pattern[None, None].clamp_(-2.5, 2.5), size=geometry.shape, mode="trilinear")[0, 0]
 
 
 def _tissue_values(table: NDArray[np.float32], head: SyntheticHead) -> Tensor:

@@ -24,9 +24,10 @@ def paint_age_changes(
 
     `ventricles` is the distance to the ventricles in millimetres on the fine grid; `at` is on the coarse grid.
     """
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
-    spots = refine(noise(generator, shape, coarse_mm, 13, band=0.4) + 0.5 * noise(generator, shape, coarse_mm, 35))
-    caps = proportions.cap_mm * (1 + refine(noise(generator, shape, coarse_mm, 20)))
+    spots = refine(
+        noise(generator, at.x.shape, coarse_mm, 13, band=0.4) + 0.5 * noise(generator, at.x.shape, coarse_mm, 35)
+    )
+    caps = proportions.cap_mm * (1 + refine(noise(generator, at.x.shape, coarse_mm, 20)))
     white = (tissue == Tissue.WHITE) & (refine(at.z) > -25)
     tissue[white & ((spots > proportions.spot_level) | (ventricles < caps))] = Tissue.SPOT
 
@@ -39,16 +40,15 @@ def paint_vessels(
     `callosum`, as returned by the function, and `hull`, the distance to the dura in millimetres (negative inside), are
     on the fine grid; `at` is on the coarse grid.
     """
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     wet = (tissue == Tissue.CSF) & (hull < -0.8)
     radius = float(generator.uniform(0.6, 1.3))
     for wavelength, where in ((26, wet), (34, wet), (40, tissue == Tissue.WHITE)):
-        pair = [level_distance(noise(generator, shape, coarse_mm, wavelength), coarse_mm) for _ in range(2)]
+        pair = [level_distance(noise(generator, at.x.shape, coarse_mm, wavelength), coarse_mm) for _ in range(2)]
         tube = refine(np.hypot(pair[0], pair[1]).astype(np.float32))
         # Perforating veins in the white matter are thinner than the vessels of the surface.
         tissue[where & (tube < (radius if where is wet else 0.35 * radius))] = Tissue.VESSEL
     x, y, z = refine(at.x), refine(at.y), refine(at.z)
-    dura_mm = 0.9 + 0.5 * refine(noise(generator, shape, coarse_mm, 50))
+    dura_mm = 0.9 + 0.5 * refine(noise(generator, at.x.shape, coarse_mm, 50))
     tissue[(hull < 0) & (hull > -dura_mm) & (tissue != Tissue.VESSEL)] = Tissue.DURA
     midline = wet & (np.abs(x) < 0.7) & (callosum < -6) & (z > 0)
     tissue[midline & (tissue == Tissue.CSF)] = Tissue.DURA

@@ -55,12 +55,11 @@ def paint_template_brain(
     Raises NilearnMissing.
     """
     coarse_mm = spacing_mm * REFINEMENT
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     hull = refine(sample_template(outer).hull) - proportions.gap_mm
     tissue = paint_shell(generator, outer, hull, proportions, coarse_mm)
     inside = hull < -0.8
     maps = sample_template(Coordinates(refine(at.x), refine(at.y), refine(at.z)))
-    uneven = refine(noise(generator, shape, coarse_mm, 14))
+    uneven = refine(noise(generator, at.x.shape, coarse_mm, 14))
     # The average blurs the sulci: where a third of a voxel is fluid, a single person has a sulcus or none.
     solid = 0.66 + 0.12 * proportions.atrophy + float(generator.uniform(-0.05, 0.05)) + 0.05 * uneven
     brain = inside & (maps.grey + maps.white > solid)

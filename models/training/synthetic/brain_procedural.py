@@ -28,6 +28,14 @@ def _cerebrum(at: Coordinates) -> Field:
     return smooth_union(hemispheres.astype(np.float32), temporal, 8)
 
 
+def _cerebellum(at: Coordinates) -> Field:
+    return ellipsoid(at, (0, 46, -43), (50, 32, 25))
+
+
+def _stem(at: Coordinates) -> Field:
+    return ellipsoid(at, (0, 17, -45), (12, 13, 42))
+
+
 def _ventricles(at: Coordinates, scale: float) -> Field:
     fold = at.mirrored()
     body = ellipsoid(fold, (11, -6, 13), (6.5 * scale, 33, 8 * scale))
@@ -41,13 +49,12 @@ def _ventricles(at: Coordinates, scale: float) -> Field:
 
 def _sulci(generator: np.random.Generator, at: Coordinates, brain: Field, spacing_mm: float) -> Field:
     """Return the distance in millimetres to the nearest sulcus: zeros of noise that varies little with depth."""
-    shape = (brain.shape[0], brain.shape[1], brain.shape[2])
-    folds = noise(generator, shape, spacing_mm, float(generator.uniform(18, 24)), band=0.25)
-    depth_map = 11 + 4 * noise(generator, shape, spacing_mm, 40)
+    folds = noise(generator, at.x.shape, spacing_mm, float(generator.uniform(18, 24)), band=0.25)
+    depth_map = 11 + 4 * noise(generator, at.x.shape, spacing_mm, 40)
     # Sampling the noise near the surface, along the ray from the middle, makes walls instead of blobs.
     radius = np.sqrt((at.x / 66) ** 2 + (at.y / 84) ** 2 + ((at.z - 8) / 60) ** 2)
     stretch = np.maximum(radius, 0.25) ** -0.75
-    middle = [(size - 1) / 2 for size in shape]
+    middle = [(size - 1) / 2 for size in at.x.shape]
     where = [(value * stretch) / spacing_mm + m for value, m in zip((at.z, at.y, at.x), middle, strict=True)]
     walls = map_coordinates(folds, np.stack(where), order=1, mode="grid-wrap")
     along = np.abs(level_distance(walls, spacing_mm))
@@ -67,17 +74,10 @@ def paint_procedural_brain(
     `outer` are the coordinates for skull and skin, `at` those for the brain, displaced by the mass effect.
     """
     coarse_mm = spacing_mm * REFINEMENT
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     cerebrum = _cerebrum(at)
-    cerebellum = ellipsoid(at, (0, 46, -43), (50, 32, 25))
-    stem = ellipsoid(at, (0, 17, -45), (12, 13, 42))
-    outer_brain = smooth_union(
-        smooth_union(_cerebrum(outer), ellipsoid(outer, (0, 46, -43), (50, 32, 25)), 12),
-        ellipsoid(outer, (0, 17, -45), (12, 13, 42)),
-        10,
-    )
-    tissue = paint_shell(generator, outer, refine(outer_brain) - proportions.gap_mm, proportions, coarse_mm)
+    outer_brain = smooth_union(smooth_union(_cerebrum(outer), _cerebellum(outer), 12), _stem(outer), 10)
     hull = refine(outer_brain) - proportions.gap_mm
+    tissue = paint_shell(generator, outer, hull, proportions, coarse_mm)
     inside = hull < -0.8
 
     sulci = refine(_sulci(generator, at, cerebrum, coarse_mm))
@@ -86,12 +86,12 @@ def paint_procedural_brain(
     to_csf = np.minimum(surface, np.minimum(sulci, fissure)) - proportions.sulcus_half_width_mm
     parenchyma = (surface > 0) & inside
 
-    folia = np.abs(refine(level_distance(noise(generator, shape, coarse_mm, 9), coarse_mm)))
-    inner_cerebellum = refine(cerebellum)
+    folia = np.abs(refine(level_distance(noise(generator, at.x.shape, coarse_mm, 9), coarse_mm)))
+    inner_cerebellum = refine(_cerebellum(at))
     tissue[inside & (inner_cerebellum < 0)] = Tissue.GREY
     tissue[inside & (inner_cerebellum < -3) & (folia > 1.0)] = Tissue.WHITE
     tissue[inside & (inner_cerebellum < 0) & (inner_cerebellum > -14) & (folia < 0.35)] = Tissue.CSF
-    tissue[inside & (refine(stem) < 0)] = Tissue.WHITE
+    tissue[inside & (refine(_stem(at)) < 0)] = Tissue.WHITE
     tissue[parenchyma] = Tissue.WHITE
     tissue[parenchyma & (to_csf < proportions.cortex_mm)] = Tissue.GREY
     tissue[parenchyma & (to_csf < 0)] = Tissue.CSF

@@ -49,8 +49,7 @@ def refine(field: Field) -> Field:
 
 def below(field: Field, level: float = 0.0) -> NDArray[np.bool_]:
     """Return `refine(field) < level`, computed only where the field may be below the level."""
-    fine = (field.shape[0] * REFINEMENT, field.shape[1] * REFINEMENT, field.shape[2] * REFINEMENT)
-    mask = np.zeros(fine, dtype=bool)
+    mask = np.zeros([size * REFINEMENT for size in field.shape], dtype=bool)
     low = field < level
     box, wide, inner = [], [], []
     for axis in range(3):
@@ -88,7 +87,7 @@ def smooth_union(first: Field, second: Field, blend_mm: float) -> Field:
 
 def noise(
     generator: np.random.Generator,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     spacing_mm: float,
     wavelength_mm: float,
     band: float = 0.3,

@@ -105,7 +105,7 @@ class SyntheticHead:
     def texture_field(self) -> NDArray[np.float32]:
         """Return the factor of every signal at each voxel of the head's grid, around 1: the texture of the tissues."""
         generator = np.random.default_rng([self.seed, 77])
-        half = (self.geometry.shape[0] // 2, self.geometry.shape[1] // 2, self.geometry.shape[2] // 2)
+        half = tuple(size // 2 for size in self.geometry.shape)
         pattern = noise(generator, half, 2 * self.geometry.spacing_mm[0], 14, band=0.5)
         fine = functional.interpolate(torch.from_numpy(pattern)[None, None], size=self.geometry.shape, mode="trilinear")
         texture = 1 + fine[0, 0].clamp(-2.5, 2.5).numpy() * self.appearance.texture[self.tissue]
@@ -132,10 +132,15 @@ def synthesise(seed: int, variant: Variant, spacing_mm: float = 1.0, family: Fam
     if family is not Family.PAINTED:
         stream.append(list(Family).index(family))
         name = f"glionode {family} synthetic head {seed} {variant}"
-    tissue, appearance = _GENERATORS[family](np.random.default_rng(stream), variant, spacing_mm)
+    generator = np.random.default_rng(stream)
+    if family is Family.GROWN:
+        tissue, appearance = grow_head(generator, variant, spacing_mm), draw_appearance(generator)
+    else:
+        tissue = paint_head(generator, variant, spacing_mm, template=family is Family.TEMPLATE)
+        appearance = painted_appearance(draw_contrast(generator, spread=0.06))
     digest = hashlib.sha256(name.encode()).digest()
     geometry = Geometry.axial(
-        shape=(tissue.shape[0], tissue.shape[1], tissue.shape[2]),
+        shape=tissue.shape,
         spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
         centre_mm=HEAD_CENTRE_MM,
         # PS3.5 B.2: a UID from a 128-bit number under 2.25.
@@ -148,31 +153,6 @@ def painted_appearance(contrast: Contrast) -> Appearance:
     """Return the signals of all sequences under the signal model of the families PAINTED and TEMPLATE."""
     levels = {role: signal_levels(role, contrast) for role in Role}
     return Appearance(levels, echo_planar_levels(contrast), TEXTURE)
-
-
-def _generate_painted(
-    generator: np.random.Generator, variant: Variant, spacing_mm: float
-) -> tuple[TissueMap, Appearance]:
-    tissue = paint_head(generator, variant, spacing_mm)
-    return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
-
-
-def _generate_template(
-    generator: np.random.Generator, variant: Variant, spacing_mm: float
-) -> tuple[TissueMap, Appearance]:
-    tissue = paint_head(generator, variant, spacing_mm, True)
-    return tissue, painted_appearance(draw_contrast(generator, spread=0.06))
-
-
-def _generate_grown(
-    generator: np.random.Generator, variant: Variant, spacing_mm: float
-) -> tuple[TissueMap, Appearance]:
-    tissue = grow_head(generator, variant, spacing_mm)
-    return tissue, draw_appearance(generator)
-
-
-_GENERATORS = {Family.PAINTED: _generate_painted, Family.GROWN: _generate_grown, Family.TEMPLATE: _generate_template}
-"""Function that generates tissues and appearance, by family."""
 
 
 def _subsample_offsets(geometry: Geometry, fine_mm: float) -> NDArray[np.float64]:

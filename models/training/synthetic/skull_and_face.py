@@ -51,9 +51,8 @@ def paint_shell(
     `hull` is the distance to the dura in millimetres on the fine grid, negative inside. `at` and `coarse_mm` describe
     the coarse grid.
     """
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
     fold = at.mirrored()
-    patchy = refine(noise(generator, shape, coarse_mm, 28))
+    patchy = refine(noise(generator, at.x.shape, coarse_mm, 28))
     scalp = hull - proportions.skull_mm - proportions.fat_mm * np.clip(1 + 0.25 * patchy, 0.5, 1.6) - 4
     face = ellipsoid(at, (0, -52, -58), (62, 52, 72))
     nose = ellipsoid(at, (0, -104, -52), (12, 14, 20))

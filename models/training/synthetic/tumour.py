@@ -161,11 +161,10 @@ def tumour_fields(
     generator: np.random.Generator, at: Coordinates, foci: tuple[Focus, ...], spacing_mm: float
 ) -> TumourFields:
     """Return distance fields of foci with noisy outlines on the grid of `at`. `foci` must not be empty."""
-    shape = (at.x.shape[0], at.x.shape[1], at.x.shape[2])
-    far = np.full(shape, 1e3, dtype=np.float32)
+    far = np.full(at.x.shape, 1e3, dtype=np.float32)
     core, necrosis, infiltration, oedema, cavity, blood, gaps = (far,) * 7
-    lobulation, thickness, fingers = (noise(generator, shape, spacing_mm, wave) for wave in (18, 16, 24))
-    breaks, clots = (noise(generator, shape, spacing_mm, wave) for wave in (22, 12))
+    lobulation, thickness, fingers = (noise(generator, at.x.shape, spacing_mm, wave) for wave in (18, 16, 24))
+    breaks, clots = (noise(generator, at.x.shape, spacing_mm, wave) for wave in (22, 12))
     for focus in foci:
         body = far
         for (cx, cy, cz), radius in focus.lobes:
@@ -189,5 +188,9 @@ def tumour_fields(
 
 def _patches(inside: Field, pattern: Field, share: float) -> Field:
     """Return a field that is negative in about this share of the inside; `pattern` is noise of variance 1."""
-    level = np.float32(np.clip(norm.ppf(share), -9, 9))
-    return np.asarray(np.maximum(inside, pattern - level), dtype=np.float32)
+    return np.asarray(np.maximum(inside, pattern - noise_level(share)), dtype=np.float32)
+
+
+def noise_level(share: float) -> np.float32:
+    """Return the level below which noise of variance 1 is in this share of voxels."""
+    return np.float32(np.clip(norm.ppf(share), -9, 9))

@@ -31,13 +31,13 @@ def grow_head(generator: np.random.Generator, variant: Variant, spacing_mm: floa
     proportions, deformation = draw_proportions(generator), draw_deformation(generator)
     fine, coarse = _grid(spacing_mm, 1), _grid(spacing_mm, REFINEMENT)
     # A mass displaces the brain, but not skull and skin.
-    rest = map_template(fine, deformation, HEAD_CENTRE_MM)
+    rest = map_template(fine, deformation)
     cortex = deformed_cortex(deformation, proportions)
     white, pial = fill_cortex(cortex, coarse)
     hull = dura_distance(pial | (cerebellum(rest.at) < 0) | (stem(rest.at) < 0), rest.coarse_mm, proportions)
     tissue = paint_shell(generator, rest, hull, proportions)
     plans = draw_plans(generator, variant, _seed_points(white, rest, coarse, proportions))
-    grid = map_template(fine, deformation.with_mass_effects(mass_effects(plans)), HEAD_CENTRE_MM) if plans else rest
+    grid = map_template(fine, deformation.with_mass_effects(mass_effects(plans))) if plans else rest
     outline = refine(hull)
     paint_brain(
         generator, tissue, grid, fill_cortex(displaced_cortex(cortex, grid.deformation), fine), outline, proportions

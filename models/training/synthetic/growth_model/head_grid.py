@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.training.synthetic.anatomy import HEAD_CENTRE_MM
 from models.training.synthetic.fields import REFINEMENT, Coordinates, Field, coarse_coordinates, noise, refine
 from models.training.synthetic.growth_model.deformation import Deformation
 from models.training.synthetic.growth_model.surfaces import Points
@@ -34,20 +35,18 @@ class HeadGrid:
         to_index = np.linalg.inv(self.geometry.affine)
         return np.asarray(self.deformation.to_head(template) @ to_index[:3, :3].T + to_index[:3, 3])
 
-    def noise(self, generator: np.random.Generator, wavelength_mm: float, band: float = 0.3) -> Field:
+    def noise(self, generator: np.random.Generator, wavelength_mm: float) -> Field:
         """Return `fields.noise` of the coarse grid, refined to the fine grid."""
-        return refine(self.coarse_noise(generator, wavelength_mm, band))
+        return refine(self.coarse_noise(generator, wavelength_mm))
 
-    def coarse_noise(self, generator: np.random.Generator, wavelength_mm: float, band: float = 0.3) -> Field:
+    def coarse_noise(self, generator: np.random.Generator, wavelength_mm: float) -> Field:
         """Return `fields.noise` on the coarse grid."""
-        shape = (self.at.x.shape[0], self.at.x.shape[1], self.at.x.shape[2])
-        return noise(generator, shape, self.coarse_mm, wavelength_mm, band)
+        return noise(generator, self.at.x.shape, self.coarse_mm, wavelength_mm)
 
 
-def map_template(geometry: Geometry, deformation: Deformation, centre_mm: tuple[float, float, float]) -> HeadGrid:
-    """Map the template to an axis-aligned LPS grid around `centre_mm`, whose sizes are multiples of REFINEMENT."""
-    shape = (geometry.shape[0], geometry.shape[1], geometry.shape[2])
-    head = coarse_coordinates(shape, geometry.spacing_mm[0], centre_mm)
+def map_template(geometry: Geometry, deformation: Deformation) -> HeadGrid:
+    """Map the template to an axis-aligned LPS grid around HEAD_CENTRE_MM, whose sizes are multiples of REFINEMENT."""
+    head = coarse_coordinates(geometry.shape, geometry.spacing_mm[0], HEAD_CENTRE_MM)
     points = np.stack((head.x.ravel(), head.y.ravel(), head.z.ravel()), axis=1)
     x, y, z = deformation.to_template(points).T
     return HeadGrid(

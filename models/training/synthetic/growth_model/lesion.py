@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import norm
 
 from models.training.synthetic.fields import REFINEMENT, Field, below, refine
 from models.training.synthetic.growth_model.deformation import MassEffect
@@ -14,7 +13,7 @@ from models.training.synthetic.growth_model.surfaces import Points
 from models.training.synthetic.growth_model.tubes import FAR_MM
 from models.training.synthetic.growth_model.voxelise import Mask
 from models.training.synthetic.tissue import Tissue, TissueMap
-from models.training.synthetic.tumour import Variant
+from models.training.synthetic.tumour import Variant, noise_level
 
 _INVADED = (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.SPOT)
 _FINEST_MM = 1.6
@@ -183,20 +182,15 @@ def _stages(
     reach = beyond(plan.reach_mm, focus.tissue)
     oedema = beyond(plan.oedema_mm, focus.white)
     inner = beyond(-plan.rim_mm, focus.tissue) if 0 < plan.rim_mm < plan.radius_mm else np.full_like(core, FAR_MM)
-    gaps = np.maximum(core, breaks - _quantile(plan.absent_rim if plan.rim_mm else 1.0))
+    gaps = np.maximum(core, breaks - noise_level(plan.absent_rim if plan.rim_mm else 1.0))
     return [
         (Tissue.OEDEMA, oedema),
         (Tissue.NON_ENHANCING, np.minimum(reach, core)),
         (Tissue.ENHANCING, core),
         (Tissue.NON_ENHANCING, gaps),
         (Tissue.CAVITY if plan.cavity else Tissue.NECROSIS, inner),
-        (Tissue.BLOOD, np.maximum(inner, clots - _quantile(plan.blood))),
+        (Tissue.BLOOD, np.maximum(inner, clots - noise_level(plan.blood))),
     ]
-
-
-def _quantile(share: float) -> np.float32:
-    """Return the level below which noise of variance 1 is in this share of voxels."""
-    return np.float32(np.clip(norm.ppf(share), -9, 9))
 
 
 def _refined_below(field: Field, factor: int) -> Mask:

@@ -17,6 +17,7 @@ TubePath = Sequence[tuple[float, float, float, float]]
 FAR_MM = 1e3
 """Value of a distance field far from its tube."""
 _SEARCH_STEP = 4
+_CURVE_STEP_MM = 0.4
 
 
 def tube(at: Coordinates, path: TubePath, scale: float = 1.0, margin_mm: float = 14.0) -> Field:
@@ -55,12 +56,12 @@ def _box(at: Coordinates, low: NDArray[np.float64], high: NDArray[np.float64]) -
     return (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
 
 
-def curve(path: TubePath, step_mm: float = 0.4) -> tuple[Points, NDArray[np.float64]]:
+def curve(path: TubePath) -> tuple[Points, NDArray[np.float64]]:
     """Return template coordinates (points, 3) and radii (points,) along a smooth curve through the points of a path."""
     corners = np.array([(*from_ras(*place[:3]), place[3]) for place in path])
     lengths = np.linalg.norm(np.diff(corners[:, :3], axis=0), axis=1)
     position = np.concatenate(([0.0], np.cumsum(lengths)))
-    points = CubicSpline(position, corners)(np.arange(0, position[-1], step_mm))
+    points = CubicSpline(position, corners)(np.arange(0, position[-1], _CURVE_STEP_MM))
     return points[:, :3], np.clip(points[:, 3], corners[:, 3].min(), corners[:, 3].max())
 
 
