@@ -16,7 +16,6 @@ from plugin.commands.terminal import FAILED, complain, refuse, refusing
 
 if TYPE_CHECKING:
     from models.labels import Role
-    from models.training.dataset.splits import Shares
 
 dataset_app = typer.Typer(
     name="dataset",
@@ -70,13 +69,20 @@ def from_brats(
     _require_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
     from models.training.dataset.manifest import DatasetSource
+    from models.training.dataset.splits import Shares
 
     _require_folder(source)
     with _errors_as_exits():
         settings = BratsSettings(_roles(channels), _split_list(labels), spacing)
-        shares = _shares(validation, test)
         request = DatasetRequest(
-            out, DatasetSource.BRATS, settings.channels, settings.regions, shares, seed, splits_from, key
+            out,
+            DatasetSource.BRATS,
+            settings.channels,
+            settings.regions,
+            Shares(validation, test),
+            seed,
+            splits_from,
+            key,
         )
         make_dataset(request, lambda writer, report: convert_brats(source, writer, settings, report))
 
@@ -134,6 +140,7 @@ def from_dicom(
     from models.training.dataset.file_annotations import LabelMapValues
     from models.training.dataset.from_dicom import DicomSettings, convert_dicom
     from models.training.dataset.manifest import DatasetSource
+    from models.training.dataset.splits import Shares
     from pipeline.segment import pick_device
     from plugin.settings.load import load_settings
 
@@ -153,9 +160,15 @@ def from_dicom(
             device=pick_device(device),
         )
         found = find_studies(source)
-        shares = _shares(validation, test)
         request = DatasetRequest(
-            out, DatasetSource.DICOM, settings.channels, settings.labels, shares, seed, splits_from, key
+            out,
+            DatasetSource.DICOM,
+            settings.channels,
+            settings.labels,
+            Shares(validation, test),
+            seed,
+            splits_from,
+            key,
         )
         make_dataset(request, lambda writer, report: convert_dicom(source, found, writer, settings, report))
 
@@ -223,9 +236,3 @@ def _mapping(given: list[str]) -> dict[str, str]:
     if any(not name or not label for name, _, label in pairs):
         raise ValueError("--map needs NAME=LABEL")
     return {name: label for name, _, label in pairs}
-
-
-def _shares(validation: float, test: float) -> "Shares":
-    from models.training.dataset.splits import Shares
-
-    return Shares(validation, test)

@@ -12,7 +12,7 @@ from plugin.commands.terminal import FAILED, complain, progress_bar
 
 if TYPE_CHECKING:
     from models.labels import Role
-    from models.training.dataset.manifest import DatasetSource, Manifest, Split
+    from models.training.dataset.manifest import DatasetSource, Split
     from models.training.dataset.pseudonyms import Pseudonyms
     from models.training.dataset.splits import Shares
     from models.training.dataset.writer import DatasetWriter, SkippedStudy
@@ -44,6 +44,7 @@ def make_dataset(request: DatasetRequest, convert: Convert) -> None:
 
     Raises DatasetBroken, and typer.Exit with status 1 if `convert` skipped a study.
     """
+    from models.training.dataset.manifest import Split
     from models.training.dataset.pseudonyms import open_key
     from models.training.dataset.writer import DatasetWriter
 
@@ -58,7 +59,9 @@ def make_dataset(request: DatasetRequest, convert: Convert) -> None:
     manifest = writer.finish(request.shares, request.seed, known)
     if known is not None and not any(case.patient in known for case in manifest.entries()):
         complain(f"None of the patients of {request.splits_from} is in this data set: --splits-from had no effect.")
-    _print_summary(manifest, request.out, len(skipped))
+    counts = ", ".join(f"{len(manifest.splits[split])} {split}" for split in Split)
+    print(f"Wrote {len(manifest.cases)} cases to {request.out} ({counts}); {len(skipped)} studies skipped.")
+    print(f"Check them: glionode dataset check {request.out}")
     if skipped:
         raise typer.Exit(FAILED)
 
@@ -76,14 +79,6 @@ def _read_splits(earlier: Path | None, pseudonyms: "Pseudonyms") -> "dict[str, S
             "trained on. Give its key with --key."
         )
     return {case.patient: case.split for case in manifest.entries()}
-
-
-def _print_summary(manifest: "Manifest", out: Path, skipped: int) -> None:
-    from models.training.dataset.manifest import Split
-
-    counts = ", ".join(f"{len(manifest.splits[split])} {split}" for split in Split)
-    print(f"Wrote {len(manifest.cases)} cases to {out} ({counts}); {skipped} studies skipped.")
-    print(f"Check them: glionode dataset check {out}")
 
 
 @contextmanager

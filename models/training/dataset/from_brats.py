@@ -17,7 +17,7 @@ from models.training.dataset.brats_files import BratsFiles, LabelNumbers, find_b
 from models.training.dataset.dataset import same_grid
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.nifti import read_nifti
-from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
+from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 
@@ -39,17 +39,11 @@ class BratsSettings:
     """Edge of the voxels. BraTS has 1 mm; another value resamples the images."""
 
     def __post_init__(self) -> None:
-        if Role.T1CE not in self.channels:
-            raise ValueError("T1CE must be among the channels: normalisation finds the head on it")
-        for names in (self.channels, self.regions):
-            if len(set(names)) != len(names):
-                raise ValueError("every channel and every label must be named once")
+        check_choice(self.channels, self.regions, self.spacing_mm)
         if unknown := set(self.regions) - set(LabelNumbers.SINCE_2024.regions):
             raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
-        if not 0.2 <= self.spacing_mm <= 5:
-            raise ValueError("the spacing must be between 0.2 and 5 mm")
 
 
 def convert_brats(
@@ -156,8 +150,7 @@ def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
             affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
             affine[:3, axis] *= -1
             voxels = np.flip(voxels, axis)
-    slices, rows, columns = voxels.shape
-    return np.ascontiguousarray(voxels), Geometry.from_affine(affine, (slices, rows, columns), "")
+    return np.ascontiguousarray(voxels), Geometry.from_affine(affine, voxels.shape, "")
 
 
 def _box(channels: Mapping[Role, NDArray[np.float32]], grid: Geometry) -> tuple[slice, slice, slice]:

@@ -20,7 +20,7 @@ from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
 from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
-from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy
+from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
 from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.errors import SeriesUnreadable
@@ -56,16 +56,10 @@ class DicomSettings:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        if Role.T1CE not in self.channels:
-            raise ValueError("T1CE must be among the channels: the others are aligned to it")
-        for names in (self.channels, self.labels):
-            if len(set(names)) != len(names) or not names:
-                raise ValueError("every channel and every label must be named once")
+        check_choice(self.channels, self.labels, self.spacing_mm)
         known = {label.name for label in LABELS}
         if unknown := set(self.labels) - known:
             raise ValueError(f"there is no label {sorted(unknown)[0]}; the labels are {', '.join(sorted(known))}")
-        if not 0.2 <= self.spacing_mm <= 5:
-            raise ValueError("the spacing must be between 0.2 and 5 mm")
 
     @property
     def roles(self) -> tuple[Role, ...]:

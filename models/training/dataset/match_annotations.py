@@ -50,7 +50,7 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
             unmatched.append(SkippedStudy(str(path.relative_to(folder)), reason))
     studies = tuple(
         AnnotatedStudy(
-            Study(study.study_instance_uid, tuple(series for series in study.series if not _is_seg(series.modality))),
+            Study(study.study_instance_uid, tuple(series for series in study.series if series.modality != "SEG")),
             tuple(segs.get(study.study_instance_uid, ())),
             tuple(files.get(study.study_instance_uid, ())),
         )
@@ -58,10 +58,6 @@ def annotated_studies(folder: Path, found: Scan) -> tuple[tuple[AnnotatedStudy, 
         if any(series.modality == "MR" for series in study.series)
     )
     return studies, tuple(unmatched)
-
-
-def _is_seg(modality: str) -> bool:
-    return modality == "SEG"
 
 
 def _seg_paths(study: Study) -> list[Path]:

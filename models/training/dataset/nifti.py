@@ -33,8 +33,7 @@ def read_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
     if voxels.ndim != 3 or image.affine is None:
         raise OSError(f"{path.name} has {voxels.ndim} axes instead of 3")
     voxels = np.ascontiguousarray(voxels.T)
-    slices, rows, columns = voxels.shape
-    return voxels, Geometry.from_affine(_TO_RAS @ image.affine @ _TO_INDEX, (slices, rows, columns), "")
+    return voxels, Geometry.from_affine(_TO_RAS @ image.affine @ _TO_INDEX, voxels.shape, "")
 
 
 def write_nifti(voxels: NDArray[Any], geometry: Geometry, path: Path) -> None:

@@ -47,8 +47,7 @@ def padded(voxels: NDArray[np.bool_], geometry: Geometry) -> Part:
     corner = geometry.affine[:3, :3] @ np.full(3, -1.0) + geometry.affine[:3, 3]
     affine = geometry.affine
     affine[:3, 3] = corner
-    slices, rows, columns = outer.shape
-    return outer, Geometry.from_affine(affine, (slices, rows, columns), geometry.frame_of_reference_uid)
+    return outer, Geometry.from_affine(affine, outer.shape, geometry.frame_of_reference_uid)
 
 
 def _axis_mapping(annotation: Geometry, series: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:

@@ -60,6 +60,17 @@ class NewCase:
     """Who annotated each label."""
 
 
+def check_choice(channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float) -> None:
+    """Raise ValueError if no data set can have these channels, labels and voxels."""
+    if Role.T1CE not in channels:
+        raise ValueError("T1CE must be among the channels: normalisation finds the head on it")
+    for names in (channels, labels):
+        if len(set(names)) != len(names) or not names:
+            raise ValueError("every channel and every label must be named once")
+    if not 0.2 <= spacing_mm <= 5:
+        raise ValueError("the spacing must be between 0.2 and 5 mm")
+
+
 class DatasetWriter:
     """Writes the cases of one data set, then its manifest."""
 

@@ -89,11 +89,6 @@ def _segmented_case(probabilities: Tensor, truth: Masks) -> SegmentedCase:
     return SegmentedCase(lambda threshold: (probabilities >= threshold).numpy(), truth)
 
 
-def split_cases(dataset: Dataset) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Return the training and the validation cases of the data set's own splits."""
-    return dataset.of(Split.TRAIN), dataset.of(Split.VALIDATION)
-
-
 def fold_cases(dataset: Dataset, folds: int, seed: int) -> Iterator[tuple[tuple[Case, ...], tuple[Case, ...]]]:
     """Yield the training and the validation cases of each fold; the test cases are in none.
 
@@ -101,7 +96,9 @@ def fold_cases(dataset: Dataset, folds: int, seed: int) -> Iterator[tuple[tuple[
     are fewer patients than folds.
     """
     cases = [case for case in dataset.cases if case.split is not Split.TEST]
-    patients = sorted({case.patient for case in cases}, key=lambda patient: _sort_key(seed, patient))
+    patients = sorted(
+        {case.patient for case in cases}, key=lambda patient: hashlib.sha256(f"{seed} fold {patient}".encode()).digest()
+    )
     if len(patients) < folds or folds < 2:
         raise SettingsContradict(f"{folds} folds of {len(patients)} patients: 2 folds at least, and a patient for each")
     for fold in range(folds):
@@ -110,7 +107,3 @@ def fold_cases(dataset: Dataset, folds: int, seed: int) -> Iterator[tuple[tuple[
             tuple(case for case in cases if case.patient not in left_out),
             tuple(case for case in cases if case.patient in left_out),
         )
-
-
-def _sort_key(seed: int, patient: str) -> bytes:
-    return hashlib.sha256(f"{seed} fold {patient}".encode()).digest()

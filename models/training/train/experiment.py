@@ -11,19 +11,13 @@ from torch import nn
 
 from models.labels import LABELS
 from models.network import NetworkSettings
-from models.package import (
-    CURVES_FILE,
-    NORMALISATION,
-    IntendedUse,
-    ModelPackage,
-    OutputLabel,
-    check_package,
-)
+from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
 from models.training.dataset.dataset import Dataset
+from models.training.dataset.manifest import Split
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
 from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE, curve_csv, write_whole
-from models.training.train.dataset_cases import DatasetCases, fold_cases, split_cases
+from models.training.train.dataset_cases import DatasetCases, fold_cases
 from models.training.train.fit import ProgressCallback, TrainingResult, train
 from models.training.train.learner import TrainingStopped, fresh_network
 from models.training.train.learning_curves import draw_curves
@@ -81,35 +75,30 @@ def describe(
 ) -> ModelPackage:
     """Return the package that training will fill, named after its folder. The node's labels stand in its order."""
     names = tuple(label.name for label in LABELS)
-    if isinstance(cases, SampleSettings):
-        return ModelPackage(
-            name=folder.name,
-            version="1.0.0",
-            intended_use=IntendedUse.DEMONSTRATION,
-            summary="Trained on synthetic heads only, to show that the node works. Not for patients.",
-            channels=CHANNELS,
-            spacing_mm=spacing_mm,
-            normalisation=NORMALISATION,
-            window=None,
-            labels=tuple(OutputLabel(name, 0.5, REFINEMENTS[name]) for name in names),
-            network=network,
-            weights_sha256="",
-            folder=folder,
-            mirror=True,  # half of the heads that it learns from are mirrored
-        )
-    return ModelPackage(
+    channels, labels = (CHANNELS, names) if isinstance(cases, SampleSettings) else (cases.channels, cases.labels)
+    package = ModelPackage(
         name=folder.name,
         version="1.0.0",
         intended_use=IntendedUse.RESEARCH,
         summary="",
-        channels=cases.channels,
+        channels=channels,
         spacing_mm=spacing_mm,
         normalisation=NORMALISATION,
         window=settings.patch or None,
-        labels=tuple(OutputLabel(label, 0.5) for label in (names if set(cases.labels) == set(names) else cases.labels)),
+        labels=tuple(OutputLabel(label, 0.5) for label in (names if set(labels) == set(names) else labels)),
         network=network,
         weights_sha256="",
         folder=folder,
+    )
+    if not isinstance(cases, SampleSettings):
+        return package
+    return replace(
+        package,
+        intended_use=IntendedUse.DEMONSTRATION,
+        summary="Trained on synthetic heads only, to show that the node works. Not for patients.",
+        window=None,
+        labels=tuple(replace(label, refinement=REFINEMENTS[label.name]) for label in package.labels),
+        mirror=True,  # half of the heads that it learns from are mirrored
     )
 
 
@@ -150,12 +139,12 @@ def _sources(experiment: Experiment) -> Iterator[tuple[int, CaseSource, Path]]:
         yield 0, SyntheticHeads(dataset, settings), work
         return
     view = View(package.channels, tuple(label.name for label in package.labels), package.spacing_mm)
-    if not experiment.folds:
-        prepared = prepared_cases(settings.cache, view, work / "cache")
-        yield 0, DatasetCases(dataset, *split_cases(dataset), prepared, view, settings), work
-        return
-    for fold, cases in enumerate(fold_cases(dataset, experiment.folds, settings.seed), start=1):
-        folder = work / f"fold-{fold}"
+    if experiment.folds:
+        folds = list(fold_cases(dataset, experiment.folds, settings.seed))
+        trainings = [(fold, cases, work / f"fold-{fold}") for fold, cases in enumerate(folds, start=1)]
+    else:
+        trainings = [(0, (dataset.of(Split.TRAIN), dataset.of(Split.VALIDATION)), work)]
+    for fold, cases, folder in trainings:
         prepared = prepared_cases(settings.cache, view, folder / "cache")
         yield fold, DatasetCases(dataset, *cases, prepared, view, settings), folder
 

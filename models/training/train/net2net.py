@@ -14,11 +14,9 @@ class NotNarrower(ValueError):
 def widen_checkpoint(checkpoint: Mapping[str, Any], shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Any]:
     """Return the checkpoint of a narrower SegResNet as one of the wider network whose state has `shapes`.
 
-        The wider network computes the same.
-
-    Each feature map is repeated, and the weights that read the copies are divided among them unevenly, at random: equal
-    parts would stay equal for ever. Copies stay beside each other, so that group norm's groups keep their statistics.
-    Adam's moments are scaled as the gradients are. Raises NotNarrower.
+    The wider network computes the same. Each feature map is repeated, and the weights that read the copies are divided
+    among them unevenly, at random: equal parts would stay equal for ever. Copies stay beside each other, so that group
+    norm's groups keep their statistics. Adam's moments are scaled as the gradients are. Raises NotNarrower.
     """
     generator = torch.Generator().manual_seed(seed)
     old: Mapping[str, Tensor] = checkpoint["state_dict"]

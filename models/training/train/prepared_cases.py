@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -100,31 +101,12 @@ def _head_box(head: Tensor, grid: Geometry) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
-def prepared_cases(cache: Cache, view: View, folder: Path) -> PreparedCases:
+def prepared_cases(kind: Cache, view: View, folder: Path) -> PreparedCases:
     """Return `prepare` with a cache: none, in the memory of this process, or below `folder`."""
-    if cache is Cache.NONE:
-        return _Direct(view)
-    return _InMemory(view) if cache is Cache.RAM else _OnDisk(view, folder)
-
-
-@dataclass(frozen=True)
-class _Direct:
-    view: View
-
-    def __call__(self, case: Case) -> Prepared:
-        return prepare(case, self.view)
-
-
-class _InMemory:
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._kept: dict[str, Prepared] = {}
-
-    def __call__(self, case: Case) -> Prepared:
-        key = case.entry.fingerprint
-        if key not in self._kept:
-            self._kept[key] = prepare(case, self._view)
-        return self._kept[key]
+    if kind is Cache.DISK:
+        return _OnDisk(view, folder)
+    direct = partial(prepare, view=view)
+    return cache(direct) if kind is Cache.RAM else direct
 
 
 @dataclass(frozen=True)
@@ -139,10 +121,9 @@ class _OnDisk:
         if not kept.is_dir():
             self._store(prepare(case, self.view), kept)
         # "c": copy on write. torch needs writable arrays, and the file must not change.
-        arrays = [torch.from_numpy(np.load(kept / f"{name}.npy", mmap_mode="c")) for name in ("channels", "masks")]
-        affine = np.load(kept / "affine.npy")
-        shape = arrays[0].shape[1:]
-        return Prepared(arrays[0], arrays[1], Geometry.from_affine(affine, (shape[0], shape[1], shape[2]), ""))
+        channels, masks = (np.load(kept / f"{name}.npy", mmap_mode="c") for name in ("channels", "masks"))
+        grid = Geometry.from_affine(np.load(kept / "affine.npy"), channels.shape[1:], "")
+        return Prepared(torch.from_numpy(channels), torch.from_numpy(masks), grid)
 
     def _key(self, case: Case) -> str:
         parts = (_CACHE_VERSION, NORMALISATION, case.entry.fingerprint, *self.view.channels, "", *self.view.labels)

@@ -1,7 +1,10 @@
 """A killed run resumes to the same weights; the best epoch is saved; a full disk leaves the last checkpoint."""
 
 import dataclasses
+import errno
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from models.network import NetworkSettings
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Split
 from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE
-from models.training.train.dataset_cases import DatasetCases, split_cases
+from models.training.train.dataset_cases import DatasetCases
 from models.training.train.fit import ProgressCallback, TrainingProgress, TrainingResult, train
 from models.training.train.learner import Learner, TrainingStopped, fresh_network
 from models.training.train.loss import training_loss
@@ -44,7 +47,14 @@ def run(
 ) -> tuple[TrainingResult, dict[str, torch.Tensor]]:
     torch.manual_seed(settings.seed)
     network = fresh_network(TINY, len(OURS), len(NAMES))
-    cases = DatasetCases(dataset, *split_cases(dataset), prepared_cases(Cache.RAM, VIEW, work), VIEW, settings)
+    cases = DatasetCases(
+        dataset,
+        dataset.of(Split.TRAIN),
+        dataset.of(Split.VALIDATION),
+        prepared_cases(Cache.RAM, VIEW, work),
+        VIEW,
+        settings,
+    )
     trained = train(Plan(cases, TINY, None, settings), network, work, report, resume=resume)
     assert trained is not None
     return trained, network.state_dict()
@@ -172,36 +182,38 @@ def test_ctrl_c_ends_after_the_step_and_leaves_a_checkpoint(dataset: Dataset, tm
     assert checkpoint(tmp_path)["global_step"] == 7
 
 
-@pytest.mark.parametrize("how", ["later", "at once"])
-def test_a_full_disk_at_checkpoint_time_leaves_the_checkpoint_before(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+@pytest.fixture
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make every write to disk fail from the call on."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return lambda: monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_disk_that_is_full_from_the_start_stops_the_run(
+    dataset: Dataset, tmp_path: Path, fill_disk: Callable[[], None]
 ) -> None:
-    import errno
-    import os
-
-    real = os.fsync
-    room = [6]  # a file and its folder for each of three checkpoints
-
-    def fsync(handle: int) -> None:
-        if room[0] == 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        room[0] -= 1
-        real(handle)
-
-    if how == "at once":
-        room[0] = 0
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(TrainingStopped) as stopped:
+    fill_disk()
+    with pytest.raises(TrainingStopped, match=r"No space left on device.*Make room\.$"):
         run(dataset, tmp_path)
-    sentence = str(stopped.value)
-    assert "No space left on device" in sentence
     assert list(tmp_path.glob(".*.part")) == []
-    if how == "at once":
-        assert sentence.endswith("Make room.")
-        return
-    assert "The last checkpoint is still there; make room, then go on with --resume" in sentence
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
+    dataset: Dataset, tmp_path: Path, fill_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(now: TrainingProgress) -> None:
+        if (now.epoch, now.step) == (1, 3):
+            fill_disk()
+
+    kept = "No space left on device.*The last checkpoint is still there; make room, then go on with --resume"
+    with pytest.raises(TrainingStopped, match=kept):
+        run(dataset, tmp_path, report=report)
+    assert list(tmp_path.glob(".*.part")) == []
     assert checkpoint(tmp_path)["global_step"] == 3
-    monkeypatch.setattr(os, "fsync", real)
+    monkeypatch.undo()
     assert len(run(dataset, tmp_path, resume=tmp_path / CHECKPOINT_FILE)[0].curve.epochs) == 3
 
 
