@@ -1,6 +1,5 @@
 """The command `glionode finetune`: train a package's network on a local data set."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,8 +63,8 @@ def finetune(
     cases, package = training_run.open_dataset(dataset, out, "finetune"), find_model(parent)
     from models.training.train.experiment import Experiment, describe
 
-    described = describe(cases, package.network, file.spacing_mm or package.spacing_mm, settings, out)
-    described = replace(described, name=name or described.name, version=file.version)
+    spacing_mm = file.spacing_mm or package.spacing_mm
+    described = describe(cases, package.network, spacing_mm, settings, out, name, file.version)
     training_run.run(
         Experiment(
             cases=cases,

@@ -1,6 +1,5 @@
 """The command `glionode pretrain`: train a network from the start, on a data set or on synthetic heads."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,8 +92,7 @@ def pretrain(
         cases = training_run.open_dataset(folders[0], out, "pretrain")
     from models.training.train.experiment import Experiment, describe
 
-    package = describe(cases, network, file.spacing_mm or cases.spacing_mm, settings, out)
-    package = replace(package, name=name or package.name, version=file.version)
+    package = describe(cases, network, file.spacing_mm or cases.spacing_mm, settings, out, name, file.version)
     training_run.run(
         Experiment(
             cases=cases,

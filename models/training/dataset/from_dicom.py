@@ -205,10 +205,9 @@ def _candidate_series(
     order = [annotation.role_hint, label.defined_on, Role.T1CE]
     taken = sorted(chosen.values(), key=lambda each: order.index(each.role) if each.role in order else len(order))
     others = [series for series in study.series if series.series_instance_uid not in chosen]
-    if uid and any(series.series_instance_uid == uid for series in others):
-        named = _unaligned_series(next(series for series in others if series.series_instance_uid == uid), chosen)
-        return [named] if named else []
-    return [*taken, *(other for series in others if (other := _unaligned_series(series, chosen)) is not None)]
+    named = [series for series in others if series.series_instance_uid == uid]
+    unaligned = [found for series in named or others if (found := _unaligned_series(series, chosen)) is not None]
+    return unaligned if named else [*taken, *unaligned]
 
 
 def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) -> _CandidateSeries | None:

@@ -71,14 +71,23 @@ class Outcome:
 
 
 def describe(
-    cases: Dataset | SampleSettings, network: NetworkSettings, spacing_mm: float, settings: TrainSettings, folder: Path
+    cases: Dataset | SampleSettings,
+    network: NetworkSettings,
+    spacing_mm: float,
+    settings: TrainSettings,
+    folder: Path,
+    name: str | None = None,
+    version: str = "1.0.0",
 ) -> ModelPackage:
-    """Return the package that training will fill, named after its folder. The node's labels stand in its order."""
+    """Return the package that training will fill, by default named after its folder.
+
+    If the labels are the node's, they are in the node's order.
+    """
     names = tuple(label.name for label in LABELS)
     channels, labels = (CHANNELS, names) if isinstance(cases, SampleSettings) else (cases.channels, cases.labels)
     package = ModelPackage(
-        name=folder.name,
-        version="1.0.0",
+        name=name or folder.name,
+        version=version,
         intended_use=IntendedUse.RESEARCH,
         summary="",
         channels=channels,

@@ -114,38 +114,27 @@ def match_names(
     missing, if a target has no source, or one of the parent's names has no place and is not among `dropped`.
     """
     stated = {source.target: source for source in given}
-    unknown = [name for name in stated if name not in targets]
-    if unknown:
+    if unknown := [name for name in stated if name not in targets]:
         raise NamesDoNotMatch(f"--{kind} {unknown[0]}=...: the data set has {', '.join(targets)}.")
-    absent = [name for source in stated.values() for name in source.names if name not in parents]
-    if absent:
+    if absent := [name for source in stated.values() for name in source.names if name not in parents]:
         raise NamesDoNotMatch(f"--{kind} ...={absent[0]}: the package has {', '.join(parents)}.")
     found = {name: stated.get(name) or _by_name(name, parents) for name in targets}
-    used = {name for source in found.values() if source is not None for name in source.names or _all(source, parents)}
-    contradiction = [name for name in dropped if name in used]
-    if contradiction:
-        user = next(
-            source
-            for source in found.values()
-            if source is not None and contradiction[0] in (source.names or _all(source, parents))
-        )
+    users: dict[str, WeightSource] = {}
+    for source in filter(None, found.values()):
+        for name in source.names or (parents if source.how is How.MEAN else ()):
+            users.setdefault(name, source)
+    if contradiction := [name for name in dropped if name in users]:
+        user = users[contradiction[0]]
         raise NamesDoNotMatch(f"--drop {contradiction[0]}, but {user} uses it; give that another source.")
-    left = [name for name in parents if name not in used and name not in set(dropped)]
+    left = [name for name in parents if name not in users and name not in set(dropped)]
     if left or None in found.values():
         raise NamesDoNotMatch(_missing_options(kind, parents, found, left))
     return tuple(source for source in found.values() if source is not None)
 
 
 def _by_name(target: str, parents: Sequence[str]) -> WeightSource | None:
-    for name in (target, STANDS_IN.get(target)):
-        if name in parents:
-            assert name is not None
-            return WeightSource(target, How.COPY, (name,))
-    return None
-
-
-def _all(source: WeightSource, parents: Sequence[str]) -> Sequence[str]:
-    return parents if source.how is How.MEAN else ()
+    candidates = [name for name in (target, STANDS_IN.get(target, target)) if name in parents]
+    return WeightSource(target, How.COPY, (candidates[0],)) if candidates else None
 
 
 def _missing_options(
