@@ -63,12 +63,19 @@ def toy_dataset(
     return folder
 
 
-class InterruptedCrops(CaseCrops):
-    """Returns the index of a crop instead of the crop, and interrupts its own process as Ctrl-C does."""
+class IndexCrops(CaseCrops):
+    """Returns the index of a crop instead of the crop."""
 
     def __init__(self) -> None:
         pass
 
     def __getitem__(self, index: CropIndex) -> Batch:
-        os.kill(os.getpid(), signal.SIGINT)
         return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)
+
+
+class InterruptedCrops(IndexCrops):
+    """Also interrupts its own process, as Ctrl-C does."""
+
+    def __getitem__(self, index: CropIndex) -> Batch:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(index)

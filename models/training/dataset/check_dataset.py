@@ -59,7 +59,7 @@ class CheckedCase:
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """What is kept of a case to compare it with the others."""
+    """The data by which a case is compared with the others."""
 
     case: Case
     t1ce: str

@@ -50,7 +50,7 @@ class Overlap:
     """How many of a group of patients contributed to a package."""
 
     patients: int
-    """Size of the group."""
+    """Number of patients in the group."""
     training: int
     validation: int
     """Patients used for validation and never for training."""

@@ -65,7 +65,7 @@ class CaseEntry:
 
 
 class CaseDocument(BaseModel):
-    """A case in `dataset.json`."""
+    """One case as `dataset.json` stores it."""
 
     model_config = _STRICT
 

@@ -1,4 +1,4 @@
-"""Tissues of synthetic heads."""
+"""Define the tissues of synthetic heads."""
 
 from enum import IntEnum
 

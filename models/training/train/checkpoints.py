@@ -27,7 +27,7 @@ class Epoch:
     """One point of the learning curve."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     loss: float
     """Mean over the steps of the epoch."""
     validation_dice: tuple[float, ...]

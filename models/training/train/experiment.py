@@ -1,4 +1,4 @@
-"""The whole way from cases to model packages: choose the first weights, train, choose thresholds, write the package."""
+"""Make model packages from cases: choose the first weights, train, choose thresholds, write the package."""
 
 import csv
 import statistics
@@ -38,7 +38,7 @@ from pipeline.segment import pick_device
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What is to be trained, on what, and where it goes."""
+    """A training to run: its cases, its settings, and the package and folder to write."""
 
     cases: Dataset | SampleSettings
     """A data set, or how synthetic heads are cut."""
@@ -117,7 +117,7 @@ def run_experiment(
     """Train and write the package, or one for each fold into its folder; empty in all processes but the first.
 
     `begin` is called with a title before each training. Raises PackageBroken, SettingsContradict, TrainingStopped,
-    DatasetBroken, NamesDoNotMatch and OSError; what was trained until then lies in the work folder.
+    DatasetBroken, NamesDoNotMatch and OSError; the work folder keeps what was trained until then.
     """
     settings, package, resume = experiment.settings, experiment.package, experiment.resume
     if isinstance(experiment.cases, Dataset):

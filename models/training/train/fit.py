@@ -30,17 +30,17 @@ from models.training.train.settings import SettingsContradict, TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a run stands; reported after every step and at the end of every epoch."""
+    """The progress of a run, which is reported after every step and at the end of every epoch."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     epochs: int
     step: int
-    """In this epoch, from 1."""
+    """Step in this epoch, from 1."""
     steps: int
-    """In this epoch."""
+    """Steps in this epoch."""
     seconds: float
-    """Since the run began or was resumed."""
+    """Time since the run began or was resumed."""
     waiting: float
     """Share of that time in which training waited for batches."""
     ended: Epoch | None = None
@@ -54,7 +54,7 @@ ProgressCallback = Callable[[TrainingProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a run came to."""
+    """The result of a training run."""
 
     curve: Curve
     complete: bool

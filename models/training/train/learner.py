@@ -154,7 +154,7 @@ class Learner(LightningModule):  # type: ignore[misc]
         return loss, tuple(soft_dice)
 
     def on_train_epoch_start(self) -> None:
-        """Reset the sums."""
+        """Reset the sums of loss and soft Dice."""
         self._sums = torch.zeros(len(self._sums), dtype=torch.float64, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

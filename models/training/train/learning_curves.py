@@ -1,4 +1,4 @@
-"""Draw learning curves."""
+"""Draw the loss and the Dice of a run by epoch."""
 
 from pathlib import Path
 

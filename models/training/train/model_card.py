@@ -42,7 +42,7 @@ one output sigmoid for each of {", ".join(label.name for label in package.labels
 
 
 def _thresholds(tuned: tuple[TunedLabel, ...]) -> str:
-    """Return the table of the cases on which thresholds were chosen, and what it is worth."""
+    """Return a table of the Dice on the cases on which thresholds were chosen, with its caveats."""
     if not tuned:
         return "Nothing yet: all thresholds were left at 0.5. "
     rows = "\n".join(

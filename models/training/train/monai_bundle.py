@@ -44,7 +44,7 @@ class Bundle:
     name: str
     version: str
     weights_sha256: str
-    """Of the file `models/model.pt`."""
+    """SHA-256 of the file `models/model.pt`."""
     settings: NetworkSettings
     network: nn.Module
     channels: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""All that decides what a training run computes, and what of it a checkpoint has to agree with."""
+"""Describe what a training run computes, and the values that a checkpoint must share with it to be resumed."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -16,7 +16,7 @@ _FREE_TO_CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that decides what a run computes."""
+    """Everything that determines the numbers that a run computes."""
 
     source: CaseSource
     network: NetworkSettings
@@ -28,7 +28,7 @@ class Plan:
     """Where the first weights come from, by `ORIGIN`; empty for a fresh network."""
 
     def signature(self) -> dict[str, str]:
-        """Return what a checkpoint has to agree with to be resumed, as names and words."""
+        """Return the values, by name, that a checkpoint must share with the run that resumes it."""
         view = self.source.view
         signature = {
             "channels": " ".join(view.channels),

@@ -1,4 +1,4 @@
-"""What a package says of its training: the facts in model.toml, the patients it learned from, and its summary."""
+"""Describe a training in its package: the facts in model.toml, the patients, and the summary."""
 
 import importlib.metadata
 import subprocess

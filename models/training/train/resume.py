@@ -1,4 +1,4 @@
-"""Resume training from a checkpoint, or from a model package of which no checkpoint is left."""
+"""Resume training from a checkpoint, or from a model package whose checkpoint is lost."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -24,18 +24,18 @@ class ResumePoint:
     """What a run resumes: a state that fits its network, and the history before it."""
 
     state: dict[str, Any]
-    """Of the learner."""
+    """State of the learner."""
     steps: int
-    """Steps of all runs before."""
+    """Steps of all runs that this one resumes."""
     commands: tuple[str, ...]
     path: Path | None = None
     """The checkpoint; None for a package, which holds no state of the optimiser."""
     callbacks: dict[str, Any] = field(default_factory=dict)
     """States of Lightning's callbacks in the checkpoint."""
     curve: Curve = field(default_factory=Curve)
-    """Of a package; a checkpoint has its curve in `callbacks`."""
+    """Curve of a package; a checkpoint has its own in `callbacks`."""
     steps_of_package: int = 0
-    """Those of the steps that a package brought, and that Lightning does not count."""
+    """Steps of a package, which Lightning does not count."""
 
 
 def is_package(path: Path) -> bool:

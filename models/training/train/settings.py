@@ -11,7 +11,7 @@ from models.network import NetworkSettings
 
 
 class Preset(StrEnum):
-    """Named recipes."""
+    """A recipe: the settings from which a run starts."""
 
     PAPER = "paper"
     """Wan et al. 2024: Adam at 1e-4, cosine annealing, Dice and cross-entropy in equal parts."""
@@ -172,7 +172,7 @@ class ConfigFile:
     """A configuration file of `glionode pretrain` or `finetune`."""
 
     settings: dict[str, Any]
-    """Fields of TrainSettings."""
+    """Values of fields of TrainSettings, by name."""
     spacing_mm: float | None = None
     """Edge of the network's voxels; by default that of the data set, or of the package that fine-tuning starts from."""
     version: str = "1.0.0"

@@ -54,7 +54,7 @@ def sample_settings(settings: TrainSettings, network: NetworkSettings, spacing_m
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHeads:
-    """Heads without end; see `sources.CaseSource`. Thresholds are chosen on other heads after training."""
+    """An endless source of heads; see `sources.CaseSource`. Thresholds are chosen on other heads after training."""
 
     endless: ClassVar[bool] = True
     samples: SampleSettings
@@ -72,7 +72,7 @@ class SyntheticHeads:
 
     @property
     def identity(self) -> str:
-        """Return the same words for all runs: heads of any seed go on from heads of another."""
+        """Return the same words for all runs: a run may be resumed with another seed."""
         return TRAINED_ON
 
     def steps_per_epoch(self, processes: int) -> int:
@@ -100,7 +100,7 @@ class SyntheticHeads:
             yield _segmented_case(head, order, *head_probabilities(head, package, network))
 
     def facts(self) -> Mapping[str, str | int]:
-        """Return that nothing but heads was trained on, and on which the thresholds were chosen."""
+        """Return that the cases are heads, and which heads the thresholds were chosen on."""
         tuned_on = f"{self.settings.tuning_heads} heads from seed {FIRST_TUNING_SEED}"
         return {"trained_on": TRAINED_ON, "thresholds_tuned_on": tuned_on}
 

@@ -11,7 +11,7 @@ from models.package import OutputLabel
 from pipeline.measure import dice
 
 CANDIDATES = tuple(round(0.2 + 0.05 * step, 2) for step in range(15))
-"""0.2 to 0.9."""
+"""Thresholds to choose from: 0.2 to 0.9 in steps of 0.05."""
 _AS_GOOD = 0.005
 """Means of Dice closer than this are equal: a few tiny lesions decide between them, at the cost of larger outlines."""
 
@@ -41,7 +41,7 @@ class TunedLabel:
 
     @property
     def mean_dice(self) -> float:
-        """Mean over all cases."""
+        """Return the mean Dice over all cases."""
         return statistics.fmean(self.dice)
 
 

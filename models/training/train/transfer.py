@@ -72,7 +72,7 @@ class Parent:
     dropped: tuple[str, ...] = ()
 
     def origin(self) -> dict[str, str]:
-        """Return what of it decides the first weights of the network, by the names in `ORIGIN`."""
+        """Return the values that determine the first weights of the network, by the names in `ORIGIN`."""
         words = (
             self.package.weights_sha256,
             ", ".join(map(str, self.channels)),

@@ -127,7 +127,6 @@ def test_options_are_passed_on(ours: Path, general: Path, tmp_path: Path, monkey
     assert (settings.cache, settings.workers, settings.precision) == (Cache.DISK, 2, "bf16-mixed")
     assert (wanted.package.version, wanted.package.window, wanted.work) == ("2", 64, Path("runs/mine"))
     assert wanted.package.spacing_mm == 3.0
-    assert wanted.parent is not None
     assert str(wanted.parent.channels[0]) == "ADC=T2+FLAIR:mean"
     assert str(wanted.parent.heads[1]) == "adc_abnormality=reinitialise"
     assert wanted.parent.dropped == ("TC",)

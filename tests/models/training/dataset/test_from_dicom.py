@@ -58,7 +58,7 @@ SETTINGS = DicomSettings(rules=RULES, spacing_mm=2.5, align=AlignSettings(enable
 MOTION = moved(9.0, (10.0, -8.0, 6.0))
 """Motion of the patient before the ADC map."""
 COARSE = AlignSettings(resolution_mm=6)
-"""A quick registration."""
+"""Settings of a quick registration."""
 Convert = Callable[..., tuple[Dataset, tuple[SkippedStudy, ...]]]
 
 

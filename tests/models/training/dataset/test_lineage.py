@@ -1,4 +1,4 @@
-"""A package says whom it learned from, its ancestors too, and what cannot be known is not said to be nobody."""
+"""A package names the patients that it and its ancestors learned from; an unknown overlap is reported as unknown."""
 
 import json
 from collections.abc import Callable
@@ -16,14 +16,14 @@ BASE = TrainingRecord("base 1.0.0", "our key", ("a", "b"), ("c",))
 FINE = TrainingRecord("fine 1.0.0", "our key", ("c", "d"), ("a", "e"))
 
 
-def test_who_was_met_in_training_is_counted_there_alone() -> None:
+def test_a_patient_of_training_and_validation_counts_for_training_only() -> None:
     learned = Lineage((BASE,)).with_record(FINE)
     assert find_overlap(learned, "our key", {"a", "c", "e", "x", "y"}) == Overlap(5, 2, 1, ())
     assert find_overlap(learned, "our key", {"x", "y"}).warnings() == ()
     assert find_overlap(Lineage(()), "our key", {"x"}).warnings() == ()
 
 
-def test_another_key_leaves_it_unknown() -> None:
+def test_the_overlap_is_unknown_under_another_key() -> None:
     met = find_overlap(Lineage((BASE, replace(FINE, key="theirs")), ("older 1",)), "our key", {"b", "x"})
     assert (met.training, met.validation, met.unknown) == (1, 0, ("older 1", "fine 1.0.0"))
     known, unknown = met.warnings()
@@ -31,7 +31,7 @@ def test_another_key_leaves_it_unknown() -> None:
     assert "older 1, fine 1.0.0 learned from cannot be known" in unknown
 
 
-def test_a_package_keeps_it_with_its_weights(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+def test_a_package_keeps_the_lineage_of_its_weights(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     demonstration = make_package()
     assert read_lineage(demonstration) == Lineage(())
     research = replace(demonstration, intended_use=IntendedUse.RESEARCH, folder=tmp_path / "research")
@@ -41,7 +41,7 @@ def test_a_package_keeps_it_with_its_weights(make_package: Callable[..., ModelPa
     lessons = Lineage((BASE, FINE), ("older 1",))
     written = write_package(research, network, Provenance((), lessons), None)
     assert read_lineage(written) == lessons
-    # Weights that came later, of which the file tells nothing.
+    # The file does not describe weights that were written later.
     assert read_lineage(replace(written, weights_sha256="0" * 64)) == undocumented
     whole = json.loads((written.folder / "patients.json").read_text())
     for change, sentence in (

@@ -13,7 +13,6 @@ SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5,
 
 def test_icc_is_that_of_shrout_and_fleiss() -> None:
     icc = intraclass_correlation(SHROUT_FLEISS)
-    assert icc is not None
     single = (icc.one_way, icc.agreement, icc.consistency)
     of_means = (icc.one_way_mean, icc.agreement_mean, icc.consistency_mean)
     assert single == pytest.approx((0.1657, 0.2898, 0.7148), abs=5e-5)
@@ -26,7 +25,6 @@ def test_icc_is_that_of_shrout_and_fleiss() -> None:
 def test_consistency_forgives_a_strict_rater_and_agreement_does_not() -> None:
     subjects = np.array([1.0, 2, 3, 4, 5])
     icc = intraclass_correlation(np.stack([subjects, subjects - 1], axis=1))
-    assert icc is not None
     assert icc.consistency == pytest.approx(1)
     assert icc.consistency_interval == (1, 1)
     # Shift 1 between two raters: BMS 5, JMS 2.5, EMS 0 give 5 / (5 + 2 * 2.5 / 5).
@@ -39,7 +37,6 @@ def test_icc_of_equal_ratings_is_none() -> None:
 
 def forms(ratings: list[list[int]]) -> tuple[float | None, ...]:
     icc = intraclass_correlation(ratings)
-    assert icc is not None
     single = (icc.one_way, icc.agreement, icc.consistency)
     return (*single, icc.one_way_mean, icc.agreement_mean, icc.consistency_mean)
 
@@ -50,7 +47,6 @@ def test_a_form_that_is_not_defined_is_none_and_not_zero() -> None:
     # BMS 0, WMS 1/2, JMS 3/2, EMS 0: subjects alike, one rater stricter.
     assert forms([[3, 4], [3, 4], [3, 4]]) == (-1, 0, None, None, 0, None)
     icc = intraclass_correlation([[3, 4], [3, 4], [3, 4]])
-    assert icc is not None
     assert icc.consistency_interval is None
 
 

@@ -15,7 +15,17 @@ from models.training.train.case_crops import CaseCrops, CropBatches, CropIndex, 
 from models.training.train.prepared_cases import View, prepare, prepared_cases
 from models.training.train.settings import Cache, Preset, TrainSettings
 from pipeline.restore import restore
-from tests.support.toy_dataset import BRATS, NAMES, OURS, REGIONS, SPACING_MM, InterruptedCrops, toy_case, toy_dataset
+from tests.support.toy_dataset import (
+    BRATS,
+    NAMES,
+    OURS,
+    REGIONS,
+    SPACING_MM,
+    IndexCrops,
+    InterruptedCrops,
+    toy_case,
+    toy_dataset,
+)
 
 VIEW = View(OURS, NAMES, SPACING_MM)
 SETTINGS = TrainSettings(Preset.PAPER, epochs=2, patch=32, intensity=0.0, flip=False)
@@ -124,16 +134,6 @@ def test_adc_is_never_scaled_or_shifted(dataset: Dataset) -> None:
     assert all(not torch.equal(plain[other], varied[other]) for other in range(3) if other != adc)
 
 
-class _Indices(CaseCrops):
-    """Returns the index of a crop instead of the crop."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __getitem__(self, index: CropIndex) -> Batch:
-        return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)
-
-
 def loader(crops: CaseCrops, cases: int, settings: TrainSettings, rank: ProcessRank = ALONE) -> EpochLoader:
     """Return the loader of one of several processes."""
     steps = steps_per_epoch(cases, settings, rank.processes)
@@ -152,7 +152,7 @@ def handed_out(loader: EpochLoader, most: int = 10**6) -> list[tuple[int, ...]]:
 
 
 def test_each_epoch_has_every_case_in_an_order_of_its_own() -> None:
-    seven = loader(_Indices(), 7, SETTINGS)
+    seven = loader(IndexCrops(), 7, SETTINGS)
     first, second = handed_out(seven), handed_out(seven)
     assert [sorted(case for *_, case in epoch) for epoch in (first, second)] == [list(range(7))] * 2
     assert [case for *_, case in first] != [case for *_, case in second]
@@ -162,12 +162,12 @@ def test_each_epoch_has_every_case_in_an_order_of_its_own() -> None:
 @pytest.mark.parametrize("stop", [0, 1, 4, 5])
 def test_a_loader_resumes_where_another_stopped(stop: int) -> None:
     settings = dataclasses.replace(SETTINGS, batch=2, crops_per_case=2)
-    whole = loader(_Indices(), 5, settings)
+    whole = loader(IndexCrops(), 5, settings)
     expected = [handed_out(whole), handed_out(whole), handed_out(whole)]
-    broken = loader(_Indices(), 5, settings)
+    broken = loader(IndexCrops(), 5, settings)
     handed_out(broken)
     before = handed_out(broken, most=stop)
-    resumed = loader(_Indices(), 5, settings)
+    resumed = loader(IndexCrops(), 5, settings)
     resumed.load_state_dict(broken.state_dict())
     after = handed_out(resumed)
     if stop in (0, 5):  # between two epochs
@@ -179,14 +179,14 @@ def test_a_loader_resumes_where_another_stopped(stop: int) -> None:
 
 def test_processes_share_an_epoch_without_gaps() -> None:
     settings = dataclasses.replace(SETTINGS, batch=2)
-    ranks = [loader(_Indices(), 9, settings, ProcessRank(rank, 2)) for rank in range(2)]
+    ranks = [loader(IndexCrops(), 9, settings, ProcessRank(rank, 2)) for rank in range(2)]
     assert [len(each) for each in ranks] == [3, 3]
     found = [handed_out(each) for each in ranks]
     everything = sorted(index for rank in found for index in rank)
     assert len(set(everything)) == 12  # 9 and 3 that fill up the last step, as crops of their own
     assert {case for *_, case in everything} == set(range(9))
     # Step by step the processes together see what one with twice the batch sees.
-    one = handed_out(loader(_Indices(), 9, dataclasses.replace(SETTINGS, batch=4)))
+    one = handed_out(loader(IndexCrops(), 9, dataclasses.replace(SETTINGS, batch=4)))
     together = [index for step in range(3) for rank in found for index in rank[2 * step : 2 * step + 2]]
     assert together == one
 

@@ -20,7 +20,7 @@ def test_a_finished_epoch_takes_the_place_of_the_unfinished_one() -> None:
     assert Curve(NOT_VALIDATED).followed_by(whole).epochs == (NOT_VALIDATED[0], whole)
 
 
-def test_the_table_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
+def test_the_table_has_no_validation_columns_without_validation(tmp_path: Path) -> None:
     assert curve_csv(Curve(NOT_VALIDATED), ("adc",)).splitlines() == [
         "epoch,loss,step,learning_rate,soft_dice_adc",
         "1,1.000000,5,0.001,0.100000",
@@ -41,7 +41,7 @@ def test_the_log_of_an_older_package_is_averaged_over_epochs(tmp_path: Path) -> 
     assert second == Epoch(2, 0.75, (), 29, 0.004, (0.75,))
 
 
-def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_log_is_read_again(tmp_path: Path) -> None:
     log = tmp_path / "training_log.csv"
     log.write_text(curve_csv(Curve(NOT_VALIDATED), ("adc",)))
     assert read_curve(log, ("adc",), steps_per_epoch=5) == Curve(NOT_VALIDATED)

@@ -56,7 +56,6 @@ def run(
         settings,
     )
     trained = train(Plan(cases, TINY, None, settings), network, work, report, resume=resume)
-    assert trained is not None
     return trained, network.state_dict()
 
 
@@ -74,7 +73,7 @@ def killing(epoch: int, step: int) -> ProgressCallback:
 def whole(
     dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainingResult, dict[str, torch.Tensor], Path]:
-    """A run without interruption."""
+    """Return the result, weights and work folder of a run that was not interrupted."""
     work = tmp_path_factory.mktemp("whole")
     return *run(dataset, work), work
 
@@ -130,7 +129,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert ours["global_step"] == theirs["global_step"] == 12
     for key in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert str(ours[key]) == str(theirs[key]), key
-    # It goes on with the very next step.
+    # The resumed run starts with the next step.
     everything = [(e, s) for e in (1, 2, 3) for s in (1, 2, 3, 4)]
     assert steps == everything[everything.index(last) + 1 :]
 
@@ -150,11 +149,10 @@ def test_the_best_epoch_is_kept_and_not_the_last(
 
     monkeypatch.setattr(Learner, "on_validation_epoch_end", scored)
     trained, weights = run(dataset, tmp_path)
-    assert trained.curve.best is not None
     assert trained.curve.best.epoch == 2
     assert all(torch.equal(weights[name], seen[2][name]) for name in weights)
     assert not all(torch.equal(weights[name], seen[3][name]) for name in weights)
-    # A run that is over can be gone on from, to write its package once more.
+    # A finished run can be resumed, to write its package once more.
     again, weights = run(dataset, tmp_path, resume=tmp_path / CHECKPOINT_FILE)
     assert again.curve == trained.curve
     assert all(torch.equal(weights[name], seen[2][name]) for name in weights)

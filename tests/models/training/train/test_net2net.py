@@ -1,12 +1,10 @@
-"""A widened network computes what the narrow one did, and training tells its copies apart."""
+"""A widened network computes what the narrow one did, and training makes its copies differ."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
 from models.labels import LABELS
 from models.network import NetworkSettings, build_network
@@ -36,8 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "work" / CHECKPOINT_FILE
 
 
-def learner_of(network: NetworkSettings) -> Learner:
-    """Return a fresh learner."""
+def fresh_learner(network: NetworkSettings) -> Learner:
     plan = Plan(SyntheticHeads(SampleSettings(), TOY), network, None, TOY)
     return Learner(plan, fresh_network(network, len(CHANNELS), len(LABELS)))
 
@@ -58,18 +55,18 @@ def _doubled(volume: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("prefix", ["network.", "mean_network.module."])
 @pytest.mark.parametrize("filters", [16, 24])
-def test_it_computes_the_same(checkpoint: Path, prefix: str, filters: int) -> None:
+def test_the_wider_network_computes_the_same(checkpoint: Path, prefix: str, filters: int) -> None:
     wide = dataclasses.replace(TOY_NETWORK, init_filters=filters)
-    shapes = {name: value.shape for name, value in learner_of(wide).state_dict().items()}
+    shapes = {name: value.shape for name, value in fresh_learner(wide).state_dict().items()}
     old = torch.load(checkpoint, weights_only=True)
     new = widen_checkpoint(old, shapes, seed=1)
     expected = logits(old["state_dict"], TOY_NETWORK, prefix)
     torch.testing.assert_close(logits(new["state_dict"], wide, prefix), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_of_single_voxels_goes_on_as_one_of_blocks(checkpoint: Path) -> None:
+def test_a_network_of_single_voxels_is_widened_to_one_of_blocks(checkpoint: Path) -> None:
     blocks = dataclasses.replace(TOY_NETWORK, space_to_depth=2)
-    learner = learner_of(blocks)
+    learner = fresh_learner(blocks)
     shapes = {name: value.shape for name, value in learner.state_dict().items()}
     learner.load_state_dict(widen_checkpoint(torch.load(checkpoint, weights_only=True), shapes, seed=1)["state_dict"])
     with torch.no_grad():
@@ -78,7 +75,7 @@ def test_a_network_of_single_voxels_goes_on_as_one_of_blocks(checkpoint: Path) -
     torch.testing.assert_close(answer, _doubled(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_training_goes_on_and_tells_the_copies_apart(checkpoint: Path, tmp_path: Path) -> None:
+def test_training_resumes_and_its_copies_diverge(checkpoint: Path, tmp_path: Path) -> None:
     reports: list[TrainingProgress] = []
     written = pretrain_toy(tmp_path, LONGER, WIDE, reports.append, checkpoint, "wide").package
     assert [report.epoch for report in reports if report.ended is not None] == [4, 5]
@@ -93,7 +90,7 @@ def test_training_goes_on_and_tells_the_copies_apart(checkpoint: Path, tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
-def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     path.write_bytes(content)
     with pytest.raises(SettingsContradict, match="no checkpoint"):

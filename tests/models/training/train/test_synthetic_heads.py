@@ -109,7 +109,7 @@ def test_a_checkpoint_is_resumed_and_can_be_written_alone(tmp_path: Path) -> Non
 BLOCKS = dataclasses.replace(TOY_NETWORK, space_to_depth=2)
 
 
-def test_training_resumes_a_package_of_which_no_checkpoint_is_left(tmp_path: Path) -> None:
+def test_training_resumes_a_package_without_its_checkpoint(tmp_path: Path) -> None:
     begun = pretrain_toy(tmp_path / "a", network=BLOCKS).package
     written = pretrain_toy(tmp_path / "b", dataclasses.replace(TOY, minutes=0), BLOCKS, resume=begun.folder).package
     seen = torch.randn(1, 3, 8, 8, 16, generator=torch.Generator().manual_seed(0))
@@ -183,7 +183,7 @@ def test_an_interrupt_ends_the_run_and_still_writes_the_package(tmp_path: Path, 
     assert not outcome.trained.complete
     verify_package(outcome.package)
     assert int(log_of(outcome.package)[-1]["step"]) == outcome.trained.steps
-    # The run goes on with the very next step.
+    # The resumed run starts with the next step.
     longer = dataclasses.replace(settings, minutes=0.0001)
     again = pretrain_toy(tmp_path / "again", longer, resume=tmp_path / "work" / CHECKPOINT_FILE)
     assert again.trained.steps == outcome.trained.steps + 1
@@ -225,7 +225,7 @@ def test_an_interrupt_of_the_whole_terminal_leaves_the_samples_coming(large_batc
 
 @pytest.mark.parametrize("minutes", [None, 0.0001])
 def test_workers_end_with_the_run(tmp_path: Path, minutes: float | None) -> None:
-    """Choosing thresholds takes minutes, in which nobody needs more samples."""
+    """Choosing thresholds takes minutes and needs no samples."""
     pretrain_toy(tmp_path, dataclasses.replace(TOY, workers=1, minutes=minutes))
     assert multiprocessing.active_children() == []
 

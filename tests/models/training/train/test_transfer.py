@@ -1,4 +1,4 @@
-"""Weights are copied by the names of channels and labels; what has no place is refused."""
+"""Weights are copied by the names of channels and labels; names without a place are refused."""
 
 from dataclasses import replace
 
@@ -114,7 +114,7 @@ def test_names_without_a_place_are_refused_with_the_missing_options() -> None:
     with pytest.raises(NamesDoNotMatch, match="no weights are named for adc_abnormality") as refusal:
         match_names("head", ("ET", "WT", "necrosis"), OURS[1], (), ())
     assert "--head adc_abnormality=reinitialise" in str(refusal.value)
-    # What the sentence proposes is understood.
+    # The options that the message proposes are accepted.
     proposed = [parse_source(word) for word in str(refusal.value).split() if "=" in word]
     assert str(refusal.value).endswith("--drop necrosis")
     assert len(match_names("head", ("ET", "WT", "necrosis"), OURS[1], proposed, ("necrosis",))) == 3
@@ -131,7 +131,7 @@ def test_names_without_a_place_are_refused_with_the_missing_options() -> None:
 
 
 @pytest.mark.parametrize("text", ["ADC", "ADC=", "=T2", "ADC=T2:average", "ADC=T2+FLAIR", "ADC=T2+:mean", "ADC=:mean"])
-def test_what_is_no_mapping_is_refused(text: str) -> None:
+def test_a_malformed_mapping_is_refused(text: str) -> None:
     with pytest.raises(NamesDoNotMatch, match=r"ADC|T2"):
         parse_source(text)
 
