@@ -8,17 +8,16 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from models.package import PATIENTS_FILE, IntendedUse, ModelPackage, PackageBroken
-from models.validation import describe_first_error
+from models.validation import StrictModel, describe_first_error
 
 FORMAT: Literal[1] = 1
-_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-@validated_dataclass(frozen=True, slots=True, config=_STRICT)
+@validated_dataclass(frozen=True, slots=True, config=StrictModel.model_config)
 class TrainingRecord:
     """One training run on a data set."""
 
@@ -74,10 +73,8 @@ class Overlap:
         return tuple(said)
 
 
-class _PatientsFile(BaseModel):
+class _PatientsFile(StrictModel):
     """The JSON document `patients.json`, key by key."""
-
-    model_config = _STRICT
 
     format: Literal[1]
     weights_sha256: str

@@ -7,17 +7,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from models.labels import Role
-from models.validation import describe_first_error
+from models.validation import StrictModel, describe_first_error
 from pipeline.atomic_write import write_file
 from pipeline.errors import GlionodeError
 
 MANIFEST_FILE = "dataset.json"
 CASES_FOLDER = "cases"
 ADC_UNIT = "10^-6 mm2/s"
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DatasetBroken(GlionodeError):
@@ -64,20 +63,16 @@ class CaseEntry:
     """SHA-256 of all voxels and of their grid; see `fingerprint.case_fingerprint`."""
 
 
-class CaseDocument(BaseModel):
+class CaseDocument(StrictModel):
     """One case as `dataset.json` stores it."""
-
-    model_config = _STRICT
 
     patient: str
     drawn: dict[str, Annotator]
     fingerprint: str
 
 
-class Manifest(BaseModel):
+class Manifest(StrictModel):
     """The document `dataset.json`, key by key."""
-
-    model_config = _STRICT
 
     format: Literal[2]
     """Version of the format on disk. A reader refuses every other version."""
