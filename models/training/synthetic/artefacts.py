@@ -28,7 +28,7 @@ def draw_voxel(generator: np.random.Generator, role: Role, head_mm: float) -> tu
 def make_weighted_image(native: Tensor, generator: np.random.Generator) -> Tensor:
     """Make a magnitude image of signals (1, slices, rows, columns): coil bias, ghosts, Rician noise, display gamma."""
     strength = float(generator.uniform(0, 0.25))
-    seen = native * (strength * _smooth(generator, native.shape[1:], 4)).exp()
+    seen = native * (strength * smooth_field(generator, native.shape[1:], 4)).exp()
     if generator.random() < 0.25:
         seen = _add_ghost(seen, generator)
     sigma = float(np.exp(generator.uniform(np.log(0.008), np.log(0.09))))
@@ -58,7 +58,7 @@ def distort_echo_planar(native: Tensor, geometry: Geometry, generator: np.random
     world = [sum(matrix[row, axis] * indices[axis] for axis in range(3)) + matrix[row, 3] for row in range(3)]
     squares = [(value - middle) ** 2 for value, middle in zip(world, _SINUS_MM, strict=True)]
     bump = torch.exp(-torch.stack(squares).sum(0) / (2 * 22.0**2))
-    shift_mm = generator.uniform(0.2, 1.2) * _smooth(generator, shape, 5) + generator.uniform(-5, 5) * bump
+    shift_mm = generator.uniform(0.2, 1.2) * smooth_field(generator, shape, 5) + generator.uniform(-5, 5) * bump
     sizes = [max(1, size - 1) for size in shape]
     unit = [2 * index / size - 1 for index, size in zip(indices, sizes, strict=True)]
     rows = unit[1] + shift_mm * (2 / sizes[1] / geometry.spacing_mm[1])
@@ -95,7 +95,7 @@ def draw_misalignment(generator: np.random.Generator) -> NDArray[np.float64]:
     return matrix
 
 
-def _smooth(generator: np.random.Generator, shape: tuple[int, ...], knots: int) -> Tensor:
+def smooth_field(generator: np.random.Generator, shape: tuple[int, ...], knots: int) -> Tensor:
     """Return a smooth random field (slices, rows, columns) with variance of about 1 at its knots."""
     coarse = torch.from_numpy(generator.standard_normal((1, 1, knots, knots, knots), dtype=np.float32))
     return functional.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from models.labels import LABELS, Role
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, paint_head
+from models.training.synthetic.artefacts import smooth_field
 from models.training.synthetic.families import Family
 from models.training.synthetic.fields import noise
 from models.training.synthetic.growth_model.grow_head import grow_head
@@ -197,9 +198,8 @@ def _rician(pixels: NDArray[np.float32], sigma: float, generator: np.random.Gene
 
 def _bias(geometry: Geometry, generator: np.random.Generator, strength: float) -> NDArray[np.float32]:
     """Return a smooth factor around 1 for each voxel, with a standard deviation of about `strength`."""
-    coarse = torch.from_numpy(generator.standard_normal((1, 1, 4, 4, 4), dtype=np.float32))
-    smooth = functional.interpolate(coarse, size=geometry.shape, mode="trilinear", align_corners=True)[0, 0]
-    return np.asarray(np.exp(1.4 * strength * smooth.numpy()), dtype=np.float32)
+    smooth = smooth_field(generator, geometry.shape, 4).numpy()
+    return np.asarray(np.exp(1.4 * strength * smooth), dtype=np.float32)
 
 
 def _add_ghost(pixels: NDArray[np.float32], strength: float) -> NDArray[np.float32]:

@@ -14,32 +14,19 @@ _AXES = (0, 2, 3, 4)
 def training_loss(
     logits: Tensor, truth: Tensor, labels: tuple[str, ...], settings: TrainSettings
 ) -> tuple[Tensor, Tensor]:
-    """Return `segmentation_loss` with the weights, power and smoothing of `settings`."""
-    smoothing: float | Tensor = settings.dice_smoothing
-    if settings.dice_smoothing_absent != settings.dice_smoothing:
-        present = truth.sum(_AXES) > 0
-        smoothing = torch.where(present, settings.dice_smoothing, settings.dice_smoothing_absent)
-    weights = [settings.enhancing_weight if label == ENHANCING_TUMOUR.name else 1.0 for label in labels]
-    return segmentation_loss(logits, truth, weights, settings.dice_power, smoothing)
-
-
-def segmentation_loss(
-    logits: Tensor,
-    truth: Tensor,
-    label_weights: list[float] | None = None,
-    power: int = 1,
-    smoothing: float | Tensor = 100,
-) -> tuple[Tensor, Tensor]:
     """Return Dice loss plus binary cross-entropy, and the soft Dice of each label.
 
     Wan et al. 2024 combine the two. `logits` and `truth` are (batch, labels, slices, rows, columns). Overlap is summed
-    over the whole batch, so that a crop without lesion does not count as a failure; `smoothing` voxels, a number or one
-    for each label, are added above and below, so that nothing found where nothing is counts as 1. `label_weights` weigh
-    the mean of the labels' Dice; None weighs all the same.
+    over the whole batch, so that a crop without lesion does not count as a failure. The smoothing of `settings`, in
+    voxels, is added above and below, so that nothing found where nothing is counts as 1.
     """
-    probability = logits.sigmoid()
+    present = truth.sum(_AXES) > 0
+    smoothing = torch.where(present, settings.dice_smoothing, settings.dice_smoothing_absent)
+    probability, power = logits.sigmoid(), settings.dice_power
     overlap = 2 * (probability * truth).sum(_AXES) + smoothing
     dice = overlap / ((probability**power).sum(_AXES) + (truth**power).sum(_AXES) + smoothing)
+    weights = dice.new_tensor(
+        [settings.enhancing_weight if label == ENHANCING_TUMOUR.name else 1.0 for label in labels]
+    )
     entropy = functional.binary_cross_entropy_with_logits(logits, truth)
-    weights = torch.ones_like(dice) if label_weights is None else dice.new_tensor(label_weights)
     return ((1 - dice) * weights).sum() / weights.sum() + entropy, dice.detach()

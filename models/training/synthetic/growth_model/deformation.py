@@ -1,7 +1,7 @@
 """Deform the template to one head and back: an affine map, smooth waves, and mass effect."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +59,6 @@ class Deformation:
         return _fixed_point(
             rest, lambda at: rest + sum((_displacement(at, b) for b in self.mass_effects), np.zeros_like(at))
         )
-
-    def with_mass_effects(self, mass_effects: tuple[MassEffect, ...]) -> "Deformation":
-        """Return the deformation of the same head with masses in it."""
-        return replace(self, mass_effects=mass_effects)
 
     def _wave_shift(self, at: Points) -> Points:
         angles = at @ self.waves.T.astype(at.dtype) + self.phases.astype(at.dtype)

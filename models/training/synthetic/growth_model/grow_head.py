@@ -1,5 +1,7 @@
 """Paint the tissues of a head of the family GROWN, in order, with the shapes of the other modules."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, HEAD_EXTENT_MM
@@ -37,7 +39,7 @@ def grow_head(generator: np.random.Generator, variant: Variant, spacing_mm: floa
     hull = dura_distance(pial | (cerebellum(rest.at) < 0) | (stem(rest.at) < 0), rest.coarse_mm, proportions)
     tissue = paint_shell(generator, rest, hull, proportions)
     plans = draw_plans(generator, variant, _seed_points(white, rest, coarse, proportions))
-    grid = map_template(fine, deformation.with_mass_effects(mass_effects(plans))) if plans else rest
+    grid = map_template(fine, replace(deformation, mass_effects=mass_effects(plans))) if plans else rest
     outline = refine(hull)
     paint_brain(
         generator, tissue, grid, fill_cortex(displaced_cortex(cortex, grid.deformation), fine), outline, proportions

@@ -19,7 +19,7 @@ from models.training.train.batches import ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches
 from models.training.train.checkpoints import CURVE_FILE
 from models.training.train.learner import fresh_network
-from models.training.train.loss import segmentation_loss
+from models.training.train.loss import training_loss
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.settings import Cache, Preset, TrainSettings
 from models.weights import load_network
@@ -75,7 +75,7 @@ def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path:
         optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
         for rank in ranks:
             ((channels, truth),) = CropBatches(crops, 2, settings, ProcessRank(rank, 2))(0, 0)
-            loss, _ = segmentation_loss(network(channels), truth)
+            loss, _ = training_loss(network(channels), truth, NAMES, settings)
             (loss / len(ranks)).backward()
         optimiser.step()
         return torch.cat([weights.detach().flatten() for weights in network.parameters()])
