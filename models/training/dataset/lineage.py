@@ -8,7 +8,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from models.package import PATIENTS_FILE, IntendedUse, ModelPackage, PackageBroken
@@ -17,7 +17,7 @@ from models.validation import StrictModel, describe_first_error
 FORMAT: Literal[1] = 1
 
 
-@validated_dataclass(frozen=True, slots=True, config=StrictModel.model_config)
+@validated_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", strict=True))
 class TrainingRecord:
     """One training run on a data set."""
 
