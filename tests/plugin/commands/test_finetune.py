@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.node import refusal, sentence
 
@@ -37,6 +37,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def glionode(*arguments: object) -> Result:
+    """Run a command that has to succeed."""
+    result = runner.invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_dataset(tmp_path_factory.mktemp("data") / "ours", train=2, validation=2, edge=16)
@@ -51,11 +58,7 @@ def brats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def general(brats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package that was trained on toy cases in BraTS's form."""
     folder = tmp_path_factory.mktemp("general")
-    result = runner.invoke(
-        app,
-        ["pretrain", str(brats), str(folder / "general"), *TOY, "--init-filters", "8", "--work", str(folder / "work")],
-    )
-    assert result.exit_code == 0, result.output
+    glionode("pretrain", brats, folder / "general", *TOY, "--init-filters", "8", "--work", folder / "work")
     return folder / "general"
 
 
@@ -74,8 +77,7 @@ def test_pretraining_writes_a_package_with_a_card_and_a_curve(general: Path, bra
 def test_a_package_lists_the_patients_that_it_and_its_parent_learned_from(
     ours: Path, brats: Path, general: Path
 ) -> None:
-    result = runner.invoke(app, ["finetune", str(ours), "heir", "--from", str(general), *TOY])
-    assert result.exit_code == 0, result.output
+    glionode("finetune", ours, "heir", "--from", general, *TOY)
     parent, own = read_lineage(read_package(Path("heir"))).records
     assert (parent.model, own.model) == ("general 1.0.0", "heir 1.0.0")
     for record, folder in ((parent, brats), (own, ours)):
@@ -84,15 +86,12 @@ def test_a_package_lists_the_patients_that_it_and_its_parent_learned_from(
         assert set(record.training) == {case.patient for case in dataset.of(Split.TRAIN)}
         assert set(record.validation) == {case.patient for case in dataset.of(Split.VALIDATION)}
     # Both data sets are of the same toy patients: training on one met the other's validation.
-    result = runner.invoke(
-        app, ["evaluate", "heir", str(ours), "out", "--split", "all", "--threads", "1", "--worst", "0"]
-    )
-    assert result.exit_code == 0, result.output
+    evaluated = glionode("evaluate", "heir", ours, "out", "--split", "all", "--threads", "1", "--worst", "0")
     expected = find_overlap(
         read_lineage(read_package(Path("heir"))), own.key, {*own.training, *own.validation, *parent.validation}
     )
     assert (expected.patients, expected.training, expected.validation) == (4, 2, 2)
-    assert sentence(result.stderr) == expected.warnings()[0]
+    assert sentence(evaluated.stderr) == expected.warnings()[0]
     assert json.loads(Path("out/evaluation.json").read_text())["overlap"] == {
         "patients": 4, "training": 2, "validation": 2, "unknown": [],
     }  # fmt: skip
@@ -100,8 +99,7 @@ def test_a_package_lists_the_patients_that_it_and_its_parent_learned_from(
 
 
 def test_folds_give_a_package_each_and_their_mean(ours: Path, general: Path, tmp_path: Path) -> None:
-    result = runner.invoke(app, ["finetune", str(ours), "mine", "--from", str(general), *TOY, "--folds", "2"])
-    assert result.exit_code == 0, result.output
+    glionode("finetune", ours, "mine", "--from", general, *TOY, "--folds", "2")
     assert [read_package(tmp_path / "mine" / f"fold-{fold}").name for fold in (1, 2)] == ["mine-fold1", "mine-fold2"]
     rows = [line.split(",") for line in (tmp_path / "mine" / "folds.csv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["fold", "1", "2", "mean", "sd"]
@@ -119,8 +117,7 @@ def test_options_are_passed_on(ours: Path, general: Path, tmp_path: Path, monkey
     Path("more.toml").write_text('patience = 5\nseed = 7\nversion = "2"\npatch = 96\nspacing_mm = 3.0\n')
     options = ["--preset", "fast", "--config", "more.toml", "--cache", "disk", "--workers", "2", "--patch", "64"]
     mapping = ["--channel", "ADC=T2+FLAIR:mean", "--head", "adc_abnormality=reinitialise", "--drop", "TC"]
-    result = runner.invoke(app, ["finetune", str(ours), "mine", "--from", str(general), *options, *mapping])
-    assert result.exit_code == 0, result.output
+    glionode("finetune", ours, "mine", "--from", general, *options, *mapping)
     (wanted,) = asked
     settings = wanted.settings
     assert (settings.preset, settings.epochs, settings.patience, settings.seed) == (Preset.FAST, 50, 5, 7)
@@ -131,7 +128,7 @@ def test_options_are_passed_on(ours: Path, general: Path, tmp_path: Path, monkey
     assert str(wanted.parent.heads[1]) == "adc_abnormality=reinitialise"
     assert wanted.parent.dropped == ("TC",)
     asked.clear()
-    assert runner.invoke(app, ["pretrain", str(ours), "p", "--resume", str(tmp_path)]).exit_code == 0
+    glionode("pretrain", ours, "p", "--resume", tmp_path)
     assert (asked[0].settings.epochs, asked[0].work, asked[0].resume) == (100, tmp_path, tmp_path)
 
 
@@ -198,10 +195,9 @@ def test_a_run_is_resumed_with_its_own_parent_and_mapping_only(
     ours: Path, brats: Path, general: Path, tmp_path: Path
 ) -> None:
     Path("seed.toml").write_text("seed = 2")
-    again = ["pretrain", str(brats), "other", *TOY, "--config", "seed.toml", "--init-filters", "8"]
-    assert runner.invoke(app, again).exit_code == 0
+    glionode("pretrain", brats, "other", *TOY, "--config", "seed.toml", "--init-filters", "8")
     begun = ["finetune", str(ours), "mine", *TOY, "--from", str(general)]
-    assert runner.invoke(app, begun).exit_code == 0
+    glionode(*begun)
     for changed, words in (
         (["--from", str(tmp_path / "other")], "was made with parent_sha256 "),
         (["--channel", "ADC=T2+FLAIR:mean"], "was made with channels_from ADC=T2:copy, "),
@@ -212,7 +208,7 @@ def test_a_run_is_resumed_with_its_own_parent_and_mapping_only(
         assert (status, words in said) == (WRONG_USAGE, True), said
     status, said = refusal("pretrain", ours, "mine", *TOY, "--init-filters", "8", "--resume", "runs/mine")
     assert (status, "and this run says none" in said) == (WRONG_USAGE, True), said
-    assert runner.invoke(app, [*begun, "--resume", "runs/mine"]).exit_code == 0
+    glionode(*begun, "--resume", "runs/mine")
     provenance = tomllib.loads((tmp_path / "mine" / "model.toml").read_text())["provenance"]
     assert provenance["parent_sha256"] == read_package(general).weights_sha256
 
@@ -238,5 +234,5 @@ def test_a_full_disk_at_the_end_leaves_what_was_trained(
     assert "No space left on device. The weights are in runs/x; make room" in result.stderr.splitlines()[-1]
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert runner.invoke(app, [*toy, "--resume", "runs/x"]).exit_code == 0
+    glionode(*toy, "--resume", "runs/x")
     assert read_package(tmp_path / "x").name == "x"
