@@ -162,29 +162,21 @@ def test_csv_says_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("rows", "complaint"),
     [
         ("study,B,m0,true,none,none,true,5,3,more", "more or fewer cells than the header"),
         ("study,B,m0,true,none", "more or fewer cells than the header"),
         ("study,B,m0,perhaps,none,none,true,5,3", "consistent: .* boolean"),
         ("study,B,m0,true,none,none,true,5,3\nstudy,B,m0,true,none,none,true,5,3", "an item is twice in it"),
         ("study,B,m0,true,none,none,true,5,3\nstudy,C,m1,true,none,none,true,5,3", "of one study and one reader"),
+        ("study,B,m0,true,none,none,true,yes", r"a.csv is not as .* unknown key sure"),
     ],
 )
-def test_wrong_rows_of_a_csv_are_refused(tmp_path: Path, row: str, complaint: str) -> None:
+def test_wrong_rows_of_a_csv_are_refused(tmp_path: Path, rows: str, complaint: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(f"study,reader,item,consistent,missing_T1CE,missing_FLAIR,includes_normal,seconds,score\n{row}\n")
+    last_columns = "sure" if rows.endswith("yes") else "seconds,score"
+    path.write_text(f"study,reader,item,consistent,missing_T1CE,missing_FLAIR,includes_normal,{last_columns}\n{rows}\n")
     with pytest.raises(DatasetBroken, match=complaint):
-        read_answers(path, key_of(2))
-
-
-def test_an_unknown_column_of_a_csv_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(
-        "study,reader,item,consistent,missing_T1CE,missing_FLAIR,includes_normal,sure\n"
-        "study,B,m0,true,none,none,true,yes\n"
-    )
-    with pytest.raises(DatasetBroken, match=r"a.csv is not as .* unknown key sure"):
         read_answers(path, key_of(2))
 
 
