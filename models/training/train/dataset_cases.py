@@ -54,9 +54,12 @@ class DatasetCases:
 
     def batches(self, rank: ProcessRank, stride: int, steps_before: int) -> EpochLoader:
         """Return the crops of one process."""
+        return EpochLoader(self.steps_per_epoch(rank.processes), self.crop_batches(rank, stride))
+
+    def crop_batches(self, rank: ProcessRank, stride: int) -> CropBatches:
+        """Return the batches of crops of one process, by epoch."""
         crops = CaseCrops(self.train, self.prepared, self.view, self.settings, stride)
-        batches = CropBatches(crops, len(self.train), self.settings, rank)
-        return EpochLoader(self.steps_per_epoch(rank.processes), batches)
+        return CropBatches(crops, len(self.train), self.settings, rank)
 
     def validation_case(self, number: int) -> Prepared:
         """Return a validation case by its number."""

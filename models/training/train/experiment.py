@@ -21,6 +21,7 @@ from models.training.train.dataset_cases import DatasetCases, fold_cases
 from models.training.train.fit import ProgressCallback, TrainingResult, train
 from models.training.train.learner import TrainingStopped, fresh_network
 from models.training.train.learning_curves import draw_curves
+from models.training.train.mixed_cases import mix
 from models.training.train.model_card import training_card
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
@@ -145,6 +146,8 @@ def _sources(experiment: Experiment) -> Iterator[tuple[int, CaseSource, Path]]:
     """Yield number, cases and work folder of each training."""
     dataset, package, settings, work = experiment.cases, experiment.package, experiment.settings, experiment.work
     if isinstance(dataset, SampleSettings):
+        if settings.synthetic_share:
+            raise SettingsContradict("synthetic_share mixes heads into a data set: without one, leave it at 0")
         yield 0, SyntheticHeads(dataset, settings), work
         return
     view = View(package.channels, tuple(label.name for label in package.labels), package.spacing_mm)
@@ -155,7 +158,8 @@ def _sources(experiment: Experiment) -> Iterator[tuple[int, CaseSource, Path]]:
         trainings = [(0, (dataset.of(Split.TRAIN), dataset.of(Split.VALIDATION)), work)]
     for fold, cases, folder in trainings:
         prepared = prepared_cases(settings.cache, view, folder / "cache")
-        yield fold, DatasetCases(dataset, *cases, prepared, view, settings), folder
+        source = DatasetCases(dataset, *cases, prepared, view, settings)
+        yield fold, mix(source, package.network) if settings.synthetic_share else source, folder
 
 
 def _train_and_write(

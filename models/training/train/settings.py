@@ -77,6 +77,8 @@ class TrainSettings:
     """Voxels added to numerator and denominator of the Dice loss."""
     dice_smoothing_absent: float = 100.0
     """The same for a label that does not occur in the batch."""
+    synthetic_share: float = 0.0
+    """Share of the steps on a data set that train on synthetic heads; each case is still seen once an epoch."""
     tuning_heads: int = 10
     """Synthetic heads on which the thresholds are chosen after training; 0 leaves all thresholds at 0.5."""
     precision: str = "32-true"
@@ -108,6 +110,7 @@ class TrainSettings:
             (self.learning_rate <= 0, f"learning rate is {self.learning_rate}: above 0"),
             (self.patch and self.patch < 32, f"patch is {self.patch}: 0 for whole heads, or at least 32"),
             (self.patch == 0 and self.batch > 1, f"whole heads (patch 0) differ in size: batch {self.batch} wants 1"),
+            (not 0 <= self.synthetic_share < 1, f"synthetic_share is {self.synthetic_share}: at least 0 and below 1"),
             (not 0 <= self.foreground <= 1, f"foreground is {self.foreground}: between 0 and 1"),
             (min(counts) < 1, "counts are at least 1"),
             (min(self.patience, self.workers, self.threads, self.tuning_heads, self.seed) < 0, "counts are at least 0"),

@@ -52,6 +52,11 @@ def sample_settings(settings: TrainSettings, network: NetworkSettings, spacing_m
     )
 
 
+def head_seed(settings: TrainSettings, rank: ProcessRank, steps_before: int) -> int:
+    """Return a seed of heads that no other process and no run of fewer steps used."""
+    return settings.seed + steps_before + _SEEDS_APART * rank.number
+
+
 @dataclass(frozen=True, slots=True)
 class SyntheticHeads:
     """An endless source of heads; see `sources.CaseSource`. Thresholds are chosen on other heads after training."""
@@ -81,7 +86,7 @@ class SyntheticHeads:
 
     def batches(self, rank: ProcessRank, stride: int, steps_before: int) -> EpochLoader:
         """Return the heads of one process, from seeds that no process and no earlier run of this training used."""
-        seed = self.settings.seed + steps_before + _SEEDS_APART * rank.number
+        seed = head_seed(self.settings, rank, steps_before)
         steps = self.settings.steps_per_epoch
         return EpochLoader(steps, HeadBatches(HeadSamples(seed, self.samples), steps, self.settings.workers))
 
