@@ -14,6 +14,7 @@ from models.training.reader_study.answer_key import Item, Key, MaskSource
 from models.training.reader_study.answers import read_answers
 from models.training.reader_study.form import form_page
 from models.training.reader_study.likert_scale import BRANCHES, Judgement, Missing
+from tests.support.node import wait_until
 
 pytest.importorskip("playwright", reason="the browser is driven by playwright, of the extra glionode[test]")
 
@@ -86,10 +87,16 @@ def test_a_reading_from_the_first_item_to_the_export(page: Any, tmp_path: Path) 
     for number, (item, judgement) in enumerate(given.items(), 1):
         assert page.text_content("#place") == f"{number} of 3"
         assert page.get_attribute("#grey", "src") == f"pictures/{item}-000.jpg"
-        page.wait_for_function("['grey', 'lines'].every((id) => document.getElementById(id).naturalWidth === 90)")
+        # Not page.wait_for_function: it evaluates its condition by `eval`, which the page's own policy refuses.
+        wait_until(
+            lambda: page.evaluate(
+                "() => ['grey', 'lines'].every((id) => document.getElementById(id).naturalWidth === 90)"
+            ),
+            "both pictures are loaded",
+        )
         assert page.is_disabled("#next")
         judge(page, judgement)
-        page.wait_for_function("document.getElementById('score').textContent !== ''")
+        wait_until(lambda: page.text_content("#score") != "", "the score is shown")
         assert page.text_content("#score").startswith(f"Score {judgement.score}:")
         page.click("#next")
     assert page.is_visible("#done")
