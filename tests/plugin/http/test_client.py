@@ -111,7 +111,7 @@ def test_retries_end_when_patience_does(serve: Callable[..., ScriptedServer], mo
 
 
 def test_secrets_are_read_anew_for_a_new_connection(serve: Callable[..., ScriptedServer]) -> None:
-    server, tokens = serve(OK), iter(("first", "second"))
+    server, tokens = serve(OK, keep_open=True), iter(("first", "second"))
     sender = HttpClient(server.url, lambda: Access(None, Credentials(token=next(tokens))), 5.0)
     for _ in range(2):
         sender.request("GET", "/x")
