@@ -26,7 +26,7 @@ class Workspace:
     """The files that a worker uses while it runs a job."""
 
     paths: tuple[Path, ...]
-    """The images."""
+    """Paths of the images of the job."""
     results: Path
     """The result folder to create; its parent exists."""
 

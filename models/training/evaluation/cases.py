@@ -155,7 +155,7 @@ class Unmeasured:
 
     case: EvaluationCase
     reason: str
-    """Why, in one sentence."""
+    """The reason, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ class MixedCases(DatasetCases):
 
     def __post_init__(self) -> None:
         DatasetCases.__post_init__(self)
-        missing = [*(set(self.view.channels) - set(CHANNELS)), *sorted(set(self.view.labels) - set(_LABELS))]
+        missing = [
+            *(role for role in self.view.channels if role not in CHANNELS),
+            *(label for label in self.view.labels if label not in _LABELS),
+        ]
         if missing:
             raise SettingsContradict(
                 f"synthetic heads have no {', '.join(missing)}: leave synthetic_share at 0 for this data set"
@@ -57,12 +60,15 @@ class MixedCases(DatasetCases):
     def facts(self) -> Mapping[str, str | int]:
         """Return the facts of the data set, and that heads were mixed in."""
         facts = dict(DatasetCases.facts(self))
-        share = f"{self.settings.synthetic_share:.0%} of the steps"
-        return facts | {"trained_on": f"{facts['trained_on']} and synthetic heads ({share})"}
+        return facts | {
+            "trained_on": f"{facts['trained_on']} and synthetic heads",
+            "synthetic_share": str(self.settings.synthetic_share),
+        }
 
     def _head_steps(self, case_steps: int) -> int:
+        """Return how many steps of an epoch train on heads: at least one, however short the epoch."""
         share = self.settings.synthetic_share
-        return round(case_steps * share / (1 - share))
+        return max(1, round(case_steps * share / (1 - share)))
 
 
 def mix(cases: DatasetCases, network: NetworkSettings) -> MixedCases:

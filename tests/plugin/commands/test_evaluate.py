@@ -9,7 +9,6 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE
 from tests.support.ball_dataset import BallCase, write_ball_dataset
 from tests.support.node import refusal
 
-NO_PLACE = "Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic."
 UNKNOWN_SPLIT = "Split 'best' is unknown; choose one of train, validation, test or all."
 ONE_FAMILY = ("--synthetic", "--family", "painted")
 
@@ -17,8 +16,6 @@ ONE_FAMILY = ("--synthetic", "--family", "painted")
 @pytest.mark.parametrize(
     ("arguments", "expected_status", "words"),
     [
-        ([], WRONG_USAGE, NO_PLACE),
-        (["dataset", "out", "more"], WRONG_USAGE, NO_PLACE),
         (["out", "dataset"], WRONG_USAGE, "the order is `evaluate MODEL DATASET OUT`"),
         (["dataset", "--out", "out"], WRONG_USAGE, "--out is now the last argument"),
         (["dataset", "out", "--synthetic"], WRONG_USAGE, "--synthetic measures no data set"),
@@ -42,6 +39,13 @@ def test_wrong_arguments_are_refused(
     status, sentence = refusal("evaluate", "phantom-demo", *arguments)
     assert (status, words in sentence) == (expected_status, True), sentence
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["dataset", "out", "more"]])
+def test_without_a_data_set_or_with_too_many_places_it_says_what_to_name(arguments: list[str]) -> None:
+    status, sentence = refusal("evaluate", "phantom-demo", *arguments)
+    assert status == WRONG_USAGE
+    assert sentence == "Say what to measure on: a folder that `glionode dataset` made and then OUT, or --synthetic."
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_an_interrupted_epoch_goes_on_where_it_ended(step: int) -> None:
     assert drawn(epoch=2, step=step) == drawn(epoch=2)[step:]
 
 
-@pytest.mark.parametrize(("share", "steps"), [(0.5, 8), (0.2, 5), (0.75, 16)])
+@pytest.mark.parametrize(("share", "steps"), [(0.5, 8), (0.2, 5), (0.75, 16), (0.01, 5)])
 def test_the_share_is_that_of_all_steps(tmp_path: Path, share: float, steps: int) -> None:
     settings = dataclasses.replace(SETTINGS, synthetic_share=share)
     mixed = mix(cases(tmp_path, View(OURS, NAMES, SPACING_MM), settings), TINY)
@@ -105,7 +105,8 @@ def test_a_mixture_trains_and_the_package_says_so(tmp_path: Path, monkeypatch: p
     (outcome,) = run_experiment(experiment, lambda _: None, lambda _: None)
     assert outcome.trained.steps == 2 * 8
     text = (outcome.package.folder / "model.toml").read_text()
-    assert 'trained_on = "data set (dicom) and synthetic heads (50% of the steps)"' in text
+    assert 'trained_on = "data set (dicom) and synthetic heads"' in text
+    assert 'synthetic_share = "0.5"' in text
 
 
 def test_heads_alone_cannot_be_mixed(tmp_path: Path) -> None:
