@@ -194,7 +194,7 @@ def read_config(path: Path) -> ConfigFile:
     values = {}
     for name, value in document.items():
         if name not in types:
-            raise SettingsContradict(f"{path}: there is no setting {name}; docs/train.md lists them")
+            raise SettingsContradict(f"{path}: there is no setting {name}; docs/train.md says where all are listed")
         try:  # as JSON, since pydantic's strict mode takes words for an enumeration only there
             values[name] = TypeAdapter(types[name]).validate_json(json.dumps(value, default=str), strict=True)
         except ValidationError as exc:
