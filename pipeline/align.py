@@ -14,6 +14,7 @@ from torch import Tensor
 from models.labels import Role
 from pipeline.alignment import RoleAlignment, as_matrix
 from pipeline.normalise import head_mask
+from pipeline.remarks import Remark
 from pipeline.resample import resample
 from pipeline.volume import IDENTITY, Geometry, Volume
 
@@ -56,6 +57,8 @@ class Aligned:
     """Axis-aligned in T1CE's world: slices towards the head, rows towards the back, columns towards the left."""
     alignments: tuple[RoleAlignment, ...]
     """One for every role but T1CE, in the order of `roles`."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader of the result must know about the alignment."""
 
 
 def align(

@@ -8,6 +8,7 @@ from itertools import pairwise
 from models.labels import Role
 from pipeline.classify import Classification, classify
 from pipeline.diffusion import is_derivable
+from pipeline.remarks import Remark
 from pipeline.rules import Effect, HeaderFields, Rules, load_rules
 from pipeline.study import Instance, Series, Study
 
@@ -38,6 +39,8 @@ class Choice:
     series: Series
     why: tuple[str, ...]
     """Reasons for people, the deciding one first; no text from headers."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader of the result must know about the choice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from models.labels import LABELS, Label, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
+from pipeline.remarks import Remark
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry
 
@@ -35,7 +36,9 @@ class SourceSeries:
     why: tuple[str, ...]
     """Why this series was chosen for the role."""
     notes: tuple[str, ...] = ()
-    """Remarks from reading it, such as the factor of ADC units, or that the ADC map was computed."""
+    """Technical notes from reading it, such as the factor of ADC units, or that the ADC map was computed."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader of the result must know about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ class SegmentationResult:
     """Diameters of the enhancing tumour; empty if no lesion is measurable."""
     panels: Panels | None = None
     """None without pictures."""
+    remarks: tuple[Remark, ...] = ()
+    """What goes with the result wherever it is shown: the remarks on its series first, then those on the whole."""
 
     def on_t1ce(self) -> MasksOnSeries:
         """Return all labels on the T1CE series."""

@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.remarks import Remark
+
 Vector = tuple[float, float, float]
 Matrix = tuple[tuple[float, float, float, float], ...]
 """A 4 x 4 homogeneous matrix between world coordinates, LPS millimetres."""
@@ -112,7 +114,9 @@ class Volume:
     frames: tuple[Frame, ...] = ()
     """One per slice, in slice order; empty for volumes that were computed."""
     notes: tuple[str, ...] = ()
-    """Remarks for the report, such as the factor applied to ADC units."""
+    """Technical notes for the report, such as the factor applied to ADC units."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader of the result must know about it."""
 
     def __post_init__(self) -> None:
         assert self.pixels.shape == self.geometry.shape, (self.pixels.shape, self.geometry.shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.labels import Role
 from pipeline.alignment import RoleAlignment
+from pipeline.remarks import Remark
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 
 
@@ -69,6 +70,8 @@ class Report:
     """Hash of the images that the result was computed from, see `dicom_seg.uids.images_sha256`; None without one."""
     same_as: str | None = None
     """Key of the job with the current result, where this one is `unchanged`."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader of the result must know beside its numbers."""
 
     def to_json(self) -> str:
         """Return the text of `report.json`."""
@@ -90,6 +93,7 @@ class Report:
             "outputs": [_output(each) for each in self.outputs],
             "images_sha256": self.images_sha256,
             "same_as": self.same_as,
+            "remarks": [_remark(each) for each in self.remarks],
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -110,6 +114,10 @@ def _output(entry: OutputReport) -> dict[str, str]:
         "series_instance_uid": entry.series_instance_uid,
         "series_description": entry.series_description,
     }
+
+
+def _remark(entry: Remark) -> dict[str, Any]:
+    return {"kind": entry.kind.value, "text": entry.text, "roles": [role.value for role in entry.roles]}
 
 
 def _alignment(entry: RoleAlignment) -> dict[str, Any]:

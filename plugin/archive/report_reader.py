@@ -30,7 +30,7 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """The part of a report that is shown outside its folder: UIDs and file names, no text of a header."""
+    """The part of a report that is shown outside its folder: UIDs, file names and remarks, no text of a header."""
 
     chosen: tuple[ChosenSeries, ...] = ()
     written: tuple[WrittenFile, ...] = ()
@@ -38,6 +38,8 @@ class ReadReport:
     """Hash of the images that the result was computed from; None without one."""
     same_as: str | None = None
     """Key of the job with the current result, where this report has no new one."""
+    remarks: tuple[str, ...] = ()
+    """Sentences that go with the result; none in a report of an older version."""
 
 
 def read_report(folder: Path) -> ReadReport:
@@ -59,6 +61,7 @@ def read_report(folder: Path) -> ReadReport:
             ),
             document.get("images_sha256"),
             document.get("same_as"),
+            tuple(str(each["text"]) for each in document.get("remarks", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ReadReport()

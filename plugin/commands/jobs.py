@@ -49,7 +49,7 @@ def jobs(
 
 
 def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show one job: state, reason, attempts, times, the chosen series, and each object with its deliveries.
+    """Show one job: state, reason, attempts, times, the chosen series, remarks, and each object with its deliveries.
 
     The output has UIDs, and no text from DICOM headers. Exit status: 0 shown, 1 there is no database, 64 no job or
     several jobs match.
@@ -127,6 +127,8 @@ def _print_job(found: "JobDetail") -> None:
     print(f"Model: sha256 {found.model_sha256}")
     for series in found.chosen:
         print(f"{series.role}: series {series.series_instance_uid}")
+    for remark in found.remarks:
+        print(f"Remark: {remark}")
     if job.purged_at:
         print(f"Purged: {job.purged_at}, images and results")
     if found.results_path:

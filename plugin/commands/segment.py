@@ -121,6 +121,8 @@ def _print_result(report: "Report") -> None:
     volumes = ", ".join(f"{entry.label.title.lower()} {entry.volume_ml:.1f} ml" for entry in report.labels)
     seconds = next(entry.seconds for entry in report.timings if entry.step == "total")
     print(f"Study {uid}: {volumes} ({report.device}, {seconds:.1f} s; {report.model.intended_use.value} model)")
+    for remark in report.remarks:
+        print(f"  Remark: {remark.text}")
     for description, outputs in groupby(report.outputs, key=lambda output: output.series_description):
         first, *others = outputs
         last = f" to {others[-1].path}" if others else ""

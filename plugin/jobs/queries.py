@@ -86,6 +86,8 @@ class JobDetail:
     outputs: tuple[Output, ...]
     audit: tuple[AuditEntry, ...]
     """The audit entries about the job and its study, oldest first."""
+    remarks: tuple[str, ...] = ()
+    """Sentences that go with the result."""
 
 
 _SUMMARIES = """
@@ -153,7 +155,8 @@ def show_job(connection: Connection, name: str) -> JobDetail:
     classes = {each.file: each.sop_class_uid for each in report.written}
     entries = read_entries(connection, key, row["study_instance_uid"])
     summary, outputs = JobSummary(**_values(JobSummary, row)), _outputs(rows, classes)
-    return JobDetail(summary, row["model_sha256"], folder, supersedes, report.chosen, outputs, entries)
+    chosen, remarks = report.chosen, report.remarks
+    return JobDetail(summary, row["model_sha256"], folder, supersedes, chosen, outputs, entries, remarks)
 
 
 def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Output, ...]:

@@ -126,6 +126,7 @@ def _segment_volumes(
         native=tuple(_defined_on(role, masks_on[role]) for role in context.outputs.seg_on if role is not Role.T1CE),
         diameters=diameters,
         panels=pictures,
+        remarks=(*(remark for source in sources for remark in source.remarks), *aligned.remarks),
     )
 
 
@@ -144,6 +145,7 @@ def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[Source
             frames=volumes[choice.role].frames,
             why=choice.why,
             notes=volumes[choice.role].notes,
+            remarks=(*choice.remarks, *volumes[choice.role].remarks),
         )
         for choice in selected.choices
     )
@@ -162,6 +164,7 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], s
         timings=stopwatch.times,
         outputs=tuple(_output(each) for each in objects),
         images_sha256=images_sha256(result.sources),
+        remarks=result.remarks,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from models.labels import LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment, as_matrix
+from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
 
@@ -28,13 +29,14 @@ def test_a_full_report() -> None:
         timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
         outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG"),),
         images_sha256="cd" * 32,
+        remarks=(Remark(RemarkKind.COVERAGE, "The top 40 mm of the head were not seen on ADC.", (Role.ADC,)),),
     )
     text = report.to_json()
     assert text.endswith("}\n")
     document = json.loads(text)
     assert list(document) == [
         *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
-        *("outputs", "images_sha256", "same_as"),
+        *("outputs", "images_sha256", "same_as", "remarks"),
     ]
     assert document["model"] == {
         "name": "phantom-demo",
@@ -64,6 +66,8 @@ def test_a_full_report() -> None:
         }
     ]
     assert (document["images_sha256"], document["same_as"]) == ("cd" * 32, None)
+    text = "The top 40 mm of the head were not seen on ADC."
+    assert document["remarks"] == [{"kind": "coverage", "text": text, "roles": ["ADC"]}]
 
 
 def test_a_study_that_is_not_eligible() -> None:

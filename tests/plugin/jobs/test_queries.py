@@ -36,7 +36,9 @@ def segmented(queue: JobQueue, study: str, folder: Path) -> Job:
     folder.mkdir()
     series = {"series_instance_uid": "1.7", "series_description": f"{MARKER} t1", "why": [f"{MARKER}"]}
     written = [{"path": f"{number}.dcm", "sop_class_uid": f"1.{number}"} for number in (1, 2, 3)]
-    (folder / "report.json").write_text(json.dumps({"roles": {"T1CE": series}, "outputs": written}))
+    remarks = [{"kind": "coverage", "text": "The top 40 mm were not seen.", "roles": ["ADC"]}]
+    report = {"roles": {"T1CE": series}, "outputs": written, "remarks": remarks}
+    (folder / "report.json").write_text(json.dumps(report))
 
     def also(connection: psycopg.Connection[Any]) -> None:
         objects = [OutgoingObject(f"{study}.9{number}", folder / f"{number}.dcm") for number in (1, 2)]
@@ -128,5 +130,6 @@ def test_the_commands_work_without_a_running_node(data_dir: Path) -> None:
     assert (status, job.key in text, "1 queued, 1 sent" in text) == (0, True, True)
     status, text = run(config, "show", study)
     assert (status, "T1CE: series 1.7" in text, f"{study}.92" in text, MARKER in text) == (0, True, True, False)
+    assert "Remark: The top 40 mm were not seen.\n" in text
     assert json.loads(run(config, "show", study, "--json")[1])["job"]["state"] == "segmented"
     assert run(config, "show", "9.9")[0] == 64
