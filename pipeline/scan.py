@@ -196,6 +196,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             real_world=real_world_scale(header),
             stored=_stored(header),
             frames=per_frame,
+            series_instance_uid=series_uid,
         ),
     )
 

@@ -103,6 +103,8 @@ class Instance:
     """None if the pixels are compressed or missing."""
     frames: tuple[FrameHeader, ...] = ()
     """One per frame of an enhanced image; empty for an image without functional groups."""
+    series_instance_uid: str = ""
+    """(0020,000E) of the image itself: the images of one acquisition may come under several."""
 
 
 @dataclass(frozen=True, slots=True)

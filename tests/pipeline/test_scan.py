@@ -52,6 +52,7 @@ def test_headers_become_values(make, box):
     assert first.pixel_spacing_mm == (1.5, 1.25)
     assert first.position_mm == pytest.approx(box.origin_mm)
     assert len(series.instances) == 6
+    assert {one.series_instance_uid for one in series.instances} == {series.series_instance_uid}
 
 
 def test_a_folder_of_other_files_holds_no_study(tmp_path):
