@@ -1,7 +1,9 @@
 """Read the functional groups of each frame of an enhanced multi-frame image (PS3.3 C.7.6.16)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline import diffusion_tags
 from pipeline.header import Header
 from pipeline.study import FrameHeader, RealWorldScale
 from pipeline.volume import Vector
@@ -9,6 +11,8 @@ from pipeline.volume import Vector
 SHARED_GROUPS, FRAME_GROUPS, REAL_WORLD_MAPPING = 0x52009229, 0x52009230, 0x00409096
 _PLANE_POSITION, _PLANE_ORIENTATION, _PIXEL_MEASURES = 0x00209113, 0x00209116, 0x00289110
 _VALUE_TRANSFORMATION, _FRAME_CONTENT, _ECHO, _DIFFUSION = 0x00289145, 0x00209111, 0x00189114, 0x00189117
+_UNASSIGNED = (0x00209170, 0x00209171)
+"""Sequences of the elements that a conversion from classic images found no macro for (PS3.3 C.7.6.16.2.25 and 26)."""
 _FRAME_TYPE, _CARDIAC, _TIMING, _MODIFIER, _DIRECTION = 0x00189226, 0x00189118, 0x00189112, 0x00189115, 0x00189076
 
 
@@ -38,14 +42,23 @@ class _Groups:
         item = self.macro(macro)
         return item.integer(tag) if item is not None else None
 
+    def unassigned(self) -> Iterator[Header]:
+        """Yield what may hold elements outside of macros: the groups themselves, and items that makers add to them."""
+        for groups in (self.own, self.shared):
+            if groups is not None:
+                yield groups
+                for tag in list(groups.dataset.keys()):
+                    if tag in _UNASSIGNED or tag >> 16 & 1:
+                        yield from groups.items(tag)
 
-def frame_headers(header: Header, frame_count: int) -> tuple[FrameHeader, ...]:
+
+def frame_headers(header: Header, frame_count: int, manufacturer: str) -> tuple[FrameHeader, ...]:
     """Return one header per frame; nothing if the number of per-frame groups is not that of frames."""
     own = header.items(FRAME_GROUPS)
     if len(own) != frame_count:
         return ()
     shared = next(iter(header.items(SHARED_GROUPS)), None)
-    return tuple(_frame_header(_Groups(item, shared)) for item in own)
+    return tuple(_frame_header(_Groups(item, shared), manufacturer) for item in own)
 
 
 def real_world_scale(header: Header) -> RealWorldScale | None:
@@ -58,7 +71,7 @@ def real_world_scale(header: Header) -> RealWorldScale | None:
     return None
 
 
-def _frame_header(groups: _Groups) -> FrameHeader:
+def _frame_header(groups: _Groups, manufacturer: str) -> FrameHeader:
     frame_type, content = groups.macro(_FRAME_TYPE), groups.macro(_FRAME_CONTENT)
     slope, intercept = (groups.number(_VALUE_TRANSFORMATION, tag) for tag in (0x00281053, 0x00281052))
     return FrameHeader(
@@ -69,8 +82,8 @@ def _frame_header(groups: _Groups) -> FrameHeader:
         echo_time_ms=groups.number(_ECHO, 0x00189082),
         repetition_time_ms=groups.number(_TIMING, 0x00180080),
         inversion_time_ms=groups.number(_MODIFIER, 0x00189079),
-        b_value=groups.number(_DIFFUSION, 0x00189087),
-        gradient=_gradient(groups),
+        b_value=_b_value(groups, manufacturer),
+        gradient=_gradient(groups, manufacturer),
         temporal_position=groups.integer(_FRAME_CONTENT, 0x00209128),
         acquisition_number=groups.integer(_FRAME_CONTENT, 0x00209156),
         trigger_time_ms=groups.number(_CARDIAC, 0x00209153),
@@ -81,10 +94,23 @@ def _frame_header(groups: _Groups) -> FrameHeader:
     )
 
 
-def _gradient(groups: _Groups) -> Vector | None:
+def _b_value(groups: _Groups, manufacturer: str) -> float | None:
+    values = (diffusion_tags.b_value(item, manufacturer) for item in _diffusion_items(groups))
+    return next((value for value in values if value is not None), None)
+
+
+def _gradient(groups: _Groups, manufacturer: str) -> Vector | None:
     diffusion = groups.macro(_DIFFUSION)
     items = diffusion.items(_DIRECTION) if diffusion is not None else ()
-    return as_vector(items[0].numbers(0x00189089)) if items else None
+    directions = (diffusion_tags.gradient(item, manufacturer) for item in (*items[:1], *_diffusion_items(groups)))
+    return next((direction for direction in directions if direction is not None), None)
+
+
+def _diffusion_items(groups: _Groups) -> Iterator[Header]:
+    diffusion = groups.macro(_DIFFUSION)
+    if diffusion is not None:
+        yield diffusion
+    yield from groups.unassigned()
 
 
 def as_vector(values: tuple[float, ...]) -> Vector | None:

@@ -37,15 +37,6 @@ _PIXEL_TAGS = _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE0000
 _TEXT_DELIMITERS = {ord(char) for char in "\\\r\n\t\f"}
 """Characters that end the effect of an escape sequence (PS3.5 6.1.2.5.3)."""
 _NUMBER_CODES = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
-_PRIVATE_NUMBER_VRS = {
-    0x0019100C: "IS",  # Siemens b-value
-    0x0019100E: "FD",  # Siemens gradient direction
-    0x00431039: "IS",  # GE b-value, first of four
-    0x20011003: "FL",  # Philips b-value
-    0x00651009: "FD",  # United Imaging b-value
-    **dict.fromkeys((0x001910BB, 0x001910BC, 0x001910BD), "DS"),  # GE gradient direction
-    **dict.fromkeys((0x200510B0, 0x200510B1, 0x200510B2), "FL"),  # Philips gradient direction
-}
 
 
 class NotDicom(ValueError):
@@ -103,14 +94,17 @@ class Header:
             except PARSER_FAILURES:
                 return value.decode("latin-1").rstrip("\0")
 
-    def numbers(self, tag: int) -> tuple[float, ...]:
-        """Return finite numbers, written as text or binary; () where one of them is neither."""
+    def numbers(self, tag: int, unwritten_vr: str = "") -> tuple[float, ...]:
+        """Return finite numbers, written as text or binary; () where one of them is neither.
+
+        `unwritten_vr` is the value representation of a private element, for files that do not say it.
+        """
         element = self._raw(tag)
         if element is None or not element.value:
             return ()
         value = element.value
         try:
-            code = _NUMBER_CODES.get(_number_vr(element))
+            code = _NUMBER_CODES.get(_number_vr(element, unwritten_vr))
             if code is None:
                 numbers = tuple(
                     float(part) for part in value.decode("latin-1").strip(" \0").split("\\") if part.strip()
@@ -281,9 +275,9 @@ def _inflate(stream: BinaryIO) -> bytes:
     return inflated
 
 
-def _number_vr(element: RawDataElement) -> str:
+def _number_vr(element: RawDataElement, unwritten: str) -> str:
     """Return the value representation of numbers, also where the file does not say it. Raises KeyError."""
     vr = str(element.VR or "UN")
     if vr == "UN":
-        vr = _PRIVATE_NUMBER_VRS.get(element.tag) or pydicom.datadict.dictionary_VR(element.tag)
+        vr = unwritten or pydicom.datadict.dictionary_VR(element.tag)
     return "US" if vr == "US or SS" else vr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
 
+from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient
 from pipeline.errors import StudyUnreadable
 from pipeline.functional_groups import (
     FRAME_GROUPS,
@@ -21,7 +22,6 @@ from pipeline.functional_groups import (
 )
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
-from pipeline.volume import Vector
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -34,10 +34,6 @@ CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART = 0x00180010, 0x00180012, 0x0
 SCANNING_SEQUENCE, ACQUISITION_TYPE = 0x00180020, 0x00180023
 SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0x00180050, 0x00180080, 0x00180081, 0x00180082
 ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION = 0x00180086, 0x00181060, 0x00200100
-B_VALUE, GRADIENT, SIEMENS_B_VALUE, SIEMENS_GRADIENT = 0x00189087, 0x00189089, 0x0019100C, 0x0019100E
-GE_GRADIENT = (0x001910BB, 0x001910BC, 0x001910BD)
-PHILIPS_GRADIENT = (0x200510B0, 0x200510B1, 0x200510B2)
-GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE = 0x00431039, 0x20011003, 0x00651009
 POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
 BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION = 0x00280100, 0x00280101, 0x00280103
@@ -48,11 +44,9 @@ HEADER_TAGS = [
     *(SERIES_DESCRIPTION, PROTOCOL_NAME, SERIES_NUMBER, ACQUISITION_NUMBER, INSTANCE_NUMBER, IMAGE_TYPE),
     *(ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME, CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART),
     *(SCANNING_SEQUENCE, ACQUISITION_TYPE, SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME),
-    *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, B_VALUE, GRADIENT, SIEMENS_B_VALUE),
-    *(SIEMENS_GRADIENT, GE_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE, POSITION, ORIENTATION, PIXEL_SPACING),
+    *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
-    *(*GE_GRADIENT, *PHILIPS_GRADIENT, RESCALE_INTERCEPT, RESCALE_SLOPE),
-    *(REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS),
+    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS, *DIFFUSION_TAGS),
 ]
 
 
@@ -153,7 +147,8 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
     study_uid, series_uid, sop_instance_uid, sop_class_uid = uids
     rows, columns = header.integer(ROWS) or 0, header.integer(COLUMNS) or 0
     frames = max(1, header.integer(NUMBER_OF_FRAMES) or 1)
-    per_frame = frame_headers(header, frames)
+    manufacturer = header.text(MANUFACTURER)
+    per_frame = frame_headers(header, frames, manufacturer)
     # Values that the header of an enhanced image lacks are those of its first frame.
     first = per_frame[0] if per_frame else None
     return (
@@ -179,7 +174,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             echo_time_ms=_prefer(header.number(ECHO_TIME), first.echo_time_ms if first else None),
             repetition_time_ms=_prefer(header.number(REPETITION_TIME), first.repetition_time_ms if first else None),
             inversion_time_ms=_prefer(header.number(INVERSION_TIME), first.inversion_time_ms if first else None),
-            b_value=_b_value(header),
+            b_value=b_value(header, manufacturer),
             temporal_position=header.integer(TEMPORAL_POSITION),
             acquisition_number=header.integer(ACQUISITION_NUMBER),
             contrast_agent=header.text(CONTRAST_AGENT) or ("named" if header.items(CONTRAST_AGENT_SEQUENCE) else None),
@@ -190,7 +185,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             acquired_at=_acquired_at(header),
             echo_number=header.integer(ECHO_NUMBER),
             trigger_time_ms=header.number(TRIGGER_TIME),
-            gradient=_gradient(header),
+            gradient=gradient(header, manufacturer),
             rescale_slope=_number(header, RESCALE_SLOPE, 1.0),
             rescale_intercept=_number(header, RESCALE_INTERCEPT, 0.0),
             real_world=real_world_scale(header),
@@ -225,27 +220,6 @@ def _stored(header: Header) -> StoredPixels | None:
         is_float=pixels.is_float,
         deflated=header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian,
     )
-
-
-def _b_value(header: Header) -> float | None:
-    for tag in (B_VALUE, SIEMENS_B_VALUE, PHILIPS_B_VALUE, UNITED_IMAGING_B_VALUE):
-        value = header.number(tag)
-        if value is not None and 0 <= value < 1e5:
-            return value
-    value = header.number(GE_B_VALUE)
-    # GE adds 10^9 (or 10^6) if a series has several b-values.
-    return None if value is None else value % 1e5
-
-
-def _gradient(header: Header) -> Vector | None:
-    whole = as_vector(header.numbers(GRADIENT) or header.numbers(SIEMENS_GRADIENT))
-    if whole is not None:
-        return whole
-    for tags in (GE_GRADIENT, PHILIPS_GRADIENT):
-        parts = tuple(value for tag in tags if (value := header.number(tag)) is not None)
-        if len(parts) == 3:
-            return as_vector(parts)
-    return None
 
 
 def _acquired_at(header: Header) -> str:
