@@ -196,25 +196,25 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
 class StoreAssociation:
     """An association over which MR images are stored (PS3.7 9.1.1, PS3.8 9.3)."""
 
-    def __init__(self, receiver: Receiver) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", receiver.port), timeout=60)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stream = self._socket.makefile("rb")
+    def __init__(self, receiver: Receiver, longest_pdu: int = PDU_BYTES) -> None:
+        self.connection = socket.create_connection(("127.0.0.1", receiver.port), timeout=60)
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self.connection.makefile("rb")
         titles = b"BENCHMARK", receiver.ae_title.encode()
-        self._socket.sendall(associate_request(*titles, sop_class=MRImageStorage, longest_pdu=PDU_BYTES))
+        self.connection.sendall(associate_request(*titles, sop_class=MRImageStorage, longest_pdu=PDU_BYTES))
         kind, answer = self._read()
         if kind != 2:
             raise RuntimeError(f"{receiver.name} does not accept the association")
         place = answer.index(b"\x51\x00\x00\x04") + 4
-        self._longest = min(struct.unpack(">L", answer[place : place + 4])[0] or PDU_BYTES, PDU_BYTES)
+        self._longest = min(struct.unpack(">L", answer[place : place + 4])[0] or longest_pdu, longest_pdu)
 
     def __enter__(self) -> "StoreAssociation":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._socket.sendall(pdu(5, bytes(4)))
+        self.connection.sendall(pdu(5, bytes(4)))
         self._stream.close()
-        self._socket.close()
+        self.connection.close()
 
     def message(self, image: bytes, uid: str) -> bytes:
         """Encode all PDUs of a C-STORE request for the image under another UID."""
@@ -239,13 +239,17 @@ class StoreAssociation:
     def send(self, message: bytes) -> float:
         """Send a request, read its response, return the seconds between. Raises RuntimeError if it was not stored."""
         started = time.perf_counter()
-        self._socket.sendall(message)
+        self.write(message)
         kind, answer = self._read()
         seconds = time.perf_counter() - started
         status = answer.index(b"\x00\x00\x00\x09\x02\x00\x00\x00") + 8  # (0000,0900)
         if kind != 4 or answer[status : status + 2] != b"\0\0":
             raise RuntimeError("an image was not stored")
         return seconds
+
+    def write(self, message: bytes) -> None:
+        """Write the PDUs of a message, all at once."""
+        self.connection.sendall(message)
 
     def _read(self) -> tuple[int, bytes]:
         kind, length = struct.unpack(">BxL", self._stream.read(6))
@@ -263,15 +267,15 @@ def new_uid() -> str:
     return UID_ROOT + "1" + "".join(str(byte % 10) for byte in os.urandom(UID_DIGITS - 1))
 
 
-def encoded_image() -> bytes:
-    """Encode an MR image of 128 KiB, implicit little endian, with the placeholder as its SOP Instance UID."""
+def encoded_image(pixels: int = PIXELS) -> bytes:
+    """Encode an MR image (by default 128 KiB), implicit little endian, with the placeholder as its SOP Instance UID."""
     image = Dataset()
     image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, PLACEHOLDER
     image.StudyInstanceUID, image.SeriesInstanceUID = new_uid(), new_uid()
     image.PatientID, image.PatientName, image.Modality = "BENCHMARK", "BENCHMARK", "MR"
-    image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 250, PIXELS // 250, 16, 16, 15
+    image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 250, pixels // 250, 16, 16, 15
     image.SamplesPerPixel, image.PixelRepresentation, image.PhotometricInterpretation = 1, 0, "MONOCHROME2"
-    image.PixelData = np.random.default_rng(0).integers(0, 4096, PIXELS, dtype=np.uint16).tobytes()
+    image.PixelData = np.random.default_rng(0).integers(0, 4096, pixels, dtype=np.uint16).tobytes()
     return encoded(image, ImplicitVRLittleEndian)
 
 
