@@ -7,15 +7,19 @@ installed version and says what an upgrade would break.
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pynetdicom import AE, Association, _config
+from pynetdicom.acse import ACSE
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 TRIED_WITH = ("3.0.4",)
 """The versions of pynetdicom that all of this was tried with."""
+
+TRANSFER_SYNTAXES_NOT_SUPPORTED = 0x04
+"""Result of a presentation context (PS3.8 table 9-18)."""
 
 _LONGEST_PAUSE_S = 1.0
 """Waited for a reactor that has ended, or that pauses itself; a running one arrives every millisecond."""
@@ -140,6 +144,37 @@ def replace_layers(association: Association, dimse: DIMSEServiceProvider, recv: 
     """Replace the message layer of an association that is not started, and the function that reads its connection."""
     association.dimse = dimse
     association.dul.socket.recv = recv
+
+
+def choose_transfer_syntaxes(association: Association, preference: Sequence[str]) -> None:
+    """Let an association that is not started agree on the best transfer syntax of each presentation context.
+
+    `preference` are transfer syntaxes, the best first. For storage the library accepts whatever the requestor names
+    first; here a context without any of them is rejected (`TRANSFER_SYNTAXES_NOT_SUPPORTED`).
+    """
+    association.acse = _ChoosingAcse(association, tuple(preference))
+
+
+class _ChoosingAcse(ACSE):  # type: ignore[misc, unused-ignore]
+    """The negotiation of an acceptor, with its own preference of transfer syntaxes."""
+
+    def __init__(self, association: Association, preference: tuple[str, ...]) -> None:
+        super().__init__(association)
+        self._preference = preference
+
+    def _negotiate_as_acceptor(self) -> None:
+        rank = {uid: number for number, uid in enumerate(self._preference)}
+        for context in self.requestor.primitive.presentation_context_definition_list:
+            context.transfer_syntax = sorted(context.transfer_syntax, key=lambda uid: rank.get(uid, len(rank)))
+        super()._negotiate_as_acceptor()
+
+    def send_accept(self) -> None:
+        """Send the answer to the request, without contexts in a transfer syntax that is not among the preferred."""
+        for number, context in list(self.assoc._accepted_cx.items()):
+            if context.transfer_syntax[0] not in self._preference:
+                context.result = TRANSFER_SYNTAXES_NOT_SUPPORTED
+                self.assoc._rejected_cx.append(self.assoc._accepted_cx.pop(number))
+        super().send_accept()
 
 
 def end_without_request(association: Association) -> None:

@@ -21,6 +21,8 @@ class Refusal(StrEnum):
     NO_REQUEST = "no association request"
     PDU_TOO_LONG = "PDU longer than agreed"
     TOO_SLOW = "too slow"
+    TRANSFER_SYNTAX = "no transfer syntax that can be read"
+    """For a SOP class; other presentation contexts of the association are accepted."""
 
 
 CLOSED_WITHOUT_ANSWER = frozenset({Refusal.ADDRESS, Refusal.TOO_MANY_CONNECTIONS})

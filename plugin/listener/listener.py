@@ -1,4 +1,4 @@
-"""The DICOM listener: C-ECHO, C-STORE of every storage class in every transfer syntax, and Storage Commitment.
+"""The DICOM listener: C-ECHO, C-STORE of every storage class in what the pipeline reads, and Storage Commitment.
 
 Instances are stored exactly as they came.
 """

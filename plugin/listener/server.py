@@ -14,7 +14,10 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from pipeline.transfer_syntaxes import READABLE
 from plugin.dimse.pynetdicom_internals import (
+    TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    choose_transfer_syntaxes,
     collect_garbage_every,
     create_association,
     end_without_request,
@@ -130,9 +133,11 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         resources, opened = self.server.resources, time.monotonic()
         association = create_association(self)
         reader = PduReader(association, resources.pdu_limits, self._refuse)
+        choose_transfer_syntaxes(association, READABLE)
         replace_layers(association, BoundedProvider(association), reader.recv)
         receiver = CStoreReceiver(association, reader, resources.begin_file, resources.handle_store)
         association.bind(evt.EVT_REQUESTED, self._on_request, [refusal])
+        association.bind(evt.EVT_ACCEPTED, self._on_accepted)
         association.bind(evt.EVT_CONN_CLOSE, _on_close)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         try:
@@ -156,6 +161,18 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
             self._refuse(refusal, request.calling_ae_title)
             event.assoc.acse.send_reject(*REJECTIONS[refusal])
             event.assoc.kill()
+
+    def _on_accepted(self, event: Any) -> None:
+        """Say which SOP classes the peer cannot send: it proposed none of the transfer syntaxes that can be read."""
+        accepted = {context.abstract_syntax for context in event.assoc.accepted_contexts}
+        rejected = [
+            f"{context.abstract_syntax} in {context.transfer_syntax[0]}"
+            for context in event.assoc.rejected_contexts
+            if context.result == TRANSFER_SYNTAXES_NOT_SUPPORTED and context.abstract_syntax not in accepted
+        ]
+        if rejected:
+            more = f", and {len(rejected) - 1} more" if len(rejected) > 1 else ""
+            self._refuse(Refusal.TRANSFER_SYNTAX, event.assoc.requestor.ae_title, f"SOP class {rejected[0]}{more}")
 
     def _refuse(self, refusal: Refusal, calling_ae_title: str = "", detail: str = "") -> None:
         self.server.resources.refusals.count(refusal)

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom import AE, Association, ae, association, dimse, dul, transport
+from pynetdicom import AE, Association, acse, ae, association, dimse, dul, transport
+from pynetdicom.acse import ACSE
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE
+from pynetdicom.presentation import negotiate_unrestricted
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
@@ -63,6 +65,32 @@ RELIED_ON: list[tuple[Callable[..., Any], str, str]] = [
     (AssociationServer.shutdown, "self.ae._servers.remove(", "`shutdown` removes the server from `_servers`"),
     (AssociationServer.service_actions, "if self._gc[0] == self._gc[1]:", "`_gc` counts polls up to a collection"),
     (RequestHandler.handle, "self._create_association()", "`_create_association` makes an acceptor's association"),
+    (Association.__init__, "self.acse: ACSE = ACSE(self)", "`acse` negotiates for an association"),
+    (
+        ACSE.negotiate_association,
+        "self._negotiate_as_acceptor()",
+        "`_negotiate_as_acceptor` agrees on contexts",
+    ),
+    (
+        ACSE._negotiate_as_acceptor,
+        "assoc_rq.presentation_context_definition_list,\n                self.acceptor.supported_contexts,",
+        "the requestor's contexts are taken from its primitive",
+    ),
+    (
+        ACSE._negotiate_as_acceptor,
+        "self.assoc._rejected_cx = [cx for cx in result if cx.result != 0x00]",
+        "what was agreed on is in `_accepted_cx` and `_rejected_cx` before `send_accept`",
+    ),
+    (
+        ACSE.send_accept,
+        "self.assoc.accepted_contexts + self.assoc.rejected_contexts",
+        "`send_accept` answers with these contexts",
+    ),
+    (
+        negotiate_unrestricted,
+        "cx.transfer_syntax = [rcx.transfer_syntax[0]]",
+        "of a storage class, the transfer syntax that stands first is accepted",
+    ),
     (DIMSEServiceProvider.receive_primitive, "self.message = None", "`message` is None between messages"),
     (DIMSEServiceProvider.send_msg, "self.dul.send_pdu(pdata)", "the parts of a message go to `dul.send_pdu`"),
     (
@@ -73,7 +101,7 @@ RELIED_ON: list[tuple[Callable[..., Any], str, str]] = [
 ]
 """A function of pynetdicom, a part of its code, and what plugin/dimse/pynetdicom_internals.py takes from that."""
 
-LIBRARY_MODULES = (ae, association, dimse, dul, transport)
+LIBRARY_MODULES = (acse, ae, association, dimse, dul, transport)
 OWN_MODULE = Path("plugin/dimse/pynetdicom_internals.py")
 
 
@@ -89,6 +117,9 @@ def test_the_library_works_as_relied_on(function: Callable[..., Any], code: str,
     ("function", "parameters"),
     [
         (AE._create_socket, "self, assoc, address, tls_args"),
+        (ACSE.__init__, "self, assoc"),
+        (ACSE._negotiate_as_acceptor, "self"),
+        (ACSE.send_accept, "self"),
         (AssociationSocket.__init__, "self, assoc, client_socket, address"),
         (AssociationSocket._shutdown_socket, "self"),
         (AssociationSocket.recv, "self, nr_bytes"),

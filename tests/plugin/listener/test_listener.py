@@ -19,10 +19,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
-from pynetdicom import AllStoragePresentationContexts
+from pynetdicom import AllStoragePresentationContexts, build_context
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
@@ -40,6 +42,7 @@ from plugin.listener.c_store_handler import (
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
 )
+from plugin.listener.refusals import read_refusals
 from plugin.logs import limit_library_logging
 from tests.support.hostile_dicom import encoded
 from tests.support.listener import (
@@ -95,6 +98,51 @@ def test_a_data_set_is_stored_byte_for_byte(make_listener: MakeListener, syntax:
         instance.StudyInstanceUID, instance.SeriesInstanceUID, f"{instance.SOPInstanceUID}.dcm"
     )
     assert listener.stored_studies == [instance.StudyInstanceUID]
+
+
+GE_PRIVATE, JPIP, MPEG2 = "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.100"
+
+
+@pytest.mark.parametrize(
+    ("proposed", "expected"),
+    [
+        ((ExplicitVRBigEndian, ImplicitVRLittleEndian, ExplicitVRLittleEndian), ExplicitVRLittleEndian),
+        ((JPEGBaseline8Bit, JPEG2000Lossless, RLELossless, ImplicitVRLittleEndian), ImplicitVRLittleEndian),
+        ((JPEGBaseline8Bit, JPEGLSLossless), JPEGLSLossless),
+        ((GE_PRIVATE, JPEGBaseline8Bit), JPEGBaseline8Bit),
+        ((GE_PRIVATE, "2.25.7", ImplicitVRLittleEndian), ImplicitVRLittleEndian),
+        ((GE_PRIVATE,), None),
+        ((JPIP, MPEG2), None),
+        (("2.25.7",), None),  # nobody's
+    ],
+)
+def test_the_best_transfer_syntax_that_can_be_read_is_accepted(
+    make_listener: MakeListener, proposed: tuple[str, ...], expected: str | None
+) -> None:
+    listener = make_listener()
+    ae = ApplicationEntity("SENDER")
+    ae.add_requested_context(Verification)
+    ae.add_requested_context(MR_IMAGE_STORAGE, list(proposed))
+    peer = ae.associate("127.0.0.1", listener.port, ae_title="GLIONODE")
+    accepted = {str(each.abstract_syntax): str(each.transfer_syntax[0]) for each in peer.accepted_contexts}
+    assert peer.send_c_echo().Status == 0x0000
+    peer.release()
+    assert accepted.get(MR_IMAGE_STORAGE) == expected
+    results = {str(each.abstract_syntax): each.result for each in peer.rejected_contexts}
+    assert results == ({MR_IMAGE_STORAGE: 4} if expected is None else {})  # PS3.8 table 9-18
+    counts = read_refusals(listener.archive.data_dir)
+    assert counts == ({"no transfer syntax that can be read": 1} if expected is None else {})
+
+
+def test_each_context_of_a_class_is_judged_by_itself(make_listener: MakeListener) -> None:
+    listener = make_listener()
+    ae = ApplicationEntity("SENDER")
+    contexts = [build_context(MR_IMAGE_STORAGE, syntax) for syntax in (GE_PRIVATE, JPEG2000Lossless)]
+    peer = ae.associate("127.0.0.1", listener.port, ae_title="GLIONODE", contexts=contexts)
+    assert [str(each.transfer_syntax[0]) for each in peer.accepted_contexts] == [JPEG2000Lossless]
+    assert [each.result for each in peer.rejected_contexts] == [4]
+    peer.release()
+    assert read_refusals(listener.archive.data_dir) == {}  # the class can be sent
 
 
 def test_every_storage_class_and_a_private_one_is_accepted(make_listener: MakeListener) -> None:
