@@ -2,15 +2,17 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from models.labels import Role
 from pipeline.classify import Classification, classify
 from pipeline.diffusion import is_derivable
+from pipeline.majority import majority
 from pipeline.remarks import Remark
 from pipeline.rules import Effect, HeaderFields, Rules, load_rules
-from pipeline.study import Instance, Series, Study
+from pipeline.study import FrameHeader, Instance, Series, Study
 
 __all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
 
@@ -20,6 +22,8 @@ THIN_MM = 2.0
 """A spacing of slices up to this counts as a 3D acquisition."""
 COMPLETE = 0.9
 """A series with less than this share of the images of the longest one for its role was broken off."""
+COMMON = 0.9
+"""A word of ImageType that this share of the images has is the series'; stray images do not hide it."""
 
 _TITLES = {
     Role.T1: "T1 before contrast",
@@ -158,29 +162,43 @@ def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...
 def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
     """Return the fields that rules test. `agents` counts the study's MR series with and without a contrast agent."""
     images = series.instances
-    first = images[len(images) // 2]
-    frames = [image for one in images for image in (one.frames or (one,))]
-    in_all = set(first.image_type).intersection(*(set(one.image_type) for one in images))
+    frames = [(image, frame) for image in images for frame in (image.frames or (image,))]
+
+    def usual(read: Callable[[Instance | FrameHeader], float | None]) -> float | None:
+        """Return the value of most frames; where functional groups lack it, that of their image counts."""
+        return majority(read(image) if (value := read(frame)) is None else value for image, frame in frames)
+
     numbers: dict[str, float | None] = {
-        "echo_time_ms": first.echo_time_ms,
-        "repetition_time_ms": first.repetition_time_ms,
-        "inversion_time_ms": first.inversion_time_ms,
-        "b_value": max((one.b_value for one in frames if one.b_value is not None), default=None),
+        "echo_time_ms": usual(lambda one: one.echo_time_ms),
+        "repetition_time_ms": usual(lambda one: one.repetition_time_ms),
+        "inversion_time_ms": usual(lambda one: one.inversion_time_ms),
+        "b_value": max((frame.b_value for _, frame in frames if frame.b_value is not None), default=None),
         "images": float(_image_count(series)),
         "orientations": float(_orientation_count(images)),
-        "colour": float(first.samples_per_pixel != 1 or first.photometric_interpretation in ("RGB", "PALETTE COLOR")),
+        "colour": float(majority(_is_colour(one) for one in images) or False),
     }
     words = {
-        "image_type": frozenset(in_all),
-        "scanning_sequence": frozenset(first.scanning_sequence),
-        "acquisition_type": frozenset({first.acquisition_type} - {""}),
+        "image_type": _common_words(images),
+        "scanning_sequence": frozenset(majority(one.scanning_sequence for one in images) or ()),
+        "acquisition_type": frozenset({majority(one.acquisition_type for one in images) or ""} - {""}),
         "contrast_agent": frozenset({_agent_word(has_agent(series), agents)}),
         "modality": frozenset({series.modality}),
-        "body_part": frozenset({first.body_part.upper()} - {""}),
+        "body_part": frozenset({(majority(one.body_part for one in images) or "").upper()} - {""}),
     }
     return HeaderFields(
         tuple((name, value) for name, value in numbers.items() if value is not None), tuple(words.items())
     )
+
+
+def _common_words(images: tuple[Instance, ...]) -> frozenset[str]:
+    """Return the words of ImageType that nearly all images have which have one."""
+    typed = [set(one.image_type) for one in images if one.image_type]
+    counts = Counter(word for words in typed for word in words)
+    return frozenset(word for word, count in counts.items() if count >= COMMON * len(typed))
+
+
+def _is_colour(image: Instance) -> bool:
+    return image.samples_per_pixel != 1 or image.photometric_interpretation in ("RGB", "PALETTE COLOR")
 
 
 def has_agent(series: Series) -> bool:
@@ -212,7 +230,7 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
         text = series.description if series.description.strip() else series.protocol_name
         classification = classify(text, header_fields(series, agents), rules, series.archive_type)
         extent, spacing = _stack(series)
-        first = series.instances[0]
+        kind = majority(one.acquisition_type for one in series.instances)
         found.append(
             _Candidate(
                 series=series,
@@ -220,8 +238,8 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
                 extent_mm=extent,
                 spacing_mm=spacing,
                 images=_image_count(series),
-                volumetric=first.acquisition_type == "3D" or spacing <= THIN_MM,
-                acquired_at=max(one.acquired_at for one in series.instances),
+                volumetric=kind == "3D" or spacing <= THIN_MM,
+                acquired_at=_acquired_at(series),
                 complete=all(one.has_pixels for one in series.instances),
             )
         )
@@ -303,18 +321,24 @@ def _close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
     return all(abs(a - b) < 0.1 for a, b in zip(left, right, strict=True))
 
 
+def _acquired_at(series: Series) -> str:
+    """Return the time of the middle image that has one: a single wrong date must not decide."""
+    times = sorted(one.acquired_at for one in series.instances if one.acquired_at)
+    return times[len(times) // 2] if times else ""
+
+
 def _stack(series: Series) -> tuple[float, float]:
     """Return extent and typical spacing along the slice normal, in mm; from the slice thickness without positions."""
-    first = series.instances[0]
+    orientation = majority(one.orientation for one in series.instances)
     positions = [image.position_mm for one in series.instances for image in (one.frames or (one,)) if image.position_mm]
-    if first.orientation is not None and len(positions) > 1:
-        a, b, c, d, e, f = first.orientation
+    if orientation is not None and len(positions) > 1:
+        a, b, c, d, e, f = orientation
         normal = (b * f - c * e, c * d - a * f, a * e - b * d)
         places = sorted({round(sum(p * n for p, n in zip(one, normal, strict=True)), 2) for one in positions})
         if len(places) > 1:
             gaps = sorted(right - left for left, right in pairwise(places))
             return places[-1] - places[0], gaps[len(gaps) // 2]
-    thickness = first.slice_thickness_mm
+    thickness = majority(one.slice_thickness_mm for one in series.instances)
     if thickness and math.isfinite(thickness):
         return thickness * _image_count(series), thickness
     return 0.0, math.inf

@@ -21,6 +21,7 @@ from pipeline.functional_groups import (
     real_world_scale,
 )
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
+from pipeline.majority import majority
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -52,7 +53,7 @@ HEADER_TAGS = [
 
 @dataclass(frozen=True, slots=True)
 class _SeriesHeader:
-    """The header values that all images of a series share."""
+    """The header values that all images of a series should share; where they do not, the majority is taken."""
 
     series_number: int | None
     description: str
@@ -69,7 +70,7 @@ def scan(paths: Iterable[Path]) -> Scan:
     Series of all modalities are listed, including SEG and SR. Raises StudyUnreadable if a path does not exist.
     """
     instances: dict[tuple[str, str], dict[str, Instance]] = {}
-    headers: dict[tuple[str, str], _SeriesHeader] = {}
+    headers: dict[tuple[str, str], dict[str, _SeriesHeader]] = {}
     ignored: list[Ignored] = []
     for path in _files(paths):
         try:
@@ -79,8 +80,7 @@ def scan(paths: Iterable[Path]) -> Scan:
             ignored.append(Ignored(path, str(exc), exc.damaged))
             continue
         key = (study_uid, series_uid)
-        if key not in headers:
-            headers[key] = _series_header(header)
+        headers.setdefault(key, {}).setdefault(instance.sop_instance_uid, _series_header(header))
         known = instances.setdefault(key, {}).setdefault(instance.sop_instance_uid, instance)
         if known is not instance:
             if instance.has_pixels and not known.has_pixels:
@@ -96,15 +96,17 @@ def scan(paths: Iterable[Path]) -> Scan:
     return Scan(tuple(studies), tuple(ignored))
 
 
-def _series(uid: str, header: _SeriesHeader, members: dict[str, Instance]) -> Series:
+def _series(uid: str, headers: dict[str, _SeriesHeader], members: dict[str, Instance]) -> Series:
+    instances = sorted(members.values(), key=lambda one: (one.instance_number or 0, one.sop_instance_uid))
+    ordered = [headers[one.sop_instance_uid] for one in instances]
     return Series(
         series_instance_uid=uid,
-        series_number=header.series_number,
-        description=header.description,
-        protocol_name=header.protocol_name,
-        modality=header.modality,
-        manufacturer=header.manufacturer,
-        instances=tuple(sorted(members.values(), key=lambda one: (one.instance_number or 0, one.sop_instance_uid))),
+        series_number=majority(one.series_number for one in ordered),
+        description=majority(one.description for one in ordered) or "",
+        protocol_name=majority(one.protocol_name for one in ordered) or "",
+        modality=majority(one.modality for one in ordered) or "",
+        manufacturer=majority(one.manufacturer for one in ordered) or "",
+        instances=tuple(instances),
     )
 
 

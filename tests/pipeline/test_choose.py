@@ -4,13 +4,14 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.labels import Role
-from pipeline.choose import NotEligible, Selected, choose, explain, load_rules
+from pipeline.choose import NotEligible, Selected, choose, explain, header_fields, load_rules
 from pipeline.scan import scan
 from pipeline.study import Instance, Series, Study
 
@@ -241,6 +242,37 @@ class TestHeaders:
 
     def test_the_protocol_where_there_is_no_description(self, rules):
         assert taken(rules, Role.T1CE, replace(T1CE, description=" ", protocol_name="t1_mprage_KM")) == 7
+
+
+class TestStrayImages:
+    """The evidence is that of most images, wherever the others stand in their series."""
+
+    @pytest.mark.parametrize("place", [0, 15, 29])
+    def test_header_fields(self, rules, place):
+        stray = {
+            "echo_time_ms": 3.0,
+            "repetition_time_ms": 5.0,
+            "inversion_time_ms": None,
+            "image_type": (),
+            "scanning_sequence": ("EP",),
+            "body_part": "KNEE",
+            "acquired_at": "99991231",
+        }
+        images = list(FLAIR.instances)
+        images[place] = replace(images[place], **stray)
+        series = replace(FLAIR, instances=tuple(images))
+        agents = Counter({False: 1})
+        assert header_fields(series, agents) == header_fields(FLAIR, agents)
+        assert taken(rules, Role.FLAIR, series) == 4
+        later = make_series(9, "t2_tirm_tra_dark-fluid", "FLAIR")
+        assert taken(rules, Role.FLAIR, series, later) == 9
+
+    @pytest.mark.parametrize("place", [0, 15, 29])
+    def test_a_blank_image_type_hides_no_map(self, rules, place):
+        images = list(ADC.instances)
+        images[place] = replace(images[place], image_type=())
+        plain = replace(ADC, description="ep2d_diff", instances=tuple(images))
+        assert taken(rules, Role.ADC, plain) == 6
 
 
 class TestWithoutAnAdcMap:

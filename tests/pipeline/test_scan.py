@@ -194,6 +194,34 @@ def test_a_leading_space_of_a_description_is_kept(make, box):
     assert only_series(make.folder).description == " SAG T2"
 
 
+@pytest.mark.parametrize("odd", ["", "   ", "another text"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_series_values_are_those_of_most_images(make, box, odd, order):
+    """One image with blank or other values, whatever the order of files, does not speak for its series."""
+
+    def change(dataset: Dataset, number: int) -> None:
+        if number == 0:
+            dataset.SeriesDescription = dataset.ProtocolName = dataset.Manufacturer = odd
+            dataset.SeriesNumber = 900 if odd.strip() else None
+            dataset.Modality = "CT" if odd.strip() else ""
+
+    paths = make.classic(box, "T1 KM", ProtocolName="t1_km", change=change, SeriesNumber=7)
+    (study,) = scan(paths[::order]).studies
+    (series,) = study.series
+    assert (series.description, series.protocol_name, series.series_number) == ("T1 KM", "t1_km", 7)
+    assert (series.modality, series.manufacturer) == ("MR", "TEST")
+
+
+def test_a_blank_value_never_wins_and_the_first_image_breaks_ties(make, box):
+    def change(dataset: Dataset, number: int) -> None:
+        dataset.SeriesDescription = "" if number < 4 else f"said by image {number}"
+
+    paths = make.classic(box, change=change, numbers=(6, 5, 4, 3, 2, 1))
+    for order in (1, -1):
+        (study,) = scan(paths[::order]).studies
+        assert study.series[0].description == "said by image 5"  # its instance number, 1, is the lower one
+
+
 def test_an_enhanced_image_has_the_values_of_its_first_frame(make, box):
     make.enhanced(box)
     (image,) = only_series(make.folder).instances
