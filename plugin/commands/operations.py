@@ -67,14 +67,33 @@ def force(
 ) -> None:
     """Queue a study with the images that the archive has now, without waiting until it is complete.
 
-    With --again, a study is segmented once more, for example after a change of rules or model. Objects that are equal
-    to earlier ones have the same UIDs and are not sent again. Exit status: 0 queued, 1 refused, with the reason.
+    With --again, a study is segmented once more, for example after a change of rules or model. Its earlier result stays
+    until there is a new one. An object that is made from the same images with the same model gets its earlier UID, and
+    a destination that has it does not get it again. What waits is sent, what was given up is queued again with the new
+    result. Exit status: 0 queued, 1 refused, with the reason.
     """
-    from plugin.node.operations import force_study
+    from plugin.node.operations import deliveries_before, force_study
 
     with open_database(config) as (settings, database):
         key = force_study(settings, database, study, again)
-    print(json.dumps({"job": key, "state": "queued"}) if as_json else f"Queued: {key}")
+        before = deliveries_before(database, key)
+    if as_json:
+        print(json.dumps({"job": key, "state": "queued", "deliveries_before": asdict(before)}))
+        return
+    print(f"Queued: {key}")
+    if before.stored:
+        print(
+            f"Not sent again: {before.stored} deliveries that destinations have, unless other images are chosen now. "
+            "Objects made from the same images with the same model have the same UIDs, and an archive keeps the first "
+            "object of a UID."
+        )
+    if before.waiting:
+        print(f"Still sent: {before.waiting} deliveries that wait; once the new result is there, with its files.")
+    if before.given_up:
+        print(
+            f"Queued again with the new result: {before.given_up} deliveries that were given up. `glionode retry "
+            "--dead` sends the earlier result of them now."
+        )
 
 
 def purge(

@@ -12,7 +12,7 @@ from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 _MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 
 # Each entry migrates the tables from the version before it. Entries are never edited, only added.
@@ -134,6 +134,10 @@ _MIGRATIONS = {
         id uuid NOT NULL DEFAULT gen_random_uuid()
     );
     INSERT INTO glionode_identity DEFAULT VALUES;
+    """,
+    13: """
+    ALTER TABLE glionode_jobs ADD COLUMN has_result boolean NOT NULL DEFAULT false;
+    UPDATE glionode_jobs SET has_result = true WHERE state = 'segmented';
     """,
 }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.atomic_write import sync_folder
 from plugin.archive.incoming_file import IncomingFile, disk_errors_as_no_room
-from plugin.archive.store import EmbeddedArchive, results_folder
-from plugin.http.transfer import MOST_BYTES, WrongTransfer, parse_job_key, unpack
+from plugin.archive.store import EmbeddedArchive, results_root
+from plugin.http.transfer import MOST_BYTES, WrongTransfer, parse_job_key, unpack, uploaded_folder_name
 
 _STAGING = ".results"
 
@@ -46,8 +46,7 @@ class ResultUpload:
         """
         if self._sha256.digest() != sha256:
             raise WrongTransfer("the upload does not have the SHA-256 of its Repr-Digest")
-        plain = results_folder(self._data_dir, self._study, self._job_key)
-        final = plain.with_name(f"{plain.name}-{sha256.hex()[:16]}")
+        final = results_root(self._data_dir) / self._study / uploaded_folder_name(self._job_key, sha256)
         if final.is_dir():
             return final
         staging = self._incoming.path.with_name(f"{uuid.uuid4().hex}{_STAGING}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.atomic_write import sync_folder
-from plugin.archive.store import is_uid
+from plugin.archive.store import is_uid, results_folder
 
 CHUNK_BYTES = 1 << 18
 _JOB_KEY = re.compile(r"([0-9.]+)-[0-9a-f]{16}")
@@ -35,6 +35,11 @@ def parse_job_key(job_key: str) -> str:
     if found is None or not is_uid(found[1]):
         raise WrongTransfer("the path does not name a job")
     return found[1]
+
+
+def uploaded_folder_name(job_key: str, sha256: bytes) -> str:
+    """Return the name of the folder of a result that was uploaded with this digest."""
+    return f"{results_folder(Path(), parse_job_key(job_key), job_key).name}-{sha256.hex()[:16]}"
 
 
 def parse_result_path(path: str) -> tuple[str, str, str]:

@@ -61,22 +61,43 @@ def put(
     destinations: tuple[AnyDestination, ...],
     intended_use: IntendedUse,
 ) -> None:
-    """Add a row for each object and destination. Existing rows are kept, so a result produced twice is sent once."""
+    """Add a row for each object and destination, or renew the one that an earlier run of the study left.
+
+    An object has the UID of an earlier one if it was made from the same images with the same model. Where a destination
+    has that one, the object is not sent again. Where it still waits, the new file is sent in its place; what was given
+    up, or may be sent now though it was refused, is queued again.
+    """
     for item in objects:
         for destination in destinations:
             allowed = may_receive(destination, intended_use)
             connection.execute(
-                "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state, last_error) "
-                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                (
-                    item.sop_instance_uid,
-                    destination.name,
-                    job_key,
-                    str(item.path),
-                    OutboxState.QUEUED if allowed else OutboxState.REFUSED,
-                    None if allowed else refusal(destination),
-                ),
+                _PUT,
+                {
+                    "uid": item.sop_instance_uid,
+                    "destination": destination.name,
+                    "job": job_key,
+                    "path": str(item.path),
+                    "state": OutboxState.QUEUED if allowed else OutboxState.REFUSED,
+                    "error": None if allowed else refusal(destination),
+                },
             )
+
+
+_PUT = """
+INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error)
+VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s)
+ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
+    job_key = excluded.job_key,
+    path = excluded.path,
+    state = CASE WHEN o.state IN ('sent', 'committed') THEN o.state
+        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.state ELSE o.state END,
+    last_error = CASE WHEN o.state IN ('sent', 'committed') THEN o.last_error
+        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.last_error
+        ELSE o.last_error END,
+    attempts = CASE WHEN o.state IN ('dead', 'refused') THEN 0 ELSE o.attempts END,
+    next_try = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.next_try END,
+    retried_at = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.retried_at END
+"""
 
 
 def due(connection: Connection, destination: str, limit: int) -> tuple[OutboxEntry, ...]:
@@ -167,6 +188,32 @@ def delivered(connection: Connection, job_key: str, destinations: Sequence[str])
         {"destinations": list(destinations), "job": job_key},
     ).fetchall()
     return tuple(str(row[0]) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierDeliveries:
+    """The deliveries of what a model made of a study, as a new run with that model finds them."""
+
+    stored: int
+    """Destinations that have the object; an object that is made again under its UID is not sent to them."""
+    waiting: int
+    given_up: int
+
+
+def earlier_deliveries(connection: Connection, study: str, model_sha256: str) -> EarlierDeliveries:
+    """Count the deliveries of a study's objects that a model made."""
+    counts = dict(
+        connection.execute(
+            "SELECT o.state, count(*) FROM glionode_outbox o JOIN glionode_jobs j ON j.key = o.job_key "
+            "WHERE j.study_instance_uid = %s AND j.model_sha256 = %s GROUP BY o.state",
+            (study, model_sha256),
+        ).fetchall()
+    )
+    return EarlierDeliveries(
+        stored=counts.get("sent", 0) + counts.get("committed", 0),
+        waiting=counts.get("queued", 0) + counts.get("failed", 0),
+        given_up=counts.get("dead", 0),
+    )
 
 
 def producing_job(connection: Connection, study: str, uids: Sequence[str]) -> str | None:

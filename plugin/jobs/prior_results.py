@@ -42,27 +42,37 @@ def read_prior_results(connection: Connection, job: Job) -> PriorResults:
         (job.study_instance_uid, job.key, started),
     ).fetchall()
     segmented = [each for each in earlier if each[1] == JobState.SEGMENTED]
+    with_result = [each for each in earlier if each[1] == JobState.SEGMENTED or each[4]]
     purges = [purged_at for *_, purged_at in earlier if purged_at is not None]
     return PriorResults(
         started=started.astimezone(),
         current_results={
             images: key for key, _, model, images, *_ in segmented if images and model == job.model_sha256
         },
-        predecessors=tuple(Predecessor(**each) for each in segmented[-1][4] or ()) if segmented else (),
+        predecessors=tuple(Predecessor(**each) for each in with_result[-1][4] or ()) if with_result else (),
         purged_on=max(purges).date() if purges else None,
     )
 
 
 def record_for_later_jobs(connection: Connection, key: str, report: ReadReport) -> None:
-    """Store what later jobs of the same study need to know about a job's result."""
+    """Store what later jobs of the same study need to know about a job's result.
+
+    A run that writes nothing leaves the reports of an earlier run, which the PACS has or gets.
+    """
     reports = [
         Predecessor(each.file, each.series_instance_uid, each.sop_class_uid, each.sop_instance_uid)
         for each in report.written
         if each.sop_class_uid.startswith(_REPORT_CLASSES) and each.sop_instance_uid
     ]
     connection.execute(
-        "UPDATE glionode_jobs SET images_sha256 = %s, same_as = %s, reports = %s WHERE key = %s",
-        (report.images_sha256, report.same_as, json.dumps([asdict(each) for each in reports]), key),
+        "UPDATE glionode_jobs SET images_sha256 = %s, same_as = %s, reports = coalesce(%s::jsonb, reports) "
+        "WHERE key = %s",
+        (
+            report.images_sha256,
+            report.same_as,
+            json.dumps([asdict(each) for each in reports]) if report.written else None,
+            key,
+        ),
     )
 
 

@@ -13,9 +13,16 @@ WITHOUT_RESULT = frozenset(
 )
 """States in which any newer job supersedes a job. A job with a result is superseded only by another result."""
 
+_AFTER_A_RESULT = frozenset({JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.CANCELLED})
+"""Outcomes of a job that was run again in which what it had before stays; its rows in the outbox are not touched."""
+_RESULT_KEPT = "The result of an earlier run of this job is kept, and what waits of it is still sent."
+
 
 def write(connection: Connection, job: Job, action: Action, results_path: str | None = None) -> None:
-    """Carry out an action on a job. A job that becomes segmented supersedes the earlier jobs of its study."""
+    """Carry out an action on a job. A job that becomes segmented supersedes the earlier jobs of its study.
+
+    A job that is run again keeps the result of its earlier run until it has a new one.
+    """
     match action:
         case Start(attempt):
             connection.execute(
@@ -27,15 +34,28 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
         case Restart():
             connection.execute(
                 "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, trouble = NULL, "
-                "results_path = NULL, started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
+                "results_path = CASE WHEN has_result THEN results_path END, "
+                "started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
                 (JobState.QUEUED, job.key),
             )
         case Record(state, reason):
-            connection.execute(
-                "UPDATE glionode_jobs SET state = %s, reason = %s, results_path = %s, finished_at = now() "
-                "WHERE key = %s",
-                (state, reason, results_path, job.key),
-            )
+            row = connection.execute(
+                "UPDATE glionode_jobs SET state = %(state)s, reason = %(reason)s, finished_at = now(), "
+                "has_result = %(segmented)s OR (has_result AND results_path IS NOT NULL), "
+                "results_path = CASE WHEN has_result AND NOT %(segmented)s "
+                "THEN coalesce(results_path, %(path)s) ELSE %(path)s END WHERE key = %(key)s "
+                "RETURNING has_result AND results_path IS DISTINCT FROM %(path)s",
+                {
+                    "state": state,
+                    "reason": reason,
+                    "segmented": state is JobState.SEGMENTED,
+                    "path": results_path,
+                    "key": job.key,
+                },
+            ).fetchone()
+            if row == (True,) and state in _AFTER_A_RESULT:
+                reason = f"{reason} {_RESULT_KEPT}" if reason else _RESULT_KEPT
+                connection.execute("UPDATE glionode_jobs SET reason = %s WHERE key = %s", (reason, job.key))
             if state is JobState.SEGMENTED:
                 supersede(connection, job, frozenset(JobState))
             detail = f"{state}: {reason}" if reason else state.value

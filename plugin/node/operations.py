@@ -13,7 +13,7 @@ from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Database
 from plugin.jobs import outbox
 from plugin.jobs.job import Cancelled, Ignore, JobSource, JobState, Restart, Retried, new_job
-from plugin.jobs.outbox import OutboxState
+from plugin.jobs.outbox import EarlierDeliveries, OutboxState
 from plugin.jobs.queries import find_job_key, list_jobs, show_job
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
@@ -115,6 +115,14 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
         if again
         else f"Study {study_instance_uid} already had a job with these images; use --again to segment it again."
     )
+
+
+def deliveries_before(database: Database, key: str) -> EarlierDeliveries:
+    """Count the deliveries that a forced job finds: those of the objects that its model made of its study."""
+    job = JobQueue(database).find(key)
+    assert job is not None, "rows of jobs are never removed"
+    with database.pool.connection() as connection:
+        return outbox.earlier_deliveries(connection, job.study_instance_uid, job.model_sha256)
 
 
 def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:

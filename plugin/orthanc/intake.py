@@ -98,7 +98,7 @@ class OrthancIntake:
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, options.urgent, JobSource.ORTHANC)
         if inputs.images:
             added = self._queue.add(job, again=options.again)
-            if not added:
+            if not added or options.again:  # a new run does not send again what was sent
                 self._send_lost_results(client, job.key)
         elif (current := self._current_job(study, inputs)) is not None:
             return Submission(study, current.key, False, current.state.value)

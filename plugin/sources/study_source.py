@@ -6,18 +6,21 @@ Results are stored where they survive the loss of the worker's host before the j
 import hashlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.atomic_write import sync_folder
+from plugin.archive.report_reader import REPORT_FILE
 from plugin.archive.spool import Spool
 from plugin.archive.store import Archive, InstanceKey, WrongUid, results_folder
 from plugin.archive.study_inputs import StudyInputs, read_inputs
 from plugin.errors import ArchiveUnavailable
 from plugin.http.archive_client import ArchiveClient
-from plugin.http.transfer import pack
+from plugin.http.transfer import WrongTransfer, pack, parse_result_path, uploaded_folder_name
 from plugin.jobs.job import Job
 
 
@@ -28,7 +31,7 @@ class Workspace:
     paths: tuple[Path, ...]
     """Paths of the images of the job."""
     results: Path
-    """The result folder to create; its parent exists."""
+    """The result folder to create; its parent exists. It is of this attempt alone: earlier results are elsewhere."""
 
 
 class StudySource(Protocol):
@@ -44,9 +47,9 @@ class StudySource(Protocol):
         """Provide the images as files for the duration of the block. Raises ArchiveUnavailable, NotInArchive."""
 
     def store_results(self, job: Job, results: Path) -> Path:
-        """Store the complete result folder of a workspace in the archive; return its path there.
+        """Store the complete result folder of a workspace in the archive, in a new folder; return its path there.
 
-        Raises ArchiveUnavailable.
+        Earlier results of the job stay as they are: the outbox may still have to send them. Raises ArchiveUnavailable.
         """
 
     def close(self) -> None:
@@ -54,7 +57,10 @@ class StudySource(Protocol):
 
 
 class DiskSource:
-    """An archive on a disk of this host; images are read in place and results are made in their final folder."""
+    """An archive on a disk of this host; images are read in place, and results are made in their final folder.
+
+    results/<study>/<hash of the job's key>-<random>/     one for each attempt; a purge of the study removes all
+    """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
@@ -65,13 +71,14 @@ class DiskSource:
 
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
-        """Provide the archive's own files and the job's final result folder."""
-        results = results_folder(self._archive.data_dir, job.study_instance_uid, job.key)
-        results.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        yield Workspace(inputs.paths, results)
+        """Provide the archive's own files and the name of a new result folder."""
+        plain = results_folder(self._archive.data_dir, job.study_instance_uid, job.key)
+        plain.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield Workspace(inputs.paths, plain.with_name(f"{plain.name}-{uuid.uuid4().hex[:16]}"))
 
     def store_results(self, job: Job, results: Path) -> Path:
         """Return `results`, which is already in the archive."""
+        sync_folder(results.parent)
         return results
 
     def close(self) -> None:
@@ -123,7 +130,18 @@ class HttpSource:
             packed.seek(0)
             sha256 = hashlib.file_digest(packed, "sha256").digest()
             answer: Any = self._client.put(f"/api/results/{job.key}", packed, sha256)
-        return Path(str(answer["folder"]))
+        folder = str(answer.get("folder", "")) if isinstance(answer, dict) else ""
+        try:
+            stored = parse_result_path(f"{folder}/{REPORT_FILE}")[:2]
+        except WrongTransfer:
+            stored = ("", "")
+        if stored != (job.study_instance_uid, uploaded_folder_name(job.key, sha256)):
+            raise ArchiveUnavailable(
+                f"The archive responded to the results of job {job.key} and does not name the folder that they would "
+                "be in, so they do not count as stored; check http.archive_url, and run the same version of glionode "
+                "on all hosts."
+            )
+        return Path(folder)
 
     def close(self) -> None:
         """Close the connection and remove the spool."""

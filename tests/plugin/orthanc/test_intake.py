@@ -153,6 +153,19 @@ def test_results_are_sent_again_to_a_study_that_was_deleted_and_received_again(
     assert marker.mark_ended() == 1, "its mark was deleted, too"
 
 
+def test_a_forced_study_whose_results_orthanc_lost_gets_them_again(
+    intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer, segment: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    segment(study)
+    for name, head in list(web.heads.items()):
+        if head.SOPClassUID == SEG:
+            del web.heads[name]
+    assert intake.submit(study, SubmitOptions(again=True)).added
+    (output,) = intake.outcome(study)["outputs"]
+    assert output["deliveries"] == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+
+
 def test_a_study_without_its_images_keeps_the_outcome_of_its_result(
     intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer, segment: Callable[..., str]
 ) -> None:

@@ -1,0 +1,167 @@
+"""A study that is segmented once more: what waits of its earlier result is neither lost nor replaced by less."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.package import IntendedUse
+from plugin.database.pool import Database
+from plugin.jobs import outbox
+from plugin.jobs.job import Cancelled, Finished, Record, Restart, Retried, new_job
+from plugin.jobs.outbox import OutboxState, OutgoingObject
+from plugin.jobs.queries import show_job
+from plugin.jobs.queue import JobQueue
+from plugin.settings.destinations import DestinationSettings
+from tests.support.node import (
+    NodeInThread,
+    Pacs,
+    config_of,
+    finish_job,
+    insert_job,
+    make_instance,
+    new_study_uid,
+    query,
+    run,
+    send,
+    wait_until,
+)
+
+MakeNode = Callable[..., NodeInThread]
+PACS = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+
+
+def put(database: Database, key: str, path: str, use: IntendedUse = IntendedUse.RESEARCH) -> None:
+    """Put an object into the outbox as a run of a job does."""
+    with database.pool.connection() as connection:
+        outbox.put(connection, key, [OutgoingObject("1.9", Path(path))], (PACS,), use)
+
+
+def row(database: Database) -> tuple[str, str, str, int, str | None]:
+    ((found),) = query(database, "SELECT job_key, path, state, attempts, last_error FROM glionode_outbox")
+    return tuple(found)
+
+
+def waiting_files(node: NodeInThread) -> list[Path]:
+    """Return the files of the node's results."""
+    return sorted((Path(node.settings.storage.data_dir) / "results").rglob("*.dcm"))
+
+
+@pytest.mark.parametrize("ends", ["segmented", "failed", "killed", "cancelled"])
+def test_what_waits_for_a_pacs_is_sent_whatever_the_next_run_comes_to(
+    ends: str, make_node: MakeNode, data_dir: Path, pacs: Pacs
+) -> None:
+    pacs.stop()
+    node = make_node(destinations=[pacs.destination()]).start()
+    config, study = config_of(node, data_dir), new_study_uid()
+    send(node.port, *(make_instance(study) for _ in range(2)))
+    wait_until(lambda: node.status().destinations[0].objects == {"failed": 2}, "both wait for the PACS")
+    before = waiting_files(node)
+    (node.controls / "hold").touch()
+    assert run(config, "force", study, "--again")[0] == 0
+    wait_until(lambda: node.run_count() == 2, "it runs once more")
+    assert waiting_files(node) == before, "while it runs, what waits is there"
+    if ends == "failed":
+        (node.controls / "fail").touch()
+    if ends == "killed":
+        (node.controls / "die").write_text("once\n")
+    if ends == "cancelled":
+        assert run(config, "cancel", study)[0] == 0
+    (node.controls / "hold").unlink()
+    state = "segmented" if ends == "killed" else ends
+    wait_until(lambda: node.jobs_are(**{state: 1}), f"it is {state}")
+    pacs.start()
+    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "both are sent, and nothing is given up")
+    assert sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"]
+
+
+def test_a_failed_run_says_that_the_earlier_result_is_kept(database: Database, queue: JobQueue, tmp_path: Path) -> None:
+    job = new_job(new_study_uid(), ["1"], "m")
+    finish_job(queue, job, Finished("segmented", None), tmp_path / "first")
+    assert queue.add(job, again=True)
+    finish_job(queue, job, Finished("failed", "FLAIR is cut."), tmp_path / "second")
+    with database.pool.connection() as connection:
+        found = show_job(connection, job.key)
+    assert found.job.reason is not None
+    assert found.job.reason.startswith("FLAIR is cut. The result of an earlier run of this job is kept")
+    assert found.results_path == str(tmp_path / "first")
+    assert isinstance(queue.apply_request(job.key, Retried()), Restart)
+    assert isinstance(queue.apply_request(job.key, Cancelled()), Record)
+    assert isinstance(queue.apply_request(job.key, Retried()), Restart)
+    taken = queue.start(job.key)
+    assert taken is not None
+    queue.finish(taken, Finished("segmented", None), str(tmp_path / "third"), lambda _: None)
+    with database.pool.connection() as connection:
+        found = show_job(connection, job.key)
+    assert (found.job.reason, found.results_path) == (None, str(tmp_path / "third"))
+
+
+def test_a_job_without_an_earlier_result_says_nothing_of_one(
+    database: Database, queue: JobQueue, tmp_path: Path
+) -> None:
+    job = new_job(new_study_uid(), ["1"], "m")
+    for reason, folder in (("First.", "first"), ("Second.", "second")):
+        queue.add(job, again=True)
+        taken = queue.start(job.key)
+        assert taken is not None
+        queue.finish(taken, Finished("failed", reason), str(tmp_path / folder), lambda _: None)
+        with database.pool.connection() as connection:
+            found = show_job(connection, job.key)
+        assert (found.job.reason, found.results_path) == (reason, str(tmp_path / folder))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (OutboxState.DEAD, (OutboxState.QUEUED, 0, None)),
+        (OutboxState.FAILED, (OutboxState.FAILED, 7, "away")),
+        (OutboxState.QUEUED, (OutboxState.QUEUED, 7, "away")),
+        (OutboxState.REFUSED, (OutboxState.QUEUED, 0, None)),
+        (OutboxState.SENT, (OutboxState.SENT, 7, "away")),
+        (OutboxState.COMMITTED, (OutboxState.COMMITTED, 7, "away")),
+    ],
+)
+def test_a_new_run_queues_what_was_given_up_and_does_not_send_again_what_was_sent(
+    before: OutboxState, after: tuple[OutboxState, int, str | None], database: Database
+) -> None:
+    study = new_study_uid()
+    for key in ("first", "second"):
+        insert_job(database, key, study)
+    put(database, "first", "a/1.dcm")
+    query(database, "UPDATE glionode_outbox SET state = %s, attempts = 7, last_error = 'away'", before)
+    put(database, "second", "b/1.dcm")
+    assert row(database) == ("second", "b/1.dcm", *after)
+    with database.pool.connection() as connection:
+        due = outbox.due(connection, "pacs", 9)
+    assert [each.path for each in due] == (["b/1.dcm"] if after[0] in ("queued", "failed") else [])
+
+
+def test_what_waits_and_may_not_be_sent_any_more_is_refused(database: Database) -> None:
+    insert_job(database, "first", new_study_uid())
+    put(database, "first", "a/1.dcm")
+    put(database, "first", "b/1.dcm", IntendedUse.DEMONSTRATION)
+    assert row(database)[2] == "refused"
+    put(database, "first", "c/1.dcm")
+    assert row(database)[2] == "queued"
+
+
+def test_force_says_what_is_not_sent_again_and_what_becomes_of_what_waits(
+    make_node: MakeNode, data_dir: Path, pacs: Pacs
+) -> None:
+    gone = pacs.destination("gone", port=1)
+    node = make_node(destinations=[pacs.destination(), gone]).start()
+    config, study = config_of(node, data_dir), new_study_uid()
+    send(node.port, *(make_instance(study) for _ in range(2)))
+    wait_until(
+        lambda: [each.objects for each in node.status().destinations] == [{"sent": 2}, {"failed": 2}], "one has both"
+    )
+    status, text = run(config, "force", study, "--again")
+    assert status == 0
+    assert "Not sent again: 2 deliveries" in text
+    assert "Still sent: 2 deliveries" in text
+    assert "given up" not in text
+    wait_until(lambda: node.jobs_are(segmented=1) and node.run_count() == 2, "it is segmented once more")
+    assert sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"], "each was sent once"
+    status, text = run(config, "force", study, "--again", "--json")
+    assert json.loads(text)["deliveries_before"] == {"stored": 2, "waiting": 2, "given_up": 0}
