@@ -1,9 +1,10 @@
 """Find the studies in files and folders. Reads each header once, and no pixels."""
 
+import filecmp
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
@@ -21,6 +22,7 @@ from pipeline.functional_groups import (
     real_world_scale,
 )
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
+from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, read_identity
 from pipeline.majority import majority
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 
@@ -48,6 +50,7 @@ HEADER_TAGS = [
     *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
     *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS, *DIFFUSION_TAGS),
+    *IDENTITY_TAGS,
 ]
 
 
@@ -65,7 +68,8 @@ class _SeriesHeader:
 def scan(paths: Iterable[Path]) -> Scan:
     """Find the studies in files and folders of any layout, in an order that does not depend on it.
 
-    Other files are listed with a reason. Of copies of an object, one is taken. An image whose pixels are missing or cut
+    Other files are listed with a reason. Of copies of an object, one is taken; those with other bytes are listed with
+    it, and `pipeline.repeated_uids` compares them where the series is used. An image whose pixels are missing or cut
     short stays in its series, with `has_pixels` False, so that reading the series fails instead of losing a slice.
     Series of all modalities are listed, including SEG and SR. Raises StudyUnreadable if a path does not exist.
     """
@@ -84,7 +88,9 @@ def scan(paths: Iterable[Path]) -> Scan:
         known = instances.setdefault(key, {}).setdefault(instance.sop_instance_uid, instance)
         if known is not instance:
             if instance.has_pixels and not known.has_pixels:
-                instances[key][instance.sop_instance_uid] = instance
+                instances[key][instance.sop_instance_uid] = replace(instance, copies=known.copies)
+            elif instance.has_pixels and not _same_bytes(path, known.path):
+                instances[key][instance.sop_instance_uid] = replace(known, copies=(*known.copies, instance))
             ignored.append(Ignored(path, "the same object as another file"))
     by_study: dict[str, list[Series]] = {}
     for (study_uid, series_uid), members in instances.items():
@@ -119,6 +125,13 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             if path not in seen and path.is_file():
                 seen.add(path)
                 yield path
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -194,6 +207,9 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             stored=_stored(header),
             frames=per_frame,
             series_instance_uid=series_uid,
+            patient=read_identity(header),
+            study_date=date_digits(header.text(STUDY_DATE)),
+            acquired_on=date_digits(header.text(ACQUISITION_DATETIME) or header.text(ACQUISITION_DATE)),
         ),
     )
 

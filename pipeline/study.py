@@ -1,6 +1,6 @@
 """Hold the headers of a study as frozen values, without pixels; `pipeline.scan` reads them from files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.volume import Vector
@@ -51,6 +51,27 @@ class FrameHeader:
     rescale_slope: float
     rescale_intercept: float
     real_world: RealWorldScale | None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """Whose image an object is, made comparable by `pipeline.identity`; never printed. Absent values are ""."""
+
+    patient_id: str = field(default="", repr=False)
+    issuer: str = field(default="", repr=False)
+    issuer_id: str = field(default="", repr=False)
+    """The universal ID of the issuer, in (0010,0024)."""
+    birth_date: str = field(default="", repr=False)
+    """Digits of year, month and day, as far as they are known."""
+    sex: str = field(default="", repr=False)
+    """"F", "M" or ""."""
+    name: frozenset[str] = field(default=frozenset(), repr=False)
+    """Words of the name in Latin letters."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether anything tells the patient from others."""
+        return bool(self.patient_id or self.birth_date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +126,12 @@ class Instance:
     """One per frame of an enhanced image; empty for an image without functional groups."""
     series_instance_uid: str = ""
     """(0020,000E) of the image itself: the images of one acquisition may come under several."""
+    patient: PatientIdentity = PatientIdentity()
+    study_date: str = field(default="", repr=False)
+    """Eight digits; so is `acquired_on`. Never printed."""
+    acquired_on: str = field(default="", repr=False)
+    copies: tuple["Instance", ...] = ()
+    """Other files with the same UIDs and other bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,13 @@ from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.diameters import lesion_diameters
 from pipeline.errors import GlionodeError, OutputRefused
+from pipeline.identity import check_one_patient, identity_remarks
 from pipeline.measure import measure
 from pipeline.normalise import normalise
 from pipeline.panels import panels
 from pipeline.read import read_volume
 from pipeline.refine import refine
+from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.restore import restore
 from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
 from pipeline.segment import segment
@@ -52,12 +54,17 @@ def process_study(
         if isinstance(selected, NotEligible):
             return _write(_report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason), (), out)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
+        chosen = {each.role: each.series for each in selected.choices}
         with stopwatch("read"):
+            check_one_patient(chosen)
+            check_instance_uids(chosen)
             volumes = {role: read_volume(selected.series(role), role) for role in context.required_roles}
         sources = _sources(selected, volumes)
         if (current := prior_results.current_results.get(images_sha256(sources))) is not None:
             return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
+        of_study = (*identity_remarks(study, chosen), *shared_uid_remarks(study, chosen))
+        result = replace(result, remarks=(*of_study, *result.remarks))
         with stopwatch("encode"):
             objects = encode(result, prior_results.started, context.outputs, prior_results.predecessors)
             if problems := check(objects, result):

@@ -4,7 +4,7 @@ Channels are stored as `align` returns them. `Case.normalised` applies the node'
 inference see the same numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.errors import SeriesUnreadable
 from pipeline.header import NotDicom, read_header
+from pipeline.identity import check_one_patient
 from pipeline.read import find_stack, read_volume
+from pipeline.repeated_uids import check_instance_uids
 from pipeline.rules import Rules
 from pipeline.study import Scan, Series, Study
 from pipeline.volume import IDENTITY, Geometry, Matrix
@@ -105,6 +107,9 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
     selected = choose(study, settings.roles, settings.rules, settings.derive_adc)
     if isinstance(selected, NotEligible):
         raise CaseRefused(f"It has {selected.reason}. Remove it, or request other channels.")
+    series = {choice.role: choice.series for choice in selected.choices}
+    check_one_patient(series)
+    check_instance_uids(series)
     truth = _select_truth(annotations, selected, settings)
     volumes = {role: read_volume(selected.series(role), role) for role in settings.roles}
     aligned = align(
@@ -126,7 +131,7 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
             masks[label.name] = _mask_on_grid(annotation, label, study, chosen, aligned.grid, settings)
     raw = aligned.channels.cpu().numpy()
     return NewCase(
-        patient=_patient_identity(study),
+        patient=_patient_identity(study, series.values()),
         study=study.study_instance_uid,
         grid=aligned.grid,
         channels={role: raw[aligned.roles.index(role)] for role in settings.channels},
@@ -221,15 +226,18 @@ def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) ->
     return _CandidateSeries(None, geometry, IDENTITY) if same else None
 
 
-def _patient_identity(study: Study) -> str:
-    """Return the Patient ID, or the study UID if it is empty.
+def _patient_identity(study: Study, chosen: Iterable[Series]) -> str:
+    """Return the Patient ID of the chosen series, or the study UID if all their images leave it empty.
 
     The issuer is ignored, because old studies often lack it. Two patients of two hospitals under one ID then share a
     split, which is safe; one patient under two identities could be in both training and test.
     """
-    path = next(instance.path for series in study.series for instance in series.instances if series.modality == "MR")
+    named = (image.path for series in chosen for image in series.instances if image.patient.patient_id)
+    path = next(named, None)
+    if path is None:
+        return f"study {study.study_instance_uid}"
     try:
         identity = read_header(path, (_PATIENT_ID,)).text(_PATIENT_ID)
     except NotDicom as exc:
         raise CaseRefused("One of its images can no longer be read. Start again.") from exc
-    return f"dicom {identity}" if identity else f"study {study.study_instance_uid}"
+    return f"dicom {identity}"

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from pipeline.choose import Choice, Selected
+from pipeline.errors import PlaceUnknown
 from pipeline.scan import scan
 from plugin.archive.report import Status
 from plugin.commands.app import app
@@ -17,6 +19,7 @@ from plugin.worker.context import WorkerContext, open_worker_context
 from plugin.worker.process_study import process_study
 from plugin.worker.stopwatch import Stopwatch
 from tests.support.node import MARKER, make_instance, new_study_uid, write_instance
+from tests.support.small_study import SLICES, USED_SERIES, write_small_study
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,56 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
     assert study.series[0].series_instance_uid in report.reason
     assert {entry.role for entry in report.roles} == set(context.required_roles)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def rewrite(paths: list[Path], series: int, **values: str) -> None:
+    for path in paths:
+        header = dcmread(path)
+        if header.SeriesNumber == series:
+            for keyword, value in values.items():
+                setattr(header, keyword, value)
+            header.save_as(path)
+
+
+@pytest.mark.parametrize("series", [*USED_SERIES, 4])
+def test_two_patients_are_refused_before_pixels_are_read_unless_the_series_is_not_used(
+    series: int, context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_uid = new_study_uid()
+    rewrite(write_small_study(study_uid, tmp_path / "in"), series, PatientID="SOMEBODY-ELSE")
+    (study,) = scan([tmp_path / "in"]).studies
+    read: list[object] = []
+
+    def read_nothing(*_: object) -> None:
+        read.append(None)
+        raise PlaceUnknown("The test reads no pixels.")
+
+    monkeypatch.setattr("plugin.worker.process_study.read_volume", read_nothing)
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.status is Status.FAILED
+    assert report.reason is not None
+    refused = report.reason.startswith(f"The images are not all of one patient: series {study_uid}.{series} (")
+    assert (refused, bool(read)) == (series in USED_SERIES, series not in USED_SERIES)
+    assert "SOMEBODY" not in report.reason
+    assert MARKER not in report.reason
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (written["status"], written["reason"]) == ("failed", report.reason)
+
+
+def test_series_with_common_instance_uids_are_refused_by_name(context: WorkerContext, tmp_path: Path) -> None:
+    study_uid = new_study_uid()
+    for path in write_small_study(study_uid, tmp_path / "in"):
+        header = dcmread(path)
+        if header.SeriesNumber == 3:
+            header.SOPInstanceUID = header.SOPInstanceUID.replace(f"{study_uid}.3.", f"{study_uid}.2.")
+            header.save_as(path)
+    (study,) = scan([tmp_path / "in"]).studies
+    report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
+    assert report.status is Status.FAILED
+    assert str(report.reason).startswith("Series ")
+    assert f"{study_uid}.2 (FLAIR)" in str(report.reason)
+    assert f"{study_uid}.3 (ADC)" in str(report.reason)
+    assert f"{SLICES} SOP Instance UIDs in common" in str(report.reason)
 
 
 def test_a_report_that_cannot_be_written_is_still_returned(

@@ -357,3 +357,33 @@ def test_a_patient_is_one_with_and_without_an_issuer_of_the_id(
         instance.save_as(path)
     (after,) = convert(settings)[0].cases
     assert after.patient == before.patient
+
+
+def test_a_study_of_two_patients_becomes_no_case(written_study: WrittenStudy, convert: Convert, tmp_path: Path) -> None:
+    study = replace(renamed(written_study, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
+    annotate_all("nifti", study, lambda name: name, tmp_path)
+    foreign = tmp_path / "in" / "dicom" / Role.ADC / "0000.dcm"
+    instance = dcmread(foreign)
+    instance.PatientID = "SOMEBODY-ELSE"
+    instance.save_as(foreign)
+    said = refusal(convert)
+    assert "not all of one patient" in said
+    assert "SOMEBODY" not in said
+
+
+def test_the_patient_is_that_of_the_images_that_are_used(
+    written_study: WrittenStudy, convert: Convert, tmp_path: Path
+) -> None:
+    study = replace(renamed(written_study, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
+    annotate_all("nifti", study, lambda name: name, tmp_path)
+    foreign = dcmread(tmp_path / "in" / "dicom" / Role.ADC / "0000.dcm")
+    foreign.PatientID, foreign.SeriesInstanceUID, foreign.SOPInstanceUID = "SOMEBODY-ELSE", "2.25.3", "2.25.4"
+    foreign.SeriesNumber, foreign.SeriesDescription = 0, "localizer"
+    foreign.file_meta.MediaStorageSOPInstanceUID = foreign.SOPInstanceUID
+    foreign.save_as(tmp_path / "in" / "dicom" / "first.dcm")
+    path = tmp_path / "in" / "dicom" / Role.T1CE / "0000.dcm"
+    unnamed = dcmread(path)
+    unnamed.PatientID = ""
+    unnamed.save_as(path)
+    (case,) = convert(replace(SETTINGS, spacing_mm=4.0))[0].cases
+    assert case.patient == Pseudonyms(b"k" * 32)("patient", f"dicom {SECRET}-1")
