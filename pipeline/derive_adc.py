@@ -30,7 +30,7 @@ def fit_adc(
     shape = (int(places.max()) + 1, *signals.shape[1:])
     adc = np.full(shape, np.nan, np.float32)
     unweighted = signals[b_values <= B_UNWEIGHTED[1]]
-    floor = MIN_SIGNAL * float(np.percentile(unweighted, 98))
+    floor = MIN_SIGNAL * float(np.nanpercentile(unweighted, 98))  # padding is NaN
     for place in range(shape[0]):
         here = places == place
         logs = np.log(np.maximum(signals[here], 1e-6)).reshape(int(here.sum()), -1)

@@ -127,6 +127,20 @@ class Header:
         value = self.number(tag)
         return int(value) if value is not None and abs(value) < 2**53 else None
 
+    def bits(self, tag: int) -> int | None:
+        """Return the bits of the first value, of two bytes (UL and SL: four), as an unsigned number.
+
+        It does not depend on whether the VR is US or SS, as `numbers` does.
+        """
+        element = self._raw(tag)
+        if element is None or not isinstance(element.value, bytes) or len(element.value) < 2:
+            return None
+        if str(element.VR or "UN") in ("DS", "IS", "FL", "FD"):
+            value = self.integer(tag)
+            return None if value is None else value % 2**16
+        size = 4 if str(element.VR) in ("UL", "SL") and len(element.value) >= 4 else 2
+        return int.from_bytes(element.value[:size], "little" if element.is_little_endian else "big")
+
     def items(self, tag: int) -> tuple["Header", ...]:
         """Return the items of a sequence."""
         element = self.dataset.get_item(tag, keep_deferred=True)

@@ -3,18 +3,23 @@
 import warnings
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import RLELossless
 
-from pipeline.errors import PixelsMissing, PixelsUndecodable
+from pipeline.errors import PaddingDoubtful, PixelsMissing, PixelsUndecodable
 from pipeline.frames import PlacedFrame
 from pipeline.guarded_stream import PARSER_FAILURES
 from pipeline.header import NotDicom, inflate_file
 from pipeline.jpeg_extended import register_decoder
-from pipeline.study import Instance, StoredPixels
+from pipeline.padding_evidence import PaddingEvidence
+from pipeline.samples import Samples, bits_left_out, bytes_swapped, impossible_format, padded, stored_values
+from pipeline.study import Instance, SampleFormat, StoredPixels
+from pipeline.transfer_syntaxes import DECODABLE
 
 _FLOAT_TYPES = {32: "f4", 64: "f8"}
 _INTEGER_TYPES = {8: "1", 16: "2", 32: "4"}
@@ -22,12 +27,43 @@ _MAX_VALUES = 2**30
 """Largest number of voxels of a volume: far above any MR volume, and below what would exhaust the memory of a host."""
 
 
-def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float32]:
-    """Decode frames and apply the rescale of each: (frames, rows, columns).
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Decoded frames."""
+
+    pixels: NDArray[np.float32]
+    """(frames, rows, columns), rescaled; NaN where they are padding."""
+    notes: tuple[str, ...] = ()
+    """What was found of the declared padding."""
+
+
+def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> Decoded:
+    """Decode frames and apply the rescale of each; voxels of padding are NaN (PS3.3 C.7.5.1.1.2).
 
     Uncompressed pixels are read from the offset that the scan found; pydicom and its plug-ins decode others (JPEG, JPEG
-    2000, JPEG-LS, RLE, deflate). Raises PixelsMissing or PixelsUndecodable.
+    2000, JPEG-LS, RLE, deflate). Padding is compared with stored values, before the rescale. A padding value that is
+    only an ordinary grey value of the images is not taken for padding. No VOI LUT is applied. Raises PixelsMissing or
+    PixelsUndecodable, and PaddingDoubtful if the padding takes the head.
     """
+    evidence = PaddingEvidence()
+    pixels = _decode(frames, series_uid, evidence)
+    if not evidence.padded:
+        return Decoded(pixels)
+    if evidence.is_ordinary:
+        # Frames are not kept as they were stored; this is rare enough to decode them once more.
+        note = "its pixel padding value (0028,0120) is an ordinary grey value, so it was not taken for padding"
+        return Decoded(_decode(frames, series_uid, None), (note,))
+    if evidence.padded == evidence.voxels or evidence.takes_tissue:
+        raise PaddingDoubtful(
+            f"Series {series_uid}: the pixel padding that its headers declare (0028,0120 to 0028,0125) takes "
+            f"{evidence.padded / evidence.voxels:.0%} of its voxels and most of the head. "
+            "Send it with the right padding value, or without."
+        )
+    return Decoded(pixels, (f"{evidence.padded / evidence.voxels:.1%} of its voxels are padding, without a value",))
+
+
+def _decode(frames: tuple[PlacedFrame, ...], series_uid: str, evidence: PaddingEvidence | None) -> NDArray[np.float32]:
+    """Decode frames; without `evidence`, padding stays a value."""
     first = frames[0].instance
     if len(frames) * first.rows * first.columns > _MAX_VALUES:
         raise PixelsUndecodable(
@@ -39,20 +75,46 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> NDArray[np.float
         by_instance.setdefault(frame.instance.sop_instance_uid, []).append(number)
 
     for numbers in by_instance.values():  # one after the other: the decoders hold the GIL
-        stored = _stored_frames(frames[numbers[0]].instance, [frames[number].index for number in numbers], series_uid)
-        for number, values in zip(numbers, stored, strict=True):
+        instance = frames[numbers[0]].instance
+        cells = _stored_frames(instance, [frames[number].index for number in numbers], series_uid)
+        for number, one in zip(numbers, cells, strict=True):
             frame = frames[number]
+            values = _values(one, instance, series_uid)
             np.multiply(values, np.float32(frame.rescale_slope), out=out[number], casting="unsafe")
             if frame.rescale_intercept:
                 out[number] += np.float32(frame.rescale_intercept)
+            if evidence is not None and instance.samples is not None:
+                missing = padded(one, values, instance.samples)
+                out[number][missing] = np.nan
+                evidence.add(values, missing, instance.samples)
     return out
 
 
-def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> list[NDArray[np.generic]]:
-    if instance.stored is None:
+def _values(cells: Samples, instance: Instance, series_uid: str) -> Samples:
+    """Return the stored values of a frame. Raises PixelsUndecodable if they contradict their header."""
+    if instance.samples is None:
+        return cells
+    values = stored_values(cells, instance.samples)
+    if bits_left_out(cells, values, instance.samples):
+        raise PixelsUndecodable(
+            f"Series {series_uid}: the values of image {instance.sop_instance_uid} need more than the "
+            f"{instance.samples.bits_stored} bits that BitsStored (0028,0101) says. Send it with the right BitsStored."
+        )
+    return values
+
+
+def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> list[Samples]:
+    samples = instance.samples
+    whole_cells = instance.stored is not None or instance.transfer_syntax_uid == RLELossless
+    if samples is not None and (why := impossible_format(samples, whole_cells)):
+        raise PixelsUndecodable(
+            f"Series {series_uid}: image {instance.sop_instance_uid} cannot be read: {why}. "
+            "Send it uncompressed, with HighBit = BitsStored - 1 and without a Modality LUT."
+        )
+    if instance.stored is None or samples is None:
         return _decoded_frames(instance, indices, series_uid)
     try:
-        return _native_frames(instance, instance.stored, indices, series_uid)
+        return _native_frames(instance, instance.stored, samples, indices, series_uid)
     except (OSError, NotDicom, zlib.error) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it does not inflate"
         raise PixelsMissing(
@@ -62,19 +124,19 @@ def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> l
 
 
 def _native_frames(
-    instance: Instance, stored: StoredPixels, indices: list[int], series_uid: str
-) -> list[NDArray[np.generic]]:
-    kind = (_FLOAT_TYPES if stored.is_float else _INTEGER_TYPES).get(stored.bits_allocated)
+    instance: Instance, stored: StoredPixels, samples: SampleFormat, indices: list[int], series_uid: str
+) -> list[Samples]:
+    kind = (_FLOAT_TYPES if samples.is_float else _INTEGER_TYPES).get(samples.bits_allocated)
     if kind is None:
         raise PixelsUndecodable(
-            f"Series {series_uid}: image {instance.sop_instance_uid} has {stored.bits_allocated} bits a pixel; "
+            f"Series {series_uid}: image {instance.sop_instance_uid} has {samples.bits_allocated} bits a pixel; "
             "8, 16 and 32 can be read. Send it with 16."
         )
-    sign = "" if stored.is_float else "i" if stored.signed else "u"
+    sign = "" if samples.is_float else "i" if samples.signed else "u"
     dtype = np.dtype(("<" if stored.little_endian else ">") + sign + kind)
     count = instance.rows * instance.columns
     inflated = np.frombuffer(inflate_file(instance.path), np.uint8) if stored.deflated else None
-    frames: list[NDArray[np.generic]] = []
+    frames: list[Samples] = []
     for index in indices:
         start, length = stored.offset + index * count * dtype.itemsize, count * dtype.itemsize
         if inflated is not None:
@@ -83,39 +145,31 @@ def _native_frames(
             found = np.fromfile(instance.path, np.uint8, length, offset=start)
         if found.size < length:
             raise _cut_short(series_uid, 1)
-        values: NDArray[np.generic] = found.view(dtype)
-        if not stored.is_float and 0 < stored.bits_stored < stored.bits_allocated:
-            values = _without_spare_bits(values, stored)
-        frames.append(values.reshape(instance.rows, instance.columns))
+        frames.append(found.view(dtype).reshape(instance.rows, instance.columns))
+    if bytes_swapped(frames[len(frames) // 2]):
+        raise PixelsUndecodable(
+            f"Series {series_uid}: the pixels of image {instance.sop_instance_uid} are not in the byte order of its "
+            f"transfer syntax {instance.transfer_syntax_uid}. Send it as Explicit VR Little Endian."
+        )
     return frames
 
 
-def _without_spare_bits(values: NDArray[np.generic], stored: StoredPixels) -> NDArray[np.generic]:
-    """Remove the bits above BitsStored, which are not part of the value (PS3.5 8.1.1): overlays of old scanners."""
-    spare = stored.bits_allocated - stored.bits_stored
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    shifted: NDArray[np.generic] = (native << spare) >> spare
-    return shifted
-
-
-def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> list[NDArray[np.generic]]:
+def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> list[Samples]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             register_decoder()
             if instance.number_of_frames == 1:
-                found = [pixel_array(instance.path)]
+                found = [pixel_array(instance.path, correct_unused_bits=False)]
             else:
-                found = [pixel_array(instance.path, index=index) for index in indices]
+                found = [pixel_array(instance.path, index=index, correct_unused_bits=False) for index in indices]
     except BaseException as exc:
         # The RLE decoder is written in Rust, and its panics are BaseExceptions.
         if not isinstance(exc, (*PARSER_FAILURES, RuntimeError)) and type(exc).__name__ != "PanicException":
             raise
-        # Without the mode, an invalid UID of a damaged header would raise a warning.
-        syntax = pydicom.uid.UID(instance.transfer_syntax_uid, validation_mode=pydicom.config.IGNORE)
-        name = syntax.name if syntax.is_transfer_syntax else str(syntax) if syntax.is_valid else "unknown"
         raise PixelsUndecodable(
-            f"Series {series_uid}: image {instance.sop_instance_uid} in transfer syntax {name} cannot be decoded. "
+            f"Series {series_uid}: image {instance.sop_instance_uid} in transfer syntax "
+            f"{_syntax_name(instance.transfer_syntax_uid)} cannot be decoded. "
             "Send the series again, uncompressed (Explicit VR Little Endian)."
         ) from exc
     for values in found:
@@ -139,3 +193,22 @@ def check_complete(series_uid: str, instances: Iterable[Instance]) -> None:
     count = sum(not instance.has_pixels for instance in instances)
     if count:
         raise _cut_short(series_uid, count)
+
+
+def check_syntax(series_uid: str, instances: Iterable[Instance]) -> None:
+    """Raise PixelsUndecodable if an image is in a transfer syntax that is not known: its bytes would be guessed at."""
+    unknown = sorted({one.transfer_syntax_uid for one in instances} - DECODABLE)
+    if unknown:
+        names = " and ".join(_syntax_name(uid) for uid in unknown)
+        raise PixelsUndecodable(
+            f"Series {series_uid}: pixels in transfer syntax {names} cannot be decoded here. "
+            "Send it as Explicit VR Little Endian (1.2.840.10008.1.2.1)."
+        )
+
+
+def _syntax_name(uid: str) -> str:
+    # Without the mode, an invalid UID of a damaged header would raise a warning.
+    syntax = pydicom.uid.UID(uid, validation_mode=pydicom.config.IGNORE)
+    if not syntax.is_valid:
+        return "unknown"
+    return f"{syntax.name} ({uid})" if syntax.is_transfer_syntax and syntax.name != uid else uid

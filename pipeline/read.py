@@ -22,7 +22,7 @@ from pipeline.errors import (
     UnitsUnknown,
 )
 from pipeline.frames import PlacedFrame, list_frames
-from pipeline.pixels import check_complete, decode
+from pipeline.pixels import check_complete, check_syntax, decode
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry, Volume
 from pipeline.volumes_in_series import select_volume, sort_by_position
@@ -57,17 +57,17 @@ def read_volume(series: Series, role: Role) -> Volume:
     Pixels are (slice, row, column), float32, rescaled; ADC in 10^-6 mm2/s with NaN for failed fits. The slice spacing
     comes from the positions only. If headers tell several volumes in a series apart, the one that suits the role is
     taken and a note says so. For a diffusion series read as ADC, the map is computed from its images with b = 0 and b
-    around 1000. `frames` has one entry per slice.
+    around 1000. `frames` has one entry per slice. Padding (0028,0120) is NaN in every role.
 
     Raises a subclass of SeriesUnreadable, see `pipeline.errors`; its message names the series UID and a remedy.
     """
     uid = series.series_instance_uid
     stack = find_stack(series, role)
     if stack.diffusion:
-        pixels = _computed_adc(uid, stack)
-        return Volume(pixels, stack.geometry, _sources(stack.frames), stack.notes)
-    pixels = decode(stack.frames, uid)
-    notes = stack.notes
+        pixels, notes = _computed_adc(uid, stack)
+        return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes))
+    decoded = decode(stack.frames, uid)
+    pixels, notes = decoded.pixels, (*stack.notes, *decoded.notes)
     if role is Role.ADC:
         pixels, note = _in_adc_units(uid, stack.frames, pixels)
         notes = (*notes, note)
@@ -82,7 +82,9 @@ def find_stack(series: Series, role: Role) -> Stack:
         count = len(series.instances)
         raise TooFewSlices(f"Series {uid}: none of its {count} objects is an image. Choose another series.")
     _check_grey(uid, frames)
-    check_complete(uid, {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values())
+    images = {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values()
+    check_syntax(uid, images)
+    check_complete(uid, images)
     _check_sizes(uid, frames)
     normal = _check_directions(uid, frames)
     weighted = weighted_frames(frames) if role is Role.ADC and not _is_map(frames) else ()
@@ -119,12 +121,13 @@ def _weighted_slices(uid: str, frames: tuple[PlacedFrame, ...], places: NDArray[
     return tuple(frames[int(np.flatnonzero((places == place) & weighted)[0])] for place in range(count))
 
 
-def _computed_adc(uid: str, stack: Stack) -> NDArray[np.float32]:
+def _computed_adc(uid: str, stack: Stack) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     b_values = np.array([frame.b_value or 0.0 for frame in stack.diffusion])
     normal = np.array(stack.geometry.slice_step_mm) / stack.geometry.spacing_mm[0]
     ordered, places = sort_by_position(stack.diffusion, normal)
     assert ordered == stack.diffusion
-    return fit_adc(decode(stack.diffusion, uid), b_values, places)
+    decoded = decode(stack.diffusion, uid)
+    return fit_adc(decoded.pixels, b_values, places), decoded.notes
 
 
 def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient
 from pipeline.errors import StudyUnreadable
@@ -24,7 +24,9 @@ from pipeline.functional_groups import (
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
 from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, read_identity
 from pipeline.majority import majority
+from pipeline.sample_format import BITS_ALLOCATED, FORMAT_TAGS, sample_format
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
+from pipeline.transfer_syntaxes import BIG_ENDIAN
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -39,7 +41,6 @@ SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0x00180050, 0x0018
 ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION = 0x00180086, 0x00181060, 0x00200100
 POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
-BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION = 0x00280100, 0x00280101, 0x00280103
 RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
 
 HEADER_TAGS = [
@@ -48,9 +49,9 @@ HEADER_TAGS = [
     *(ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME, CONTRAST_AGENT, CONTRAST_AGENT_SEQUENCE, BODY_PART),
     *(SCANNING_SEQUENCE, ACQUISITION_TYPE, SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME),
     *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, POSITION, ORIENTATION, PIXEL_SPACING),
-    *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, PIXEL_REPRESENTATION),
-    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS, *DIFFUSION_TAGS),
-    *IDENTITY_TAGS,
+    *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS),
+    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS),
+    *(*DIFFUSION_TAGS, *FORMAT_TAGS, *IDENTITY_TAGS),
 ]
 
 
@@ -206,6 +207,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             real_world=real_world_scale(header),
             stored=_stored(header),
             frames=per_frame,
+            samples=sample_format(header),
             series_instance_uid=series_uid,
             patient=read_identity(header),
             study_date=date_digits(header.text(STUDY_DATE)),
@@ -228,14 +230,9 @@ def _stored(header: Header) -> StoredPixels | None:
     pixels: PixelLocation | None = header.pixels
     if pixels is None or pixels.encapsulated:
         return None
-    allocated = header.integer(BITS_ALLOCATED) or 0
     return StoredPixels(
         offset=pixels.offset,
-        bits_allocated=allocated,
-        bits_stored=header.integer(BITS_STORED) or allocated,
-        signed=header.integer(PIXEL_REPRESENTATION) == 1,
-        little_endian=header.transfer_syntax_uid != ExplicitVRBigEndian,
-        is_float=pixels.is_float,
+        little_endian=header.transfer_syntax_uid not in BIG_ENDIAN,
         deflated=header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian,
     )
 

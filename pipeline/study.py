@@ -7,17 +7,29 @@ from pipeline.volume import Vector
 
 
 @dataclass(frozen=True, slots=True)
+class SampleFormat:
+    """How the numbers of pixels are written, compressed or not (PS3.5 section 8)."""
+
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    """Number of the highest bit of the value, from 0; BitsStored - 1 unless the value stands higher in its cell."""
+    signed: bool
+    is_float: bool
+    """Whether they are in (7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)."""
+    padding: tuple[float, float] | None = None
+    """The lowest and the highest stored value that mean no value (PS3.3 C.7.5.1.1.2), both included."""
+    has_modality_lut: bool = False
+    """Whether a table (0028,3000) stands in place of slope and intercept."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPixels:
-    """Where uncompressed pixels lie in a file and how their numbers are written (PS3.5 section 8)."""
+    """Where uncompressed pixels lie in a file."""
 
     offset: int
     """Offset of the first byte, from the start of the file or, if `deflated`, of the inflated data set."""
-    bits_allocated: int
-    bits_stored: int
-    signed: bool
     little_endian: bool
-    is_float: bool
-    """Whether they are in (7FE0,0008) or (7FE0,0009) instead of (7FE0,0010)."""
     deflated: bool = False
 
 
@@ -124,6 +136,8 @@ class Instance:
     """None if the pixels are compressed or missing."""
     frames: tuple[FrameHeader, ...] = ()
     """One per frame of an enhanced image; empty for an image without functional groups."""
+    samples: SampleFormat | None = None
+    """None without pixels."""
     series_instance_uid: str = ""
     """(0020,000E) of the image itself: the images of one acquisition may come under several."""
     patient: PatientIdentity = PatientIdentity()

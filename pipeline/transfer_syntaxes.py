@@ -35,3 +35,12 @@ LOSSY = (JPEGLSNearLossless, JPEG2000, HTJ2K, JPEGExtended12Bit, JPEGBaseline8Bi
 
 READABLE = tuple(str(uid) for uid in (*UNCOMPRESSED, *LOSSLESS, *LOSSY))
 """All that can be read, the best first. Private ones, video, JPIP and what is not known are not among them."""
+
+GE_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"
+"""GE's private syntax: the header is Implicit VR Little Endian, pixels of 16 bits are big endian, as GDCM reads it.
+
+Files of it are read, but the listener does not accept it: its senders can convert.
+"""
+BIG_ENDIAN = frozenset({str(ExplicitVRBigEndian), GE_BIG_ENDIAN_PIXELS})
+"""Pixels are big endian."""
+DECODABLE = frozenset({*READABLE, GE_BIG_ENDIAN_PIXELS})
