@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.labels import Role
+from pipeline.air import with_air
 from pipeline.alignment import RoleAlignment, as_matrix
 from pipeline.normalise import head_mask
 from pipeline.remarks import Remark
@@ -75,6 +76,8 @@ def align(
     multiples of `stride` and of 16. Registration is rigid, by Mattes' mutual information (Mattes et al. 2003, IEEE TMI
     22:120), starting from the scanner's coordinates. Raises KeyError for a role without a volume.
     """
+    # ADC is missing in air in any case: noise has none.
+    volumes = {role: volume if role is Role.ADC else with_air(volume) for role, volume in volumes.items()}
     t1ce = volumes[Role.T1CE]
     moving = tuple(role for role in roles if role is not Role.T1CE)
     fixed = torch.from_numpy(t1ce.pixels).to(device)[None]

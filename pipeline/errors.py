@@ -15,12 +15,9 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── MosaicImages          many slices in one image
 │   ├── PixelsMissing         no pixel data, or fewer than the header says
 │   ├── PixelsUndecodable     no decoder for the transfer syntax, or a stream that does not decode
-<<<<<<< HEAD
 │   ├── PatientsDiffer        the images are of two patients
 │   ├── InstanceUidsRepeated  one SOP Instance UID on two different images
-=======
 │   ├── PaddingDoubtful       the declared pixel padding takes the head with it
->>>>>>> 75336d7 (Read padding as no value, HighBit as it says, and no transfer syntax that is not known)
 │   └── UnitsUnknown          the values of an ADC map fit no known unit
 ├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
 ├── OutputRefused             a result fails its final check, or cannot be written
@@ -91,17 +88,16 @@ class PixelsUndecodable(SeriesUnreadable):
     """There is no decoder for the transfer syntax, or the data cannot be decoded."""
 
 
-<<<<<<< HEAD
 class PatientsDiffer(SeriesUnreadable):
     """Images that would make one result are of two patients."""
 
 
 class InstanceUidsRepeated(SeriesUnreadable):
     """Two different images have one SOP Instance UID."""
-=======
+
+
 class PaddingDoubtful(SeriesUnreadable):
     """The pixel padding that headers declare takes the head with it."""
->>>>>>> 75336d7 (Read padding as no value, HighBit as it says, and no transfer syntax that is not known)
 
 
 class UnitsUnknown(SeriesUnreadable):

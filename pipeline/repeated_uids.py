@@ -75,7 +75,8 @@ def _same_image(series: Series, one: Instance, other: Instance) -> bool:
     if _without_encoding(one) != _without_encoding(other):
         return False
     first, second = (
-        decode(list_frames(replace(series, instances=(each,))), series.series_instance_uid) for each in (one, other)
+        decode(list_frames(replace(series, instances=(each,))), series.series_instance_uid).pixels
+        for each in (one, other)
     )
     return np.array_equal(first, second, equal_nan=True)
 
@@ -88,6 +89,7 @@ def _without_encoding(instance: Instance) -> Instance:
         transfer_syntax_uid="",
         photometric_interpretation="",
         stored=None,
+        samples=None,
         copies=(),
         patient=PatientIdentity(),
     )
