@@ -1,6 +1,7 @@
 """Judge whether what a header declares as pixel padding is padding, by the values of the images."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class PaddingEvidence:
     padded: int = 0
     _beside: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * _NEIGHBOURS + 1, np.int64))
     _middle_voxels: int = 0
-    _middle: list[tuple[NDArray[np.generic], NDArray[np.int64]]] = field(default_factory=list)
+    _middle: list[tuple[NDArray[Any], NDArray[np.int64]]] = field(default_factory=list)
 
     def add(self, values: Samples, padded: NDArray[np.bool_], samples: SampleFormat | None) -> None:
         """Count a frame: (rows, columns)."""

@@ -116,9 +116,9 @@ def _stored_frames(instance: Instance, indices: list[int], series_uid: str) -> l
     try:
         return _native_frames(instance, instance.stored, samples, indices, series_uid)
     except (OSError, NotDicom, zlib.error) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it does not inflate"
+        cause = exc.strerror if isinstance(exc, OSError) else "it does not inflate"
         raise PixelsMissing(
-            f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({why}). "
+            f"Series {series_uid}: the file of image {instance.sop_instance_uid} cannot be read ({cause}). "
             "Send the series again."
         ) from exc
 

@@ -1,11 +1,13 @@
 """Turn the cells of decoded pixels into stored values, and hold them against what their header says."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.study import SampleFormat
 
-Samples = NDArray[np.generic]
+Samples = NDArray[Any]
 
 
 def impossible_format(samples: SampleFormat, whole_cells: bool) -> str:
