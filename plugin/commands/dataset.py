@@ -52,6 +52,14 @@ def from_brats(
     labels: Annotated[
         str, typer.Option(help="Labels, of TC, WT, ET and RC (resection cavity, since 2024).")
     ] = "TC,WT,ET",
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N=PART,...",
+            help="What the label numbers mean where no name of BraTS or FeTS tells, as in 1=NCR,2=ED,3=ET,4=RC.",
+            show_default=False,
+        ),
+    ] = None,
     spacing: SpacingOption = 1.0,
     validation: ValidationOption = 0.2,
     test: TestOption = 0.0,
@@ -59,7 +67,11 @@ def from_brats(
     splits_from: SplitsFromOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Make a data set of BraTS cases of 2017 to 2021, 2023, and 2024 or later.
+    """Make a data set of BraTS cases of 2017 to 2021, 2023, and 2024 or later, or of other cases of that form.
+
+    Other cases are those with such files under other names; what their label numbers mean must be given with --numbers,
+    because 4 is enhancing tumour in some sets and a resection cavity in others. Studies of a patient are recognised by
+    their names up to the time point (_Timepoint_2, _ses-01, -101).
 
     The command skips cases that it cannot use and says why. Exit status: 0 all cases were used, 1 a case was skipped
     or the command failed, 64 wrong usage.
@@ -68,12 +80,15 @@ def from_brats(
     """
     _require_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
+    from models.training.dataset.label_numbers import parse_numbers
     from models.training.dataset.manifest import DatasetSource
     from models.training.dataset.splits import Shares
 
     _require_folder(source)
     with _errors_as_exits():
-        settings = BratsSettings(_roles(channels), _split_list(labels), spacing)
+        settings = BratsSettings(
+            _roles(channels), _split_list(labels), spacing, None if numbers is None else parse_numbers(numbers)
+        )
         request = DatasetRequest(
             out,
             DatasetSource.BRATS,

@@ -60,7 +60,11 @@ def make_dataset(request: DatasetRequest, convert: Convert) -> None:
     if known is not None and not any(case.patient in known for case in manifest.entries()):
         complain(f"None of the patients of {request.splits_from} is in this data set: --splits-from had no effect.")
     counts = ", ".join(f"{len(manifest.splits[split])} {split}" for split in Split)
-    print(f"Wrote {len(manifest.cases)} cases to {request.out} ({counts}); {len(skipped)} studies skipped.")
+    patients = len({case.patient for case in manifest.cases.values()})
+    print(
+        f"Wrote {len(manifest.cases)} cases of {patients} patients to {request.out} ({counts}); "
+        f"{len(skipped)} studies skipped."
+    )
     print(f"Check them: glionode dataset check {request.out}")
     if skipped:
         raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""Convert BraTS cases to a data set with the regions TC, WT, ET and RC as labels.
+"""Convert BraTS cases, and others of that form, to a data set with the regions TC, WT, ET and RC as labels.
 
 BraTS images are aligned and skull-stripped. A network trained on them alone has never seen a whole head.
 """
@@ -13,19 +13,27 @@ import torch
 from numpy.typing import NDArray
 
 from models.labels import Role
-from models.training.dataset.brats_files import BratsFiles, LabelNumbers, find_brats
+from models.training.dataset.brats_files import BratsFiles, find_brats
 from models.training.dataset.dataset import same_grid
+from models.training.dataset.label_numbers import EXAMPLE, IN_2023, REGIONS, LabelNumbers, TumourPart
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.nifti import read_nifti
+from models.training.dataset.whole_numbers import whole_numbers
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 
 CHANNELS = (Role.T2, Role.FLAIR, Role.T1CE)
 """Channels for pretraining in the order of Wan et al. 2024."""
-REGIONS = ("TC", "WT", "ET")
+LABELS = ("TC", "WT", "ET")
 _MARGIN_MM = 5.0
 """Empty space kept around the brain, as `pipeline.align` keeps it around the head."""
+
+
+_NO_NUMBERS = (
+    "The name is of no year of BraTS or FeTS, so the meaning of the label numbers is not known: 4 is enhancing tumour "
+    f"until 2021, and a resection cavity in sets after treatment. Look it up, and give it as in --numbers {EXAMPLE}."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +41,27 @@ class BratsSettings:
     """Which channels and regions to convert, and the spacing."""
 
     channels: tuple[Role, ...] = CHANNELS
-    regions: tuple[str, ...] = REGIONS
+    regions: tuple[str, ...] = LABELS
     """Of TC, WT, ET and RC; RC, the resection cavity, exists since 2024."""
     spacing_mm: float = 1.0
     """Edge of the voxels. BraTS has 1 mm; another value resamples the images."""
+    numbers: LabelNumbers | None = None
+    """Label numbers of the cases whose name tells none; None refuses these cases."""
 
     def __post_init__(self) -> None:
         check_choice(self.channels, self.regions, self.spacing_mm)
-        if unknown := set(self.regions) - set(LabelNumbers.SINCE_2024.regions):
+        if unknown := set(self.regions) - set(REGIONS):
             raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
+        if self.numbers is not None and (
+            lacking := [region for region in self.regions if region not in self.numbers.regions]
+        ):
+            needed = " and ".join(part for part in TumourPart if part in REGIONS[lacking[0]])
+            raise ValueError(
+                f"{lacking[0]} is made of {needed}, and --numbers {self.numbers} does not name all of these; name "
+                "them, or request other labels"
+            )
 
 
 def convert_brats(
@@ -60,6 +78,8 @@ def convert_brats(
             f"{folder} holds no BraTS case: no file has a name like BraTS20_Training_001_t1ce.nii.gz or "
             "BraTS-GLI-00000-000-t1c.nii.gz. Give the folder that holds the cases' folders."
         )
+    if settings.numbers is None and all(files.told.numbers is None and not files.told.not_glioma for files in found):
+        raise DatasetBroken(f"None of the {len(found)} cases, such as {found[0].name}, can be used. {_NO_NUMBERS}")
     skipped: list[SkippedStudy] = []
     for number, files in enumerate(found):
         report(number, len(found))
@@ -71,9 +91,13 @@ def convert_brats(
 
 
 def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
-    if files.not_glioma:
+    if files.told.not_glioma:
         raise CaseRefused("Its name belongs to another task than adult gliomas (GLI, SSA). Remove it.")
-    regions = files.numbers.regions
+    if files.twins is not None:
+        one, other = (path.name for path in files.twins)
+        raise CaseRefused(f"It has both {one} and {other}. Keep the one that belongs to it.")
+    numbers = _numbers(files, settings)
+    regions = numbers.regions
     if lacking := [region for region in settings.regions if region not in regions]:
         raise CaseRefused(
             f"Data of its year have no region {lacking[0]}. Remove the case, or do not request the region."
@@ -82,8 +106,9 @@ def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
         raise CaseRefused(f"It has no {' and no '.join(missing)}. Add the file, or request other channels.")
     if files.segmentation is None:
         raise CaseRefused("It has no segmentation (_seg or -seg). Add it; training needs one.")
-    labels, grid = _read_volume(files.segmentation)
-    _check_numbers(files, {float(number) for number in np.unique(labels)})
+    voxels, grid = _read_volume(files.segmentation)
+    labels = whole_numbers(voxels, files.segmentation.name)
+    _check_numbers(files, numbers, {int(number) for number in np.unique(labels)})
     channels: dict[Role, NDArray[np.float32]] = {}
     for role in settings.channels:
         voxels, geometry = _read_volume(files.channels[role])
@@ -96,21 +121,44 @@ def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
     return _new_case(files, grid, channels, masks, settings.spacing_mm)
 
 
-def _check_numbers(files: BratsFiles, numbers: set[float]) -> None:
-    """Raise CaseRefused if a number does not exist in the year of the case, or if the meaning of a 4 is unknown."""
-    of_2023 = files.numbers is LabelNumbers.IN_2023
-    if 4 in numbers and (of_2023 or (not files.year_known and 3 not in numbers)):
-        why = "is one of 2023, which has no 4," if of_2023 else "does not tell the year,"
+def _numbers(files: BratsFiles, settings: BratsSettings) -> LabelNumbers:
+    """Return the numbers that the name tells, or those given. Raises CaseRefused if there are none, or two meanings."""
+    told, given = files.told.numbers, settings.numbers
+    if told is None or given is None:
+        numbers = told or given
+        if numbers is None:
+            raise CaseRefused(_NO_NUMBERS)
+        return numbers
+    if contradiction := told.contradiction(given):
+        number, by_name, by_option = contradiction
         raise CaseRefused(
-            f"Its name {why} and its segmentation has a 4: enhancing tumour until 2021, a cavity since 2024. Rename an "
-            "older case with underscores (BraTS2021_00000_seg.nii.gz), and give one after treatment a time point of "
-            "100 or more (BraTS-GLI-00000-100-seg.nii.gz)."
+            f"By its name {number} is {by_name}, and --numbers says {by_option}. Convert it without --numbers, or "
+            "rename it if its name is wrong."
         )
-    if unknown := numbers - files.numbers.known:
+    return told.joined(given)
+
+
+def _check_numbers(files: BratsFiles, numbers: LabelNumbers, found: set[int]) -> None:
+    """Raise CaseRefused if a label map holds a number that its year, or --numbers, does not have."""
+    unknown = sorted(found - numbers.known)
+    if not unknown:
+        return
+    if 4 in unknown and files.told.numbers is IN_2023:
         raise CaseRefused(
-            f"Its segmentation holds {sorted(unknown)[0]:g}, which is no label number of its year "
-            f"({', '.join(str(number) for number in sorted(files.numbers.known))}). Check the origin of the file."
+            "Its name is one of 2023, which has no 4, and its segmentation has a 4: enhancing tumour until 2021, a "
+            "cavity since 2024. Rename an older case with underscores (BraTS2021_00000_seg.nii.gz), and give one after "
+            "treatment a time point of 100 or more (BraTS-GLI-00000-100-seg.nii.gz)."
         )
+    known = ", ".join(str(number) for number in sorted(numbers.known))
+    if files.told.numbers is None:
+        raise CaseRefused(
+            f"Its segmentation holds {unknown[0]}, which --numbers {numbers} does not name. Look up what it means, "
+            "and name it too."
+        )
+    raise CaseRefused(
+        f"Its segmentation holds {unknown[0]}, which is no label number of its year ({known}). Check the origin of "
+        "the file."
+    )
 
 
 def _new_case(

@@ -82,8 +82,13 @@ class DatasetWriter:
         labels: tuple[str, ...],
         pseudonyms: Pseudonyms,
     ) -> None:
-        """Open an empty or new folder. Raises DatasetBroken if it holds files or cannot be made."""
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        """Open an empty or new folder. Raises DatasetBroken if it holds files or cannot be made.
+
+        A folder with an empty folder of cases, as a run leaves it that found none, is as good as an empty one.
+        """
+        if out.exists() and (
+            not out.is_dir() or any(path.name != CASES_FOLDER or _holds_files(path) for path in out.iterdir())
+        ):
             raise DatasetBroken(f"{out} already holds files. Choose an empty folder for the data set.")
         self._out, self._source, self._pseudonyms = out, source, pseudonyms
         self._channels, self._labels = channels, labels
@@ -162,6 +167,10 @@ class DatasetWriter:
         except OSError as exc:
             raise DatasetBroken(f"{self._out} cannot be written: {exc.strerror or exc}. Free some disk space.") from exc
         return manifest
+
+
+def _holds_files(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
 
 
 def _validate(case: NewCase) -> None:

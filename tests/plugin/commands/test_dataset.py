@@ -15,10 +15,10 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE
 pytest.importorskip("nibabel", reason="data sets need the extra glionode[train]")
 
 
-def write_brats(folder: Path, count: int, without: str = "", first: int = 0) -> Path:
+def write_brats(folder: Path, count: int, without: str = "", first: int = 0, name_format: str = "") -> Path:
     """Cases of 2021; of the last one a file is missing."""
     for number in range(first, first + count):
-        name = f"BraTS2021_{number:05}"
+        name = (name_format or "BraTS2021_{:05}").format(number)
         (folder / name).mkdir(parents=True)
         generator = np.random.default_rng(number)
         labels = generator.choice((0, 1, 2, 4), size=(8, 10, 9)).astype(np.uint8)
@@ -38,7 +38,7 @@ def test_brats_becomes_a_data_set_that_checks(tmp_path: Path) -> None:
     key = tmp_path / "key"
     made = run("from-brats", source, tmp_path / "out", "--key", key, "--test", "0.2")
     assert made.exit_code == 0, made.output
-    assert "Wrote 6 cases" in made.stdout
+    assert "Wrote 6 cases of 6 patients" in made.stdout
     assert "(4 train, 1 validation, 1 test); 0 studies skipped" in made.stdout
     checked = run("check", tmp_path / "out")
     assert checked.exit_code == 0, checked.output
@@ -95,6 +95,25 @@ def test_a_folder_without_cases_can_be_used_again(tmp_path: Path) -> None:
     assert run("from-brats", *options, "--channels", "FLAIR,T1CE").exit_code == 0
 
 
+def test_numbers_are_asked_for_where_no_name_tells_them(tmp_path: Path) -> None:
+    """The folder can be used again after the refusal, and time points of a patient stay together."""
+    source = write_brats(tmp_path / "in", 4, name_format="PatientID_0003_Timepoint_{}")
+    write_brats(source, 1, name_format="PatientID_0004_Timepoint_1", first=9)
+    options = (source, tmp_path / "out", "--key", tmp_path / "key")
+    refused = run("from-brats", *options)
+    assert refused.exit_code == FAILED
+    (line,) = refused.stderr.strip().splitlines()
+    assert "None of the 5 cases, such as PatientID_0003_Timepoint_0, can be used" in line
+    assert "give it as in --numbers 1=NCR,2=ED,3=ET,4=RC" in line
+    made = run("from-brats", *options, "--numbers", "1=NCR,2=ED,4=ET")
+    assert made.exit_code == 0, made.output
+    assert "Wrote 5 cases of 2 patients" in made.stdout
+    patients = [
+        case["patient"] for case in json.loads((tmp_path / "out" / "dataset.json").read_text())["cases"].values()
+    ]
+    assert sorted(map(patients.count, set(patients))) == [1, 4]
+
+
 def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
     run("from-brats", write_brats(tmp_path / "in", 2), tmp_path / "out", "--key", tmp_path / "key")
     next((tmp_path / "out").rglob("channel-T2.nii.gz")).unlink()
@@ -108,6 +127,8 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
     [
         (("from-brats", "IN", "OUT", "--channels", "ADC,T1CE"), WRONG_USAGE, "BraTS has no ADC"),
         (("from-brats", "IN", "OUT", "--test", "0.9"), WRONG_USAGE, "their sum must be below 1"),
+        (("from-brats", "IN", "OUT", "--numbers", "3=cavity"), WRONG_USAGE, "a label number cannot mean CAVITY"),
+        (("from-brats", "IN", "OUT", "--numbers", "1=ED"), WRONG_USAGE, "TC is made of NCR and ET"),
         (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is not a folder"),
         (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would be inside of the data set"),
         (("from-brats", "IN", "IN"), FAILED, "already holds files"),

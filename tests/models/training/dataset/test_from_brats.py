@@ -10,9 +10,11 @@ import pytest
 import SimpleITK as sitk
 
 from models.labels import Role
-from models.training.dataset.brats_files import LabelNumbers, find_brats
+from models.training.dataset.brats_files import find_brats
+from models.training.dataset.case_names import patient_in, read_case_name
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.from_brats import BratsSettings, convert_brats
+from models.training.dataset.label_numbers import IN_2023, SINCE_2024, UNTIL_2021, parse_numbers
 from models.training.dataset.manifest import DatasetBroken, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
@@ -203,14 +205,93 @@ def test_an_old_map_under_a_name_of_2023_is_refused_beside_sound_cases(tmp_path:
     assert_case_is(convert(tmp_path / "renamed", out="renamed-out")[0], "BraTS2021_00002", "GLI-00002", 2)
 
 
-def test_a_4_under_a_name_that_tells_no_year_needs_a_3_beside_it(tmp_path: Path, convert: Convert) -> None:
-    treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
-    write_case(tmp_path / "in", "BraTS-GLI-A", 1, numbers=treated)
-    write_case(tmp_path / "in", "BraTS-GLI-B", 2, numbers=OLD_MAP)
+AFTER_TREATMENT = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+NUMBERS = "1=NCR,2=ED,3=ET,4=RC"
+
+
+@pytest.mark.parametrize(
+    "name", ["PatientID_0003_Timepoint_2", "P01", "BraTS-GLI-A", "RHUH-0001_1", "Brats16_X_1", "MyBraTS2021_00000"]
+)
+def test_a_cavity_of_another_set_never_becomes_tumour(tmp_path: Path, convert: Convert, name: str) -> None:
+    """A public set after treatment has the files of BraTS, with 3 for enhancing tumour and 4 for the cavity."""
+    write_case(tmp_path / "in", name, 1, numbers=AFTER_TREATMENT)
+    with pytest.raises(DatasetBroken, match=f"such as {name}.*is of no year.*as in --numbers {NUMBERS}"):
+        convert(tmp_path / "in")
+    settings = BratsSettings(regions=("TC", "WT", "ET", "RC"), numbers=parse_numbers(NUMBERS))
+    dataset, skipped = convert(tmp_path / "in", settings)
+    assert skipped == ()
+    found = dict(zip(settings.regions, dataset.cases[0].masks(settings.regions), strict=True))
+    assert {label: mask.sum() for label, mask in found.items()} == {
+        label: mask.sum() for label, mask in true_regions(1).items()
+    }
+    assert not (found["RC"] & found["WT"]).any()
+
+
+def test_other_names_are_skipped_beside_those_of_brats(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS2021_00000", 1)
+    write_case(tmp_path / "in", "P01", 2, numbers=AFTER_TREATMENT)
+    write_case(tmp_path / "in", "P02", 3, numbers=OLD_MAP)
     dataset, skipped = convert(tmp_path / "in")
-    assert_case_is(dataset, "BraTS-GLI-A", "BraTS-GLI-A", 1)
-    assert [each.where for each in skipped] == ["BraTS-GLI-B"]
-    assert "does not tell the year" in skipped[0].reason
+    assert_case_is(dataset, "BraTS2021_00000", "GLI-00000", 1)
+    assert [each.where for each in skipped] == ["P01", "P02"]
+    assert all(f"--numbers {NUMBERS}" in each.reason for each in skipped)
+
+
+def test_given_numbers_never_contradict_a_name(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS2021_00000", 1)
+    write_case(tmp_path / "in", "BraTS-GLI-00001-000", 2)
+    write_case(tmp_path / "in", "BraTS-GLI-00002-001", 3, numbers=AFTER_TREATMENT)
+    dataset, skipped = convert(tmp_path / "in", BratsSettings(numbers=parse_numbers(NUMBERS)))
+    assert [each.where for each in skipped] == ["BraTS2021_00000"]
+    assert "By its name 4 is ET, and --numbers says RC" in skipped[0].reason
+    # That a 4 is a cavity contradicts no name of 2023, where it is only unknown.
+    assert_case_is(dataset, "BraTS-GLI-00001-000", "GLI-00001", 2)
+    assert_case_is(dataset, "BraTS-GLI-00002-001", "GLI-00002", 3)
+
+
+def test_a_number_that_is_not_given_is_refused(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "P01", 1, numbers=AFTER_TREATMENT)
+    write_case(tmp_path / "in", "P02", 2, numbers=OLD_MAP)
+    dataset, skipped = convert(tmp_path / "in", BratsSettings(numbers=parse_numbers("1=NET,2=SNFH,4=ET")))
+    assert len(dataset.cases) == 1
+    assert [each.where for each in skipped] == ["P01"]
+    assert "holds 3, which --numbers 1=NCR,2=ED,4=ET does not name" in skipped[0].reason
+    with pytest.raises(ValueError, match="WT is made of NCR and ED and ET"):
+        BratsSettings(regions=("WT",), numbers=parse_numbers("3=ET,4=RC"))
+    assert BratsSettings(regions=("ET",), numbers=parse_numbers("3=ET,4=RC")).regions == ("ET",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "are given as in"),
+        ("ET=3", "and not as 'ET=3'"),
+        ("0=ED", "and not as '0=ED'"),
+        ("1=NCR,1=ED", "the label number 1 is given twice"),
+        ("4=cavity", "a label number cannot mean CAVITY"),
+    ],
+)
+def test_numbers_that_say_nothing_are_refused(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_numbers(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("Brats17_TCIA_105_1", UNTIL_2021),
+        ("brats18_2013_2_1", UNTIL_2021),
+        ("BraTS20_Training_001", UNTIL_2021),
+        ("FeTS21_Training_001", UNTIL_2021),
+        ("FeTS2022_00000", UNTIL_2021),
+        ("BraTS-SSA-00002-000", IN_2023),
+        ("BraTS-GLI-02405-100", SINCE_2024),
+        ("FeTS2030_00000", None),
+        ("BraTS-GLI-00002", None),
+    ],
+)
+def test_only_a_name_of_a_known_year_tells_numbers(name: str, numbers: object) -> None:
+    assert read_case_name(name).numbers is numbers
 
 
 def test_after_treatment_a_cavity_may_be_without_enhancement(tmp_path: Path, convert: Convert) -> None:
@@ -251,6 +332,17 @@ def test_patients_are_recognised_across_years(tmp_path: Path, convert: Convert) 
         ("Brats17_2013_2_1", "Brats18_2013_2_1"),
         ("BraTS2021_00005", "BraTS-GLI-00005-000"),
         ("BraTS-GLI-00005-000", "BraTS-GLI-00005-101"),
+        ("BraTS2021_00005", "FeTS2022_00005"),
+        ("BraTS20_Training_005", "FeTS21_Training_005"),
+        ("PatientID_0003_Timepoint_1", "PatientID_0003_Timepoint_2"),
+        ("sub-03_ses-01", "sub-03_ses-02_run-1"),
+        ("PatientA_ses-01", "PatientA_ses-02"),
+        ("RHUH-0001_0", "RHUH-0001_2"),
+        ("UCSD-PTGBM-0176_02", "UCSD-PTGBM-0176_03"),
+        ("Patient-001_week-044-1", "Patient-001_week-000"),
+        ("P7_preop", "P7_postop_2"),
+        ("P7_20200131", "P7_2021-02-01"),
+        ("P7_T1", "P7_T2"),
     ],
 )
 def test_a_patient_under_two_names_is_one(tmp_path: Path, one: str, other: str) -> None:
@@ -259,6 +351,74 @@ def test_a_patient_under_two_names_is_one(tmp_path: Path, one: str, other: str) 
     patients = {case.name: case.patient for case in find_brats(tmp_path)}
     assert patients[one] == patients[other]
     assert len(set(patients.values())) == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Patient_001", "Patient_002"),
+        ("Hospital_study_001", "Hospital_study_002"),
+        ("TCGA-02-0006", "TCGA-02-0007"),
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00002_11"),
+        ("site_12345678", "site_12345679"),
+        ("P1", "P2"),
+    ],
+)
+def test_two_patients_are_not_one(names: tuple[str, str]) -> None:
+    assert len(set(map(patient_in, names))) == 2
+
+
+def test_a_case_without_a_segmentation_gets_none_of_another(tmp_path: Path, convert: Convert) -> None:
+    """In a folder of several cases, and by the name of another case."""
+    flat = tmp_path / "in" / "flat"
+    for seed, name in enumerate(("BraTS2021_00000", "BraTS2021_00001")):
+        for path in write_case(tmp_path / "made", name, seed).iterdir():
+            flat.mkdir(parents=True, exist_ok=True)
+            path.rename(flat / path.name)
+    (flat / "BraTS2021_00001_seg.nii.gz").unlink()
+    write_case(tmp_path / "in", "BraTS2021_00002", 2, seg="BraTS2021_00003_seg.nii.gz")
+    dataset, skipped = convert(tmp_path / "in")
+    assert_case_is(dataset, "BraTS2021_00000", "GLI-00000", 0)
+    assert [each.where for each in skipped] == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert all("It has no segmentation" in each.reason for each in skipped)
+
+
+def test_of_two_files_for_one_channel_none_is_taken(tmp_path: Path, convert: Convert) -> None:
+    write_case(tmp_path / "in", "BraTS2021_00000", 0)
+    case = write_case(tmp_path / "in", "BraTS2021_00001", 1)
+    write(case / "BraTS2021_00001_t1gd.nii.gz", images(5)[Role.T1CE])
+    other = write_case(tmp_path / "in", "BraTS2021_00002", 2)
+    write(other / "BraTS2021_00002_seg.nii", anatomy(5) * 0)
+    _, skipped = convert(tmp_path / "in")
+    assert [each.where for each in skipped] == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert "both BraTS2021_00001_t1ce.nii.gz and BraTS2021_00001_t1gd.nii.gz" in skipped[0].reason
+    assert "both BraTS2021_00002_seg.nii and BraTS2021_00002_seg.nii.gz" in skipped[1].reason
+
+
+def test_label_numbers_are_whole_within_the_rounding_of_a_slope(tmp_path: Path, convert: Convert) -> None:
+    """16 bits with a slope make a 1 of 1.00002, and 8 bits one of 1.0039; interpolation makes a 1.3."""
+    cases = {"BraTS2021_00000": 1.00002, "BraTS2021_00001": 0.9999, "BraTS2021_00002": 256 / 255}
+    for seed, (name, factor) in enumerate(cases.items()):
+        path = write_case(tmp_path / "in", name, seed) / f"{name}_seg.nii.gz"
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        scaled = np.where(labels == 1, np.float32(factor), labels.astype(np.float32))
+        write(path, np.where(scaled == 0, np.float32(-0.0), scaled))
+    sloped = write_case(tmp_path / "in", "BraTS2021_00003", 3) / "BraTS2021_00003_seg.nii.gz"
+    header = nibabel.load(sloped)
+    stored = nibabel.Nifti1Image(np.asarray(header.dataobj, np.int16) * 8191, header.affine)
+    stored.header.set_slope_inter(4.0001 / 32764, 0)
+    stored.to_filename(sloped)
+    assert nibabel.load(sloped).get_fdata().max() != 4
+    for seed, value in ((4, 1.3), (5, np.nan)):
+        path = write_case(tmp_path / "in", f"BraTS2021_0000{seed}", seed) / f"BraTS2021_0000{seed}_seg.nii.gz"
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32)
+        write(path, np.where(labels == 1, np.float32(value), labels))
+    dataset, skipped = convert(tmp_path / "in")
+    for seed, name in enumerate((*cases, "BraTS2021_00003")):
+        assert_case_is(dataset, name, f"GLI-0000{seed}", seed)
+    reasons = {each.where: each.reason for each in skipped}
+    assert "BraTS2021_00004_seg.nii.gz holds values that are no whole numbers (1.3)" in reasons["BraTS2021_00004"]
+    assert "BraTS2021_00005_seg.nii.gz holds NaN" in reasons["BraTS2021_00005"]
 
 
 def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, convert: Convert) -> None:
@@ -275,9 +435,10 @@ def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, conver
 
 
 def test_numbers_of_each_year_are_those_of_the_challenge() -> None:
-    assert LabelNumbers.UNTIL_2021.regions["ET"] == (4,)
-    assert LabelNumbers.IN_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
-    assert LabelNumbers.SINCE_2024.regions == {**LabelNumbers.IN_2023.regions, "RC": (4,)}
+    assert UNTIL_2021.regions == {"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}
+    assert IN_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
+    assert SINCE_2024.regions == {**IN_2023.regions, "RC": (4,)}
+    assert parse_numbers(NUMBERS) == SINCE_2024
 
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path, convert: Convert) -> None:
