@@ -1,7 +1,7 @@
 """Annotations of a label, whatever their file format, and the label that a name or number in a file stands for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,11 +24,28 @@ _ROLE_WORDS = frozenset(role.casefold() for role in Role)
 _NEGATIONS = frozenset({"non", "no", "not", "without"})
 _BRAIN_WORDS = frozenset({"bet", "brain", "brainmask", "hdbet", "skull", "skullstrip", "skullstripped", "synthstrip"})
 _LESION_WORDS = frozenset({"tumour", "tumor", "lesion", "lesions", "metastasis", "metastases", "glioma", "gbm"})
+_MASK_WORDS = frozenset(
+    {
+        "mask",
+        "masks",
+        "seg",
+        "segm",
+        "segmentation",
+        "segmentations",
+        "label",
+        "labels",
+        "labelmap",
+        "roi",
+        "truth",
+        "gt",
+    }
+)
+_PROBABILITY_WORDS = frozenset({"prob", "probs", "probability", "probabilities", "softmax", "logits", "heatmap"})
 _NEUTRAL_WORDS = (
     _ROLE_WORDS
     | _LESION_WORDS
-    | frozenset({"mask", "masks", "seg", "segm", "segmentation", "label", "labels", "labelmap", "map", "roi", "truth"})
-    | frozenset({"gt", "manual", "drawn", "drawing", "corrected", "final", "reader", "sub", "ses", "patient", "study"})
+    | _MASK_WORDS
+    | frozenset({"map", "manual", "drawn", "drawing", "corrected", "final", "reader", "sub", "ses", "patient", "study"})
 )
 """Words that may accompany the name of a series without changing that the series' label is meant."""
 
@@ -83,16 +100,21 @@ class LabelNames:
         only_neutral = all(word in _NEUTRAL_WORDS or any(map(str.isdigit, word)) for word in words)
         own = {_plain(text) for text in self.site_names}
         found = set()
-        for first in range(len(words)):
+        for first, phrase in _phrases(words):
             if first and words[first - 1] in _NEGATIONS:
                 continue
-            for last in range(first + 1, len(words) + 1):
-                # "adc_abnormality" is one name of two words.
-                phrase = "".join(words[first:last])
-                if not phrase.isdigit() and (only_neutral or phrase in own or phrase not in _ROLE_WORDS):
-                    found.add(self.label_of_name(phrase))
+            if not phrase.isdigit() and (only_neutral or phrase in own or phrase not in _ROLE_WORDS):
+                found.add(self.label_of_name(phrase))
         found.discard(None)
         return found.pop() if len(found) == 1 else None
+
+    def names_a_mask(self, name: str) -> bool:
+        """Return whether a file name is that of a mask or label map, and not of an image or of probabilities."""
+        words = _words(name)
+        if set(words) & _PROBABILITY_WORDS:
+            return False
+        named = (phrase for _, phrase in _phrases(words) if phrase not in _ROLE_WORDS and not phrase.isdigit())
+        return bool(set(words) & _MASK_WORDS) or any(self.label_of_name(phrase) is not None for phrase in named)
 
     def is_brain_mask(self, name: str) -> bool:
         """Return whether a file name is that of a brain mask, as skull-stripping programs write them."""
@@ -130,6 +152,13 @@ def _names(label: Label) -> tuple[str, ...]:
 
 def _words(file_name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", file_name.split(".", maxsplit=1)[0].casefold()) if word]
+
+
+def _phrases(words: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield all runs of words with the place of their first: "adc_abnormality" is one name of two words."""
+    for first in range(len(words)):
+        for last in range(first + 1, len(words) + 1):
+            yield first, "".join(words[first:last])
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from models.labels import LABELS, Role
 from models.training.dataset.annotation import Annotation, LabelNames
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.nifti import read_nifti
+from models.training.dataset.whole_numbers import are_whole, whole_numbers
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
 
@@ -32,31 +33,47 @@ class LabelMapValues(StrEnum):
 def read_file(path: Path, names: LabelNames, values: LabelMapValues) -> tuple[Annotation, ...] | None:
     """Return an annotation for every label in a file; None if the file is an image or a brain mask.
 
-    Raises CaseRefused if the file is damaged or its labels are unknown.
+    Raises CaseRefused if the file is damaged, its labels are unknown, or it is named like a mask and has fractions.
     """
     if path.name.lower().endswith(".seg.nrrd"):
         return _read_slicer(path, names)
-    voxels, geometry = _read(path)
-    if not np.issubdtype(voxels.dtype, np.number):
+    stored, geometry = _read(path)
+    if not np.issubdtype(stored.dtype, np.number) or _is_image(stored, path.name, names):
         return None
+    voxels = whole_numbers(stored, path.name)
     numbers = np.unique(voxels)
-    if len(numbers) > _MOST_NUMBERS or (numbers != np.rint(numbers)).any() or numbers.min() < 0:
-        return None
+    if numbers.min() < 0:
+        raise CaseRefused(f"{path.name} holds {numbers.min()}, which is no label's number. Check its numbers.")
     found = [int(number) for number in numbers if number > 0]
     if _is_binary(found) and names.is_brain_mask(path.name):
         return None
     if values is LabelMapValues.BITS:
         if found and max(found) >= 2 ** len(LABELS):
             raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
-        bits = voxels.astype(np.int64)
-        masks = {label.name: (bits >> place) & 1 > 0 for place, label in enumerate(LABELS)}
+        masks = {label.name: (voxels >> place) & 1 > 0 for place, label in enumerate(LABELS)}
         defined = names.label_of_file(path.name)
         # truth_adc.nii.gz holds all labels; only the one defined on ADC counts.
         return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)
     return _annotations(path, geometry, _by_number(path, voxels, found, names), names)
 
 
-def _by_number(path: Path, voxels: NDArray[Any], found: list[int], names: LabelNames) -> dict[str, NDArray[np.bool_]]:
+def _is_image(voxels: NDArray[Any], name: str, names: LabelNames) -> bool:
+    """Return whether a file is no label map: more values than labels, or fractions and negatives without a mask's name.
+
+    A file of few values that are no whole numbers is a damaged label map, since no image has so few.
+    """
+    finite = voxels[np.isfinite(voxels)]
+    values = np.unique(finite)
+    whole = finite.size == voxels.size and are_whole(values)
+    if whole and len(np.unique(np.rint(values))) > _MOST_NUMBERS:
+        return True
+    is_mask = names.names_a_mask(name) and not names.is_brain_mask(name)
+    return not is_mask and (len(values) > _MOST_NUMBERS or (values < -0.5).any())
+
+
+def _by_number(
+    path: Path, voxels: NDArray[np.int32], found: list[int], names: LabelNames
+) -> dict[str, NDArray[np.bool_]]:
     named = names.label_of_file(path.name)
     if named is not None and _is_binary(found):
         return {named: voxels > 0}

@@ -13,6 +13,11 @@ stores them in 16 bits writes a 1 as 1.00002. Values between labels, as interpol
 _SHOWN = 6
 
 
+def are_whole(values: NDArray[Any]) -> bool:
+    """Return whether finite values are whole numbers within the rounding of a stored slope."""
+    return bool((np.abs(values - np.rint(values)) <= _TOLERANCE).all())
+
+
 def whole_numbers(voxels: NDArray[Any], name: str) -> NDArray[np.int32]:
     """Return the voxels of a label map as whole numbers; -0.0 becomes 0.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.labels import LABELS, Label, Role
 from models.training.dataset.nifti import read_nifti
 from models.training.dataset.resample_annotations import on_series
+from models.training.dataset.whole_numbers import whole_numbers
 from models.training.dataset.writer import CaseRefused
 from pipeline.choose import NotEligible, choose
 from pipeline.read import read_volume
@@ -53,10 +54,11 @@ def _truth(folder: Path, label: Label, series: Geometry) -> NDArray[np.bool_]:
     if not path.is_file():
         raise CaseRefused(f"{folder.name} has no {path.name}, the truth of {label.name}. Write the truth anew.")
     try:
-        bits, geometry = read_nifti(path)
+        voxels, geometry = read_nifti(path)
     except OSError as exc:
         raise CaseRefused(f"{exc}. Write the truth anew.") from exc
-    if not np.issubdtype(bits.dtype, np.integer) or bits.min() < 0 or bits.max() >= 2 ** len(LABELS):
+    bits = whole_numbers(voxels, path.name)
+    if bits.min() < 0 or bits.max() >= 2 ** len(LABELS):
         raise CaseRefused(f"{path.name} holds other numbers than sums of 1, 2 and 4. Write the truth anew.")
     mask = on_series([((bits >> (label.number - 1)) & 1 > 0, geometry)], series)
     if mask is None:

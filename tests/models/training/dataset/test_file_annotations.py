@@ -83,3 +83,51 @@ def test_a_brain_mask_is_never_a_label(tmp_path: Path, name: str, values: LabelM
 
 def test_other_numbers_make_a_label_map(tmp_path: Path) -> None:
     assert labels(write_mask(tmp_path, "map", 2)) == ["adc_abnormality"]
+
+
+def write_values(folder: Path, name: str, values: np.ndarray) -> Path:
+    path = folder / f"{name}.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    return path
+
+
+def drawn(of_label: float, elsewhere: float = 0.0) -> np.ndarray:
+    voxels = np.full((4, 5, 6), elsewhere, np.float32)
+    voxels[1:3, 2:4, 1:4] = of_label
+    return voxels
+
+
+@pytest.mark.parametrize("value", [1.00002, 0.9999, 256 / 255, 255.0, 254.9999])
+def test_a_mask_that_a_slope_made_fractional_is_still_a_mask(tmp_path: Path, value: float) -> None:
+    assert labels(write_values(tmp_path, "enhancing_tumour", drawn(value, -0.0))) == ["enhancing_tumour"]
+    assert labels(write_values(tmp_path, "map", drawn(2 * 1.00002))) == ["adc_abnormality"]
+
+
+@pytest.mark.parametrize("name", ["enhancing_tumour", "T1CE_mask", "P1_seg", "drawing"])
+@pytest.mark.parametrize("value", [0.5, 1.3, np.nan, np.inf])
+def test_a_map_with_values_between_labels_is_refused_and_not_passed_over(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    seen = f"{value:g}" if np.isfinite(value) else "NaN"
+    with pytest.raises(CaseRefused, match=f"{name}.nii.gz holds .*{seen}"):
+        labels(write_values(tmp_path, name, drawn(1.0) + drawn(value - 1 if np.isfinite(value) else value)))
+
+
+def test_an_interpolated_mask_is_known_by_its_name_and_an_image_by_its_values(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).uniform(0, 1, (4, 5, 6)).astype(np.float32)
+    for name in ("T1CE_mask", "enhancing_tumour", "adc abnormality"):
+        with pytest.raises(CaseRefused, match=r"no whole numbers \(.* and \d+ more\)"):
+            labels(write_values(tmp_path, name, values))
+    holes = values.copy()
+    holes[0] = np.nan
+    for name in ("T1CE", "flair", "sub-01_adc", "brain_mask", "tumour_prob_map", "enhancing_tumour_probability"):
+        assert labels(write_values(tmp_path, name, values)) is None
+        assert labels(write_values(tmp_path, name, holes)) is None
+    many = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    assert labels(write_values(tmp_path, "aparc_seg", many)) is None
+    assert labels(write_values(tmp_path, "T1", many - 60)) is None
+
+
+def test_a_negative_number_in_a_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaseRefused, match=r"T1CE_mask\.nii\.gz holds -1, which is no label's number"):
+        labels(write_values(tmp_path, "T1CE_mask", drawn(1.0, -1.0).astype(np.int16)))
