@@ -40,6 +40,8 @@ class ReadReport:
     """Key of the job with the current result, where this report has no new one."""
     remarks: tuple[str, ...] = ()
     """Sentences that go with the result; none in a report of an older version."""
+    study_instance_uid: str = ""
+    """Empty for a missing or damaged report."""
 
 
 def read_report(folder: Path) -> ReadReport:
@@ -62,6 +64,7 @@ def read_report(folder: Path) -> ReadReport:
             document.get("images_sha256"),
             document.get("same_as"),
             tuple(str(each["text"]) for each in document.get("remarks", ())),
+            str(document.get("study_instance_uid", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ReadReport()

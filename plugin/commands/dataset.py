@@ -11,6 +11,7 @@ import typer
 from pipeline.errors import GlionodeError
 from plugin.commands.make_dataset import DatasetRequest, make_dataset
 from plugin.commands.options import ConfigOption
+from plugin.commands.output_folder import refuse_overlap
 from plugin.commands.segment import find_studies, load_site_rules
 from plugin.commands.terminal import FAILED, complain, refuse, refusing
 
@@ -85,6 +86,7 @@ def from_brats(
     from models.training.dataset.splits import Shares
 
     _require_folder(source)
+    refuse_overlap(source, out)
     with _errors_as_exits():
         settings = BratsSettings(
             _roles(channels), _split_list(labels), spacing, None if numbers is None else parse_numbers(numbers)
@@ -160,6 +162,7 @@ def from_dicom(
     from plugin.settings.load import load_settings
 
     _require_folder(source)
+    refuse_overlap(source, out)
     with _errors_as_exits():
         settings = DicomSettings(
             rules=load_site_rules(config),

@@ -19,6 +19,7 @@ from plugin.commands.model_arguments import (
     find_model,
     this_command,
 )
+from plugin.commands.output_folder import refuse_overlap
 from plugin.commands.terminal import FAILED, complain, refuse, refusing
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def evaluate(
                 evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
             else:
                 selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
+                for each in selection.studies:
+                    refuse_overlap(each, results)
                 evaluation = _evaluate_on_heads(run, selection, spacing)
     except OSError as exc:  # in OUT or in the folder of the model
         raise refuse(f"{exc.filename or results} cannot be written: {exc.strerror or exc}.", FAILED) from exc
@@ -178,6 +181,7 @@ def _evaluate_on_dataset(
     from models.training.evaluation.summary import EvaluatedDataset, Evaluation
 
     package, dataset = run.package, read_dataset(folder)
+    refuse_overlap(folder, run.out)
     cases, unmeasured = select_dataset_cases(dataset, split, package)
     # A wrong file is refused now, and not after an hour.
     chosen = dataset.cases if split is None else dataset.of(split)

@@ -58,10 +58,11 @@ def demo(
     Uses free ports on the loopback interface; nothing is left running. Prints volumes, true volumes, Dice, and the
     paths of the files and of an overlay picture. Exit status: 0 if every step succeeded, 1 otherwise.
     """
-    from plugin.demo.run import run_demo
+    from plugin.demo.run import FILES, run_demo
 
     if out.exists() and any(out.iterdir()):
-        if not (out / "phantom" / "truth.json").is_file():
+        others = {path.name for path in out.iterdir()} - FILES
+        if others or not (out / "phantom" / "truth.json").is_file():
             raise refuse(f"{out} holds other files; choose an empty folder.")
         from shutil import rmtree
 

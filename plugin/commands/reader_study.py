@@ -14,6 +14,7 @@ from plugin.commands.model_arguments import (
     chosen_split,
     find_model,
 )
+from plugin.commands.output_folder import refuse_overlap
 from plugin.commands.terminal import complain, refusing, refusing_os_errors
 
 reader_study_app = typer.Typer(
@@ -57,6 +58,7 @@ def make(
     settings = ReaderStudySettings(cases, repeats, readers, slices, seed)
     chosen, where = chosen_split(split), chosen_device(device, threads)
     package = find_model(model)
+    refuse_overlap(dataset, out)
     with refusing(GlionodeError, PackageBroken), refusing_os_errors(f"{out} cannot be written"):
         key = make_study(package, read_dataset(dataset), chosen, settings, where, out, _say_progress)
     print(f"Items: {len(key.items)}; cases: {len(key.foci)}; readers: {readers}.")

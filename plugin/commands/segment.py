@@ -10,6 +10,7 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
+from plugin.commands.output_folder import refuse_other_results, refuse_overlap
 from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, WRONG_USAGE, complain, refuse, refusing, step_display
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def segment(
 ) -> None:
     """Segment every study in IN and write SEG, SR and report.json to OUT.
 
-    A single study is written to OUT itself, several studies to a folder each, named by study UID. T1CE, FLAIR and ADC
+    A single study is written to OUT itself, several studies to a folder each, named by study UID. An earlier result of
+    a study is replaced; OUT must not lie in IN, nor hold results of other studies. T1CE, FLAIR and ADC
     are chosen by series description and headers; `glionode explain IN` shows how. Results of a demonstration model say
     so and are not for patients.
 
@@ -43,9 +45,11 @@ def segment(
     from plugin.worker.context import open_worker_context
     from plugin.worker.study_segmenter import preload_libraries
 
+    refuse_overlap(source, out)
     try:
         settings = load_settings(config)
         found = find_studies(source)
+        refuse_other_results([study.study_instance_uid for study in found.studies], out)
         context = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc

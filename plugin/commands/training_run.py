@@ -19,6 +19,7 @@ from models.training.train.settings import (
     preset_settings,
     read_config,
 )
+from plugin.commands.output_folder import refuse_overlap
 from plugin.commands.terminal import FAILED, complain, progress_bar, refuse, refusing
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def open_dataset(folder: Path, out: Path, command: str) -> "Dataset":
             f"{out} is the data set, and it stands where OUT belongs: the order has changed, and OUT comes last. "
             f"Say: glionode {command} {shlex.quote(str(out))} {shlex.quote(str(folder))}"
         )
+    refuse_overlap(folder, out)
     with refusing(DatasetBroken):
         return read_dataset(folder)
 

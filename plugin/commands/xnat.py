@@ -8,6 +8,7 @@ import typer
 
 from pipeline.errors import GlionodeError
 from plugin.commands.options import ConfigOption
+from plugin.commands.output_folder import refuse_other_results, refuse_overlap
 from plugin.commands.segment import exit_with_worst, find_studies, segment_all
 from plugin.commands.terminal import FAILED, complain, refuse
 
@@ -51,6 +52,7 @@ def xnat_session(
     from plugin.xnat.session import XnatIds, with_scan_types
 
     session = _find_session(source)
+    refuse_overlap(source, out)
     ids = XnatIds(
         _checked("--session-id", session_id or session.ids.session_id),
         _checked("--project", project or session.ids.project),
@@ -59,6 +61,7 @@ def xnat_session(
     try:
         settings = load_settings(config)
         found = with_scan_types(find_studies(session.scans_folder), session)
+        refuse_other_results([study.study_instance_uid for study in found.studies], out / RESULTS)
         context = open_worker_context(settings, model, device)
         preload_libraries()
         remove_outputs(out)

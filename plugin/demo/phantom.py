@@ -80,6 +80,10 @@ _Scans = Mapping[str, Volume]
 """The acquired volumes by name of their series; the other series are computed from these."""
 
 
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
 def write_phantom(head: ScannableHead, out: Path, seed: int, variant: str = "") -> PhantomStudy:
     """Write OUT/dicom/<series>/IM0001.dcm..., OUT/truth_{t1ce,flair,adc}.nii.gz and OUT/truth.json, in that order.
 
@@ -88,8 +92,8 @@ def write_phantom(head: ScannableHead, out: Path, seed: int, variant: str = "") 
     heads and seeds give equal files. Raises OutputRefused where OUT already holds a study or cannot be written.
     """
     dicom_folder = out / "dicom"
-    if dicom_folder.exists() and any(dicom_folder.iterdir()):
-        raise OutputRefused(f"{dicom_folder} already holds files. Choose an empty folder for the phantom.")
+    if any(path != dicom_folder for path in _entries(out)) or _entries(dicom_folder):
+        raise OutputRefused(f"{out} already holds files. Choose an empty folder for the phantom.")
     study_uid = _uid(seed, variant, "study")
     frame_uid = _uid(seed, variant, "frame of reference")
     protocols = phantom_protocols(seed, frame_uid)

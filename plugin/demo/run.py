@@ -86,6 +86,10 @@ class DemoSettings(Settings):
         return (init_settings,)
 
 
+FILES = frozenset({"phantom", "pacs", "node", "glionode.toml", "node.log", "overlay.png"})
+"""Everything that a demonstration leaves in its folder."""
+
+
 def run_demo(study: PhantomStudy, out: Path, report: Callable[[str], None]) -> DemoResult:
     """Send `study` through a node to a PACS and compare what arrives with the truth. All files stay under `out`.
 

@@ -190,3 +190,10 @@ def test_motion_parameters_are_read_from_the_matrix():
     ]
     matrix = tuple(tuple(float(value) for value in row) for row in rows)
     assert motion_parameters(matrix) == pytest.approx((0, 0, angle, 1, -2, 3))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "truth_t1ce.nii.gz").write_bytes(b"of another study")
+    with pytest.raises(OutputRefused, match="already holds files"):
+        write_phantom(BallHead(), tmp_path, 5)
+    assert (tmp_path / "truth_t1ce.nii.gz").read_bytes() == b"of another study"
