@@ -68,7 +68,7 @@ def _is_image(voxels: NDArray[Any], name: str, names: LabelNames) -> bool:
     if whole and len(np.unique(np.rint(values))) > _MOST_NUMBERS:
         return True
     is_mask = names.names_a_mask(name) and not names.is_brain_mask(name)
-    return not is_mask and (len(values) > _MOST_NUMBERS or (values < -0.5).any())
+    return not is_mask and (len(values) > _MOST_NUMBERS or bool((values < -0.5).any()))
 
 
 def _by_number(
