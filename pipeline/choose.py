@@ -2,17 +2,20 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from models.labels import Role
 from pipeline.classify import Classification, classify
+from pipeline.combine_diffusion import CannotCombine, combine_diffusion
 from pipeline.diffusion import is_derivable
+from pipeline.header_fields import has_agent, header_fields, image_count
+from pipeline.join import join_series
 from pipeline.majority import majority
-from pipeline.remarks import Remark
-from pipeline.rules import Effect, HeaderFields, Rules, load_rules
-from pipeline.study import FrameHeader, Instance, Series, Study
+from pipeline.missing_roles import names_of, near_misses, no_source_of_adc
+from pipeline.remarks import Remark, RemarkKind
+from pipeline.rules import Effect, Rules, load_rules
+from pipeline.study import Series, Study
 
 __all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
 
@@ -22,9 +25,6 @@ THIN_MM = 2.0
 """A spacing of slices up to this counts as a 3D acquisition."""
 COMPLETE = 0.9
 """A series with less than this share of the images of the longest one for its role was broken off."""
-COMMON = 0.9
-"""A word of ImageType that this share of the images has is the series'; stray images do not hide it."""
-
 _TITLES = {
     Role.T1: "T1 before contrast",
     Role.T1CE: "T1 after contrast",
@@ -110,41 +110,91 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
     The choice does not depend on the order of files. If there is no ADC map and `derive_adc` allows it, a diffusion
     series with b = 0 and b around 1000 is chosen instead; `pipeline.read` computes the map.
     """
-    candidates = _candidates(study, rules)
+    candidates = _candidates(join_series(study), rules)
     choices: list[Choice] = []
     missing: list[Role] = []
     for role in wanted:
         ranked = _ranked(candidates, role)
-        sources = _diffusion(candidates) if role is Role.ADC and not ranked and derive_adc else []
-        if sources:
-            why = "there is no ADC map; it is computed from this diffusion series"
-            choices.append(Choice(role, sources[0].series, (why, *_reasons(sources, Role.DWI))))
+        derived = _derived_adc(candidates) if role is Role.ADC and not ranked and derive_adc else None
+        if derived is not None:
+            choices.append(derived)
         elif ranked:
-            choices.append(Choice(role, ranked[0].series, _reasons(ranked, role)))
+            best = ranked[0].series
+            choices.append(Choice(role, best, _reasons(ranked, role), _remarks(role, best)))
         else:
             missing.append(role)
     if missing:
-        titles = " and no ".join(_TITLES[role] for role in missing)
-        return NotEligible(f"no {titles} among {len(study.series)} series", tuple(missing))
+        return NotEligible(_why_missing(missing, candidates, len(study.series), derive_adc), tuple(missing))
     return Selected(tuple(choices))
 
 
+def _derived_adc(candidates: tuple[_Candidate, ...]) -> Choice | None:
+    """Return the diffusion images that an ADC map is computed from, of one series or of several that fit together."""
+    sources = _diffusion(candidates)
+    if sources:
+        series = sources[0].series
+        why = "there is no ADC map; it is computed from this diffusion series"
+        return Choice(Role.ADC, series, (why, *_reasons(sources, Role.DWI)), _remarks(Role.ADC, series))
+    combined = combine_diffusion(_combinable(candidates))
+    if not isinstance(combined, Series):
+        return None
+    parts = names_of(combined.joined)
+    return Choice(
+        Role.ADC,
+        combined,
+        (f"there is no ADC map; it is computed from the diffusion images of {parts}",),
+        (Remark(RemarkKind.JOINED, f"ADC was computed from diffusion images that came as {parts}.", (Role.ADC,)),),
+    )
+
+
+def _remarks(role: Role, series: Series) -> tuple[Remark, ...]:
+    if not series.joined:
+        return ()
+    text = f"{role}: the parts of one acquisition came as {names_of(series.joined)} and were read together."
+    return (Remark(RemarkKind.JOINED, text, (role,)),)
+
+
+def _why_missing(missing: list[Role], candidates: tuple[_Candidate, ...], count: int, derive_adc: bool) -> str:
+    classified = [(one.series, one.classification) for one in candidates]
+    clauses = [clause for role in missing for clause in near_misses(role, classified)]
+    if Role.ADC in missing:
+        combined = combine_diffusion(_combinable(candidates))
+        source = _derived_adc(candidates)
+        allowed = source.series if source is not None and not derive_adc else None
+        clauses += no_source_of_adc(classified, combined if isinstance(combined, CannotCombine) else None, allowed)
+    titles = " and no ".join(_TITLES[role] for role in missing)
+    return "; ".join((f"no {titles} among {count} series", *clauses))
+
+
 def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
-    """Return every series with its evidence and the role that it would be chosen for, or why it would not."""
-    candidates = _candidates(study, rules)
+    """Return every series with its evidence and the role that it would be chosen for, or why it would not.
+
+    Series that are read as one acquisition are one entry.
+    """
+    candidates = _candidates(join_series(study), rules)
     ranked = {role: _ranked(candidates, role) for role in Role}
+    derived = None if ranked[Role.ADC] else _derived_adc(candidates)
     explained: list[Explained] = []
     for candidate in candidates:
+        note = _note(candidate.series, derived)
         role = candidate.classification.role
         best = ranked[role][0] if role is not None and ranked[role] else None
         if best is candidate:
-            serves = not ranked[Role.ADC] and candidate in _diffusion(candidates)[:1]
-            note = "there is no ADC map; one can be computed from this series" if serves else ""
             explained.append(Explained(candidate.series, candidate.classification, role, (), note))
             continue
         ruled_out = _ruled_out(candidate, best)
-        explained.append(Explained(candidate.series, candidate.classification, None, ruled_out))
+        explained.append(Explained(candidate.series, candidate.classification, None, ruled_out, note))
     return tuple(explained)
+
+
+def _note(series: Series, derived: Choice | None) -> str:
+    """Return what a series is besides: a part of what is read as one, or the source of a computed ADC map."""
+    notes = [f"read as one acquisition: {names_of(series.joined)}"] if series.joined else []
+    if derived is not None and derived.series is series:
+        notes.append("there is no ADC map; one can be computed from this series")
+    elif derived is not None and any(part is series for part in derived.series.joined):
+        notes.append(f"there is no ADC map; one can be computed from {names_of(derived.series.joined)} together")
+    return "; ".join(notes)
 
 
 def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...]:
@@ -159,72 +209,8 @@ def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...
     return (f"series {best.series.series_number} is better for {found.role}: {why}",)
 
 
-def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
-    """Return the fields that rules test. `agents` counts the study's MR series with and without a contrast agent."""
-    images = series.instances
-    frames = [(image, frame) for image in images for frame in (image.frames or (image,))]
-
-    def usual(read: Callable[[Instance | FrameHeader], float | None]) -> float | None:
-        """Return the value of most frames; where functional groups lack it, that of their image counts."""
-        return majority(read(image) if (value := read(frame)) is None else value for image, frame in frames)
-
-    numbers: dict[str, float | None] = {
-        "echo_time_ms": usual(lambda one: one.echo_time_ms),
-        "repetition_time_ms": usual(lambda one: one.repetition_time_ms),
-        "inversion_time_ms": usual(lambda one: one.inversion_time_ms),
-        "b_value": max((frame.b_value for _, frame in frames if frame.b_value is not None), default=None),
-        "images": float(_image_count(series)),
-        "orientations": float(_orientation_count(images)),
-        "colour": float(majority(_is_colour(one) for one in images) or False),
-    }
-    words = {
-        "image_type": _common_words(images),
-        "scanning_sequence": frozenset(majority(one.scanning_sequence for one in images) or ()),
-        "acquisition_type": frozenset({majority(one.acquisition_type for one in images) or ""} - {""}),
-        "contrast_agent": frozenset({_agent_word(has_agent(series), agents)}),
-        "modality": frozenset({series.modality}),
-        "body_part": frozenset({(majority(one.body_part for one in images) or "").upper()} - {""}),
-    }
-    return HeaderFields(
-        tuple((name, value) for name, value in numbers.items() if value is not None), tuple(words.items())
-    )
-
-
-def _common_words(images: tuple[Instance, ...]) -> frozenset[str]:
-    """Return the words of ImageType that nearly all images have which have one."""
-    typed = [set(one.image_type) for one in images if one.image_type]
-    counts = Counter(word for words in typed for word in words)
-    return frozenset(word for word, count in counts.items() if count >= COMMON * len(typed))
-
-
-def _is_colour(image: Instance) -> bool:
-    return image.samples_per_pixel != 1 or image.photometric_interpretation in ("RGB", "PALETTE COLOR")
-
-
-def has_agent(series: Series) -> bool:
-    """Return whether most images of a series name a contrast agent; "none" and "no" do not count."""
-    named = sum(
-        bool(one.contrast_agent) and str(one.contrast_agent).strip().lower() not in _NO_AGENT
-        for one in series.instances
-    )
-    return 2 * named > len(series.instances)
-
-
-_NO_AGENT = frozenset(
-    {"", "no", "none", "n", "0", "nil", "-", "without", "no contrast", "ohne", "sans", "sin", "sem", "senza"}
-)
-
-
-def _agent_word(this: bool, agents: Counter[bool]) -> str:
-    if agents[True] == 0:
-        return "nowhere"
-    if agents[False] == 0:
-        return "every one"
-    return "this one" if this else "not this one"
-
-
 def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
-    agents = Counter(has_agent(one) for one in study.series if one.modality == "MR" and _image_count(one) > 7)
+    agents = Counter(has_agent(one) for one in study.series if one.modality == "MR" and image_count(one) > 7)
     found: list[_Candidate] = []
     for series in study.series:
         text = series.description if series.description.strip() else series.protocol_name
@@ -237,7 +223,7 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
                 classification=classification,
                 extent_mm=extent,
                 spacing_mm=spacing,
-                images=_image_count(series),
+                images=image_count(series),
                 volumetric=kind == "3D" or spacing <= THIN_MM,
                 acquired_at=_acquired_at(series),
                 complete=all(one.has_pixels for one in series.instances),
@@ -265,6 +251,17 @@ def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
 def _diffusion(candidates: tuple[_Candidate, ...]) -> list[_Candidate]:
     """Return the diffusion series from which an ADC map can be computed, the best first."""
     return [one for one in _ranked(candidates, Role.DWI) if is_derivable(one.series)]
+
+
+def _combinable(candidates: tuple[_Candidate, ...]) -> list[Series]:
+    """Return the series whose diffusion-weighted images may be used together: all that nothing rules out."""
+    return [
+        one.series
+        for one in candidates
+        if one.classification.role is not Role.ADC
+        and not one.classification.mark_names(Effect.NONE)
+        and not one.classification.mark_names(Effect.REFUSE)
+    ]
 
 
 def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
@@ -304,23 +301,6 @@ def _reasons(ranked: list[_Candidate], role: Role) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _image_count(series: Series) -> int:
-    return sum(one.number_of_frames for one in series.instances)
-
-
-def _orientation_count(images: tuple[Instance, ...]) -> int:
-    """Count the orientations in a series that differ by more than about 6 degrees."""
-    found: list[tuple[float, ...]] = []
-    for one in images:
-        if one.orientation is not None and not any(_close(one.orientation, other) for other in found):
-            found.append(one.orientation)
-    return max(1, len(found))
-
-
-def _close(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
-    return all(abs(a - b) < 0.1 for a, b in zip(left, right, strict=True))
-
-
 def _acquired_at(series: Series) -> str:
     """Return the time of the middle image that has one: a single wrong date must not decide."""
     times = sorted(one.acquired_at for one in series.instances if one.acquired_at)
@@ -340,5 +320,5 @@ def _stack(series: Series) -> tuple[float, float]:
             return places[-1] - places[0], gaps[len(gaps) // 2]
     thickness = majority(one.slice_thickness_mm for one in series.instances)
     if thickness and math.isfinite(thickness):
-        return thickness * _image_count(series), thickness
+        return thickness * image_count(series), thickness
     return 0.0, math.inf

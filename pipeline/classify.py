@@ -43,6 +43,8 @@ class Classification:
     """Probability of the role, 0 to 1; of "no role" if `role` is None."""
     evidence: tuple[Evidence, ...]
     marks: tuple[FoundMark, ...]
+    leaning: Role | None = None
+    """The role that most of the evidence is for, however weak, and whatever the marks say."""
 
     def mark_names(self, effect: Effect) -> tuple[str, ...]:
         """Return the names of the marks with this effect."""
@@ -72,10 +74,12 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules, archiv
     for item in evidence:
         for role, weight in item.weights:
             points[role] += weight
+    leaning = max(points, key=lambda role: points[role])
+    leaning_or_none = leaning if points[leaning] > 0 else None
     if any(mark.effect is Effect.NONE for mark in marks):
-        return Classification(None, 1.0, evidence, marks)
+        return Classification(None, 1.0, evidence, marks, leaning_or_none)
     winner, confidence = _decide(points, rules)
-    return Classification(winner, confidence, evidence, marks)
+    return Classification(winner, confidence, evidence, marks, leaning_or_none)
 
 
 def classify_description(description: str, rules: Rules) -> Classification:

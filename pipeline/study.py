@@ -162,6 +162,8 @@ class Series:
     instances: tuple[Instance, ...]
     archive_type: str = ""
     """The type that the archive gives it, such as XNAT's scan type; never printed."""
+    joined: tuple["Series", ...] = ()
+    """The series that it was joined from, in the order of their numbers; empty for a series as it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
