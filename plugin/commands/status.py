@@ -89,19 +89,40 @@ def echo(
 ) -> None:
     """Check whether a destination answers: with C-ECHO or, if it has a url, with a search that finds nothing.
 
-    Exit status: 0 it answers, 1 it does not, 64 it is not in the settings.
+    A DICOM peer is also asked which of the objects that the node makes it takes, and in which transfer syntaxes;
+    nothing is sent. Exit status: 0 it answers and takes all of them, 1 it does not, 64 it is not in the settings.
     """
     from plugin.delivery.deliverer import echo as echo_destination
+    from plugin.delivery.produced_classes import produced_classes
 
     settings = load_settings_or_exit(config)
     found = [each for each in settings.destinations if each.name == destination]
     if not found:
         known = ", ".join(each.name for each in settings.destinations) or "none"
         raise refuse(f"The settings have no destination {destination!r}; they have: {known}.")
-    result = echo_destination(found[0], settings.listener.ae_title, orthanc=settings.orthanc)
+    result = echo_destination(
+        found[0],
+        settings.listener.ae_title,
+        orthanc=settings.orthanc,
+        sop_class_uids=produced_classes(settings.outputs),
+    )
     if not result.answered:
         raise refuse(f"{_address(found[0])}: {result.message}", FAILED)
     print(f"{_address(found[0])}: {result.message}")
+    for each in result.classes:
+        print(f"{_name(each.sop_class_uid)}: {', '.join(map(_name, each.transfer_syntax_uids)) or 'NOT TAKEN'}")
+    if not result.takes_all:
+        raise refuse(
+            f"{found[0].name} does not take all that the node makes; have it accept these classes from "
+            f"{settings.listener.ae_title}, or leave them out under [outputs].",
+            FAILED,
+        )
+
+
+def _name(uid: str) -> str:
+    from pydicom.uid import UID
+
+    return UID(uid).name
 
 
 def _address(destination: "AnyDestination") -> str:

@@ -6,6 +6,7 @@ Each destination has a thread and connections of its own, so that an unreachable
 import logging
 import random
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from plugin.delivery.destination_loop import run_exclusively
 from plugin.delivery.dimse_sender import DimseSender
 from plugin.delivery.orthanc_sender import OrthancSender
 from plugin.delivery.result_source import DiskResults, ResultSource
-from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sender
+from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sender, TakenClass
 from plugin.delivery.stow_sender import StowSender
 from plugin.errors import PeerFailed
 from plugin.jobs import outbox
@@ -35,7 +36,7 @@ from plugin.settings.sections import DeliverySettings, OrthancSettings
 _LOG = logging.getLogger(__name__)
 
 _BATCH = 100
-"""Objects taken from the outbox at once; fewer than the 128 presentation contexts of an association."""
+"""Objects taken from the outbox at once."""
 _POLL_EVERY_S = 0.5
 _JITTER = 0.2
 _ECHO_S = 10.0
@@ -48,6 +49,13 @@ class EchoResult:
     destination: str
     answered: bool
     message: str
+    classes: tuple[TakenClass, ...] = ()
+    """How it takes objects of the classes that it was asked about; a web server and Orthanc cannot be asked."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it takes objects of all these classes."""
+        return self.answered and all(each.transfer_syntax_uids for each in self.classes)
 
 
 def make_sender(
@@ -66,13 +74,16 @@ def echo(
     calling_ae_title: str,
     timeout_s: float = _ECHO_S,
     orthanc: OrthancSettings | None = None,
+    sop_class_uids: Sequence[str] = (),
 ) -> EchoResult:
-    """Check that a destination responds."""
+    """Check that a destination responds, and, of a DICOM peer, which of these storage classes it takes."""
+    sender = make_sender(destination, calling_ae_title, timeout_s, orthanc)
     try:
-        message = make_sender(destination, calling_ae_title, timeout_s, orthanc).echo()
+        message = sender.echo()
+        classes = sender.taken_classes(sop_class_uids) if isinstance(sender, DimseSender) and sop_class_uids else ()
     except PeerFailed as exc:
         return EchoResult(destination.name, False, str(exc))
-    return EchoResult(destination.name, True, message)
+    return EchoResult(destination.name, True, message, classes)
 
 
 def retry_pause_s(attempts: int, settings: DeliverySettings, spread: float) -> float:
@@ -123,8 +134,8 @@ class Deliverer:
         left: dict[str, Outgoing] = {}
         for entry in entries:
             outgoing = _read_outgoing(entry)
-            if outgoing is None:
-                self._record_failure(connection, entry, f"the file {entry.path} is missing or not DICOM", final=True)
+            if isinstance(outgoing, NotSent):
+                self._record_failure(connection, entry, outgoing)
             else:
                 left[entry.sop_instance_uid] = outgoing
         if not left:
@@ -142,32 +153,42 @@ class Deliverer:
         except PeerFailed as exc:
             self._is_unreachable = True
             for outgoing in left.values():
-                self._record_failure(connection, outgoing.entry, str(exc))
+                self._record_failure(connection, outgoing.entry, NotSent(str(exc)))
 
     def _record(self, connection: Connection, outgoing: Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, NotSent):
-            self._record_failure(connection, outgoing.entry, outcome.reason)
+            self._record_failure(connection, outgoing.entry, outcome)
             return
         uid = outgoing.entry.sop_instance_uid
         commit_as = outgoing.sop_class_uid if self._requests_commitment else None
         with connection.transaction():
             outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
-        _LOG.info("sent %s to %s", uid, self._name)
+        if outcome.warning:
+            _LOG.warning("sent %s to %s: %s: %s", uid, self._name, outcome.remark, outcome.warning)
+        else:
+            _LOG.info("sent %s to %s", uid, self._name)
 
-    def _record_failure(self, connection: Connection, entry: OutboxEntry, error: str, final: bool = False) -> None:
+    def _record_failure(self, connection: Connection, entry: OutboxEntry, failure: NotSent) -> None:
         age_h = (datetime.now(UTC) - entry.created_at).total_seconds() / 3600
         pause: float | None = retry_pause_s(entry.attempts + 1, self._settings, random.uniform(-1, 1))
-        if final or age_h > self._settings.give_up_after_h:
+        if failure.final or age_h > self._settings.give_up_after_h:
             pause = None
         with connection.transaction():
-            outbox.record_failed(connection, self._name, entry.sop_instance_uid, error, pause)
+            outbox.record_failed(connection, self._name, entry.sop_instance_uid, failure.reason, pause)
         then = "given up" if pause is None else f"next try in {pause:.1f} s"
-        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, error, then)
+        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, failure.reason, then)
 
 
-def _read_outgoing(entry: OutboxEntry) -> Outgoing | None:
+def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent:
+    """Return an object with what its file says, or why it cannot be sent; a disk that fails may answer again."""
     try:
         meta = read_file_meta_info(Path(entry.path))
-        return Outgoing(entry, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
-    except (OSError, InvalidDicomError, AttributeError):
-        return None
+        outgoing = Outgoing(entry, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        uid = str(meta.MediaStorageSOPInstanceUID)
+    except (FileNotFoundError, NotADirectoryError, InvalidDicomError, AttributeError, EOFError, ValueError):
+        return NotSent(f"the file {entry.path} is missing or not DICOM", final=True)
+    except OSError as exc:
+        return NotSent(f"the file {entry.path} cannot be read ({exc.strerror})")
+    if uid != entry.sop_instance_uid:
+        return NotSent(f"the file {entry.path} holds another object ({uid})", final=True)
+    return outgoing

@@ -1,7 +1,7 @@
 """The interface of all ways to send objects to a destination."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from plugin.database.audit_log import Peer
@@ -23,6 +23,8 @@ class Sent:
 
     remark: str | None = None
     """What else it said; None where that was all."""
+    warning: str = field(default="", compare=False)
+    """What the destination warns of, as a clause for the log; empty where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class NotSent:
     """The destination did not store the object."""
 
     reason: str
+    final: bool = False
+    """Whether sending the same bytes again would fail again, so that a person has to act."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenClass:
+    """A SOP class of which the node sends objects, and how a destination takes them."""
+
+    sop_class_uid: str
+    transfer_syntax_uids: tuple[str, ...]
+    """Empty where it does not take them."""
 
 
 Outcome = Sent | NotSent

@@ -51,8 +51,12 @@ class Proposal:
     """SOP classes of which the requestor is the provider (SCP/SCU role selection, PS3.7 D.3.3.4)."""
 
 
-STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
-"""C-STORE statuses (PS3.4 table B.2-1): stored, with elements coerced, discarded or not matching the SOP class."""
+MOST_CONTEXTS = 128
+"""Presentation contexts of an association: their IDs are the odd numbers of a byte (PS3.8 9.3.2.2)."""
+
+
+class NothingAccepted(PeerFailed):
+    """The peer accepts the association, and none of the presentation contexts."""
 
 
 class EventHandler(NamedTuple):
@@ -79,7 +83,10 @@ def open_association(
     timeout_s: float,
     handlers: Sequence[EventHandler] = (),
 ) -> Iterator[Association]:
-    """Open an association for the block, and release it at the end. Raises PeerFailed where it is not established."""
+    """Open an association for the block, and release it at the end.
+
+    Raises PeerFailed where it is not established, NothingAccepted where that is because no context was accepted.
+    """
     if not proposal.contexts:
         raise PeerFailed("there is no presentation context to propose")
     ae = ApplicationEntity(ae_title=calling_ae_title)
@@ -97,7 +104,7 @@ def open_association(
         ext_neg=[build_role(UID(sop_class), scp_role=True) for sop_class in proposal.as_scp_of] or None,
     )
     if not association.is_established:
-        raise PeerFailed(_failure(association, connected.is_set(), address))
+        raise _failure(association, connected.is_set(), address)
     try:
         yield association
     finally:
@@ -115,17 +122,39 @@ def send_c_echo(address: PeerAddress, calling_ae_title: str, timeout_s: float) -
     return status
 
 
-def _failure(association: Association, connected: bool, address: PeerAddress) -> str:
+def accepted_by(association: Association) -> frozenset[ProposedContext]:
+    """Return the contexts that the peer accepted, of those that were proposed."""
+    return frozenset(
+        ProposedContext(str(each.abstract_syntax), str(each.transfer_syntax[0]))
+        for each in association.accepted_contexts
+        if each.transfer_syntax
+    )
+
+
+def negotiate(
+    address: PeerAddress, calling_ae_title: str, contexts: Sequence[ProposedContext], timeout_s: float
+) -> frozenset[ProposedContext]:
+    """Return which contexts a peer accepts, without sending anything in them. Raises PeerFailed."""
+    try:
+        with open_association(address, calling_ae_title, Proposal(tuple(contexts)), timeout_s) as association:
+            return accepted_by(association)
+    except NothingAccepted:
+        return frozenset()
+
+
+def _failure(association: Association, connected: bool, address: PeerAddress) -> PeerFailed:
     """Say why an association was not established, and what to check."""
     peer = f"{address.ae_title} at {address.host}:{address.port}"
     if not connected:
         over_tls = " over TLS; check its certificate, tls_ca and tls_server_name" if address.tls is not None else ""
-        return f"{peer} cannot be reached{over_tls}"
+        return PeerFailed(f"{peer} cannot be reached{over_tls}")
     if association.is_rejected:
-        return f"{peer} rejected the association; check that it knows the AE titles of both sides"
+        return PeerFailed(f"{peer} rejected the association; check that it knows the AE titles of both sides")
+    if association.rejected_contexts and not association.accepted_contexts:
+        return NothingAccepted(f"{peer} accepted no presentation context for these objects")
     if address.tls is not None:
-        return f"{peer} ended the negotiation; it may not accept the certificate of the node"
-    return f"{peer} ended the negotiation, or accepted no presentation context for these objects"
+        return PeerFailed(f"{peer} ended the negotiation; it may not accept the certificate of the node")
+    return PeerFailed(f"{peer} ended the negotiation")
 
 
 def _on_connection(event: Any, connected: threading.Event) -> None:

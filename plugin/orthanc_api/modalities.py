@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pynetdicom import Association
 
 from plugin.dimse.association import (
-    STORED_WITH_WARNING,
+    MOST_CONTEXTS,
     PeerAddress,
     Proposal,
     ProposedContext,
@@ -22,6 +21,8 @@ from plugin.dimse.association import (
     peer_address,
     send_c_echo,
 )
+from plugin.dimse.response_status import Consequence, store_meaning
+from plugin.dimse.store_file import NoContext, send_file, store_contexts
 from plugin.errors import PeerFailed
 from plugin.orthanc_api.errors import ErrorCode, failure
 from plugin.orthanc_api.tags import Json
@@ -30,7 +31,6 @@ from plugin.settings.sections import Settings
 from plugin.settings.values import is_ae_title
 
 _SUCCESS = 0x0000
-_MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers of one byte
 _PERMISSIONS = ("Echo", "EventReport", "Find", "FindWorklist", "Get", "Move", "NAction", "Store", "Transcoding")
 OPERATIONS = ("configuration", "echo", "store")
 """The operations on a modality that are supported, of Orthanc's."""
@@ -122,12 +122,16 @@ class Modalities:
 
     def store(self, name: str, files: Sequence[tuple[Path, str, str]]) -> int:
         """Send files by C-STORE, with SOP class and transfer syntax of each; return how many were not stored."""
-        contexts = tuple(sorted({ProposedContext(sop_class, syntax) for _, sop_class, syntax in files}))
-        if len(contexts) > _MOST_CONTEXTS:
+        proposed = [store_contexts(sop_class, syntax) for _, sop_class, syntax in files]
+        contexts = tuple(sorted({context for each in proposed for context in each}))
+        if len(contexts) > MOST_CONTEXTS:
             raise failure(ErrorCode.NETWORK_PROTOCOL)
         try:
             with open_association(*self._to(name), Proposal(contexts), self._timeout_s) as association:
-                return sum(not _store(association, path) for path, _, _ in files)
+                return sum(
+                    not _store(association, path, each, number)
+                    for number, ((path, _, _), each) in enumerate(zip(files, proposed, strict=True))
+                )
         except (PeerFailed, RuntimeError) as exc:
             raise failure(ErrorCode.NETWORK_PROTOCOL) from exc
 
@@ -135,8 +139,9 @@ class Modalities:
         return self.get(name).address(), self._calling_ae_title
 
 
-def _store(association: Association, path: Path) -> bool:
+def _store(association: Association, path: Path, proposed: tuple[ProposedContext, ...], number: int) -> bool:
     try:
-        return getattr(association.send_c_store(dcmread(path)), "Status", None) in (_SUCCESS, *STORED_WITH_WARNING)
-    except (OSError, InvalidDicomError, ValueError):  # the file is gone, or no presentation context was accepted
+        status = send_file(association, path, proposed, number)
+    except (OSError, InvalidDicomError, ValueError, NoContext):  # the file is gone, or its class is not accepted
         return False
+    return store_meaning(status).consequence in (Consequence.STORED, Consequence.STORED_WITH_WARNING)
