@@ -13,6 +13,7 @@ from plugin.database.audit_log import AuditEvent, Peer
 from plugin.database.pool import Connection
 from plugin.delivery.deliverer import retry_pause_s
 from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, Reference
+from plugin.dimse.response_status import NotCommitted, commitment_failure_text, not_committed
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.settings.sections import DeliverySettings
@@ -117,9 +118,10 @@ def apply_report(
 ) -> tuple[int, int]:
     """Record a report within the caller's transaction; return how many objects are committed, and how many are not.
 
-    What it says of objects that are not in its transaction, or were reported on before, changes nothing. An object that
-    is not committed to is sent again.
+    What it says of objects that are not in its transaction, or were reported on before, changes nothing. What follows
+    from a failure is said by `plugin.dimse.response_status`; an object of both lists is not committed to.
     """
+    failed = sum(_apply_failure(connection, report.transaction_uid, each, settings) for each in report.failed)
     committed = 0
     for reference in report.committed:
         uid = reference.sop_instance_uid
@@ -135,7 +137,6 @@ def apply_report(
             committed += 1
             detail = f"{uid} to {destination}, transaction {report.transaction_uid}"
             outbox.audit_delivery(connection, AuditEvent.COMMITTED, destination, uid, detail, reporter)
-    failed = sum(_apply_failure(connection, report.transaction_uid, each, settings) for each in report.failed)
     return committed, failed
 
 
@@ -155,16 +156,31 @@ def _apply_failure(
     if row is None:
         return False
     attempts, too_old = row
-    pause = retry_pause_s(max(attempts, 1), settings, random.uniform(-1, 1))
-    error = f"the destination stored the object and does not commit to it (reason 0x{failed.reason:04X})"
+    consequence, _ = not_committed(failed.reason)
+    error = commitment_failure_text(failed.reason)
+    if too_old or consequence is NotCommitted.GIVE_UP:
+        _set_state(connection, destination, uid, OutboxState.DEAD, error)
+        outbox.audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
+    elif consequence is NotCommitted.ASK_AGAIN:
+        connection.execute(
+            "UPDATE glionode_outbox SET last_error = %s WHERE sop_instance_uid = %s AND destination = %s",
+            (error, uid, destination),
+        )
+        _schedule_request(connection, destination, uid, settings.retry_longest_s)
+    else:
+        pause = retry_pause_s(max(attempts, 1), settings, random.uniform(-1, 1))
+        _set_state(connection, destination, uid, OutboxState.FAILED, error, pause)
+    return True
+
+
+def _set_state(
+    connection: Connection, destination: str, uid: str, state: OutboxState, error: str, again_in_s: float = 0.0
+) -> None:
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, ask_at = NULL, last_error = %s, "
         "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
-        (OutboxState.DEAD if too_old else OutboxState.FAILED, error, pause, uid, destination),
+        (state, error, again_in_s, uid, destination),
     )
-    if too_old:
-        outbox.audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
-    return True
 
 
 def _close_request(connection: Connection, transaction: str, uid: str) -> str | None:

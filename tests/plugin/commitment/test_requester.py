@@ -106,6 +106,53 @@ def test_an_object_that_is_not_committed_is_sent_again(
     assert (committing_pacs.received.count(kept), committing_pacs.received.count(lost)) == (1, 3)
 
 
+@pytest.mark.parametrize("reason", [0x0119, 0x0122])
+def test_a_reason_that_cannot_heal_is_told_at_once(
+    reason: int, database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs
+) -> None:
+    destination = settings_for(committing_pacs)
+    kept, refused = put(destination)
+    committing_pacs.failing = {refused: reason}
+    with delivering(database, destination):
+        wait_until(lambda: states(database) == {kept: "committed", refused: "dead"}, "it is given up")
+    assert committing_pacs.received.count(refused) == 1
+    ((error,),) = query(database, "SELECT last_error FROM glionode_outbox WHERE sop_instance_uid = %s", refused)
+    assert f"reason 0x{reason:04X}: it " in error
+
+
+@pytest.mark.parametrize("reason", [0x0131, 0x0213])
+def test_a_reason_that_says_nothing_of_the_object_is_asked_about_again(
+    reason: int, database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs
+) -> None:
+    destination = settings_for(committing_pacs)
+    uids = put(destination)
+    committing_pacs.failing = {uids[1]: reason}
+    with delivering(database, destination):
+        wait_until(lambda: len(committing_pacs.requests) >= 3, "it is asked again")
+        assert states(database)[uids[1]] == "sent"
+        committing_pacs.failing = {}
+        wait_until(lambda: all_are(database, "committed"), "it commits in the end")
+    assert sorted(committing_pacs.received) == uids, "each was sent once"
+    transactions = [str(request.TransactionUID) for request in committing_pacs.requests]
+    assert len(set(transactions)) == len(transactions)
+
+
+def test_an_object_that_a_report_lists_twice_is_not_committed(
+    database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs, reports_port: int
+) -> None:
+    committing_pacs.reports = False
+    destination = settings_for(committing_pacs)
+    (uid,) = put(destination, 1)
+    with delivering(database, destination):
+        wait_until(lambda: len(committing_pacs.requests) == 1, "it is requested")
+        committing_pacs.report_to = reports_port
+        report = committing_pacs.make_report(committing_pacs.requests[0])
+        committing_pacs.failing = {uid: 0x0119}
+        report.FailedSOPSequence = committing_pacs.make_report(committing_pacs.requests[0]).FailedSOPSequence
+        committing_pacs.send_report(report)
+        assert states(database) == {uid: "dead"}
+
+
 def test_a_peer_that_never_commits_is_given_up(
     database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs
 ) -> None:
