@@ -6,10 +6,10 @@ elements and the lengths of sequences and items are written anew.
 
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
@@ -35,7 +35,7 @@ def to_implicit_vr(content: bytes) -> bytes:
 
 def implicit_vr_dataset(content: bytes) -> Dataset:
     """Return a data set like `to_implicit_vr`, with the file meta information that names its transfer syntax."""
-    dataset = read_dataset(DicomBytesIO(to_implicit_vr(content)), is_implicit_VR=True, is_little_endian=True)
+    dataset = read_dataset(BytesIO(to_implicit_vr(content)), is_implicit_VR=True, is_little_endian=True)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return dataset
