@@ -117,9 +117,20 @@ def _position_faults(frames: Sequence[SegFrame], dataset: Dataset, known: KnownO
                 spreads[source.series_instance_uid] = _spread(source.series)
             if size != (source.rows, source.columns):
                 yield frame.number, "its rows and columns are not those of source image {uid}", uid
-            if source.image.frame_of_reference_uid not in ("", frame_of_reference):
+            if not _within(frame_of_reference, source.image, source.series):
                 yield frame.number, "its frame of reference is not that of source image {uid}", uid
             yield from _plane_faults(frame, uid, source.frame(number), spreads[source.series_instance_uid])
+
+
+def _within(frame_of_reference: str, image: Instance, series: Series) -> bool:
+    """Return whether a source image is in a frame of reference.
+
+    Where every image of the series names one of its own, the first stands for all (`pipeline.frame_of_reference`).
+    """
+    if image.frame_of_reference_uid in ("", frame_of_reference):
+        return True
+    named = {one.frame_of_reference_uid for one in series.instances}
+    return len(named) > 2 and frame_of_reference in named
 
 
 def _plane_faults(

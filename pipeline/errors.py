@@ -10,6 +10,7 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── RepeatedPositions     several images at one position and no header that tells them apart
 │   ├── MixedOrientations     two orientations in one series
 │   ├── StrayImage            an image's size or kind differs from its series
+│   ├── FramesOfReferenceDiffer  the images of a series are not in one frame of reference
 │   ├── TooFewSlices          a single slice is no volume
 │   ├── ColourImages          colour has no intensity to measure
 │   ├── MosaicImages          many slices in one image
@@ -66,6 +67,10 @@ class MixedOrientations(SeriesUnreadable):
 
 class StrayImage(SeriesUnreadable):
     """An image's size or kind differs from the rest of its series."""
+
+
+class FramesOfReferenceDiffer(SeriesUnreadable):
+    """The images of a series are not in one frame of reference."""
 
 
 class TooFewSlices(SeriesUnreadable):

@@ -46,13 +46,13 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> Decoded:
     PixelsUndecodable, and PaddingDoubtful if the padding takes the head.
     """
     evidence = PaddingEvidence()
-    pixels = _decode(frames, series_uid, evidence)
+    pixels = rescaled_pixels(frames, series_uid, evidence)
     if not evidence.padded:
         return Decoded(pixels)
     if evidence.is_ordinary:
         # Frames are not kept as they were stored; this is rare enough to decode them once more.
         note = "its pixel padding value (0028,0120) is an ordinary grey value, so it was not taken for padding"
-        return Decoded(_decode(frames, series_uid, None), (note,))
+        return Decoded(rescaled_pixels(frames, series_uid), (note,))
     if evidence.padded == evidence.voxels or evidence.takes_tissue:
         raise PaddingDoubtful(
             f"Series {series_uid}: the pixel padding that its headers declare (0028,0120 to 0028,0125) takes "
@@ -62,8 +62,17 @@ def decode(frames: tuple[PlacedFrame, ...], series_uid: str) -> Decoded:
     return Decoded(pixels, (f"{evidence.padded / evidence.voxels:.1%} of its voxels are padding, without a value",))
 
 
-def _decode(frames: tuple[PlacedFrame, ...], series_uid: str, evidence: PaddingEvidence | None) -> NDArray[np.float32]:
-    """Decode frames; without `evidence`, padding stays a value."""
+def same_pixels(one: PlacedFrame, other: PlacedFrame, series_uid: str) -> bool:
+    """Return whether two frames show the same, whatever their encodings. Raises like `decode`."""
+    sizes = {(frame.instance.rows, frame.instance.columns) for frame in (one, other)}
+    first, second = (rescaled_pixels((frame,), series_uid) for frame in (one, other))
+    return len(sizes) == 1 and np.array_equal(first, second, equal_nan=True)
+
+
+def rescaled_pixels(
+    frames: tuple[PlacedFrame, ...], series_uid: str, evidence: PaddingEvidence | None = None
+) -> NDArray[np.float32]:
+    """Decode as `decode` does, and count padding in `evidence`; without it, padding stays a value."""
     first = frames[0].instance
     if len(frames) * first.rows * first.columns > _MAX_VALUES:
         raise PixelsUndecodable(

@@ -1,6 +1,6 @@
 """Read a chosen series as a volume. What is no regular stack of slices is refused, with an error of its own kind."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,17 @@ from pipeline.errors import (
     MixedOrientations,
     MosaicImages,
     PlaceUnknown,
+    RepeatedPositions,
     SlicesMissing,
     StrayImage,
     TooFewSlices,
     UnitsUnknown,
 )
+from pipeline.frame_of_reference import common_frame_of_reference
 from pipeline.frames import PlacedFrame, list_frames
 from pipeline.pixels import check_complete, check_syntax, decode
+from pipeline.remarks import Remark, RemarkKind
+from pipeline.repeated_images import without_repeats
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry, Volume
 from pipeline.volumes_in_series import select_volume, sort_by_position
@@ -49,6 +53,7 @@ class Stack:
     notes: tuple[str, ...]
     diffusion: tuple[PlacedFrame, ...] = ()
     """The diffusion-weighted images, sorted by position, if ADC has to be computed from them; else empty."""
+    remarks: tuple[Remark, ...] = ()
 
 
 def read_volume(series: Series, role: Role) -> Volume:
@@ -65,17 +70,20 @@ def read_volume(series: Series, role: Role) -> Volume:
     stack = find_stack(series, role)
     if stack.diffusion:
         pixels, notes = _computed_adc(uid, stack)
-        return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes))
+        return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes), stack.remarks)
     decoded = decode(stack.frames, uid)
     pixels, notes = decoded.pixels, (*stack.notes, *decoded.notes)
     if role is Role.ADC:
         pixels, note = _in_adc_units(uid, stack.frames, pixels)
         notes = (*notes, note)
-    return Volume(pixels, stack.geometry, _sources(stack.frames), notes)
+    return Volume(pixels, stack.geometry, _sources(stack.frames), notes, stack.remarks)
 
 
 def find_stack(series: Series, role: Role) -> Stack:
-    """Find the images that make the volume, and its geometry, from headers only. Raises like `read_volume`."""
+    """Find the images that make the volume, and its geometry. Raises like `read_volume`.
+
+    Pixels are read only where several images stand at one position and their headers do not tell them apart.
+    """
     uid = series.series_instance_uid
     frames = list_frames(series)
     if not frames:
@@ -87,15 +95,38 @@ def find_stack(series: Series, role: Role) -> Stack:
     check_complete(uid, images)
     _check_sizes(uid, frames)
     normal = _check_directions(uid, frames)
-    weighted = weighted_frames(frames) if role is Role.ADC and not _is_map(frames) else ()
+    single = without_repeats(uid, frames, normal)
+    weighted = weighted_frames(single) if role is Role.ADC and not _is_map(single) else ()
     if weighted:
         ordered, places = sort_by_position(weighted, normal)
         slices = _weighted_slices(uid, ordered, places)
         b_note = ", ".join(f"{value:g}" for value in sorted({frame.b_value or 0.0 for frame in ordered}))
-        note = f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)"
-        return Stack(slices, _geometry(uid, slices, normal), (note,), ordered)
-    chosen, notes = select_volume(uid, frames, normal, role)
-    return Stack(chosen, _geometry(uid, chosen, normal), notes)
+        notes: tuple[str, ...] = (
+            f"ADC computed here from {len(ordered)} images with b = {b_note} s/mm2 (mono-exponential, log-linear)",
+        )
+    else:
+        single, slices, notes = _one_volume(uid, single, normal, role)
+        ordered = ()
+    geometry = _geometry(uid, slices, normal)
+    frame_of_reference, remarks = common_frame_of_reference(uid, ordered or slices, role)
+    if repeats := len(frames) - len(single):
+        text = f"{repeats} images of {role} came more than once with equal pixels; each was used once."
+        remarks = (*remarks, Remark(RemarkKind.REPEATED_IMAGES, text, (role,)))
+    return Stack(slices, replace(geometry, frame_of_reference_uid=frame_of_reference), notes, ordered, remarks)
+
+
+def _one_volume(
+    uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64], role: Role
+) -> tuple[tuple[PlacedFrame, ...], tuple[PlacedFrame, ...], tuple[str, ...]]:
+    """Return the frames without repeats, and those of them that make the volume with notes, as `select_volume` does."""
+    try:
+        return frames, *select_volume(uid, frames, normal, role)
+    except RepeatedPositions:
+        # Copies may have come with other headers, so that neither these nor the pixels alone tell volumes apart.
+        single = without_repeats(uid, frames, normal, by_header=False)
+        if len(single) == len(frames):
+            raise
+        return single, *select_volume(uid, single, normal, role)
 
 
 def _sources(frames: tuple[PlacedFrame, ...]) -> tuple[Frame, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from models.labels import Role
 from pipeline.errors import InstanceUidsRepeated
 from pipeline.frames import list_frames
-from pipeline.pixels import decode
+from pipeline.pixels import rescaled_pixels
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.study import Instance, PatientIdentity, Series, Study
 
@@ -75,7 +75,7 @@ def _same_image(series: Series, one: Instance, other: Instance) -> bool:
     if _without_encoding(one) != _without_encoding(other):
         return False
     first, second = (
-        decode(list_frames(replace(series, instances=(each,))), series.series_instance_uid).pixels
+        rescaled_pixels(list_frames(replace(series, instances=(each,))), series.series_instance_uid)
         for each in (one, other)
     )
     return np.array_equal(first, second, equal_nan=True)

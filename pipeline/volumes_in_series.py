@@ -58,6 +58,11 @@ def select_volume(
     return best, (f"the series holds {len(volumes)} volumes that differ in {' and '.join(names)}; one was taken",)
 
 
+def header_key(frame: PlacedFrame) -> tuple[object, ...]:
+    """Return the header values of a frame that may tell it from others at its position."""
+    return tuple(item.read(frame) for item in _PROPERTIES)
+
+
 def sort_by_position(
     frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]
 ) -> tuple[tuple[PlacedFrame, ...], NDArray[np.int64]]:

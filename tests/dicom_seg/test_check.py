@@ -103,6 +103,19 @@ def test_directions_that_the_scanner_rounded_pass(make_altered, started):
     assert check(encode(result, started, Outputs()), result) == ()
 
 
+def test_a_frame_of_reference_for_every_image_passes(make_altered, started):
+    def change(header, number):
+        header.FrameOfReferenceUID = f"1.2.3.{number + 1}"
+
+    result = make_altered(change)
+    t1ce = result.source(Role.T1CE)
+    ((series,),) = (study.series for study in scan([t1ce.series.instances[0].path.parent]).studies)
+    volume = read_volume(series, Role.T1CE)
+    t1ce = replace(t1ce, series=series, geometry=volume.geometry, frames=volume.frames)
+    result = replace(result, sources=(*result.sources[:2], t1ce))
+    assert check(encode(result, started, Outputs()), result) == ()
+
+
 def first_frame(seg):
     return seg.PerFrameFunctionalGroupsSequence[0]
 

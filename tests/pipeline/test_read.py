@@ -23,6 +23,7 @@ from pydicom.uid import (
 from models.labels import Role
 from pipeline.errors import (
     ColourImages,
+    FramesOfReferenceDiffer,
     GantryShear,
     IrregularSlices,
     MixedOrientations,
@@ -38,9 +39,12 @@ from pipeline.errors import (
     UnitsUnknown,
 )
 from pipeline.read import read_volume
+from pipeline.remarks import RemarkKind
 from pipeline.scan import scan
 from pipeline.study import Series
 from pipeline.volume import Geometry, Volume
+
+PADDING = 0x00280120
 
 
 def only_series(folder) -> Series:
@@ -256,15 +260,120 @@ class TestSeveralVolumes:
 
     def test_repeats_that_nothing_tells_apart(self, make, box):
         make.classic(box)
-        make.classic(box, first_file=100)
+        make.classic(box, pixels=np.full(box.shape, 7), first_file=100)
         with pytest.raises(RepeatedPositions, match="12 images stand at 6 positions"):
             read(make)
 
     def test_one_repeated_slice(self, make, box):
         make.classic(box)
-        make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""), first_file=100)
+        make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""), pixels=np.full((1, 36, 40), 7), first_file=100)
         with pytest.raises(RepeatedPositions):
             read(make)
+
+
+class TestRepeatedImages:
+    """Images that came twice under new SOP Instance UIDs, pixels equal."""
+
+    @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, JPEGLSLossless])
+    @pytest.mark.parametrize("count", [1, 5, 6])
+    def test_equal_ones_are_one_image(self, make, box, syntax, count):
+        make.classic(box)
+        make.syntax = syntax
+        make.classic(Geometry.from_affine(box.affine, (count, 36, 40), ""), first_file=100)
+        volume = read(make, Role.T1CE)
+        assert_in_place(volume, box)
+        (remark,) = volume.remarks
+        assert (remark.kind, remark.roles) == (RemarkKind.REPEATED_IMAGES, (Role.T1CE,))
+        assert remark.text.startswith(f"{count} images")
+        originals = {one.sop_instance_uid for one in only_series(make.folder).instances if one.instance_number < 100}
+        assert {frame.sop_instance_uid for frame in volume.frames} == originals
+
+    def test_a_repeat_with_another_rescale_is_another_image(self, make, box):
+        make.classic(box)
+        make.classic(Geometry.from_affine(box.affine, (1, 36, 40), ""), first_file=100, RescaleSlope=2)
+        with pytest.raises(RepeatedPositions):
+            read(make)
+
+    def test_padding_does_not_make_different_images_equal(self, make, box):
+        make.classic(
+            box, pixels=np.full(box.shape, 5), change=lambda dataset, number: dataset.add_new(PADDING, "US", 5)
+        )
+        make.classic(
+            *(Geometry.from_affine(box.affine, (1, 36, 40), ""),),
+            pixels=np.full((1, 36, 40), 6),
+            first_file=100,
+            change=lambda dataset, number: dataset.add_new(PADDING, "US", 6),
+        )
+        with pytest.raises(RepeatedPositions):
+            read(make)
+
+    def test_of_diffusion_images(self, make, box):
+        for b_value in (0.0, 1000.0):
+            pixels = np.full(box.shape, round(1000 * math.exp(-b_value * 8e-4)))
+            make.classic(box, pixels=pixels, first_file=1 + int(b_value), DiffusionBValue=b_value)
+            make.classic(
+                *(Geometry.from_affine(box.affine, (2, 36, 40), ""),),
+                pixels=pixels,
+                first_file=5001 + int(b_value),
+                DiffusionBValue=b_value,
+            )
+        assert set(read(make, Role.DWI).pixels.ravel()) == {449.0}
+        adc = read(make, Role.ADC)
+        assert adc.remarks[0].text.startswith("4 images")
+        np.testing.assert_allclose(adc.pixels, 800, rtol=2e-3)
+
+    def test_of_a_dynamic(self, make, box):
+        for phase in (1, 2):
+            make.classic(
+                box, pixels=np.full(box.shape, phase), first_file=100 * phase, TemporalPositionIdentifier=phase
+            )
+        make.classic(box, pixels=np.full(box.shape, 2), first_file=300, TemporalPositionIdentifier=2)
+        volume = read(make, Role.T1CE)
+        assert set(volume.pixels.ravel()) == {2.0}
+        assert volume.remarks[0].text.startswith("6 images")
+
+    def test_copies_whose_headers_differ_here_and_there(self, make, box):
+        def vary(dataset: Dataset, number: int) -> None:
+            dataset.AcquisitionNumber = number % 2
+
+        make.classic(box)
+        make.classic(box, first_file=100, change=vary)
+        volume = read(make)
+        assert_in_place(volume, box)
+
+
+class TestFramesOfReference:
+    def test_one_for_each_image_of_a_regular_stack(self, make, box):
+        def own(dataset: Dataset, number: int) -> None:
+            dataset.FrameOfReferenceUID = f"1.2.3.{number + 1}"
+
+        make.classic(box, change=own)
+        volume = read(make)
+        assert_in_place(volume, box)
+        assert volume.geometry.frame_of_reference_uid == "1.2.3.1"
+        assert "frame of reference of its own" in volume.remarks[0].text
+
+    @pytest.mark.parametrize("first", [1, 3, 5])
+    def test_several_acquisitions_or_a_stray_image_are_refused(self, make, box, first):
+        def move(dataset: Dataset, number: int) -> None:
+            if number >= first:
+                dataset.FrameOfReferenceUID = "1.2.3"
+
+        make.classic(box, change=move)
+        with pytest.raises(FramesOfReferenceDiffer, match="2 frames of reference"):
+            read(make)
+
+    def test_images_without_one_take_that_of_the_others(self, make, box):
+        make.classic(box, change=lambda dataset, number: dataset.pop("FrameOfReferenceUID") if number < 2 else None)
+        volume = read(make)
+        assert volume.geometry.frame_of_reference_uid == box.frame_of_reference_uid
+        assert volume.remarks[0].text.startswith("2 images")
+
+    def test_no_remark_where_all_agree_or_none_names_one(self, make, box):
+        make.classic(box)
+        assert read(make).remarks == ()
+        make.classic(box, FrameOfReferenceUID="")
+        assert (read(make).remarks, read(make).geometry.frame_of_reference_uid) == ((), "")
 
 
 class TestRefused:
