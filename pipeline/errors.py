@@ -19,6 +19,8 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── PatientsDiffer        the images are of two patients
 │   ├── InstanceUidsRepeated  one SOP Instance UID on two different images
 │   ├── PaddingDoubtful       the declared pixel padding takes the head with it
+│   ├── GeometryImpossible    spacing, extent or size that no scan of a head has
+│   ├── HeadNotCovered        a series shows too little of the head that the others show
 │   └── UnitsUnknown          the values of an ADC map fit no known unit
 ├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
 ├── OutputRefused             a result fails its final check, or cannot be written
@@ -107,6 +109,14 @@ class PaddingDoubtful(SeriesUnreadable):
 
 class UnitsUnknown(SeriesUnreadable):
     """The values of an ADC map fit no known unit."""
+
+
+class GeometryImpossible(SeriesUnreadable):
+    """Spacing, extent or size are none of a scan of a head."""
+
+
+class HeadNotCovered(SeriesUnreadable):
+    """A series shows too little of the head that the others show."""
 
 
 class ModelUnusable(GlionodeError):

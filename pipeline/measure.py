@@ -13,13 +13,17 @@ _ADC_LABELS = (1, 2)
 
 
 def measure(
-    masks: NDArray[np.bool_], geometry: Geometry, masks_on_adc: NDArray[np.bool_], adc: Volume
+    masks: NDArray[np.bool_],
+    geometry: Geometry,
+    masks_on_adc: NDArray[np.bool_],
+    adc: Volume,
+    seen_share: float = 1.0,
 ) -> tuple[LabelMeasurement, ...]:
     """Measure each of `models.labels.LABELS`.
 
     `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid, for volumes and lesions. `masks_on_adc` are
     the same labels on the grid of `adc` (10^-6 mm2/s, NaN for missing values): ADC is measured at the map's own voxels
-    and not at interpolated ones.
+    and not at interpolated ones. `seen_share` is the share of the head that every series shows.
     """
     return tuple(
         LabelMeasurement(
@@ -27,6 +31,7 @@ def measure(
             volume_ml=float(np.count_nonzero(mask)) * geometry.voxel_volume_mm3 / 1000,
             lesion_count=count_lesions(mask),
             adc=adc_statistics(on_adc, adc) if label.number in _ADC_LABELS else None,
+            seen_share=seen_share,
         )
         for label, mask, on_adc in zip(LABELS, masks, masks_on_adc, strict=True)
     )

@@ -9,6 +9,7 @@ from models.labels import LABELS, Label, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
 from pipeline.remarks import Remark
+from pipeline.role_coverage import RoleCoverage
 from pipeline.study import Series
 from pipeline.volume import Frame, Geometry
 
@@ -62,10 +63,18 @@ class LabelMeasurement:
 
     label: Label
     volume_ml: float
+    """Of what was found where the series on which the label is defined shows the head."""
     lesion_count: int
     """Connected components with 26-connectivity."""
     adc: AdcStatistics | None
     """None if ADC is not measured for the label, or if no valid ADC voxel lies inside."""
+    seen_share: float = 1.0
+    """Share of the head that every series shows; 1 if each of them shows it whole."""
+
+    @property
+    def assessed(self) -> bool:
+        """Whether the volume is a measurement: where a part of the head was not seen, "nothing found" is none."""
+        return self.lesion_count > 0 or self.seen_share >= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,8 @@ class SegmentationResult:
     """None without pictures."""
     remarks: tuple[Remark, ...] = ()
     """What goes with the result wherever it is shown: the remarks on its series first, then those on the whole."""
+    coverage: tuple[RoleCoverage, ...] = ()
+    """What each series shows of the head."""
 
     def on_t1ce(self) -> MasksOnSeries:
         """Return all labels on the T1CE series."""

@@ -9,6 +9,7 @@ from models.labels import Role
 from pipeline.alignment import RoleAlignment
 from pipeline.remarks import Remark
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+from pipeline.role_coverage import RoleCoverage
 
 
 class Status(StrEnum):
@@ -72,6 +73,7 @@ class Report:
     """Key of the job with the current result, where this one is `unchanged`."""
     remarks: tuple[Remark, ...] = ()
     """What a reader of the result must know beside its numbers."""
+    coverage: tuple[RoleCoverage, ...] = ()
 
     def to_json(self) -> str:
         """Return the text of `report.json`."""
@@ -94,6 +96,7 @@ class Report:
             "images_sha256": self.images_sha256,
             "same_as": self.same_as,
             "remarks": [_remark(each) for each in self.remarks],
+            "coverage": {entry.role.value: _coverage(entry) for entry in self.coverage},
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -120,6 +123,15 @@ def _remark(entry: Remark) -> dict[str, Any]:
     return {"kind": entry.kind.value, "text": entry.text, "roles": [role.value for role in entry.roles]}
 
 
+def _coverage(entry: RoleCoverage) -> dict[str, Any]:
+    return {
+        "share_of_head": round(entry.share_of_head, 3),
+        "share_of_t1ce_head": round(entry.share_of_t1ce_head, 3),
+        "whole": entry.whole,
+        "unseen_mm": {each.side.value: round(each.thickness_mm) for each in entry.unseen_sides},
+    }
+
+
 def _alignment(entry: RoleAlignment) -> dict[str, Any]:
     return {
         "kept": entry.kept,
@@ -130,7 +142,12 @@ def _alignment(entry: RoleAlignment) -> dict[str, Any]:
 
 
 def _label(entry: LabelMeasurement) -> dict[str, Any]:
-    fields: dict[str, Any] = {"volume_ml": round(entry.volume_ml, 3), "lesion_count": entry.lesion_count}
+    fields: dict[str, Any] = {
+        # A script must not take "nothing found in the part that was seen" for an absent tumour.
+        "volume_ml": round(entry.volume_ml, 3) if entry.assessed else None,
+        "lesion_count": entry.lesion_count if entry.assessed else None,
+        "seen_share": round(entry.seen_share, 3),
+    }
     if entry.adc is not None:
         fields["adc_1e-6_mm2_per_s"] = _adc(entry.adc)
     return fields

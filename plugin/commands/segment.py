@@ -14,6 +14,7 @@ from plugin.commands.output_folder import refuse_other_results, refuse_overlap
 from plugin.commands.terminal import FAILED, NOT_ELIGIBLE, WRONG_USAGE, complain, refuse, refusing, step_display
 
 if TYPE_CHECKING:
+    from pipeline.result import LabelMeasurement
     from pipeline.rules import Rules
     from pipeline.study import Scan
     from plugin.archive.report import Report
@@ -122,7 +123,7 @@ def _print_result(report: "Report") -> None:
     if report.reason is not None:
         complain(f"Study {uid}: {report.status.value.replace('_', ' ')}. {report.reason}")
         return
-    volumes = ", ".join(f"{entry.label.title.lower()} {entry.volume_ml:.1f} ml" for entry in report.labels)
+    volumes = ", ".join(f"{entry.label.title.lower()} {_volume(entry)}" for entry in report.labels)
     seconds = next(entry.seconds for entry in report.timings if entry.step == "total")
     print(f"Study {uid}: {volumes} ({report.device}, {seconds:.1f} s; {report.model.intended_use.value} model)")
     for remark in report.remarks:
@@ -131,3 +132,9 @@ def _print_result(report: "Report") -> None:
         first, *others = outputs
         last = f" to {others[-1].path}" if others else ""
         print(f"  {first.path}{last}  {description}")
+
+
+def _volume(entry: "LabelMeasurement") -> str:
+    if not entry.assessed:
+        return "not found in the part of the head that was seen"
+    return f"{entry.volume_ml:.1f} ml" + ("" if entry.seen_share >= 1 else " in the part of the head that was seen")

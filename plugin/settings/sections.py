@@ -110,6 +110,9 @@ class ChooseSettings(Section):
     """Rules of the site, in the form of pipeline/rules.toml; they extend and override the bundled ones."""
     derive_adc: bool = True
     """Without an ADC map, compute one from a diffusion series with b = 0 and b around 1000."""
+    min_coverage: float = Field(default=0.7, ge=0, le=1)
+    """A study fails if one of its series shows less than this share of the head that the chosen series show together.
+    Between this and the whole head the result says what was not seen."""
 
 
 class ModelSettings(Section):

@@ -25,6 +25,8 @@ class WorkerContext:
     device: torch.device
     derive_adc: bool = True
     """Whether an ADC map may be computed from diffusion images if the study has none."""
+    min_coverage: float = 0.7
+    """The least share of the head that every series must show."""
     align: AlignSettings = field(default_factory=AlignSettings)
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     outputs: Outputs = field(default_factory=Outputs)
@@ -48,6 +50,7 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
         rules=SiteRules(settings.rules_path).current(),
         device=pick_device(device or settings.compute.device),
         derive_adc=settings.choose.derive_adc,
+        min_coverage=settings.choose.min_coverage,
         outputs=_outputs(settings.outputs),
     )
 

@@ -15,6 +15,7 @@ from dicom_seg.uids import images_sha256
 from models.labels import ENHANCING_TUMOUR, LABELS, Role
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
+from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
 from pipeline.diameters import lesion_diameters
 from pipeline.errors import GlionodeError, OutputRefused
 from pipeline.identity import check_one_patient, identity_remarks
@@ -26,6 +27,7 @@ from pipeline.refine import refine
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.restore import restore
 from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
+from pipeline.role_coverage import coverage_remarks
 from pipeline.segment import segment
 from pipeline.study import Series, Study
 from pipeline.volume import IDENTITY, Volume
@@ -98,6 +100,10 @@ def _segment_volumes(
         aligned = align(
             volumes, package.channels, package.spacing_mm, package.network.stride, context.device, context.align
         )
+        to_series = {each.role: each.matrix for each in aligned.alignments}
+        coverage = measure_coverage(volumes, to_series)
+        series_uids = {each.role: each.series.series_instance_uid for each in sources}
+        require_coverage(coverage, series_uids, context.min_coverage)
     with stopwatch("normalise"):
         channels = normalise(aligned.channels, aligned.roles)
     with stopwatch("segment"):
@@ -106,7 +112,9 @@ def _segment_volumes(
         by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with stopwatch("refine"):
         refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
-        probabilities = refined[list(model.label_order)]
+        probabilities, marked_unseen = leave_out_unseen(
+            refined[list(model.label_order)], aligned.grid, model.thresholds, coverage
+        )
     with stopwatch("restore"):
         inverse = {each.role: each.inverse for each in aligned.alignments}
         # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.
@@ -118,7 +126,7 @@ def _segment_volumes(
         }
         masks, geometry = masks_on[Role.T1CE], volumes[Role.T1CE].geometry
     with stopwatch("measure"):
-        measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC])
+        measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC], coverage.seen_share)
         diameters = lesion_diameters(masks[LABELS.index(ENHANCING_TUMOUR)], geometry)
     with stopwatch("picture"):
         pictures = panels(volumes, masks, aligned.alignments) if context.outputs.capture else None
@@ -133,7 +141,12 @@ def _segment_volumes(
         native=tuple(_defined_on(role, masks_on[role]) for role in context.outputs.seg_on if role is not Role.T1CE),
         diameters=diameters,
         panels=pictures,
-        remarks=(*(remark for source in sources for remark in source.remarks), *aligned.remarks),
+        remarks=(
+            *(remark for source in sources for remark in source.remarks),
+            *aligned.remarks,
+            *coverage_remarks(coverage.roles, marked_unseen),
+        ),
+        coverage=coverage.roles,
     )
 
 
@@ -172,6 +185,7 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], s
         outputs=tuple(_output(each) for each in objects),
         images_sha256=images_sha256(result.sources),
         remarks=result.remarks,
+        coverage=result.coverage,
     )
 
 

@@ -9,6 +9,7 @@ from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment, as_matrix
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+from pipeline.role_coverage import RoleCoverage, Side, UnseenSide
 from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
 
 ADC = AdcStatistics(7, 1000.04, 990.06, 500.0, 2000.0, 250.04, 700.0, 1400.0)
@@ -36,7 +37,7 @@ def test_a_full_report() -> None:
     document = json.loads(text)
     assert list(document) == [
         *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
-        *("outputs", "images_sha256", "same_as", "remarks"),
+        *("outputs", "images_sha256", "same_as", "remarks", "coverage"),
     ]
     assert document["model"] == {
         "name": "phantom-demo",
@@ -54,7 +55,7 @@ def test_a_full_report() -> None:
     assert set(document["labels"]) == {"enhancing_tumour", "adc_abnormality", "flair_hyperintensity"}
     assert document["labels"]["enhancing_tumour"]["volume_ml"] == 12.346
     assert document["labels"]["enhancing_tumour"]["adc_1e-6_mm2_per_s"]["mean"] == 1000.0
-    assert document["labels"]["flair_hyperintensity"] == {"volume_ml": 12.346, "lesion_count": 2}
+    assert document["labels"]["flair_hyperintensity"] == {"volume_ml": 12.346, "lesion_count": 2, "seen_share": 1}
     assert document["timings_s"] == {"choose": 0.0, "total": 12.346}
     assert document["outputs"] == [
         {
@@ -68,6 +69,22 @@ def test_a_full_report() -> None:
     assert (document["images_sha256"], document["same_as"]) == ("cd" * 32, None)
     text = "The top 40 mm of the head were not seen on ADC."
     assert document["remarks"] == [{"kind": "coverage", "text": text, "roles": ["ADC"]}]
+
+
+def test_a_label_that_was_not_found_where_not_all_was_seen_has_no_volume() -> None:
+    model = ModelIdentity("m", "1", "0", IntendedUse.RESEARCH)
+    nothing, some = LabelMeasurement(LABELS[0], 0.0, 0, None, 0.8), LabelMeasurement(LABELS[1], 1.5, 1, None, 0.8)
+    coverage = (RoleCoverage(Role.ADC, 0.8, 0.8123, (UnseenSide(Side.TOP, 40.0),)), RoleCoverage(Role.FLAIR, 1.0, 1.0))
+    report = Report("1.2.3", Status.SEGMENTED, None, model, "cpu", labels=(nothing, some), coverage=coverage)
+    document = json.loads(report.to_json())
+    assert document["labels"] == {
+        "enhancing_tumour": {"volume_ml": None, "lesion_count": None, "seen_share": 0.8},
+        "adc_abnormality": {"volume_ml": 1.5, "lesion_count": 1, "seen_share": 0.8},
+    }
+    assert document["coverage"] == {
+        "ADC": {"share_of_head": 0.8, "share_of_t1ce_head": 0.812, "whole": False, "unseen_mm": {"top": 40}},
+        "FLAIR": {"share_of_head": 1.0, "share_of_t1ce_head": 1.0, "whole": True, "unseen_mm": {}},
+    }
 
 
 def test_a_study_that_is_not_eligible() -> None:
