@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.labels import Role
-from pipeline.rules import Effect, HeaderFields, HeaderTest, Mark, Rules, TextTest, normalised
+from pipeline.rules import Effect, HeaderFields, HeaderTest, Mark, Rules, TextTest
+from pipeline.wording import normalised, respelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,11 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules, archiv
     match the description, and by the share that the rules give to it: enough to decide an unclear case, too little to
     contradict a clear description or to decide alone.
     """
-    text = normalised(description)
+    readings = _readings(description, rules)
 
     def matches(test: TextTest | HeaderTest) -> bool:
         if isinstance(test, TextTest):
-            return test.matches(text)
+            return any(test.matches(text) for text in readings)
         return fields is not None and test.matches(fields)
 
     evidence = tuple(
@@ -85,6 +86,12 @@ def classify(description: str, fields: HeaderFields | None, rules: Rules, archiv
 def classify_description(description: str, rules: Rules) -> Classification:
     """Classify a description alone."""
     return classify(description, None, rules)
+
+
+def _readings(text: str, rules: Rules) -> tuple[str, ...]:
+    """Return a text as it is written and as it was meant; a site's rules may name a word as it is written."""
+    plain = normalised(text)
+    return tuple(dict.fromkeys((plain, respelled(plain, rules.vocabulary))))
 
 
 def _hints(archive_type: str, known: tuple[Evidence, ...], rules: Rules) -> tuple[Evidence, ...]:

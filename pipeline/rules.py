@@ -2,15 +2,15 @@
 
 import re
 import tomllib
-import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.labels import Role
 from pipeline.errors import SettingsWrong
+from pipeline.wording import Vocabulary
 
 BUNDLED = Path(__file__).with_name("rules.toml")
 FORMAT = 1
@@ -33,6 +33,7 @@ _KEYS = {
     "header_mark": _HEADER_KEYS | {"effect"},
 }
 """Keys of an entry, by the table that it is in."""
+_TABLES = {"format", "settings", "disable", "vocabulary", *_KEYS}
 
 
 class Effect(StrEnum):
@@ -55,7 +56,7 @@ class TextTest:
     unless: re.Pattern[str] | None
 
     def matches(self, text: str) -> bool:
-        """Return whether a text from `normalised` matches."""
+        """Return whether a text matches, as `pipeline.wording` returns it."""
         return (
             self.pattern.search(text) is not None
             and (self.needs is None or self.needs.search(text) is not None)
@@ -122,13 +123,7 @@ class Rules:
     """Share of a term's weights if it matches only the archive's type and not the description."""
     terms: tuple[Term, ...]
     marks: tuple[Mark, ...]
-
-
-def normalised(description: str) -> str:
-    """Normalise a description: no accents, camelCase split, lower case, underscores as spaces."""
-    plain = "".join(char for char in unicodedata.normalize("NFKD", description) if not unicodedata.combining(char))
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain)
-    return re.sub(r"[\s_,;]+", " ", parted).strip().lower()
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
 
 def load_rules(extra: Path | None = None) -> Rules:
@@ -150,7 +145,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise SettingsWrong(f"{path}: these rules cannot be read: {exc}") from exc
     if document.get("format") != FORMAT:
         raise SettingsWrong(f"{path}: rules need a line `format = {FORMAT}`.")
-    unknown = sorted(set(document) - {"format", "settings", "disable", "term", "mark", "header", "header_mark"})
+    unknown = sorted(set(document) - _TABLES)
     if unknown:
         raise SettingsWrong(f"{path}: unknown key {unknown[0]!r}{_line(path, unknown[0])}.")
     return document
@@ -178,6 +173,20 @@ def _extend(rules: Rules, path: Path, document: dict[str, Any]) -> Rules:
         hint=float(settings.get("hint", rules.hint)),
         terms=_merge(rules.terms, terms, dropped),
         marks=_merge(rules.marks, marks, dropped),
+        vocabulary=_vocabulary(rules.vocabulary, path, document.get("vocabulary", {})),
+    )
+
+
+def _vocabulary(known: Vocabulary, path: Path, lists: Any) -> Vocabulary:
+    """Return the known words and those of a file's [vocabulary]."""
+    where = f"{path}: [vocabulary]{_line(path, 'vocabulary')}"
+    if not isinstance(lists, dict) or set(lists) - {"names", "others"}:
+        raise SettingsWrong(f"{where} has two lists, names and others.")
+    for words in lists.values():
+        if not _are_strings(words) or not all(re.fullmatch("[a-z0-9]{2,}", word) for word in words):
+            raise SettingsWrong(f"{where}: its words are lower-case letters and digits, two at least.")
+    return Vocabulary(
+        names=known.names | frozenset(lists.get("names", ())), others=known.others | frozenset(lists.get("others", ()))
     )
 
 

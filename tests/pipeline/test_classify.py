@@ -6,7 +6,8 @@ import pytest
 
 from models.labels import Role
 from pipeline.classify import classify, classify_description
-from pipeline.rules import Effect, Rules, load_rules
+from pipeline.rules import Effect, HeaderFields, Rules, load_rules
+from pipeline.wording import normalised, respelled
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,11 @@ SPOKEN = {
         T1 TSE + CONTRASTE | C+ SAG FSPGR BRAVO | T1 W/CON | CET1 | POST T1FS AX | T1 POST GAD PRE XRT | LAVA +C
         SAG 3D T1 POS | T1 SAG WITH | T1 AX CG | T1 black blood post | T1 AX C/ GD
         T1SAG GD | STARVIBE POST | T1 SPIR GD | 3D_T1_CE | T1GADO | AX T1 PRE-OP POST GAD
+        3DT1MPRAGEGD | AXT1SPACEPOST | T1CUBEGAD | T1MRAGE KM | T1 MPARGE GD | T1VIBEKM | S3DT1CE | T1 GADOLINUM
+        T1w enhanced | enhanced T1 | T1 rehaussé | T1 realce | T1 verstärkt | T1 contrast | T1 Kontrast | T1 constrast
+        T1增强 | T1WI+增强 | T1 増強 | 造影T1 | T1 造影後 | T1强化 | T1 對比增強 | T1 조영 | T1 조영증강
+        T1 с контрастом | T1 с КУ | T1 после введения | T1 met contrast | T1 cu contrast | T1 kontrasztos
+        T1 contrastado
     """,
     Role.T1: """
         t1_mprage_sag_p2_iso | AX T1 | SAG T1 FLAIR | T1 FLAIR AX | T1W_3D_TFE | 3D BRAVO | SAG MPRAGE PRE
@@ -44,6 +50,11 @@ SPOKEN = {
         3DT1 | sT1W_3D_TFE | T1 precontrast | AX T1 POST OP | FSPGR SAG | IR-FSPGR | T1 S/C | AX T1 SPACE POST FOSSA
         PRE AX T1 | T1 uten kontrast | T1 AX basal | T1 w/wo | T1 MTC | T1 POST RT | T1FLAIR | AXT1 | T1AX | T1FS
         T1W FLAIR | FLAIR T1 | T1 NO GAD
+        T1MRAGE | s3DT1 | T1CUBE | SPACET1 | MPRGE | SAG MPARGE | T1 MPRAEG | ISO3DT1BRAVO | T1FLARI
+        T1 low contrast | T1_HighContrast | T1 highcontrast | T1 kontrastreich | T1 (contrast optimised)
+        T1 tissue contrast | T1 kontrastsiz | T1 contrast-free | T1 utan kontrast | T1平扫 | T1 造影前
+        T1 非造影 | T1 造影なし | T1 增强前
+        T1 비조영 | T1 조영 전 | T1 без контраста | T1 до КУ | T1 нативное | T1 non enhanced
     """,
     Role.FLAIR: """
         t2_tirm_tra_dark-fluid | t2_tirm_tra_dark-fluid_KM | AX T2 FLAIR | AX FLAIR POST | SAG CUBE T2 FLAIR
@@ -54,6 +65,7 @@ SPOKEN = {
         FLAIR 3D SAG sans injection | t2_tirm_tra | T2FLAIR Ax | eFLAIR | AX FSE T2-FLAIR | t2_spc_ir_sag_p2_iso
         Turbo FLAIR | tse_dark_fluid | T2 IR FLAIR | WIP FLAIR_longTR | AX IR FLAIR | T2AX FLAIR | T2FLAIRFS
         AXFLAIR | flair3d | EPI FLAIR
+        T2FLAIRCUBE | CUBEFLAIR | SAGFLAIRSPACE | FLIAR | AX FLARI | T2 FLAR | FALIR | T2 FLAIR 增强 | FLAIR enhanced
     """,
     Role.ADC: """
         ADC | ADC map | ep2d_diff_b1000_ADC | dADC | Apparent Diffusion Coefficient (mm²/s)
@@ -62,12 +74,13 @@ SPOKEN = {
         cartographie ADC | IsoADC | DWI b1000 ADC | ADC_DWI_b0_1000 | ep2d_diff_mddw_ADC | Reg DWI ADC | ADC SENSE
         Diffusion Coefficient Map | Coeficiente de difusión aparente | ADC (mm2/s) | ep2d_diff_tra_ADC_DFC_MIX
         DWI: ADC | WIP ADC | ADCmap | MEAN ADC | Diff ADC | DWI_dADC | ADC_AX | DWI b0-1000 ADC | b1000ADC | DWIADC
+        dDWI_SENSE | dSSh_DWI SENSE | dReg - DWI_3b | dWIP SSh_DWI | 表观扩散系数 | 拡散係数画像 | ИКД
         ADCtra | APPARENT DIFFUSION | Ap. Diff. Coeff. | AvDC | Coef. Difusion Aparente | Average Diffusion Coefficient
     """,
     Role.DWI: """
         ep2d_diff_3scan_trace_p2_TRACEW | Ax DWI | DWI b1000 | DTI 30 dir | DWI_TRACE | ep2d_diff_b0_b1000 | AX DTI
         sDWI | DWI SENSE | ep2d_diff_ADC_TRACEW | DIFFUSION AX | Diffusion b 1000 | resolve_trace_tra_TRACEW
-        DWI + ADC
+        DWI + ADC | DWIB1000 | eDWI | AX DWI 弥散 | 拡散強調 | 확산강조
     """,
     Role.T2: """
         AX T2 FSE | t2_tse_tra | T2W_TSE | AX T2 PROPELLER | T2 POST | T2 FRFSE | SAG T2 CUBE | t2_space_sag
@@ -82,6 +95,10 @@ SPOKEN = {
         Calibration | Phoenix Zip Report | QSM | MTT | T1 W WO SUBTRACTION | COR POST | FILT_PHA: AX SWAN | relCBV
         Ax SWAN | AX MPGR T2* | DTI_TENSOR | SAG | AX GRE POST | CISS +C | MRV POST | DCE T1 POST | SWI POST GAD
         AX EPI POST GAD
+        T2 ETOILE | AX T2 étoile | T2 en étoile | T2 estrella | T2W_STERN | T2*加权 | T2スター | T2 EG
+        T1 relaxometry | T2 Relaxometrie | relaxométrie T1 | T1rho | R1 map
+        CSF flow | Q-Flow | Flux LCR | Liquorfluss | flujo LCR | 4D FLOW | T2 VENC 10
+        eSSh_DWI | eDWI_SENSE | T1 减影 | T1 血管造影 | 灌注 T1
     """,
 }
 
@@ -163,3 +180,51 @@ def test_real_descriptions(rules, shared_data):
         assert right / (right + sure.count((True, False))) >= 0.95, role
         every = [(row["class"] == role, answer is role) for row, answer in found]
         assert every.count((True, True)) / sum(answer for _, answer in every) >= 0.97, role
+
+
+def test_words_that_look_like_a_name_stay_what_they_are(rules):
+    """FAIR is a perfusion sequence, PACE a correction of motion; what is not made of known words is not cut."""
+    for word in ("fair", "pace", "tracew", "spine", "posterior", "contract1", "axis", "corpus", "transit"):
+        assert respelled(word, rules.vocabulary) == word
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("3dt1mpragegd", "3d t1 mprage gd"),
+        ("s3dt1", "s 3d t1"),
+        ("t1mrage sag", "t1 mprage sag"),
+        ("t2flaircube", "t2 flair cube"),
+        ("ax fliar", "ax flair"),
+        ("dwib1000", "dwi b1000"),
+        ("t1 gadolinum", "t1 gadolinium"),
+    ],
+)
+def test_glued_and_misspelt_words(rules, written, meant):
+    assert respelled(written, rules.vocabulary) == meant
+
+
+class TestHeadersSayOtherwise:
+    """What only a description hints at gives way to headers."""
+
+    def role(self, rules, description, **words):
+        fields = HeaderFields((), tuple((name, frozenset(values)) for name, values in words.items()))
+        return classify(description, fields, rules).role
+
+    def test_a_leading_d_of_philips(self, rules):
+        assert self.role(rules, "dDWI_SENSE", image_type=["DERIVED", "PRIMARY"]) is Role.ADC
+        assert self.role(rules, "dDWI_SENSE", image_type=["DERIVED", "PRIMARY", "DIFFUSION", "TRACE"]) is Role.DWI
+        assert self.role(rules, "dDWI_SENSE", image_type=["DERIVED", "PRIMARY", "DIFFUSION", "FA"]) is None
+        assert self.role(rules, "dDWI_SENSE", image_type=["ORIGINAL", "PRIMARY", "M_SE", "M", "SE"]) is not Role.ADC
+
+    def test_contrast_inside_another_word(self, rules):
+        for word in ("highcontrast", "kontrastreich", "tissuecontrast"):
+            assert self.role(rules, f"T1 {word}", contrast_agent=["nowhere"]) is Role.T1
+            assert self.role(rules, f"T1 {word}", contrast_agent=["this one"]) is Role.T1CE
+
+
+def test_letters_of_other_scripts_keep_their_marks():
+    assert normalised("T1 조영") == "t1 조영"
+    assert normalised("T1 ガド") == "t1 ガド"
+    assert normalised("T1 нативный") == "t1 нативный"
+    assert normalised("T1 PÓS-GD") == "t1 pos-gd"

@@ -5,7 +5,8 @@ import pytest
 from models.labels import Role
 from pipeline.classify import classify_description
 from pipeline.errors import SettingsWrong
-from pipeline.rules import load_rules, normalised
+from pipeline.rules import load_rules
+from pipeline.wording import normalised
 
 
 @pytest.fixture
@@ -37,6 +38,18 @@ def test_a_site_adds_a_term(site):
     assert classify_description("ZAUBER", load_rules()).role is None
     rules = site('[[term]]\nname = "house name"\nwords = ["zauber"]\nweights = { FLAIR = 12.0 }\n')
     assert classify_description("AX_ZAUBER", rules).role is Role.FLAIR
+
+
+def test_a_site_adds_words_that_are_glued(site):
+    assert classify_description("T1ZAUBERGD", load_rules()).role is None
+    rules = site('[vocabulary]\nnames = ["zauber"]\n')
+    assert classify_description("T1ZAUBERGD", rules).role is Role.T1CE
+    assert classify_description("T1MPRAGEGD", rules).role is Role.T1CE
+
+
+def test_a_site_may_name_a_glued_word_as_it_is_written(site):
+    rules = site('[[mark]]\nname = "house name"\nwords = ["t1mpragegd"]\neffect = "none"\n')
+    assert classify_description("T1MPRAGEGD", rules).role is None
 
 
 def test_a_site_replaces_a_rule_by_its_name(site):
@@ -82,6 +95,8 @@ def test_a_site_asks_for_more_confidence(site):
         ('disable = ["nothing like it"]\n', "nothing like it"),
         ("[rules]\n", "unknown key 'rules'"),
         ("term = 3\n", r"\[\[term\]\]"),
+        ('[vocabulary]\nnouns = ["a"]\n', "names and others"),
+        ('[vocabulary]\nnames = ["Two Words"]\n', "lower-case letters"),
         ("not toml", "cannot be read"),
     ],
 )
