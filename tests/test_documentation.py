@@ -25,6 +25,7 @@ RUN_BY: dict[str, str] = {
     "xnat-session": "tests/plugin/commands/test_xnat.py",
     "models install": "tests/plugin/commands/test_app.py",
     "dataset from-brats": "tests/end_to_end/test_retraining.py",
+    "dataset names": "tests/plugin/commands/test_dataset.py",
     "dataset from-dicom": "tests/end_to_end/test_retraining.py",
     "pretrain": "tests/end_to_end/test_retraining.py",
     "finetune": "tests/end_to_end/test_retraining.py",

@@ -1,6 +1,8 @@
 """The commands `glionode dataset`, which make and check data sets for training."""
 
+import csv
 import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import GlionodeError
+from plugin.commands.case_names import ReadKeyOption, ShowNamesOption, key_path, name_cases
 from plugin.commands.make_dataset import DatasetRequest, make_dataset
 from plugin.commands.options import ConfigOption
 from plugin.commands.output_folder import refuse_overlap
@@ -35,6 +38,14 @@ KeyOption = Annotated[
         show_default="in the user's configuration folder",
     ),
 ]
+KeepNamesOption = Annotated[
+    bool,
+    typer.Option(
+        "--names",
+        help="Keep names and folders of cases that are not of a public data set, too, in KEY.names.csv beside the key.",
+    ),
+]
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", exists=True, file_okay=False, help="The data set.")]
 ValidationOption = Annotated[float, typer.Option(help="Share of the patients that selects the best epoch.")]
 TestOption = Annotated[float, typer.Option(help="Share of the patients held out for the final test.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random split.")]
@@ -67,6 +78,7 @@ def from_brats(
     seed: SeedOption = 1,
     splits_from: SplitsFromOption = None,
     key: KeyOption = None,
+    names: KeepNamesOption = False,
 ) -> None:
     """Make a data set of BraTS cases of 2017 to 2021, 2023, and 2024 or later, or of other cases of that form.
 
@@ -100,6 +112,7 @@ def from_brats(
             seed,
             splits_from,
             key,
+            names,
         )
         make_dataset(request, lambda writer, report: convert_brats(source, writer, settings, report))
 
@@ -139,6 +152,7 @@ def from_dicom(
     seed: SeedOption = 1,
     splits_from: SplitsFromOption = None,
     key: KeyOption = None,
+    names: KeepNamesOption = False,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     config: ConfigOption = None,
 ) -> None:
@@ -187,15 +201,21 @@ def from_dicom(
             seed,
             splits_from,
             key,
+            names,
         )
         make_dataset(request, lambda writer, report: convert_dicom(source, found, writer, settings, report))
 
 
 @dataset_app.command("check")
 def check(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", exists=True, file_okay=False, help="The data set.")],
+    dataset: DatasetArgument,
+    names: ShowNamesOption = False,
+    key: ReadKeyOption = None,
 ) -> None:
     """Check files, grids, values, empty labels, ADC units, and patients or images that occur twice.
+
+    Names of public cases are printed with their hashes if the table beside the key has them, with --names those of the
+    site, too; they are not written to DATASET.
 
     Writes check/index.html, with a picture of every case, and check/fingerprint.json into DATASET. Exit status: 0
     nothing is wrong, 1 something is wrong.
@@ -208,15 +228,57 @@ def check(
 
     with refusing(GlionodeError):
         read = read_dataset(dataset)
+        explained = name_cases(key, [case.case_id for case in read.cases], names)
         findings = check_and_report(read)
     wrong = [finding for finding in findings if finding.wrong]
     for finding in findings:
         where = f"Case {finding.case_id}: " if finding.case_id and finding.case_id not in finding.sentence else ""
-        complain(f"{'Wrong' if finding.wrong else 'Review'}: {where}{finding.sentence}")
+        complain(explained(f"{'Wrong' if finding.wrong else 'Review'}: {where}{finding.sentence}"))
     print(f"{len(read.cases)} cases, {len(wrong)} errors, {len(findings) - len(wrong)} findings to review.")
     print(f"Pictures and numbers: {page_path(dataset)}")
     if wrong:
         raise typer.Exit(FAILED)
+
+
+@dataset_app.command("names")
+def print_names(
+    dataset: DatasetArgument,
+    cases: Annotated[
+        list[str] | None, typer.Argument(metavar="[CASE]...", help="Hashes of cases.", show_default="all of DATASET")
+    ] = None,
+    key: ReadKeyOption = None,
+) -> None:
+    """Print the names and folders of cases, as CSV, from the table that was kept beside the key.
+
+    `dataset from-brats` keeps the names of BraTS and FeTS there, with --names those of other cases, too.
+
+    Exit status: 0 all cases have a name, 1 one has none.
+
+    Example: glionode dataset names brats 162d8f50a04a84e3
+    """
+    _require_extra()
+    from models.training.dataset.manifest import read_manifest
+    from models.training.dataset.name_table import read_names, table_path
+
+    where = key_path(key)
+    with refusing(GlionodeError):
+        known, table = read_manifest(dataset).cases, read_names(where)
+    if strangers := [case for case in cases or () if case not in known]:
+        raise refuse(f"{dataset} has no case {strangers[0]}. Its cases are the folders in {dataset}/cases.", FAILED)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("case", "name", "path"))
+    unnamed = 0
+    for case in cases or sorted(known):
+        if (source := table.cases.get(case)) is None:
+            unnamed += 1
+        else:
+            writer.writerow((case, source.name, source.path))
+    if unnamed:
+        raise refuse(
+            f"{unnamed} cases have no name in {table_path(where)}. Give the key of the data set with --key, or make it "
+            "again with --names.",
+            FAILED,
+        )
 
 
 @contextmanager

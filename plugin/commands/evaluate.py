@@ -2,13 +2,14 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.training.synthetic.families import Family
+from plugin.commands.case_names import ReadKeyOption, ShowNamesOption, name_cases
 from plugin.commands.model_arguments import (
     ALL,
     DeviceOption,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from models.training.evaluation.figures import Choice
     from models.training.evaluation.measure_case import MeasureSettings
     from models.training.evaluation.measure_cases import Measurement
-    from models.training.evaluation.summary import Evaluation
+    from models.training.evaluation.summary import Evaluation, LabelSummary
 
 _HEADS = "With --synthetic"
 
@@ -52,6 +53,8 @@ def evaluate(
         bool, typer.Option("--synthetic", help="Measure on synthetic heads instead, and on studies with --study.")
     ] = False,
     split: SplitOption = "test",
+    names: ShowNamesOption = False,
+    key: ReadKeyOption = None,
     groups: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="CSV of subgroups: a column `case` and others such as `status`, `focality`."),
@@ -120,6 +123,9 @@ def evaluate(
     results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json. A head takes
     about 30 s a process.
 
+    Names of public cases are printed with their hashes if the table beside the key has them, with --names those of the
+    site, too; they are not written to OUT.
+
     OUT gets cases.csv, evaluation.json and report.html (one page, no network needed). Each case is kept in OUT as it
     is measured: a second start continues where the first was ended. Exit status 1 where a case could not be measured.
 
@@ -143,7 +149,7 @@ def evaluate(
     try:
         with refusing(GlionodeError, PackageBroken):
             if dataset is not None:
-                evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst)
+                evaluation = _evaluate_on_dataset(run, dataset, chosen_split(split), groups, worst, _Names(key, names))
             else:
                 selection = _select_heads(package, family or [ALL], heads, lesion_free, study or [], seed0)
                 for each in selection.studies:
@@ -166,10 +172,20 @@ class _Run:
     threads: int
     workers: int
     seed: int
+    explained: Callable[[str], str] = str
+    """Adds names to a sentence with the hashes of cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where the names of the cases of a data set come from, and whether the site's own are shown."""
+
+    key: Path | None
+    all_names: bool
 
 
 def _evaluate_on_dataset(
-    run: _Run, folder: Path, split: "Split | None", groups: Path | None, worst: int
+    run: _Run, folder: Path, split: "Split | None", groups: Path | None, worst: int, names: "_Names"
 ) -> "Evaluation":
     from models.training.dataset.dataset import read_dataset
     from models.training.dataset.lineage import find_overlap, read_lineage
@@ -190,9 +206,12 @@ def _evaluate_on_dataset(
     for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
         complain(sentence)
     settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
+    run = replace(run, explained=name_cases(names.key, [case.case_id for case in chosen], names.all_names))
     for each in unmeasured:
-        _say_unmeasured(each)
+        _say_unmeasured(run, each)
     measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
+    if not measured.cases:
+        raise refuse(f"None of the {len(chosen)} cases could be measured, so there is no report.", FAILED)
     patients = {score.case.patient for score in measured.cases if score.case.patient is not None}
     evaluation = Evaluation(
         package,
@@ -204,8 +223,17 @@ def _evaluate_on_dataset(
     )
     write_evaluation(evaluation, measured.figures, this_command(), run.out)
     for summary in evaluation.labels:
-        print(f"{summary.label}: median Dice {summary.metrics['dice'].median:.3f} over {len(summary.scores)} cases")
+        print(_in_short(summary))
     return evaluation
+
+
+def _in_short(summary: "LabelSummary") -> str:
+    """Return the Dice of a label in one line: where both masks are empty it is 1, which says nothing of finding."""
+    present, all_cases = len(summary.present), len(summary.scores)
+    if summary.median_dice is None:
+        return f"{summary.label}: none of {all_cases} cases holds it, so nothing is known of how well it is found"
+    empty = f"; it is in none of the other {all_cases - present}" if present < all_cases else ""
+    return f"{summary.label}: median Dice {summary.median_dice:.3f} over {present} cases{empty}"
 
 
 def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: float) -> "Evaluation":
@@ -246,14 +274,14 @@ def _measure(
         if newest is None:
             print(f"Measured by an earlier run, and kept: {done} of {len(cases)}.", flush=True)
         elif isinstance(newest, Unmeasured):
-            _say_unmeasured(newest)
+            _say_unmeasured(run, newest)
         else:
             labels = ", ".join(
                 f"{score.label} {f'{score.dice:.2f}' if score.is_present else '-'} "
                 f"({score.found_ml:.1f} of {score.true_ml:.1f} ml)"
                 for score in newest.labels
             )
-            print(f"{done} of {len(cases)}: {newest.case.title}: {labels}", flush=True)
+            print(run.explained(f"{done} of {len(cases)}: {newest.case.title}: {labels}"), flush=True)
 
     return measure_cases(cases, settings, run.out, run.workers, show, choose_figures)
 
@@ -310,5 +338,5 @@ def _refuse_without_training_extra() -> None:
             raise refuse(f"{what} needs {module}, which is not installed here; install glionode[train].")
 
 
-def _say_unmeasured(unmeasured: "Unmeasured") -> None:
-    complain(f"Not measured, {unmeasured.case.title}: {unmeasured.reason}")
+def _say_unmeasured(run: _Run, unmeasured: "Unmeasured") -> None:
+    complain(run.explained(f"Not measured, {unmeasured.case.title}: {unmeasured.reason}"))

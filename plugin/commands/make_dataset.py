@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from plugin.commands.case_names import key_path
 from plugin.commands.terminal import FAILED, complain, progress_bar
 
 if TYPE_CHECKING:
@@ -37,25 +38,31 @@ class DatasetRequest:
     """An earlier data set, whose patients keep their split."""
     key: Path | None
     """File of the key for pseudonyms; None for the one in the user's configuration folder."""
+    names: bool
+    """Whether to keep the names of the site's own cases, too, and not those of public data sets alone."""
 
 
 def make_dataset(request: DatasetRequest, convert: Convert) -> None:
     """Write the data set and print a summary.
 
+    The names of cases of public data sets, and with `names` those of all cases, go into the table beside the key.
     Raises DatasetBroken, and typer.Exit with status 1 if `convert` skipped a study.
     """
     from models.training.dataset.manifest import Split
+    from models.training.dataset.name_table import CaseNames, add_names
     from models.training.dataset.pseudonyms import open_key
     from models.training.dataset.writer import DatasetWriter
 
-    key = request.key or Path(typer.get_app_dir("glionode")) / "dataset.key"
+    key = key_path(request.key)
     pseudonyms = open_key(key, request.out)
     known = _read_splits(request.splits_from, pseudonyms)
     writer = DatasetWriter(request.out, request.source, request.channels, request.labels, pseudonyms)
     with _show_progress() as report:
         skipped = convert(writer, report)
+    names = CaseNames({case.case_id: case.source for case in writer.named})
     for each in skipped:
-        complain(f"{each.where}: {each.reason}")
+        complain(f"{each.where}: {names.explained(each.reason, only_public=False)}")
+    add_names(key, [case for case in writer.named if request.names or case.source.public])
     manifest = writer.finish(request.shares, request.seed, known)
     if known is not None and not any(case.patient in known for case in manifest.entries()):
         complain(f"None of the patients of {request.splits_from} is in this data set: --splits-from had no effect.")

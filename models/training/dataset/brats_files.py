@@ -34,6 +34,7 @@ class BratsFiles:
     """Name in the challenge, e.g. BraTS-GLI-00005-100."""
     told: CaseName
     """What the name tells: patient and label numbers."""
+    folder: Path
     channels: Mapping[Role, Path]
     segmentation: Path | None
     twins: tuple[Path, Path] | None = None
@@ -64,6 +65,7 @@ def find_brats(folder: Path) -> tuple[BratsFiles, ...]:
             BratsFiles(
                 name=name,
                 told=read_case_name(name, earlier),
+                folder=parent,
                 channels={Role(kind): paths[0] for kind, paths in files.items() if kind != "seg"},
                 segmentation=segmentations[0] if segmentations else None,
                 twins=next(

@@ -17,6 +17,7 @@ from models.training.dataset.brats_files import BratsFiles, find_brats
 from models.training.dataset.dataset import same_grid
 from models.training.dataset.label_numbers import EXAMPLE, IN_2023, REGIONS, LabelNumbers, TumourPart
 from models.training.dataset.manifest import Annotator, DatasetBroken
+from models.training.dataset.name_table import CaseSource
 from models.training.dataset.nifti import read_nifti
 from models.training.dataset.whole_numbers import whole_numbers
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
@@ -178,7 +179,8 @@ def _new_case(
         masks = {region: _resampled(mask, grid, target) >= 0.5 for region, mask in masks.items()}
         grid = target
     annotators = dict.fromkeys(masks, Annotator.PERSON)
-    return NewCase(f"brats {files.patient}", f"brats {files.name}", grid, channels, masks, annotators)
+    source = CaseSource(files.name, files.folder, public=files.told.numbers is not None)
+    return NewCase(f"brats {files.patient}", f"brats {files.name}", grid, channels, masks, annotators, source)
 
 
 def _read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:

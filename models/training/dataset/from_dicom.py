@@ -6,6 +6,7 @@ inference see the same numbers.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from os.path import commonpath
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.training.dataset.annotation import Annotation, LabelNames, select_an
 from models.training.dataset.file_annotations import LabelMapValues, read_file
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
+from models.training.dataset.name_table import CaseSource
 from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
@@ -137,6 +139,7 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
         channels={role: raw[aligned.roles.index(role)] for role in settings.channels},
         masks=masks,
         annotators={label: Annotator.NOBODY if one is None else one.annotator for label, one in truth.items()},
+        source=CaseSource(study.study_instance_uid, _folder(study), public=False),
     )
 
 
@@ -224,6 +227,11 @@ def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) ->
         return None
     same = geometry.frame_of_reference_uid == t1ce.frame_of_reference_uid != ""
     return _CandidateSeries(None, geometry, IDENTITY) if same else None
+
+
+def _folder(study: Study) -> Path:
+    """Return the folder that holds all images of a study, at whatever depth."""
+    return Path(commonpath([instance.path.parent for series in study.series for instance in series.instances]))
 
 
 def _patient_identity(study: Study, chosen: Iterable[Series]) -> str:

@@ -23,6 +23,7 @@ from models.training.dataset.manifest import (
     Split,
     write_manifest,
 )
+from models.training.dataset.name_table import CaseSource, NamedCase
 from models.training.dataset.nifti import write_nifti
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares, split_patients
@@ -58,6 +59,8 @@ class NewCase:
     """(slices, rows, columns) on `grid` by label."""
     annotators: Mapping[str, Annotator]
     """Who annotated each label."""
+    source: CaseSource | None = None
+    """Its name and place, which are not written to the data set; None for a case without."""
 
 
 def check_choice(channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float) -> None:
@@ -95,6 +98,8 @@ class DatasetWriter:
         self._entries: dict[str, CaseEntry] = {}
         self._spacing_mm: float | None = None
         self._images: dict[str, str] = {}
+        self._same_patient: list[tuple[str, str]] = []
+        self._sources: dict[str, CaseSource] = {}
         try:
             (out / CASES_FOLDER).mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -102,11 +107,15 @@ class DatasetWriter:
 
     def add(self, case: NewCase) -> str:
         """Write a case and return its ID. Raises CaseRefused, or DatasetBroken if the disk cannot be written."""
-        case_id = self._pseudonyms("study", case.patient, case.study)
+        case_id, patient = (
+            self._pseudonyms("study", case.patient, case.study),
+            self._pseudonyms("patient", case.patient),
+        )
         if case_id in self._entries:
             raise CaseRefused("The study occurs twice. Remove one of the copies.")
         images = image_fingerprint(case.channels[self._channels[0]])
         if images in self._images:
+            self._same_patient.append((self._entries[self._images[images]].patient, patient))
             raise CaseRefused(f"Its images are those of case {self._images[images]}. Remove one of the two.")
         _validate(case)
         files: dict[str, NDArray[np.float32] | NDArray[np.bool_]] = {
@@ -128,21 +137,29 @@ class DatasetWriter:
             ) from exc
         self._entries[case_id] = CaseEntry(
             case_id=case_id,
-            patient=self._pseudonyms("patient", case.patient),
+            patient=patient,
             split=Split.TRAIN,
             annotators=tuple((label, case.annotators[label]) for label in self._labels),
             fingerprint=case_fingerprint(files.items(), case.grid),
         )
         self._images[images] = case_id
+        if case.source is not None:
+            self._sources[case_id] = case.source
         self._spacing_mm = self._spacing_mm or round(case.grid.spacing_mm[0], 4)
         return case_id
+
+    @property
+    def named(self) -> tuple[NamedCase, ...]:
+        """Return the cases written so far, with their names."""
+        return tuple(NamedCase(each, self._entries[each].patient, source) for each, source in self._sources.items())
 
     def finish(self, shares: Shares, seed: int, known: Mapping[str, Split] | None = None) -> Manifest:
         """Split the patients and write `dataset.json`. Raises DatasetBroken if there is no case."""
         if self._spacing_mm is None:
             (self._out / CASES_FOLDER).rmdir()  # so that the same folder can be used again
             raise DatasetBroken("No study became a case, so no data set was made.")
-        splits = split_patients((entry.patient for entry in self._entries.values()), shares, seed, known)
+        patients = {entry.patient for entry in self._entries.values()}
+        splits = split_patients(patients, shares, seed, known, self._same_patient)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
         manifest = Manifest(
             format=2,

@@ -114,6 +114,84 @@ def test_numbers_are_asked_for_where_no_name_tells_them(tmp_path: Path) -> None:
     assert sorted(map(patients.count, set(patients))) == [1, 4]
 
 
+def case_ids(folder: Path) -> list[str]:
+    return sorted(json.loads((folder / "dataset.json").read_text())["cases"])
+
+
+def test_a_table_beside_the_key_leads_back_to_public_names(tmp_path: Path) -> None:
+    source, out, key = write_brats(tmp_path / "in", 3), tmp_path / "out", tmp_path / "keys" / "key"
+    assert run("from-brats", source, out, "--key", key).exit_code == 0
+    table = tmp_path / "keys" / "key.names.csv"
+    assert table.stat().st_mode & 0o777 == 0o600
+    first = case_ids(out)[0]
+    told = run("names", out, first, "--key", key)
+    assert told.exit_code == 0, told.output
+    header, row = told.stdout.splitlines()
+    assert header == "case,name,path"
+    case, name, path = row.split(",")
+    assert case == first
+    assert name.startswith("BraTS2021_0000")
+    assert path == str(source / name)
+    assert len(run("names", out, "--key", key).stdout.splitlines()) == 1 + 3
+    # A sentence about the case names it; what may be given away does not.
+    (out / "cases" / first / "channel-T2.nii.gz").unlink()
+    checked = run("check", out, "--key", key)
+    assert f"{first} ({name}): channel-T2.nii.gz is missing" in checked.stderr
+    files = [each for each in out.rglob("*") if each.is_file()]
+    assert (out / "check" / "index.html") in files
+    assert not [each for each in files if b"BraTS2021" in f"{each.relative_to(out)}".encode() + each.read_bytes()]
+
+
+def test_names_of_a_site_are_kept_and_shown_on_request_only(tmp_path: Path) -> None:
+    source, key = write_brats(tmp_path / "in", 2, name_format="Patient{}"), ("--key", tmp_path / "key")
+    numbers = ("--numbers", "1=NCR,2=ED,4=ET")
+    assert run("from-brats", source, tmp_path / "quiet", *key, *numbers).exit_code == 0
+    assert not (tmp_path / "key.names.csv").exists()
+    unknown = run("names", tmp_path / "quiet", *key)
+    assert unknown.exit_code == FAILED
+    assert "2 cases have no name in" in unknown.stderr
+    assert "make it again with --names" in unknown.stderr
+    assert "names none of these cases" in run("check", tmp_path / "quiet", *key, "--names").stderr
+    out = tmp_path / "out"
+    assert run("from-brats", source, out, *key, *numbers, "--names").exit_code == 0
+    first = case_ids(out)[0]
+    (out / "cases" / first / "channel-T2.nii.gz").unlink()
+    assert "Patient" not in run("check", out, *key).output
+    assert f"{first} (Patient" in run("check", out, *key, "--names").stderr
+    assert "Patient0" in run("names", out, *key).stdout
+    stranger = run("names", out, "0" * 16, *key)
+    assert stranger.exit_code == FAILED
+    assert "has no case 0000000000000000" in stranger.stderr
+
+
+def test_the_table_is_never_doubled_opened_or_guessed(tmp_path: Path) -> None:
+    source, key = write_brats(tmp_path / "in", 2), ("--key", tmp_path / "key")
+    assert run("from-brats", source, tmp_path / "one", *key).exit_code == 0
+    table = tmp_path / "key.names.csv"
+    rows = table.read_text()
+    table.chmod(0o644)
+    write_brats(source, 1, first=7)
+    assert run("from-brats", source, tmp_path / "two", *key).exit_code == 0
+    assert table.read_text().startswith(rows)
+    assert len(table.read_text().splitlines()) == 1 + 3
+    assert table.stat().st_mode & 0o777 == 0o600
+    table.write_text("case,patient,public,name,path\nabc,def,perhaps,a name,a path\n")
+    refused = run("check", tmp_path / "one", *key)
+    assert refused.exit_code == FAILED
+    assert "key.names.csv is damaged" in refused.stderr
+
+
+def test_two_names_of_the_same_images_are_told(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 1)
+    copy = source / "Brats18_CBICA_AAB_1"
+    copy.mkdir()
+    for path in (source / "BraTS2021_00000").iterdir():
+        (copy / path.name.replace("BraTS2021_00000", copy.name)).write_bytes(path.read_bytes())
+    made = run("from-brats", source, tmp_path / "out", "--key", tmp_path / "key")
+    (case,) = case_ids(tmp_path / "out")
+    assert f"Brats18_CBICA_AAB_1: Its images are those of case {case} (BraTS2021_00000)" in made.stderr
+
+
 def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
     run("from-brats", write_brats(tmp_path / "in", 2), tmp_path / "out", "--key", tmp_path / "key")
     next((tmp_path / "out").rglob("channel-T2.nii.gz")).unlink()
@@ -131,7 +209,8 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
         (("from-brats", "IN", "OUT", "--numbers", "1=ED"), WRONG_USAGE, "TC is made of NCR and ET"),
         (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is not a folder"),
         (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would be inside of the data set"),
-        (("from-brats", "IN", "IN"), FAILED, "already holds files"),
+        (("from-brats", "IN", "IN"), WRONG_USAGE, "is the input itself"),
+        (("from-brats", "IN", "OUT used"), FAILED, "already holds files"),
         (("from-dicom", "IN", "OUT", "--map", "oedema"), WRONG_USAGE, "--map needs NAME=LABEL"),
         (("from-dicom", "IN", "OUT", "--map", "oedema=swelling"), WRONG_USAGE, "there is no label swelling"),
         (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid LabelMapValues"),
@@ -141,6 +220,8 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
 )
 def test_every_refusal_is_one_sentence(arguments: tuple[str, ...], status: int, words: str, tmp_path: Path) -> None:
     write_brats(tmp_path / "IN", 1)
+    (tmp_path / "OUT used").mkdir()
+    (tmp_path / "OUT used" / "thesis.txt").touch()
     given = [str(tmp_path / each) if each.startswith(("IN", "OUT")) else each for each in arguments]
     if arguments[0] != "check" and "--key" not in arguments:
         given += ["--key", str(tmp_path / "key")]

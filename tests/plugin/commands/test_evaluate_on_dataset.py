@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from models.labels import LABELS
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
-from models.training.dataset.manifest import Split
+from models.training.dataset.manifest import Annotator, Split
+from models.training.dataset.name_table import CaseSource, NamedCase, add_names
 from plugin.commands.app import app
 from plugin.commands.terminal import FAILED, WRONG_USAGE
 from tests.support.ball_dataset import BallCase, write_ball_dataset
@@ -89,3 +91,55 @@ def test_a_reader_study_is_made(dataset: Dataset, make_package: Callable[..., Mo
     assert again.exit_code == FAILED
     assert "already holds files" in again.stderr
     assert runner.invoke(app, [*given, "--split", "best"]).exit_code == WRONG_USAGE
+
+
+def test_evaluate_names_cases_from_the_table_beside_the_key(
+    dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    first, second = dataset.cases
+    sources = (CaseSource("BraTS2021_00000", tmp_path / "a", public=True), CaseSource("1.2.3", tmp_path / "b", False))
+    add_names(key, [NamedCase(first.case_id, "p", sources[0]), NamedCase(second.case_id, "q", sources[1])])
+    package = str(make_package().folder)
+
+    def measured(out: str, *options: str) -> str:
+        given = [package, str(dataset.folder), str(tmp_path / out), "--key", str(key), "--threads", "1", *options]
+        result = runner.invoke(app, ["evaluate", *given])
+        assert result.exit_code == 0, result.output
+        written = [path for path in (tmp_path / out).rglob("*") if path.is_file()]
+        assert written
+        assert not [
+            path for path in written if b"BraTS2021_00000" in path.read_bytes() or b"1.2.3" in path.read_bytes()
+        ]
+        return result.output
+
+    public = measured("public")
+    assert f"{first.case_id} (BraTS2021_00000): " in public
+    assert f"{second.case_id}: " in public
+    assert f"{second.case_id} (1.2.3): " in measured("all", "--names")
+
+
+def test_empty_truth_is_no_perfect_score(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    """Dice is 1 where both masks are empty; a median over such cases would say that lesions are found."""
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    cases = (BallCase(()), BallCase(()), BallCase((BALL,), drawn=(OTHER,)))
+    dataset = write_ball_dataset(tmp_path / "set", *cases)
+    given = [str(make_package().folder), str(dataset.folder)]
+    result = runner.invoke(app, ["evaluate", *given, str(tmp_path / "out"), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "enhancing_tumour: median Dice 0.000 over 1 cases; it is in none of the other 2" in result.stdout
+    empty = write_ball_dataset(tmp_path / "empty", *cases[:2])
+    result = runner.invoke(app, ["evaluate", given[0], str(empty.folder), str(tmp_path / "none"), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "enhancing_tumour: none of 2 cases holds it, so nothing is known of how well it is found" in result.stdout
+
+
+def test_an_evaluation_of_nothing_is_a_failure(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    by_node = {label.name: Annotator.NODE for label in LABELS}
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,), drawn_by=by_node))
+    given = [str(make_package().folder), str(dataset.folder), str(tmp_path / "out"), "--threads", "1"]
+    result = runner.invoke(app, ["evaluate", *given])
+    assert result.exit_code == FAILED
+    assert "None of the 1 cases could be measured, so there is no report." in result.stderr
+    assert not (tmp_path / "out" / "report.html").exists()

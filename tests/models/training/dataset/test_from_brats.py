@@ -421,6 +421,22 @@ def test_label_numbers_are_whole_within_the_rounding_of_a_slope(tmp_path: Path, 
     assert "BraTS2021_00005_seg.nii.gz holds NaN" in reasons["BraTS2021_00005"]
 
 
+def test_a_patient_under_two_names_is_known_by_equal_images(tmp_path: Path, convert: Convert) -> None:
+    """Equal images tie the names together, so that other studies of that patient are in one split."""
+    for seed in range(12):
+        write_case(tmp_path / "in", f"BraTS2021_{seed:05}", seed)
+        write_case(tmp_path / "in", f"Brats18_CBICA_{seed}_1", seed)
+        write_case(tmp_path / "in", f"Brats18_CBICA_{seed}_2", 100 + seed)
+    dataset, skipped = convert(tmp_path / "in", shares=Shares(0.3, 0.3))
+    assert len(skipped) == 12
+    splits = {case.patient: case.split for case in dataset.cases}
+    assert len(splits) == 24
+    for seed in range(12):
+        names = (f"brats GLI-{seed:05}", f"brats CBICA_{seed}")
+        assert len({splits[NAMES("patient", name)] for name in names}) == 1
+    assert len(set(splits.values())) == 3
+
+
 def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, convert: Convert) -> None:
     folder = tmp_path / "in"
     write_case(folder, "BraTS2021_00000", 1)

@@ -31,6 +31,19 @@ def test_known_patients_stay_where_they_were() -> None:
     assert count(later) == [30, 10, 10]
 
 
+def test_names_that_proved_to_be_one_patient_share_a_split() -> None:
+    """p1 to p5 are one patient by equal images; p6 goes by a name of which no case is left."""
+    same = [("p1", "p2"), ("p4", "p5"), ("p5", "p2"), ("p4", "p3"), ("p6", "gone")]
+    for seed in range(20):
+        splits = split_patients(PATIENTS[:10], Shares(0.3, 0.3), seed, same=same)
+        assert set(splits) == set(PATIENTS[:10])
+        assert len({splits[f"p{number}"] for number in range(1, 6)}) == 1
+    assert len({split_patients(PATIENTS[:10], Shares(0.3, 0.3), seed)["p1"] for seed in range(20)}) == 3
+    held_out = {"p2": Split.TEST, "gone": Split.VALIDATION}
+    splits = split_patients(PATIENTS[:10], Shares(0.3, 0.3), 1, held_out, same)
+    assert (splits["p1"], splits["p6"]) == (Split.TEST, Split.VALIDATION)
+
+
 def test_impossible_shares_are_refused() -> None:
     with pytest.raises(ValueError, match="their sum must be below 1"):
         Shares(0.5, 0.5)
