@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from plugin.database.audit_log import Peer
 from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
-from plugin.errors import ArchiveUnavailable, PeerFailed
+from plugin.dimse.response_status import NotCommitted, not_committed
+from plugin.errors import ArchiveUnavailable, NotInArchive, PeerFailed
 from plugin.http.client import RequestFailed, Response
 from plugin.orthanc.client import OrthancClient, is_orthanc_id
 from plugin.settings.destinations import OrthancDestinationSettings
@@ -54,7 +55,7 @@ class OrthancSender:
         try:
             with closing(OrthancClient(self._orthanc, patience_s=0)) as client:
                 yield client
-        except ArchiveUnavailable as exc:
+        except (ArchiveUnavailable, NotInArchive) as exc:
             raise PeerFailed(str(exc).rstrip(".")) from exc
 
     def _echo(self, client: OrthancClient) -> Response:
@@ -82,10 +83,21 @@ class OrthancSender:
         stored = _json_object(answer)
         instance, status = str(stored.get("ID", "")), str(stored.get("Status", ""))
         if not is_orthanc_id(instance) or status not in ("Success", "AlreadyStored"):
-            return NotSent("Orthanc did not store the object; a filter in Orthanc may refuse it")
-        return self._forward(client, instance) if self._target else Sent()
+            why = "a filter in Orthanc may refuse it" if stored else "or something else responds at orthanc.url"
+            return NotSent(f"Orthanc did not store the object; {why}")
+        if not self._holds(client, instance, outgoing.entry.sop_instance_uid):
+            return NotSent(
+                "Orthanc says that it stored the object and does not find it by its UID; a script or plugin of Orthanc "
+                "may change or remove it"
+            )
+        return self._forward(client, instance, outgoing.entry.sop_instance_uid) if self._target else Sent()
 
-    def _forward(self, client: OrthancClient, instance: str) -> Outcome:
+    def _holds(self, client: OrthancClient, instance: str, sop_instance_uid: str) -> bool:
+        """Return whether Orthanc's instance is the one of a UID."""
+        found = client.post_json("/tools/lookup", sop_instance_uid.encode())
+        return isinstance(found, list) and instance in [each.get("ID") for each in found if isinstance(each, dict)]
+
+    def _forward(self, client: OrthancClient, instance: str, uid: str) -> Outcome:
         commits = self._destination.storage_commitment
         command = {"Resources": [instance], "Synchronous": True, **({"StorageCommitment": True} if commits else {})}
         answer = client.request("POST", f"{self._target}/store", json.dumps(command).encode(), self._timeout_s)
@@ -95,19 +107,28 @@ class OrthancSender:
                     f"{self._target} refused the object from Orthanc (HTTP {answer.status}); see Orthanc's log"
                 )
             raise PeerFailed(self._failure(answer))
+        job = _json_object(answer)
+        failed, sent = job.get("FailedInstancesCount", 0), job.get("InstancesCount", 1)
+        if not isinstance(_json(answer), dict) or failed or not sent:
+            return NotSent(f"Orthanc's response does not say that it sent the object to {self._target}; see its log")
         if not commits:
             return Sent("sent on by Orthanc")
-        return self._await_commitment(client, str(_json_object(answer).get("StorageCommitmentTransactionUID", "")))
+        return self._await_commitment(client, str(job.get("StorageCommitmentTransactionUID", "")), uid)
 
-    def _await_commitment(self, client: OrthancClient, transaction: str) -> Outcome:
+    def _await_commitment(self, client: OrthancClient, transaction: str, uid: str) -> Outcome:
         deadline = time.monotonic() + self._destination.commitment_timeout_s
         path = f"/storage-commitment/{quote(transaction, safe='')}"
         while True:
             report = _json_object(client.request("GET", path, timeout_s=self._timeout_s))
-            if report.get("Status") == "Success":
+            committed = report.get("Success")
+            named = [each.get("SOPInstanceUID") for each in committed or () if isinstance(each, dict)]
+            if report.get("Status") == "Success" and (not committed or uid in named):  # older ones name none
                 return Sent("sent on by Orthanc, and committed to")
             if report.get("Status") == "Failure":
-                return NotSent(f"the destination stored the object and does not commit to it ({_reasons(report)})")
+                final = any(not_committed(code)[0] is NotCommitted.GIVE_UP for code in _codes(report))
+                return NotSent(
+                    f"the destination stored the object and does not commit to it ({_reasons(report)})", final=final
+                )
             if time.monotonic() > deadline:
                 return NotSent("the destination stored the object and did not report on commitment in time")
             time.sleep(_POLL_EVERY_S)
@@ -119,16 +140,29 @@ class OrthancSender:
         return f"Orthanc cannot reach {self._target} (HTTP {answer.status}); see its log"
 
 
-def _json_object(answer: Response) -> dict[str, Any]:
+def _json(answer: Response) -> Any:
     try:
-        found = answer.json()
+        return answer.json()
     except RequestFailed:
-        return {}
+        return None
+
+
+def _json_object(answer: Response) -> dict[str, Any]:
+    found = _json(answer)
     return found if isinstance(found, dict) else {}
 
 
-def _reasons(report: dict[str, Any]) -> str:
-    """List the failure reasons (PS3.3 C.14.1.1) as numbers."""
+def _codes(report: dict[str, Any]) -> list[int]:
+    """Return the failure reasons (PS3.3 C.14.1.1) of a report."""
     failures = report.get("Failures")
     codes = [each.get("FailureReason") for each in failures if isinstance(each, dict)] if failures else []
-    return ", ".join(f"0x{code:04X}" for code in codes if isinstance(code, int)) or "without a reason"
+    return [code for code in codes if isinstance(code, int)]
+
+
+def _reasons(report: dict[str, Any]) -> str:
+    return (
+        ", ".join(
+            f"0x{code:04X}{f': {meaning}' if (meaning := not_committed(code)[1]) else ''}" for code in _codes(report)
+        )
+        or "without a reason"
+    )

@@ -63,6 +63,10 @@ class Response:
     status: int
     body: bytes
     etag: str = ""
+    content_type: str = ""
+    """The media type of the body, in small letters and without parameters; empty where the server names none."""
+    server: str = ""
+    """What the server, or a proxy before it, calls itself. Its own text: never log it."""
 
     def json(self) -> Any:
         """Return the content of its body. Raises RequestFailed."""
@@ -128,7 +132,11 @@ class HttpClient:
                 received += chunk
                 if len(received) > self._largest_body:
                     raise RequestFailed("the response does not end")
-            return Response(response.status_code, bytes(received), response.headers.get("ETag", ""))
+            headers = response.headers
+            media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            return Response(
+                response.status_code, bytes(received), headers.get("ETag", ""), media_type, headers.get("Server", "")
+            )
 
     @contextmanager
     def stream(

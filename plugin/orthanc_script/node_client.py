@@ -147,7 +147,10 @@ class HttpNode:
     def submit(self, study: str, urgent: bool = False, force: bool = False) -> dict[str, Any]:
         """Submit a study; the node responds when the job is in its database."""
         query = f"urgent={str(urgent).lower()}&force={str(force).lower()}"
-        return self._request("POST", f"/api/orthanc/studies/{study}?{query}")
+        found = self._request("POST", f"/api/orthanc/studies/{study}?{query}")
+        if not isinstance(found.get("state"), str):  # another server's response would count as a study that was taken
+            raise NodeUnavailable("The server at Url is no node: its response gives no state of the study; check Url.")
+        return found
 
     def outcome(self, study: str) -> dict[str, Any]:
         """Return the outcome of a study."""

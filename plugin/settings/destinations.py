@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Field, Tag
 
 from plugin.settings.values import (
     AeTitle,
@@ -58,6 +58,8 @@ class StowDestinationSettings(Destination, WebServer, Token):
 
     url: BaseUrl
     """Its DICOMweb service, the part before /studies."""
+    max_bytes: Annotated[int, Field(ge=1)] = 64 << 20
+    """Bytes of objects in one request at most; a larger object goes alone. At most the limit of a proxy before it."""
 
 
 class OrthancDestinationSettings(Destination):

@@ -5,10 +5,13 @@ import ssl
 from email.message import Message
 from http.client import HTTPMessage
 from io import BytesIO
+from urllib.parse import parse_qs, urlsplit
 
 from pydicom import dcmread
 
 from tests.support.fake_http_server import FakeHttpServer, Response
+
+LOGIN_PAGE = b"<!DOCTYPE html><html><form action='/login'>user, password</form></html>"
 
 
 class FakeStowServer(FakeHttpServer):
@@ -21,12 +24,35 @@ class FakeStowServer(FakeHttpServer):
         self.failing_uids: set[str] = set()
         """SOP Instance UIDs whose whole request gets HTTP 400."""
         self.sends_no_list = False
+        self.posts: list[Response] = []
+        """Responses to the next requests to store, whose objects are stored if `keeps` says so."""
+        self.keeps = True
+        self.searches = True
+        """Whether it can be searched; else the response is a login page."""
+        self.largest: int | None = None
+        """Bytes of a request; for a larger one the response is that of a proxy."""
         super().__init__(tls)
         self.url += "/dicom-web"
 
     def respond(self, method: str, path: str, headers: HTTPMessage, body: bytes) -> Response:
-        status, content = self.store(headers["Content-Type"], body) if method == "POST" else (200, b"[]")
+        if method == "GET":
+            return self.search(path)
+        if self.largest is not None and len(body) > self.largest:
+            return 413, b"<html>", {"Content-Type": "text/html", "Server": "nginx/1.24.0"}
+        if self.posts:
+            if self.keeps:
+                self.store(headers["Content-Type"], body)
+            return self.posts.pop(0)
+        status, content = self.store(headers["Content-Type"], body)
         return status, content, {"Content-Type": "application/dicom+json"}
+
+    def search(self, path: str) -> Response:
+        """Return the objects that a search for a UID finds (QIDO-RS)."""
+        if not self.searches:
+            return 200, LOGIN_PAGE, {"Content-Type": "text/html"}
+        (wanted,) = parse_qs(urlsplit(path).query).get("SOPInstanceUID", [""])
+        found = [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in self.stored if uid == wanted]
+        return 200, json.dumps(found).encode(), {"Content-Type": "application/dicom+json"}
 
     def store(self, content_type: str, body: bytes) -> tuple[int, bytes]:
         header = Message()

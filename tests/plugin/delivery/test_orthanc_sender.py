@@ -108,6 +108,48 @@ def test_an_object_that_orthanc_refuses_delays_no_other(
     assert [isinstance(each, NotSent) and why in each.reason for each in outcomes] == [True, True]
 
 
+def test_an_object_that_orthanc_does_not_find_by_its_uid_is_not_stored(
+    web: FakeOrthancServer, objects: list[Outgoing]
+) -> None:
+    for found in ([], {}, [{"ID": "0" * 8, "Type": "Instance"}]):
+        web.answers["POST /tools/lookup"] = (200, found)
+        (outcome,) = sent(web, objects[:1])
+        assert isinstance(outcome, NotSent)
+        assert "does not find it by its UID" in outcome.reason
+    web.answers["POST /instances"] = (200, b"<html>login</html>")
+    (outcome,) = sent(web, objects[:1])
+    assert outcome == NotSent("Orthanc did not store the object; or something else responds at orthanc.url")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>", [], {"InstancesCount": 1, "FailedInstancesCount": 1}, {"InstancesCount": 0, "FailedInstancesCount": 0}],
+)
+def test_an_object_that_was_not_forwarded_is_sent_again(
+    web: FakeOrthancServer, objects: list[Outgoing], answer: object
+) -> None:
+    web.answers[f"POST {MODALITY}/store"] = (200, answer)
+    (outcome,) = sent(web, objects[:1], modality="pacs")
+    assert isinstance(outcome, NotSent)
+    assert "does not say that it sent the object" in outcome.reason
+    web.answers[f"POST {MODALITY}/store"] = (200, {"InstancesCount": 1, "FailedInstancesCount": 0})
+    assert sent(web, objects[:1], modality="pacs") == [Sent("sent on by Orthanc")]
+
+
+def test_a_commitment_counts_for_the_objects_that_it_names(web: FakeOrthancServer, objects: list[Outgoing]) -> None:
+    keys = {"modality": "pacs", "storage_commitment": True, "commitment_timeout_s": 0.1}
+    uid = objects[0].entry.sop_instance_uid
+    web.answers[f"GET {TRANSACTION}"] = (200, {"Status": "Success", "Success": [{"SOPInstanceUID": "1.2.3"}]})
+    (outcome,) = sent(web, objects[:1], **keys)
+    assert isinstance(outcome, NotSent)
+    web.answers[f"GET {TRANSACTION}"] = (200, {"Status": "Success", "Success": [{"SOPInstanceUID": uid}]})
+    assert sent(web, objects[:1], **keys) == [Sent("sent on by Orthanc, and committed to")]
+    web.answers[f"GET {TRANSACTION}"] = (200, {"Status": "Failure", "Failures": [{"FailureReason": 0x0122}]})
+    (outcome,) = sent(web, objects[:1], **keys)
+    assert isinstance(outcome, NotSent)
+    assert (outcome.final, "0x0122: it does not commit" in outcome.reason) == (True, True)
+
+
 @pytest.mark.parametrize("status", [404, 429, 503])
 def test_an_unavailable_orthanc_is_a_failure_of_the_peer(
     web: FakeOrthancServer, objects: list[Outgoing], status: int

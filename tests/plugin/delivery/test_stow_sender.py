@@ -2,9 +2,11 @@
 
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from plugin.delivery.deliverer import echo
 from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
@@ -12,8 +14,8 @@ from plugin.delivery.stow_sender import StowSender
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import StowDestinationSettings
 from tests.support.certificates import Authority
-from tests.support.fake_stow_server import FakeStowServer
-from tests.support.node import write_outgoing
+from tests.support.fake_stow_server import LOGIN_PAGE, FakeStowServer
+from tests.support.node import make_instance, new_study_uid, write_instance, write_outgoing
 
 TOKEN = "s3cret-token"
 
@@ -70,6 +72,87 @@ def test_each_object_has_its_own_outcome(server: FakeStowServer, objects: list[O
     assert sent(server, objects) == [Sent(), NotSent("it refused the object with reason 0xA700"), Sent()]
     server.reasons = {uid(each): 0x0124 for each in objects}
     assert sent(server, objects) == [NotSent("it refused the object with reason 0x0124")] * 3
+
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [(200, LOGIN_PAGE, HTML), (200, b"", {}), (204, b"", {}), (202, b"{}", {}), (201, b"", {}), (409, b"", {})],
+)
+def test_a_response_that_names_no_object_is_not_believed(
+    response: tuple[int, bytes, dict[str, str]], server: FakeStowServer, objects: list[Outgoing]
+) -> None:
+    server.posts, server.keeps = [response], False
+    for outcome in sent(server, objects):
+        assert isinstance(outcome, NotSent)
+        assert f"HTTP {response[0]}, naming no such object, and a search does not find it" in outcome.reason
+        assert not outcome.final
+    assert sent(server, objects) == [Sent()] * 3, "they are sent again"
+
+
+@pytest.mark.parametrize("response", [(200, LOGIN_PAGE, HTML), (200, b"", {}), (204, b"", {})])
+def test_an_object_that_a_search_finds_is_stored(
+    response: tuple[int, bytes, dict[str, str]], server: FakeStowServer, objects: list[Outgoing]
+) -> None:
+    server.posts = [response]
+    says = f"it responded with HTTP {response[0]}, naming no such object"
+    assert sent(server, objects) == [Sent(f"{says}, and a search finds the object there")] * 3
+    study = dcmread(objects[0].entry.path).StudyInstanceUID
+    assert f"GET /dicom-web/studies/{study}/instances?SOPInstanceUID={uid(objects[0])}&limit=2" in server.requests
+
+
+def test_a_login_page_in_place_of_a_search_finds_nothing(server: FakeStowServer, objects: list[Outgoing]) -> None:
+    server.posts, server.searches = [(200, LOGIN_PAGE, HTML)], False
+    for outcome in sent(server, objects):
+        assert isinstance(outcome, NotSent)
+        assert "a search gets no DICOM JSON" in outcome.reason
+    assert "login page" in echo(destination(server), "NODE").message
+    assert not echo(destination(server), "NODE").answered
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 500])
+def test_a_server_that_cannot_be_searched_has_nothing_for_certain(
+    status: int, server: FakeStowServer, objects: list[Outgoing]
+) -> None:
+    sender = StowSender(destination(server), 5)
+    server.posts = [(200, b"", {})]
+    outcomes = sender.send(objects[:1])
+    server.search = lambda path: (status, b"", {})  # type: ignore[method-assign]
+    ((_, outcome),) = list(outcomes)
+    assert isinstance(outcome, NotSent)
+    assert "a search " in outcome.reason
+
+
+def test_a_duplicate_is_stored_where_a_search_finds_it(server: FakeStowServer, objects: list[Outgoing]) -> None:
+    assert sent(server, objects[:1]) == [Sent()]
+    server.reasons = {uid(each): 0x0111 for each in objects[:2]}
+    first, second = sent(server, objects[:2])
+    assert isinstance(first, Sent)
+    assert isinstance(second, NotSent)
+    assert "0x0111" in second.reason
+    assert "does not find it" in second.reason
+
+
+def test_a_limit_on_size_stops_only_what_is_larger_and_names_the_remedy(
+    server: FakeStowServer, objects: list[Outgoing], tmp_path: Path
+) -> None:
+    large = make_instance(new_study_uid())
+    large.PixelData = bytes(200_000)
+    path = write_instance(large, tmp_path / "large")
+    entry = replace(objects[0].entry, sop_instance_uid=str(large.SOPInstanceUID), path=str(path))
+    too_large = replace(objects[0], entry=entry)
+    server.largest = 100_000
+    first, *others = sent(server, [too_large, *objects])
+    assert others == [Sent()] * 3
+    assert isinstance(first, NotSent)
+    for part in ("HTTP 413", "0.2 MB", "client_max_body_size of nginx", "max_bytes"):
+        assert part in first.reason
+    assert "Apache" not in first.reason, "the proxy says what it is"
+    server.requests.clear()
+    assert sent(server, objects, max_bytes=1) == [Sent()] * 3
+    assert len(server.requests) == 3
 
 
 def test_an_object_that_fails_its_request_delays_no_other(server: FakeStowServer, objects: list[Outgoing]) -> None:

@@ -415,6 +415,9 @@ def test_requests_over_http_and_their_errors(server: NodeServer, tmp_path: Path)
     assert server.seen == [
         ("POST", f"/api/orthanc/studies/{name(1)}?urgent=true&force=false", "Bearer the-token"),
     ]
+    server.answer = (200, b'{"status": "ok"}')
+    with pytest.raises(NodeUnavailable, match="is no node"):
+        node.submit(name(1))
     for status, body, raised in (
         (401, b"", NodeUnavailable),
         (503, b"", NodeUnavailable),
