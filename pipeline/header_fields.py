@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
+from pipeline.contrast_agent import names_agent
 from pipeline.majority import majority
 from pipeline.rules import HeaderFields
 from pipeline.study import FrameHeader, Instance, Series
@@ -55,16 +56,8 @@ def _is_colour(image: Instance) -> bool:
 
 def has_agent(series: Series) -> bool:
     """Return whether most images of a series name a contrast agent; "none" and "no" do not count."""
-    named = sum(
-        bool(one.contrast_agent) and str(one.contrast_agent).strip().lower() not in _NO_AGENT
-        for one in series.instances
-    )
+    named = sum(names_agent(one) for one in series.instances)
     return 2 * named > len(series.instances)
-
-
-_NO_AGENT = frozenset(
-    {"", "no", "none", "n", "0", "nil", "-", "without", "no contrast", "ohne", "sans", "sin", "sem", "senza"}
-)
 
 
 def _agent_word(this: bool, agents: Counter[bool]) -> str:

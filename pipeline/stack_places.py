@@ -42,7 +42,8 @@ def stack_of(frames: tuple[PlacedFrame, ...]) -> Stack | None:
     first = frames[0]
     if first.orientation is None or not all(_alike(frame, first) for frame in frames):
         return None
-    if len({frame.instance.frame_of_reference_uid for frame in frames}) > 1:
+    frames_of_reference = {frame.instance.frame_of_reference_uid for frame in frames} - {""}
+    if len(frames_of_reference) > 1:
         return None
     times = {_seconds(frame.instance.acquired_at) for frame in frames}
     known = sorted(time for time in times if time is not None)
@@ -50,7 +51,7 @@ def stack_of(frames: tuple[PlacedFrame, ...]) -> Stack | None:
         frames=frames,
         positions=tuple(dict.fromkeys(frame.position_mm for frame in frames if frame.position_mm is not None)),
         orientation=first.orientation,
-        frame_of_reference_uid=first.instance.frame_of_reference_uid,
+        frame_of_reference_uid="".join(frames_of_reference),
         times_s=() if None in times else tuple(known),
     )
 

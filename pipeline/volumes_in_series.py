@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import Role
+from pipeline.contrast_agent import names_agent
 from pipeline.errors import RepeatedPositions
 from pipeline.frames import PlacedFrame
 
@@ -29,6 +30,7 @@ _PROPERTIES = (
     _Property("b-value", lambda frame: frame.b_value),
     _Property("temporal position", lambda frame: frame.temporal_position),
     _Property("acquisition number", lambda frame: frame.acquisition_number),
+    _Property("contrast agent", lambda frame: names_agent(frame.instance)),
     _Property("diffusion direction", lambda frame: frame.gradient),
     _Property("image type", lambda frame: frame.image_type),
     _Property("stack", lambda frame: frame.stack),
@@ -48,6 +50,8 @@ def select_volume(
     if places[-1] + 1 == len(ordered):
         return ordered, ()
     volumes, names = _split(ordered, places)
+    if not volumes:
+        volumes, names = _split_by_time(ordered, places)
     if not volumes:
         raise RepeatedPositions(
             f"Series {uid}: {len(ordered)} images stand at {places[-1] + 1} positions and no header tells them apart. "
@@ -93,11 +97,40 @@ def _split(
     return [], ()
 
 
+def _split_by_time(
+    frames: tuple[PlacedFrame, ...], places: NDArray[np.int64]
+) -> tuple[list[tuple[PlacedFrame, ...]], tuple[str, ...]]:
+    """Split into acquisitions that were measured one after another, like `_split`.
+
+    A new one begins with the first time at which a position comes again.
+    """
+    moments: dict[str, list[int]] = {}
+    for number, frame in enumerate(frames):
+        moments.setdefault(frame.instance.acquired_at, []).append(number)
+    if "" in moments:
+        return [], ()
+    groups: list[list[int]] = [[]]
+    for _, numbers in sorted(moments.items()):
+        here = places[numbers].tolist()
+        if len(set(here)) < len(here):
+            return [], ()
+        if set(here) & set(places[groups[-1]].tolist()):
+            groups.append([])
+        groups[-1].extend(numbers)
+    if not any(len(numbers) == places[-1] + 1 for numbers in groups):
+        return [], ()
+    return [tuple(frames[number] for number in sorted(numbers)) for numbers in groups], ("acquisition time",)
+
+
 def _preference(frame: PlacedFrame, role: Role) -> tuple[float, ...]:
     """Return a sort key of volumes, the best first.
 
-    Preferred are magnitude, ADC for the role ADC, the first echo (the last for T2 and FLAIR) and the last of a dynamic.
+    Preferred are magnitude, ADC for the role ADC, the first echo (the last for T2 and FLAIR), contrast agent for T1CE
+    and none for T1, and the last of a dynamic or, before contrast, the first.
     """
+    first_or_last = -1.0 if role is Role.T1 else 1.0
+    agent = names_agent(frame.instance)
+    moment = tuple(first_or_last * -int(char) for char in frame.instance.acquired_at.ljust(20, "0")[:20])
     echo = frame.echo_time_ms or 0.0
     b_value = frame.b_value or 0.0
     return (
@@ -105,6 +138,8 @@ def _preference(frame: PlacedFrame, role: Role) -> tuple[float, ...]:
         float(role is Role.ADC and "ADC" not in frame.image_type),
         -b_value if role is Role.DWI else b_value,
         -echo if role in (Role.T2, Role.FLAIR) else echo,
-        -float(frame.temporal_position or 0),
-        -float(frame.acquisition_number or 0),
+        float(agent if role is Role.T1 else not agent) if role in (Role.T1, Role.T1CE) else 0.0,
+        -first_or_last * (frame.temporal_position or 0),
+        -first_or_last * (frame.acquisition_number or 0),
+        *moment,
     )

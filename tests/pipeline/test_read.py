@@ -258,6 +258,54 @@ class TestSeveralVolumes:
         make.classic(box, pixels=np.full(box.shape, 2), first_file=100)
         assert set(read(make).pixels.ravel()) == {2.0}
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({}, {"ContrastBolusAgent": "agent"}),
+            ({"AcquisitionTime": "100000"}, {"AcquisitionTime": "101500"}),
+            ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
+            # The header of the agent goes before the number: numbers are not always in order.
+            ({"AcquisitionNumber": 2}, {"AcquisitionNumber": 1, "ContrastBolusAgent": "agent"}),
+        ],
+    )
+    def test_before_and_after_contrast_in_one_series(self, make, box, before, after):
+        for value, fields in ((1, before), (2, after)):
+            make.classic(
+                box, pixels=np.full(box.shape, value), first_file=100 * value, AcquisitionDate="20240101", **fields
+            )
+        assert set(read(make, Role.T1CE).pixels.ravel()) == {2.0}
+        assert set(read(make, Role.T1).pixels.ravel()) == {1.0}
+
+    @pytest.mark.parametrize("whole", [1, 2])
+    def test_of_a_half_and_a_whole_acquisition_the_whole(self, make, box, whole):
+        """Told apart by the times of their images, of which each has its own."""
+
+        def timed(acquisition: int):
+            def change(dataset, number: int) -> None:
+                dataset.AcquisitionDate = "20240101"
+                dataset.AcquisitionTime = f"10{10 * acquisition + number // 6:02d}{number:02d}"
+
+            return change
+
+        for acquisition in (1, 2):
+            slices = 6 if acquisition == whole else 3
+            part = Geometry.from_affine(box.affine, (slices, 36, 40), box.frame_of_reference_uid)
+            pixels = np.full(part.shape, acquisition)
+            make.classic(part, pixels=pixels, first_file=100 * acquisition, change=timed(acquisition))
+        volume = read(make, Role.T1CE)
+        assert volume.pixels.shape == box.shape
+        assert set(volume.pixels.ravel()) == {float(whole)}
+
+    def test_slices_that_were_measured_twice_in_turn_are_not_told_apart(self, make, box):
+        def change(dataset, number: int) -> None:
+            dataset.AcquisitionDate = "20240101"
+            dataset.AcquisitionTime = f"1000{2 * number + (dataset.InstanceNumber >= 100):02d}"
+
+        make.classic(box, change=change)
+        make.classic(box, pixels=np.full(box.shape, 7), first_file=100, change=change)
+        with pytest.raises(RepeatedPositions):
+            read(make)
+
     def test_repeats_that_nothing_tells_apart(self, make, box):
         make.classic(box)
         make.classic(box, pixels=np.full(box.shape, 7), first_file=100)
