@@ -24,7 +24,7 @@ HEAD_MM = 100.0
 THIN_MM = 2.0
 """A spacing of slices up to this counts as a 3D acquisition."""
 COMPLETE = 0.9
-"""A series with less than this share of the images of the longest one for its role was broken off."""
+"""A series with less than this share of the slices of the longest one for its role was broken off."""
 _TITLES = {
     Role.T1: "T1 before contrast",
     Role.T1CE: "T1 after contrast",
@@ -98,10 +98,16 @@ class _Candidate:
     """Distance from the first slice to the last."""
     spacing_mm: float
     images: int
+    slices: int
+    """Different positions along its normal; repeats and several volumes do not count."""
     volumetric: bool
     acquired_at: str
     complete: bool
     """Whether no image lacks pixels."""
+
+    def size(self, role: Role) -> int:
+        """Return how much of it there is: slices or, of diffusion, images with their directions."""
+        return self.images if role is Role.DWI else self.slices
 
 
 def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: bool = True) -> Selected | NotEligible:
@@ -215,7 +221,7 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
     for series in study.series:
         text = series.description if series.description.strip() else series.protocol_name
         classification = classify(text, header_fields(series, agents), rules, series.archive_type)
-        extent, spacing = _stack(series)
+        extent, spacing, slices = _stack(series)
         kind = majority(one.acquisition_type for one in series.instances)
         found.append(
             _Candidate(
@@ -224,6 +230,7 @@ def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
                 extent_mm=extent,
                 spacing_mm=spacing,
                 images=image_count(series),
+                slices=slices,
                 volumetric=kind == "3D" or spacing <= THIN_MM,
                 acquired_at=_acquired_at(series),
                 complete=all(one.has_pixels for one in series.instances),
@@ -242,7 +249,7 @@ def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
         and not one.classification.mark_names(Effect.REFUSE)
     ]
     most = {
-        one.volumetric: max(other.images for other in eligible if other.volumetric == one.volumetric)
+        one.volumetric: max(other.size(role) for other in eligible if other.volumetric == one.volumetric)
         for one in eligible
     }
     return sorted(eligible, key=lambda one: tuple(value for _, value in _criteria(one, role, most[one.volumetric])))
@@ -267,7 +274,7 @@ def _combinable(candidates: tuple[_Candidate, ...]) -> list[Series]:
 def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
     """Return the ranking criteria of a candidate, the most important first.
 
-    Each is a reason, and a value of which the smaller wins for that reason. `most` is the largest number of images.
+    Each is a reason, and a value of which the smaller wins for that reason. `most` is the size of the largest.
     """
     later = tuple(-int(char) for char in one.acquired_at.ljust(20, "0")[:20])
     return (
@@ -276,7 +283,7 @@ def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float 
         ("it is 3D or thin", float(not one.volumetric) if role not in (Role.ADC, Role.DWI) else 0.0),
         # Behind the criteria of quality: a damaged original should be sent again, not replaced by a worse series.
         ("its pixels are complete", float(not one.complete)),
-        ("it was not broken off", float(one.images < COMPLETE * most)),
+        ("it was not broken off", float(one.size(role) < COMPLETE * most)),
         ("it was acquired last", later),
         ("its series number is higher", -float(one.series.series_number or 0)),
         ("its UID sorts first", one.series.series_instance_uid),
@@ -284,7 +291,7 @@ def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float 
 
 
 def _first_difference(best: _Candidate, other: _Candidate, role: Role) -> str:
-    most = max(one.images for one in (best, other))
+    most = max(one.size(role) for one in (best, other))
     for (words, left), (_, right) in zip(_criteria(best, role, most), _criteria(other, role, most), strict=True):
         if left != right:
             return words
@@ -307,8 +314,11 @@ def _acquired_at(series: Series) -> str:
     return times[len(times) // 2] if times else ""
 
 
-def _stack(series: Series) -> tuple[float, float]:
-    """Return extent and typical spacing along the slice normal, in mm; from the slice thickness without positions."""
+def _stack(series: Series) -> tuple[float, float, int]:
+    """Return extent and typical spacing along the slice normal, in mm, and the number of slices.
+
+    Without positions they come from the slice thickness and the number of images.
+    """
     orientation = majority(one.orientation for one in series.instances)
     positions = [image.position_mm for one in series.instances for image in (one.frames or (one,)) if image.position_mm]
     if orientation is not None and len(positions) > 1:
@@ -317,8 +327,8 @@ def _stack(series: Series) -> tuple[float, float]:
         places = sorted({round(sum(p * n for p, n in zip(one, normal, strict=True)), 2) for one in positions})
         if len(places) > 1:
             gaps = sorted(right - left for left, right in pairwise(places))
-            return places[-1] - places[0], gaps[len(gaps) // 2]
+            return places[-1] - places[0], gaps[len(gaps) // 2], len(places)
     thickness = majority(one.slice_thickness_mm for one in series.instances)
     if thickness and math.isfinite(thickness):
-        return thickness * image_count(series), thickness
-    return 0.0, math.inf
+        return thickness * image_count(series), thickness, image_count(series)
+    return 0.0, math.inf, image_count(series)

@@ -185,7 +185,7 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
         if values.shape != (instance.rows, instance.columns):
             raise PixelsUndecodable(
                 f"Series {series_uid}: image {instance.sop_instance_uid} decodes to another size than its header says. "
-                "Send the series again."
+                "Send it uncompressed (Explicit VR Little Endian), from where it was made."
             )
     return found
 
@@ -193,7 +193,7 @@ def _decoded_frames(instance: Instance, indices: list[int], series_uid: str) -> 
 def _cut_short(series_uid: str, count: int) -> PixelsMissing:
     return PixelsMissing(
         f"Series {series_uid}: the pixels of {count} image{'s' if count > 1 else ''} are missing or cut short. "
-        "Send the series again."
+        "Send the series again, from where it was made if an archive lost them."
     )
 
 

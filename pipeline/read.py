@@ -41,6 +41,8 @@ ROUNDING_MM = 0.06
 """Positions written with one decimal still count as regular."""
 SHEAR_TOLERANCE_MM = 0.25
 """Largest sideways shift of the last slice against the first, beyond the tolerance of directions."""
+EXCLUDE = "Export it anew with complete headers, or exclude it by a rule (choose.rules_file) so that another is taken."
+"""What to do about a series that stays unusable however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def find_stack(series: Series, role: Role) -> Stack:
     frames = list_frames(series)
     if not frames:
         count = len(series.instances)
-        raise TooFewSlices(f"Series {uid}: none of its {count} objects is an image. Choose another series.")
+        raise TooFewSlices(f"Series {uid}: none of its {count} objects is an image. {EXCLUDE}")
     _check_grey(uid, frames)
     images = {frame.instance.sop_instance_uid: frame.instance for frame in frames}.values()
     check_syntax(uid, images)
@@ -186,7 +188,7 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
         )
     spacings = np.array([frame.pixel_spacing_mm or (np.nan, np.nan) for frame in frames])
     if not np.isfinite(spacings).all():
-        raise PlaceUnknown(f"Series {uid}: images without pixel spacing have no place in space. Choose another series.")
+        raise PlaceUnknown(f"Series {uid}: images without pixel spacing (0028,0030) have no place in space. {EXCLUDE}")
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         raise StrayImage(f"Series {uid}: images of different pixel spacings. Send the series without the stray images.")
 
@@ -198,12 +200,12 @@ def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.f
             f"Series {uid}: multi-frame images that do not say where each frame stands. Send it as single slices."
         )
     if any(frame.orientation is None or frame.position_mm is None for frame in frames):
-        raise PlaceUnknown(f"Series {uid}: images without position or orientation. Choose another series.")
+        raise PlaceUnknown(f"Series {uid}: images without position or orientation (0020,0032), (0020,0037). {EXCLUDE}")
     directions = np.array([frame.orientation for frame in frames], np.float64)
     lengths = np.linalg.norm(directions.reshape(-1, 2, 3), axis=2)
     across = np.abs((directions[:, :3] * directions[:, 3:]).sum(axis=1))
     if not np.isfinite(directions).all() or np.abs(lengths - 1).max() > 0.01 or across.max() > 0.01:
-        raise PlaceUnknown(f"Series {uid}: its row and column directions are not perpendicular. Choose another series.")
+        raise PlaceUnknown(f"Series {uid}: its row and column directions (0020,0037) are not perpendicular. {EXCLUDE}")
     spread = np.abs(directions - directions[0]).max()
     if spread > DIRECTION_TOLERANCE:
         raise MixedOrientations(
@@ -217,7 +219,9 @@ def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.f
 def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.float64]) -> Geometry:
     """Return the geometry of frames sorted along the normal. Raises TooFewSlices, and IrregularSlices or a subclass."""
     if len(frames) < 2:
-        raise TooFewSlices(f"Series {uid}: one slice is no volume. Choose another series.")
+        raise TooFewSlices(
+            f"Series {uid}: one slice is no volume. Send the whole series, if there is more of it. {EXCLUDE}"
+        )
     positions = np.array([frame.position_mm for frame in frames], np.float64)
     step = (positions[-1] - positions[0]) / (len(frames) - 1)
     spacing = float(step @ normal)
@@ -229,20 +233,19 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     if missing:
         count = f"{missing} slices are" if missing > 1 else "1 slice is"
         raise SlicesMissing(
-            f"Series {uid}: about {count} missing ({len(frames)} here, {typical:.2f} mm apart). Send the whole series."
+            f"Series {uid}: about {count} missing ({len(frames)} here, {typical:.2f} mm apart). "
+            "Send the whole series, if the scanner has more of it."
         )
     uneven = np.abs(distances - (distances[0] + spacing * np.arange(len(frames)))).max()
     if np.abs(gaps - typical).max() > tolerance or uneven > 2 * tolerance:
         raise IrregularSlices(
-            f"Series {uid}: its slices are unevenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm). "
-            "Choose a series with even spacing."
+            f"Series {uid}: its slices are unevenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm). {EXCLUDE}"
         )
     sideways = positions - positions[0] - np.outer(distances - distances[0], normal)
     drift = float(np.linalg.norm(sideways, axis=1).max())
     if drift > SHEAR_TOLERANCE_MM + DIRECTION_TOLERANCE * (distances[-1] - distances[0]):
         raise GantryShear(
-            f"Series {uid}: its slices are shifted against each other by {drift:.1f} mm (a tilted gantry). "
-            "Send a series without tilt."
+            f"Series {uid}: its slices are shifted against each other by {drift:.1f} mm (a tilted gantry). {EXCLUDE}"
         )
     rows_mm, columns_mm = frames[0].pixel_spacing_mm or (1.0, 1.0)
     directions = np.array(frames[0].orientation, np.float64)
@@ -273,7 +276,7 @@ def _in_adc_units(
     if factor is None:
         raise UnitsUnknown(
             f"Series {uid}: the median {adc_units.typical_value(pixels):.4g} of its values fits no known unit of ADC. "
-            "Send the ADC map with its units coded, or choose another series."
+            f"Send the ADC map with its units coded. {EXCLUDE}"
         )
     pixels *= np.float32(factor)
     pixels[~(pixels > 0)] = np.nan  # zero, negative and NaN are failed fits, not tissue

@@ -106,6 +106,12 @@ class TestAmongCandidates:
         orbits = make_series(9, "t1 orbits KM", "T1", slices=160, step_mm=1.0)
         assert taken(rules, Role.T1CE, T1CE, orbits) == 7
 
+    def test_two_volumes_in_a_series_do_not_make_another_look_broken_off(self, rules):
+        """T1 before and after contrast in one series has twice the images, and no more slices."""
+        twice = make_series(6, "t1_mprage_KM", "T1", slices=176, step_mm=1.0, acquisition_type="3D")
+        twice = replace(twice, instances=(*twice.instances, *T1CE.instances))
+        assert taken(rules, Role.T1CE, twice, make_series(9, "t1_mprage_KM", "T1", slices=176, step_mm=1.0)) == 9
+
 
 class TestNever:
     @pytest.mark.parametrize(
