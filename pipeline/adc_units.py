@@ -3,26 +3,31 @@
 import numpy as np
 from numpy.typing import NDArray
 
-UNIT_FACTORS = {
+_CODED = {
     "um2/s": 1.0,
-    "10-6.mm2/s": 1.0,
     "10-6mm2/s": 1.0,
-    "10*-6.mm2/s": 1.0,
-    "10*-6mm2/s": 1.0,
-    "10-3.mm2/s": 1e3,
+    "1e-6mm2/s": 1.0,
+    "10-12m2/s": 1.0,
     "10-3mm2/s": 1e3,
-    "10*-3.mm2/s": 1e3,
+    "1e-3mm2/s": 1e3,
     "um2/ms": 1e3,
+    "10-9m2/s": 1e3,
     "mm2/s": 1e6,
     "m2/s": 1e12,
 }
-"""Factors to 10^-6 mm2/s of UCUM units of diffusion, as vendors write them."""
+"""Factors to 10^-6 mm2/s of units of diffusion, without the signs in which their spellings differ."""
 
 _PLAUSIBLE = ((0.3, 3.0, 1e3), (300.0, 3000.0, 1.0), (3e-4, 3e-3, 1e6))
 """(lowest, highest, factor): plausible medians of a brain's ADC in 10^-3, 10^-6 and 1 mm2/s.
 
 They lie between white matter and free water at body temperature.
 """
+
+
+def coded_factor(unit: str) -> float | None:
+    """Return the factor to 10^-6 mm2/s of a unit of diffusion, UCUM or as vendors write it; None for another unit."""
+    spelling = unit.lower().replace("²", "2").replace("µ", "u").replace("μ", "u")
+    return _CODED.get("".join(char for char in spelling if char not in " .*^()[]").removeprefix("x"))
 
 
 def typical_value(values: NDArray[np.float32]) -> float:

@@ -44,6 +44,7 @@ class PlacedFrame:
     rescale_slope: float
     rescale_intercept: float
     real_world: RealWorldScale | None
+    rescale_type: str = ""
 
     @property
     def component(self) -> str:
@@ -94,4 +95,5 @@ def _placed(instance: Instance, index: int, header: FrameHeader | Instance) -> P
         rescale_slope=header.rescale_slope,
         rescale_intercept=header.rescale_intercept,
         real_world=header.real_world,
+        rescale_type=header.rescale_type,
     )

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from pipeline import diffusion_tags
 from pipeline.header import Header
+from pipeline.real_world import real_world_scale
+from pipeline.sample_format import PIXEL_REPRESENTATION
 from pipeline.study import FrameHeader, RealWorldScale
 from pipeline.volume import Vector
 
-SHARED_GROUPS, FRAME_GROUPS, REAL_WORLD_MAPPING = 0x52009229, 0x52009230, 0x00409096
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+_SLOPE, _INTERCEPT, _RESCALE_TYPE = 0x00281053, 0x00281052, 0x00281054
 _PLANE_POSITION, _PLANE_ORIENTATION, _PIXEL_MEASURES = 0x00209113, 0x00209116, 0x00289110
 _VALUE_TRANSFORMATION, _FRAME_CONTENT, _ECHO, _DIFFUSION = 0x00289145, 0x00209111, 0x00189114, 0x00189117
 _UNASSIGNED = (0x00209170, 0x00209171)
@@ -58,22 +61,14 @@ def frame_headers(header: Header, frame_count: int, manufacturer: str) -> tuple[
     if len(own) != frame_count:
         return ()
     shared = next(iter(header.items(SHARED_GROUPS)), None)
-    return tuple(_frame_header(_Groups(item, shared), manufacturer) for item in own)
+    return tuple(_frame_header(_Groups(item, shared), manufacturer, header) for item in own)
 
 
-def real_world_scale(header: Header) -> RealWorldScale | None:
-    """Return the first linear item of the RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11); None without one."""
-    for item in header.items(REAL_WORLD_MAPPING):
-        slope, intercept = item.number(0x00409225), item.number(0x00409224)
-        unit = next((one.text(0x00080100) for one in item.items(0x004008EA)), "")
-        if slope and intercept is not None:
-            return RealWorldScale(slope, intercept, unit)
-    return None
-
-
-def _frame_header(groups: _Groups, manufacturer: str) -> FrameHeader:
+def _frame_header(groups: _Groups, manufacturer: str, header: Header) -> FrameHeader:
+    """Return the values of one frame; a rescale and units that its groups lack are those of the whole image."""
     frame_type, content = groups.macro(_FRAME_TYPE), groups.macro(_FRAME_CONTENT)
-    slope, intercept = (groups.number(_VALUE_TRANSFORMATION, tag) for tag in (0x00281053, 0x00281052))
+    transformation = groups.macro(_VALUE_TRANSFORMATION) or header
+    slope, intercept = transformation.number(_SLOPE), transformation.number(_INTERCEPT)
     return FrameHeader(
         position_mm=as_vector(groups.numbers(_PLANE_POSITION, 0x00200032)),
         orientation=as_orientation(groups.numbers(_PLANE_ORIENTATION, 0x00200037)),
@@ -90,8 +85,15 @@ def _frame_header(groups: _Groups, manufacturer: str) -> FrameHeader:
         stack=content.text(0x00209056) if content is not None else "",
         rescale_slope=1.0 if slope is None else slope,
         rescale_intercept=0.0 if intercept is None else intercept,
-        real_world=real_world_scale(groups.own) or (real_world_scale(groups.shared) if groups.shared else None),
+        real_world=_real_world(groups, header),
+        rescale_type=transformation.text(_RESCALE_TYPE),
     )
+
+
+def _real_world(groups: _Groups, header: Header) -> RealWorldScale | None:
+    signed = header.integer(PIXEL_REPRESENTATION) == 1
+    scales = (real_world_scale(one, signed) for one in (groups.own, groups.shared, header) if one is not None)
+    return next((scale for scale in scales if scale is not None), None)
 
 
 def _b_value(groups: _Groups, manufacturer: str) -> float | None:

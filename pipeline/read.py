@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import Role
-from pipeline import adc_units
+from pipeline.adc_map import check_plausible, in_adc_units
 from pipeline.derive_adc import fit_adc, weighted_frames
 from pipeline.diffusion import B_UNWEIGHTED
 from pipeline.errors import (
@@ -15,12 +15,12 @@ from pipeline.errors import (
     IrregularSlices,
     MixedOrientations,
     MosaicImages,
+    PixelsUndecodable,
     PlaceUnknown,
     RepeatedPositions,
     SlicesMissing,
     StrayImage,
     TooFewSlices,
-    UnitsUnknown,
 )
 from pipeline.frame_of_reference import common_frame_of_reference
 from pipeline.frames import PlacedFrame, list_frames
@@ -76,8 +76,8 @@ def read_volume(series: Series, role: Role) -> Volume:
     decoded = decode(stack.frames, uid)
     pixels, notes = decoded.pixels, (*stack.notes, *decoded.notes)
     if role is Role.ADC:
-        pixels, note = _in_adc_units(uid, stack.frames, pixels)
-        notes = (*notes, note)
+        pixels, note, remarks = in_adc_units(uid, stack.frames, pixels)
+        return Volume(pixels, stack.geometry, _sources(stack.frames), (*notes, note), (*stack.remarks, *remarks))
     return Volume(pixels, stack.geometry, _sources(stack.frames), notes, stack.remarks)
 
 
@@ -109,6 +109,7 @@ def find_stack(series: Series, role: Role) -> Stack:
     else:
         single, slices, notes = _one_volume(uid, single, normal, role)
         ordered = ()
+    _check_rescale(uid, ordered or slices)
     geometry = _geometry(uid, slices, normal)
     frame_of_reference, remarks = common_frame_of_reference(uid, ordered or slices, role)
     if repeats := len(frames) - len(single):
@@ -160,7 +161,9 @@ def _computed_adc(uid: str, stack: Stack) -> tuple[NDArray[np.float32], tuple[st
     ordered, places = sort_by_position(stack.diffusion, normal)
     assert ordered == stack.diffusion
     decoded = decode(stack.diffusion, uid)
-    return fit_adc(decoded.pixels, b_values, places), decoded.notes
+    adc = fit_adc(decoded.pixels, b_values, places)
+    check_plausible(uid, adc, "by the b-values of its images,")
+    return adc, decoded.notes
 
 
 def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
@@ -191,6 +194,18 @@ def _check_sizes(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
         raise PlaceUnknown(f"Series {uid}: images without pixel spacing (0028,0030) have no place in space. {EXCLUDE}")
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         raise StrayImage(f"Series {uid}: images of different pixel spacings. Send the series without the stray images.")
+
+
+def _check_rescale(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
+    """Check that every image says how its values are scaled, or none does. Raises PixelsUndecodable."""
+    if any(frame.rescale_slope == 0 for frame in frames):
+        raise PixelsUndecodable(f"Series {uid}: images with a rescale slope of 0. Send it with the right slope.")
+    silent = sum(not frame.instance.has_rescale and not frame.instance.frames for frame in frames)
+    if silent and any((frame.rescale_slope, frame.rescale_intercept) != (1, 0) for frame in frames):
+        raise PixelsUndecodable(
+            f"Series {uid}: {silent} of its {len(frames)} images have no rescale slope, and others have one. "
+            "Send it with the slope of every image."
+        )
 
 
 def _check_directions(uid: str, frames: tuple[PlacedFrame, ...]) -> NDArray[np.float64]:
@@ -256,28 +271,3 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     affine[:3, 3] = positions[0]
     shape = (len(frames), frames[0].instance.rows, frames[0].instance.columns)
     return Geometry.from_affine(affine, shape, frames[0].instance.frame_of_reference_uid)
-
-
-def _in_adc_units(
-    uid: str, frames: tuple[PlacedFrame, ...], pixels: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], str]:
-    """Convert an ADC map to 10^-6 mm2/s, with NaN for failed fits; return it and a note on the factor."""
-    coded = frames[0].real_world
-    factor = adc_units.UNIT_FACTORS.get(coded.unit) if coded is not None else None
-    if coded is not None and factor is not None:
-        for number, frame in enumerate(frames):
-            scale = frame.real_world or coded
-            stored = (pixels[number] - frame.rescale_intercept) / frame.rescale_slope
-            pixels[number] = stored * scale.slope + scale.intercept
-        note = f"ADC in {coded.unit} by its real-world value map, times {factor:g}"
-    else:
-        factor = adc_units.unit_factor(pixels)
-        note = f"ADC times {factor:g}, judged by its median" if factor is not None else ""
-    if factor is None:
-        raise UnitsUnknown(
-            f"Series {uid}: the median {adc_units.typical_value(pixels):.4g} of its values fits no known unit of ADC. "
-            f"Send the ADC map with its units coded. {EXCLUDE}"
-        )
-    pixels *= np.float32(factor)
-    pixels[~(pixels > 0)] = np.nan  # zero, negative and NaN are failed fits, not tissue
-    return pixels, f"{note} to 10^-6 mm2/s"

@@ -13,18 +13,17 @@ from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient
 from pipeline.errors import StudyUnreadable
 from pipeline.functional_groups import (
     FRAME_GROUPS,
-    REAL_WORLD_MAPPING,
     SHARED_GROUPS,
     as_orientation,
     as_spacing,
     as_vector,
     frame_headers,
-    real_world_scale,
 )
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
 from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, read_identity
 from pipeline.majority import majority
-from pipeline.sample_format import BITS_ALLOCATED, FORMAT_TAGS, sample_format
+from pipeline.real_world import REAL_WORLD_MAPPING, real_world_scale
+from pipeline.sample_format import BITS_ALLOCATED, FORMAT_TAGS, PIXEL_REPRESENTATION, sample_format
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 from pipeline.transfer_syntaxes import BIG_ENDIAN
 
@@ -41,7 +40,7 @@ SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0x00180050, 0x0018
 ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION = 0x00180086, 0x00181060, 0x00200100
 POSITION, ORIENTATION, PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS = 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011
-RESCALE_INTERCEPT, RESCALE_SLOPE = 0x00281052, 0x00281053
+RESCALE_INTERCEPT, RESCALE_SLOPE, RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 
 HEADER_TAGS = [
     *(STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID, SOP_CLASS_UID, SOP_INSTANCE_UID, MODALITY, MANUFACTURER),
@@ -50,7 +49,7 @@ HEADER_TAGS = [
     *(SCANNING_SEQUENCE, ACQUISITION_TYPE, SLICE_THICKNESS, REPETITION_TIME, ECHO_TIME),
     *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS),
-    *(RESCALE_INTERCEPT, RESCALE_SLOPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS),
+    *(RESCALE_INTERCEPT, RESCALE_SLOPE, RESCALE_TYPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS),
     *(*DIFFUSION_TAGS, *FORMAT_TAGS, *IDENTITY_TAGS),
 ]
 
@@ -204,10 +203,12 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             gradient=gradient(header, manufacturer),
             rescale_slope=_number(header, RESCALE_SLOPE, 1.0),
             rescale_intercept=_number(header, RESCALE_INTERCEPT, 0.0),
-            real_world=real_world_scale(header),
+            real_world=real_world_scale(header, header.integer(PIXEL_REPRESENTATION) == 1),
             stored=_stored(header),
             frames=per_frame,
             samples=sample_format(header),
+            has_rescale=header.number(RESCALE_SLOPE) is not None,
+            rescale_type=header.text(RESCALE_TYPE),
             series_instance_uid=series_uid,
             patient=read_identity(header),
             study_date=date_digits(header.text(STUDY_DATE)),

@@ -41,6 +41,10 @@ class RealWorldScale:
     intercept: float
     unit: str
     """Code value of the unit, UCUM, e.g. "um2/s"."""
+    mapped: tuple[float, float] | None = None
+    """The first and the last stored value that are mapped; None for all."""
+    is_table: bool = False
+    """Whether the item is a table of values, which is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class FrameHeader:
     rescale_slope: float
     rescale_intercept: float
     real_world: RealWorldScale | None
+    rescale_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,10 @@ class Instance:
     """One per frame of an enhanced image; empty for an image without functional groups."""
     samples: SampleFormat | None = None
     """None without pixels."""
+    has_rescale: bool = True
+    """Whether a classic image gives its slope."""
+    rescale_type: str = ""
+    """(0028,1054): the unit after the rescale, in free text; never printed."""
     series_instance_uid: str = ""
     """(0020,000E) of the image itself: the images of one acquisition may come under several."""
     patient: PatientIdentity = PatientIdentity()

@@ -98,6 +98,7 @@ class SeriesMaker:
         shuffle: int | None = None,
         shared_slope: float | None = None,
         frame_slope: float | None = None,
+        values: NDArray[Any] | None = None,
         **attributes: Any,
     ) -> Path:
         """Write one multi-frame file, frames in any order; positions and rescale are in functional groups only."""
@@ -125,7 +126,8 @@ class SeriesMaker:
                 groups.PixelValueTransformationSequence = [transformation]
         dataset.SharedFunctionalGroupsSequence = [shared]
         dataset.PerFrameFunctionalGroupsSequence = frames
-        dataset.PixelData = np.rint(landscape(geometry))[order].astype("<u2").tobytes()
+        pixels = np.rint(landscape(geometry)) if values is None else values
+        dataset.PixelData = pixels[order].astype("<u2").tobytes()
         return self.write(dataset, f"{series}.dcm")
 
     def write(self, dataset: Dataset, name: str) -> Path:

@@ -1,6 +1,7 @@
 """Series are read with the right geometry, values and units; irregular ones are refused with their own error."""
 
 import math
+import re
 import subprocess
 
 import numpy as np
@@ -51,6 +52,18 @@ def only_series(folder) -> Series:
     (study,) = scan([folder]).studies
     (series,) = study.series
     return series
+
+
+def real_world(unit: str, slope: float, first: int = 0, last: int = 32767) -> Dataset:
+    """Return an item of RealWorldValueMappingSequence."""
+    code, mapping = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", unit
+    mapping.add_new(0x00409216, "SS" if first < 0 else "US", first)
+    mapping.add_new(0x00409211, "SS" if first < 0 else "US", last)
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+    mapping.LUTExplanation, mapping.LUTLabel = "ADC", "ADC"
+    mapping.MeasurementUnitsCodeSequence = [code]
+    return mapping
 
 
 def read(make, role: Role = Role.T1) -> Volume:
@@ -213,6 +226,23 @@ class TestValues:
         make.enhanced(box, shared_slope=slopes[0], frame_slope=slopes[1])
         volume = read(make)
         np.testing.assert_allclose(volume.pixels, expected * np.rint(shown_there(volume)), rtol=1e-6)
+
+    def test_a_rescale_of_an_enhanced_image_outside_of_its_groups(self, make, box):
+        make.enhanced(box, RescaleSlope=2, RescaleIntercept=0)
+        volume = read(make)
+        np.testing.assert_allclose(volume.pixels, 2 * np.rint(shown_there(volume)), rtol=1e-6)
+
+    def test_a_slope_that_is_zero_is_refused(self, make, box):
+        make.classic(box, RescaleSlope=0, RescaleIntercept=0)
+        with pytest.raises(PixelsUndecodable, match="slope of 0"):
+            read(make)
+
+    def test_a_slope_that_some_images_lack_is_refused(self, make, box):
+        make.classic(
+            box, RescaleSlope=2, change=lambda dataset, number: dataset.pop("RescaleSlope") if number else None
+        )
+        with pytest.raises(PixelsUndecodable, match="5 of its 6 images have no rescale slope"):
+            read(make)
 
     def test_signed_values_of_twelve_bits(self, make, box):
         stored = np.full(box.shape, -5)
@@ -564,19 +594,107 @@ class TestAdc:
         np.testing.assert_allclose(volume.pixels, self.BRAIN, rtol=1e-5)
         assert f"times {factor:g}" in volume.notes[0]
 
-    @pytest.mark.parametrize(("unit", "slope"), [("um2/s", 0.1), ("mm2/s", 1e-7), ("10-3.mm2/s", 1e-4)])
+    @pytest.mark.parametrize(
+        ("unit", "slope"),
+        [("um2/s", 0.1), ("mm2/s", 1e-7), ("10-3.mm2/s", 1e-4), ("10*-6.mm2/s", 0.1), ("10^-6 mm^2/s", 0.1)],
+    )
     def test_units_coded_in_the_header(self, make, box, unit, slope):
         # Stored 8000 is 800 x 10^-6 mm2/s; by the median it would be refused.
-        code, mapping = Dataset(), Dataset()
-        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", unit
-        mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = 0, 65535
-        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
-        mapping.LUTExplanation, mapping.LUTLabel = "ADC", "ADC"
-        mapping.MeasurementUnitsCodeSequence = [code]
-        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=[mapping])
+        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=[real_world(unit, slope)])
         volume = read(make, Role.ADC)
         np.testing.assert_allclose(volume.pixels, self.BRAIN, rtol=1e-5)
         assert unit in volume.notes[0]
+
+    @pytest.mark.parametrize(
+        ("unit", "slope"), [("um2/s", 1e-3), ("um2/s", 1e3), ("mm2/s", 1.0), ("10-3.mm2/s", 1.0), ("um2/s", 1e-9)]
+    )
+    def test_a_coded_unit_that_the_brain_contradicts_is_refused(self, make, box, unit, slope):
+        make.classic(box, pixels=np.full(box.shape, 800), RealWorldValueMappingSequence=[real_world(unit, slope)])
+        with pytest.raises(UnitsUnknown, match=f"real-world value map says {re.escape(unit)}.*no brain has"):
+            read(make, Role.ADC)
+
+    def test_of_an_enhanced_image_whose_map_stands_outside_of_its_groups(self, make, box):
+        pixels = np.full(box.shape, 8000, "<u2")
+        make.enhanced(box, RealWorldValueMappingSequence=[real_world("um2/s", 0.1)], values=pixels)
+        np.testing.assert_allclose(read(make, Role.ADC).pixels, self.BRAIN, rtol=1e-5)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_of_several_maps_the_one_in_a_unit_of_diffusion(self, make, box, order):
+        maps = [real_world("1", 7.0), real_world("um2/s", 0.1), real_world("ms", 3.0)][::order]
+        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=maps)
+        np.testing.assert_allclose(read(make, Role.ADC).pixels, self.BRAIN, rtol=1e-5)
+
+    def test_of_two_maps_of_diffusion_the_one_of_more_values(self, make, box):
+        maps = [real_world("um2/s", 1.0, 0, 4), real_world("um2/s", 0.1, 5, 60000)]
+        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=maps)
+        np.testing.assert_allclose(read(make, Role.ADC).pixels, self.BRAIN, rtol=1e-5)
+
+    def test_a_map_in_another_unit_leaves_the_median(self, make, box):
+        make.classic(box, pixels=np.full(box.shape, 800), RealWorldValueMappingSequence=[real_world("1", 1e-3)])
+        assert "judged by its median" in read(make, Role.ADC).notes[0]
+
+    @pytest.mark.parametrize(("signed", "first", "last"), [(0, 1, 4000), (1, -100, 4000)])
+    def test_values_outside_of_the_mapped_range_are_missing(self, make, box, signed, first, last):
+        pixels = np.full(box.shape, 800)
+        pixels[:, 3], pixels[:, 4] = 4001, 4000
+        scale = real_world("um2/s", 1.0, first, last)
+        make.classic(box, pixels=pixels, PixelRepresentation=signed, RealWorldValueMappingSequence=[scale])
+        adc = read(make, Role.ADC).pixels
+        assert np.isnan(adc[:, 3]).all()
+        assert np.isfinite(np.delete(adc, 3, axis=1)).all()
+
+    def test_a_range_of_the_other_sign_is_no_range(self, make, box):
+        # 0 to 65535 for signed pixels would end at -1.
+        scale = real_world("um2/s", 1.0, 0, 65535)
+        make.classic(box, pixels=np.full(box.shape, 800), PixelRepresentation=1, RealWorldValueMappingSequence=[scale])
+        assert np.isfinite(read(make, Role.ADC).pixels).all()
+
+    def test_a_range_that_leaves_the_brain_out_is_refused(self, make, box):
+        pixels = np.full(box.shape, 800)
+        pixels[:, :, ::8] = 500
+        scale = real_world("um2/s", 1.0, 0, 600)
+        make.classic(box, pixels=pixels, RealWorldValueMappingSequence=[scale])
+        with pytest.raises(UnitsUnknown, match="leaves out most"):
+            read(make, Role.ADC)
+
+    def test_a_map_that_is_a_table_is_refused(self, make, box):
+        scale = real_world("um2/s", 1.0)
+        del scale.RealWorldValueSlope, scale.RealWorldValueIntercept
+        scale.RealWorldValueLUTData = [0.0, 1.0]
+        make.classic(box, pixels=np.full(box.shape, 800), RealWorldValueMappingSequence=[scale])
+        with pytest.raises(UnitsUnknown, match="a table"):
+            read(make, Role.ADC)
+
+    def test_an_image_without_its_map_takes_that_of_the_others(self, make, box):
+        def drop(dataset: Dataset, number: int) -> None:
+            if number == 0:
+                del dataset.RealWorldValueMappingSequence
+
+        scale = [real_world("um2/s", 0.1)]
+        make.classic(box, pixels=np.full(box.shape, 8000), RealWorldValueMappingSequence=scale, change=drop)
+        np.testing.assert_allclose(read(make, Role.ADC).pixels, self.BRAIN, rtol=1e-5)
+
+    def test_maps_on_some_images_in_another_unit_are_refused(self, make, box):
+        def other(dataset: Dataset, number: int) -> None:
+            dataset.RealWorldValueMappingSequence = [real_world("um2/s" if number else "1", 0.1)]
+
+        make.classic(box, pixels=np.full(box.shape, 8000), change=other)
+        with pytest.raises(UnitsUnknown, match="only some of its images"):
+            read(make, Role.ADC)
+
+    def test_a_rescale_type_that_the_values_contradict_is_said(self, make, box):
+        scale = {"RescaleSlope": 1, "RescaleIntercept": 0}
+        make.classic(box, pixels=np.full(box.shape, 800), RescaleType="mm2/s", **scale)
+        assert [remark.kind for remark in read(make, Role.ADC).remarks] == [RemarkKind.UNITS]
+        make.classic(box, pixels=np.full(box.shape, 800), RescaleType="10^-6 mm2/s", **scale)
+        assert read(make, Role.ADC).remarks == ()
+
+    def test_b_values_that_give_no_brain_are_refused(self, make, box):
+        for b_value, signal in ((0.0, 450), (1000.0, 1000)):  # exchanged
+            pixels = np.full(box.shape, signal)
+            make.classic(box, pixels=pixels, first_file=1 + int(b_value), DiffusionBValue=b_value)
+        with pytest.raises(UnitsUnknown, match="by the b-values of its images"):
+            read(make, Role.ADC)
 
     @pytest.mark.parametrize("stored", [50, 60000])
     def test_unknown_units_are_refused(self, make, box, stored):
