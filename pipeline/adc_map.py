@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from pipeline.adc_units import coded_factor, typical_value, unit_factor
-from pipeline.errors import UnitsUnknown
+from pipeline.errors import EXCLUDE, UnitsUnknown
 from pipeline.frames import PlacedFrame
 from pipeline.real_world import apply_scale
 from pipeline.remarks import Remark, RemarkKind
@@ -36,7 +36,7 @@ def in_adc_units(uid: str, frames: tuple[PlacedFrame, ...], pixels: Pixels) -> t
     if factor is None:
         raise UnitsUnknown(
             f"Series {uid}: the median {typical_value(pixels):.4g} of its values fits no known unit of ADC. "
-            "Send the ADC map with its units coded, or choose another series."
+            f"Send the ADC map with its units coded. {EXCLUDE}"
         )
     named = {named for frame in frames if (named := coded_factor(frame.rescale_type)) is not None}
     remarks = ()
@@ -54,7 +54,7 @@ def check_plausible(uid: str, pixels: Pixels, why: str) -> None:
     if unit_factor(pixels) != 1.0:
         raise UnitsUnknown(
             f"Series {uid}: {why} the median of the ADC is {typical_value(pixels):.4g} x 10^-6 mm2/s, which no brain "
-            "has. Have its header corrected, or choose another series."
+            f"has. {EXCLUDE}"
         )
 
 
@@ -89,8 +89,7 @@ def _check_range(uid: str, rescaled: Pixels, mapped: Pixels) -> None:
     present = rescaled[middle] > 0
     if np.isfinite(mapped[middle][present]).sum() < _LEAST_MAPPED * present.sum():
         raise UnitsUnknown(
-            f"Series {uid}: its real-world value map leaves out most of its values (0040,9211 and 0040,9216). "
-            "Have its header corrected, or choose another series."
+            f"Series {uid}: its real-world value map leaves out most of its values (0040,9211 and 0040,9216). {EXCLUDE}"
         )
 
 

@@ -30,6 +30,9 @@ Outcomes that are no failures, such as a study without an ADC map, are values (`
 Messages hold UIDs and counts, and never a patient's name, ID, a date or free text from a header.
 """
 
+EXCLUDE = "Export it anew with complete headers, or exclude it by a rule (choose.rules_file) so that another is taken."
+"""What to do about a series that stays unusable however often it is sent."""
+
 
 class GlionodeError(Exception):
     """Base of all errors that the node raises itself."""
@@ -84,7 +87,7 @@ class ColourImages(SeriesUnreadable):
 
 
 class MosaicImages(SeriesUnreadable):
-    """An image holds many slices side by side (a Siemens mosaic)."""
+    """An image holds many slices side by side (a mosaic of Siemens, a grid of United Imaging)."""
 
 
 class PixelsMissing(SeriesUnreadable):

@@ -10,6 +10,7 @@ from pipeline.adc_map import check_plausible, in_adc_units
 from pipeline.derive_adc import fit_adc, weighted_frames
 from pipeline.diffusion import B_UNWEIGHTED
 from pipeline.errors import (
+    EXCLUDE,
     ColourImages,
     GantryShear,
     IrregularSlices,
@@ -24,6 +25,7 @@ from pipeline.errors import (
 )
 from pipeline.frame_of_reference import common_frame_of_reference
 from pipeline.frames import PlacedFrame, list_frames
+from pipeline.mosaic import is_mosaic
 from pipeline.pixels import check_complete, check_syntax, decode
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.repeated_images import without_repeats
@@ -41,8 +43,6 @@ ROUNDING_MM = 0.06
 """Positions written with one decimal still count as regular."""
 SHEAR_TOLERANCE_MM = 0.25
 """Largest sideways shift of the last slice against the first, beyond the tolerance of directions."""
-EXCLUDE = "Export it anew with complete headers, or exclude it by a rule (choose.rules_file) so that another is taken."
-"""What to do about a series that stays unusable however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _check_grey(uid: str, frames: tuple[PlacedFrame, ...]) -> None:
         instance = frame.instance
         if instance.samples_per_pixel != 1 or instance.photometric_interpretation not in GREY:
             raise ColourImages(f"Series {uid}: its images are in colour. Send the original grey images.")
-        if "MOSAIC" in frame.image_type or "MOSAIC" in instance.image_type:
+        if is_mosaic(frame):
             raise MosaicImages(
                 f"Series {uid}: its images are mosaics of many slices. Send them as single slices or enhanced MR."
             )
@@ -235,7 +235,8 @@ def _geometry(uid: str, frames: tuple[PlacedFrame, ...], normal: NDArray[np.floa
     """Return the geometry of frames sorted along the normal. Raises TooFewSlices, and IrregularSlices or a subclass."""
     if len(frames) < 2:
         raise TooFewSlices(
-            f"Series {uid}: one slice is no volume. Send the whole series, if there is more of it. {EXCLUDE}"
+            f"Series {uid}: one slice is no volume. Send the whole series, if there is more of it, and mosaics of many "
+            f"slices as single slices. {EXCLUDE}"
         )
     positions = np.array([frame.position_mm for frame in frames], np.float64)
     step = (positions[-1] - positions[0]) / (len(frames) - 1)

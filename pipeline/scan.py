@@ -22,6 +22,7 @@ from pipeline.functional_groups import (
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
 from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, read_identity
 from pipeline.majority import majority
+from pipeline.mosaic import MOSAIC_TAGS, tile_count
 from pipeline.real_world import REAL_WORLD_MAPPING, real_world_scale
 from pipeline.sample_format import BITS_ALLOCATED, FORMAT_TAGS, PIXEL_REPRESENTATION, sample_format
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
@@ -50,7 +51,7 @@ HEADER_TAGS = [
     *(INVERSION_TIME, ECHO_NUMBER, TRIGGER_TIME, TEMPORAL_POSITION, POSITION, ORIENTATION, PIXEL_SPACING),
     *(SAMPLES, PHOTOMETRIC, NUMBER_OF_FRAMES, ROWS, COLUMNS),
     *(RESCALE_INTERCEPT, RESCALE_SLOPE, RESCALE_TYPE, REAL_WORLD_MAPPING, SHARED_GROUPS, FRAME_GROUPS),
-    *(*DIFFUSION_TAGS, *FORMAT_TAGS, *IDENTITY_TAGS),
+    *(*DIFFUSION_TAGS, *FORMAT_TAGS, *IDENTITY_TAGS, *MOSAIC_TAGS),
 ]
 
 
@@ -209,6 +210,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             samples=sample_format(header),
             has_rescale=header.number(RESCALE_SLOPE) is not None,
             rescale_type=header.text(RESCALE_TYPE),
+            tile_count=tile_count(header, manufacturer),
             series_instance_uid=series_uid,
             patient=read_identity(header),
             study_date=date_digits(header.text(STUDY_DATE)),

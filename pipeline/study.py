@@ -147,6 +147,8 @@ class Instance:
     """Whether a classic image gives its slope."""
     rescale_type: str = ""
     """(0028,1054): the unit after the rescale, in free text; never printed."""
+    tile_count: int = 1
+    """Slices that the image says it holds side by side."""
     series_instance_uid: str = ""
     """(0020,000E) of the image itself: the images of one acquisition may come under several."""
     patient: PatientIdentity = PatientIdentity()

@@ -82,6 +82,13 @@ def turned(geometry: Geometry, angles_deg: tuple[float, float, float]) -> Geomet
     return Geometry.from_affine(place @ geometry.affine, geometry.shape, geometry.frame_of_reference_uid)
 
 
+def widened(geometry: Geometry, width_mm: float) -> Geometry:
+    """The grid with rows of another length."""
+    affine = geometry.affine
+    affine[:3, 2] *= width_mm / geometry.shape[2] / geometry.spacing_mm[2]
+    return Geometry.from_affine(affine, geometry.shape, geometry.frame_of_reference_uid)
+
+
 def shown_there(volume: Volume) -> NDArray[np.float64]:
     """Return the values that the images must have at the world coordinates of the volume."""
     index = np.stack(np.meshgrid(*(np.arange(size) for size in volume.geometry.shape), indexing="ij"), axis=-1)
@@ -513,9 +520,30 @@ class TestRefused:
         with pytest.raises(ColourImages):
             read(make)
 
-    def test_mosaic(self, make, box):
-        make.classic(box, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
-        with pytest.raises(MosaicImages, match="mosaic"):
+    @pytest.mark.parametrize("kind", ["MOSAIC", "VFRAME"])
+    def test_mosaic(self, make, box, kind):
+        make.classic(box, ImageType=["ORIGINAL", "PRIMARY", "M", kind])
+        with pytest.raises(MosaicImages, match=r"mosaic.*Send them as single slices"):
+            read(make)
+
+    @pytest.mark.parametrize(
+        ("group", "creator", "number", "vr"),
+        [(0x19, "SIEMENS MR HEADER", 0x0A, "US"), (0x65, "Image Private Header", 0x50, "DS")],
+    )
+    def test_mosaics_whose_image_type_was_replaced(self, make, box, group, creator, number, vr):
+        def count(dataset: Dataset, _: int) -> None:
+            dataset.private_block(group, creator, create=True).add_new(number, vr, 4)
+
+        # Four tiles of 200 mm; split by another program, each of them still has the count.
+        make.classic(widened(box, 400), change=count)
+        with pytest.raises(MosaicImages):
+            read(make)
+        make.classic(widened(box, 200), change=count)
+        assert read(make).pixels.shape == box.shape
+
+    def test_mosaics_that_no_header_tells_are_too_wide_for_a_head(self, make, box):
+        make.classic(widened(box, 880))
+        with pytest.raises(MosaicImages):
             read(make)
 
     def test_truncated_pixels(self, make, box):
