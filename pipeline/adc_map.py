@@ -39,7 +39,7 @@ def in_adc_units(uid: str, frames: tuple[PlacedFrame, ...], pixels: Pixels) -> t
             f"Send the ADC map with its units coded. {EXCLUDE}"
         )
     named = {named for frame in frames if (named := coded_factor(frame.rescale_type)) is not None}
-    remarks = ()
+    remarks: tuple[Remark, ...] = ()
     if named - {factor}:
         text = "The rescale type of the ADC map names a unit that its values contradict; the values were believed."
         remarks = (Remark(RemarkKind.UNITS, text, (Role.ADC,)),)
