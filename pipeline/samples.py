@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from pipeline.study import SampleFormat
 
 Samples = NDArray[Any]
+_FEW_PIXELS = 1024
+"""Fewer tell nothing about a byte order."""
+_NOISY = 0.2
+"""Relative roughness of images in the wrong byte order: 0.15 to 0.6 in 250 images of many scanners."""
 
 
 def impossible_format(samples: SampleFormat, whole_cells: bool) -> str:
@@ -54,9 +58,9 @@ def bits_left_out(cells: Samples, values: Samples, samples: SampleFormat) -> boo
 
 def bytes_swapped(cells: Samples) -> bool:
     """Return whether cells of 16 bits seem to be in the other byte order: swapped, they make a far smoother image."""
-    if cells.dtype.kind not in "iu" or cells.dtype.itemsize != 2:
+    if cells.dtype.kind not in "iu" or cells.dtype.itemsize != 2 or cells.size < _FEW_PIXELS:
         return False
-    return 2 * _relative_roughness(cells.byteswap()) < _relative_roughness(cells)
+    return max(_NOISY, 2 * _relative_roughness(cells.byteswap())) < _relative_roughness(cells)
 
 
 def padded(cells: Samples, values: Samples, samples: SampleFormat) -> NDArray[np.bool_]:
