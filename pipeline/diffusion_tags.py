@@ -1,7 +1,8 @@
 """Read the b-value and the gradient direction of diffusion-weighted images, from standard and private elements."""
 
+from pipeline.csa_header import csa_numbers
 from pipeline.header import Header
-from pipeline.private_elements import PrivateElement, private_numbers, tags_to_read
+from pipeline.private_elements import PrivateElement, private_numbers, private_tags, tags_to_read
 from pipeline.volume import Vector
 
 B_VALUE, GRADIENT = 0x00189087, 0x00189089
@@ -29,11 +30,17 @@ _GRADIENT_PARTS = (
     ),
 )
 """Directions of which each component is an element of its own."""
+_CSA_HEADER = PrivateElement(0x0029, "SIEMENS CSA HEADER", 0x10, "OB", "SIEMENS")
+"""Older Siemens scanners write B_value and DiffusionGradientDirection nowhere else."""
 
 DIFFUSION_TAGS = (
     B_VALUE,
     GRADIENT,
-    *sorted(tags_to_read((*_B_VALUES, *_WHOLE_GRADIENTS, *(part for parts in _GRADIENT_PARTS for part in parts)))),
+    *sorted(
+        tags_to_read(
+            (*_B_VALUES, *_WHOLE_GRADIENTS, *(part for parts in _GRADIENT_PARTS for part in parts), _CSA_HEADER)
+        )
+    ),
 )
 """Every tag that `b_value` and `gradient` may read."""
 
@@ -50,7 +57,7 @@ def b_value(header: Header, manufacturer: str) -> float | None:
             value %= _MOST
         if 0 <= value < _MOST:
             return value
-    return None
+    return next((value for value in _csa_numbers(header, "B_value", manufacturer)[:1] if 0 <= value < _MOST), None)
 
 
 def gradient(header: Header, manufacturer: str) -> Vector | None:
@@ -62,7 +69,15 @@ def gradient(header: Header, manufacturer: str) -> Vector | None:
             tuple(number for part in parts for number in private_numbers(header, part, manufacturer)[:1])
             for parts in _GRADIENT_PARTS
         ),
+        _csa_numbers(header, "DiffusionGradientDirection", manufacturer),
     ):
         if len(numbers) == 3:
             return (numbers[0], numbers[1], numbers[2])
     return None
+
+
+def _csa_numbers(header: Header, name: str, manufacturer: str) -> tuple[float, ...]:
+    for tag in private_tags(header, _CSA_HEADER, manufacturer):
+        if numbers := csa_numbers(header.value(tag), name):
+            return numbers
+    return ()

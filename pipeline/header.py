@@ -141,6 +141,10 @@ class Header:
         size = 4 if str(element.VR) in ("UL", "SL") and len(element.value) >= 4 else 2
         return int.from_bytes(element.value[:size], "little" if element.is_little_endian else "big")
 
+    def value(self, tag: int) -> bytes:
+        """Return the bytes of an element as they stand in the file; none of an absent one."""
+        return self._bytes(tag)
+
     def items(self, tag: int) -> tuple["Header", ...]:
         """Return the items of a sequence."""
         element = self.dataset.get_item(tag, keep_deferred=True)

@@ -41,15 +41,20 @@ def tags_to_read(elements: Iterable[PrivateElement]) -> frozenset[int]:
 
 
 def private_numbers(header: Header, element: PrivateElement, manufacturer: str) -> tuple[float, ...]:
-    """Return the numbers of a private element; () where its creator reserved no block, or the block lacks it.
+    """Return the numbers of a private element; () where its creator reserved no block, or the block lacks it."""
+    for tag in private_tags(header, element, manufacturer):
+        if numbers := header.numbers(tag, element.vr):
+            return numbers
+    return ()
+
+
+def private_tags(header: Header, element: PrivateElement, manufacturer: str) -> Iterator[int]:
+    """Yield the tags that a private element may have in a header, by the blocks that its creator reserved.
 
     Some programs that remove patient data remove the creators and leave the elements. Then the block that scanners use
     is believed only if the manufacturer is the element's maker, and nobody else reserved it.
     """
-    for block in _blocks(header, element, manufacturer):
-        if numbers := header.numbers(element.tag(block), element.vr):
-            return numbers
-    return ()
+    yield from (element.tag(block) for block in _blocks(header, element, manufacturer))
 
 
 def _blocks(header: Header, element: PrivateElement, manufacturer: str) -> Iterator[int]:

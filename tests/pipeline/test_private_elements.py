@@ -1,5 +1,6 @@
 """Private elements are found by their creator, in whatever block it reserved, and never where another reserved it."""
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from pipeline.csa_header import csa_numbers
 from pipeline.scan import scan
 from pipeline.study import Instance
 from pipeline.volume import Geometry
@@ -163,3 +165,51 @@ def test_functional_groups_of_enhanced_images_are_searched(make, box, maker, pla
     assert len(frames) == box.shape[0]
     assert {one.b_value for one in frames} == {1000.0}
     assert all(one.gradient == pytest.approx(DIRECTION) for one in frames)
+
+
+def csa_header(is_csa2: bool, **elements: tuple[str, ...]) -> bytes:
+    """Write a CSA header as Siemens does: each element with six items, of which the first ones have values."""
+    count, surplus = 6, 6
+    start = struct.pack("<4s4B", b"SV10", 4, 3, 2, 1) if is_csa2 else b""
+    written = [start, struct.pack("<II", len(elements), 77)]
+    for name, values in elements.items():
+        items = count if values or not is_csa2 else 0
+        written.append(struct.pack("<64si4s3i", name.encode(), len(values), b"FD", 4, items, 77))
+        for number in range(items):
+            text = values[number].encode() + b"\0" if number < len(values) else b""
+            length = len(text)
+            lengths = (length, length, 77, length) if is_csa2 else (length + surplus, length, 77, length)
+            written.append(struct.pack("<4i", *lengths) + text + bytes(-length % 4))
+    return b"".join(written)
+
+
+@pytest.mark.parametrize("is_csa2", [True, False])
+@pytest.mark.parametrize("blocks_of_others", [0, 3])
+def test_the_csa_header_of_older_siemens_scanners(make, box, is_csa2, blocks_of_others):
+    content = csa_header(
+        is_csa2,
+        EchoLinePosition=("64",),
+        B_value=("1000",),
+        DiffusionGradientDirection=tuple(f"{part:.8f}" for part in DIRECTION),
+        Other=(),
+    )
+
+    def change(dataset: Dataset, _: int) -> None:
+        for number in range(blocks_of_others):
+            dataset.private_block(0x0029, f"{OTHER} {number}", create=True).add_new(0x10, "OB", b"something")
+        dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", content)
+
+    make.classic(box, Manufacturer="SIEMENS", change=change)
+    image = first_image(make)
+    assert image.b_value == 1000.0
+    assert image.gradient == pytest.approx(DIRECTION)
+
+
+@pytest.mark.parametrize("is_csa2", [True, False])
+def test_a_csa_header_without_diffusion_or_damaged_has_no_b_value(is_csa2):
+    assert csa_numbers(csa_header(is_csa2, EchoLinePosition=("64",), B_value=()), "B_value") == ()
+    assert csa_numbers(b"", "B_value") == ()
+    whole = csa_header(is_csa2, EchoLinePosition=("64",), B_value=("1000",))
+    assert csa_numbers(whole, "B_value") == (1000.0,)
+    for length in range(0, len(whole) - 1, 7):
+        assert csa_numbers(whole[:length], "B_value") in ((), (1000.0,))
