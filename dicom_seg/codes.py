@@ -45,6 +45,11 @@ FOCAL = Code("87017008", "SCT", "Focal")
 MULTIFOCAL = Code("524008", "SCT", "Multifocal")
 SIGNAL_CHARACTERISTIC = Code("RID6049", "RADLEX", "Signal characteristic")
 T2_HYPERINTENSITY = Code("RID39467", "RADLEX", "T2 Hyperintensity")
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+
+# Sentences for the reader (TID 1500)
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+COMMENT = Code("121106", "DCM", "Comment")
 
 # What a report is called (CID 7021)
 IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")

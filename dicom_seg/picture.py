@@ -34,6 +34,7 @@ _PERCENTILES = (1.0, 99.5)
 _FONT_PX, _LINE_PX = 16, 23
 _TABLE_PX = 400
 """Width of the table; the narrowest picture is 776 pixels wide."""
+_MARGIN_PX = 8
 _WHITE, _GREY, _WARNING = (255, 255, 255), (160, 160, 160), (255, 190, 60)
 
 
@@ -53,9 +54,13 @@ class Layout:
             HEADER_PX + (self.panel[1] - self.image[1]) // 2,
         )
 
-    def size(self, panels: int) -> tuple[int, int]:
-        """Return (width, height) of a picture with this many panels."""
-        return panels * (self.panel[0] + GAP_PX) - GAP_PX, HEADER_PX + self.panel[1] + FOOTER_PX
+    def size(self, panels: int, remark_lines: int = 0) -> tuple[int, int]:
+        """Return (width, height) of a picture with this many panels and lines of remarks."""
+        return self.width(panels), HEADER_PX + self.panel[1] + FOOTER_PX + remark_lines * _LINE_PX
+
+    def width(self, panels: int) -> int:
+        """Return the width of a picture with this many panels."""
+        return panels * (self.panel[0] + GAP_PX) - GAP_PX
 
 
 def layout(geometry: Geometry) -> Layout:
@@ -136,8 +141,11 @@ def _write_directions(draw: ImageDraw.ImageDraw, geometry: Geometry, sizes: Layo
 
 
 def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layout, font: Font) -> Image.Image:
-    """Draw what all pictures of a result share: the roles above, the table and the model below."""
-    picture = Image.new("RGB", sizes.size(len(roles)))
+    """Draw what all pictures of a result share: the roles above, the table, the model and the remarks below."""
+    remarks = [
+        line for each in result.remarks for line in _wrapped(each.text, sizes.width(len(roles)) - 2 * _MARGIN_PX, font)
+    ]
+    picture = Image.new("RGB", sizes.size(len(roles), len(remarks)))
     draw = ImageDraw.Draw(picture)
     for panel, role in enumerate(roles):
         scale = f", {ADC_WINDOW[0]:.0f}-{ADC_WINDOW[1]:.0f} x 10-6 mm2/s" if role is Role.ADC else ""
@@ -145,8 +153,10 @@ def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layo
     top = HEADER_PX + sizes.panel[1] + 6
     for row, measurement in enumerate(result.measurements):
         _write_row(draw, measurement, top + row * _LINE_PX, font)
-    found = any(measurement.volume_ml for measurement in result.measurements)
-    note = "Contours that run together are dashed." if found else "Nothing was found: no label has a voxel."
+    for row, line in enumerate(remarks, start=len(result.measurements)):
+        draw.text((_MARGIN_PX, top + row * _LINE_PX), line, fill=_WARNING, font=font)
+    found = any(measurement.lesion_count for measurement in result.measurements)
+    note = "Contours that run together are dashed." if found else _nothing_found(result)
     draw.text((8, picture.height - 8), note, fill=_GREY if found else _WHITE, font=font, anchor="ls")
     node, model = equipment.software_versions(result.model)
     use = equipment.use_warning(result.model) or f"Intended use: {result.model.intended_use}"
@@ -156,10 +166,19 @@ def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layo
     return picture
 
 
+def _nothing_found(result: SegmentationResult) -> str:
+    if all(measurement.assessed for measurement in result.measurements):
+        return "Nothing was found: no label has a voxel."
+    return "Nothing was found in the part of the head that was seen."
+
+
 def _write_row(draw: ImageDraw.ImageDraw, measurement: LabelMeasurement, y: int, font: Font) -> None:
     label, count = measurement.label, measurement.lesion_count
     draw.rectangle((8, y + 3, 20, y + 15), fill=label.colour_rgb)
     draw.text((28, y), label.title, fill=_WHITE, font=font)
+    if not measurement.assessed:
+        draw.text((_TABLE_PX - 16, y), "not found where seen", fill=_WARNING, font=font, anchor="ra")
+        return
     draw.text((290, y), _millilitres(measurement.volume_ml), fill=_WHITE, font=font, anchor="ra")
     draw.text((_TABLE_PX - 16, y), f"{count} lesion{'' if count == 1 else 's'}", fill=_WHITE, font=font, anchor="ra")
 
@@ -173,3 +192,15 @@ def _truncated(text: str, width: int, font: Font) -> str:
     while font.getlength(text) > width:
         text = text.removesuffix("..")[:-1] + ".."
     return text
+
+
+def _wrapped(text: str, width: int, font: Font) -> list[str]:
+    """Return a text as lines that are no wider than `width` pixels, unless a single word is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

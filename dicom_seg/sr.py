@@ -28,6 +28,7 @@ from dicom_seg.sr_document import (
     ReportContent,
     ReportSeries,
     algorithm,
+    comment,
     encode_report,
     six_digits,
 )
@@ -35,6 +36,10 @@ from dicom_seg.uids import tracking_uid
 from models.labels import FLAIR_HYPERINTENSITY
 from pipeline.result import AdcStatistics, LabelMeasurement, SegmentationResult
 
+_NOT_FOUND_WHERE_SEEN = (
+    "Not found in the part of the head that was seen. The rest was not assessed, and this is no 0 ml."
+)
+_NOT_ALL_SEEN = "A part of the head was not seen. The numbers are those of what was found in the rest."
 SERIES = ReportSeries(8002, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT)
 
 
@@ -50,7 +55,7 @@ def encode_sr(
 
     `source` is the headers of the T1CE series, on which `seg` is defined. The image library lists the first image of
     each of `library`. A label without a voxel keeps its group, with volume 0 and no lesion, because "not found" is a
-    result.
+    result; where a part of the head was not seen it is none, so the group says "indeterminate" instead of numbers.
     """
     images = [
         EvidenceInstance(each.series.series_instance_uid, frame.sop_class_uid, frame.sop_instance_uid)
@@ -62,6 +67,7 @@ def encode_sr(
         library=library,
         evidence=[EvidenceInstance(seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID), *images],
         predecessors=predecessors,
+        comments=[remark.text for remark in result.remarks],
     )
     return encode_report(content, SERIES, result, source, started)
 
@@ -70,7 +76,7 @@ def _group(
     measurement: LabelMeasurement, result: SegmentationResult, source: SourceHeaders, seg: Dataset
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     label = measurement.label
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(result, label), identifier=label.title),
         referenced_segment=ReferencedSegment(
             sop_class_uid=seg.SOPClassUID,
@@ -85,9 +91,14 @@ def _group(
         measurements=_measurements(measurement),
         qualitative_evaluations=_evaluations(measurement),
     )
+    if measurement.seen_share < 1:
+        group[0].ContentSequence.append(comment(_NOT_ALL_SEEN if measurement.assessed else _NOT_FOUND_WHERE_SEEN))
+    return group
 
 
 def _measurements(measurement: LabelMeasurement) -> list[Measurement]:
+    if not measurement.assessed:
+        return []
     volume = Measurement(
         # cm3, not ml: millilitres are not in PS3.16 CID 7462
         name=codes.VOLUME,
@@ -121,6 +132,8 @@ def _adc(statistics: AdcStatistics) -> list[Measurement]:
 
 
 def _evaluations(measurement: LabelMeasurement) -> list[QualitativeEvaluation]:
+    if not measurement.assessed:
+        return [QualitativeEvaluation(name=codes.ABNORMALITY, value=codes.INDETERMINATE)]
     if measurement.lesion_count == 0:
         return []
     focality = codes.FOCAL if measurement.lesion_count == 1 else codes.MULTIFOCAL

@@ -114,6 +114,8 @@ def _method_parameters(result: SegmentationResult) -> Sequence[str]:
         f"measurable=on two or more slices, both diameters at least {MEASURABLE_MM:g} mm (RANO)",
         f"measured={len(result.diameters)} of {lesions} lesions, largest first, at most {MEASURED_AT_MOST}",
         "outline=enhancing tumour with the necrosis that it encloses in its slice, lines from edge to edge within it",
+        # Not as text items of the report: OHIF 3.13 draws this one, and shows no text of it.
+        *(f"remark={remark.text}" for remark in result.remarks),
     )
 
 

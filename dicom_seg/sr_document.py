@@ -9,11 +9,15 @@ from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom.dataset import Dataset
@@ -61,6 +65,8 @@ class ReportContent:
     """Every object that was used; repetitions are dropped."""
     predecessors: Sequence[Predecessor] = ()
     """Earlier reports of the study that this one replaces."""
+    comments: Sequence[str] = ()
+    """Sentences for the reader."""
 
 
 def encode_report(
@@ -74,6 +80,8 @@ def encode_report(
         referenced_images=[_library_image(headers) for headers in content.library],
         title=series.title,
     )
+    if content.comments:
+        report[0].ContentSequence.append(_comments(content.comments))
     uid = result_uid(result, f"SR {series.purpose}")
     dataset = Comprehensive3DSR(
         evidence=_evidence_items(content.evidence, source),
@@ -110,6 +118,17 @@ def algorithm(result: SegmentationResult, further_parameters: Iterable[str] = ()
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=equipment.MANUFACTURER,
     )
+
+
+def comment(text: str) -> TextContentItem:
+    """Return a sentence for the reader, for a group or the document."""
+    return TextContentItem(codes.COMMENT, text, RelationshipTypeValues.CONTAINS)
+
+
+def _comments(texts: Iterable[str]) -> ContainerContentItem:
+    container = ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
+    container.ContentSequence = ContentSequence([comment(text) for text in texts])
+    return container
 
 
 def six_digits(value: float) -> float:

@@ -8,6 +8,7 @@ from scipy.signal import fftconvolve
 from dicom_seg.picture import FOOTER_PX, HEADER_PX, draw_pictures, layout
 from models.labels import LABELS, Role
 from models.package import IntendedUse
+from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import Panels
 from pipeline.volume import Geometry
 
@@ -246,3 +247,41 @@ def test_a_long_model_name_is_truncated(make_result):
     assert shows(foot(picture), "Model: very-long-very-long")
     assert picture.shape[1] == 3 * 256 + 2 * 4
     assert not picture[-FOOTER_PX : -FOOTER_PX + 75, 390:398].any()  # between the table and the model
+
+
+REMARKS = (
+    Remark(
+        RemarkKind.COVERAGE,
+        "The top 40 mm, the left 25 mm, the back 30 mm of the head (about 18 % of the head) were not seen on ADC; what "
+        "lies there was not assessed.",
+        (Role.ADC,),
+    ),
+    Remark(RemarkKind.DATES, "The series were acquired 3 days apart."),
+)
+
+
+def test_remarks_are_written_whole_in_the_narrowest_picture(make_result):
+    result = make_result(boxed(*LABELS), shape=SHAPE)
+    (plain, *_) = draw_pictures(result, grey(100, 100, 1500))
+    (picture, *_) = draw_pictures(replace(result, remarks=REMARKS), grey(100, 100, 1500))
+    assert picture.shape[0] > plain.shape[0]
+    for words in (
+        "The top 40 mm, the left 25 mm,",
+        "there was not assessed.",
+        "The series were acquired 3 days apart.",
+    ):
+        assert shows(picture, words)
+        assert not shows(plain, words)
+    assert not coloured(picture[:, -8:]).any(), "no line runs over the edge"
+    assert shows(picture, "Contours that run together are dashed.")
+
+
+def test_a_label_that_was_not_found_where_not_all_was_seen_is_not_shown_as_zero(make_result):
+    result = make_result(boxed(), shape=SHAPE)
+    partial = tuple(replace(each, seen_share=0.8) for each in result.measurements)
+    (picture, *_) = draw_pictures(replace(result, measurements=partial), grey(100, 100, 1500))
+    assert shows(picture, "not found where seen")
+    assert shows(picture, "Nothing was found in the part of the head that was seen.")
+    assert not shows(picture, "0.0 ml")
+    (picture, *_) = draw_pictures(result, grey(100, 100, 1500))
+    assert shows(picture, "0.0 ml")
