@@ -18,6 +18,7 @@ from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
 from pipeline.diameters import lesion_diameters
 from pipeline.errors import GlionodeError, OutputRefused
+from pipeline.geometry_bounds import check_head_geometry
 from pipeline.identity import check_one_patient, identity_remarks
 from pipeline.measure import measure
 from pipeline.normalise import normalise
@@ -95,6 +96,8 @@ def _segment_volumes(
     stopwatch: Stopwatch,
 ) -> SegmentationResult:
     model = context.model
+    for source in sources:
+        check_head_geometry(source.series.series_instance_uid, source.role, source.geometry)
     with stopwatch("align"):
         package = model.package
         aligned = align(

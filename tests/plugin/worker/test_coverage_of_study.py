@@ -15,7 +15,7 @@ from pipeline.choose import Choice, Selected
 from pipeline.scan import scan
 from pipeline.segment import Segmented
 from pipeline.study import Series
-from pipeline.volume import Volume
+from pipeline.volume import Geometry, Volume
 from plugin.archive.report import Report, Status
 from plugin.archive.report_reader import read_report
 from plugin.jobs.prior_results import PriorResults
@@ -39,11 +39,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     roles = dict(zip((Role.T1CE, Role.FLAIR, Role.ADC), study.series, strict=False))
     choices = [Choice(role, series, ("the test says so",)) for role, series in roles.items()]
 
-    def run(adc_slices: slice, marked_mm: tuple[float, ...] = ()) -> Report:
+    def run(adc_slices: slice, marked_mm: tuple[float, ...] = (), t1ce: Geometry = SAGITTAL) -> Report:
         adc = head(AXIAL, masked=True)
         box = (adc_slices, slice(0, AXIAL.shape[1]), slice(0, AXIAL.shape[2]))
         partial = Volume(adc.pixels[box], AXIAL.cropped(box))
-        volumes = {Role.T1CE: head(SAGITTAL), Role.FLAIR: head(AXIAL), Role.ADC: partial}
+        volumes = {Role.T1CE: replace(head(SAGITTAL), geometry=t1ce), Role.FLAIR: head(AXIAL), Role.ADC: partial}
 
         def read(_: Series, role: Role) -> Volume:
             return volumes[role]
@@ -118,3 +118,13 @@ def test_nothing_found_in_a_whole_head_is_a_volume_of_zero(run: Run, tmp_path: P
     labels = written(tmp_path)["labels"]
     assert {label["volume_ml"] for label in labels.values()} == {0.0}  # type: ignore[attr-defined]
     assert {label["seen_share"] for label in labels.values()} == {1.0}  # type: ignore[attr-defined]
+
+
+def test_a_geometry_that_no_head_has_fails_before_anything_is_computed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = replace(SAGITTAL, row_step_mm=(0.0, 0.0, -1e-6), column_step_mm=(0.0, 1e-6, 0.0))
+    monkeypatch.setattr("plugin.worker.process_study.align", None)
+    report = run(slice(0, 32), t1ce=tiny)
+    assert report.status is Status.FAILED
+    assert "pixels are 1e-06 x 1e-06 mm" in str(report.reason)
