@@ -18,6 +18,9 @@ from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
 from plugin.settings.sections import DeliverySettings
 
+_OTHER_CLASS = 0x0119
+"""Class-instance conflict: what a commitment to an instance under another SOP class amounts to."""
+
 
 @dataclass(frozen=True, slots=True)
 class UncommittedObject:
@@ -121,7 +124,10 @@ def apply_report(
     What it says of objects that are not in its transaction, or were reported on before, changes nothing. What follows
     from a failure is said by `plugin.dimse.response_status`; an object of both lists is not committed to.
     """
-    failed = sum(_apply_failure(connection, report.transaction_uid, each, settings) for each in report.failed)
+    other_class = [FailedReference(each, _OTHER_CLASS) for each in report.committed if _is_other(connection, each)]
+    failed = sum(
+        _apply_failure(connection, report.transaction_uid, each, settings) for each in (*report.failed, *other_class)
+    )
     committed = 0
     for reference in report.committed:
         uid = reference.sop_instance_uid
@@ -138,6 +144,15 @@ def apply_report(
             detail = f"{uid} to {destination}, transaction {report.transaction_uid}"
             outbox.audit_delivery(connection, AuditEvent.COMMITTED, destination, uid, detail, reporter)
     return committed, failed
+
+
+def _is_other(connection: Connection, reference: Reference) -> bool:
+    """Return whether a peer speaks of an instance under another SOP class than that which it was sent under."""
+    row = connection.execute(
+        "SELECT 1 FROM glionode_outbox WHERE sop_instance_uid = %s AND sop_class_uid <> %s",
+        (reference.sop_instance_uid, reference.sop_class_uid),
+    ).fetchone()
+    return row is not None
 
 
 def _apply_failure(

@@ -21,6 +21,8 @@ class AuditEvent(StrEnum):
     COMMITTED = "committed"
     """A destination confirmed storage commitment for an object."""
     GIVEN_UP = "given up"
+    NOT_REPLACED = "not replaced"
+    """An object was made again with other content, and a destination keeps the one that it has under its UID."""
     ORDERED = "ordered"
     """A user changed a job with a command."""
     PURGED = "purged"

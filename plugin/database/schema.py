@@ -12,7 +12,7 @@ from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 _MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 
 # Each entry migrates the tables from the version before it. Entries are never edited, only added.
@@ -139,6 +139,7 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN has_result boolean NOT NULL DEFAULT false;
     UPDATE glionode_jobs SET has_result = true WHERE state = 'segmented';
     """,
+    14: "ALTER TABLE glionode_outbox ADD COLUMN sha256 text NOT NULL DEFAULT '';",
 }
 
 

@@ -23,6 +23,7 @@ from plugin.delivery.result_source import DiskResults, ResultSource
 from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sender, TakenClass
 from plugin.delivery.stow_sender import StowSender
 from plugin.errors import PeerFailed
+from plugin.http.transfer import sha256_of
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.destinations import (
@@ -162,7 +163,8 @@ class Deliverer:
         uid = outgoing.entry.sop_instance_uid
         commit_as = outgoing.sop_class_uid if self._requests_commitment else None
         with connection.transaction():
-            outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as)
+            sha256 = outgoing.entry.sha256
+            outbox.record_sent(connection, self._name, uid, outcome.remark, self._sender.peer, commit_as, sha256)
         if outcome.warning:
             _LOG.warning("sent %s to %s: %s: %s", uid, self._name, outcome.remark, outcome.warning)
         else:
@@ -185,10 +187,14 @@ def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent:
         meta = read_file_meta_info(Path(entry.path))
         outgoing = Outgoing(entry, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
         uid = str(meta.MediaStorageSOPInstanceUID)
+        is_whole = not entry.sha256 or sha256_of(Path(entry.path)).hex() == entry.sha256
     except (FileNotFoundError, NotADirectoryError, InvalidDicomError, AttributeError, EOFError, ValueError):
         return NotSent(f"the file {entry.path} is missing or not DICOM", final=True)
     except OSError as exc:
         return NotSent(f"the file {entry.path} cannot be read ({exc.strerror})")
     if uid != entry.sop_instance_uid:
         return NotSent(f"the file {entry.path} holds another object ({uid})", final=True)
+    if not is_whole:
+        again = "`glionode force STUDY --again` makes it once more"
+        return NotSent(f"the file {entry.path} was changed or damaged after it was made; {again}", final=True)
     return outgoing

@@ -1,6 +1,7 @@
 """Read studies from the archive of another host over HTTP, and send results to it. What arrives damaged is not kept."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -16,7 +17,7 @@ from plugin.http.client import (
     RequestFailed,
     check_status,
 )
-from plugin.http.transfer import CHUNK_BYTES, WrongTransfer, format_digest, parse_digest
+from plugin.http.transfer import CHUNK_BYTES, NOT_FOUND, WrongTransfer, format_digest, parse_digest
 from plugin.settings.secrets import Credentials, read_http_token
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import archive_context
@@ -66,12 +67,14 @@ class ArchiveClient:
         self, method: str, path: str, body: IO[bytes] | None = None, headers: dict[str, str] | None = None
     ) -> Any:
         response = self._client.request(method, path, _chunks(body) if body is not None else None, headers)
-        check_status(response.status)
+        _check(response.status, response.body)
         return response.json()
 
     def _fetch(self, path: str, target: Path) -> None:
         sha256 = hashlib.sha256()
         with self._client.stream("GET", path) as response:
+            if response.status_code == 404:
+                _check(404, response.read())
             check_status(response.status_code)
             try:
                 expected = parse_digest(response.headers.get("Repr-Digest", ""))
@@ -105,3 +108,15 @@ def _chunks(body: IO[bytes]) -> Iterator[bytes]:
     body.seek(0)
     while chunk := body.read(CHUNK_BYTES):
         yield chunk
+
+
+def _check(status: int, body: bytes) -> None:
+    """Raise as `check_status`; a 404 that is not the archive's own, such as a proxy's, may pass."""
+    if status == 404:
+        try:
+            detail = json.loads(body)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = None
+        if detail != NOT_FOUND:
+            raise RequestFailed("HTTP 404 from another service than the archive")
+    check_status(status)

@@ -17,7 +17,7 @@ from plugin.archive.store import EmbeddedArchive, InstanceKey, WrongUid, is_uid,
 from plugin.archive.study_inputs import read_inputs
 from plugin.http.auth import RequireToken
 from plugin.http.result_upload import ResultUpload
-from plugin.http.transfer import WrongTransfer, format_digest, parse_digest, parse_result_path, sha256_of
+from plugin.http.transfer import NOT_FOUND, WrongTransfer, format_digest, parse_digest, parse_result_path, sha256_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,4 +90,4 @@ def _file_response(path: Path) -> FileResponse:
 
 
 def _not_found() -> HTTPException:
-    return HTTPException(404, "The archive does not have it; it may have been purged.")
+    return HTTPException(404, NOT_FOUND)

@@ -16,6 +16,8 @@ from pipeline.atomic_write import sync_folder
 from plugin.archive.store import is_uid, results_folder
 
 CHUNK_BYTES = 1 << 18
+NOT_FOUND = "The archive does not have it; it may have been purged."
+"""The detail of a response with 404. Without it, the response is not the archive's, and says nothing of what it has."""
 _JOB_KEY = re.compile(r"([0-9.]+)-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(dcm|json)")

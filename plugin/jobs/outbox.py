@@ -41,6 +41,8 @@ class OutgoingObject:
 
     sop_instance_uid: str
     path: Path
+    sha256: str = ""
+    """Digest of the file, in hexadecimal; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class OutboxEntry:
     attempts: int
     created_at: datetime
     """When it was added or last retried by a user; the time limit for delivery counts from here."""
+    sha256: str = ""
+    """Digest of the file, in hexadecimal; empty where it is not known."""
 
 
 def put(
@@ -64,15 +68,18 @@ def put(
     """Add a row for each object and destination, or renew the one that an earlier run of the study left.
 
     An object has the UID of an earlier one if it was made from the same images with the same model. Where a destination
-    has that one, the object is not sent again. Where it still waits, the new file is sent in its place; what was given
-    up, or may be sent now though it was refused, is queued again.
+    has that one, the object is not sent again; if its content is another one now, row and audit log say so. Where it
+    still waits, the new file is sent in its place; what was given up, or may be sent now though it was refused, is
+    queued again.
     """
     for item in objects:
         for destination in destinations:
             allowed = may_receive(destination, intended_use)
-            connection.execute(
+            row = connection.execute(
                 _PUT,
                 {
+                    "sha256": item.sha256,
+                    "differs": _DIFFERS,
                     "uid": item.sop_instance_uid,
                     "destination": destination.name,
                     "job": job_key,
@@ -80,23 +87,37 @@ def put(
                     "state": OutboxState.QUEUED if allowed else OutboxState.REFUSED,
                     "error": None if allowed else refusal(destination),
                 },
-            )
+            ).fetchone()
+            if row == (True,):
+                uid = item.sop_instance_uid
+                detail = f"{uid} to {destination.name}: {_DIFFERS}"
+                audit_delivery(connection, AuditEvent.NOT_REPLACED, destination.name, uid, detail)
 
 
+_DIFFERS = (
+    "it was made again with other content, and the destination keeps the object that it has under this UID; to have "
+    "this one there, delete that one there and send this file by hand"
+)
 _PUT = """
-INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error)
-VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s)
+INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error, sha256)
+VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s, %(sha256)s)
 ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
     job_key = excluded.job_key,
     path = excluded.path,
     state = CASE WHEN o.state IN ('sent', 'committed') THEN o.state
         WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.state ELSE o.state END,
-    last_error = CASE WHEN o.state IN ('sent', 'committed') THEN o.last_error
+    sha256 = CASE WHEN o.state IN ('sent', 'committed') THEN o.sha256 ELSE excluded.sha256 END,
+    last_error = CASE
+        WHEN o.state IN ('sent', 'committed') AND '' NOT IN (o.sha256, excluded.sha256)
+            AND o.sha256 <> excluded.sha256 THEN %(differs)s
+        WHEN o.state IN ('sent', 'committed') AND o.last_error = %(differs)s THEN NULL
+        WHEN o.state IN ('sent', 'committed') THEN o.last_error
         WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.last_error
         ELSE o.last_error END,
     attempts = CASE WHEN o.state IN ('dead', 'refused') THEN 0 ELSE o.attempts END,
     next_try = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.next_try END,
     retried_at = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.retried_at END
+RETURNING state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(differs)s
 """
 
 
@@ -104,7 +125,7 @@ def due(connection: Connection, destination: str, limit: int) -> tuple[OutboxEnt
     """Return the objects that are due at a destination, oldest first."""
     with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
         cursor.execute(
-            "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at "
+            "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at, sha256 "
             "FROM glionode_outbox WHERE destination = %s AND state IN ('queued', 'failed') AND next_try <= now() "
             "ORDER BY glionode_outbox.created_at, sop_instance_uid LIMIT %s",
             (destination, limit),
@@ -119,18 +140,25 @@ def record_sent(
     remark: str | None,
     peer: Peer | None = None,
     commit_as: str | None = None,
+    sha256: str = "",
 ) -> None:
     """Record that the destination `peer` stored an object.
 
-    With `commit_as`, the SOP class UID of the object, delivery is complete only after storage commitment.
+    With `commit_as`, the SOP class UID of the object, delivery is complete only after storage commitment. `sha256` is
+    the digest of the file that was sent, for which a new run may have put another one meanwhile.
     """
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
     audit_delivery(connection, AuditEvent.SENT, destination, uid, detail, peer)
     connection.execute(
-        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), last_error = %(remark)s, "
+        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), "
+        "last_error = CASE WHEN '' NOT IN (sha256, %(sha256)s) AND sha256 <> %(sha256)s THEN %(differs)s "
+        "ELSE %(remark)s END, sha256 = coalesce(nullif(%(sha256)s, ''), sha256), "
         "sop_class_uid = %(class)s, ask_at = CASE WHEN %(class)s::text IS NOT NULL THEN now() END, asks = 0 "
         "WHERE sop_instance_uid = %(uid)s AND destination = %(destination)s",
-        {"remark": remark, "class": commit_as, "uid": uid, "destination": destination},
+        {
+            **{"remark": remark, "class": commit_as, "uid": uid, "destination": destination},
+            **{"sha256": sha256, "differs": _DIFFERS},
+        },
     )
     # A commitment result for an earlier transmission does not cover this one.
     connection.execute(

@@ -18,6 +18,7 @@ from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Connection, clear_trouble, record_trouble
 from plugin.errors import ArchiveUnavailable, NotInArchive
+from plugin.http.transfer import sha256_of
 from plugin.jobs import outbox
 from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobSource, JobState, new_job
 from plugin.jobs.prior_results import PriorResults, record_for_later_jobs, with_purge_reason
@@ -195,7 +196,10 @@ class JobRunner:
 
         try:
             outcome = self.segment(workspace.paths, workspace.results, prior_results, on_step)
-            objects = [outbox.OutgoingObject(_sop_instance_uid(path), path) for path in outcome.output_paths]
+            objects = [
+                outbox.OutgoingObject(_sop_instance_uid(path), path, sha256_of(path).hex())
+                for path in outcome.output_paths
+            ]
         except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
             _LOG.error("job %s failed:\n%s", key, "".join(traceback.format_tb(exc.__traceback__)), extra={"job": key})
             return Finished("failed", describe_failure(exc)), []

@@ -114,10 +114,10 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def storescp(program: str, folder: Path, port: int) -> Iterator[None]:
+def storescp(program: str, folder: Path, port: int, *options: str) -> Iterator[None]:
     """Run DCMTK's storescp, which stores what it receives in `folder`."""
     folder.mkdir()
-    command = [program, "--aetitle", "DCMTK", "--output-directory", str(folder), str(port)]
+    command = [program, "--aetitle", "DCMTK", *options, "--output-directory", str(folder), str(port)]
     with running(command, folder.parent / "storescp.log"):
         wait_for("storescp's start", lambda: listens(port), 30)
         yield

@@ -153,6 +153,22 @@ def test_an_object_that_a_report_lists_twice_is_not_committed(
         assert states(database) == {uid: "dead"}
 
 
+def test_a_commitment_under_another_class_is_none(
+    database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs, reports_port: int
+) -> None:
+    committing_pacs.reports = False
+    destination = settings_for(committing_pacs)
+    (uid,) = put(destination, 1)
+    with delivering(database, destination):
+        wait_until(lambda: len(committing_pacs.requests) == 1, "it is requested")
+        committing_pacs.report_to = reports_port
+        report = committing_pacs.make_report(committing_pacs.requests[0])
+        report.ReferencedSOPSequence[0].ReferencedSOPClassUID = OUTPUT_CLASSES[1]
+        committing_pacs.send_report(report)
+        assert states(database) == {uid: "dead"}
+    assert "under another SOP class" in column(database, "last_error")[0]
+
+
 def test_a_peer_that_never_commits_is_given_up(
     database: Database, put: Callable[..., list[str]], committing_pacs: CommittingPacs
 ) -> None:

@@ -1,7 +1,7 @@
 """Sending to DICOM peers: transfer syntaxes, refused classes, and what each status of a response leads to."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import OutputsSettings
 from tests.support.delivery import PutObject, delivering, put_object
 from tests.support.node import query, run, wait_until, write_outgoing
+from tests.support.programs import free_port, storescp
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -117,6 +118,22 @@ def test_a_peer_gets_objects_in_the_one_syntax_that_it_takes(syntaxes: list[str]
         assert syntax == syntaxes[0]
         assert dataset.to_json_dict() == dcmread(each.entry.path).to_json_dict()
         assert hashlib.sha256(Path(each.entry.path).read_bytes()).digest() == digest, "the file is not changed"
+
+
+def test_dcmtk_gets_objects_where_it_takes_implicit_vr_alone(
+    objects: list[Outgoing], program: Callable[[str], str], tmp_path: Path
+) -> None:
+    port = free_port()
+    destination = DestinationSettings(name="pacs", ae_title="DCMTK", host="127.0.0.1", port=port)
+    with storescp(program("storescp"), tmp_path / "received", port, "+xi"):
+        assert sent(destination, objects) == [Sent(), Sent()]
+        found = echo(destination, "NODE", sop_class_uids=[MR])
+    assert [each.transfer_syntax_uids for each in found.classes] == [(ImplicitVRLittleEndian,)]
+    received = {each.SOPInstanceUID: each for each in map(dcmread, (tmp_path / "received").iterdir())}
+    for each in objects:
+        dataset = received[each.entry.sop_instance_uid]
+        assert dataset.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+        assert dataset.to_json_dict() == dcmread(each.entry.path).to_json_dict()
 
 
 def test_a_peer_that_takes_both_gets_the_syntax_of_the_file(objects: list[Outgoing]) -> None:
@@ -274,6 +291,21 @@ def test_a_file_of_another_object_is_not_sent_under_the_uid_of_the_row(
             wait_until(lambda: query(database, "SELECT 1 FROM glionode_outbox WHERE state = 'dead'"), "it is dead")
     ((uid, error),) = query(database, "SELECT sop_instance_uid, last_error FROM glionode_outbox WHERE state = 'dead'")
     assert (uid, "holds another object" in error) == (first, True)
+
+
+def test_a_file_that_was_damaged_is_not_sent(database: Database, put: PutObject, tmp_path: Path) -> None:
+    with peer(SEG) as pacs:
+        damaged, whole = put(pacs.destination()), put(pacs.destination())
+        for uid in (damaged, whole):
+            digest = hashlib.sha256((tmp_path / f"{uid}.dcm").read_bytes()).hexdigest()
+            query(database, "UPDATE glionode_outbox SET sha256 = %s WHERE sop_instance_uid = %s", digest, uid)
+        content = (tmp_path / f"{damaged}.dcm").read_bytes()
+        (tmp_path / f"{damaged}.dcm").write_bytes(content[:-1] + b"?")
+        with delivering(database, pacs.destination()):
+            wait_until(lambda: whole in pacs.stored, "the other is sent")
+            wait_until(lambda: query(database, "SELECT 1 FROM glionode_outbox WHERE state = 'dead'"), "it is dead")
+    ((uid, error),) = query(database, "SELECT sop_instance_uid, last_error FROM glionode_outbox WHERE state = 'dead'")
+    assert (uid, "was changed or damaged" in error, damaged in pacs.stored) == (damaged, True, False)
 
 
 def test_echo_asks_for_the_classes_of_results() -> None:

@@ -275,6 +275,33 @@ def test_a_wrong_token_and_a_missing_file_are_reported_without_retries(server: S
         ArchiveClient(server.settings, patience_s=30).get_json("/api/studies/1.2/instances")
 
 
+@pytest.mark.parametrize("body", [b"<html>404</html>", b'{"detail":"Not Found"}', b"[]"])
+def test_a_404_of_another_service_says_nothing_of_what_the_archive_has(
+    body: bytes, serve: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    proxy = serve(answer(body, status="404 Not Found"))
+    client = client_of(proxy.url, tmp_path)
+    with pytest.raises(ArchiveUnavailable, match="404 from another service"):
+        client.fetch("/x", tmp_path / "got")
+    with pytest.raises(ArchiveUnavailable, match="404 from another service"):
+        client.get_json("/x")
+    path = f"/data/results/1.2.3/{'0' * 16}/seg.dcm"
+    results = HttpResults(client, Spool(tmp_path / "deliverer"))
+    assert results.fetch([OutboxEntry("1.2.3.4", path, 0, datetime.now(UTC))]) == (), "it stays due"
+    results.close()
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"folder": "/data/results/1.2.3/0000000000000000-0000000000000000"}'])
+def test_an_upload_counts_where_the_response_names_its_folder(
+    body: bytes, serve: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    other = serve(answer(body, status="201 Created"))
+    source = HttpSource(client_of(other.url, tmp_path), Spool(tmp_path / "worker"))
+    with pytest.raises(ArchiveUnavailable, match="do not count as stored"):
+        source.store_results(new_job(new_study_uid(), ["1.2.3"], "m"), result_folder(tmp_path / "made"))
+    source.close()
+
+
 def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
     authority = Authority(program, tmp_path / "authority")
     own = authority.sign("server")

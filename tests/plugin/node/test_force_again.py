@@ -137,6 +137,33 @@ def test_a_new_run_queues_what_was_given_up_and_does_not_send_again_what_was_sen
     assert [each.path for each in due] == (["b/1.dcm"] if after[0] in ("queued", "failed") else [])
 
 
+def test_other_content_under_a_uid_that_a_destination_has_is_told(database: Database) -> None:
+    insert_job(database, "first", new_study_uid())
+
+    def put_with(sha256: str) -> str | None:
+        with database.pool.connection() as connection:
+            made = OutgoingObject("1.9", Path("x"), sha256)
+            outbox.put(connection, "first", [made], (PACS,), IntendedUse.RESEARCH)
+        return row(database)[4]
+
+    assert put_with("aa") is None
+    assert put_with("bb") is None, "the destination has none yet, and will get this one"
+    with database.pool.connection() as connection:
+        outbox.record_sent(connection, "pacs", "1.9", None)
+    assert put_with("bb") is None
+    assert put_with("") is None
+    assert "made again with other content" in (put_with("cc") or "")
+    assert put_with("bb") is None, "it is the same again"
+    query(database, "UPDATE glionode_outbox SET state = 'queued'")
+    assert put_with("dd") is None
+    with database.pool.connection() as connection:  # it was on its way when the new run ended
+        outbox.record_sent(connection, "pacs", "1.9", None, sha256="bb")
+    assert "made again with other content" in (row(database)[4] or "")
+    audited = query(database, "SELECT what, detail FROM glionode_audit ORDER BY id")
+    assert [what for what, _ in audited] == ["sent", "not replaced", "sent"]
+    assert audited[1][1].startswith("1.9 to pacs: it was made again")
+
+
 def test_what_waits_and_may_not_be_sent_any_more_is_refused(database: Database) -> None:
     insert_job(database, "first", new_study_uid())
     put(database, "first", "a/1.dcm")
