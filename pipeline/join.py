@@ -16,6 +16,9 @@ WIDEST_GAP = 3.0
 """Slices further apart than this many slice thicknesses are no stack but single views."""
 FEWEST = 3
 """Slices that a stack needs at least: any two are evenly spaced."""
+MOST_TWICE = 0.25
+"""Share of the slices of the smaller part that may be in the other one as well: a sender that was interrupted repeats
+some. Reading then compares their pixels, and refuses the series where they differ."""
 LONGEST_PAUSE_S = 600.0
 """Time that may lie between the parts of a stack whose slices interleave; such parts are measured one after another."""
 SHORTEST_PAUSE_S = 1.0
@@ -36,7 +39,7 @@ class _Part:
 def join_series(study: Study) -> Study:
     """Return the study with the series joined that are one acquisition by geometry, sequence and time.
 
-    Their slices must continue or interleave to one regular stack without a position twice, in one frame of reference.
+    Their slices must continue or interleave to one regular stack, in one frame of reference; few may be in two parts.
     Parts that continue each other must also have been measured at one time, so that two stations stay apart. Where
     several series could be the other part, none is joined. A joined series has the UID of its largest part and names
     all of them in `Series.joined`; each image keeps the UID of its own.
@@ -145,7 +148,7 @@ def _belong_together(one: _Part, other: _Part) -> bool:
         names = {part.series.description.strip().lower() for part in (one, other)}
         return len(names) == 1 and names != {""} and not numbered_apart
     left, right = (part.stack.places_mm(one.stack.normal) for part in (one, other))
-    if left[0] < right[-1] and right[0] < left[-1]:  # they interleave
+    if left[0] < right[-1] and right[0] < left[-1] and not _twice(left, right):  # they interleave
         return pause <= LONGEST_PAUSE_S
     steps = [later - earlier for part in (one, other) for earlier, later in pairwise(part.stack.times_s)]
     usual = 1.5 * median(steps) if steps else 0.0
@@ -160,10 +163,24 @@ def _is_one_stack(parts: Sequence[_Part]) -> bool:
         within = [place for part in parts for place in part.stack.places_mm(axis)]
         if max(within) - min(within) > SAME_PLACE_MM:
             return False
-    places = sorted(place for part in parts for place in part.stack.places_mm(first.normal))
+    stacks = [part.stack.places_mm(first.normal) for part in parts]
+    if any(_twice(left, right) > MOST_TWICE * min(len(left), len(right)) for left, right in combinations(stacks, 2)):
+        return False
+    places = _once(stacks)
     gaps = [right - left for left, right in pairwise(places)]
     usual = median(gaps)
     thickness = first.frames[0].instance.slice_thickness_mm
     if len(places) < FEWEST or usual <= ROUNDING_MM or (thickness and usual > WIDEST_GAP * thickness):
         return False
     return all(abs(gap - usual) <= max(ROUNDING_MM, UNEVEN * usual) for gap in gaps)
+
+
+def _twice(left: list[float], right: list[float]) -> int:
+    """Return how many slices of two stacks stand at the same places."""
+    return len(left) + len(right) - len(_once([left, right]))
+
+
+def _once(stacks: list[list[float]]) -> list[float]:
+    """Return the places of all stacks, ascending, each once."""
+    places = sorted(place for stack in stacks for place in stack)
+    return places[:1] + [later for earlier, later in pairwise(places) if later - earlier > ROUNDING_MM]

@@ -80,6 +80,11 @@ class TestJoined:
         whole = replace(T1CE, instances=images)
         assert joined(*(part(whole, 10 + turn, images) for turn, images in enumerate(HALVES))) == [176]
 
+    def test_few_slices_in_both_parts(self):
+        """A sender that was interrupted repeats some images; reading compares their pixels."""
+        (series,) = join_series(study(part(T1CE, 7, HALVES[0]), part(T1CE, 107, range(83, 176)))).series
+        assert len(series.instances) == 176 + 5
+
     def test_several_images_at_each_slice(self):
         """Diffusion images with two b-values, split by slices."""
         dwi = make_series(5, "ep2d_diff", "DIFF", slices=40)
@@ -135,9 +140,19 @@ class TestApart:
         upper = part(T1CE, 8, HALVES[1], acquisition_number=2)
         assert joined(part(T1CE, 7, HALVES[0]), upper) == [88, 88]
 
-    @pytest.mark.parametrize("images", [range(80, 176), range(89, 176), range(176)])
+    @pytest.mark.parametrize("images", [range(50, 176), range(89, 176), range(176), range(10, 60)])
     def test_slices_that_overlap_or_leave_a_gap(self, images):
         assert joined(part(T1CE, 7, HALVES[0]), part(T1CE, 8, images)) == sorted([88, len(images)])
+
+    def test_few_slices_twice_at_another_time(self):
+        """Before and after contrast, planned one slice further: both are whole, and nothing is joined."""
+        whole = make_series(7, "t1_mprage", "T1", slices=177, step_mm=1.0)
+        later = part(whole, 9, range(1, 177), acquired_at="20240101101500")
+        assert joined(part(whole, 7, range(176)), later) == [176, 176]
+        assert joined(part(whole, 7, range(100)), part(whole, 9, range(98, 177), acquired_at="20240101101500")) == [
+            79,
+            100,
+        ]
 
     def test_slices_shifted_within_their_plane(self):
         moved = tuple(
