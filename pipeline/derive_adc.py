@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.diffusion import B_UNWEIGHTED, B_WEIGHTED, MAPS, within
+from pipeline.errors import UnitsUnknown
 from pipeline.frames import PlacedFrame
 
 MIN_SIGNAL = 0.1
@@ -16,6 +17,30 @@ def weighted_frames(frames: tuple[PlacedFrame, ...]) -> tuple[PlacedFrame, ...]:
     none = tuple(one for one in images if one.b_value is not None and within(one.b_value, B_UNWEIGHTED))
     weighted = tuple(one for one in images if one.b_value is not None and within(one.b_value, B_WEIGHTED))
     return (*none, *weighted) if none and weighted else ()
+
+
+def comparable_signals(
+    uid: str, signals: NDArray[np.float32], frames: tuple[PlacedFrame, ...], manufacturer: str
+) -> NDArray[np.float32]:
+    """Return rescaled images (images, rows, columns) on one scale, so that their ratio is that of the signals.
+
+    Philips scales each image to its range of numbers. Only the value after rescale, divided by RescaleSlope and by the
+    scale slope (2005,xx0E), is proportional to the signal in all images (Chenevert et al. 2014, Transl Oncol 7:65).
+    Raises UnitsUnknown where these slopes differ and one of them is missing.
+    """
+    slopes = [frame.scale_slope for frame in frames]
+    known = np.array([slope for slope in slopes if slope is not None])
+    if len(known) == len(frames):
+        scales = known * np.array([frame.rescale_slope for frame in frames])
+        compared: NDArray[np.float32] = (signals / scales[:, None, None]).astype(np.float32)
+        return compared
+    differ = len({f"{frame.rescale_slope:.6g}" for frame in frames}) > 1 or len(known) > 0
+    if differ and manufacturer.strip().upper().startswith("PHILIPS"):
+        raise UnitsUnknown(
+            f"Series {uid}: its diffusion images are scaled differently, and Philips' scale slope (2005,xx0E) is "
+            "missing, so no ADC can be computed. Send the ADC map, or the images with their private elements."
+        )
+    return signals
 
 
 def fit_adc(

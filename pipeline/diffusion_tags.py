@@ -33,16 +33,21 @@ _GRADIENT_PARTS = (
 _CSA_HEADER = PrivateElement(0x0029, "SIEMENS CSA HEADER", 0x10, "OB", "SIEMENS")
 """Older Siemens scanners write B_value and DiffusionGradientDirection nowhere else."""
 
+_SCALE_SLOPE = PrivateElement(0x2005, "Philips MR Imaging DD 001", 0x0E, "FL", "PHILIPS")
+
 DIFFUSION_TAGS = (
     B_VALUE,
     GRADIENT,
     *sorted(
         tags_to_read(
-            (*_B_VALUES, *_WHOLE_GRADIENTS, *(part for parts in _GRADIENT_PARTS for part in parts), _CSA_HEADER)
+            (
+                *(*_B_VALUES, *_WHOLE_GRADIENTS, _CSA_HEADER, _SCALE_SLOPE),
+                *(part for parts in _GRADIENT_PARTS for part in parts),
+            )
         )
     ),
 )
-"""Every tag that `b_value` and `gradient` may read."""
+"""Every tag that the functions of this module may read."""
 
 
 def b_value(header: Header, manufacturer: str) -> float | None:
@@ -74,6 +79,11 @@ def gradient(header: Header, manufacturer: str) -> Vector | None:
         if len(numbers) == 3:
             return (numbers[0], numbers[1], numbers[2])
     return None
+
+
+def scale_slope(header: Header, manufacturer: str) -> float | None:
+    """Return the scale slope of Philips, by which the signals of several images are compared; see `derive_adc`."""
+    return next((value for value in private_numbers(header, _SCALE_SLOPE, manufacturer)[:1] if value > 0), None)
 
 
 def _csa_numbers(header: Header, name: str, manufacturer: str) -> tuple[float, ...]:

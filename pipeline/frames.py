@@ -45,6 +45,7 @@ class PlacedFrame:
     rescale_intercept: float
     real_world: RealWorldScale | None
     rescale_type: str = ""
+    scale_slope: float | None = None
 
     @property
     def component(self) -> str:
@@ -95,5 +96,6 @@ def _placed(instance: Instance, index: int, header: FrameHeader | Instance) -> P
         rescale_slope=header.rescale_slope,
         rescale_intercept=header.rescale_intercept,
         real_world=header.real_world,
+        scale_slope=header.scale_slope,
         rescale_type=header.rescale_type,
     )

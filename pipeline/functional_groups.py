@@ -79,6 +79,7 @@ def _frame_header(groups: _Groups, manufacturer: str, header: Header) -> FrameHe
         inversion_time_ms=groups.number(_MODIFIER, 0x00189079),
         b_value=_b_value(groups, manufacturer),
         gradient=_gradient(groups, manufacturer),
+        scale_slope=_scale_slope(groups, manufacturer),
         temporal_position=groups.integer(_FRAME_CONTENT, 0x00209128),
         acquisition_number=groups.integer(_FRAME_CONTENT, 0x00209156),
         trigger_time_ms=groups.number(_CARDIAC, 0x00209153),
@@ -98,6 +99,11 @@ def _real_world(groups: _Groups, header: Header) -> RealWorldScale | None:
 
 def _b_value(groups: _Groups, manufacturer: str) -> float | None:
     values = (diffusion_tags.b_value(item, manufacturer) for item in _diffusion_items(groups))
+    return next((value for value in values if value is not None), None)
+
+
+def _scale_slope(groups: _Groups, manufacturer: str) -> float | None:
+    values = (diffusion_tags.scale_slope(item, manufacturer) for item in groups.unassigned())
     return next((value for value in values if value is not None), None)
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from pipeline.adc_map import check_plausible, in_adc_units
-from pipeline.derive_adc import fit_adc, weighted_frames
+from pipeline.derive_adc import comparable_signals, fit_adc, weighted_frames
 from pipeline.diffusion import B_UNWEIGHTED
 from pipeline.errors import (
     EXCLUDE,
@@ -71,7 +71,7 @@ def read_volume(series: Series, role: Role) -> Volume:
     uid = series.series_instance_uid
     stack = find_stack(series, role)
     if stack.diffusion:
-        pixels, notes = _computed_adc(uid, stack)
+        pixels, notes = _computed_adc(uid, stack, series.manufacturer)
         return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes), stack.remarks)
     decoded = decode(stack.frames, uid)
     pixels, notes = decoded.pixels, (*stack.notes, *decoded.notes)
@@ -155,13 +155,14 @@ def _weighted_slices(uid: str, frames: tuple[PlacedFrame, ...], places: NDArray[
     return tuple(frames[int(np.flatnonzero((places == place) & weighted)[0])] for place in range(count))
 
 
-def _computed_adc(uid: str, stack: Stack) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+def _computed_adc(uid: str, stack: Stack, manufacturer: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     b_values = np.array([frame.b_value or 0.0 for frame in stack.diffusion])
     normal = np.array(stack.geometry.slice_step_mm) / stack.geometry.spacing_mm[0]
     ordered, places = sort_by_position(stack.diffusion, normal)
     assert ordered == stack.diffusion
     decoded = decode(stack.diffusion, uid)
-    adc = fit_adc(decoded.pixels, b_values, places)
+    signals = comparable_signals(uid, decoded.pixels, stack.diffusion, manufacturer)
+    adc = fit_adc(signals, b_values, places)
     check_plausible(uid, adc, "by the b-values of its images,")
     return adc, decoded.notes
 

@@ -7,9 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+)
 
-from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient
+from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient, scale_slope
 from pipeline.errors import StudyUnreadable
 from pipeline.functional_groups import (
     FRAME_GROUPS,
@@ -28,6 +35,9 @@ from pipeline.sample_format import BITS_ALLOCATED, FORMAT_TAGS, PIXEL_REPRESENTA
 from pipeline.study import Ignored, Instance, Scan, Series, StoredPixels, Study
 from pipeline.transfer_syntaxes import BIG_ENDIAN
 
+MR_IMAGE_CLASSES = frozenset(
+    {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, EnhancedMRColorImageStorage}
+)
 _UID = re.compile(r"[0-9.]{1,64}")
 
 STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE_UID = 0x0020000D, 0x0020000E, 0x00200052
@@ -111,10 +121,15 @@ def _series(uid: str, headers: dict[str, _SeriesHeader], members: dict[str, Inst
         series_number=majority(one.series_number for one in ordered),
         description=majority(one.description for one in ordered) or "",
         protocol_name=majority(one.protocol_name for one in ordered) or "",
-        modality=majority(one.modality for one in ordered) or "",
+        modality=majority(one.modality for one in ordered) or _modality(instances),
         manufacturer=majority(one.manufacturer for one in ordered) or "",
         instances=tuple(instances),
     )
+
+
+def _modality(images: list[Instance]) -> str:
+    """Return the modality by the SOP class, for images from which (0008,0060) was removed."""
+    return "MR" if images and all(one.sop_class_uid in MR_IMAGE_CLASSES for one in images) else ""
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -212,6 +227,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             rescale_type=header.text(RESCALE_TYPE),
             tile_count=tile_count(header, manufacturer),
             series_instance_uid=series_uid,
+            scale_slope=scale_slope(header, manufacturer),
             patient=read_identity(header),
             study_date=date_digits(header.text(STUDY_DATE)),
             acquired_on=date_digits(header.text(ACQUISITION_DATETIME) or header.text(ACQUISITION_DATE)),

@@ -68,6 +68,8 @@ class FrameHeader:
     rescale_intercept: float
     real_world: RealWorldScale | None
     rescale_type: str = ""
+    scale_slope: float | None = None
+    """Philips' own, beside RescaleSlope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ class Instance:
     study_date: str = field(default="", repr=False)
     """Eight digits; so is `acquired_on`. Never printed."""
     acquired_on: str = field(default="", repr=False)
+    scale_slope: float | None = None
+    """As in FrameHeader."""
     copies: tuple["Instance", ...] = ()
     """Other files with the same UIDs and other bytes."""
 

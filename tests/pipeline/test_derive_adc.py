@@ -5,7 +5,7 @@ import pytest
 
 from models.labels import Role
 from pipeline.derive_adc import fit_adc
-from pipeline.errors import SlicesMissing
+from pipeline.errors import SlicesMissing, UnitsUnknown
 from pipeline.read import read_volume
 from pipeline.scan import scan
 
@@ -36,6 +36,38 @@ def test_known_diffusion_comes_back(make, box, b_values):
     np.testing.assert_allclose(volume.geometry.affine, box.affine, atol=1e-9)
     assert "computed here" in volume.notes[0]
     assert len(volume.frames) == box.shape[0]
+
+
+def philips(make, box, slopes: tuple[tuple[float, float | None], ...]) -> None:
+    """Write b = 0 and b = 1000 as Philips does: the same signals under other rescale slopes and scale slopes."""
+    for number, (b_value, (rescale, scale)) in enumerate(zip((0.0, 1000.0), slopes, strict=True)):
+        stored = np.full(box.shape, round(signal(800.0, b_value) * (scale or 1.0)))
+
+        def change(dataset, _, scale=scale) -> None:
+            if scale is not None:
+                dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", scale)
+
+        header = {"DiffusionBValue": b_value, "RescaleSlope": rescale, "RescaleIntercept": 0}
+        make.classic(
+            box, "dwi", pixels=stored, first_file=1 + 100 * number, change=change, Manufacturer="Philips", **header
+        )
+
+
+def test_images_that_philips_scaled_differently_are_compared_by_its_scale_slope(make, box):
+    philips(make, box, ((2.0, 0.5), (0.7, 4.0)))
+    np.testing.assert_allclose(read(make).pixels, 800, atol=1)
+
+
+@pytest.mark.parametrize("slopes", [((2.0, None), (0.7, None)), ((2.0, None), (2.0, 4.0))])
+def test_scales_that_cannot_be_compared_are_refused(make, box, slopes):
+    philips(make, box, slopes)
+    with pytest.raises(UnitsUnknown, match="scaled differently"):
+        read(make)
+
+
+def test_one_scale_needs_no_scale_slope(make, box):
+    philips(make, box, ((2.0, None), (2.0, None)))
+    np.testing.assert_allclose(read(make).pixels, 800, atol=1)
 
 
 def test_other_weightings_take_no_part(make, box):

@@ -222,6 +222,11 @@ def test_a_blank_value_never_wins_and_the_first_image_breaks_ties(make, box):
         assert study.series[0].description == "said by image 5"  # its instance number, 1, is the lower one
 
 
+def test_the_modality_of_mr_images_without_one(make, box):
+    make.classic(box, Modality="")
+    assert only_series(make.folder).modality == "MR"
+
+
 def test_an_enhanced_image_has_the_values_of_its_first_frame(make, box):
     make.enhanced(box)
     (image,) = only_series(make.folder).instances
