@@ -36,7 +36,8 @@ def normalised(description: str) -> str:
             plain.append(char)
     # Letters of other scripts are put together again: without its marks, a Korean or Cyrillic letter is another.
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", "".join(plain)))
-    return re.sub(r"[\s_,;]+", " ", parted).strip().lower()
+    lower = re.sub(r"[\s_,;]+", " ", parted).strip().lower()
+    return re.sub(r"[тτ](?=[12])", "t", lower)  # T1 and T2 written with a Cyrillic or Greek letter
 
 
 def respelled(text: str, vocabulary: Vocabulary) -> str:

@@ -40,7 +40,7 @@ SPOKEN = {
         T1w enhanced | enhanced T1 | T1 rehaussé | T1 realce | T1 verstärkt | T1 contrast | T1 Kontrast | T1 constrast
         T1增强 | T1WI+增强 | T1 増強 | 造影T1 | T1 造影後 | T1强化 | T1 對比增強 | T1 조영 | T1 조영증강
         T1 с контрастом | T1 с КУ | T1 после введения | T1 met contrast | T1 cu contrast | T1 kontrasztos
-        T1 contrastado
+        T1 contrastado | Т1 с контрастом | T1 con m.d.c. | T1 tehosteaine | T1 kontras | T1 brain contrast | 조영후 T1
     """,
     Role.T1: """
         t1_mprage_sag_p2_iso | AX T1 | SAG T1 FLAIR | T1 FLAIR AX | T1W_3D_TFE | 3D BRAVO | SAG MPRAGE PRE
@@ -54,6 +54,7 @@ SPOKEN = {
         T1 low contrast | T1_HighContrast | T1 highcontrast | T1 kontrastreich | T1 (contrast optimised)
         T1 tissue contrast | T1 kontrastsiz | T1 contrast-free | T1 utan kontrast | T1平扫 | T1 造影前
         T1 非造影 | T1 造影なし | T1 增强前
+        Т1 ВИ | T1 tanpa kontras | T1 加权 | T1 soft tissue contrast | T1 contrast weighted
         T1 비조영 | T1 조영 전 | T1 без контраста | T1 до КУ | T1 нативное | T1 non enhanced
     """,
     Role.FLAIR: """
@@ -66,6 +67,7 @@ SPOKEN = {
         Turbo FLAIR | tse_dark_fluid | T2 IR FLAIR | WIP FLAIR_longTR | AX IR FLAIR | T2AX FLAIR | T2FLAIRFS
         AXFLAIR | flair3d | EPI FLAIR
         T2FLAIRCUBE | CUBEFLAIR | SAGFLAIRSPACE | FLIAR | AX FLARI | T2 FLAR | FALIR | T2 FLAIR 增强 | FLAIR enhanced
+        T2压水 | T2 水抑制 | Т2 FLAIR
     """,
     Role.ADC: """
         ADC | ADC map | ep2d_diff_b1000_ADC | dADC | Apparent Diffusion Coefficient (mm²/s)
@@ -95,8 +97,8 @@ SPOKEN = {
         Calibration | Phoenix Zip Report | QSM | MTT | T1 W WO SUBTRACTION | COR POST | FILT_PHA: AX SWAN | relCBV
         Ax SWAN | AX MPGR T2* | DTI_TENSOR | SAG | AX GRE POST | CISS +C | MRV POST | DCE T1 POST | SWI POST GAD
         AX EPI POST GAD
-        T2 ETOILE | AX T2 étoile | T2 en étoile | T2 estrella | T2W_STERN | T2*加权 | T2スター | T2 EG
-        T1 relaxometry | T2 Relaxometrie | relaxométrie T1 | T1rho | R1 map
+        T2ETOILE | T2 ster | T2 ETOILE | AX T2 étoile | T2 en étoile | T2 estrella | T2W_STERN | T2*加权 | T2スター
+        T2 EG | T1 relaxometry | T2 Relaxometrie | relaxométrie T1 | T1rho | R1 map
         CSF flow | Q-Flow | Flux LCR | Liquorfluss | flujo LCR | 4D FLOW | T2 VENC 10
         eSSh_DWI | eDWI_SENSE | T1 减影 | T1 血管造影 | 灌注 T1
     """,
