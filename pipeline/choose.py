@@ -12,7 +12,7 @@ from pipeline.diffusion import is_derivable
 from pipeline.header_fields import has_agent, header_fields, image_count
 from pipeline.join import join_series
 from pipeline.majority import majority
-from pipeline.missing_roles import names_of, near_misses, no_source_of_adc
+from pipeline.missing_roles import name_of, names_of, near_misses, no_source_of_adc
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.rules import Effect, Rules, load_rules
 from pipeline.study import Series, Study
@@ -148,7 +148,10 @@ def _derived_adc(candidates: tuple[_Candidate, ...]) -> Choice | None:
     return Choice(
         Role.ADC,
         combined,
-        (f"there is no ADC map; it is computed from the diffusion images of {parts}",),
+        (
+            "there is no ADC map; it is computed from the diffusion images of "
+            + " and ".join(name_of(part) for part in combined.joined),
+        ),
         (Remark(RemarkKind.JOINED, f"ADC was computed from diffusion images that came as {parts}.", (Role.ADC,)),),
     )
 
@@ -301,6 +304,8 @@ def _first_difference(best: _Candidate, other: _Candidate, role: Role) -> str:
 def _reasons(ranked: list[_Candidate], role: Role) -> tuple[str, ...]:
     best = ranked[0]
     reasons = [f"{_TITLES[role]} with confidence {best.classification.confidence:.2f}"]
+    if best.series.joined:
+        reasons.append(f"one acquisition in {' and '.join(name_of(part) for part in best.series.joined)}")
     reasons += [
         f"before series {other.series.series_number}: {_first_difference(best, other, role)}" for other in ranked[1:]
     ]

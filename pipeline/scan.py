@@ -16,6 +16,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from pipeline.diffusion import with_unweighted
 from pipeline.diffusion_tags import DIFFUSION_TAGS, b_value, gradient, scale_slope
 from pipeline.errors import StudyUnreadable
 from pipeline.functional_groups import (
@@ -116,14 +117,15 @@ def scan(paths: Iterable[Path]) -> Scan:
 def _series(uid: str, headers: dict[str, _SeriesHeader], members: dict[str, Instance]) -> Series:
     instances = sorted(members.values(), key=lambda one: (one.instance_number or 0, one.sop_instance_uid))
     ordered = [headers[one.sop_instance_uid] for one in instances]
+    manufacturer = majority(one.manufacturer for one in ordered) or ""
     return Series(
         series_instance_uid=uid,
         series_number=majority(one.series_number for one in ordered),
         description=majority(one.description for one in ordered) or "",
         protocol_name=majority(one.protocol_name for one in ordered) or "",
         modality=majority(one.modality for one in ordered) or _modality(instances),
-        manufacturer=majority(one.manufacturer for one in ordered) or "",
-        instances=tuple(instances),
+        manufacturer=manufacturer,
+        instances=with_unweighted(instances, manufacturer),
     )
 
 

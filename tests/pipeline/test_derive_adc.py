@@ -38,6 +38,18 @@ def test_known_diffusion_comes_back(make, box, b_values):
     assert len(volume.frames) == box.shape[0]
 
 
+@pytest.mark.parametrize(("maker", "values"), [("TOSHIBA", {0.0, 1000.0}), ("OTHER", {None, 1000.0})])
+def test_a_maker_that_leaves_b_0_out(make, box, maker, values):
+    for number, b_value in enumerate((0.0, 1000.0)):
+        header = {"DiffusionBValue": b_value} if b_value else {}
+        pixels = np.full(box.shape, round(signal(800.0, b_value)))
+        make.classic(box, "dwi", pixels=pixels, first_file=1 + 100 * number, Manufacturer=maker, EchoTime=80, **header)
+    (study,) = scan([make.folder]).studies
+    assert {one.b_value for one in study.series[0].instances} == values
+    if 0.0 in values:
+        np.testing.assert_allclose(read(make).pixels, 800, atol=1)
+
+
 def philips(make, box, slopes: tuple[tuple[float, float | None], ...]) -> None:
     """Write b = 0 and b = 1000 as Philips does: the same signals under other rescale slopes and scale slopes."""
     for number, (b_value, (rescale, scale)) in enumerate(zip((0.0, 1000.0), slopes, strict=True)):
