@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from pipeline.majority import majority
 from pipeline.study import Scan, Series
 
 XNAT = "http://nrg.wustl.edu/xnat"
@@ -75,10 +76,10 @@ def _type_of(series: Series, session: XnatSession) -> str:
     by_uid = [each for each in session.scans if each.series_instance_uid == series.series_instance_uid]
     if by_uid:
         return by_uid[0].type
-    path = series.instances[0].path
-    if not path.is_relative_to(session.scans_folder):
+    paths = [one.path for one in series.instances if one.path.is_relative_to(session.scans_folder)]
+    name = majority(path.relative_to(session.scans_folder).parts[0] for path in paths)
+    if name is None:
         return ""
-    name = path.relative_to(session.scans_folder).parts[0]
     by_id = [each for each in session.scans if each.scan_id == name and not each.series_instance_uid]
     return by_id[0].type if by_id else name.partition("-")[2]
 

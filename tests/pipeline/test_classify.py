@@ -186,7 +186,19 @@ def test_real_descriptions(rules, shared_data):
 
 def test_words_that_look_like_a_name_stay_what_they_are(rules):
     """FAIR is a perfusion sequence, PACE a correction of motion; what is not made of known words is not cut."""
-    for word in ("fair", "pace", "tracew", "spine", "posterior", "contract1", "axis", "corpus", "transit"):
+    for word in (
+        "fair",
+        "pace",
+        "post2",
+        "set2",
+        "tracew",
+        "spine",
+        "posterior",
+        "contract1",
+        "axis",
+        "corpus",
+        "transit",
+    ):
         assert respelled(word, rules.vocabulary) == word
 
 

@@ -92,3 +92,11 @@ def test_scan_types_of_several_sessions_are_combined(tmp_path: Path) -> None:
     (study,) = found.studies
     assert {series.archive_type for series in study.series} == {"one", "two"}
     assert replace(study.series[0], archive_type="") in scan([tmp_path]).studies[0].series
+
+
+def test_the_scan_in_which_most_images_of_a_series_lie_gives_the_type(tmp_path: Path) -> None:
+    for number, folder in enumerate(("9-FLAIR", "7-T1CE", "7-T1CE"), start=1):
+        instance = make_instance("1.2", "1.2.7", number=number)
+        write_instance(instance, tmp_path / "SCANS" / folder / "DICOM")
+    (session,) = find_sessions(tmp_path)
+    assert types(session) == {"1.2.7": "T1CE"}
