@@ -55,11 +55,9 @@ def combine_diffusion(series: Iterable[Series]) -> Series | CannotCombine | None
 
 def _as_one(strong: Series, parts: tuple[Series, ...]) -> Series:
     ordered = sorted(parts, key=lambda one: (one.series_number or 0, one.series_instance_uid))
-    images = sorted(
-        (image for part in ordered for image in part.instances),
-        key=lambda one: (one.series_instance_uid, one.instance_number or 0, one.sop_instance_uid),
-    )
-    return replace(strong, instances=tuple(images), joined=tuple(ordered))
+    # The first weighted image of each slice stands for the map: those of one series, whose UID the result has.
+    others = [image for part in ordered if part is not strong for image in part.instances]
+    return replace(strong, instances=(*strong.instances, *others), joined=tuple(ordered))
 
 
 def _weighted_stack(series: Series) -> Stack | None:

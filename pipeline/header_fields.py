@@ -44,8 +44,9 @@ def header_fields(series: Series, agents: Counter[bool]) -> HeaderFields:
 
 
 def _common_words(images: tuple[Instance, ...]) -> frozenset[str]:
-    """Return the words of ImageType that nearly all images have which have one."""
-    typed = [set(one.image_type) for one in images if one.image_type]
+    """Return the words of ImageType, and of FrameType in functional groups, that nearly all have which have any."""
+    frames = ((one, frame) for one in images for frame in (one.frames or (one,)))
+    typed = [words for one, frame in frames if (words := {*one.image_type, *frame.image_type})]
     counts = Counter(word for words in typed for word in words)
     return frozenset(word for word, count in counts.items() if count >= COMMON * len(typed))
 

@@ -13,7 +13,7 @@ from models.labels import Role
 from pipeline.choose import NotEligible, Selected, choose, explain, load_rules
 from pipeline.header_fields import header_fields
 from pipeline.scan import scan
-from pipeline.study import Series
+from pipeline.study import FrameHeader, Series
 from tests.support.series_headers import make_series, study
 
 WANTED = (Role.ADC, Role.FLAIR, Role.T1CE)
@@ -170,6 +170,25 @@ class TestHeaders:
             *(4, "Apparent Diffusion Coefficient (mm?/s)", "DIFF"), image_type=("DERIVED", "SECONDARY", "PROCESSED")
         )
         assert taken(rules, Role.ADC, ge) == 4
+
+    def test_a_map_is_known_by_the_types_of_its_frames(self, rules):
+        """An enhanced image may say only in its functional groups what it is (PS3.3 C.8.13.5)."""
+        frame = FrameHeader(
+            **dict.fromkeys(("position_mm", "orientation", "pixel_spacing_mm", "echo_time_ms", "repetition_time_ms")),
+            **dict.fromkeys(("inversion_time_ms", "b_value", "gradient", "temporal_position", "acquisition_number")),
+            **{
+                "trigger_time_ms": None,
+                "stack": "",
+                "rescale_slope": 1.0,
+                "rescale_intercept": 0.0,
+                "real_world": None,
+            },
+            image_type=("DERIVED", "PRIMARY", "DIFFUSION", "ADC"),
+        )
+        plain = make_series(3, "ep2d_diff", "DIFF", slices=1, image_type=("DERIVED", "PRIMARY", "OTHER", "NONE"))
+        frames = tuple(replace(frame, position_mm=(0.0, 0.0, 5.0 * number)) for number in range(30))
+        image = replace(plain.instances[0], number_of_frames=30, frames=frames)
+        assert taken(rules, Role.ADC, replace(plain, instances=(image,))) == 3
 
     def test_the_contrast_tag_where_it_tells_series_apart(self, rules):
         before = make_series(2, "t1_mprage_sag", "T1", slices=176, step_mm=1.0)

@@ -8,7 +8,7 @@ import pytest
 from models.labels import Role
 from pipeline.choose import NotEligible, Selected, choose, explain, load_rules
 from pipeline.combine_diffusion import combine_diffusion
-from pipeline.read import read_volume
+from pipeline.read import find_stack, read_volume
 from pipeline.remarks import RemarkKind
 from pipeline.scan import scan
 from pipeline.study import Series
@@ -54,8 +54,15 @@ def test_two_weightings_are_one_source(rules, strong):
 
 
 def test_directions_in_series_of_their_own_all_count(rules):
-    directions = [weighting(number, 1000.0, gradient=(1.0, 0.0, 0.0)) for number in (6, 7, 8)]
+    axes = {6: (1.0, 0.0, 0.0), 7: (0.0, 1.0, 0.0), 8: (0.0, 0.0, 1.0)}
+    directions = [weighting(number, 1000.0, gradient=axis) for number, axis in axes.items()]
     assert source(rules, REST, *directions) == [5, 6, 7, 8]
+    chosen = choose(study(REST, *directions), (Role.ADC,), rules)
+    assert isinstance(chosen, Selected)
+    series = chosen.series(Role.ADC)
+    # The slices of the map refer to one series, and that is the one whose UID it has.
+    slices = find_stack(series, Role.ADC).frames
+    assert {frame.instance.series_instance_uid for frame in slices} == {series.series_instance_uid}
 
 
 def test_what_was_measured_together_is_taken(rules):
