@@ -64,6 +64,19 @@ class OutputLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class SizeSensitivity:
+    """In how many heads with a label of some size the model detected it, in an evaluation."""
+
+    label: str
+    above_ml: float
+    """True volume of the label in the head."""
+    up_to_ml: float | None
+    """None: no upper limit."""
+    heads: int
+    detected: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPackage:
     """The content of `model.toml`: a trained network and what its use requires."""
 
@@ -88,6 +101,9 @@ class ModelPackage:
     folder: Path
     mirror: bool = False
     """Whether logits are averaged with those of the mirror image, left to right."""
+    sensitivity: tuple[SizeSensitivity, ...] = ()
+    """Empty if it was not measured."""
+    sensitivity_measured_on: str = ""
 
     @property
     def refinements(self) -> tuple[Refinement | None, ...]:
@@ -133,6 +149,19 @@ class _Output(StrictModel):
     refinement: Refinement | None = None
 
 
+class _Size(StrictModel):
+    label: str
+    above_ml: float = Field(ge=0)
+    up_to_ml: float | None = None
+    heads: int = Field(ge=1)
+    detected: int = Field(ge=0)
+
+
+class _Sensitivity(StrictModel):
+    measured_on: str = Field(min_length=1)
+    sizes: tuple[_Size, ...] = Field(min_length=1)
+
+
 class _PackageFile(StrictModel):
     """The document `model.toml`, key by key."""
 
@@ -145,6 +174,7 @@ class _PackageFile(StrictModel):
     network: NetworkSettings
     weights: _Weights
     output: tuple[_Output, ...] = Field(min_length=1)
+    sensitivity: _Sensitivity | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
     """How the weights were trained, for readers; the node does not use it."""
 
@@ -182,6 +212,11 @@ def read_package(folder: Path) -> ModelPackage:
         weights_sha256=found.weights.sha256,
         folder=folder,
         mirror=found.input.mirror,
+        sensitivity=tuple(
+            SizeSensitivity(size.label, size.above_ml, size.up_to_ml, size.heads, size.detected)
+            for size in (found.sensitivity.sizes if found.sensitivity else ())
+        ),
+        sensitivity_measured_on=found.sensitivity.measured_on if found.sensitivity else "",
     )
     check_package(package, where)
     return package
@@ -202,12 +237,21 @@ def check_package(package: ModelPackage, where: Path) -> None:
             raise PackageBroken(f"{where}: a refinement names one or two of the input channels, once each.")
         if not 0 < asked.weight <= 10:
             raise PackageBroken(f"{where}: the weight of a refinement must lie between 0 and 10.")
+    _check_sensitivity(package, where)
     if not 0.2 <= package.spacing_mm <= 5:
         raise PackageBroken(f"{where}: spacing_mm must lie between 0.2 and 5.")
     if package.normalisation != NORMALISATION:
         raise PackageBroken(f"{where}: normalisation {package.normalisation!r} is unknown; this is {NORMALISATION!r}.")
     if package.window is not None and (package.window < 32 or package.window % package.network.stride):
         raise PackageBroken(f"{where}: window must be a multiple of {package.network.stride} and at least 32.")
+
+
+def _check_sensitivity(package: ModelPackage, where: Path) -> None:
+    for size in package.sensitivity:
+        if size.label not in {label.name for label in package.labels} or size.detected > size.heads:
+            raise PackageBroken(f"{where}: sensitivity is that of an output label, with no more detected than heads.")
+        if size.up_to_ml is not None and size.up_to_ml <= size.above_ml:
+            raise PackageBroken(f"{where}: in sensitivity, up_to_ml must be larger than above_ml.")
 
 
 def list_packages(installed: Path | None) -> tuple[ModelPackage, ...]:

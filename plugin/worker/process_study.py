@@ -17,6 +17,7 @@ from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
 from pipeline.diameters import lesion_diameters
+from pipeline.empty_result import empty_remarks
 from pipeline.errors import GlionodeError, OutputRefused
 from pipeline.geometry_bounds import check_head_geometry
 from pipeline.identity import check_one_patient, identity_remarks
@@ -148,6 +149,7 @@ def _segment_volumes(
             *(remark for source in sources for remark in source.remarks),
             *aligned.remarks,
             *coverage_remarks(coverage.roles, marked_unseen),
+            *empty_remarks(measurements, package),
         ),
         coverage=coverage.roles,
     )

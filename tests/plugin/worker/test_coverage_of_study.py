@@ -12,6 +12,7 @@ import torch
 from models.labels import Role
 from pipeline.align import AlignSettings
 from pipeline.choose import Choice, Selected
+from pipeline.remarks import RemarkKind
 from pipeline.scan import scan
 from pipeline.segment import Segmented
 from pipeline.study import Series
@@ -93,10 +94,10 @@ def test_nothing_found_in_a_part_of_the_head_is_no_volume_of_zero(run: Run, tmp_
     for label in document["labels"].values():  # type: ignore[attr-defined]
         assert (label["volume_ml"], label["lesion_count"]) == (None, None)
         assert 0.7 < label["seen_share"] < 0.95
-    (remark,) = document["remarks"]  # type: ignore[misc]
+    remark, empty = document["remarks"]  # type: ignore[misc]
     assert (remark["kind"], remark["roles"]) == ("coverage", ["ADC"])
     assert "top" in remark["text"]
-    assert read_report(tmp_path / "out").remarks == (remark["text"],)
+    assert read_report(tmp_path / "out").remarks == (remark["text"], empty["text"])
 
 
 def test_what_is_marked_where_adc_was_not_seen_is_left_out_and_said(run: Run) -> None:
@@ -118,6 +119,10 @@ def test_nothing_found_in_a_whole_head_is_a_volume_of_zero(run: Run, tmp_path: P
     labels = written(tmp_path)["labels"]
     assert {label["volume_ml"] for label in labels.values()} == {0.0}  # type: ignore[attr-defined]
     assert {label["seen_share"] for label in labels.values()} == {1.0}  # type: ignore[attr-defined]
+    (empty,) = report.remarks
+    assert empty.kind is RemarkKind.EMPTY
+    assert "does not mean that nothing is there" in empty.text
+    assert "on synthetic heads: Enhancing tumour up to 1 ml in " in empty.text
 
 
 def test_a_geometry_that_no_head_has_fails_before_anything_is_computed(
