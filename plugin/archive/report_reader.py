@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.remarks import RemarkKind
+
 REPORT_FILE = "report.json"
 
 
@@ -40,6 +42,8 @@ class ReadReport:
     """Key of the job with the current result, where this report has no new one."""
     remarks: tuple[str, ...] = ()
     """Sentences that go with the result; none in a report of an older version."""
+    empty: bool = False
+    """Whether a remark says that nothing was found."""
     study_instance_uid: str = ""
     """Empty for a missing or damaged report."""
 
@@ -64,6 +68,7 @@ def read_report(folder: Path) -> ReadReport:
             document.get("images_sha256"),
             document.get("same_as"),
             tuple(str(each["text"]) for each in document.get("remarks", ())),
+            any(each["kind"] == RemarkKind.EMPTY for each in document.get("remarks", ())),
             str(document.get("study_instance_uid", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

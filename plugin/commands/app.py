@@ -15,7 +15,7 @@ from plugin.commands.explain import explain
 from plugin.commands.finetune import finetune
 from plugin.commands.jobs import jobs, show
 from plugin.commands.models import models_app
-from plugin.commands.operations import cancel, force, purge, retry
+from plugin.commands.operations import cancel, force, purge, release, retry
 from plugin.commands.phantom import demo, phantom
 from plugin.commands.pretrain import pretrain
 from plugin.commands.reader_study import reader_study_app
@@ -30,7 +30,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, force, purge),
+        *(jobs, show, retry, cancel, release, force, purge),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

@@ -59,6 +59,21 @@ def cancel(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = 
     print(json.dumps({"job": key, "state": "cancelled"}) if as_json else f"Cancelled: {key}")
 
 
+def release(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Send an empty result that was held back for review (`hold_empty` under `[delivery]`).
+
+    The audit records it. Exit status: 0 released, 1 nothing of the job is held, 64 no job matches.
+    """
+    from plugin.jobs.queries import NoSuchJob
+    from plugin.node.operations import release_job
+
+    with open_database(config) as (_, database), refusing(NoSuchJob, status=WRONG_USAGE):
+        key, deliveries = release_job(database, job)
+    print(
+        json.dumps({"job": key, "deliveries": deliveries}) if as_json else f"Released: {key}, {deliveries} deliveries"
+    )
+
+
 def force(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study instance UID.")],
     again: Annotated[bool, typer.Option("--again", help="Also if it had a job with the same images before.")] = False,

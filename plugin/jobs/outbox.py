@@ -31,6 +31,8 @@ class OutboxState(StrEnum):
     """The last attempt failed; it will be retried."""
     DEAD = "dead"
     """It failed for too long and is not retried."""
+    HELD = "held"
+    """An empty result that waits for a person to release it (`delivery.hold_empty`)."""
     REFUSED = "refused"
     """The settings do not allow sending it to this destination."""
 
@@ -64,13 +66,14 @@ def put(
     objects: Iterable[OutgoingObject],
     destinations: tuple[AnyDestination, ...],
     intended_use: IntendedUse,
+    hold: bool = False,
 ) -> None:
     """Add a row for each object and destination, or renew the one that an earlier run of the study left.
 
     An object has the UID of an earlier one if it was made from the same images with the same model. Where a destination
     has that one, the object is not sent again; if its content is another one now, row and audit log say so. Where it
     still waits, the new file is sent in its place; what was given up, or may be sent now though it was refused, is
-    queued again.
+    queued again. With `hold`, what would be queued waits until it is released.
     """
     for item in objects:
         for destination in destinations:
@@ -84,8 +87,8 @@ def put(
                     "destination": destination.name,
                     "job": job_key,
                     "path": str(item.path),
-                    "state": OutboxState.QUEUED if allowed else OutboxState.REFUSED,
-                    "error": None if allowed else refusal(destination),
+                    "state": (OutboxState.HELD if hold else OutboxState.QUEUED) if allowed else OutboxState.REFUSED,
+                    "error": (_HELD_WHY if hold else None) if allowed else refusal(destination),
                 },
             ).fetchone()
             if row == (True,):
@@ -98,6 +101,7 @@ _DIFFERS = (
     "it was made again with other content, and the destination keeps the object that it has under this UID; to have "
     "this one there, delete that one there and send this file by hand"
 )
+_HELD_WHY = "nothing was found; look at the study, then send it with `glionode release`"
 _PUT = """
 INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error, sha256)
 VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s, %(sha256)s)
@@ -212,7 +216,7 @@ def delivered(connection: Connection, job_key: str, destinations: Sequence[str])
         "WHERE j.purged_at IS NULL AND o.destination = ANY(%(destinations)s) "
         "AND j.key IN (%(job)s, (SELECT same_as FROM glionode_jobs WHERE key = %(job)s)) "
         "GROUP BY sop_instance_uid HAVING bool_or(o.state IN ('sent', 'committed')) "
-        "AND NOT bool_or(o.state IN ('queued', 'failed')) ORDER BY sop_instance_uid",
+        "AND NOT bool_or(o.state IN ('queued', 'failed', 'held')) ORDER BY sop_instance_uid",
         {"destinations": list(destinations), "job": job_key},
     ).fetchall()
     return tuple(str(row[0]) for row in rows)

@@ -73,6 +73,22 @@ def retry_all(database: Database, failed: bool, dead: bool) -> RetryOutcome:
     return RetryOutcome(restarted, deliveries)
 
 
+def release_job(database: Database, name: str) -> tuple[str, int]:
+    """Queue the held deliveries of a job; return its key and how many there are.
+
+    Raises:
+        NoSuchJob: no job, or more than one, matches `name`.
+        OperationRefused: none of its deliveries is held.
+    """
+    with database.pool.connection() as connection:
+        key = find_job_key(connection, name)
+        deliveries = outbox.retry(connection, (OutboxState.HELD,), key)
+    if not deliveries:
+        raise OperationRefused(f"No delivery of job {key} is held; `glionode show {key}` tells their states.")
+    _audit(database, key, f"released, {deliveries} deliveries")
+    return key, deliveries
+
+
 def cancel_job(database: Database, name: str) -> str:
     """Cancel a queued or running job and return its key. The node kills the worker of a running job within seconds.
 

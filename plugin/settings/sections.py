@@ -163,6 +163,8 @@ class DeliverySettings(Section):
     """After so many hours without success the node gives up on an object (state "dead")."""
     timeout_s: Seconds = 60.0
     """For a connection, an association negotiation, and each response."""
+    hold_empty: bool = False
+    """Whether a result in which nothing was found waits for `glionode release` instead of being sent."""
 
 
 class HttpSettings(TlsIdentity, Token):

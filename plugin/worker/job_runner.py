@@ -177,8 +177,10 @@ class JobRunner:
         objects = [] if folder is None else [replace(each, path=folder / each.path.name) for each in made]
         self.progress.idle()
 
+        hold = report.empty and self.settings.delivery.hold_empty
+
         def also(connection: Connection) -> None:
-            outbox.put(connection, job.key, objects, self.settings.destinations, self.intended_use)
+            outbox.put(connection, job.key, objects, self.settings.destinations, self.intended_use, hold)
             record_for_later_jobs(connection, job.key, report)
             _audit(connection, job.key, report, objects)
 
