@@ -32,6 +32,7 @@ _MOST_READS, _MOST_BYTES = 2_000_000, 2**28
 """Bounds for parsing one header. An enhanced image of 10,000 frames takes about 1,500,000 reads and 20 MiB."""
 _SMALL_FILE = 2**22
 """Bytes up to which a file is read whole; of a larger one only the pages are read that the header takes."""
+_PIXEL_REPRESENTATION = 0x00280103
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_TAGS = _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _TEXT_DELIMITERS = {ord(char) for char in "\\\r\n\t\f"}
@@ -151,10 +152,17 @@ class Header:
         if isinstance(element, RawDataElement):
             element = self._parse_sequence(element)
             if element is not None:
-                self.dataset[tag] = element  # parsed once
+                self._keep_parsed(tag, element)
         if element is None or not isinstance(element.value, Sequence):
             return ()
         return tuple(Header(item, self.transfer_syntax_uid) for item in element.value)
+
+    def _keep_parsed(self, tag: int, element: DataElement) -> None:
+        """Keep a sequence, so that it is parsed once. pydicom converts PixelRepresentation then; that is undone."""
+        signed = self._raw(_PIXEL_REPRESENTATION)
+        self.dataset[tag] = element
+        if signed is not None:
+            self.dataset[_PIXEL_REPRESENTATION] = signed
 
     def _parse_sequence(self, element: RawDataElement) -> DataElement | None:
         """Parse a sequence of defined length, which pydicom leaves as it stands in the file until it is accessed."""
@@ -186,8 +194,8 @@ class Header:
         return [found] if isinstance(found, str) else list(found)
 
 
-def read_header(path: Path, tags: Iterable[int]) -> Header:
-    """Read the elements `tags` of a file, and where its pixels lie. Raises NotDicom."""
+def read_header(path: Path, tags: Iterable[int] | None) -> Header:
+    """Read the elements `tags` of a file (None: all before its pixels), and where these lie. Raises NotDicom."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
@@ -217,8 +225,8 @@ def inflate_file(path: Path) -> bytes:
     raise NotDicom("not a deflated file any more", damaged=True)
 
 
-def _read(content: BinaryIO | mmap.mmap, size: int, tags: Iterable[int]) -> Header:
-    wanted: list[BaseTag | int] = [*tags, 0x00080005]  # an empty list would mean all elements
+def _read(content: BinaryIO | mmap.mmap, size: int, tags: Iterable[int] | None) -> Header:
+    wanted: list[BaseTag | int] = [] if tags is None else [*tags, 0x00080005]  # an empty list means all elements
     force = not _has_preamble(content.read(132))
     content.seek(0)
     stream = guard_stream(content, _MOST_READS, _MOST_BYTES)

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from pipeline import header as module
 from pipeline.header import Header, NotDicom, read_header
-from pipeline.scan import CONTRAST_AGENT, HEADER_TAGS, MANUFACTURER, SERIES_DESCRIPTION
+from pipeline.scan import CONTRAST_AGENT, HEADER_TAGS, MANUFACTURER, SERIES_DESCRIPTION, scan
 
 TAGS = frozenset(HEADER_TAGS)
 PATIENT_ID = 0x00100020
@@ -117,6 +117,18 @@ def test_items_inherit_the_character_set(make, box):
 
     path = make.classic(box, change=nest, SpecificCharacterSet="GB18030")[0]
     assert read_header(path, TAGS).items(0x00180012)[0].text(0x00080104) == "钆喷酸"
+
+
+def test_signed_pixels_stay_signed_when_a_sequence_is_read_first(make, box):
+    def nest(dataset: Dataset, number: int) -> None:
+        dataset.ContrastBolusAgentSequence = [Dataset()]
+
+    path = make.classic(box, change=nest, PixelRepresentation=1)[0]
+    header = read_header(path, TAGS)
+    assert header.integer(0x00280103) == 1
+    assert len(header.items(0x00180012)) == 1
+    assert header.integer(0x00280103) == 1
+    assert scan([path]).studies[0].series[0].instances[0].stored.signed
 
 
 @pytest.mark.parametrize("character_set", ["ISO_IR 999", "\\\\", "ISO 2022 IR 149\\GB18030\\nonsense"])
