@@ -1,6 +1,7 @@
 """Keep received instances on disk, byte for byte.
 
     archive/<study UID>/<series UID>/<SOP instance UID>.dcm
+    archive/<study UID>/<series UID>/*.replaced                  see replaced_files.py
     archive/<study UID>/urgent                                   marks a study that goes before others
 
 An instance is written to a file in `incoming/` as it comes, synced, linked to its final name, and the folders are
@@ -17,12 +18,14 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.atomic_write import sync_folder
 from plugin.archive.folder_sync import FolderSync
 from plugin.archive.incoming_file import IncomingFile, NoRoom, disk_errors_as_no_room
+from plugin.archive.replaced_files import replace_file, replaced_files, replacing_files
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Stored(StrEnum):
     SAME = "same"
     """The archive had it already, byte for byte."""
     DIFFERENT = "different"
-    """The archive has other bytes under its UID; it kept them and discarded the new ones."""
+    """The archive has other bytes under its UID, and kept them. The new ones are still in their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,11 @@ class Archive(Protocol):
     def last_received(self, study_instance_uid: str) -> float | None:
         """When the study last got an instance, in seconds since 1970; None where there is no such study."""
 
-    def first_received(self, study_instance_uid: str) -> float | None:
-        """When the study got its first instance, in seconds since 1970; None where there is no such study."""
+    def first_received(self, study_instance_uid: str, longest_pause_s: float) -> float | None:
+        """When the first instance came of those that followed each other without a longer pause, up to the last one.
+
+        In seconds since 1970; None where there is no such study.
+        """
 
     def is_urgent(self, study_instance_uid: str) -> bool:
         """Whether the study is marked as urgent."""
@@ -98,7 +104,19 @@ class Archive(Protocol):
         """Create a file to write an instance to. Raises NoRoom."""
 
     def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
-        """Store an instance, durably when this returns; `incoming` cannot be used after this. Raises NoRoom."""
+        """Store an instance, durably when this returns; `incoming` is gone then, unless DIFFERENT. Raises NoRoom."""
+
+    def path(self, key: InstanceKey) -> Path:
+        """Return the path of an instance, whether it exists or not."""
+
+    def replace(self, key: InstanceKey, incoming: IncomingFile) -> None:
+        """Let a file take the place of an instance, which is kept; `incoming` is gone then. Raises NoRoom."""
+
+    def replaced(self, key: InstanceKey) -> tuple[Path, ...]:
+        """The files of an instance that others took the place of, oldest first."""
+
+    def count_replacements(self, study_instance_uid: str) -> int:
+        """How often a file of the study took the place of another."""
 
 
 class EmbeddedArchive:
@@ -147,9 +165,13 @@ class EmbeddedArchive:
         times = [entry.stat().st_mtime for entry in self._series(study_instance_uid)]
         return max(times, default=None)
 
-    def first_received(self, study_instance_uid: str) -> float | None:
-        """When the study got its first instance, by the times of its files."""
-        return min((path.stat().st_mtime for path in self.files(study_instance_uid)), default=None)
+    def first_received(self, study_instance_uid: str, longest_pause_s: float) -> float | None:
+        """When the first came of the instances after the last longer pause, by the times of their files."""
+        times = sorted((path.stat().st_mtime for path in self.files(study_instance_uid)), reverse=True)
+        if not times:
+            return None
+        pauses = (newer for newer, older in pairwise(times) if newer - older > longest_pause_s)
+        return next(pauses, times[-1])
 
     def is_urgent(self, study_instance_uid: str) -> bool:
         """Whether the study has the mark, a file beside its series folders."""
@@ -170,23 +192,44 @@ class EmbeddedArchive:
         return IncomingFile(self._incoming / f"{uuid.uuid4().hex}.part", self._require_room)
 
     def store(self, key: InstanceKey, incoming: IncomingFile) -> Stored:
-        """Store an instance: sync, link, sync the folders. `incoming` cannot be used after this. Raises NoRoom."""
+        """Store an instance: sync, link, sync the folders. `incoming` is gone then, unless DIFFERENT. Raises NoRoom."""
         final = self.path(key)
         series = final.parent
+        outcome = Stored.NEW
         try:
             incoming.sync()
             with disk_errors_as_no_room():
                 self._make_series(series)
                 try:
                     os.link(incoming.path, final)  # unlike a rename, a link never replaces an existing file
-                    outcome = Stored.NEW
                 except FileExistsError:
                     outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
                 # Also for a repeated instance: the thread that linked it first may not have synced yet.
                 self._folder_sync.sync(series)
         finally:
-            incoming.discard()
+            if outcome is not Stored.DIFFERENT:
+                incoming.discard()
         return outcome
+
+    def replace(self, key: InstanceKey, incoming: IncomingFile) -> None:
+        """Let a file take the place of an instance; `incoming` is gone then.
+
+        Raises NoRoom, and FileNotFoundError where the archive has no such instance.
+        """
+        try:
+            incoming.sync()
+            with disk_errors_as_no_room():
+                replace_file(self.path(key), incoming.path)
+        finally:
+            incoming.discard()
+
+    def replaced(self, key: InstanceKey) -> tuple[Path, ...]:
+        """The files of an instance that others took the place of, oldest first."""
+        return replaced_files(self.path(key))
+
+    def count_replacements(self, study_instance_uid: str) -> int:
+        """How often a file of the study took the place of another."""
+        return sum(len(replaced_files(path)) for path in replacing_files(self._study(study_instance_uid)))
 
     def _require_room(self) -> None:
         free = self.free_bytes

@@ -14,6 +14,8 @@ class AuditEvent(StrEnum):
     """The kinds of audited events."""
 
     RECEIVED = "received"
+    RECEIVED_AGAIN = "received again"
+    """Instances came again with other bytes than those that are here."""
     CHOSEN = "chosen"
     PRODUCED = "produced"
     ENDED = "ended"

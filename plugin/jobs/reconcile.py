@@ -21,6 +21,7 @@ def is_ready(first: float, last: float, now: float, settings: StudySettings) -> 
     """Return whether a study counts as complete: nothing arrived for long enough, or the first arrival is long ago.
 
     `first` and `last` are the times at which its first and last instance arrived, in seconds since 1970, as is `now`.
+    What came before a pause that made the study complete does not count: late images are waited for, too.
     """
     if now - last >= settings.stable_after_s:
         return True
@@ -104,7 +105,7 @@ class Reconciler:
     def _first_received(self, study: str) -> float | None:
         """Return when the first instance arrived, cached because it needs the status of each file."""
         if study not in self._first:
-            first = self._archive.first_received(study)
+            first = self._archive.first_received(study, self._settings.stable_after_s)
             if first is None:
                 return None
             self._first[study] = first

@@ -1,8 +1,8 @@
 """Store an instance that came by C-STORE, and choose the status of the response.
 
 A data set that does not parse is refused, so that its sender knows, and a copy of it is quarantined, so that somebody
-can see why. Nothing of a data set is decoded but the UIDs that name its file and what marks it as urgent, and nothing
-but UIDs is logged.
+can see why. Nothing of a data set is decoded but the UIDs that name its file and what marks it as urgent, unless other
+bytes are there under its UID. Nothing but UIDs and tags is logged.
 """
 
 import logging
@@ -15,6 +15,7 @@ from plugin.archive.quarantine import Quarantine
 from plugin.archive.store import Archive, Stored, WrongUid, is_uid
 from plugin.database.audit_log import Peer
 from plugin.listener.received_data_set import ReceivedDataSet
+from plugin.listener.repeated_instance import OnRepeat, Repeat, RepeatedInstances
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ OUT_OF_RESOURCES = 0xA700
 NOT_A_DATA_SET = 0xC001
 UNUSABLE_UID = 0xC002
 OTHER_UID_IN_COMMAND = 0xC003
-OTHER_BYTES_UNDER_THIS_UID = 0xC004
+OTHER_IMAGE_UNDER_THIS_UID = 0xC004
+OTHER_PATIENT_OF_THIS_UID = 0xC005
 
 REASONS = {
     PROCESSING_FAILURE: "fault of the node",
@@ -33,12 +35,19 @@ REASONS = {
     NOT_A_DATA_SET: "no data set",
     UNUSABLE_UID: "unusable UID",
     OTHER_UID_IN_COMMAND: "other UID in the command",
-    OTHER_BYTES_UNDER_THIS_UID: "other bytes under this UID",
+    OTHER_IMAGE_UNDER_THIS_UID: "other image under this UID",
+    OTHER_PATIENT_OF_THIS_UID: "other patient of this UID",
 }
 """The failure statuses, as the node's metrics name them."""
 
+_REFUSED = {
+    Repeat.REFUSED_IMAGE: OTHER_IMAGE_UNDER_THIS_UID,
+    Repeat.REFUSED_PATIENT: OTHER_PATIENT_OF_THIS_UID,
+}
+_TAKEN = frozenset({Repeat.NEW_PATIENT, Repeat.MENDED})
+
 OnStored = Callable[[str, Peer], None]
-"""Called with the Study Instance UID and the sender of an instance that was stored and is new."""
+"""Called with the Study Instance UID and the sender of an instance that is new, or took another's place."""
 
 OnResponse = Callable[[int, int], None]
 """Called with the status of each C-STORE response, and how many bytes of its data set had come."""
@@ -66,14 +75,23 @@ class StoreResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreEvents:
+    """What is called as instances come."""
+
+    on_stored: OnStored
+    on_response: OnResponse = lambda _status, _size: None
+    on_repeat: OnRepeat = lambda _study, _sender, _outcome: None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreHandler:
     """Stores instances in the archive."""
 
     archive: Archive
     quarantine: Quarantine
     urgent_ae_titles: frozenset[str]
-    on_stored: OnStored
-    on_response: OnResponse
+    repeated: RepeatedInstances
+    events: StoreEvents
 
     def handle(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:
         """Store the instance or refuse it. The caller closes `data_set`."""
@@ -84,7 +102,7 @@ class StoreHandler:
             if name is not None:
                 _LOG.warning("a data set that does not parse was quarantined as %s", name)
             response = _refuse(NOT_A_DATA_SET, request.sop_instance_uid, str(exc))
-        self.on_response(response.status, data_set.size_bytes)
+        self.events.on_response(response.status, data_set.size_bytes)
         return response
 
     def _store(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:  # noqa: PLR0911 - each refusal
@@ -102,16 +120,21 @@ class StoreHandler:
         if key.sop_instance_uid != uid:
             return _refuse(OTHER_UID_IN_COMMAND, uid, "command and data set name different instances")
         assert data_set.file is not None  # a data set with UIDs in it has bytes
+        outcome = None
         try:
             stored = self.archive.store(key, data_set.file)
+            if stored is Stored.DIFFERENT:
+                outcome = self.repeated.take(key, data_set.file)
         except NoRoom as exc:
             return _refuse(OUT_OF_RESOURCES, uid, f"no room: {exc}")
-        if stored is Stored.DIFFERENT:
-            return _refuse(OTHER_BYTES_UNDER_THIS_UID, uid, "another data set is stored under this UID")
+        if outcome is not None:
+            self.events.on_repeat(key.study_instance_uid, request.sender, outcome)
+            if outcome.repeat in _REFUSED:
+                return _refuse(_REFUSED[outcome.repeat], uid, outcome.why)
         if head.urgent or request.sender.ae_title in self.urgent_ae_titles:
             self.archive.mark_urgent(key.study_instance_uid)
-        if stored is Stored.NEW:
-            self.on_stored(key.study_instance_uid, request.sender)
+        if stored is Stored.NEW or (outcome is not None and outcome.repeat in _TAKEN):
+            self.events.on_stored(key.study_instance_uid, request.sender)
         return StoreResponse(SUCCESS)
 
 

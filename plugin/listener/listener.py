@@ -16,9 +16,10 @@ from plugin.archive.store import Archive
 from plugin.dimse.association import EventHandler
 from plugin.dimse.commitment_messages import PUSH_MODEL, TRANSFER_SYNTAXES
 from plugin.dimse.pynetdicom_internals import accept_every_storage_class, register_server
-from plugin.listener.c_store_handler import OnResponse, OnStored, StoreHandler
+from plugin.listener.c_store_handler import StoreEvents, StoreHandler
 from plugin.listener.pdu_reader import PduLimits
 from plugin.listener.refusals import RefusalCounter
+from plugin.listener.repeated_instance import RepeatedInstances
 from plugin.listener.server import POLL_S, AssociationServer, ServerResources
 from plugin.settings.sections import ListenerSettings
 from plugin.settings.tls import server_context
@@ -63,8 +64,7 @@ class Listener:
 def start_listener(
     settings: ListenerSettings,
     archive: Archive,
-    on_stored: OnStored,
-    on_response: OnResponse = lambda _status, _size: None,
+    events: StoreEvents,
     commitment: Sequence[EventHandler] = (),
 ) -> Listener:
     """Listen in threads of its own until `Listener.stop`.
@@ -84,7 +84,8 @@ def start_listener(
     quarantine = Quarantine(
         quarantine_folder(archive.data_dir), settings.quarantine_files, settings.quarantine_mb << 20
     )
-    handler = StoreHandler(archive, quarantine, frozenset(settings.urgent_ae_titles), on_stored, on_response)
+    repeated = RepeatedInstances(archive, settings.corrected_patients)
+    handler = StoreHandler(archive, quarantine, frozenset(settings.urgent_ae_titles), repeated, events)
     resources = ServerResources(
         settings,
         PduLimits(_PDU_BYTES, settings.negotiation_timeout_s, settings.idle_timeout_s),

@@ -23,6 +23,7 @@ from plugin.delivery.result_source import ResultSource, open_result_source
 from plugin.dimse.association import EventHandler
 from plugin.http.result_upload import remove_interrupted_uploads
 from plugin.jobs.reconcile import Reconciler
+from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
 from plugin.listener.reception_audit import ReceptionAudit
 from plugin.node.lock import node_lock
@@ -93,9 +94,8 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
     with ExitStack() as stack:
         stack.enter_context(_running(loops, context.shutdown_deadline))
         try:
-            listener = start_listener(
-                settings.listener, archive, on_stored, context.metrics.count_c_store, commitment_handlers
-            )
+            events = StoreEvents(on_stored, context.metrics.count_c_store, receptions.count_repeat)
+            listener = start_listener(settings.listener, archive, events, commitment_handlers)
         except OSError as exc:
             where = f"{settings.listener.host}:{settings.listener.port}"
             raise SettingsWrong(

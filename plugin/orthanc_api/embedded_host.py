@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugin.archive.incoming_file import NoRoom
+from plugin.archive.replaced_files import replaced_files
 from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
 from plugin.database.audit_log import Peer
 from plugin.jobs.job import OPEN
@@ -156,6 +157,7 @@ class EmbeddedHost:
 
     def _remove_files(self, study: str, paths: frozenset[Path]) -> None:
         whole = frozenset(self.archive.files(study)) == paths
+        paths |= frozenset(replaced for path in paths for replaced in replaced_files(path))
         if not (whole and Purger(self.archive.data_dir, self.store.pool).remove_images(study, paths)):
             for path in paths:
                 path.unlink(missing_ok=True)

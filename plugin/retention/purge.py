@@ -61,14 +61,14 @@ class Purger:
         if now - self._last_received(study) < older_than_s:  # saves a query
             return KeptStudy(study, "it is not old enough")
         with self._pool.connection() as connection:
-            known = self._archive.files(study)
+            known = self._images(study)
             reason = reason_to_keep(self._facts(connection, study), now, older_than_s)
             return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
 
     def purge_requested(self, study: str, dry_run: bool) -> PurgedStudy | KeptStudy:
         """Remove a study that a person named, whatever its outcome; what was not sent of it never will be."""
         with self._pool.connection() as connection:
-            known = self._archive.files(study)
+            known = self._images(study)
             reason = reason_to_keep_requested(self._facts(connection, study))
             if reason is None and not self._files(study):
                 reason = "nothing of it is on the disk"
@@ -138,7 +138,10 @@ class Purger:
         return purged
 
     def remove_images(self, study: str, known: frozenset[Path]) -> bool:
-        """Remove a study's images if all of them are `known`, else leave them. Return whether they were removed."""
+        """Remove a study's images if all of them are `known`, else leave them. Return whether they were removed.
+
+        `known` are all files in the folders of its series: one that took the place of another has left that there.
+        """
         folder = self._data_dir / "archive" / study
         if not folder.is_dir():
             return True
@@ -146,12 +149,16 @@ class Purger:
         for place in (purging.parent, purged.parent):
             place.mkdir(mode=0o700, exist_ok=True)
         folder.rename(purging)  # all that was acknowledged until now is in it, and nothing is added to it any more
-        if {folder / path.relative_to(purging) for path in purging.glob("*/*.dcm")} - known:
+        if {folder / path.relative_to(purging) for path in purging.glob("*/*")} - known:
             _put_back(purging, folder)
             return False
         purging.rename(purged)
         shutil.rmtree(purged)
         return True
+
+    def _images(self, study: str) -> tuple[Path, ...]:
+        """Return the files in the folders of its series."""
+        return tuple((self._data_dir / "archive" / study).glob("*/*"))
 
     def _last_received(self, study: str) -> float:
         return self._archive.last_received(study) or 0.0
@@ -167,7 +174,7 @@ def _lock(connection: Connection, study: str) -> None:
 
 def _put_back(taken: Path, folder: Path) -> None:
     """Move a study's images back, except those whose names have been taken by new ones meanwhile."""
-    for path in sorted(taken.glob("*/*.dcm")):
+    for path in sorted(taken.glob("*/*")):
         place = folder / path.relative_to(taken)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.exists():

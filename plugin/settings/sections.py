@@ -44,6 +44,9 @@ class SenderSettings(Section):
     an authority that the system trusts."""
 
 
+CorrectedPatients = Literal["supersede", "keep", "refuse"]
+
+
 class ListenerSettings(TlsIdentity):
     """Where the node listens for DICOM associations, and who may send."""
 
@@ -66,6 +69,9 @@ class ListenerSettings(TlsIdentity):
     """Allow any sender on an address beyond loopback."""
     tls_client_ca: str = ""
     """PEM file of authorities; with it a sender needs a certificate from one of them."""
+    corrected_patients: CorrectedPatients = "supersede"
+    """What becomes of an image that comes again for another patient: it takes the place of the first, whose results are
+    superseded; the first is kept, with success; or it is refused with 0xC005."""
     max_associations: int = Field(default=20, ge=1, le=1000)
     max_associations_per_peer: int = Field(default=16, ge=1, le=1000)
     """The same for associations from one address."""

@@ -15,7 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from plugin.archive.store import EmbeddedArchive
 from plugin.database.audit_log import Peer
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
+from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
+from plugin.listener.repeated_instance import RepeatOutcome
 from plugin.settings.sections import ListenerSettings
 from tests.support.node import MR_IMAGE_STORAGE
 
@@ -28,7 +30,9 @@ class ListenerWithArchive:
         self.archive.open()
         self.stored_studies: list[str] = []
         self.senders: set[Peer] = set()
-        self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, self._on_stored)
+        self.repeats: list[RepeatOutcome] = []
+        events = StoreEvents(self._on_stored, on_repeat=lambda _study, _sender, found: self.repeats.append(found))
+        self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, events)
         self.port = self.listener.address.port
 
     def _on_stored(self, study: str, sender: Peer) -> None:

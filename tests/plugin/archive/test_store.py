@@ -2,11 +2,13 @@
 
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from plugin.archive.incoming_file import NoRoom
+from plugin.archive.incoming_file import IncomingFile, NoRoom
+from plugin.archive.replaced_files import replacing_files
 from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
 
 KEY = InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5")
@@ -19,11 +21,15 @@ def archive(tmp_path: Path) -> EmbeddedArchive:
     return made
 
 
-def store(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> Stored:
+def written(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> IncomingFile:
     incoming = archive.create_file()
     for chunk in chunks:
         incoming.write(chunk)
-    return archive.store(KEY, incoming)
+    return incoming
+
+
+def store(archive: EmbeddedArchive, *chunks: bytes | memoryview) -> Stored:
+    return archive.store(KEY, written(archive, *chunks))
 
 
 def test_an_instance_is_stored_byte_for_byte(archive: EmbeddedArchive, tmp_path: Path) -> None:
@@ -33,22 +39,82 @@ def test_an_instance_is_stored_byte_for_byte(archive: EmbeddedArchive, tmp_path:
     assert path == tmp_path / "archive/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
     assert archive.studies() == ("1.2.3",)
     assert archive.last_received("1.2.3") == path.parent.stat().st_mtime
-    assert archive.first_received("1.2.3") == path.stat().st_mtime
+    assert archive.first_received("1.2.3", 30) == path.stat().st_mtime
 
 
 def test_an_unknown_study_has_nothing(archive: EmbeddedArchive) -> None:
     assert archive.files("9.9") == ()
     assert archive.last_received("9.9") is None
-    assert archive.first_received("9.9") is None
+    assert archive.first_received("9.9", 30) is None
 
 
 def test_a_duplicate_is_stored_once_and_other_bytes_replace_nothing(archive: EmbeddedArchive, tmp_path: Path) -> None:
     store(archive, b"first")
     assert store(archive, b"first") is Stored.SAME
-    assert store(archive, b"other") is Stored.DIFFERENT
+    incoming = written(archive, b"other")
+    assert archive.store(KEY, incoming) is Stored.DIFFERENT
     (path,) = archive.files("1.2.3")
     assert path.read_bytes() == b"first"
+    assert incoming.path.read_bytes() == b"other"  # for a comparison
+    incoming.discard()
     assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_file_takes_the_place_of_another_which_is_kept(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    for uid in ("1.2.3.4.5", "1.2.3.4.5.1"):  # one begins like the other
+        archive.store(InstanceKey("1.2.3", "1.2.3.4", uid), written(archive, b"first"))
+    for content in (b"second", b"third"):
+        archive.replace(KEY, written(archive, content))
+    assert archive.path(KEY).read_bytes() == b"third"
+    assert [path.read_bytes() for path in archive.replaced(KEY)] == [b"first", b"second"]
+    assert archive.replaced(InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5.1")) == ()
+    assert len(archive.files("1.2.3")) == 2
+    assert replacing_files(tmp_path / "archive/1.2.3") == (archive.path(KEY),)
+    assert (archive.count_replacements("1.2.3"), archive.count_replacements("9.9")) == (2, 0)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_replacement_that_a_crash_interrupted_counts_once_it_is_done(
+    archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def rename(_path: Path, _target: Path) -> None:
+        raise Killed
+
+    store(archive, b"first")
+    second = written(archive, b"second")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        with pytest.raises(Killed):
+            archive.replace(KEY, second)
+    assert archive.path(KEY).read_bytes() == b"first"
+    assert archive.replaced(KEY) == ()
+    assert archive.count_replacements("1.2.3") == 0
+    archive.replace(KEY, written(archive, b"second"))
+    assert archive.path(KEY).read_bytes() == b"second"
+    assert [path.read_bytes() for path in archive.replaced(KEY)] == [b"first"]
+
+
+def test_replacements_by_several_threads_at_once_lose_none(archive: EmbeddedArchive) -> None:
+    store(archive, b"0")
+    contents = [str(number).encode() for number in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: archive.replace(KEY, written(archive, content)), contents))
+    found = [path.read_bytes() for path in (*archive.replaced(KEY), archive.path(KEY))]
+    assert found[0] == b"0"
+    assert sorted(found) == [b"0", *contents]
+
+
+def test_the_first_instance_is_that_after_the_last_pause(archive: EmbeddedArchive) -> None:
+    for number, at in enumerate((1000, 1010, 9000, 9020, 9040)):
+        key = InstanceKey("1.2.3", "1.2.3.4", f"1.{number}")
+        archive.store(key, written(archive, b"x"))
+        os.utime(archive.path(key), (at, at))
+    assert archive.first_received("1.2.3", 30) == 9000
+    assert archive.first_received("1.2.3", 15) == 9040
+    assert archive.first_received("1.2.3", 10_000) == 1000
 
 
 @pytest.mark.parametrize("uid", ["", "../1", "1/2", "1..2", "1.2.", ".1", "1.2\n", "1.a", "1" * 65, "１.２"])

@@ -34,6 +34,7 @@ from plugin.dimse.commitment_messages import (
     decode_request,
 )
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
+from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings.sections import Settings
 from tests.support.certificates import Authority
@@ -66,7 +67,9 @@ class CommittingNode:
             *service.handlers,
             EventHandler(evt.EVT_ACCEPTED, lambda event: self.associations.append(event.assoc)),
         ]
-        self.listener = start_listener(settings.listener, self.archive, lambda *_: None, commitment=handlers)
+        self.listener = start_listener(
+            settings.listener, self.archive, StoreEvents(lambda *_: None), commitment=handlers
+        )
         return self
 
     def end(self) -> None:

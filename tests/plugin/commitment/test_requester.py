@@ -14,6 +14,7 @@ from plugin.database.pool import Database
 from plugin.dimse.association import EventHandler
 from plugin.jobs import outbox
 from plugin.jobs.outbox import OutboxState
+from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import start_listener
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import ListenerSettings
@@ -41,7 +42,7 @@ def reports_port(database_of_session: Database, tmp_path_factory: pytest.TempPat
     archive.open()
     reports = CommitmentReportReceiver(database_of_session.url, QUICK)
     handlers = [EventHandler(evt.EVT_N_EVENT_REPORT, reports.on_event_report)]
-    listener = start_listener(ListenerSettings(port=0), archive, lambda *_: None, commitment=handlers)
+    listener = start_listener(ListenerSettings(port=0), archive, StoreEvents(lambda *_: None), commitment=handlers)
     yield listener.address.port
     listener.stop(2)
 

@@ -18,7 +18,7 @@ from plugin.archive.quarantine import count_quarantined
 from plugin.jobs.prior_results import PriorResults
 from plugin.listener.c_store_handler import (
     NOT_A_DATA_SET,
-    OTHER_BYTES_UNDER_THIS_UID,
+    OTHER_IMAGE_UNDER_THIS_UID,
     OTHER_UID_IN_COMMAND,
     SUCCESS,
     UNUSABLE_UID,
@@ -33,7 +33,7 @@ from tests.support.node import MARKER, make_instance, new_study_uid
 from tests.support.paths import ROOT
 
 MUTATIONS = 400
-STATUSES = {SUCCESS, NOT_A_DATA_SET, UNUSABLE_UID, OTHER_UID_IN_COMMAND, OTHER_BYTES_UNDER_THIS_UID}
+STATUSES = {SUCCESS, NOT_A_DATA_SET, UNUSABLE_UID, OTHER_UID_IN_COMMAND, OTHER_IMAGE_UNDER_THIS_UID}
 BOMB_MIB = 1024
 
 SCAN = """

@@ -37,7 +37,7 @@ from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener.c_store_handler import (
     NOT_A_DATA_SET,
-    OTHER_BYTES_UNDER_THIS_UID,
+    OTHER_IMAGE_UNDER_THIS_UID,
     OTHER_UID_IN_COMMAND,
     OUT_OF_RESOURCES,
     UNUSABLE_UID,
@@ -178,14 +178,15 @@ def test_dcmtk_sends_and_dcmdump_reads_the_stored_files(
     assert "InstanceNumber" in dump.stdout
 
 
-def test_a_duplicate_is_stored_once_and_other_bytes_are_refused(make_listener: MakeListener) -> None:
+def test_a_duplicate_is_stored_once_and_another_image_is_refused(make_listener: MakeListener) -> None:
     listener, instance = make_listener(), make_instance(new_study_uid())
     with association(listener.port) as peer:
         assert peer.send_c_store(instance).Status == 0x0000
         first = only_file(listener.archive).read_bytes()
         assert peer.send_c_store(instance).Status == 0x0000
-        instance.PatientComments = "something else"
-        assert peer.send_c_store(instance).Status == OTHER_BYTES_UNDER_THIS_UID
+        instance.PixelData = bytes(128)
+        response = peer.send_c_store(instance)
+    assert (response.Status, response.ErrorComment) == (OTHER_IMAGE_UNDER_THIS_UID, "other pixels")
     assert only_file(listener.archive).read_bytes() == first
     assert listener.stored_studies == [instance.StudyInstanceUID]
 
@@ -463,7 +464,12 @@ def test_logs_contain_no_text_of_the_instance(
         peer.send_c_store(instance)
         instance.PatientComments = f"{MARKER} again"
         peer.send_c_store(instance)
+        instance.PatientID = f"{MARKER} corrected"
+        peer.send_c_store(instance)
+        instance.PixelData = bytes(128)
+        peer.send_c_store(instance)
         send_bytes(peer, generate_uid(), b"\x08\x00\x05\x00CS\x0a\x00" + MARKER.encode())
     output = capfd.readouterr()
     assert "refused instance" in caplog.text
+    assert "came again for another patient" in caplog.text
     assert MARKER not in caplog.text + output.out + output.err

@@ -6,6 +6,7 @@ import struct
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import psycopg
@@ -106,7 +107,9 @@ def send_garbage(port: int, study: str) -> None:
     other = make_instance(study)
     other.SOPInstanceUID = broken.SOPInstanceUID
     other.PatientName = f"{MARKER}^OTHER"
-    assert send(port, broken, other) == [0x0000, 0xC004]
+    image = deepcopy(other)
+    image.PixelData = bytes(128)
+    assert send(port, broken, other, image) == [0x0000, 0x0000, 0xC004]
 
 
 def rows_of(url: str) -> Iterator[str]:
@@ -157,8 +160,8 @@ def test_no_header_text_is_shown_anywhere(make_node: MakeNode, data_dir: Path, l
     assert received.count(MARKER.encode()) > 5 * 3 * len(TEXTS), "it was received"
     assert study in shown["log"], "the log mentions it"
     assert study in shown["database"]
-    assert "glionode_instances_received_total 6.0" in shown["metrics"]
-    assert 'glionode_instances_refused_total{reason="other bytes under this UID"} 1.0' in shown["metrics"]
+    assert "glionode_instances_received_total 7.0" in shown["metrics"]
+    assert 'glionode_instances_refused_total{reason="other image under this UID"} 1.0' in shown["metrics"]
     assert 'glionode_step_seconds_count{step="segment"} ' in shown["metrics"]
     if log_format == "json":
         entries = [json.loads(line) for line in shown["log"].splitlines()]
