@@ -1,6 +1,6 @@
 """Find the MR images of a study in the archive. The node's own results are no MR images, so they start no job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugin.archive.file_meta import read_sop_class_uid
@@ -19,10 +19,17 @@ class StudyInputs:
     """In the order of `paths`."""
     other_instances: int
     """How many instances of other SOP classes the study has."""
+    replacements: int = field(default=0, kw_only=True)
+    """How often an instance of the study took the place of another."""
 
 
 def read_inputs(archive: Archive, study_instance_uid: str) -> StudyInputs:
     """Return the MR images of a study, by the file meta information of its files alone."""
     files = archive.files(study_instance_uid)
     images = tuple(path for path in files if read_sop_class_uid(path) in MR_IMAGE_CLASSES)
-    return StudyInputs(images, tuple(path.stem for path in images), len(files) - len(images))
+    return StudyInputs(
+        images,
+        tuple(path.stem for path in images),
+        len(files) - len(images),
+        replacements=archive.count_replacements(study_instance_uid),
+    )

@@ -19,6 +19,7 @@ from plugin.commands.operations import cancel, force, purge, release, retry
 from plugin.commands.phantom import demo, phantom
 from plugin.commands.pretrain import pretrain
 from plugin.commands.reader_study import reader_study_app
+from plugin.commands.replacements import replacements
 from plugin.commands.segment import segment
 from plugin.commands.serve import deliver, listen, serve, work
 from plugin.commands.status import check_config, echo, health, status
@@ -30,7 +31,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, release, force, purge),
+        *(jobs, show, retry, cancel, release, force, replacements, purge),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

@@ -114,8 +114,8 @@ def _print_job(found: "JobDetail") -> None:
     print(f"Job: {job.key}")
     print(f"Study: {job.study_instance_uid}, {_text(job.image_count) or 'unknown number of'} images")
     print(f"State: {job.state}{f' ({job.reason})' if job.reason else ''}")
-    if job.urgent:
-        print("Urgent: yes")
+    for line in _remarkable(job):
+        print(line)
     if job.superseded_by:
         print(f"Superseded by: {job.superseded_by}")
     for key in found.supersedes:
@@ -143,6 +143,13 @@ def _print_job(found: "JobDetail") -> None:
         for delivery in output.deliveries or (None,):
             table.add_row(output.file, _text(output.sop_instance_uid), *_delivery(delivery))
     print_table(table)
+
+
+def _remarkable(job: "JobSummary") -> Iterator[str]:
+    if job.urgent:
+        yield "Urgent: yes"
+    if job.replacements:
+        yield f"Replaced images: {job.replacements}; `glionode replacements {job.study_instance_uid}` lists them"
 
 
 def _delivery(delivery: "Delivery | None") -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class AuditEvent(StrEnum):
     CHOSEN = "chosen"
     PRODUCED = "produced"
     ENDED = "ended"
+    SUPERSEDED = "superseded"
+    """Earlier results of a study are over, because images of it took the place of others."""
     SENT = "sent"
     COMMITTED = "committed"
     """A destination confirmed storage commitment for an object."""

@@ -12,7 +12,7 @@ from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 _MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 
 # Each entry migrates the tables from the version before it. Entries are never edited, only added.
@@ -140,6 +140,7 @@ _MIGRATIONS = {
     UPDATE glionode_jobs SET has_result = true WHERE state = 'segmented';
     """,
     14: "ALTER TABLE glionode_outbox ADD COLUMN sha256 text NOT NULL DEFAULT '';",
+    15: "ALTER TABLE glionode_jobs ADD COLUMN replacements integer NOT NULL DEFAULT 0;",
 }
 
 

@@ -34,7 +34,11 @@ def archive_routes(archive: EmbeddedArchive, token: str) -> APIRouter:
             raise _not_found()
         inputs = read_inputs(archive, study)
         images = [{"series": path.parent.name, "instance": path.stem} for path in inputs.paths]
-        return {"images": images, "other_instances": inputs.other_instances}
+        return {
+            "images": images,
+            "other_instances": inputs.other_instances,
+            "replacements": inputs.replacements,
+        }
 
     @routes.get("/studies/{study}/series/{series}/instances/{instance}")
     def get_image(study: str, series: str, instance: str) -> FileResponse:

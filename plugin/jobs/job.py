@@ -64,6 +64,8 @@ class Job:
     urgent: bool = False
     """Whether it runs before jobs that are not urgent."""
     source: JobSource = JobSource.OWN
+    replacements: int = 0
+    """How often an image of the study took the place of another, because its patient was corrected or it came whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +182,21 @@ def new_job(
     model_sha256: str,
     urgent: bool = False,
     source: JobSource = JobSource.OWN,
+    replacements: int = 0,
 ) -> Job:
     """Return the job of a study with these instances and this model.
 
-    The key depends on study, instances and model alone, not on the order of the instances.
+    The key depends on study, instances, their replacements and the model alone, not on the order of the instances.
     """
     uids = sorted(sop_instance_uids)
-    instances = hashlib.sha256("\n".join(uids).encode()).hexdigest()
+    names = [*uids, f"replaced {replacements}"] if replacements else uids
+    instances = hashlib.sha256("\n".join(names).encode()).hexdigest()
     digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
     key = f"{study_instance_uid}-{digest[:16]}"
-    return Job(key, study_instance_uid, instances, model_sha256, image_count=len(uids), urgent=urgent, source=source)
+    return Job(
+        *(key, study_instance_uid, instances, model_sha256),
+        image_count=len(uids),
+        urgent=urgent,
+        source=source,
+        replacements=replacements,
+    )

@@ -35,6 +35,8 @@ class OutboxState(StrEnum):
     """An empty result that waits for a person to release it (`delivery.hold_empty`)."""
     REFUSED = "refused"
     """The settings do not allow sending it to this destination."""
+    WITHDRAWN = "withdrawn"
+    """It was not sent when images of its study took the place of others, of another patient perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +111,19 @@ ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
     job_key = excluded.job_key,
     path = excluded.path,
     state = CASE WHEN o.state IN ('sent', 'committed') THEN o.state
-        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.state ELSE o.state END,
+        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused', 'withdrawn') THEN excluded.state
+        ELSE o.state END,
     sha256 = CASE WHEN o.state IN ('sent', 'committed') THEN o.sha256 ELSE excluded.sha256 END,
     last_error = CASE
         WHEN o.state IN ('sent', 'committed') AND '' NOT IN (o.sha256, excluded.sha256)
             AND o.sha256 <> excluded.sha256 THEN %(differs)s
         WHEN o.state IN ('sent', 'committed') AND o.last_error = %(differs)s THEN NULL
         WHEN o.state IN ('sent', 'committed') THEN o.last_error
-        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused') THEN excluded.last_error
+        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused', 'withdrawn') THEN excluded.last_error
         ELSE o.last_error END,
-    attempts = CASE WHEN o.state IN ('dead', 'refused') THEN 0 ELSE o.attempts END,
-    next_try = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.next_try END,
-    retried_at = CASE WHEN o.state IN ('dead', 'refused') THEN now() ELSE o.retried_at END
+    attempts = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN 0 ELSE o.attempts END,
+    next_try = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN now() ELSE o.next_try END,
+    retried_at = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN now() ELSE o.retried_at END
 RETURNING state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(differs)s
 """
 
@@ -176,9 +179,20 @@ def record_failed(connection: Connection, destination: str, uid: str, error: str
         audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     connection.execute(
         "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
-        "next_try = now() + make_interval(secs => %s) WHERE sop_instance_uid = %s AND destination = %s",
+        "next_try = now() + make_interval(secs => %s) "
+        "WHERE sop_instance_uid = %s AND destination = %s AND state <> 'withdrawn'",
         (OutboxState.DEAD if again_in_s is None else OutboxState.FAILED, error, again_in_s or 0.0, uid, destination),
     )
+
+
+def withdraw(connection: Connection, study: str, reason: str) -> int:
+    """Withdraw the objects of a study that were not sent; what is being sent gets through. Return their number."""
+    done = connection.execute(
+        "UPDATE glionode_outbox SET state = 'withdrawn', last_error = %s FROM glionode_jobs "
+        "WHERE job_key = key AND study_instance_uid = %s AND glionode_outbox.state = ANY(%s)",
+        (reason, study, [OutboxState.QUEUED, OutboxState.FAILED, OutboxState.DEAD, OutboxState.HELD]),
+    )
+    return done.rowcount
 
 
 def retry_failed_now(connection: Connection, destination: str) -> None:

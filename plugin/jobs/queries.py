@@ -39,6 +39,8 @@ class JobSummary:
     """The key of the job that superseded it."""
     same_as: str | None
     """The key of the job whose result is still current, if this job is unchanged."""
+    replacements: int
+    """How often an image of the study had taken the place of another, when the job was made."""
     purged_at: str | None
     """When its images and results were purged."""
     objects: dict[str, int]

@@ -7,7 +7,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from plugin.database import audit_log
+from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.pool import Connection, Database
+from plugin.jobs import outbox
 from plugin.jobs.job import (
     OPEN,
     Action,
@@ -16,6 +19,7 @@ from plugin.jobs.job import (
     Forced,
     Ignore,
     Job,
+    JobSource,
     JobState,
     Outdated,
     Record,
@@ -36,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 SWEEP_LOCK = 0x676C6973
 """"glis": advisory lock of the one process that requeues stalled jobs."""
 
+_REPLACED = "images of the study took the place of others"
+
 AlsoWrite = Callable[[Connection], None]
 """Writes more rows in the same transaction."""
 
@@ -50,9 +56,12 @@ class JobQueue:
     def add(self, job: Job, again: bool = False) -> bool:
         """Queue a job unless the study already has one with the same instances, whatever its model.
 
+        A job whose images were purged and came again runs again, because nobody knows any more how they were.
+
         With `again`, only an open job prevents it, and no earlier result of the study counts as current. Other queued
-        jobs of the study are superseded. If the job is urgent and prevented, the open jobs of the study become urgent.
-        Return whether the job was added.
+        jobs of the study are superseded; where images took the place of others since the last one, its results are,
+        too, and what waits of them is not sent. If the job is urgent and prevented, the open jobs of the study become
+        urgent. Return whether the job was added.
         """
         preventing = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
         return self._insert(job, preventing, self._defer, forget_results=again)
@@ -212,14 +221,19 @@ class JobQueue:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (job.study_instance_uid,))
             known = connection.execute(
                 "SELECT 1 FROM glionode_jobs "
-                "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state = ANY(%s)",
-                (job.study_instance_uid, job.instances_sha256, list(preventing)),
+                "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state = ANY(%s) "
+                "AND (purged_at IS NULL OR source <> %s)",
+                (job.study_instance_uid, job.instances_sha256, list(preventing), JobSource.OWN),
             ).fetchone()
             if known:
                 if job.urgent:
                     self._make_urgent(connection, job.study_instance_uid)
                 return False
-            if forget_results:
+            replaced = connection.execute(
+                "SELECT max(replacements) < %s FROM glionode_jobs WHERE study_instance_uid = %s AND purged_at IS NULL",
+                (job.replacements, job.study_instance_uid),
+            ).fetchone() == (True,)
+            if forget_results or replaced:
                 connection.execute(
                     "UPDATE glionode_jobs SET images_sha256 = NULL WHERE study_instance_uid = %s",
                     (job.study_instance_uid,),
@@ -229,16 +243,24 @@ class JobQueue:
             # A job that was superseded before it ran counts from now on: it becomes the study's newest job.
             connection.execute(
                 "INSERT INTO glionode_jobs "
-                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, state) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
+                "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, replacements, "
+                "state) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
                 "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source, "
                 "created_at = CASE glionode_jobs.state WHEN 'superseded' THEN now() ELSE glionode_jobs.created_at END",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
-                    *(job.image_count, job.urgent, job.source, JobState.QUEUED),
+                    *(job.image_count, job.urgent, job.source, job.replacements, JobState.QUEUED),
                 ),
             )
-            supersede(connection, job, WITHOUT_RESULT)
+            # A result from images that others took the place of is over at once, whatever becomes of the new job.
+            supersede(connection, job, frozenset(JobState) if replaced else WITHOUT_RESULT)
+            if replaced:
+                withdrawn = outbox.withdraw(connection, job.study_instance_uid, _REPLACED)
+                detail = f"earlier results are superseded, and {withdrawn} deliveries withdrawn: {_REPLACED}"
+                audit_log.record(
+                    connection, AuditEvent.SUPERSEDED, AuditSubject(job.study_instance_uid, job.key), detail
+                )
             current = lock(connection, job.key)
             assert current is not None, "it was just inserted"
             write(connection, current, next_action(current, Forced()))

@@ -90,7 +90,7 @@ class Reconciler:
         if not is_ready(first, last, now, self._settings):
             return False
         inputs = read_inputs(self._archive, study)
-        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, urgent)
+        job = new_job(study, inputs.sop_instance_uids, self._model_sha256, urgent, replacements=inputs.replacements)
         if inputs.paths:
             added = self._queue.add(job)
         else:

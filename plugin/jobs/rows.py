@@ -6,7 +6,8 @@ from plugin.database.pool import Connection
 from plugin.jobs.job import Action, Job, JobSource, JobState, Record, Requeue, Restart, Start
 
 COLUMNS = (
-    "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source"
+    "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source, "
+    "replacements"
 )
 WITHOUT_RESULT = frozenset(
     {JobState.QUEUED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
@@ -87,6 +88,14 @@ def select_all(connection: Connection, where: str, values: tuple[object, ...]) -
     """Return the jobs that match an SQL clause."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM glionode_jobs {where}", values).fetchall()
     return [
-        Job(key, study, instances, model, JobState(state), attempts, count, trouble, urgent, JobSource(source))
-        for key, study, instances, model, state, attempts, count, trouble, urgent, source in rows
+        Job(
+            *(key, study, instances, model, JobState(state)),
+            attempts=attempts,
+            image_count=count,
+            trouble=trouble,
+            urgent=urgent,
+            source=JobSource(source),
+            replacements=replacements,
+        )
+        for key, study, instances, model, state, attempts, count, trouble, urgent, source, replacements in rows
     ]

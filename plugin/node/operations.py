@@ -122,7 +122,8 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
     if inputs is None or not inputs.paths:
         raise OperationRefused(f"The archive has no MR images of study {study_instance_uid!r}; send them first.")
     model = served_package(settings.model.name, settings.installed_models_dir)
-    job = new_job(study_instance_uid, inputs.sop_instance_uids, model.weights_sha256, source=source)
+    uids, replacements = inputs.sop_instance_uids, inputs.replacements
+    job = new_job(study_instance_uid, uids, model.weights_sha256, source=source, replacements=replacements)
     if JobQueue(database).add(job, again=again):
         _audit(database, job.key, "forced, once more" if again else "forced")
         return job.key

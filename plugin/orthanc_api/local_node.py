@@ -29,7 +29,7 @@ class LocalNode:
         """Add a job for a study, as the node does when the study is complete."""
         uid = self._uid(study)
         inputs = read_inputs(self._host.archive, uid)
-        job = new_job(uid, inputs.sop_instance_uids, self._model_sha256, urgent)
+        job = new_job(uid, inputs.sop_instance_uids, self._model_sha256, urgent, replacements=inputs.replacements)
         with _errors_as_unavailable():
             if inputs.paths:
                 added = self._queue.add(job, again=force)

@@ -104,7 +104,7 @@ class Purger:
         ]
         ends = [float(at) for *_, at in [*rows, *sent] if at is not None]
         inputs = read_inputs(self._archive, study)
-        instances = new_job(study, inputs.sop_instance_uids, "").instances_sha256
+        instances = new_job(study, inputs.sop_instance_uids, "", replacements=inputs.replacements).instances_sha256
         there = inputs.paths or inputs.other_instances
         return StudyFacts(jobs, instances if there else None, max([self._last_received(study), *ends]))
 

@@ -7,6 +7,7 @@ from plugin.jobs.job import OPEN, JobState
 
 DELIVERED = frozenset({"sent", "committed"})
 """States of an outbox row that needs no more work. A row that waits for commitment has another one."""
+_OVER = DELIVERED | {"withdrawn"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def reason_to_keep(study: StudyFacts, now: float, older_than_s: float) -> str | 
         return "it has images that no job has taken yet"
     if any(job.state is JobState.FAILED and not job.superseded for job in study.jobs):
         return "its job failed"
-    if any(job.deliveries - DELIVERED for job in study.jobs):
+    if any(job.deliveries - _OVER for job in study.jobs):
         return "not all of its results are delivered"
     if any(job.state is JobState.SEGMENTED and not job.deliveries for job in study.jobs):
         return "its results were sent nowhere, so they are only here"

@@ -100,14 +100,14 @@ class HttpSource:
             keys = [
                 InstanceKey(study_instance_uid, str(each["series"]), str(each["instance"])) for each in answer["images"]
             ]
-            others = int(answer["other_instances"])
+            others, replacements = int(answer["other_instances"]), int(answer["replacements"])
         except (KeyError, TypeError, WrongUid) as exc:
             raise ArchiveUnavailable(
                 f"Study {study_instance_uid}: the answer at http.archive_url is not that of a node of this version; "
                 "check the address, and run the same version of glionode on all hosts."
             ) from exc
         paths = tuple(Path(key.series_instance_uid, f"{key.sop_instance_uid}.dcm") for key in keys)
-        return StudyInputs(paths, tuple(key.sop_instance_uid for key in keys), others)
+        return StudyInputs(paths, tuple(key.sop_instance_uid for key in keys), others, replacements=replacements)
 
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:

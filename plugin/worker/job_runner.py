@@ -86,6 +86,10 @@ class NoRoomForResults(GlionodeError):
     """The disk may be too full for a study's results; the job waits until there is space."""
 
 
+class ImagesReplaced(Exception):
+    """Images of a study took the place of others while its job ran: the result may be of two patients."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobRunner:
     """Runs one job at a time."""
@@ -137,7 +141,9 @@ class JobRunner:
         # The reconciler makes new jobs for the node's own archive. Orthanc does not report images that were deleted.
         if job.state is JobState.QUEUED and job.source is JobSource.ORTHANC:
             uids = inputs.sop_instance_uids
-            successor = new_job(job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source)
+            successor = new_job(
+                job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source, inputs.replacements
+            )
             if uids:
                 self.queue.add(successor)
             elif self.queue.newest_job(job.study_instance_uid, WITH_RESULT) is None:
@@ -157,6 +163,12 @@ class JobRunner:
             _LOG.info("job %s: %d images", job.key, len(workspace.paths), extra=_log_extra(started))
             try:
                 self._segment_and_record(started, workspace)
+            except ImagesReplaced:
+                # The reconciler makes a job of the images as they are, and this one is found outdated.
+                self.queue.postpone(job.key, started.attempts + 1)
+                shutil.rmtree(workspace.results, ignore_errors=True)
+                self.progress.idle()
+                _LOG.warning("job %s: images took the place of others meanwhile; its result is dropped", job.key)
             except (ArchiveUnavailable, NotInArchive, NoRoomForResults):
                 self.queue.postpone(job.key, started.attempts + 1)
                 raise
@@ -168,6 +180,8 @@ class JobRunner:
         finished, made = self._segment(job.key, workspace, prior_results)
         if finished.status == JobState.FAILED:
             _require_room(workspace.results.parent)  # a failure on a full disk says nothing about the study
+        if self.source.inputs(job).replacements != job.replacements:
+            raise ImagesReplaced
         finished = with_purge_reason(finished, prior_results)
         report = read_report(workspace.results)
         folder: Path | None = None
@@ -210,7 +224,8 @@ class JobRunner:
 
 def _inputs_changed(job: Job, inputs: StudyInputs) -> bool:
     """Return whether a study has other images than its job was made for."""
-    return new_job(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256).key != job.key
+    uids, replacements = inputs.sop_instance_uids, inputs.replacements
+    return new_job(job.study_instance_uid, uids, job.model_sha256, replacements=replacements).key != job.key
 
 
 def _require_room(folder: Path) -> None:

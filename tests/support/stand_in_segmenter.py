@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,10 @@ from plugin.jobs.prior_results import PriorResults
 from plugin.worker.job_runner import OnStep, StudyOutcome
 
 OUTPUT_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34")
+
+
+_PATIENT_ID = "MARKERxPHI-ID"
+"""Of test instances; the results of other patients have other UIDs."""
 
 
 class StandIn:
@@ -48,7 +53,7 @@ class StandIn:
             return StudyOutcome("not_eligible", "There is no ADC map.", ())
         out.mkdir(parents=True)
         outputs = tuple(
-            self._write(study, number, sop_class, out) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
+            self._write(first, number, sop_class, out) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
         )
         series = {"series_instance_uid": f"{study}.1", "series_description": "MARKERxPHI series", "why": ["MARKERxPHI"]}
         written = [{"path": path.name, "sop_class_uid": OUTPUT_CLASSES[n]} for n, path in enumerate(outputs)]
@@ -63,14 +68,16 @@ class StandIn:
             control.write_text("\n".join(lines[1:]))
         return bool(lines)
 
-    def _write(self, study: str, number: int, sop_class: str, out: Path) -> Path:
-        made = Dataset()
+    def _write(self, first: Dataset, number: int, sop_class: str, out: Path) -> Path:
+        made, study = Dataset(), str(first.StudyInstanceUID)
         made.SOPClassUID = sop_class
-        made.SOPInstanceUID = f"{study}.99.{number}"
+        usual = first.PatientID == _PATIENT_ID
+        of_patient = "" if usual else f"{zlib.crc32(str(first.PatientID).encode()) % 10000}."
+        made.SOPInstanceUID = f"{study}.99.{of_patient}{number}"
         made.StudyInstanceUID = study
         made.SeriesInstanceUID = f"{study}.98.{number}"
         made.PatientName = "MARKERxPHI^NAME"
-        made.PatientID = "MARKERxPHI-ID"  # Orthanc identifies studies by it, too
+        made.PatientID = first.PatientID  # Orthanc identifies studies by it, too
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         path = out / f"{number}.dcm"

@@ -105,7 +105,11 @@ def test_a_worker_gets_images_as_they_were_received(server: Server, source: Http
     keys = [InstanceKey(study, f"{study}.{n % 2 + 1}", f"{study}.1.{n}") for n in range(4)]
     for key in keys:
         server.store(key, key.sop_instance_uid.encode() * 100000)
+    again = server.archive.create_file()
+    again.write(server.archive.path(keys[0]).read_bytes())
+    server.archive.replace(keys[0], again)
     inputs = source.inputs(new_job(study, [], "m"))
+    assert inputs.replacements == 1
     assert sorted(inputs.sop_instance_uids) == sorted(key.sop_instance_uid for key in keys)
     with source.workspace(new_job(study, inputs.sop_instance_uids, "m"), inputs) as workspace:
         here = {path.name: path.read_bytes() for path in workspace.paths}
@@ -309,7 +313,7 @@ def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
         assert server.url.startswith("https://127.0.0.1:")
         trusting = server.settings.model_copy(update={"archive_tls_ca": authority.certificate})
         client = ArchiveClient(trusting, patience_s=0.5)
-        assert client.get_json("/api/studies/1.2/instances") == {"images": [], "other_instances": 0}
+        assert client.get_json("/api/studies/1.2/instances") == {"images": [], "other_instances": 0, "replacements": 0}
         client.close()
         with pytest.raises(ArchiveUnavailable, match="its TLS certificate is not accepted"):
             server.client.get_json("/api/studies/1.2/instances")

@@ -35,9 +35,10 @@ def test_the_key_follows_from_study_instances_and_model_alone() -> None:
     others = (
         new_job("1.2.4", ["1.2.3.1", "1.2.3.2"], "a" * 64),
         new_job("1.2.3", ["1.2.3.1"], "a" * 64),
+        new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "a" * 64, replacements=1),
         new_job("1.2.3", ["1.2.3.1", "1.2.3.2"], "b" * 64),
     )
-    assert len({JOB.key, *(other.key for other in others)}) == 4
+    assert len({JOB.key, *(other.key for other in others)}) == 5
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state not in (JobState.QUEUED, JobState.RUNNING)])

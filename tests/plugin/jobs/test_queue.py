@@ -11,7 +11,8 @@ from procrastinate.manager import JobManager
 
 from dicom_seg.predecessor import Predecessor
 from plugin.archive.report_reader import ReadReport, WrittenFile
-from plugin.database.pool import Database
+from plugin.database.pool import Connection, Database
+from plugin.jobs import outbox
 from plugin.jobs.job import Finished, Job, new_job
 from plugin.jobs.prior_results import record_for_later_jobs
 from plugin.jobs.procrastinate_queue import QUEUE
@@ -52,6 +53,61 @@ def test_a_study_is_queued_once_whatever_the_model(database: Database, queue: Jo
     assert states(database) == ["queued"]
     assert fetch(database) == job_of(study, "1", "2").key
     assert fetch(database) is None
+
+
+def test_replaced_images_end_an_earlier_result_and_withdraw_what_waits(database: Database, queue: JobQueue) -> None:
+    study, other = new_study_uid(), new_study_uid()
+    jobs = {name: new_job(name, ["1"], "m") for name in (study, other)}
+
+    def put_in(name: str) -> AlsoWrite:
+        def put(connection: Connection) -> None:
+            for number, state in enumerate(("queued", "failed", "dead", "sent", "committed", "held")):
+                connection.execute(
+                    "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state) "
+                    "VALUES (%s, 'pacs', %s, '', %s)",
+                    (f"{name}.{number}", jobs[name].key, state),
+                )
+            record_for_later_jobs(connection, jobs[name].key, ReadReport(images_sha256="digest"))
+
+        return put
+
+    for name, job in jobs.items():
+        finish_job(queue, job, Finished("segmented", None), also=put_in(name))
+    successor = new_job(study, ["1"], "m", replacements=1)
+    assert queue.add(successor)
+    assert not queue.add(successor)
+    found = dict(query(database, "SELECT sop_instance_uid, state FROM glionode_outbox"))
+    assert [found[f"{study}.{n}"] for n in range(6)] == [*["withdrawn"] * 3, "sent", "committed", "withdrawn"]
+    assert [found[f"{other}.{n}"] for n in range(6)] == ["queued", "failed", "dead", "sent", "committed", "held"]
+    superseded = dict(query(database, "SELECT key, superseded_by FROM glionode_jobs WHERE superseded_by IS NOT NULL"))
+    assert superseded == {jobs[study].key: successor.key}
+    assert queue.prior_results(successor).current_results == {}, "no result counts as the current one"
+    ((detail,),) = query(database, "SELECT detail FROM glionode_audit WHERE what = 'superseded'")
+    assert detail.startswith("earlier results are superseded, and 4 deliveries withdrawn")
+    with database.pool.connection() as connection:  # a sender was at work on one, and failed
+        outbox.record_failed(connection, "pacs", f"{study}.0", "no answer", 5.0)
+        assert outbox.due(connection, "pacs", 10) != ()
+        assert f"{study}.0" not in {each.sop_instance_uid for each in outbox.due(connection, "pacs", 10)}
+        outbox.record_sent(connection, "pacs", f"{study}.1", None)  # another one had it through
+    assert dict(query(database, "SELECT sop_instance_uid, state FROM glionode_outbox"))[f"{study}.1"] == "sent"
+
+
+def test_late_images_of_a_corrected_study_leave_its_result_until_there_is_another(
+    database: Database, queue: JobQueue
+) -> None:
+    study = new_study_uid()
+    finish_job(queue, new_job(study, ["1"], "m", replacements=1), Finished("segmented", None))
+    queue.add(new_job(study, ["1", "2"], "m", replacements=1))
+    assert query(database, "SELECT superseded_by FROM glionode_jobs WHERE state = 'segmented'") == [(None,)]
+
+
+def test_a_study_that_was_purged_and_comes_again_runs_again(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    job = job_of(study, "1")
+    finish_job(queue, job, Finished("segmented", None))
+    query(database, "UPDATE glionode_jobs SET purged_at = now()")
+    assert queue.add(job), "its patient may be another one by now"
+    assert query(database, "SELECT state, purged_at FROM glionode_jobs") == [("queued", None)]
 
 
 def test_more_instances_supersede_a_waiting_job(database: Database, queue: JobQueue) -> None:

@@ -1,5 +1,6 @@
 """When a study counts as complete and gets a job, and which studies are checked again."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_a_complete_study_gets_a_job_and_a_new_one_after_late_instances(archive:
     reconciler.poll(last + 93)
     assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2", "1.1"]
     assert queue.added[2].key != queue.added[0].key
+
+
+def test_corrected_images_get_a_job_once_the_last_one_came(archive: EmbeddedArchive) -> None:
+    for number in (1, 2):
+        store(archive, "1.1", number)
+    files, series = archive.files("1.1"), archive.files("1.1")[0].parent
+    now = files[0].stat().st_mtime
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    reconciler.poll(now + 31)
+    for days, path in enumerate(files, start=1):
+        incoming = archive.create_file()
+        incoming.write(path.read_bytes())
+        archive.replace(InstanceKey("1.1", series.name, path.stem), incoming)
+        at = now + 86400 + days  # a day later, and so long after the first instance of the study
+        os.utime(path, (at, at))
+        os.utime(series, (at, at))
+        reconciler.touch("1.1")
+        reconciler.poll(at + 0.1)
+        assert len(queue.added) == 1, "the other image may still come, of the other patient"
+    reconciler.poll(now + 86400 + 40)
+    assert [job.replacements for job in queue.added] == [0, 2]
+    assert queue.added[0].key != queue.added[1].key
 
 
 def test_instances_of_other_kinds_change_no_job_and_make_a_study_not_eligible(archive: EmbeddedArchive) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.package import IntendedUse
+from plugin.archive.replaced_files import replace_file, replaced_files
 from plugin.archive.store import results_folder
 from plugin.commitment import requester_rows
 from plugin.database.audit_log import Peer
@@ -211,6 +212,26 @@ def test_an_image_that_arrives_during_the_purge_is_kept(site: Site) -> None:
     outcome = Slow(site.data_dir, site.database.pool).purge(study, FAR, 0.0, dry_run=False)
     assert outcome == KeptStudy(study, "an image of it has just arrived")
     assert len(list((site.data_dir / "archive" / study).rglob("*.dcm"))) == 3
+
+
+def test_an_image_that_takes_the_place_of_another_during_the_purge_is_kept(site: Site) -> None:
+    study = site.deliver_study()
+    image = next((site.data_dir / "archive" / study).rglob("*.dcm"))
+    new = site.data_dir / "new"
+    new.write_bytes(b"corrected")
+
+    class Slow(Purger):
+        def _files(self, study: str) -> list[Path]:
+            replace_file(image, new)
+            return super()._files(study)
+
+    outcome = Slow(site.data_dir, site.database.pool).purge(study, FAR, 0.0, dry_run=False)
+    assert outcome == KeptStudy(study, "an image of it has just arrived")
+    assert image.read_bytes() == b"corrected"
+    assert len(replaced_files(image)) == 1, "what was put back has its earlier file"
+    assert site.purger().purge(study, FAR, 0.0, dry_run=False) == KeptStudy(
+        study, "it has images that no job has taken yet"
+    )
 
 
 def test_after_a_crash_undecided_studies_are_put_back_and_the_others_removed(site: Site) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class FailingSource:
         self.folder = folder
         self.failing: dict[str, Exception] = {}
         self.uids: tuple[str, ...] = UIDS
+        self.replacements = 0
 
     def _perhaps_fail(self, step: str) -> None:
         if step in self.failing:
@@ -39,7 +41,7 @@ class FailingSource:
 
     def inputs(self, job: Job) -> StudyInputs:
         self._perhaps_fail("inputs")
-        return StudyInputs(tuple(Path(uid) for uid in self.uids), self.uids, 0)
+        return StudyInputs(tuple(Path(uid) for uid in self.uids), self.uids, 0, replacements=self.replacements)
 
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:
@@ -90,6 +92,27 @@ def make_runner(
         )
 
     return make
+
+
+def test_a_result_whose_images_were_replaced_meanwhile_is_dropped(
+    queue: JobQueue, database: Database, make_runner: Callable[[FailingSource], JobRunner], tmp_path: Path
+) -> None:
+    source = FailingSource(tmp_path)
+
+    def correct(files: Sequence[Path], out: Path, prior_results: PriorResults, on_step: OnStep) -> StudyOutcome:
+        source.replacements = 1
+        return segment(files, out, prior_results, on_step)
+
+    runner = replace(make_runner(source), segment=correct)
+    job = new_job(new_study_uid(), UIDS, "model")
+    queue.add(job)
+    runner.run(job.key)
+    assert (queue.find(job.key), troubles(database)) == (job, []), "it waits again, and its attempt does not count"
+    assert not (tmp_path / "results").exists()
+    runner.run(job.key)
+    found = queue.find(job.key)
+    assert found is not None
+    assert found.state is JobState.SUPERSEDED
 
 
 @pytest.mark.parametrize("when", ["before", "while it is fetched", "before it is retried"])
