@@ -23,6 +23,7 @@ RUN_BY: dict[str, str] = {
     "work": "tests/end_to_end/walk_with_hosts.py",
     "deliver": "tests/end_to_end/walk_with_hosts.py",
     "xnat-session": "tests/plugin/commands/test_xnat.py",
+    "replacements": "tests/plugin/node/test_replacements.py",
     "models install": "tests/plugin/commands/test_app.py",
     "dataset from-brats": "tests/end_to_end/test_retraining.py",
     "dataset names": "tests/plugin/commands/test_dataset.py",
