@@ -10,7 +10,7 @@ from pipeline.classify import Classification, classify
 from pipeline.combine_diffusion import CannotCombine, combine_diffusion
 from pipeline.diffusion import is_derivable
 from pipeline.header_fields import has_agent, header_fields, image_count
-from pipeline.join import join_series
+from pipeline.join import join_series, unjoined_parts
 from pipeline.majority import majority
 from pipeline.missing_roles import name_of, names_of, near_misses, no_source_of_adc
 from pipeline.remarks import Remark, RemarkKind
@@ -116,31 +116,32 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
     The choice does not depend on the order of files. If there is no ADC map and `derive_adc` allows it, a diffusion
     series with b = 0 and b around 1000 is chosen instead; `pipeline.read` computes the map.
     """
-    candidates = _candidates(join_series(study), rules)
+    joined = join_series(study)
+    candidates = _candidates(joined, rules)
     choices: list[Choice] = []
     missing: list[Role] = []
     for role in wanted:
         ranked = _ranked(candidates, role)
-        derived = _derived_adc(candidates) if role is Role.ADC and not ranked and derive_adc else None
+        derived = _derived_adc(candidates, joined) if role is Role.ADC and not ranked and derive_adc else None
         if derived is not None:
             choices.append(derived)
         elif ranked:
             best = ranked[0].series
-            choices.append(Choice(role, best, _reasons(ranked, role), _remarks(role, best)))
+            choices.append(Choice(role, best, _reasons(ranked, role), _remarks(role, best, joined)))
         else:
             missing.append(role)
     if missing:
-        return NotEligible(_why_missing(missing, candidates, len(study.series), derive_adc), tuple(missing))
+        return NotEligible(_why_missing(missing, candidates, study, derive_adc), tuple(missing))
     return Selected(tuple(choices))
 
 
-def _derived_adc(candidates: tuple[_Candidate, ...]) -> Choice | None:
+def _derived_adc(candidates: tuple[_Candidate, ...], joined: Study) -> Choice | None:
     """Return the diffusion images that an ADC map is computed from, of one series or of several that fit together."""
     sources = _diffusion(candidates)
     if sources:
         series = sources[0].series
         why = "there is no ADC map; it is computed from this diffusion series"
-        return Choice(Role.ADC, series, (why, *_reasons(sources, Role.DWI)), _remarks(Role.ADC, series))
+        return Choice(Role.ADC, series, (why, *_reasons(sources, Role.DWI)), _remarks(Role.ADC, series, joined))
     combined = combine_diffusion(_combinable(candidates))
     if not isinstance(combined, Series):
         return None
@@ -156,23 +157,28 @@ def _derived_adc(candidates: tuple[_Candidate, ...]) -> Choice | None:
     )
 
 
-def _remarks(role: Role, series: Series) -> tuple[Remark, ...]:
-    if not series.joined:
-        return ()
-    text = f"{role}: the parts of one acquisition came as {names_of(series.joined)} and were read together."
-    return (Remark(RemarkKind.JOINED, text, (role,)),)
+def _remarks(role: Role, series: Series, joined: Study) -> tuple[Remark, ...]:
+    texts = []
+    if series.joined:
+        texts.append(f"{role}: the parts of one acquisition came as {names_of(series.joined)} and were read together.")
+    if others := unjoined_parts(series, joined):
+        texts.append(
+            f"{role}: the slices of {names_of((series, *others))} make one stack, but nothing shows that they are one "
+            f"acquisition; only {names_of((series,))} was read."
+        )
+    return tuple(Remark(RemarkKind.JOINED, text, (role,)) for text in texts)
 
 
-def _why_missing(missing: list[Role], candidates: tuple[_Candidate, ...], count: int, derive_adc: bool) -> str:
+def _why_missing(missing: list[Role], candidates: tuple[_Candidate, ...], study: Study, derive_adc: bool) -> str:
     classified = [(one.series, one.classification) for one in candidates]
     clauses = [clause for role in missing for clause in near_misses(role, classified)]
     if Role.ADC in missing:
         combined = combine_diffusion(_combinable(candidates))
-        source = _derived_adc(candidates)
+        source = _derived_adc(candidates, study)
         allowed = source.series if source is not None and not derive_adc else None
         clauses += no_source_of_adc(classified, combined if isinstance(combined, CannotCombine) else None, allowed)
     titles = " and no ".join(_TITLES[role] for role in missing)
-    return "; ".join((f"no {titles} among {count} series", *clauses))
+    return "; ".join((f"no {titles} among {len(study.series)} series", *clauses))
 
 
 def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
@@ -180,9 +186,10 @@ def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
 
     Series that are read as one acquisition are one entry.
     """
-    candidates = _candidates(join_series(study), rules)
+    joined = join_series(study)
+    candidates = _candidates(joined, rules)
     ranked = {role: _ranked(candidates, role) for role in Role}
-    derived = None if ranked[Role.ADC] else _derived_adc(candidates)
+    derived = None if ranked[Role.ADC] else _derived_adc(candidates, joined)
     explained: list[Explained] = []
     for candidate in candidates:
         note = _note(candidate.series, derived)

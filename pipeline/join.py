@@ -59,6 +59,25 @@ def join_series(study: Study) -> Study:
     return replace(study, series=tuple(ordered))
 
 
+def unjoined_parts(series: Series, study: Study) -> tuple[Series, ...]:
+    """Return the series of a joined study whose slices make one stack with those of `series`, and are not read with it.
+
+    Geometry and sequence say that they belong together; the time, the number of the acquisition or another part that
+    fits as well do not.
+    """
+    part = _part(series)
+    others = [_part(other) for other in study.series if other is not series]
+    return tuple(
+        other.series
+        for other in others
+        if part is not None
+        and other is not None
+        and other.traits == part.traits
+        and same_direction(part.stack.orientation, other.stack.orientation)
+        and _is_one_stack((part, other))
+    )
+
+
 def _joined(parts: list[Series]) -> Series:
     ordered = sorted(parts, key=lambda one: (one.series_number or 0, one.series_instance_uid))
     largest = max(ordered, key=lambda one: len(one.instances))

@@ -25,12 +25,14 @@ def name_of(series: Series) -> str:
 def names_of(parts: Sequence[Series]) -> str:
     """Return the numbers of series for a sentence about all of them."""
     numbers = [one.series_number for one in parts]
+    if numbers == [None]:
+        return "a series without number"
     if None in numbers or len(set(numbers)) < len(numbers):
         return f"{len(parts)} series" + (
             f" with the number {numbers[0]}" if len(set(numbers)) == 1 and numbers[0] else ""
         )
     words = [f"series {number}" for number in numbers]
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def near_misses(role: Role, classified: Sequence[Classified]) -> list[str]:

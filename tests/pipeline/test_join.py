@@ -200,3 +200,18 @@ def test_a_joined_series_is_chosen_with_a_remark():
     told = {one.series.series_number: one for one in explain(study(*halves, older), rules)}
     assert told[7].note == "read as one acquisition: series 7 and series 107"
     assert 107 not in told
+
+
+@pytest.mark.parametrize("share", [88, 140])
+def test_a_part_that_is_not_joined_is_told(share):
+    """The rest came from another acquisition: it is not read, and that is said even where most of the head is seen."""
+    rest = part(T1CE, 8, range(share, 176), acquired_at="20240101093000")
+    selected = choose(study(part(T1CE, 7, range(share)), rest), (Role.T1CE,), load_rules())
+    assert isinstance(selected, Selected)
+    (remark,) = selected.choices[0].remarks
+    assert selected.choices[0].series.series_number == 7
+    assert "series 7 and series 8 make one stack" in remark.text
+    assert "only series 7 was read" in remark.text
+    whole = choose(study(T1CE, make_series(4, "t2_tirm_dark-fluid", "FLAIR")), (Role.T1CE,), load_rules())
+    assert isinstance(whole, Selected)
+    assert whole.choices[0].remarks == ()
