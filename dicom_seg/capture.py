@@ -12,8 +12,9 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
-from dicom_seg import equipment
-from dicom_seg.finalise import finalise
+from dicom_seg import equipment, series_numbers
+from dicom_seg.copied_elements import in_zone
+from dicom_seg.finalise import finalise_series
 from dicom_seg.patient_orientation import orientation_letters
 from dicom_seg.picture import Picture, draw_pictures
 from dicom_seg.source_headers import SourceHeaders, SourcePlane
@@ -21,19 +22,17 @@ from dicom_seg.uids import result_uid
 from models.labels import Role
 from pipeline.result import SegmentationResult
 
-SERIES_NUMBER = 8006
-
 
 def encode_capture(result: SegmentationResult, source: SourceHeaders, started: datetime) -> tuple[Dataset, ...]:
     """Return one single-frame image for each slice of the result's panels, in their order; none without panels.
 
     `source` is the headers of the T1CE series; each image names the slice that it shows. `started` is when the analysis
-    began, in the time zone of the study's own times.
+    began, written in the time zone of the study.
     """
-    return tuple(_encode_all(result, source, started))
+    return finalise_series([*_encode_all(result, source, in_zone(started, source.copied))], source)
 
 
-def _encode_all(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Iterator[Dataset]:
+def _encode_all(result: SegmentationResult, source: SourceHeaders, started: datetime) -> Iterator[SCImage]:
     if result.panels is None:
         return
     series_uid = result_uid(result, "capture series")
@@ -42,7 +41,7 @@ def _encode_all(result: SegmentationResult, source: SourceHeaders, started: date
         dataset = _image(result, source.stand_in(index), picture, series_uid, number, started)
         dataset.SourceImageSequence = [_source_image(source.planes[index])]
         _describe(dataset, result, source.first, started)
-        yield finalise(dataset, source.first)
+        yield dataset
 
 
 def _image(
@@ -59,7 +58,7 @@ def _image(
         # highdicom accepts single letters only; those of an oblique direction are set below.
         patient_orientation=(right[0], down[0]),
         series_instance_uid=series_uid,
-        series_number=SERIES_NUMBER,
+        series_number=result.series_numbers_from + series_numbers.CAPTURES,
         sop_instance_uid=result_uid(result, f"capture {number}"),
         instance_number=number,
         series_description=equipment.described("Glioma capture", result.model),

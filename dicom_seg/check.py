@@ -5,7 +5,9 @@ objects of any origin, as far as the images of their study are known (see check_
 for every object, check_references its references, check_seg a SEG, and check_sr a structured report.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +15,12 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
-from dicom_seg.check_object import Identity, check_file_header, check_identity, check_uids
+from dicom_seg.check_object import Identity, check_file_header, check_identity, check_texts, check_uids
 from dicom_seg.check_references import check_references, find_references, unknown_studies
 from dicom_seg.check_seg import CheckedSeg, ExpectedVoxels, check_seg
 from dicom_seg.check_sr import check_report
 from dicom_seg.encode import EncodedObject
-from dicom_seg.known_objects import CAPTURES, KnownObjects, is_report, known_from_result
+from dicom_seg.known_objects import CAPTURES, KnownObjects, is_report, known_from_result, series_of
 from pipeline.result import MasksOnSeries, SegmentationResult
 
 
@@ -52,14 +54,23 @@ def check(objects: Sequence[EncodedObject], result: SegmentationResult) -> tuple
     position, voxels equal to the masks. SR: all references are listed as evidence, segments and volumes agree with the
     SEG, numbers are plausible, regions lie inside their images. Captures name their source images.
     """
-    known = known_from_result(result, [encoded.dataset for encoded in objects])
-    expected = {
-        position: _expected(encoded.dataset, result)
-        for position, encoded in enumerate(objects)
-        if encoded.sop_class_uid == SegmentationStorage
-    }
+    with _quietly():
+        known = known_from_result(result, [encoded.dataset for encoded in objects])
+        expected = {
+            position: _expected(encoded.dataset, result)
+            for position, encoded in enumerate(objects)
+            if encoded.sop_class_uid == SegmentationStorage
+        }
     checked = check_objects(objects, known, expected)
     return tuple(f"{each.file_name}: {problem}" for each in checked for problem in each.problems)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep pydicom from warning of values, which it quotes, and of texts that do not fit their character set."""
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def check_objects(
@@ -72,7 +83,7 @@ def check_objects(
     earlier, checked = _Earlier(), dict[int, CheckedObject]()
     # SEGs first, because reports refer to their segments.
     order = sorted(range(len(objects)), key=lambda position: objects[position].sop_class_uid != SegmentationStorage)
-    with disable_value_validation():  # pydicom's warnings about values quote them
+    with _quietly():
         for position in order:
             checked[position] = _check_one(objects[position], known, (expected or {}).get(position), earlier)
     return tuple(checked[position] for position in range(len(objects)))
@@ -93,6 +104,8 @@ def _check_one(
         problems += check_file_header(encoded.dataset, known.strict)
         problems += check_identity(encoded.dataset, references, known, earlier.identities)
         problems += check_references(references, study, known)
+        if known.strict:
+            problems += check_texts(encoded.dataset)
         problems += _check_by_class(encoded, known, expected, earlier)
     except (AttributeError, IndexError, TypeError, ValueError) as exc:
         # In an object of any origin, anything may be missing or malformed. The error's own text may quote a value.
@@ -132,6 +145,6 @@ def _masks_of(dataset: Dataset, result: SegmentationResult) -> MasksOnSeries:
     series = dataset.get("ReferencedSeriesSequence")
     referenced = series[0].get("SeriesInstanceUID") if series else None
     for on in result.native:
-        if result.source(on.role).series.series_instance_uid == referenced:
+        if referenced in series_of(result.source(on.role).series):
             return on
     return result.on_t1ce()

@@ -51,7 +51,7 @@ def check_seg(dataset: Dataset, known: KnownObjects, expected: ExpectedVoxels | 
     """
     described = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
     frames = read_frames(dataset)
-    problems = [*_segment_problems(dataset, described, known.strict)]
+    problems = [*_segment_problems(dataset, described, known)]
     faults = (*_segment_faults(frames, described), *_source_faults(frames, dataset, known.strict))
     problems += _sentences((*faults, *_position_faults(frames, dataset, known)))
     voxels: dict[int, int] = {}
@@ -64,16 +64,16 @@ def check_seg(dataset: Dataset, known: KnownObjects, expected: ExpectedVoxels | 
     return CheckedSeg(tuple(problems), voxels, voxel_mm3(dataset, frames[0]) if frames else None)
 
 
-def _segment_problems(dataset: Dataset, described: list[int], strict: bool) -> Iterator[str]:
+def _segment_problems(dataset: Dataset, described: list[int], known: KnownObjects) -> Iterator[str]:
     # PS3.3 C.8.20.2
     if described != list(range(1, len(described) + 1)):
         yield "its segments are not numbered from 1 without gaps."
     tracking = [str(segment.TrackingUID) for segment in dataset.SegmentSequence if "TrackingUID" in segment]
     if len(set(tracking)) < len(tracking):
         yield "two of its segments have the same TrackingUID."
-    series = dataset.get("ReferencedSeriesSequence") or ()
+    series = [str(each.get("SeriesInstanceUID", "")) for each in dataset.get("ReferencedSeriesSequence") or ()]
     # Several source series made OHIF 3.13 attach the overlay to the wrong one.
-    if strict and len(series) != 1:
+    if known.strict and len(series) != 1 and not (series and known.is_one_volume(series)):
         yield f"it refers to {len(series)} series instead of one."
 
 

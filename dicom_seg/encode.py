@@ -1,9 +1,13 @@
 """Encode a result as the DICOM objects that are sent: SEG, structured reports and secondary captures."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from io import BytesIO
 
+from pydicom import dcmread
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
@@ -13,6 +17,7 @@ from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import SourceHeaders, read_headers
 from dicom_seg.sr import encode_sr
 from dicom_seg.sr_diameters import encode_diameters
+from dicom_seg.write import as_bytes
 from models.labels import Role
 from pipeline.result import SegmentationResult, SourceSeries
 
@@ -48,6 +53,8 @@ class EncodedObject:
     """Contains nothing about the patient."""
     sop_class_uid: str
     series_description: str
+    content: bytes = field(default=b"", repr=False)
+    """The file of the object, where `dataset` was read from it."""
 
 
 def encode(
@@ -60,12 +67,13 @@ def encode(
 
     A SEG on another series than T1CE needs its masks in `result.native`, the captures need `result.panels`. The headers
     of the source series are read again from their files. `started` is when the analysis began (IHE RAD AIR asks for it
-    as content date and time), in the time zone of the study's own times. `predecessors` are the study's earlier
+    as content date and time), and is written in the time zone of the study. `predecessors` are the study's earlier
     reports, which the new ones name. The same result, time and predecessors give the same bytes. Raises OutputRefused
     where a source file is missing.
     """
     # pydicom's warnings about malformed values quote them, so a birth date could reach the log.
-    with disable_value_validation():
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unknown encoding", UserWarning)  # of the source; its bytes are copied
         return tuple(_encode_wanted(result, started, wanted, predecessors))
 
 
@@ -84,13 +92,21 @@ def _encode_wanted(
     if wanted.measurements:
         library = [_middle_slice(each) for each in result.sources]
         earlier = find_predecessors(_MEASUREMENTS, predecessors, reports)
-        yield _encoded(encode_sr(result, source, library, seg, started, earlier), _MEASUREMENTS)
+        report = partial(encode_sr, result, source, library, seg, started)
+        yield _encoded(_with_predecessors(report, earlier), _MEASUREMENTS)
     if _DIAMETERS in reports:
         earlier = find_predecessors(_DIAMETERS, predecessors, reports)
-        yield _encoded(encode_diameters(result, source, started, earlier), _DIAMETERS)
+        yield _encoded(_with_predecessors(partial(encode_diameters, result, source, started), earlier), _DIAMETERS)
     if wanted.capture:
         for number, dataset in enumerate(encode_capture(result, source, started), 1):
             yield _encoded(dataset, f"capture-{number:02}.dcm")
+
+
+def _with_predecessors(report: Callable[..., Dataset], earlier: Sequence[Predecessor]) -> Dataset:
+    """Encode a report that names its predecessors; one that is made again is not its own predecessor."""
+    alone = report(())
+    others = tuple(each for each in earlier if each.sop_instance_uid != alone.SOPInstanceUID)
+    return report(others) if others else alone
 
 
 def _middle_slice(source: SourceSeries) -> SourceHeaders:
@@ -99,4 +115,7 @@ def _middle_slice(source: SourceSeries) -> SourceHeaders:
 
 
 def _encoded(dataset: Dataset, file_name: str) -> EncodedObject:
-    return EncodedObject(dataset, file_name, str(dataset.SOPClassUID), str(dataset.SeriesDescription))
+    # Read back, so that what is checked is what is written and sent.
+    content = as_bytes(dataset)
+    read = dcmread(BytesIO(content))
+    return EncodedObject(read, file_name, str(dataset.SOPClassUID), str(dataset.SeriesDescription), content)

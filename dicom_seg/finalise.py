@@ -1,57 +1,92 @@
-"""Complete an object that highdicom built: add patient, study and character set, remove times of encoding."""
+"""Complete objects that highdicom built: elements of the source, no times of encoding, UIDs made from the contents."""
+
+import hashlib
+from collections.abc import Sequence
+from io import BytesIO
 
 from highdicom.base import SOPClass
-from pydicom import config
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.valuerep import validate_value
+from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.tag import Tag
+from pydicom.uid import UID
 
 from dicom_seg import codes
+from dicom_seg.copied_elements import keep_raw, replace_elements, undecoded
+from dicom_seg.source_headers import POSITION_REFERENCE, SourceHeaders
+from dicom_seg.uids import derive_uid
 
-_IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+_WHEN = frozenset(
+    Tag(keyword)
+    for keyword in (
+        *("ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
+        *("DateOfSecondaryCapture", "TimeOfSecondaryCapture"),
+    )
+)
+"""When the analysis began. The same work done again at another time gives the same objects."""
 
 
-def finalise(dataset: SOPClass, header: Dataset) -> Dataset:
-    """Return the object with the patient and study modules of a source header and without times of encoding.
+def finalise(dataset: SOPClass, source: SourceHeaders) -> Dataset:
+    """Return the only object of a series with the patient and study modules of its source, without times of encoding.
 
-    Our own texts are ASCII, which every character set that a patient's name may need includes.
+    See `finalise_series`.
     """
-    dataset.copy_patient_and_study_information(header)
-    _drop_malformed(dataset)
-    if "SpecificCharacterSet" in header:
-        dataset.SpecificCharacterSet = header.SpecificCharacterSet
-    _remove_encoding_times(dataset)
+    return finalise_series([dataset], source)[0]
+
+
+def finalise_series(datasets: Sequence[SOPClass], source: SourceHeaders) -> tuple[Dataset, ...]:
+    """Return the objects of one series with the patient and study modules of their source, without times of encoding.
+
+    Patient and study are the bytes of the source header, under its character set; our own texts are plain ASCII, which
+    every character set includes. The UIDs of instances and series are derived from everything that is in the objects
+    but the time of the analysis: an object that differs in anything else, such as the patient, a remark, the version of
+    the software or a voxel, is another object. The UIDs that the objects come with enter the new ones.
+    """
+    completed = [_completed(dataset, source) for dataset in datasets]
+    digests = [_digest(dataset) for dataset in completed]
+    for dataset, digest in zip(completed, digests, strict=True):
+        uid = derive_uid("instance", digest, *digests)
+        dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID = uid, UID(uid)
+        dataset.SeriesInstanceUID = derive_uid("series", *digests)
+    return tuple(completed)
+
+
+def _completed(dataset: SOPClass, source: SourceHeaders) -> Dataset:
     # A plain Dataset lacks highdicom's lookup tables, which were built before the references were replaced.
-    plain = Dataset(dataset)
+    plain = correct_ambiguous_vr(Dataset(dataset), True)  # pydicom leaves it out where elements are kept as they are
     plain.file_meta = dataset.file_meta
     plain.preamble = dataset.preamble
+    replace_elements(plain, source.copied)
+    keep_raw(plain)
+    for element in undecoded(source.equipment):
+        if element.tag == POSITION_REFERENCE and element.tag in plain:
+            plain[element.tag] = element
+    for item in plain.ContributingEquipmentSequence:
+        _complete_equipment(item, source.equipment)
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        if keyword in plain:
+            delattr(plain, keyword)
     return plain
 
 
-def _drop_malformed(dataset: Dataset) -> None:
-    """Remove patient attributes whose values violate their VR, such as an age of "0Y", because archives refuse them.
-
-    Attributes that identify the patient stay as the scanner wrote them.
-    """
-    malformed = []
-    for element in dataset.group_dataset(0x0010):
-        if element.keyword not in _IDENTITY and element.VR != "SQ":
-            values = element.value if isinstance(element.value, MultiValue) else [element.value]
-            try:
-                for value in values:
-                    validate_value(element.VR, str(value), config.RAISE)
-            except ValueError:
-                malformed.append(element.tag)
-    for tag in malformed:
-        del dataset[tag]
+def _complete_equipment(item: Dataset, scanner: Dataset) -> None:
+    """Describe the scanner by its own elements; remove the type 3 times that make two encodings differ from others."""
+    if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.ACQUISITION_EQUIPMENT.value:
+        for element in undecoded(scanner):
+            if element.tag != POSITION_REFERENCE and element.value:
+                item[element.tag] = element
+        keep_raw(item)
+    elif "ContributionDateTime" in item:
+        del item.ContributionDateTime
 
 
-def _remove_encoding_times(dataset: Dataset) -> None:
-    """Remove the type 3 attributes that would make two encodings of one result differ."""
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
-    for item in dataset.ContributingEquipmentSequence:
-        purpose = item.PurposeOfReferenceCodeSequence[0].CodeValue
-        if purpose != codes.ACQUISITION_EQUIPMENT.value and "ContributionDateTime" in item:
-            del item.ContributionDateTime
+def _digest(dataset: Dataset) -> str:
+    """Return a digest of an object without the time of the analysis."""
+    rest = Dataset()
+    for element in undecoded(dataset):
+        if element.tag not in _WHEN:
+            rest[element.tag] = element
+    keep_raw(rest)
+    content = BytesIO()
+    dcmwrite(content, rest, implicit_vr=False, little_endian=True)
+    return hashlib.sha256(content.getbuffer()).hexdigest()

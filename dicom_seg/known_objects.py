@@ -68,6 +68,11 @@ class KnownObjects:
         """Return whether the study's objects are known, so that an unresolved reference into it is an error."""
         return self.strict or any(each.study_instance_uid == study_instance_uid for each in self.sources)
 
+    def is_one_volume(self, series_instance_uids: Sequence[str]) -> bool:
+        """Return whether the images of one volume came under these series."""
+        volumes = {id(each.series): each.series for each in self.sources if each.series is not None}
+        return any({*series_instance_uids} <= {*series_of(each)} for each in volumes.values())
+
 
 def known_from_result(result: SegmentationResult, datasets: Sequence[Dataset]) -> KnownObjects:
     """Return what the objects encoded from `result` may refer to: its source series, T1CE first, and each other."""
@@ -94,6 +99,15 @@ def known_from_scan(series: Iterable[tuple[str, Series]]) -> KnownObjects:
     return _known(by_uid, strict=False)
 
 
+def series_of(series: Series) -> tuple[str, ...]:
+    """Return the UIDs under which the images of a series come: several where one acquisition was sent as such."""
+    return tuple(dict.fromkeys(_series_uid(instance, series) for instance in series.instances))
+
+
+def _series_uid(instance: Instance, series: Series) -> str:
+    return instance.series_instance_uid or series.series_instance_uid
+
+
 def _known(by_uid: Mapping[str, KnownObject], strict: bool) -> KnownObjects:
     sources = tuple(each for each in by_uid.values() if each.image is not None and not is_result(each.sop_class_uid))
     return KnownObjects(by_uid, sources, strict)
@@ -103,7 +117,7 @@ def _images_of(study_instance_uid: str, series: Series) -> dict[str, KnownObject
     return {
         instance.sop_instance_uid: KnownObject(
             study_instance_uid=study_instance_uid,
-            series_instance_uid=series.series_instance_uid,
+            series_instance_uid=_series_uid(instance, series),
             sop_class_uid=instance.sop_class_uid,
             number_of_frames=instance.number_of_frames,
             rows=instance.rows,

@@ -7,15 +7,13 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
 
-from dicom_seg import codes, equipment
+from dicom_seg import codes, equipment, series_numbers
+from dicom_seg.copied_elements import in_zone
 from dicom_seg.finalise import finalise
 from dicom_seg.source_headers import SourceHeaders, SourcePlane, stand_in_uid
 from dicom_seg.uids import result_uid, tracking_uid
-from models.labels import Label, Role
+from models.labels import Label
 from pipeline.result import MasksOnSeries, SegmentationResult
-
-SERIES_NUMBERS = {Role.T1CE: 8001, Role.ADC: 8003, Role.FLAIR: 8004}
-"""Series numbers that scanners do not reach."""
 
 _DEFINITIONS = {
     "enhancing_tumour": "Enhancing part of the tumour, defined on T1 after contrast",
@@ -27,8 +25,8 @@ _DEFINITIONS = {
 def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHeaders, started: datetime) -> Dataset:
     """Return the labels of a result as overlapping BINARY segments on the slices of one of its series.
 
-    `source` is the headers of the series of `on`, in slice order; `started` is when the analysis began, in the time
-    zone of the study's own times. Frames without a set voxel are left out. Masks without any set voxel keep one empty
+    `source` is the headers of the series of `on`, in slice order; `started` is when the analysis began, written in
+    the time zone of the study. Frames without a set voxel are left out. Masks without any set voxel keep one empty
     frame per segment, on the middle slice, because an image has at least one frame.
     """
     filled = np.flatnonzero(on.masks.any(axis=(0, 2, 3)))
@@ -41,20 +39,20 @@ def encode_seg(result: SegmentationResult, on: MasksOnSeries, source: SourceHead
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(number, label, result) for number, label in enumerate(on.labels, 1)],
         series_instance_uid=result_uid(result, f"SEG series {on.role}"),
-        series_number=SERIES_NUMBERS[on.role],
+        series_number=result.series_numbers_from + series_numbers.SEG[on.role],
         sop_instance_uid=result_uid(result, f"SEG {on.role}"),
         instance_number=1,
         content_label=f"GLIOMA_{on.role}",
         content_description=equipment.described("Glioma", result.model),
         series_description=equipment.described(f"Glioma SEG on {on.role}", result.model),
         omit_empty_frames=bool(filled.size),
-        **equipment.creation_arguments(result.model, started),
+        **equipment.creation_arguments(result.model, in_zone(started, source.copied)),
     )
     _repack_frames(dataset)
     _identify_segment_per_frame(dataset)
     _set_references(dataset, source)
     _set_dimension_organization(dataset, result_uid(result, f"SEG dimensions {on.role}"))
-    return finalise(dataset, source.first)
+    return finalise(dataset, source)
 
 
 def _segment(number: int, label: Label, result: SegmentationResult) -> SegmentDescription:
@@ -110,12 +108,15 @@ def _set_references(dataset: Dataset, source: SourceHeaders) -> None:
             if id(image) not in done:
                 _refer_to_plane(image, planes[image.ReferencedSOPInstanceUID])
                 done.add(id(image))
-    images = [_reference(sop_class_uid, uid) for sop_class_uid, uid in source.instances]
-    dataset.SourceImageSequence = images
+    dataset.SourceImageSequence = [_reference(*instance) for _, *instance in source.instances]
+    dataset.ReferencedSeriesSequence = [_series(uid, source) for uid in dict.fromkeys(s for s, *_ in source.instances)]
+
+
+def _series(uid: str, source: SourceHeaders) -> Dataset:
     series = Dataset()
-    series.SeriesInstanceUID = source.series_instance_uid
-    series.ReferencedInstanceSequence = [_reference(*instance) for instance in source.instances]
-    dataset.ReferencedSeriesSequence = [series]
+    series.SeriesInstanceUID = uid
+    series.ReferencedInstanceSequence = [_reference(*instance) for of, *instance in source.instances if of == uid]
+    return series
 
 
 def _refer_to_plane(image: Dataset, plane: SourcePlane) -> None:

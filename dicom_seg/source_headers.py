@@ -7,24 +7,18 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
-from dicom_seg.uids import derive_uid
+from dicom_seg.copied_elements import EQUIPMENT_KEYWORDS, copied_tags, copy_elements, undecoded
+from dicom_seg.uids import derive_uid, naming_image
 from pipeline.errors import OutputRefused
 from pipeline.header import NotDicom, read_header
 from pipeline.result import SourceSeries
 from pipeline.volume import Frame
 
 _SOP_INSTANCE_UID, _NUMBER_OF_FRAMES, _POSITION = 0x00080018, 0x00280008, 0x00200032
-_EQUIPMENT_KEYWORDS = (
-    "Manufacturer",
-    "ManufacturerModelName",
-    "SoftwareVersions",
-    "DeviceSerialNumber",
-    "StationName",
-    "InstitutionName",
-    "InstitutionalDepartmentName",
-)
+POSITION_REFERENCE = Tag(0x00201040)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +37,14 @@ class SourceHeaders:
     """The headers of a series, with slices in the order of the `SourceSeries` from which they were read."""
 
     first: Dataset
-    """The whole header of the first slice's image, without pixels, for the patient, study and equipment modules.
+    """The whole header of the first slice's image, without pixels."""
+    copied: Dataset
+    """The elements of the patient and study modules, the character set and the time zone, as they stand in the file.
 
-    Its SOP class is set to MR Image Storage, because highdicom copies modules by SOP class and knows no private ones.
-    The real SOP classes are in `planes`.
+    They are those of the first image that names the patient, because a single image may leave the names out.
     """
+    equipment: Dataset
+    """The elements that describe the scanner, and the position reference indicator, as they stand in the file."""
     planes: tuple[SourcePlane, ...]
     orientation: tuple[float, ...]
     """(0020,0037) of the first slice; the other slices may differ by rounding."""
@@ -63,9 +60,13 @@ class SourceHeaders:
     frame_of_reference_uid: str
 
     @property
-    def instances(self) -> tuple[tuple[str, str], ...]:
-        """Return (SOP class UID, SOP instance UID) of each image once, in slice order."""
-        return tuple(dict.fromkeys((p.frame.sop_class_uid, p.frame.sop_instance_uid) for p in self.planes))
+    def instances(self) -> tuple[tuple[str, str, str], ...]:
+        """Return (series instance UID, SOP class UID, SOP instance UID) of each image once, in slice order."""
+        frames = (plane.frame for plane in self.planes)
+        return tuple(dict.fromkeys((self._series_of(f), f.sop_class_uid, f.sop_instance_uid) for f in frames))
+
+    def _series_of(self, frame: Frame) -> str:
+        return frame.series_instance_uid or self.series_instance_uid
 
     def stand_in(self, index: int) -> Dataset:
         """Return a plain single-frame MR header for slice `index`, to be given to highdicom.
@@ -73,7 +74,8 @@ class SourceHeaders:
         highdicom needs the images of a series to be either all single-frame with exactly the same orientation, or one
         multi-frame image of which every frame is used; series from scanners are often neither. The SOP instance UID is
         `stand_in_uid(index)`; the caller replaces it by the real reference. Patient attributes are empty, because
-        highdicom would log names that it finds malformed.
+        highdicom would log names that it finds malformed; those of the equipment only say that there is one. `finalise`
+        puts the real ones in their place.
         """
         plane = self.planes[index]
         header = Dataset()
@@ -82,15 +84,15 @@ class SourceHeaders:
         header.StudyInstanceUID = self.study_instance_uid
         header.SeriesInstanceUID = self.series_instance_uid
         header.FrameOfReferenceUID = self.frame_of_reference_uid
-        header.PositionReferenceIndicator = self.first.get("PositionReferenceIndicator", "")
+        header.PositionReferenceIndicator = ""
         header.Modality = "MR"
         for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
             setattr(header, keyword, "")
         for keyword in ("StudyDate", "StudyTime", "ReferringPhysicianName"):
             setattr(header, keyword, "")
-        for keyword in _EQUIPMENT_KEYWORDS:
-            if self.first.get(keyword):
-                setattr(header, keyword, self.first.get(keyword))
+        for element in undecoded(self.equipment):
+            if element.tag != POSITION_REFERENCE and element.value:
+                header.add_new(element.tag, str(element.VR), "x")
         header.Rows, header.Columns = self.rows, self.columns
         header.ImagePositionPatient = list(plane.position_mm)
         header.ImageOrientationPatient = list(self.orientation)
@@ -125,6 +127,9 @@ def read_headers(source: SourceSeries) -> SourceHeaders:
             plane = _plane(frame, headers[uid])
         planes.append(plane)
     first = headers[source.frames[0].sop_instance_uid]
+    naming = naming_image(source)
+    assert naming is not None, "every slice has an image, see above"
+    header = _read(naming.path, naming.sop_instance_uid)
     number = source.frames[0].number
     spacing = _in_frame(first, number, "PixelMeasuresSequence", "PixelSpacing")
     thickness = _in_frame(first, number, "PixelMeasuresSequence", "SliceThickness")
@@ -134,9 +139,10 @@ def read_headers(source: SourceSeries) -> SourceHeaders:
             f"Series {source.series.series_instance_uid}: its first image lost its spacing or orientation. Resend it."
         )
     _, rows, columns = source.geometry.shape
-    first.SOPClassUID = MRImageStorage
     return SourceHeaders(
         first=first,
+        copied=copy_elements(header, copied_tags()),
+        equipment=copy_elements(header, [*map(Tag, EQUIPMENT_KEYWORDS), POSITION_REFERENCE]),
         planes=tuple(planes),
         orientation=tuple(float(value) for value in orientation),
         pixel_spacing_mm=(float(spacing[0]), float(spacing[1])),

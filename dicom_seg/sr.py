@@ -20,7 +20,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_seg import codes
+from dicom_seg import codes, series_numbers
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.source_headers import SourceHeaders
 from dicom_seg.sr_document import (
@@ -40,7 +40,9 @@ _NOT_FOUND_WHERE_SEEN = (
     "Not found in the part of the head that was seen. The rest was not assessed, and this is no 0 ml."
 )
 _NOT_ALL_SEEN = "A part of the head was not seen. The numbers are those of what was found in the rest."
-SERIES = ReportSeries(8002, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT)
+SERIES = ReportSeries(
+    series_numbers.MEASUREMENTS, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT
+)
 
 
 def encode_sr(
@@ -58,7 +60,9 @@ def encode_sr(
     result; where a part of the head was not seen it is none, so the group says "indeterminate" instead of numbers.
     """
     images = [
-        EvidenceInstance(each.series.series_instance_uid, frame.sop_class_uid, frame.sop_instance_uid)
+        EvidenceInstance(
+            frame.series_instance_uid or each.series.series_instance_uid, frame.sop_class_uid, frame.sop_instance_uid
+        )
         for each in result.sources
         for frame in each.frames
     ]

@@ -23,7 +23,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_seg import codes
+from dicom_seg import codes, series_numbers
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.source_headers import SourceHeaders, SourcePlane
 from dicom_seg.sr_document import (
@@ -40,7 +40,7 @@ from pipeline.diameters import MEASURABLE_MM, MEASURED_AT_MOST
 from pipeline.result import Diameter, LesionDiameters, SegmentationResult
 from pipeline.volume import Geometry
 
-SERIES = ReportSeries(8005, "diameters", "Glioma diameters", codes.IMAGING_MEASUREMENT_REPORT)
+SERIES = ReportSeries(series_numbers.DIAMETERS, "diameters", "Glioma diameters", codes.IMAGING_MEASUREMENT_REPORT)
 
 
 def encode_diameters(
@@ -59,7 +59,7 @@ def encode_diameters(
     content = ReportContent(
         groups=[_group(lesion, result, source) for lesion in result.diameters],
         library=[source],
-        evidence=[EvidenceInstance(source.series_instance_uid, *instance) for instance in source.instances],
+        evidence=[EvidenceInstance(*instance) for instance in source.instances],
         predecessors=predecessors,
     )
     return encode_report(content, SERIES, result, source, started)

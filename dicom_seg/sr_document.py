@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_seg import codes, equipment
+from dicom_seg.copied_elements import in_zone
 from dicom_seg.finalise import finalise
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.source_headers import SourceHeaders
@@ -37,7 +38,8 @@ Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQual
 class ReportSeries:
     """The series of a report, which contains nothing else."""
 
-    number: int
+    place: int
+    """In the numbers of a result's series, see `series_numbers`."""
     purpose: str
     """Enters the report's UIDs."""
     description: str
@@ -82,23 +84,22 @@ def encode_report(
     )
     if content.comments:
         report[0].ContentSequence.append(_comments(content.comments))
-    uid = result_uid(result, f"SR {series.purpose}")
     dataset = Comprehensive3DSR(
         evidence=_evidence_items(content.evidence, source),
         content=report,
         series_instance_uid=result_uid(result, f"SR series {series.purpose}"),
-        series_number=series.number,
-        sop_instance_uid=uid,
+        series_number=result.series_numbers_from + series.place,
+        sop_instance_uid=result_uid(result, f"SR {series.purpose}"),
         instance_number=1,
         is_complete=True,
         is_final=False,
         is_verified=False,
         series_description=equipment.described(series.description, result.model),
-        previous_versions=_predecessor_items(content.predecessors, uid, source) or None,
-        **equipment.creation_arguments(result.model, started),
+        previous_versions=_predecessor_items(content.predecessors, source) or None,
+        **equipment.creation_arguments(result.model, in_zone(started, source.copied)),
     )
     _restore_storage_classes(dataset, content.library)
-    return finalise(dataset, source.first)
+    return finalise(dataset, source)
 
 
 def algorithm(result: SegmentationResult, further_parameters: Iterable[str] = ()) -> AlgorithmIdentification:
@@ -165,21 +166,20 @@ def _observation_context(result: SegmentationResult) -> ObservationContext:
     )
 
 
-def _predecessor_items(predecessors: Iterable[Predecessor], uid: str, source: SourceHeaders) -> list[Dataset]:
-    """Return items of PredecessorDocumentsSequence (PS3.3 C.17.2); a report made again is not its own predecessor."""
+def _predecessor_items(predecessors: Iterable[Predecessor], source: SourceHeaders) -> list[Dataset]:
+    """Return items of PredecessorDocumentsSequence (PS3.3 C.17.2)."""
     items = []
     for each in predecessors:
-        if each.sop_instance_uid != uid:
-            item = Dataset()
-            item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, each.series_instance_uid
-            item.SOPClassUID, item.SOPInstanceUID = each.sop_class_uid, each.sop_instance_uid
-            items.append(item)
+        item = Dataset()
+        item.StudyInstanceUID, item.SeriesInstanceUID = source.study_instance_uid, each.series_instance_uid
+        item.SOPClassUID, item.SOPInstanceUID = each.sop_class_uid, each.sop_instance_uid
+        items.append(item)
     return items
 
 
 def _library_image(headers: SourceHeaders) -> Dataset:
     image = headers.stand_in(0)
-    image.SOPInstanceUID = headers.planes[0].frame.sop_instance_uid
+    image.SeriesInstanceUID, _, image.SOPInstanceUID = headers.instances[0]
     return image
 
 
@@ -188,7 +188,7 @@ def _restore_storage_classes(dataset: Dataset, library: Sequence[SourceHeaders])
 
     highdicom describes only images of SOP classes it knows, so it was given all of them as MR Image Storage.
     """
-    classes = {uid: sop_class_uid for headers in library for sop_class_uid, uid in headers.instances}
+    classes = {uid: sop_class_uid for headers in library for _, sop_class_uid, uid in headers.instances}
     for container in dataset.ContentSequence:
         if container.ConceptNameCodeSequence[0].CodeValue == "111028":  # Image Library
             for item in (item for group in container.ContentSequence for item in group.ContentSequence):

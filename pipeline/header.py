@@ -95,6 +95,10 @@ class Header:
             except PARSER_FAILURES:
                 return value.decode("latin-1").rstrip("\0")
 
+    def bare_bytes(self, tag: int) -> bytes:
+        """Return a value as it stands in the file, without its padding; b"" where it is absent or a sequence."""
+        return self._bytes(tag).strip(b" \0")
+
     def numbers(self, tag: int, unwritten_vr: str = "") -> tuple[float, ...]:
         """Return finite numbers, written as text or binary; () where one of them is neither.
 

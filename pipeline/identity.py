@@ -6,6 +6,7 @@ of patient ID, its issuer or the birth date do contradict: the ID is unique for 
 are spelt in many ways, so different names are only said.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -28,7 +29,22 @@ STUDY_DATE, PATIENT_NAME, PATIENT_ID, ISSUER, ISSUER_QUALIFIERS = (
     0x00100024,
 )
 BIRTH_DATE, SEX = 0x00100030, 0x00100040
-IDENTITY_TAGS = (STUDY_DATE, PATIENT_NAME, PATIENT_ID, ISSUER, ISSUER_QUALIFIERS, BIRTH_DATE, SEX)
+_CHARACTER_SET, _STUDY_TIME, _STUDY_ID = 0x00080005, 0x00080030, 0x00200010
+_ACCESSION_NUMBER, _REFERRING_PHYSICIAN = 0x00080050, 0x00080090
+_DEMOGRAPHICS = (
+    *(
+        _CHARACTER_SET,
+        STUDY_DATE,
+        _STUDY_TIME,
+        _ACCESSION_NUMBER,
+        _REFERRING_PHYSICIAN,
+        PATIENT_NAME,
+        PATIENT_ID,
+        ISSUER,
+    ),
+    *(BIRTH_DATE, SEX, _STUDY_ID),
+)
+IDENTITY_TAGS = (*_DEMOGRAPHICS, ISSUER_QUALIFIERS)
 _UNIVERSAL_ENTITY_ID = 0x00400032
 
 _EARLIEST_BIRTH = 1850
@@ -49,6 +65,14 @@ def read_identity(header: Header) -> PatientIdentity:
         sex=sex if (sex := header.text(SEX).upper()) in ("F", "M") else "",
         name=_words(header.text(PATIENT_NAME)),
     )
+
+
+def demographics_sha256(header: Header) -> str:
+    """Return a digest of the bytes that tell patient and study, without padding: it changes when they are corrected."""
+    values = hashlib.sha256()
+    for tag in _DEMOGRAPHICS:
+        values.update(b"%08x %s\n" % (tag, header.bare_bytes(tag)))
+    return values.hexdigest()
 
 
 def check_one_patient(series: Mapping[Role, Series]) -> None:
@@ -75,6 +99,11 @@ def check_one_patient(series: Mapping[Role, Series]) -> None:
         f"The images are not all of one patient: {'; '.join(parts)}{than}. Find out whose images they are, have them "
         "corrected or removed in the archive, and send the study again."
     )
+
+
+def agreed_identity(series: Mapping[Role, Series]) -> PatientIdentity:
+    """Return the patient of the chosen series, without the name: each attribute as most series have it."""
+    return _agreed([*_images(series)])
 
 
 def identity_remarks(study: Study, series: Mapping[Role, Series]) -> tuple[Remark, ...]:

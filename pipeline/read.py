@@ -133,7 +133,11 @@ def _one_volume(
 
 
 def _sources(frames: tuple[PlacedFrame, ...]) -> tuple[Frame, ...]:
-    return tuple(Frame(one.instance.sop_class_uid, one.instance.sop_instance_uid, one.index + 1) for one in frames)
+    images = ((one.instance, one.index + 1) for one in frames)
+    return tuple(
+        Frame(image.sop_class_uid, image.sop_instance_uid, number, image.series_instance_uid)
+        for image, number in images
+    )
 
 
 def _is_map(frames: tuple[PlacedFrame, ...]) -> bool:

@@ -92,6 +92,7 @@ def _without_encoding(instance: Instance) -> Instance:
         samples=None,
         copies=(),
         patient=PatientIdentity(),
+        demographics_sha256="",
     )
 
 

@@ -145,6 +145,8 @@ class SegmentationResult:
     """What goes with the result wherever it is shown: the remarks on its series first, then those on the whole."""
     coverage: tuple[RoleCoverage, ...] = ()
     """What each series shows of the head."""
+    series_numbers_from: int = 8000
+    """Our series are numbered from here, see `dicom_seg.series_numbers`."""
 
     def on_t1ce(self) -> MasksOnSeries:
         """Return all labels on the T1CE series."""

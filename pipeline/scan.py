@@ -28,7 +28,7 @@ from pipeline.functional_groups import (
     frame_headers,
 )
 from pipeline.header import Header, NotDicom, PixelLocation, read_header
-from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, read_identity
+from pipeline.identity import IDENTITY_TAGS, STUDY_DATE, date_digits, demographics_sha256, read_identity
 from pipeline.majority import majority
 from pipeline.mosaic import MOSAIC_TAGS, tile_count
 from pipeline.real_world import REAL_WORLD_MAPPING, real_world_scale
@@ -231,6 +231,7 @@ def _instance(path: Path, header: Header) -> tuple[str, str, Instance]:
             series_instance_uid=series_uid,
             scale_slope=scale_slope(header, manufacturer),
             patient=read_identity(header),
+            demographics_sha256=demographics_sha256(header),
             study_date=date_digits(header.text(STUDY_DATE)),
             acquired_on=date_digits(header.text(ACQUISITION_DATETIME) or header.text(ACQUISITION_DATE)),
         ),

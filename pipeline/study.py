@@ -159,6 +159,8 @@ class Instance:
     acquired_on: str = field(default="", repr=False)
     scale_slope: float | None = None
     """As in FrameHeader."""
+    demographics_sha256: str = field(default="", repr=False)
+    """Digest of what its header says of patient and study, as bytes."""
     copies: tuple["Instance", ...] = ()
     """Other files with the same UIDs and other bytes."""
 

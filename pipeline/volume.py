@@ -102,6 +102,8 @@ class Frame:
     sop_instance_uid: str
     number: int
     """Frame number from 1 (PS3.3 C.7.6.16); 1 in a classic single-frame image."""
+    series_instance_uid: str = ""
+    """Of the image: the images of one volume may come in several series. Empty: that of the volume's series."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def write_results(report: Report, objects: Sequence[EncodedObject], out: Path) -
         out.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".glionode-", dir=out))
         for each in objects:
-            write_dicom(each.dataset, staging / each.file_name)
+            write_dicom(each.content or each.dataset, staging / each.file_name)
         write_file(staging / REPORT_FILE, report.to_json())
         _remove_earlier(out)
         for each in objects:

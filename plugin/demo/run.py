@@ -24,8 +24,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 from SimpleITK import GetArrayFromImage, ReadImage
 
-from dicom_seg.seg import SERIES_NUMBERS
-from dicom_seg.sr import SERIES
+from dicom_seg.series_numbers import MEASUREMENTS, SEG, first_free_block
 from models.labels import LABELS, Label, Role
 from pipeline.choose import NotEligible, choose
 from pipeline.errors import GlionodeError
@@ -100,7 +99,9 @@ def run_demo(study: PhantomStudy, out: Path, report: Callable[[str], None]) -> D
         sent = _send(study.dicom_folder, node)
         report(f"Sent {sent} images in {len(study.series)} series over C-STORE; waiting for the results ...")
         paths = _await_results(arrived, DemoSettings.model_validate(settings), report)
-    return _compare(study, _find_object(paths, SERIES_NUMBERS[Role.T1CE]), _find_object(paths, SERIES.number), out)
+    numbers = first_free_block(())  # no series of a phantom has one of ours
+    seg, report_path = (_find_object(paths, numbers + place) for place in (SEG[Role.T1CE], MEASUREMENTS))
+    return _compare(study, seg, report_path, out)
 
 
 @contextmanager

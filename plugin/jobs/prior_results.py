@@ -29,6 +29,8 @@ class PriorResults:
     """The reports of the latest earlier job that was segmented."""
     purged_on: date | None = None
     """When images of the study were last purged; None if they never were."""
+    earlier_results: int = 0
+    """How many earlier jobs have a result: its series have numbers in the study."""
 
 
 def read_prior_results(connection: Connection, job: Job) -> PriorResults:
@@ -51,6 +53,7 @@ def read_prior_results(connection: Connection, job: Job) -> PriorResults:
         },
         predecessors=tuple(Predecessor(**each) for each in with_result[-1][4] or ()) if with_result else (),
         purged_on=max(purges).date() if purges else None,
+        earlier_results=len(with_result),
     )
 
 

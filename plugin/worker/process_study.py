@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
+from dicom_seg.series_numbers import first_free_block
 from dicom_seg.uids import images_sha256
 from models.labels import ENHANCING_TUMOUR, LABELS, Role
 from pipeline.align import align
@@ -68,7 +69,8 @@ def process_study(
             return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
         of_study = (*identity_remarks(study, chosen), *shared_uid_remarks(study, chosen))
-        result = replace(result, remarks=(*of_study, *result.remarks))
+        first_number = first_free_block((each.series_number for each in study.series), prior_results.earlier_results)
+        result = replace(result, remarks=(*of_study, *result.remarks), series_numbers_from=first_number)
         with stopwatch("encode"):
             objects = encode(result, prior_results.started, context.outputs, prior_results.predecessors)
             if problems := check(objects, result):

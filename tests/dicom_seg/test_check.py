@@ -70,7 +70,9 @@ def test_malformed_uids_of_the_scanner_pass(make_result, started):
                     header = dcmread(instance.path)
                     header.SeriesInstanceUID = invalid
                     dcmwrite(instance.path, header)
-            source = replace(source, series=replace(source.series, series_instance_uid=invalid))  # noqa: PLW2901
+            instances = tuple(replace(each, series_instance_uid=invalid) for each in source.series.instances)
+            series = replace(source.series, series_instance_uid=invalid, instances=instances)
+            source = replace(source, series=series)  # noqa: PLW2901
         sources.append(source)
     result = replace(result, sources=tuple(sources))
     assert check(encode(result, started, Outputs()), result) == ()
@@ -461,3 +463,45 @@ def test_checking_many_slices_is_fast(make_result, started):
     before = time.process_time()
     assert check(objects, result) == ()
     assert time.process_time() - before < 1.5  # 0.3 s on an idle core
+
+
+def test_a_volume_that_came_in_two_series_names_the_series_of_each_image(make_result, with_everything, started):
+    result = with_everything(make_result())
+    t1ce = result.source(Role.T1CE)
+    other = "1.2.3.4"
+    instances = []
+    for number, instance in enumerate(t1ce.series.instances):
+        if number % 2:
+            header = dcmread(instance.path)
+            header.SeriesInstanceUID = other
+            dcmwrite(instance.path, header)
+            instance = replace(instance, series_instance_uid=other)  # noqa: PLW2901
+        instances.append(instance)
+    series_of = {each.sop_instance_uid: each.series_instance_uid for each in instances}
+    frames = tuple(replace(each, series_instance_uid=series_of[each.sop_instance_uid]) for each in t1ce.frames)
+    t1ce = replace(t1ce, series=replace(t1ce.series, instances=tuple(instances)), frames=frames)
+    result = replace(result, sources=(*result.sources[:2], t1ce))
+    objects = encode(result, started)
+    assert check(objects, result) == ()
+    by_name = {each.file_name: each.dataset for each in objects}
+    listed = {
+        item.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+        for series in by_name["seg-t1ce.dcm"].ReferencedSeriesSequence
+        for item in series.ReferencedInstanceSequence
+    }
+    assert listed == series_of
+    for name in ("sr-measurements.dcm", "sr-diameters.dcm"):
+        evidence = {
+            item.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+            for study in by_name[name].CurrentRequestedProcedureEvidenceSequence
+            for series in study.ReferencedSeriesSequence
+            for item in series.ReferencedSOPSequence
+        }
+        assert {uid: evidence[uid] for uid in series_of} == series_of
+
+
+def test_a_seg_that_refers_to_a_part_of_two_volumes_is_named(encoded):
+    result, objects, by_name = encoded
+    series = by_name["seg-t1ce.dcm"].ReferencedSeriesSequence
+    series.append(deepcopy(by_name["seg-flair.dcm"].ReferencedSeriesSequence[0]))
+    assert any("it refers to 2 series instead of one" in each for each in check(objects, result))

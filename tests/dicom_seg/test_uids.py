@@ -1,8 +1,12 @@
 from dataclasses import replace
+from datetime import timedelta
 
+import pytest
+from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID
 
-from dicom_seg.uids import derive_uid, device_uid, result_uid, tracking_uid
+from dicom_seg.encode import encode
+from dicom_seg.uids import derive_uid, device_uid, images_sha256, lesion_tracking_uid, result_uid, tracking_uid
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR
 from pipeline.volume import Frame
 
@@ -32,7 +36,7 @@ def test_result_uid_changes_with_study_images_model_and_purpose(make_result):
 
 def test_tracking_uid_does_not_depend_on_the_images(make_result):
     result = make_result()
-    assert tracking_uid(result, ENHANCING_TUMOUR) == tracking_uid(replace(result, sources=()), ENHANCING_TUMOUR)
+    assert tracking_uid(result, ENHANCING_TUMOUR) == tracking_uid(with_other_frames(result), ENHANCING_TUMOUR)
     assert tracking_uid(result, ENHANCING_TUMOUR) != tracking_uid(result, ADC_ABNORMALITY)
 
 
@@ -40,3 +44,90 @@ def test_another_model_is_another_device(make_result):
     model = make_result().model
     assert device_uid(model) == device_uid(replace(model, name="same weights"))
     assert device_uid(model) != device_uid(replace(model, sha256="cd" * 32))
+
+
+def patient(result, **values):
+    """Return the result with another patient in the scanned headers of all images."""
+    sources = []
+    for source in result.sources:
+        instances = tuple(
+            replace(each, patient=replace(each.patient, **values), demographics_sha256=repr(values))
+            for each in source.series.instances
+        )
+        sources.append(replace(source, series=replace(source.series, instances=instances)))
+    return replace(result, sources=tuple(sources))
+
+
+@pytest.mark.parametrize("other", [{"patient_id": "other"}, {"issuer": "other"}, {"issuer_id": "1.2"}])
+def test_the_same_images_of_another_patient_have_other_uids(other, make_result):
+    result = make_result()
+    changed = patient(result, **other)
+    assert images_sha256(result.sources) != images_sha256(changed.sources)
+    assert result_uid(result, "x") != result_uid(changed, "x")
+    assert tracking_uid(result, ENHANCING_TUMOUR) != tracking_uid(changed, ENHANCING_TUMOUR)
+    assert lesion_tracking_uid(result, ENHANCING_TUMOUR, 1) != lesion_tracking_uid(changed, ENHANCING_TUMOUR, 1)
+
+
+def test_images_of_another_series_are_other_images(make_result):
+    result = make_result()
+    frames = tuple(replace(each, series_instance_uid="1.2.3") for each in result.sources[0].frames)
+    moved = (replace(result.sources[0], frames=frames), *result.sources[1:])
+    assert images_sha256(result.sources) != images_sha256(moved)
+
+
+def uids(objects):
+    return [(str(each.dataset.SOPInstanceUID), str(each.dataset.SeriesInstanceUID)) for each in objects]
+
+
+def test_the_same_work_at_another_time_has_the_same_uids(make_result, with_everything, started):
+    result = with_everything(make_result())
+    first, later = encode(result, started), encode(result, started + timedelta(days=1, minutes=3))
+    assert uids(first) == uids(later)
+    assert all(one.content != other.content for one, other in zip(first, later, strict=True))
+
+
+def another_patient_in_the_files(result):
+    for source in result.sources:
+        for instance in source.series.instances:
+            header = dcmread(instance.path)
+            header.PatientName = "Corrected^Name"
+            dcmwrite(instance.path, header)
+    return result
+
+
+def another_voxel(result):
+    masks = result.masks.copy()
+    masks[:, 3, 5, 5] ^= True
+    return replace(result, masks=masks, native=tuple(replace(each, masks=~each.masks) for each in result.native))
+
+
+def another_number(result):
+    return replace(result, series_numbers_from=8010)
+
+
+def another_version(result):
+    return replace(result, model=replace(result.model, version="0.1.1"))
+
+
+@pytest.mark.parametrize("change", [another_patient_in_the_files, another_voxel, another_number, another_version])
+def test_whatever_changes_an_object_gives_it_another_uid(change, make_result, with_everything, started):
+    result = with_everything(make_result())
+    before = encode(result, started)
+    after = encode(change(result), started)
+    for one, other in zip(before, after, strict=True):
+        same_bytes = one.content == other.content
+        assert (one.dataset.SOPInstanceUID == other.dataset.SOPInstanceUID) == same_bytes
+    assert before[0].dataset.SOPInstanceUID != after[0].dataset.SOPInstanceUID
+    assert before[0].dataset.SeriesInstanceUID != after[0].dataset.SeriesInstanceUID
+
+
+def test_captures_share_a_series_and_file_meta_names_the_object(make_result, with_everything, started):
+    objects = encode(with_everything(make_result()), started)
+    assert len({series for _, series in uids(objects)[-2:]}) == 1
+    for each in objects:
+        assert each.dataset.file_meta.MediaStorageSOPInstanceUID == each.dataset.SOPInstanceUID
+
+
+def with_other_frames(result):
+    """Return the result with other images of the same patient."""
+    return replace(result, sources=tuple(replace(each, frames=each.frames[1:]) for each in result.sources))
