@@ -1,17 +1,13 @@
 """Choose the series of a study for the roles that a model needs. Uses headers only, no pixels."""
 
-import math
-from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 
 from models.labels import Role
-from pipeline.classify import Classification, classify
+from pipeline.candidates import Candidate, first_difference, list_candidates, ranked_for
+from pipeline.classify import Classification
 from pipeline.combine_diffusion import CannotCombine, combine_diffusion
 from pipeline.diffusion import is_derivable
-from pipeline.header_fields import has_agent, header_fields, image_count
 from pipeline.join import join_series, unjoined_parts
-from pipeline.majority import majority
 from pipeline.missing_roles import name_of, names_of, near_misses, no_source_of_adc
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.rules import Effect, Rules, load_rules
@@ -19,12 +15,6 @@ from pipeline.study import Series, Study
 
 __all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
 
-HEAD_MM = 100.0
-"""A stack shorter than this along its normal does not cover the brain."""
-THIN_MM = 2.0
-"""A spacing of slices up to this counts as a 3D acquisition."""
-COMPLETE = 0.9
-"""A series with less than this share of the slices of the longest one for its role was broken off."""
 _TITLES = {
     Role.T1: "T1 before contrast",
     Role.T1CE: "T1 after contrast",
@@ -90,26 +80,6 @@ class Explained:
     """What else it can be used for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    series: Series
-    classification: Classification
-    extent_mm: float
-    """Distance from the first slice to the last."""
-    spacing_mm: float
-    images: int
-    slices: int
-    """Different positions along its normal; repeats and several volumes do not count."""
-    volumetric: bool
-    acquired_at: str
-    complete: bool
-    """Whether no image lacks pixels."""
-
-    def size(self, role: Role) -> int:
-        """Return how much of it there is: slices or, of diffusion, images with their directions."""
-        return self.images if role is Role.DWI else self.slices
-
-
 def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: bool = True) -> Selected | NotEligible:
     """Choose the series of a study for the wanted roles; return NotEligible if a role has none.
 
@@ -117,11 +87,11 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
     series with b = 0 and b around 1000 is chosen instead; `pipeline.read` computes the map.
     """
     joined = join_series(study)
-    candidates = _candidates(joined, rules)
+    candidates = list_candidates(joined, rules)
     choices: list[Choice] = []
     missing: list[Role] = []
     for role in wanted:
-        ranked = _ranked(candidates, role)
+        ranked = ranked_for(candidates, role)
         derived = _derived_adc(candidates, joined) if role is Role.ADC and not ranked and derive_adc else None
         if derived is not None:
             choices.append(derived)
@@ -135,7 +105,7 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
     return Selected(tuple(choices))
 
 
-def _derived_adc(candidates: tuple[_Candidate, ...], joined: Study) -> Choice | None:
+def _derived_adc(candidates: tuple[Candidate, ...], joined: Study) -> Choice | None:
     """Return the diffusion images that an ADC map is computed from, of one series or of several that fit together."""
     sources = _diffusion(candidates)
     if sources:
@@ -169,7 +139,7 @@ def _remarks(role: Role, series: Series, joined: Study) -> tuple[Remark, ...]:
     return tuple(Remark(RemarkKind.JOINED, text, (role,)) for text in texts)
 
 
-def _why_missing(missing: list[Role], candidates: tuple[_Candidate, ...], study: Study, derive_adc: bool) -> str:
+def _why_missing(missing: list[Role], candidates: tuple[Candidate, ...], study: Study, derive_adc: bool) -> str:
     classified = [(one.series, one.classification) for one in candidates]
     clauses = [clause for role in missing for clause in near_misses(role, classified)]
     if Role.ADC in missing:
@@ -187,8 +157,8 @@ def explain(study: Study, rules: Rules) -> tuple[Explained, ...]:
     Series that are read as one acquisition are one entry.
     """
     joined = join_series(study)
-    candidates = _candidates(joined, rules)
-    ranked = {role: _ranked(candidates, role) for role in Role}
+    candidates = list_candidates(joined, rules)
+    ranked = {role: ranked_for(candidates, role) for role in Role}
     derived = None if ranked[Role.ADC] else _derived_adc(candidates, joined)
     explained: list[Explained] = []
     for candidate in candidates:
@@ -213,7 +183,7 @@ def _note(series: Series, derived: Choice | None) -> str:
     return "; ".join(notes)
 
 
-def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...]:
+def _ruled_out(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
     found = candidate.classification
     excluded = (*found.mark_names(Effect.NONE), *found.mark_names(Effect.REFUSE))
     if excluded:
@@ -221,56 +191,16 @@ def _ruled_out(candidate: _Candidate, best: _Candidate | None) -> tuple[str, ...
     if found.role is None:
         return ("nothing says clearly what it is",) if found.evidence else ("nothing says what it is",)
     assert best is not None
-    why = _first_difference(best, candidate, found.role)
+    why = first_difference(best, candidate, found.role)
     return (f"series {best.series.series_number} is better for {found.role}: {why}",)
 
 
-def _candidates(study: Study, rules: Rules) -> tuple[_Candidate, ...]:
-    agents = Counter(has_agent(one) for one in study.series if one.modality == "MR" and image_count(one) > 7)
-    found: list[_Candidate] = []
-    for series in study.series:
-        text = series.description if series.description.strip() else series.protocol_name
-        classification = classify(text, header_fields(series, agents), rules, series.archive_type)
-        extent, spacing, slices = _stack(series)
-        kind = majority(one.acquisition_type for one in series.instances)
-        found.append(
-            _Candidate(
-                series=series,
-                classification=classification,
-                extent_mm=extent,
-                spacing_mm=spacing,
-                images=image_count(series),
-                slices=slices,
-                volumetric=kind == "3D" or spacing <= THIN_MM,
-                acquired_at=_acquired_at(series),
-                complete=all(one.has_pixels for one in series.instances),
-            )
-        )
-    return tuple(found)
-
-
-def _ranked(candidates: tuple[_Candidate, ...], role: Role) -> list[_Candidate]:
-    """Return the candidates for a role, the best first."""
-    eligible = [
-        one
-        for one in candidates
-        if one.classification.role is role
-        and not one.classification.mark_names(Effect.NONE)
-        and not one.classification.mark_names(Effect.REFUSE)
-    ]
-    most = {
-        one.volumetric: max(other.size(role) for other in eligible if other.volumetric == one.volumetric)
-        for one in eligible
-    }
-    return sorted(eligible, key=lambda one: tuple(value for _, value in _criteria(one, role, most[one.volumetric])))
-
-
-def _diffusion(candidates: tuple[_Candidate, ...]) -> list[_Candidate]:
+def _diffusion(candidates: tuple[Candidate, ...]) -> list[Candidate]:
     """Return the diffusion series from which an ADC map can be computed, the best first."""
-    return [one for one in _ranked(candidates, Role.DWI) if is_derivable(one.series)]
+    return [one for one in ranked_for(candidates, Role.DWI) if is_derivable(one.series)]
 
 
-def _combinable(candidates: tuple[_Candidate, ...]) -> list[Series]:
+def _combinable(candidates: tuple[Candidate, ...]) -> list[Series]:
     """Return the series whose diffusion-weighted images may be used together: all that nothing rules out."""
     return [
         one.series
@@ -281,66 +211,13 @@ def _combinable(candidates: tuple[_Candidate, ...]) -> list[Series]:
     ]
 
 
-def _criteria(one: _Candidate, role: Role, most: int) -> tuple[tuple[str, float | str | tuple[int, ...]], ...]:
-    """Return the ranking criteria of a candidate, the most important first.
-
-    Each is a reason, and a value of which the smaller wins for that reason. `most` is the size of the largest.
-    """
-    later = tuple(-int(char) for char in one.acquired_at.ljust(20, "0")[:20])
-    return (
-        ("it is no reformat or processed copy", float(len(one.classification.mark_names(Effect.RANK)) > 0)),
-        ("it covers the head", float(0 < one.extent_mm < HEAD_MM)),
-        ("it is 3D or thin", float(not one.volumetric) if role not in (Role.ADC, Role.DWI) else 0.0),
-        # Behind the criteria of quality: a damaged original should be sent again, not replaced by a worse series.
-        ("its pixels are complete", float(not one.complete)),
-        ("it was not broken off", float(one.size(role) < COMPLETE * most)),
-        ("it was acquired last", later),
-        ("its series number is higher", -float(one.series.series_number or 0)),
-        ("its UID sorts first", one.series.series_instance_uid),
-    )
-
-
-def _first_difference(best: _Candidate, other: _Candidate, role: Role) -> str:
-    most = max(one.size(role) for one in (best, other))
-    for (words, left), (_, right) in zip(_criteria(best, role, most), _criteria(other, role, most), strict=True):
-        if left != right:
-            return words
-    return "both are equal"
-
-
-def _reasons(ranked: list[_Candidate], role: Role) -> tuple[str, ...]:
+def _reasons(ranked: list[Candidate], role: Role) -> tuple[str, ...]:
     best = ranked[0]
     reasons = [f"{_TITLES[role]} with confidence {best.classification.confidence:.2f}"]
     if best.series.joined:
         reasons.append(f"one acquisition in {' and '.join(name_of(part) for part in best.series.joined)}")
     reasons += [
-        f"before series {other.series.series_number}: {_first_difference(best, other, role)}" for other in ranked[1:]
+        f"before series {other.series.series_number}: {first_difference(best, other, role)}" for other in ranked[1:]
     ]
     reasons += [item.text for item in best.classification.evidence if dict(item.weights).get(role)]
     return tuple(reasons)
-
-
-def _acquired_at(series: Series) -> str:
-    """Return the time of the middle image that has one: a single wrong date must not decide."""
-    times = sorted(one.acquired_at for one in series.instances if one.acquired_at)
-    return times[len(times) // 2] if times else ""
-
-
-def _stack(series: Series) -> tuple[float, float, int]:
-    """Return extent and typical spacing along the slice normal, in mm, and the number of slices.
-
-    Without positions they come from the slice thickness and the number of images.
-    """
-    orientation = majority(one.orientation for one in series.instances)
-    positions = [image.position_mm for one in series.instances for image in (one.frames or (one,)) if image.position_mm]
-    if orientation is not None and len(positions) > 1:
-        a, b, c, d, e, f = orientation
-        normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-        places = sorted({round(sum(p * n for p, n in zip(one, normal, strict=True)), 2) for one in positions})
-        if len(places) > 1:
-            gaps = sorted(right - left for left, right in pairwise(places))
-            return places[-1] - places[0], gaps[len(gaps) // 2], len(places)
-    thickness = majority(one.slice_thickness_mm for one in series.instances)
-    if thickness and math.isfinite(thickness):
-        return thickness * image_count(series), thickness, image_count(series)
-    return 0.0, math.inf, image_count(series)
