@@ -62,5 +62,13 @@ def segment_files(
     if not found.studies:
         why = f"; the first is {found.ignored[0].reason}" if found.ignored else ""
         return StudyOutcome("failed", f"None of {len(files)} files of the study can be read as DICOM{why}.", ())
+    if len(found.studies) > 1:
+        uids = " and ".join(study.study_instance_uid for study in found.studies[:3])
+        return StudyOutcome(
+            "failed",
+            f"The images of one study are of {len(found.studies)} by their headers, {uids}. Have them corrected in the "
+            "archive, and send the study again.",
+            (),
+        )
     report = process_study(found.studies[0], context, out, stopwatch, prior_results)
     return StudyOutcome(report.status.value, report.reason, tuple(out / each.path for each in report.outputs))

@@ -18,6 +18,7 @@ from plugin.settings.sections import Settings
 from plugin.worker.context import WorkerContext, open_worker_context
 from plugin.worker.process_study import process_study
 from plugin.worker.stopwatch import Stopwatch
+from plugin.worker.study_segmenter import segment_files
 from tests.support.node import MARKER, make_instance, new_study_uid, write_instance
 from tests.support.small_study import SLICES, USED_SERIES, write_small_study
 
@@ -53,6 +54,17 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
     assert study.series[0].series_instance_uid in report.reason
     assert {entry.role for entry in report.roles} == set(context.required_roles)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_images_of_two_studies_are_no_study(context: WorkerContext, tmp_path: Path) -> None:
+    """An archive handed out as one study what is two: taking the first would lose half without a word."""
+    uids = sorted((new_study_uid(), new_study_uid()))
+    paths = [write_instance(make_instance(uid), tmp_path / "in") for uid in uids]
+    outcome = segment_files(paths, tmp_path / "out", context, PriorResults(datetime.now(UTC)), Stopwatch())
+    assert outcome.status == "failed"
+    assert outcome.reason is not None
+    assert all(uid in outcome.reason for uid in uids)
+    assert not (tmp_path / "out").exists()
 
 
 def rewrite(paths: list[Path], series: int, **values: str) -> None:
