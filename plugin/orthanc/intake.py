@@ -6,10 +6,13 @@ A study that is submitted twice with the same images has one job. Results that w
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
+from pipeline.header import NotDicom, read_header
+from plugin.archive.report_reader import read_report
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.database.pool import database_id
@@ -18,10 +21,11 @@ from plugin.jobs.job import WITH_RESULT, Job, JobSource, JobState, new_job, no_i
 from plugin.jobs.queries import NoSuchJob, count_jobs_by_state, show_job
 from plugin.jobs.queue import JobQueue
 from plugin.orthanc.client import OrthancClient
-from plugin.orthanc.studies import OrthancInputs, TwoStudies, find_inputs, find_study_uid
+from plugin.orthanc.studies import OrthancInputs, TwoStudies, find_inputs, find_study_patient_id, find_study_uid
 from plugin.settings.destinations import AnyDestination, OrthancDestinationSettings
 from plugin.settings.sections import OrthancSettings
 
+_PATIENT_ID = 0x00100020
 _LOG = logging.getLogger(__name__)
 
 
@@ -69,7 +73,7 @@ class OrthancIntake:
         client = OrthancClient(self._settings, patience_s=0)
         try:
             study = find_study_uid(client, orthanc_id)
-            return self._add_job(client, study, options)
+            return self._add_job(client, study, orthanc_id, options)
         finally:
             client.close()
 
@@ -86,7 +90,7 @@ class OrthancIntake:
         """Return the numbers of jobs for JSON; see `describe_status`."""
         return describe_status(self._pool)
 
-    def _add_job(self, client: OrthancClient, study: str, options: SubmitOptions) -> Submission:
+    def _add_job(self, client: OrthancClient, study: str, orthanc_id: str, options: SubmitOptions) -> Submission:
         try:
             inputs = find_inputs(client, study)
         except TwoStudies as exc:
@@ -97,8 +101,11 @@ class OrthancIntake:
             raise
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, options.urgent, JobSource.ORTHANC)
         if inputs.images:
-            added = self._queue.add(job, again=options.again)
-            if not added or options.again:  # a new run does not send again what was sent
+            corrected = self._has_result_of_another_patient(client, orthanc_id, job.key)
+            added = self._queue.add(job, again=options.again or corrected)
+            if corrected:
+                _LOG.info("study %s in Orthanc has another patient ID than its result; segmenting it again", study)
+            elif not added or options.again:  # a new run does not send again what was sent
                 self._send_lost_results(client, job.key)
         elif (current := self._current_job(study, inputs)) is not None:
             return Submission(study, current.key, False, current.state.value)
@@ -113,6 +120,25 @@ class OrthancIntake:
         with self._pool.connection() as connection:
             key = outbox.producing_job(connection, study, inputs.others)
         return self._queue.find(key) if key is not None else None
+
+    def _has_result_of_another_patient(self, client: OrthancClient, orthanc_id: str, key: str) -> bool:
+        """Return whether the patient ID was corrected in Orthanc, with the UIDs kept, since the job was segmented.
+
+        IDs beyond ASCII are not compared, because Orthanc encodes them in its own way.
+        """
+        with self._pool.connection() as connection:
+            row = connection.execute(
+                "SELECT r.results_path FROM glionode_jobs j JOIN glionode_jobs r ON r.key = coalesce(j.same_as, j.key) "
+                "WHERE j.key = %s",
+                (key,),
+            ).fetchone()
+        if row is None or row[0] is None:
+            return False
+        made = find_patient_id(Path(row[0]))
+        found = find_study_patient_id(client, orthanc_id)
+        if made is None or found is None or not (made + found).isascii():
+            return False
+        return made.strip() != found.strip()
 
     def _send_lost_results(self, client: OrthancClient, key: str) -> None:
         """Queue results again that Orthanc has no more: the study was deleted there and received again."""
@@ -136,6 +162,16 @@ class OrthancIntake:
                 )
         job = self._queue.find(key)
         return Submission(study, key, added, job.state.value if job is not None else "unknown")
+
+
+def find_patient_id(results: Path) -> str | None:
+    """Return the patient ID of the first object of a result; None where its files are gone."""
+    for each in read_report(results).written:
+        try:
+            return read_header(results / each.file, (_PATIENT_ID,)).text(_PATIENT_ID)
+        except NotDicom:
+            return None
+    return None
 
 
 def describe_outcome(pool: ConnectionPool, study: str) -> dict[str, Any]:

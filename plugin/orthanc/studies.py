@@ -60,6 +60,14 @@ def find_study_uid(client: OrthancClient, orthanc_id: str) -> str:
     return uid
 
 
+def find_study_patient_id(client: OrthancClient, orthanc_id: str) -> str | None:
+    """Return the patient ID of a study; None where Orthanc does not tell. Raises NotInArchive, ArchiveUnavailable."""
+    try:
+        return str(client.get_json(f"/studies/{orthanc_id}")["PatientMainDicomTags"]["PatientID"])
+    except (KeyError, TypeError):
+        return None
+
+
 def find_orthanc_ids(client: OrthancClient, study_instance_uid: str) -> tuple[str, ...]:
     """Return Orthanc's identifiers of a study: usually one, or none. Raises ArchiveUnavailable."""
     found = client.post_json("/tools/lookup", study_instance_uid.encode())

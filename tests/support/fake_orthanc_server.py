@@ -51,6 +51,10 @@ class FakeOrthancServer(FakeHttpServer):
         heads = self.heads.values()
         return {orthanc_id(head.PatientID, head.StudyInstanceUID): str(head.StudyInstanceUID) for head in heads}
 
+    def _patient_id(self, study: str) -> str:
+        heads = self.heads.values()
+        return next(str(each.PatientID) for each in heads if orthanc_id(each.PatientID, each.StudyInstanceUID) == study)
+
     def etag(self, path: str) -> str:
         """Return the ETag of the metadata at a path; empty where there is none."""
         mark = self.marks.get(path.removeprefix("/studies/").removesuffix("/metadata/4810"))
@@ -75,7 +79,10 @@ class FakeOrthancServer(FakeHttpServer):
         if (found := re.fullmatch(r"/instances/([0-9a-f-]+)/file", path)) and found[1] in self.files:
             return 200, self.files[found[1]]
         if (found := re.fullmatch(r"/studies/([0-9a-f-]+)(/metadata/4810)?", path)) and found[1] in self.studies():
-            described = {"MainDicomTags": {"StudyInstanceUID": self.studies()[found[1]]}}
+            described = {
+                "MainDicomTags": {"StudyInstanceUID": self.studies()[found[1]]},
+                "PatientMainDicomTags": {"PatientID": self._patient_id(found[1])},
+            }
             outdated = self.check_revisions and if_match != self.etag(path)
             return self._metadata(method, found[1], body, outdated) if found[2] else (200, described)
         return 404, {}

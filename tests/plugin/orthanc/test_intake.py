@@ -166,6 +166,33 @@ def test_a_forced_study_whose_results_orthanc_lost_gets_them_again(
     assert output["deliveries"] == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
 
 
+@pytest.mark.parametrize("patient", ["P ", "Q"])
+def test_a_patient_that_was_corrected_in_orthanc_has_its_study_segmented_again(
+    patient: str,
+    intake: OrthancIntake,
+    store: Callable[..., str],
+    web: FakeOrthancServer,
+    segment: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    study = store(new_study_uid())
+    job = segment(study)
+    (made,) = (head for head in web.heads.values() if head.SOPClassUID == SEG)
+    outputs = [{"path": f"{made.SOPInstanceUID}.dcm", "sop_class_uid": SEG}]
+    (tmp_path / "report.json").write_text(json.dumps({"roles": {}, "outputs": outputs}))
+    images = [head for head in web.heads.values() if head.SOPClassUID != SEG]
+    web.heads.clear()  # all is deleted, and the images come back with the ID corrected and their UIDs kept
+    for image in images:
+        image.PatientID = patient
+        web.store(write_instance(image, tmp_path / "corrected").read_bytes())
+    taken = intake.submit(orthanc_id(patient.strip(), str(made.StudyInstanceUID)), SubmitOptions())
+    corrected = patient == "Q"
+    assert (taken.job, taken.added, taken.state) == (job, corrected, "queued" if corrected else "segmented")
+    (output,) = intake.outcome(orthanc_id(patient.strip(), str(made.StudyInstanceUID)))["outputs"]
+    # What was made for the former patient is sent to nobody again; only what was lost of the same patient is.
+    assert ("queued" in output["deliveries"].values()) is not corrected
+
+
 def test_a_study_without_its_images_keeps_the_outcome_of_its_result(
     intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer, segment: Callable[..., str]
 ) -> None:
