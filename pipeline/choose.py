@@ -8,21 +8,12 @@ from pipeline.classify import Classification
 from pipeline.combine_diffusion import CannotCombine, combine_diffusion
 from pipeline.diffusion import is_derivable
 from pipeline.join import join_series, unjoined_parts
-from pipeline.missing_roles import name_of, names_of, near_misses, no_source_of_adc
+from pipeline.missing_roles import TITLES, name_of, names_of, near_misses, no_source_of_adc
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.rules import Effect, Rules, load_rules
 from pipeline.study import Series, Study
 
 __all__ = ["Choice", "Explained", "NotEligible", "Rules", "Selected", "choose", "explain", "load_rules"]
-
-_TITLES = {
-    Role.T1: "T1 before contrast",
-    Role.T1CE: "T1 after contrast",
-    Role.T2: "T2",
-    Role.FLAIR: "FLAIR",
-    Role.ADC: "ADC map",
-    Role.DWI: "diffusion series",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +138,7 @@ def _why_missing(missing: list[Role], candidates: tuple[Candidate, ...], study: 
         source = _derived_adc(candidates, study)
         allowed = source.series if source is not None and not derive_adc else None
         clauses += no_source_of_adc(classified, combined if isinstance(combined, CannotCombine) else None, allowed)
-    titles = " and no ".join(_TITLES[role] for role in missing)
+    titles = " and no ".join(TITLES[role] for role in missing)
     return "; ".join((f"no {titles} among {len(study.series)} series", *clauses))
 
 
@@ -213,7 +204,7 @@ def _combinable(candidates: tuple[Candidate, ...]) -> list[Series]:
 
 def _reasons(ranked: list[Candidate], role: Role) -> tuple[str, ...]:
     best = ranked[0]
-    reasons = [f"{_TITLES[role]} with confidence {best.classification.confidence:.2f}"]
+    reasons = [f"{TITLES[role]} with confidence {best.classification.confidence:.2f}"]
     if best.series.joined:
         reasons.append(f"one acquisition in {' and '.join(name_of(part) for part in best.series.joined)}")
     reasons += [

@@ -10,6 +10,15 @@ from pipeline.frames import list_frames
 from pipeline.rules import Effect
 from pipeline.study import Series
 
+TITLES = {
+    Role.T1: "T1 before contrast",
+    Role.T1CE: "T1 after contrast",
+    Role.T2: "T2",
+    Role.FLAIR: "FLAIR",
+    Role.ADC: "ADC map",
+    Role.DWI: "diffusion series",
+}
+_ARTICLES = {Role.ADC: "an"}
 MOST_NAMED = 3
 """Series that a sentence names for one role."""
 
@@ -38,7 +47,7 @@ def names_of(parts: Sequence[Series]) -> str:
 def near_misses(role: Role, classified: Sequence[Classified]) -> list[str]:
     """Return a clause for each series that seems to have a role but was not taken for it."""
     found = [
-        f"{name_of(series)} {_why_not(classification)}"
+        f"{name_of(series)} {_why_not(role, classification)}"
         for series, classification in classified
         if classification.leaning is role and list_frames(series)
     ]
@@ -47,11 +56,11 @@ def near_misses(role: Role, classified: Sequence[Classified]) -> list[str]:
     return found
 
 
-def _why_not(classification: Classification) -> str:
+def _why_not(role: Role, classification: Classification) -> str:
     marks = (*classification.mark_names(Effect.NONE), *classification.mark_names(Effect.REFUSE))
     if marks:
-        return f"seems to be one, but was ruled out: {', '.join(marks)}"
-    return "may be one, but nothing says so clearly"
+        return f"seems to be {_ARTICLES.get(role, 'a')} {TITLES[role]}, but was ruled out: {', '.join(marks)}"
+    return f"may be {_ARTICLES.get(role, 'a')} {TITLES[role]}, but nothing says so clearly"
 
 
 def no_source_of_adc(classified: Sequence[Classified], pair: CannotCombine | None, allowed: Series | None) -> list[str]:

@@ -331,3 +331,21 @@ def test_choosing_loads_no_torch_and_no_dicom_library():
     code = "import pipeline.choose, sys; print([name for name in ('torch', 'pydicom', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("[]", "['numpy']")
+
+
+def test_a_missing_role_names_what_came_near_to_it(rules):
+    """By number and UID, never by a description, and a few of many."""
+    knee = replace(ADC, instances=tuple(replace(one, body_part="KNEE") for one in ADC.instances))
+    chosen = choose(study(knee, T1CE), WANTED, rules)
+    assert isinstance(chosen, NotEligible)
+    assert chosen.missing == (Role.ADC, Role.FLAIR)
+    assert chosen.reason == (
+        "no ADC map and no FLAIR among 2 series; "
+        "series 6 (1.2.6) seems to be an ADC map, but was ruled out: other body part"
+    )
+    subtractions = [make_series(number, "SUBTRACTION T1 KM", "T1") for number in range(10, 15)]
+    many = choose(study(*subtractions), (Role.T1CE,), rules)
+    assert isinstance(many, NotEligible)
+    assert many.reason.count("seems to be a T1 after contrast, but was ruled out: subtraction") == 3
+    assert many.reason.endswith("; and 2 more like these")
+    assert "KM" not in many.reason

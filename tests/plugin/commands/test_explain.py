@@ -49,8 +49,8 @@ def test_a_role_that_is_missing_is_explained(study: Path) -> None:
     (adc,) = (each for each in document["series"] if each["series_number"] == 3)
     assert document["selected"] == {}
     assert document["not_eligible"] == (
-        f"no ADC map among 5 series; series 3 ({adc['series_instance_uid']}) seems to be one, but was ruled out: "
-        "other body part"
+        f"no ADC map among 5 series; series 3 ({adc['series_instance_uid']}) seems to be an ADC map, but was ruled "
+        "out: other body part"
     )
 
 
