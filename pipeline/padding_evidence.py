@@ -27,8 +27,8 @@ class PaddingEvidence:
     _middle_voxels: int = 0
     _middle: list[tuple[NDArray[Any], NDArray[np.int64]]] = field(default_factory=list)
 
-    def add(self, values: Samples, padded: NDArray[np.bool_], samples: SampleFormat | None) -> None:
-        """Count a frame: (rows, columns)."""
+    def add(self, values: Samples, padded: NDArray[np.bool_], samples: SampleFormat | None, in_middle: bool) -> None:
+        """Count a frame: (rows, columns). `in_middle` says whether it is of the middle half of the slices."""
         self.voxels += values.size
         self.padded += int(np.count_nonzero(padded))
         if samples is None or samples.padding is None or samples.is_float:
@@ -37,6 +37,8 @@ class PaddingEvidence:
         if low == high:
             near = values[(values >= low - _NEIGHBOURS) & (values <= low + _NEIGHBOURS)].astype(np.int64)
             self._beside += np.bincount(near - int(low) + _NEIGHBOURS, minlength=2 * _NEIGHBOURS + 1)
+            return
+        if not in_middle:  # the outer slices may be air
             return
         rows, columns = values.shape
         box = np.s_[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]

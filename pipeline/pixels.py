@@ -95,7 +95,8 @@ def rescaled_pixels(
             if evidence is not None and instance.samples is not None:
                 missing = padded(one, values, instance.samples)
                 out[number][missing] = np.nan
-                evidence.add(values, missing, instance.samples)
+                in_middle = len(frames) <= 4 * number < 3 * len(frames)
+                evidence.add(values, missing, instance.samples, in_middle)
     return out
 
 

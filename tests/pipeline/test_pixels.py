@@ -153,6 +153,12 @@ class TestPadding:
         with pytest.raises(PaddingDoubtful, match=r"0028,0120.*most of the head"):
             read(make)
 
+    def test_a_range_of_noise_in_air_and_outer_slices_is_padding(self, make, box):
+        pixels = np.random.default_rng(4).integers(31000, 32001, box.shape)
+        pixels[1:-1, 6:-6, 6:-6] = with_border(box.shape, 0)[1:-1, 6:-6, 6:-6]
+        make.classic(box, pixels=pixels, change=declare({PADDING: ("US", 32000), LIMIT: ("US", 31000)}))
+        assert_padded(read(make), pixels, pixels >= 31000)
+
     def test_nothing_but_padding_is_refused(self, make, box):
         make.classic(box, pixels=np.full(box.shape, 5), change=declare({PADDING: ("US", 5)}))
         with pytest.raises(PaddingDoubtful, match="100%"):
@@ -192,6 +198,12 @@ class TestBits:
     def test_values_in_the_middle_of_cells_with_overlays_on_both_sides(self, make, box):
         overlays = np.random.default_rng(3).integers(0, 2, box.shape) * 0xC003
         make.classic(box, pixels=(self.VALUES & 0xFFF) << 2 | overlays, BitsStored=12, HighBit=13)
+        np.testing.assert_array_equal(read(make).pixels, self.VALUES)
+
+    def test_overlays_of_whole_rows_are_no_part_of_the_value(self, make, box):
+        overlay = np.zeros(box.shape, int)
+        overlay[:, ::7] = 0x1000
+        make.classic(box, pixels=self.VALUES | overlay, BitsStored=12, HighBit=11)
         np.testing.assert_array_equal(read(make).pixels, self.VALUES)
 
     def test_an_overlay_in_compressed_cells_is_no_part_of_the_value(self, make, box):
