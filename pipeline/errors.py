@@ -21,6 +21,7 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── PaddingDoubtful       the declared pixel padding takes the head with it
 │   ├── GeometryImpossible    spacing, extent or size that no scan of a head has
 │   ├── HeadNotCovered        a series shows too little of the head that the others show
+│   ├── AirBright             air is brighter than the head
 │   └── UnitsUnknown          the values of an ADC map fit no known unit
 ├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
 ├── OutputRefused             a result fails its final check, or cannot be written
@@ -108,6 +109,10 @@ class InstanceUidsRepeated(SeriesUnreadable):
 
 class PaddingDoubtful(SeriesUnreadable):
     """The pixel padding that headers declare takes the head with it."""
+
+
+class AirBright(SeriesUnreadable):
+    """The air around the head is brighter than the head."""
 
 
 class UnitsUnknown(SeriesUnreadable):

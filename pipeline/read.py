@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.labels import Role
 from pipeline.adc_map import check_plausible, in_adc_units
+from pipeline.air import check_air
 from pipeline.derive_adc import comparable_signals, fit_adc, weighted_frames
 from pipeline.diffusion import B_UNWEIGHTED
 from pipeline.errors import (
@@ -78,6 +79,8 @@ def read_volume(series: Series, role: Role) -> Volume:
     if role is Role.ADC:
         pixels, note, remarks = in_adc_units(uid, stack.frames, pixels)
         return Volume(pixels, stack.geometry, _sources(stack.frames), (*notes, note), (*stack.remarks, *remarks))
+    if role is not Role.DWI:
+        check_air(uid, pixels, any(one.instance.photometric_interpretation == "MONOCHROME1" for one in stack.frames))
     return Volume(pixels, stack.geometry, _sources(stack.frames), notes, stack.remarks)
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from models.labels import Role
-from pipeline.air import with_air
+from pipeline.air import check_air, with_air
 from pipeline.align import AlignSettings, align
+from pipeline.errors import AirBright
 from pipeline.normalise import normalise
 from pipeline.volume import Geometry, Volume
 
@@ -32,6 +33,21 @@ def test_the_level_is_zero_or_the_darkest_of_images_with_negative_values(dark, e
 def test_a_volume_without_padding_is_left_as_it_is():
     volume = head(5.0)
     assert with_air(volume) is volume
+
+
+def test_air_that_is_padding_without_saying_so_is_refused():
+    check_air("1.2.3", head(0.0).pixels, inverted=False)
+    check_air("1.2.3", np.full((8, 8, 8), 5, np.float32), inverted=False)
+    check_air("1.2.3", np.full((8, 8, 8), np.nan, np.float32), inverted=False)
+    with pytest.raises(AirBright, match=r"1\.2\.3: the air around the head is brighter"):
+        check_air("1.2.3", head(32767.0).pixels, inverted=False)
+
+
+def test_inverted_images_are_refused_and_those_that_only_say_so_are_not():
+    dark = head(0.0).pixels
+    check_air("1.2.3", dark, inverted=True)
+    with pytest.raises(AirBright, match="MONOCHROME1"):
+        check_air("1.2.3", 4095 - dark, inverted=True)
 
 
 @pytest.mark.parametrize("padded", [Role.T1CE, Role.FLAIR])

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from models.labels import Role
-from pipeline.errors import PaddingDoubtful, PixelsUndecodable
+from pipeline.errors import AirBright, PaddingDoubtful, PixelsUndecodable
 from pipeline.read import read_volume
 from pipeline.scan import scan
 from pipeline.transfer_syntaxes import GE_BIG_ENDIAN_PIXELS
@@ -158,6 +158,17 @@ class TestPadding:
         pixels[1:-1, 6:-6, 6:-6] = with_border(box.shape, 0)[1:-1, 6:-6, 6:-6]
         make.classic(box, pixels=pixels, change=declare({PADDING: ("US", 32000), LIMIT: ("US", 31000)}))
         assert_padded(read(make), pixels, pixels >= 31000)
+
+    @pytest.mark.parametrize("role", [Role.T1CE, Role.FLAIR])
+    def test_padding_that_no_header_declares_is_refused(self, make, box, role):
+        make.classic(box, pixels=with_border(box.shape, 32767))
+        with pytest.raises(AirBright):
+            read(make, role)
+
+    def test_inverted_images_are_refused(self, make, box):
+        make.classic(box, pixels=4095 - with_border(box.shape, 0), PhotometricInterpretation="MONOCHROME1")
+        with pytest.raises(AirBright, match="MONOCHROME1"):
+            read(make)
 
     def test_nothing_but_padding_is_refused(self, make, box):
         make.classic(box, pixels=np.full(box.shape, 5), change=declare({PADDING: ("US", 5)}))
