@@ -17,7 +17,15 @@ from pipeline.guarded_stream import PARSER_FAILURES
 from pipeline.header import NotDicom, inflate_file
 from pipeline.jpeg_extended import register_decoder
 from pipeline.padding_evidence import PaddingEvidence
-from pipeline.samples import Samples, bits_left_out, bytes_swapped, impossible_format, padded, stored_values
+from pipeline.samples import (
+    Samples,
+    bits_left_out,
+    bytes_swapped,
+    impossible_format,
+    padded,
+    sign_contradicted,
+    stored_values,
+)
 from pipeline.study import Instance, SampleFormat, StoredPixels
 from pipeline.transfer_syntaxes import DECODABLE
 
@@ -94,10 +102,21 @@ def rescaled_pixels(
                 out[number] += np.float32(frame.rescale_intercept)
             if evidence is not None and instance.samples is not None:
                 missing = padded(one, values, instance.samples)
+                _check_sign(values, missing, instance, instance.samples, series_uid)
                 out[number][missing] = np.nan
                 in_middle = len(frames) <= 4 * number < 3 * len(frames)
                 evidence.add(values, missing, instance.samples, in_middle)
     return out
+
+
+def _check_sign(
+    values: Samples, missing: NDArray[np.bool_], instance: Instance, samples: SampleFormat, series_uid: str
+) -> None:
+    if sign_contradicted(values, missing, samples):
+        raise PixelsUndecodable(
+            f"Series {series_uid}: the values of image {instance.sop_instance_uid} do not have the sign that "
+            "PixelRepresentation (0028,0103) says. Send it with the right PixelRepresentation."
+        )
 
 
 def _values(cells: Samples, instance: Instance, series_uid: str) -> Samples:

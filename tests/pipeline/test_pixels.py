@@ -252,6 +252,21 @@ class TestBits:
         with pytest.raises(PixelsUndecodable, match="BitsStored"):
             read(make)
 
+    @pytest.mark.parametrize(("signed", "low"), [(0, -20), (1, 32768 - 20)])
+    def test_values_of_the_other_sign_than_the_header_says_are_refused(self, make, box, signed, low):
+        # Noise around the value at which the number turns round.
+        values = low + np.random.default_rng(5).integers(0, 40, box.shape)
+        make.classic(box, pixels=(values & 0xFFFF).astype("<u2").view("<i2"), PixelRepresentation=signed)
+        with pytest.raises(PixelsUndecodable, match="PixelRepresentation"):
+            read(make)
+        make.classic(box, pixels=(values & 0xFFFF).astype("<u2").view("<i2"), PixelRepresentation=1 - signed)
+        np.testing.assert_array_equal(read(make).pixels, values)
+
+    def test_a_single_value_for_nothing_is_no_sign(self, make, box):
+        values = np.where(self.VALUES % 7, self.VALUES + 1000, 65535)
+        make.classic(box, pixels=values)
+        np.testing.assert_array_equal(read(make).pixels, values)
+
     def test_a_missing_high_bit_is_the_usual_one(self, make, box):
         make.classic(box, pixels=self.VALUES, BitsStored=12, change=lambda dataset, number: dataset.pop("HighBit"))
         np.testing.assert_array_equal(read(make).pixels, self.VALUES)
