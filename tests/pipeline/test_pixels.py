@@ -1,6 +1,7 @@
 """Stored pixels become the right numbers: padding is no value, bits stand where the header says, syntaxes are known."""
 
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def declare(values: dict[int, tuple[str, object]]):
             dataset.add(DataElement(tag, vr, value))
 
     return change
+
+
+def say_syntax(path: Path, old: str, new: str) -> None:
+    """Write another transfer syntax into the meta information of a file, and nothing else."""
+    content, elements = path.read_bytes(), []
+    for uid in (old, new):
+        padded = str(uid).encode() + b"\0" * (len(uid) % 2)
+        elements.append(b"\x02\0\x10\0UI" + len(padded).to_bytes(2, "little") + padded)
+    assert elements[0] in content
+    grown = len(elements[1]) - len(elements[0])
+    length = int.from_bytes(content[140:144], "little") + grown
+    content = content[:140] + length.to_bytes(4, "little") + content[144:]
+    path.write_bytes(content.replace(*elements, 1))
 
 
 def assert_padded(volume: Volume, pixels: np.ndarray, is_padding: np.ndarray) -> None:
@@ -287,14 +301,39 @@ class TestBits:
 
 
 class TestSyntaxes:
+    @pytest.mark.parametrize(
+        ("written", "said"),
+        [
+            (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+            (ImplicitVRLittleEndian, ExplicitVRLittleEndian),
+            (ExplicitVRLittleEndian, JPEG2000Lossless),
+            (ExplicitVRLittleEndian, RLELossless),
+            (ImplicitVRLittleEndian, JPEGLSLossless),
+        ],
+    )
+    def test_plain_pixels_are_read_whatever_their_meta_information_says(self, make, box, written, said):
+        make.syntax = written
+        paths = make.classic(box)
+        expected = read(make).pixels
+        for path in paths:
+            say_syntax(path, written, said)
+        np.testing.assert_array_equal(read(make).pixels, expected)
+
+    @pytest.mark.parametrize("written", [JPEG2000Lossless, RLELossless, JPEGLSLossless])
+    @pytest.mark.parametrize("said", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless])
+    def test_compressed_pixels_under_another_syntax_are_refused(self, make, box, written, said):
+        if written == said:
+            return
+        make.syntax = written
+        for path in make.classic(box):
+            say_syntax(path, written, said)
+        with pytest.raises(PixelsUndecodable, match="cannot be decoded"):
+            read(make)
+
     @pytest.mark.parametrize("uid", ["1.3.46.670589.33.1.4.1", "1.2.840.10008.1.2.99", "1.2.840.10008.1.2.1.98"])
     def test_unknown_ones_are_refused_by_their_uid(self, make, box, uid):
-        make.classic(box)
-        for path in make.folder.iterdir():
-            content, old = path.read_bytes(), b"UI\x14\x00" + make.syntax.encode() + b"\0"
-            assert old in content
-            padded = uid.encode() + b"\0" * (len(uid) % 2)
-            path.write_bytes(content.replace(old, b"UI" + len(padded).to_bytes(2, "little") + padded, 1))
+        for path in make.classic(box):
+            say_syntax(path, make.syntax, uid)
         with pytest.raises(PixelsUndecodable, match=uid.replace(".", r"\.")):
             read(make)
 
