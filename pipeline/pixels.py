@@ -96,6 +96,8 @@ def rescaled_pixels(
         cells = _stored_frames(instance, [frames[number].index for number in numbers], series_uid)
         for number, one in zip(numbers, cells, strict=True):
             frame = frames[number]
+            if number == len(frames) // 2:  # one tells for all
+                _check_byte_order(one, instance, series_uid)
             values = _values(one, instance, series_uid)
             np.multiply(values, np.float32(frame.rescale_slope), out=out[number], casting="unsafe")
             if frame.rescale_intercept:
@@ -107,6 +109,14 @@ def rescaled_pixels(
                 in_middle = len(frames) <= 4 * number < 3 * len(frames)
                 evidence.add(values, missing, instance.samples, in_middle)
     return out
+
+
+def _check_byte_order(cells: Samples, instance: Instance, series_uid: str) -> None:
+    if instance.stored is not None and bytes_swapped(cells):
+        raise PixelsUndecodable(
+            f"Series {series_uid}: the pixels of image {instance.sop_instance_uid} are not in the byte order of its "
+            f"transfer syntax {instance.transfer_syntax_uid}. Send it as Explicit VR Little Endian."
+        )
 
 
 def _check_sign(
@@ -175,11 +185,6 @@ def _native_frames(
         if found.size < length:
             raise _cut_short(series_uid, 1)
         frames.append(found.view(dtype).reshape(instance.rows, instance.columns))
-    if bytes_swapped(frames[len(frames) // 2]):
-        raise PixelsUndecodable(
-            f"Series {series_uid}: the pixels of image {instance.sop_instance_uid} are not in the byte order of its "
-            f"transfer syntax {instance.transfer_syntax_uid}. Send it as Explicit VR Little Endian."
-        )
     return frames
 
 
