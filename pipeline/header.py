@@ -34,6 +34,7 @@ _SMALL_FILE = 2**22
 """Bytes up to which a file is read whole; of a larger one only the pages are read that the header takes."""
 _PIXEL_REPRESENTATION = 0x00280103
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_CHARACTER_SET = 0x00080005
 _PIXEL_TAGS = _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _TEXT_DELIMITERS = {ord(char) for char in "\\\r\n\t\f"}
 """Characters that end the effect of an escape sequence (PS3.5 6.1.2.5.3)."""
@@ -185,6 +186,10 @@ class Header:
 
     def _bytes(self, tag: int) -> bytes:
         element = self._raw(tag)
+        if element is None and tag == _CHARACTER_SET and tag in self.dataset:
+            # pydicom converts this one while it reads.
+            value = self.dataset[tag].value
+            return (value if isinstance(value, str) else "\\".join(map(str, value or ()))).encode()
         return b"" if element is None else element.value or b""
 
     def _raw(self, tag: int) -> RawDataElement | None:
@@ -230,7 +235,7 @@ def inflate_file(path: Path) -> bytes:
 
 
 def _read(content: BinaryIO | mmap.mmap, size: int, tags: Iterable[int] | None) -> Header:
-    wanted: list[BaseTag | int] = [] if tags is None else [*tags, 0x00080005]  # an empty list means all elements
+    wanted: list[BaseTag | int] = [] if tags is None else [*tags, _CHARACTER_SET]  # an empty list means all elements
     force = not _has_preamble(content.read(132))
     content.seek(0)
     stream = guard_stream(content, _MOST_READS, _MOST_BYTES)

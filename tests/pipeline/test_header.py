@@ -128,7 +128,7 @@ def test_signed_pixels_stay_signed_when_a_sequence_is_read_first(make, box):
     assert header.integer(0x00280103) == 1
     assert len(header.items(0x00180012)) == 1
     assert header.integer(0x00280103) == 1
-    assert scan([path]).studies[0].series[0].instances[0].stored.signed
+    assert scan([path]).studies[0].series[0].instances[0].samples.signed
 
 
 @pytest.mark.parametrize("character_set", ["ISO_IR 999", "\\\\", "ISO 2022 IR 149\\GB18030\\nonsense"])
