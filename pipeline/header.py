@@ -15,6 +15,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import parse_fragments
 from pydicom.filereader import read_partial, read_sequence
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -186,11 +187,13 @@ class Header:
 
     def _bytes(self, tag: int) -> bytes:
         element = self._raw(tag)
-        if element is None and tag == _CHARACTER_SET and tag in self.dataset:
-            # pydicom converts this one while it reads.
-            value = self.dataset[tag].value
-            return (value if isinstance(value, str) else "\\".join(map(str, value or ()))).encode()
-        return b"" if element is None else element.value or b""
+        if element is not None:
+            return element.value or b""
+        # pydicom converts a few while it reads or keeps others: the character set, and creators of private blocks.
+        converted = self.dataset.get_item(tag, keep_deferred=True)
+        value = converted.value if isinstance(converted, DataElement) else None
+        parts = [value] if isinstance(value, str) else value if isinstance(value, MultiValue) else []
+        return "\\".join(part for part in parts if isinstance(part, str)).encode()
 
     def _raw(self, tag: int) -> RawDataElement | None:
         """Return an element whose value pydicom has not parsed."""
