@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from pipeline.errors import SettingsWrong
@@ -109,7 +110,10 @@ class StowSender:
     def _search(self, client: HttpClient, outgoing: Outgoing) -> str:
         """Search for an object (QIDO-RS); return why it is not found, as a clause, or nothing where it is."""
         uid = outgoing.entry.sop_instance_uid
-        study = dcmread(outgoing.entry.path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        try:
+            study = dcmread(outgoing.entry.path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        except (OSError, InvalidDicomError):
+            return "its file here cannot be read to search for it"
         query = f"SOPInstanceUID={uid}&limit=2"
         try:
             response = client.request(
@@ -170,16 +174,17 @@ class StowSender:
 
 def _groups(objects: Sequence[Outgoing], max_bytes: int) -> Iterator[tuple[Outgoing, ...]]:
     """Yield the objects of each request, smaller ones first: a limit on size then stops as few as possible."""
-    group: list[Outgoing] = []
+    group: list[int] = []
     size = 0
-    for length, each in sorted(((_size(each), each) for each in objects), key=lambda pair: pair[0]):
-        if group and (len(group) == _MOST_OBJECTS or size + length > max_bytes):
-            yield tuple(group)
+    lengths = [_size(each) for each in objects]
+    for number in sorted(range(len(objects)), key=lengths.__getitem__):
+        if group and (len(group) == _MOST_OBJECTS or size + lengths[number] > max_bytes):
+            yield tuple(objects[each] for each in sorted(group))
             group, size = [], 0
-        group.append(each)
-        size += length
+        group.append(number)
+        size += lengths[number]
     if group:
-        yield tuple(group)
+        yield tuple(objects[each] for each in sorted(group))
 
 
 def _size(outgoing: Outgoing) -> int:

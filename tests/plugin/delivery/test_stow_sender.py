@@ -125,6 +125,17 @@ def test_a_server_that_cannot_be_searched_has_nothing_for_certain(
     assert "a search " in outcome.reason
 
 
+def test_an_object_whose_file_cannot_be_read_is_not_searched_for(
+    server: FakeStowServer, objects: list[Outgoing]
+) -> None:
+    Path(objects[0].entry.path).write_bytes(b"no DICOM at all")
+    server.posts, server.keeps = [(200, b"", {})] * 2, False
+    first, second = sent(server, objects[:2])
+    assert isinstance(first, NotSent)
+    assert isinstance(second, NotSent)
+    assert "cannot be read to search for it" in first.reason
+
+
 def test_a_duplicate_is_stored_where_a_search_finds_it(server: FakeStowServer, objects: list[Outgoing]) -> None:
     assert sent(server, objects[:1]) == [Sent()]
     server.reasons = {uid(each): 0x0111 for each in objects[:2]}
