@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import cache
 
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
 from pydicom import config
@@ -43,6 +44,7 @@ _EARLIEST, _LATEST = timedelta(hours=-12), timedelta(hours=14)
 """PS3.3 C.12.1.1.8"""
 
 
+@cache
 def copied_tags() -> tuple[BaseTag, ...]:
     """Return the tags of the patient and study modules of an MR image, the character set and the time zone."""
     modules, attributes = get_iod_module_map(), get_module_attribute_map()

@@ -1,13 +1,18 @@
 """Measure masks: their volumes, lesions and ADC."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.labels import LABELS
+from pipeline.errors import UnitsUnknown
 from pipeline.result import AdcStatistics, LabelMeasurement
 from pipeline.volume import Geometry, Volume
 
+MOST_ADC = 4000.0
+"""10^-6 mm2/s; free water at body temperature has 3000."""
 _ADC_LABELS = (1, 2)
 """Numbers of the labels inside which ADC is measured: enhancing tumour and ADC abnormality."""
 
@@ -35,6 +40,21 @@ def measure(
         )
         for label, mask, on_adc in zip(LABELS, masks, masks_on_adc, strict=True)
     )
+
+
+def check_adc(measurements: Iterable[LabelMeasurement], series_instance_uid: str) -> None:
+    """Check that the ADC inside the labels is one of tissue. Raises UnitsUnknown, which names the series of the map.
+
+    Maximum and 90th percentile are left out: many maps saturate at 4095, and small lesions have bad voxels.
+    """
+    for each in measurements:
+        found = each.adc
+        if found is not None and max(found.minimum, found.percentile_10, found.median, found.mean) > MOST_ADC:
+            raise UnitsUnknown(
+                f"Series {series_instance_uid}: the mean of its ADC inside {each.label.title.lower()} is "
+                f"{found.mean:.0f} x 10^-6 mm2/s (median {found.median:.0f}), but free water has 3000. Send the map "
+                "with its units coded, or exclude the series by a rule (choose.rules_file)."
+            )
 
 
 def count_lesions(mask: NDArray[np.bool_]) -> int:

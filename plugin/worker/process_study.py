@@ -22,7 +22,7 @@ from pipeline.empty_result import empty_remarks
 from pipeline.errors import GlionodeError, OutputRefused
 from pipeline.geometry_bounds import check_head_geometry
 from pipeline.identity import check_one_patient, identity_remarks
-from pipeline.measure import measure
+from pipeline.measure import check_adc, measure
 from pipeline.normalise import normalise
 from pipeline.panels import panels
 from pipeline.read import read_volume
@@ -68,6 +68,7 @@ def process_study(
         if (current := prior_results.current_results.get(images_sha256(sources))) is not None:
             return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
+        check_adc(result.measurements, result.source(Role.ADC).series.series_instance_uid)
         of_study = (*identity_remarks(study, chosen), *shared_uid_remarks(study, chosen))
         first_number = first_free_block((each.series_number for each in study.series), prior_results.earlier_results)
         result = replace(result, remarks=(*of_study, *result.remarks), series_numbers_from=first_number)

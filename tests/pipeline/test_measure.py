@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.labels import LABELS
-from pipeline.measure import adc_statistics, count_lesions, measure
+from pipeline.errors import UnitsUnknown
+from pipeline.measure import adc_statistics, check_adc, count_lesions, measure
 from pipeline.volume import Geometry, Volume
 
 GRID = Geometry.axial((40, 44, 48), (1.2, 0.9, 0.8), (0, 0, 0), "1.2")
@@ -53,3 +54,19 @@ def test_adc_is_read_inside_the_mask_and_without_failed_fits() -> None:
 def test_adc_of_failed_fits_only_is_not_measured() -> None:
     nothing = Volume(np.full(ADC_GRID.shape, np.nan, np.float32), ADC_GRID)
     assert adc_statistics(np.ones(ADC_GRID.shape, bool), nothing) is None
+
+
+@pytest.mark.parametrize(("value", "refused"), [(3900.0, False), (4100.0, True)])
+def test_adc_beyond_water_is_a_fault_of_the_map(value: float, refused: bool) -> None:
+    grid = Geometry.axial((2, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "")
+    masks = np.zeros((len(LABELS), 2, 4, 4), bool)
+    masks[0, 1] = True
+    adc = np.full((2, 4, 4), 900.0, np.float32)
+    adc[1] = value
+    adc[1, 0, 0] = 4095.0  # a saturated voxel is none
+    measured = measure(masks, grid, masks, Volume(adc, grid))
+    if refused:
+        with pytest.raises(UnitsUnknown, match=r"Series 1\.2\.3: the mean of its ADC inside enhancing tumour is 41"):
+            check_adc(measured, "1.2.3")
+    else:
+        check_adc(measured, "1.2.3")
