@@ -180,7 +180,7 @@ class JobRunner:
         finished, made = self._segment(job.key, workspace, prior_results)
         if finished.status == JobState.FAILED:
             _require_room(workspace.results.parent)  # a failure on a full disk says nothing about the study
-        if self.source.inputs(job).replacements != job.replacements:
+        if job.source is JobSource.OWN and self.source.inputs(job).replacements != job.replacements:
             raise ImagesReplaced
         finished = with_purge_reason(finished, prior_results)
         report = read_report(workspace.results)
