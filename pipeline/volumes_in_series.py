@@ -107,7 +107,7 @@ def _split_by_time(
     moments: dict[str, list[int]] = {}
     for number, frame in enumerate(frames):
         moments.setdefault(frame.instance.acquired_at, []).append(number)
-    if "" in moments:
+    if "" in moments or places[-1] == 0:
         return [], ()
     groups: list[list[int]] = [[]]
     for _, numbers in sorted(moments.items()):

@@ -34,7 +34,7 @@ TABLE: dict[str, tuple[tuple[int, int, int] | str, ...]] = {
     "icometrix_dicom2nifti/philips_enhanced_anatomical_001": ((8, 256, 256),),
     "icometrix_dicom2nifti/philips_enhanced_dti_001": ((8, 128, 128),),
     "icometrix_dicom2nifti/siemens_anatomical_001": ((4, 256, 256),),
-    "jonclayden_divest/raw": ("RepeatedPositions", (2, 256, 224)),
+    "jonclayden_divest/raw": ("TooFewSlices", (2, 256, 224)),  # one slice in two directions, by its CSA header
     "neurolabusc_dcm_qa_cs_dl/401_T1W_FFE_enhanced": ((24, 256, 256),),
     "neurolabusc_dcm_qa_cs_dl/501_T1W_FFE_classic": ((24, 256, 256),),
     "neurolabusc_dcm_qa_ge/01_Ax_DWI_TENSOR_R2": ((2, 256, 256),),
