@@ -39,7 +39,7 @@ from pipeline.result import AdcStatistics, LabelMeasurement, SegmentationResult
 _NOT_FOUND_WHERE_SEEN = (
     "Not found in the part of the head that was seen. The rest was not assessed, and this is no 0 ml."
 )
-_NOT_ALL_SEEN = "A part of the head was not seen. The numbers are those of what was found in the rest."
+_NOT_ALL_SEEN = "A part of the head was not seen on every series. The numbers may lack what lies there."
 SERIES = ReportSeries(
     series_numbers.MEASUREMENTS, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT
 )

@@ -122,7 +122,7 @@ def test_nothing_found_in_a_whole_head_is_a_volume_of_zero(run: Run, tmp_path: P
     (empty,) = report.remarks
     assert empty.kind is RemarkKind.EMPTY
     assert "does not mean that nothing is there" in empty.text
-    assert "on synthetic heads: Enhancing tumour up to 1 ml in " in empty.text
+    assert "on synthetic heads, not on patients: Enhancing tumour up to 1 ml in " in empty.text
 
 
 def test_a_geometry_that_no_head_has_fails_before_anything_is_computed(
