@@ -178,6 +178,7 @@ def from_dicom(
     _require_folder(source)
     refuse_overlap(source, out)
     with _errors_as_exits():
+        chosen = load_settings(config).choose
         settings = DicomSettings(
             rules=load_site_rules(config),
             channels=_roles(channels),
@@ -188,7 +189,8 @@ def from_dicom(
             accept_own=accept_own,
             missing_is_empty=missing_is_empty,
             off_grid=off_grid,
-            derive_adc=load_settings(config).choose.derive_adc,
+            derive_adc=chosen.derive_adc,
+            min_coverage=chosen.min_coverage,
             device=pick_device(device),
         )
         found = find_studies(source)

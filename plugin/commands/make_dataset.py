@@ -62,6 +62,8 @@ def make_dataset(request: DatasetRequest, convert: Convert) -> None:
     names = CaseNames({case.case_id: case.source for case in writer.named})
     for each in skipped:
         complain(f"{each.where}: {names.explained(each.reason, only_public=False)}")
+    for study, remark in writer.remarks:
+        complain(f"Note on study {study}: {remark}")
     add_names(key, [case for case in writer.named if request.names or case.source.public])
     manifest = writer.finish(request.shares, request.seed, known)
     if known is not None and not any(case.patient in known for case in manifest.entries()):

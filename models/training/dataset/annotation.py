@@ -65,6 +65,13 @@ class Annotation:
     """UID or file name, for messages."""
     role_hint: Role | None = None
     """The series that the file name suggests."""
+    presumed: bool = False
+    """Whether only the usual numbers of a label map say which label it is."""
+
+    @property
+    def frame_of_reference_uid(self) -> str:
+        """Return that of its parts; "" if unknown."""
+        return next((grid.frame_of_reference_uid for _, grid in self.parts), "")
 
 
 @dataclass(frozen=True, slots=True)

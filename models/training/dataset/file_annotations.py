@@ -16,7 +16,7 @@ from models.training.dataset.whole_numbers import are_whole, whole_numbers
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
 
-SUFFIXES = (".seg.nrrd", ".nrrd", ".nii", ".nii.gz")
+SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 _MOST_NUMBERS = 16
 """A file with more distinct values is taken for an image."""
 
@@ -54,7 +54,8 @@ def read_file(path: Path, names: LabelNames, values: LabelMapValues) -> tuple[An
         defined = names.label_of_file(path.name)
         # truth_adc.nii.gz holds all labels; only the one defined on ADC counts.
         return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)
-    return _annotations(path, geometry, _by_number(path, voxels, found, names), names)
+    presumed = len(found) > 1 and not set(map(str, found)) & set(names.site_names)
+    return _annotations(path, geometry, _by_number(path, voxels, found, names), names, presumed)
 
 
 def _is_image(voxels: NDArray[Any], name: str, names: LabelNames) -> bool:
@@ -130,7 +131,7 @@ def _read_slicer(path: Path, names: LabelNames) -> tuple[Annotation, ...]:
 
 
 def _annotations(
-    path: Path, geometry: Geometry, masks: dict[str, NDArray[np.bool_]], names: LabelNames
+    path: Path, geometry: Geometry, masks: dict[str, NDArray[np.bool_]], names: LabelNames, presumed: bool = False
 ) -> tuple[Annotation, ...]:
     words = path.name.upper().replace("-", "_").replace(".", "_").split("_")
     hints = [role for role in Role if role in words]
@@ -143,6 +144,7 @@ def _annotations(
             series_instance_uid="",
             where=path.name,
             role_hint=hints[0] if len(hints) == 1 else None,
+            presumed=presumed,
         )
         for label, mask in sorted(masks.items())
     )
@@ -165,7 +167,7 @@ def _itk(path: Path) -> sitk.Image:
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as exc:
-        raise CaseRefused(f"{path.name} is not a readable NRRD file. Save it again, or remove it.") from exc
+        raise CaseRefused(f"{path.name} is no readable NRRD or MetaImage file. Save it again, or remove it.") from exc
 
 
 def _geometry(image: sitk.Image) -> Geometry:

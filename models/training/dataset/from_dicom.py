@@ -4,7 +4,7 @@ Channels are stored as `align` returns them. `Case.normalised` applies the node'
 inference see the same numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os.path import commonpath
 from pathlib import Path
@@ -16,26 +16,28 @@ from numpy.typing import NDArray
 from models.labels import LABELS, Label, Role
 from models.network import NetworkSettings
 from models.training.dataset.annotation import Annotation, LabelNames, select_annotation
+from models.training.dataset.annotation_evidence import check_brightness, check_not_lost
 from models.training.dataset.file_annotations import LabelMapValues, read_file
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
 from models.training.dataset.name_table import CaseSource
 from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
+from models.training.dataset.study_patient import study_patient
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
 from pipeline.align import AlignSettings, align
 from pipeline.choose import NotEligible, Selected, choose
-from pipeline.errors import SeriesUnreadable
-from pipeline.header import NotDicom, read_header
-from pipeline.identity import check_one_patient
+from pipeline.coverage import measure_coverage, require_coverage
+from pipeline.errors import GlionodeError, SeriesUnreadable
+from pipeline.identity import check_one_patient, identity_remarks
 from pipeline.read import find_stack, read_volume
 from pipeline.repeated_uids import check_instance_uids
+from pipeline.role_coverage import MarkedUnseen, coverage_remarks
 from pipeline.rules import Rules
 from pipeline.study import Scan, Series, Study
 from pipeline.volume import IDENTITY, Geometry, Matrix
 
 CHANNELS = (Role.ADC, Role.FLAIR, Role.T1CE)
-_PATIENT_ID = 0x00100020
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class DicomSettings:
     off_grid: bool = False
     """Whether to use a file whose grid matches no series, in the coordinates of the label's own series."""
     derive_adc: bool = True
+    min_coverage: float = 0.7
+    """Share of the head that each series has to show, as in the node's settings."""
     align: AlignSettings = field(default_factory=AlignSettings)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -96,10 +100,16 @@ def convert_dicom(
     problems = list(skipped)
     for number, annotated in enumerate(studies):
         report(number, len(studies))
+        name = f"Study {annotated.study.study_instance_uid}"
         try:
-            writer.add(_make_case(annotated, settings))
-        except (CaseRefused, SeriesUnreadable) as exc:
-            problems.append(SkippedStudy(f"Study {annotated.study.study_instance_uid}", str(exc)))
+            case = _make_case(annotated, settings)
+        except GlionodeError as exc:  # of whatever step: one study ends no other
+            problems.append(SkippedStudy(name, str(exc)))
+            continue
+        try:
+            writer.add(case)
+        except CaseRefused as exc:
+            problems.append(SkippedStudy(name, str(exc)))
     return tuple(problems)
 
 
@@ -112,12 +122,15 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
     series = {choice.role: choice.series for choice in selected.choices}
     check_one_patient(series)
     check_instance_uids(series)
-    truth = _select_truth(annotations, selected, settings)
+    truth = _select_truth(annotated, annotations, selected, settings)
     volumes = {role: read_volume(selected.series(role), role) for role in settings.roles}
     aligned = align(
         volumes, settings.roles, settings.spacing_mm, NetworkSettings().stride, settings.device, settings.align
     )
     matrices = {alignment.role: alignment.matrix for alignment in aligned.alignments}
+    coverage = measure_coverage(volumes, matrices)
+    uids = {role: each.series_instance_uid for role, each in series.items()}
+    require_coverage(coverage, uids, settings.min_coverage)
     chosen = {
         choice.series.series_instance_uid: _CandidateSeries(
             choice.role, volumes[choice.role].geometry, matrices.get(choice.role, IDENTITY)
@@ -132,14 +145,19 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
         else:
             masks[label.name] = _mask_on_grid(annotation, label, study, chosen, aligned.grid, settings)
     raw = aligned.channels.cpu().numpy()
+    check_brightness(masks, truth, raw[aligned.roles.index(Role.T1CE)])
+    patient = study_patient(study, series.values())
+    remarks = (*identity_remarks(study, series), *coverage_remarks(coverage.roles, MarkedUnseen()))
     return NewCase(
-        patient=_patient_identity(study, series.values()),
+        patient=patient.identity,
         study=study.study_instance_uid,
         grid=aligned.grid,
         channels={role: raw[aligned.roles.index(role)] for role in settings.channels},
         masks=masks,
         annotators={label: Annotator.NOBODY if one is None else one.annotator for label, one in truth.items()},
         source=CaseSource(study.study_instance_uid, _folder(study), public=False),
+        persons=patient.persons,
+        remarks=(*patient.remarks, *(remark.text for remark in remarks)),
     )
 
 
@@ -152,7 +170,7 @@ def _annotations(annotated: AnnotatedStudy, settings: DicomSettings) -> tuple[An
     if not found:
         number = len(annotated.segs) + len(annotated.files)
         raise CaseRefused(
-            "It has no annotation: neither SEG nor label map. Add one, or remove the study."
+            f"It has no annotation: neither SEG nor label map{_though(annotated)}. Add one, or remove the study."
             if not number
             else f"None of its {number} SEG or label maps holds a known label. Tell what segments mean with --map."
         )
@@ -163,17 +181,23 @@ def _annotations(annotated: AnnotatedStudy, settings: DicomSettings) -> tuple[An
     return tuple(found)
 
 
+def _though(annotated: AnnotatedStudy) -> str:
+    """Return a clause on annotations that are not read; "" if there are none."""
+    kinds = " and ".join(annotated.unread)
+    return f", and its {kinds} cannot be read (convert it to SEG)" if kinds else ""
+
+
 def _select_truth(
-    annotations: tuple[Annotation, ...], selected: Selected, settings: DicomSettings
+    annotated: AnnotatedStudy, annotations: tuple[Annotation, ...], selected: Selected, settings: DicomSettings
 ) -> Mapping[str, Annotation | None]:
     """Select the annotation of each label; None if there is none and `missing_is_empty` allows that."""
     truth: dict[str, Annotation | None] = {}
     for label in (each for each in LABELS if each.name in settings.labels):
         candidates = tuple(each for each in annotations if each.label == label.name)
-        if not candidates and not settings.missing_is_empty:
+        if not candidates and (annotated.unread or not settings.missing_is_empty):
             raise CaseRefused(
-                f"No annotation mentions {label.name}. Add one, tell what segments mean with --map, or give "
-                "--missing-is-empty."
+                f"No annotation mentions {label.name}{_though(annotated)}. Add one, tell what segments mean with "
+                "--map, or give --missing-is-empty."
             )
         defined_on = selected.series(label.defined_on).series_instance_uid
         truth[label.name] = select_annotation(candidates, defined_on) if candidates else None
@@ -191,7 +215,10 @@ def _mask_on_grid(
     for candidate in _candidate_series(annotation, label, study, chosen):
         mask = on_series(annotation.parts, candidate.geometry)
         if mask is not None:
-            return on_grid(mask, candidate.geometry, grid, candidate.grid_to_series)
+            found = on_grid(mask, candidate.geometry, grid, candidate.grid_to_series)
+            drawn_mm3 = float(mask.sum()) * candidate.geometry.voxel_volume_mm3
+            check_not_lost(annotation, drawn_mm3 / 1000, float(found.sum()) * grid.voxel_volume_mm3 / 1000)
+            return found
     if settings.off_grid and not annotation.series_instance_uid and len(annotation.parts) == 1:
         role = annotation.role_hint or label.defined_on
         ((voxels, geometry),) = annotation.parts
@@ -207,7 +234,7 @@ def _candidate_series(
     annotation: Annotation, label: Label, study: Study, chosen: Mapping[str, _CandidateSeries]
 ) -> list[_CandidateSeries]:
     """Return the series to try: the one that it names, else the suggested one, the label's own, then all others."""
-    uid = annotation.series_instance_uid
+    uid, frame = annotation.series_instance_uid, annotation.frame_of_reference_uid
     if uid in chosen:
         return [chosen[uid]]
     order = [annotation.role_hint, label.defined_on, Role.T1CE]
@@ -215,7 +242,10 @@ def _candidate_series(
     others = [series for series in study.series if series.series_instance_uid not in chosen]
     named = [series for series in others if series.series_instance_uid == uid]
     unaligned = [found for series in named or others if (found := _unaligned_series(series, chosen)) is not None]
-    return unaligned if named else [*taken, *unaligned]
+    if named:
+        return unaligned
+    # Grids of two patients may be equal; a frame of reference is of one examination (PS3.3 C.7.4.1.1.1).
+    return [each for each in (*taken, *unaligned) if not frame or each.geometry.frame_of_reference_uid in ("", frame)]
 
 
 def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) -> _CandidateSeries | None:
@@ -232,20 +262,3 @@ def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) ->
 def _folder(study: Study) -> Path:
     """Return the folder that holds all images of a study, at whatever depth."""
     return Path(commonpath([instance.path.parent for series in study.series for instance in series.instances]))
-
-
-def _patient_identity(study: Study, chosen: Iterable[Series]) -> str:
-    """Return the Patient ID of the chosen series, or the study UID if all their images leave it empty.
-
-    The issuer is ignored, because old studies often lack it. Two patients of two hospitals under one ID then share a
-    split, which is safe; one patient under two identities could be in both training and test.
-    """
-    named = (image.path for series in chosen for image in series.instances if image.patient.patient_id)
-    path = next(named, None)
-    if path is None:
-        return f"study {study.study_instance_uid}"
-    try:
-        identity = read_header(path, (_PATIENT_ID,)).text(_PATIENT_ID)
-    except NotDicom as exc:
-        raise CaseRefused("One of its images can no longer be read. Start again.") from exc
-    return f"dicom {identity}"

@@ -94,7 +94,7 @@ def _parts(
 ) -> tuple[Part, ...]:
     """Return the non-empty frames of some segments, one part per frame."""
     kind = str(dataset.SegmentationType)
-    half = 0.5 * int(dataset.get("MaximumFractionalValue") or 1) if kind == "FRACTIONAL" else 0.5
+    half = 0.5 * int(dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 0.5
     frame_of_reference = str(dataset.get("FrameOfReferenceUID", ""))
     parts: list[Part] = []
     for frame, values in zip(frames, voxels, strict=True):

@@ -61,6 +61,10 @@ class NewCase:
     """Who annotated each label."""
     source: CaseSource | None = None
     """Its name and place, which are not written to the data set; None for a case without."""
+    persons: tuple[str, ...] = ()
+    """What tells the patient besides, such as an ID in another spelling; cases that share one share a split."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for whoever makes the data set."""
 
 
 def check_choice(channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float) -> None:
@@ -99,6 +103,9 @@ class DatasetWriter:
         self._spacing_mm: float | None = None
         self._images: dict[str, str] = {}
         self._same_patient: list[tuple[str, str]] = []
+        self._persons: dict[str, str] = {}
+        self.remarks: list[tuple[str, str]] = []
+        """Study and sentence, of the cases written so far."""
         self._sources: dict[str, CaseSource] = {}
         try:
             (out / CASES_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -143,6 +150,8 @@ class DatasetWriter:
             fingerprint=case_fingerprint(files.items(), case.grid),
         )
         self._images[images] = case_id
+        self._same_patient += [(self._persons.setdefault(each, patient), patient) for each in case.persons]
+        self.remarks += [(case.study, remark) for remark in case.remarks]
         if case.source is not None:
             self._sources[case_id] = case.source
         self._spacing_mm = self._spacing_mm or round(case.grid.spacing_mm[0], 4)

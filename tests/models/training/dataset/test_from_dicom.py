@@ -11,25 +11,28 @@ import pytest
 import SimpleITK as sitk
 import torch
 from pydicom import dcmread
+from pydicom.uid import RTStructureSetStorage
 
 from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
 from models.package import IntendedUse
-from models.training.dataset.annotation import LabelNames
+from models.training.dataset.annotation import Annotation, LabelNames
+from models.training.dataset.annotation_evidence import check_not_lost
 from models.training.dataset.dataset import Case, Dataset, read_dataset
 from models.training.dataset.file_annotations import LabelMapValues
 from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
 from models.training.dataset.manifest import Annotator, DatasetBroken, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
-from models.training.dataset.writer import DatasetWriter, SkippedStudy
+from models.training.dataset.study_patient import study_patient
+from models.training.dataset.writer import CaseRefused, DatasetWriter, SkippedStudy
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 from pipeline.align import AlignSettings
 from pipeline.choose import Selected, choose
-from pipeline.errors import ModelUnusable
+from pipeline.errors import GlionodeError, ModelUnusable
 from pipeline.measure import dice
 from pipeline.read import read_volume
 from pipeline.result import MasksOnSeries, ModelIdentity, SegmentationResult, SourceSeries
@@ -98,6 +101,7 @@ def convert(tmp_path: Path) -> Convert:
     def run(settings: DicomSettings = SETTINGS) -> tuple[Dataset, tuple[SkippedStudy, ...]]:
         out = tmp_path / f"out{next(runs)}"
         writer = DatasetWriter(out, DatasetSource.DICOM, settings.channels, settings.labels, Pseudonyms(b"k" * 32))
+        run.remarks = writer.remarks
         skipped = run.skipped = convert_dicom(
             tmp_path / "in", scan([tmp_path / "in"]), writer, settings, lambda *_: None
         )
@@ -387,3 +391,117 @@ def test_the_patient_is_that_of_the_images_that_are_used(
     unnamed.save_as(path)
     (case,) = convert(replace(SETTINGS, spacing_mm=4.0))[0].cases
     assert case.patient == Pseudonyms(b"k" * 32)("patient", f"dicom {SECRET}-1")
+
+
+ALONE = (ENHANCING_TUMOUR.name,)
+QUICK = replace(SETTINGS, spacing_mm=4.0, labels=ALONE)
+"""One label on a coarse grid."""
+
+
+def test_contours_that_are_not_read_are_told_and_never_empty(study: WrittenStudy, convert: Convert) -> None:
+    contours = dcmread(study.files(Role.T1CE)[0])
+    contours.SOPClassUID = contours.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    contours.Modality, contours.SeriesInstanceUID, contours.SOPInstanceUID = "RTSTRUCT", "2.25.77", "2.25.78"
+    del contours.PixelData
+    contours.save_as(study.folder / "contours.dcm")
+    assert "its RTSTRUCT cannot be read (convert it to SEG)" in refusal(convert, QUICK)
+    write_nifti_maps(study, FLAIR_HYPERINTENSITY)
+    asked = replace(QUICK, labels=NAMES, missing_is_empty=True)
+    assert "No annotation mentions enhancing_tumour, and its RTSTRUCT cannot be read" in refusal(convert, asked)
+
+
+def test_a_seg_of_another_patient_or_examination_is_not_used(study: WrittenStudy, convert: Convert) -> None:
+    """Its grid equals that of this study, as grids of one protocol may."""
+    masks = {ENHANCING_TUMOUR.title: study.mask(ENHANCING_TUMOUR)}
+    seg = write_highdicom_seg(study, Role.T1CE, masks, PatientID=f"{SECRET}-other")
+    with pytest.raises(DatasetBroken, match="No study became a case"):
+        convert(QUICK)
+    reasons = {each.where: each.reason for each in convert.skipped}  # type: ignore[attr-defined]
+    assert "carries another patient ID than the images" in reasons[f"SEG {dcmread(seg).SOPInstanceUID}"]
+    assert SECRET not in str(reasons)
+    changed = dcmread(seg)
+    changed.PatientID = f"{SECRET}-1"
+    changed.ReferencedSeriesSequence[0].SeriesInstanceUID = "2.25.99"
+    changed.save_as(seg)
+    # The series that it names is not here, but it is of this frame of reference: an export without that series.
+    assert convert(QUICK)[1] == ()
+    changed.FrameOfReferenceUID = "2.25.98"
+    changed.save_as(seg)
+    assert "matches the voxels of no series of this study" in refusal(convert, QUICK)
+
+
+def test_a_mask_that_vanishes_on_the_grid_is_no_empty_label(study: WrittenStudy, convert: Convert) -> None:
+    mask = np.zeros(GEOMETRIES[Role.T1CE].shape, np.uint8)
+    mask[0, 0, 0] = 1  # in the air
+    path = study.folder / "et.nii.gz"
+    sitk.WriteImage(itk_image(mask, GEOMETRIES[Role.T1CE]), str(path))
+    assert "0 ml are left on the grid of the data set" in refusal(convert, QUICK)
+    annotation = Annotation(ENHANCING_TUMOUR.name, (), Annotator.PERSON, "", "", "a mask")
+    with pytest.raises(CaseRefused, match="Of 10 ml of enhancing_tumour in a mask 4 ml are left"):
+        check_not_lost(annotation, 10, 4)
+    for drawn_ml, kept_ml in ((0, 0), (0.3, 0.1), (10, 6)):  # empty; a speck that voxels round off; cut at the edge
+        check_not_lost(annotation, drawn_ml, kept_ml)
+
+
+def test_numbers_of_brats_are_not_taken_for_ours(study: WrittenStudy, convert: Convert) -> None:
+    """1 is necrosis there and enhancing tumour here, 3 is enhancing tumour there."""
+    enhancing, adc, flair = study.truth[Role.T1CE]
+    behind = np.arange(len(adc))[:, None, None] > np.median(np.argwhere(adc)[:, 0])
+    ours = np.select([enhancing, adc & behind, flair], [1, 2, 3], 0).astype(np.uint8)
+    path = study.folder / "segmentation.nii.gz"
+    sitk.WriteImage(itk_image(ours, GEOMETRIES[Role.T1CE]), str(path))
+    settings = replace(QUICK, labels=NAMES)
+    (case,) = convert(settings)[0].cases
+    (wanted,) = case.masks(ALONE)
+    theirs = np.array([0, 3, 1, 2], np.uint8)[ours]
+    sitk.WriteImage(itk_image(theirs, GEOMETRIES[Role.T1CE]), str(path))
+    reason = refusal(convert, settings)
+    assert "has a label that is brighter on T1CE than its 1" in reason
+    assert "--map NUMBER=LABEL" in reason
+    names = LabelNames({"3": ENHANCING_TUMOUR.name, "1": ADC_ABNORMALITY.name, "2": FLAIR_HYPERINTENSITY.name})
+    (case,) = convert(replace(settings, names=names))[0].cases
+    assert np.array_equal(case.masks(ALONE)[0], wanted)
+
+
+def test_a_series_that_shows_half_the_head_makes_no_case(study: WrittenStudy, convert: Convert) -> None:
+    write_nifti_maps(study, ENHANCING_TUMOUR)
+    for path in study.files(Role.FLAIR)[14:]:
+        path.unlink()
+    assert "of the head that the chosen series show together" in refusal(convert, QUICK)
+
+
+def test_one_patient_in_other_words_stays_in_one_split(
+    written_study: WrittenStudy, convert: Convert, tmp_path: Path
+) -> None:
+    study = replace(renamed(written_study, tmp_path / "in" / "dicom", "2.25.2"), folder=tmp_path / "in")
+    write_nifti_maps(study, ENHANCING_TUMOUR)
+
+    def persons(**attributes: str) -> tuple[str, ...]:
+        for path in (tmp_path / "in" / "dicom").rglob("*.dcm"):
+            instance = dcmread(path)
+            for name, value in attributes.items():
+                setattr(instance, name, value)
+            instance.save_as(path)
+        (found,) = scan([tmp_path / "in"]).studies
+        return study_patient(found, found.series).persons
+
+    assert persons(PatientID="0042 ") == persons(PatientID="42")
+    by_name = set(persons(PatientID="42", PatientName="DOE^JANE"))
+    assert by_name & set(persons(PatientID="77", PatientName="Doe^Jane"))
+    convert(QUICK)
+    assert not any("name no patient" in remark for _, remark in convert.remarks)  # type: ignore[attr-defined]
+    assert persons(PatientID="", PatientName="", PatientBirthDate="") == ()
+    convert(QUICK)
+    assert any("name no patient" in remark for _, remark in convert.remarks)  # type: ignore[attr-defined]
+
+
+def test_whatever_a_step_refuses_ends_no_other_study(
+    study: WrittenStudy, convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nifti_maps(study, ENHANCING_TUMOUR)
+
+    def refuse(*_: object) -> None:
+        raise GlionodeError("The series lie nowhere.")
+
+    monkeypatch.setattr("models.training.dataset.from_dicom.align", refuse)
+    assert refusal(convert, QUICK) == "The series lie nowhere."
