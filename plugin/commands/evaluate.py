@@ -189,6 +189,7 @@ def _evaluate_on_dataset(
 ) -> "Evaluation":
     from models.training.dataset.dataset import read_dataset
     from models.training.dataset.lineage import find_overlap, read_lineage
+    from models.training.dataset.manifest import Annotator
     from models.training.evaluation.cases import select_dataset_cases
     from models.training.evaluation.figures import worst_cases
     from models.training.evaluation.measure_case import MeasureSettings
@@ -209,6 +210,12 @@ def _evaluate_on_dataset(
     run = replace(run, explained=name_cases(names.key, [case.case_id for case in chosen], names.all_names))
     for each in unmeasured:
         _say_unmeasured(run, each)
+    for label in package.labels:
+        if nobody := sum(dict(case.stored.entry.annotators)[label.name] is Annotator.NOBODY for case in cases):
+            complain(
+                f"Nobody annotated {label.name} in {nobody} of {len(cases)} cases, where it counts as empty because "
+                "the data set was made with --missing-is-empty: all that is found there counts as false."
+            )
     measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
     if not measured.cases:
         raise refuse(f"None of the {len(chosen)} cases could be measured, so there is no report.", FAILED)

@@ -168,6 +168,12 @@ def _print_outcome(outcome: "Outcome", measured_on: str) -> None:
     else:
         print(f"Trained {trained.steps} steps.{ended}")
     for each in outcome.tuned:
+        if not each.is_measured:
+            print(
+                f"{each.label}: none of {len(each.dice)} cases holds it, so its threshold stays {each.threshold} and "
+                "nothing is known of how well it is found"
+            )
+            continue
         print(f"{each.label}: mean Dice {each.mean_dice:.3f} on {len(each.dice)} cases, at threshold {each.threshold}")
     sha = package.weights_sha256[:12]
     print(f"Wrote model {package.name} {package.version} to {package.folder} (weights sha256 {sha}...).")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.labels import LABELS, Role
+from models.labels import ENHANCING_TUMOUR, LABELS, Role
 from models.training.dataset.dataset import Case, Dataset, channel_file, label_file, same_grid
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
 from models.training.dataset.manifest import CASES_FOLDER, Annotator, DatasetBroken, DatasetSource, Split
@@ -27,6 +27,11 @@ _MOST_MISSING = 0.5
 """Share of the head without a value above which a channel is useless."""
 _OUTSIDE = 0.3
 """Share of a label outside of the head, or where its own channel has no value, above which it needs review."""
+
+
+_ENHANCING = ("ET", ENHANCING_TUMOUR.name)
+_DARK = 0.75
+"""Share of the rest of the head's median on T1CE below which nothing enhances. Fluid has less than half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +155,25 @@ def _check_case(checked: CheckedCase, dataset: Dataset) -> Iterable[DatasetFindi
             continue
         if (share := 1 - (mask & head).sum() / mask.sum()) > _OUTSIDE:
             yield notice(f"{100 * share:.0f} % of {label} is outside of the head. Does it belong to another case?")
+        if label in _ENHANCING and _is_dark(checked, mask, head):
+            yield notice(
+                f"{label} is darker on T1CE than the rest of the head, as a cavity or necrosis is. Do the label "
+                "numbers mean what they were taken for?"
+            )
         own = next((each.defined_on for each in LABELS if each.name == label), None)
         if own in checked.volumes:
             missing = np.isnan(checked.volumes[own].pixels) & mask
             if (share := missing.sum() / mask.sum()) > _OUTSIDE:
                 yield notice(f"{100 * share:.0f} % of {label} is where {own} has no value.")
+
+
+def _is_dark(checked: CheckedCase, mask: NDArray[np.bool_], head: NDArray[np.bool_]) -> bool:
+    t1ce = checked.volumes[Role.T1CE].pixels
+    known = np.isfinite(t1ce)
+    rest = head & known & ~checked.masks.any(axis=0)
+    if not (mask & known).any() or not rest.any():
+        return False
+    return bool(np.median(t1ce[mask & known]) < _DARK * np.median(t1ce[rest]))
 
 
 def _check_values(role: Role, volume: Volume, head: NDArray[np.bool_], source: DatasetSource) -> Iterable[str]:

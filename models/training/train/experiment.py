@@ -1,6 +1,7 @@
 """Make model packages from cases: choose the first weights, train, choose thresholds, write the package."""
 
 import csv
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -67,8 +68,9 @@ class Outcome:
 
     @property
     def mean_dice(self) -> float:
-        """Mean Dice over the labels, on the cases on which thresholds were chosen."""
-        return statistics.fmean(each.mean_dice for each in self.tuned)
+        """Mean Dice over the labels that are measured, on the cases on which thresholds were chosen; NaN for none."""
+        means = [each.mean_dice for each in self.tuned if each.is_measured]
+        return statistics.fmean(means) if means else math.nan
 
 
 def describe(

@@ -48,9 +48,12 @@ def _thresholds(tuned: tuple[TunedLabel, ...]) -> str:
     rows = "\n".join(
         f"| {each.label} | {each.threshold} | {len(each.dice)} | {each.empty} | {each.mean_dice:.3f} "
         f"| {statistics.median(each.dice):.3f} | {min(each.dice):.3f} |"
+        if each.is_measured
+        else f"| {each.label} | {each.threshold}, not chosen | {len(each.dice)} | all | unknown | unknown | unknown |"
         for each in tuned
     )
-    mean = statistics.fmean(each.mean_dice for each in tuned)
+    means = [each.mean_dice for each in tuned if each.is_measured]
+    mean = f"{statistics.fmean(means):.3f}" if means else "unknown"
     return f"""Dice on the cases on which the thresholds were chosen, whole heads through the node's own steps. Where \
 truth and finding are both empty it counts as 1, where one of them is as 0.
 
@@ -58,5 +61,5 @@ truth and finding are both empty it counts as 1, where one of them is as 0.
 |---|---|---|---|---|---|---|
 {rows}
 
-Mean of the labels: **{mean:.3f}**. Thresholds, and the epoch where there was validation, were chosen on these very \
+Mean of the labels: **{mean}**. Thresholds, and the epoch where there was validation, were chosen on these very \
 cases, so the numbers flatter the model: """

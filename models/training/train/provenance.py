@@ -46,7 +46,8 @@ def training_facts(
     yield from (("precision", settings.precision), ("processes", settings.devices * settings.nodes))
     yield from (("parameters", count_parameters(network)), ("seconds", round(trained.seconds)))
     for each in tuned:
-        yield f"validation_dice_{each.label.lower()}", round(each.mean_dice, 4)
+        measured = round(each.mean_dice, 4) if each.is_measured else "unknown: no validation case holds it"
+        yield f"validation_dice_{each.label.lower()}", measured
     yield from (("torch", torch.__version__), ("lightning", lightning.__version__))
 
 

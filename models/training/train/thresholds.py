@@ -40,6 +40,11 @@ class TunedLabel:
     """Cases whose truth lacks the label."""
 
     @property
+    def is_measured(self) -> bool:
+        """Return whether a case holds the label; else threshold and Dice come from nothing."""
+        return self.empty < len(self.dice)
+
+    @property
     def mean_dice(self) -> float:
         """Return the mean Dice over all cases."""
         return statistics.fmean(self.dice)

@@ -143,3 +143,15 @@ def test_an_evaluation_of_nothing_is_a_failure(make_package: Callable[..., Model
     assert result.exit_code == FAILED
     assert "None of the 1 cases could be measured, so there is no report." in result.stderr
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_what_nobody_annotated_is_told(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
+    """It counts as empty because someone asked for that, which is no finding of a person."""
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    cases = (BallCase((BALL,), drawn_by={"adc_abnormality": Annotator.NOBODY}), BallCase((OTHER,)))
+    dataset = write_ball_dataset(tmp_path / "set", *cases)
+    given = [str(make_package().folder), str(dataset.folder), str(tmp_path / "out"), "--threads", "1"]
+    result = runner.invoke(app, ["evaluate", *given])
+    assert result.exit_code == 0, result.output
+    assert "Nobody annotated adc_abnormality in 1 of 2 cases, where it counts as empty" in result.stderr
+    assert result.stderr.count("Nobody annotated") == 1

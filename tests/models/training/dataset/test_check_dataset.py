@@ -179,3 +179,13 @@ def test_one_scan_that_was_processed_twice_is_suspected(write_dataset: Write) ->
     twin = replace(head_case(2), channels={**head_case(2).channels, Role.T1CE: again})
     (said,) = sentences(write_dataset(case, twin, head_case(3)))
     assert said.startswith("notice: Its T1CE nearly equals that of")
+
+
+def test_a_cavity_under_the_number_of_enhancing_tumour_is_pointed_out(write_dataset: Write) -> None:
+    """Fluid is dark on T1CE. Where label numbers were misread, every case says so."""
+    case = head_case(1)
+    enhancing = case.masks["enhancing_tumour"]
+    t1ce = np.where(enhancing, 0.4 * case.channels[Role.T1CE], case.channels[Role.T1CE]).astype(np.float32)
+    folder = write_dataset(replace(case, channels={**case.channels, Role.T1CE: t1ce}))
+    (sentence,) = sentences(folder)
+    assert sentence.startswith("notice: enhancing_tumour is darker on T1CE than the rest of the head")

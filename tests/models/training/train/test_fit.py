@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from models.network import NetworkSettings
 from models.training.dataset.dataset import Dataset, read_dataset
-from models.training.dataset.manifest import Split
+from models.training.dataset.manifest import DatasetSource, Split
+from models.training.dataset.pseudonyms import Pseudonyms
+from models.training.dataset.splits import Shares
+from models.training.dataset.writer import DatasetWriter
 from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE
 from models.training.train.dataset_cases import DatasetCases
 from models.training.train.fit import ProgressCallback, TrainingProgress, TrainingResult, train
@@ -22,7 +26,7 @@ from models.training.train.loss import training_loss
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings
-from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_dataset
+from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_case, toy_dataset
 
 TINY = NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,))
 SETTINGS = TrainSettings(Preset.PAPER, epochs=3, patch=0, learning_rate=3e-3, checkpoint_every=1, threads=1)
@@ -249,6 +253,19 @@ def test_an_empty_split_is_refused(dataset: Dataset, tmp_path: Path) -> None:
         run(nothing, tmp_path)
     with pytest.raises(SettingsContradict, match="no training cases"):
         run(dataclasses.replace(dataset, cases=()), tmp_path)
+
+
+def test_a_label_that_no_training_case_holds_is_refused(tmp_path: Path) -> None:
+    names = Pseudonyms(b"k" * 32)
+    writer = DatasetWriter(tmp_path / "set", DatasetSource.DICOM, OURS, NAMES, names)
+    for number in range(2):
+        case = toy_case(number)
+        nothing = {"adc_abnormality": np.zeros(case.grid.shape, bool)}
+        writer.add(dataclasses.replace(case, masks={**case.masks, **(nothing if number == 0 else {})}))
+    known = {names("patient", "PATIENT-0"): Split.TRAIN, names("patient", "PATIENT-1"): Split.VALIDATION}
+    writer.finish(Shares(), 1, known)
+    with pytest.raises(SettingsContradict, match="None of the 1 training cases holds adc_abnormality"):
+        run(read_dataset(tmp_path / "set"), tmp_path)
 
 
 def test_a_checkpoint_of_an_older_version_is_resumed(
