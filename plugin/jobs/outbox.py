@@ -75,7 +75,7 @@ def put(
     An object has the UID of an earlier one if it was made from the same images with the same model. Where a destination
     has that one, the object is not sent again; if its content is another one now, row and audit log say so. Where it
     still waits, the new file is sent in its place; what was given up, or may be sent now though it was refused, is
-    queued again. With `hold`, what would be queued waits until it is released.
+    queued again. With `hold`, what is not sent yet waits until it is released, also where an earlier run queued it.
     """
     for item in objects:
         for destination in destinations:
@@ -111,7 +111,8 @@ ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
     job_key = excluded.job_key,
     path = excluded.path,
     state = CASE WHEN o.state IN ('sent', 'committed') THEN o.state
-        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused', 'withdrawn') THEN excluded.state
+        WHEN excluded.state IN ('refused', 'held') OR o.state IN ('dead', 'refused', 'withdrawn', 'held')
+            THEN excluded.state
         ELSE o.state END,
     sha256 = CASE WHEN o.state IN ('sent', 'committed') THEN o.sha256 ELSE excluded.sha256 END,
     last_error = CASE
@@ -119,7 +120,8 @@ ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
             AND o.sha256 <> excluded.sha256 THEN %(differs)s
         WHEN o.state IN ('sent', 'committed') AND o.last_error = %(differs)s THEN NULL
         WHEN o.state IN ('sent', 'committed') THEN o.last_error
-        WHEN excluded.state = 'refused' OR o.state IN ('dead', 'refused', 'withdrawn') THEN excluded.last_error
+        WHEN excluded.state IN ('refused', 'held') OR o.state IN ('dead', 'refused', 'withdrawn', 'held')
+            THEN excluded.last_error
         ELSE o.last_error END,
     attempts = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN 0 ELSE o.attempts END,
     next_try = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN now() ELSE o.next_try END,

@@ -137,6 +137,23 @@ def test_a_new_run_queues_what_was_given_up_and_does_not_send_again_what_was_sen
     assert [each.path for each in due] == (["b/1.dcm"] if after[0] in ("queued", "failed") else [])
 
 
+def test_a_new_result_that_has_to_be_looked_at_is_not_sent_in_place_of_one_that_waits(database: Database) -> None:
+    insert_job(database, "first", new_study_uid())
+
+    def put_held(hold: bool) -> str:
+        with database.pool.connection() as connection:
+            outbox.put(
+                connection, "first", [OutgoingObject("1.9", Path("x"))], (PACS,), IntendedUse.RESEARCH, hold=hold
+            )
+        return row(database)[2]
+
+    assert [put_held(hold) for hold in (False, True, False)] == ["queued", "held", "queued"]
+    query(database, "UPDATE glionode_outbox SET state = 'failed', last_error = 'away'")
+    assert put_held(True) == "held"
+    query(database, "UPDATE glionode_outbox SET state = 'sent'")
+    assert put_held(True) == "sent"
+
+
 def test_other_content_under_a_uid_that_a_destination_has_is_told(database: Database) -> None:
     insert_job(database, "first", new_study_uid())
 
