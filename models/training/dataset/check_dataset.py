@@ -169,11 +169,11 @@ def _check_case(checked: CheckedCase, dataset: Dataset) -> Iterable[DatasetFindi
 
 def _is_dark(checked: CheckedCase, mask: NDArray[np.bool_], head: NDArray[np.bool_]) -> bool:
     t1ce = checked.volumes[Role.T1CE].pixels
-    known = np.isfinite(t1ce)
-    rest = head & known & ~checked.masks.any(axis=0)
-    if not (mask & known).any() or not rest.any():
+    known = np.isfinite(t1ce) & head
+    inside, rest = mask & known, known & ~checked.masks.any(axis=0)
+    if not inside.any() or not rest.any():
         return False
-    return bool(np.median(t1ce[mask & known]) < _DARK * np.median(t1ce[rest]))
+    return bool(np.median(t1ce[inside]) < _DARK * np.median(t1ce[rest]))
 
 
 def _check_values(role: Role, volume: Volume, head: NDArray[np.bool_], source: DatasetSource) -> Iterable[str]:
