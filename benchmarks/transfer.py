@@ -28,7 +28,8 @@ from models.training.dataset.writer import DatasetWriter, NewCase
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tissue import Tissue
 from models.training.synthetic.tumour import Variant
-from pipeline.align import AlignSettings, align
+from pipeline.align import align
+from pipeline.align_settings import AlignSettings
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 from tests.support.programs import GLIONODE

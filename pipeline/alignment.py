@@ -10,6 +10,19 @@ from pipeline.volume import Matrix, Vector
 
 
 @dataclass(frozen=True, slots=True)
+class AlignmentEvidence:
+    """What the alignment of one series was decided on."""
+
+    overlap_before: float
+    """Share of the smaller head, within the common field of view, that lies in T1CE's head with the scanner's
+    coordinates."""
+    overlap_after: float
+    """The same with the alignment that was used."""
+    gain: float
+    """Mutual information, nats, that the registration gained over the scanner's coordinates, whether kept or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoleAlignment:
     """The rigid motion that aligns one series with T1CE."""
 
@@ -24,6 +37,8 @@ class RoleAlignment:
     """4 x 4, from T1CE world coordinates to this series' world coordinates (LPS, mm)."""
     why: str
     """The decision in words, with the mutual information that it is based on."""
+    evidence: AlignmentEvidence | None = None
+    """None where nothing was measured, because registration is switched off."""
 
     @property
     def inverse(self) -> Matrix:

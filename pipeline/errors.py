@@ -22,6 +22,7 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── GeometryImpossible    spacing, extent or size that no scan of a head has
 │   ├── HeadNotCovered        a series shows too little of the head that the others show
 │   ├── AirBright             air is brighter than the head
+│   ├── PlaceUncertain        neither header nor registration tells where it lies in T1CE's coordinates
 │   └── UnitsUnknown          the values of an ADC map fit no known unit
 ├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
 ├── OutputRefused             a result fails its final check, or cannot be written
@@ -125,6 +126,10 @@ class GeometryImpossible(SeriesUnreadable):
 
 class HeadNotCovered(SeriesUnreadable):
     """A series shows too little of the head that the others show."""
+
+
+class PlaceUncertain(SeriesUnreadable):
+    """Neither the header of a series nor a registration tells where it lies in the coordinates of T1CE."""
 
 
 class ModelUnusable(GlionodeError):

@@ -73,15 +73,15 @@ def read_volume(series: Series, role: Role) -> Volume:
     stack = find_stack(series, role)
     if stack.diffusion:
         pixels, notes = _computed_adc(uid, stack, series.manufacturer)
-        return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes), stack.remarks)
+        return Volume(pixels, stack.geometry, _sources(stack.frames), (*stack.notes, *notes), stack.remarks, uid)
     decoded = decode(stack.frames, uid)
     pixels, notes = decoded.pixels, (*stack.notes, *decoded.notes)
     if role is Role.ADC:
         pixels, note, remarks = in_adc_units(uid, stack.frames, pixels)
-        return Volume(pixels, stack.geometry, _sources(stack.frames), (*notes, note), (*stack.remarks, *remarks))
+        return Volume(pixels, stack.geometry, _sources(stack.frames), (*notes, note), (*stack.remarks, *remarks), uid)
     if role is not Role.DWI:
         check_air(uid, pixels, any(one.instance.photometric_interpretation == "MONOCHROME1" for one in stack.frames))
-    return Volume(pixels, stack.geometry, _sources(stack.frames), notes, stack.remarks)
+    return Volume(pixels, stack.geometry, _sources(stack.frames), notes, stack.remarks, uid)
 
 
 def find_stack(series: Series, role: Role) -> Stack:

@@ -34,6 +34,11 @@ def interpolate(voxels: Tensor, source: Geometry, target: Geometry, target_to_so
     return torch.where(weights >= 0.5, values / weights.clamp(min=0.5), torch.nan)
 
 
+def sample_at(stack: Tensor, source: Geometry, target: Geometry, target_to_source: NDArray[np.float64]) -> Tensor:
+    """Sample (channels, slices, rows, columns) trilinearly on `target`, without smoothing; 0 outside of `source`."""
+    return _sample(stack, np.linalg.inv(source.affine) @ target_to_source @ target.affine, target.shape)
+
+
 def _weights(present: Tensor, complete: bool) -> Tensor:
     return torch.ones_like(present[:1], dtype=torch.float32) if complete else present.float()
 

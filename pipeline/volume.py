@@ -119,6 +119,8 @@ class Volume:
     """Technical notes for the report, such as the factor applied to ADC units."""
     remarks: tuple[Remark, ...] = ()
     """What a reader of the result must know about it."""
+    series_instance_uid: str = ""
+    """(0020,000E) of the images; empty for volumes that were computed."""
 
     def __post_init__(self) -> None:
         assert self.pixels.shape == self.geometry.shape, (self.pixels.shape, self.geometry.shape)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from models.labels import Role
-from pipeline.alignment import RoleAlignment
+from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 from pipeline.role_coverage import RoleCoverage
@@ -138,6 +138,17 @@ def _alignment(entry: RoleAlignment) -> dict[str, Any]:
         "rotation_deg": [round(value, 3) for value in entry.rotation_deg],
         "translation_mm": [round(value, 3) for value in entry.translation_mm],
         "why": entry.why,
+        "evidence": _evidence(entry.evidence),
+    }
+
+
+def _evidence(evidence: AlignmentEvidence | None) -> dict[str, float] | None:
+    if evidence is None:
+        return None
+    return {
+        "overlap_before": round(evidence.overlap_before, 3),
+        "overlap_after": round(evidence.overlap_after, 3),
+        "gain": round(evidence.gain, 4),
     }
 
 

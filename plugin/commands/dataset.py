@@ -178,7 +178,7 @@ def from_dicom(
     _require_folder(source)
     refuse_overlap(source, out)
     with _errors_as_exits():
-        chosen = load_settings(config).choose
+        of_node = load_settings(config)
         settings = DicomSettings(
             rules=load_site_rules(config),
             channels=_roles(channels),
@@ -189,8 +189,9 @@ def from_dicom(
             accept_own=accept_own,
             missing_is_empty=missing_is_empty,
             off_grid=off_grid,
-            derive_adc=chosen.derive_adc,
-            min_coverage=chosen.min_coverage,
+            derive_adc=of_node.choose.derive_adc,
+            min_coverage=of_node.choose.min_coverage,
+            align=of_node.alignment.for_pipeline(),
             device=pick_device(device),
         )
         found = find_studies(source)

@@ -44,6 +44,7 @@ def check_settings(settings: Settings, intended_use: IntendedUse | None) -> tupl
         *_check_orthanc(settings),
         *_check_limits(settings),
         *_check_delivery(settings.delivery),
+        *_check_alignment(settings),
         *_check_outputs(settings.outputs),
     ]
     for destination in settings.destinations:
@@ -115,6 +116,15 @@ def _check_limits(settings: Settings) -> Iterator[Finding]:
 def _check_delivery(delivery: DeliverySettings) -> Iterator[Finding]:
     if delivery.retry_longest_s < delivery.retry_first_s:
         yield _error("delivery.retry_longest_s", "It is shorter than delivery.retry_first_s.")
+
+
+def _check_alignment(settings: Settings) -> Iterator[Finding]:
+    if not settings.alignment.enabled:
+        yield _warning(
+            "alignment.enabled",
+            "The scanner's coordinates are used for every series, though patients move and some coordinates mean "
+            "nothing. Switch it on unless all series stand on one grid.",
+        )
 
 
 def _check_outputs(outputs: OutputsSettings) -> Iterator[Finding]:

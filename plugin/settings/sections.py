@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipeline.align_settings import DEFAULT_SETTINGS as _ALIGN
+from pipeline.align_settings import AlignSettings
 from plugin.settings.destinations import DestinationByKind
 from plugin.settings.values import (
     AeTitle,
@@ -119,6 +121,25 @@ class ChooseSettings(Section):
     min_coverage: float = Field(default=0.7, ge=0, le=1)
     """A study fails if one of its series shows less than this share of the head that the chosen series show together.
     Between this and the whole head the result says what was not seen."""
+
+
+class AlignmentSettings(Section):
+    """How series are registered to T1CE, and what is believed; the defaults are those of `AlignSettings`."""
+
+    enabled: bool = _ALIGN.enabled
+    """False uses the scanner's coordinates for every series, unchecked."""
+    max_rotation_deg: float = Field(default=_ALIGN.max_rotation_deg, gt=0, le=180)
+    max_translation_mm: float = Field(default=_ALIGN.max_translation_mm, gt=0)
+    """Of the head's centre; only within one frame of reference."""
+    min_gain: float = Field(default=_ALIGN.min_gain, ge=0)
+    """Mutual information, nats."""
+    min_overlap: float = Field(default=_ALIGN.min_overlap, ge=0, le=1)
+    min_distinctness: float = Field(default=_ALIGN.min_distinctness, ge=0, le=1)
+    resolution_mm: float = Field(default=_ALIGN.resolution_mm, ge=1, le=10)
+
+    def for_pipeline(self) -> AlignSettings:
+        """Return the settings in the form that the pipeline takes."""
+        return AlignSettings(**self.model_dump())
 
 
 class ModelSettings(Section):
@@ -234,6 +255,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     study: StudySettings = StudySettings()
     choose: ChooseSettings = ChooseSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
     model: ModelSettings = ModelSettings()
     compute: ComputeSettings = ComputeSettings()
     outputs: OutputsSettings = OutputsSettings()

@@ -6,7 +6,7 @@ import torch
 
 from dicom_seg.encode import Outputs
 from models.labels import Role
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
@@ -51,6 +51,7 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
         device=pick_device(device or settings.compute.device),
         derive_adc=settings.choose.derive_adc,
         min_coverage=settings.choose.min_coverage,
+        align=settings.alignment.for_pipeline(),
         outputs=_outputs(settings.outputs),
     )
 

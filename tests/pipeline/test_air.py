@@ -6,7 +6,8 @@ import torch
 
 from models.labels import Role
 from pipeline.air import check_air, with_air
-from pipeline.align import AlignSettings, align
+from pipeline.align import align
+from pipeline.align_settings import AlignSettings
 from pipeline.errors import AirBright
 from pipeline.normalise import normalise
 from pipeline.volume import Geometry, Volume

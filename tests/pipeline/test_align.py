@@ -8,7 +8,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from models.labels import Role
-from pipeline.align import AlignSettings, align
+from pipeline.align import align
+from pipeline.align_settings import AlignSettings
+from pipeline.errors import PlaceUncertain
 from pipeline.volume import Geometry, Volume
 
 CPU = torch.device("cpu")
@@ -111,14 +113,11 @@ def test_a_t1ce_of_the_grids_own_spacing_is_taken_as_it_is(offset_mm: tuple[floa
     assert kept.mean() > 0.99
 
 
-def test_a_motion_out_of_bounds_is_not_used() -> None:
+def test_a_motion_out_of_bounds_is_refused_and_the_coordinates_that_it_contradicts_are_not_used() -> None:
     flair = volume(THICK, FLAIR_VALUES, motion_matrix([3, -2, 4], [4, -3, 2.5]))
     settings = AlignSettings(max_rotation_deg=0.5)
-    aligned = align({Role.T1CE: T1CE, Role.FLAIR: flair}, (Role.T1CE, Role.FLAIR), 3.0, 8, CPU, settings)
-    (found,) = aligned.alignments
-    assert not found.kept
-    assert "out of bounds" in found.why
-    np.testing.assert_array_equal(np.array(found.matrix), np.eye(4))
+    with pytest.raises(PlaceUncertain, match=r"FLAIR.*out of bounds"):
+        align({Role.T1CE: T1CE, Role.FLAIR: flair}, (Role.T1CE, Role.FLAIR), 3.0, 8, CPU, settings)
 
 
 def test_without_motion_the_scanners_geometry_is_kept() -> None:
@@ -128,12 +127,12 @@ def test_without_motion_the_scanners_geometry_is_kept() -> None:
     assert "too little" in aligned.alignments[0].why
 
 
-def test_series_that_do_not_overlap_keep_the_scanners_geometry() -> None:
+def test_a_series_without_a_head_elsewhere_is_refused_by_its_uid() -> None:
     elsewhere = Geometry.axial((20, 40, 40), (5, 3, 3), (900, 900, 900), "1.2.3")
-    flair = Volume(np.ones(elsewhere.shape, np.float32), elsewhere)
-    aligned = align({Role.T1CE: T1CE, Role.FLAIR: flair}, (Role.FLAIR, Role.T1CE), 3.0, 8, CPU)
-    assert not aligned.alignments[0].kept
-    assert torch.isnan(aligned.channels[0]).all()
+    noise = np.random.default_rng(0).rayleigh(20, elsewhere.shape).astype(np.float32)
+    flair = Volume(noise, elsewhere, series_instance_uid="1.2.3.99")
+    with pytest.raises(PlaceUncertain, match=r"1\.2\.3\.99 \(FLAIR\).*viewer"):
+        align({Role.T1CE: T1CE, Role.FLAIR: flair}, (Role.FLAIR, Role.T1CE), 3.0, 8, CPU)
 
 
 def test_the_same_input_gives_the_same_transform() -> None:

@@ -25,7 +25,8 @@ from models.training.dataset.resample_annotations import on_grid, on_series, pad
 from models.training.dataset.seg_annotations import read_seg
 from models.training.dataset.study_patient import study_patient
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
-from pipeline.align import AlignSettings, align
+from pipeline.align import align
+from pipeline.align_settings import AlignSettings
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import measure_coverage, require_coverage
 from pipeline.errors import GlionodeError, SeriesUnreadable

@@ -33,7 +33,7 @@ from models.training.evaluation.score import Mask, Masks, score_label
 from models.training.evaluation.segment_head import REGISTERED, scan_head
 from models.training.synthetic.head import synthesise
 from models.weights import load_network
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.errors import GlionodeError
 from pipeline.volume import Volume
 

@@ -13,7 +13,8 @@ from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import DatasetSource
 from models.training.evaluation.score import Masks
-from pipeline.align import AlignSettings, align
+from pipeline.align import align
+from pipeline.align_settings import AlignSettings
 from pipeline.alignment import RoleAlignment
 from pipeline.normalise import normalise
 from pipeline.refine import refine

@@ -12,7 +12,7 @@ from models.package import ModelPackage
 from models.training.evaluation.cases import needed_channels
 from models.training.evaluation.predict import segment_volumes
 from models.training.synthetic.head import SyntheticHead
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.alignment import as_matrix
 from pipeline.volume import Geometry, Matrix, Volume
 

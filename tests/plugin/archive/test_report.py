@@ -6,7 +6,7 @@ import numpy as np
 
 from models.labels import LABELS, Role
 from models.package import IntendedUse
-from pipeline.alignment import RoleAlignment, as_matrix
+from pipeline.alignment import AlignmentEvidence, RoleAlignment, as_matrix
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 from pipeline.role_coverage import RoleCoverage, Side, UnseenSide
@@ -24,7 +24,10 @@ def test_a_full_report() -> None:
         device="cpu",
         roles=(RoleReport(Role.T1CE, "1.2.3.4", " t1 KM ", ("because",)),),
         alignment=(
-            RoleAlignment(Role.ADC, True, (0.12345, 0, 0), (1.0, 2.0, -3.00049), as_matrix(np.eye(4)), "gained"),
+            RoleAlignment(
+                *(Role.ADC, True, (0.12345, 0, 0), (1.0, 2.0, -3.00049), as_matrix(np.eye(4)), "gained"),
+                AlignmentEvidence(0.85123, 0.93449, 0.12344),
+            ),
         ),
         labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in LABELS),
         timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
@@ -52,6 +55,8 @@ def test_a_full_report() -> None:
     }
     assert document["alignment"]["ADC"]["rotation_deg"] == [0.123, 0, 0]
     assert document["alignment"]["ADC"]["translation_mm"] == [1, 2, -3]
+    evidence = {"overlap_before": 0.851, "overlap_after": 0.934, "gain": 0.1234}
+    assert document["alignment"]["ADC"]["evidence"] == evidence
     assert set(document["labels"]) == {"enhancing_tumour", "adc_abnormality", "flair_hyperintensity"}
     assert document["labels"]["enhancing_tumour"]["volume_ml"] == 12.346
     assert document["labels"]["enhancing_tumour"]["adc_1e-6_mm2_per_s"]["mean"] == 1000.0

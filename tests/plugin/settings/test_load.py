@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from models.package import IntendedUse
+from pipeline.align_settings import AlignSettings
 from pipeline.errors import SettingsWrong
 from plugin.settings.check import Severity, check_settings
 from plugin.settings.destinations import DestinationSettings, OrthancDestinationSettings, StowDestinationSettings
@@ -32,6 +33,12 @@ def test_the_example_shows_every_default() -> None:
     defaults = Settings().model_dump(mode="json")
     assert (defaults.pop("destinations"), defaults["listener"].pop("senders")) == ([], []), "tables are commented out"
     assert tomllib.loads(EXAMPLE.read_text()) == defaults
+
+
+def test_the_pipeline_gets_what_the_file_says_about_alignment(tmp_path: Path) -> None:
+    assert Settings().alignment.for_pipeline() == AlignSettings()
+    path = write(tmp_path, "[alignment]\nenabled = false\nmax_rotation_deg = 5\n")
+    assert load_settings(path).alignment.for_pipeline() == AlignSettings(enabled=False, max_rotation_deg=5)
 
 
 def shown_in_comments(after: str) -> dict[str, object]:
@@ -82,6 +89,7 @@ def test_a_variable_may_name_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
         ("[[destinations]]\nname='a'\nae_title='A'\nhost='h'\nport=1\n[[destinations]]\nname='b'\n", "line 6"),
         ("[[listener.senders]]\nnetworks=['10.0.0.0/8']\n", "line 1: listener.senders.0.ae_title is missing"),
         ("[[listener.senders]]\nae_title='A'\nnetworks=['10.0.0.1/8']\n", "line 3: listener.senders.0.networks.0: 10."),
+        ("[alignment]\nmin_overlap = 1.1\n", "line 2: alignment.min_overlap: Input should be less than"),
         ("[listener\n", "is not valid TOML"),
     ],
 )
@@ -183,6 +191,7 @@ def test_results_of_a_demonstration_are_sent_only_where_they_are_accepted(
         ({"listener": {"calling_ae_titles": ["A"], "urgent_ae_titles": ["A", "B"]}}, ["listener.urgent_ae_titles"]),
         ({"listener": {"senders": [{"ae_title": "A"}], "urgent_ae_titles": ["A"]}}, []),
         ({"listener": {"urgent_ae_titles": ["A"]}}, []),
+        ({"alignment": {"enabled": False}}, ["alignment.enabled"]),
     ],
 )
 def test_limits_without_effect_are_warnings(sections: dict[str, object], warned: list[str]) -> None:

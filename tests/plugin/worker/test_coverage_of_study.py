@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.labels import Role
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.choose import Choice, Selected
 from pipeline.remarks import RemarkKind
 from pipeline.scan import scan

@@ -8,6 +8,7 @@ import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
 
+from pipeline.align_settings import AlignSettings
 from pipeline.choose import Choice, Selected
 from pipeline.errors import PlaceUnknown
 from pipeline.scan import scan
@@ -27,6 +28,11 @@ from tests.support.small_study import SLICES, USED_SERIES, write_small_study
 def context() -> WorkerContext:
     """The bundled model on the CPU."""
     return open_worker_context(Settings(), device="cpu")
+
+
+def test_the_settings_of_alignment_reach_the_worker() -> None:
+    settings = Settings(alignment={"min_overlap": 0.5})
+    assert open_worker_context(settings, device="cpu").align == AlignSettings(min_overlap=0.5)
 
 
 def test_a_study_without_the_roles_is_not_eligible_and_says_why(context: WorkerContext, tmp_path: Path) -> None:

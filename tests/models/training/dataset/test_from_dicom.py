@@ -30,7 +30,7 @@ from models.training.dataset.study_patient import study_patient
 from models.training.dataset.writer import CaseRefused, DatasetWriter, SkippedStudy
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.choose import Selected, choose
 from pipeline.errors import GlionodeError, ModelUnusable
 from pipeline.measure import dice

@@ -7,7 +7,7 @@ from pathlib import Path
 from models.package import ModelPackage
 from models.training.evaluation.code_fingerprint import fingerprint, sources, syntax_tree
 from models.training.evaluation.measure_case import MeasureSettings
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from tests.support.paths import ROOT
 
 

@@ -20,7 +20,7 @@ from models.training.synthetic.families import Family
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 from models.weights import load_network
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.restore import restore
 from pipeline.volume import Geometry, Volume
 

@@ -15,7 +15,7 @@ from models.training.evaluation.measure_case import MeasuredCase, MeasureSetting
 from models.training.evaluation.overlays import Overlay, draw_overlay
 from models.training.evaluation.phantom_study import read_phantom_study
 from models.training.evaluation.predict import ModelOutput, segment_volumes
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.measure import dice
 from pipeline.volume import Geometry
 from tests.support.annotated_study import GEOMETRIES, WrittenStudy

@@ -13,7 +13,7 @@ from models.training.evaluation.segment_head import head_probabilities, scan_hea
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.samples import FIRST_HELD_OUT_SEED
 from models.training.synthetic.tumour import Variant
-from pipeline.align import AlignSettings
+from pipeline.align_settings import AlignSettings
 from pipeline.normalise import ADC_SCALE
 from pipeline.restore import restore
 

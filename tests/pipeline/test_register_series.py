@@ -1,0 +1,233 @@
+"""Where a series lies is decided by evidence: right or refused, and never wrong in silence."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from models.labels import Role
+from pipeline.align_settings import AlignSettings
+from pipeline.alignment import RoleAlignment
+from pipeline.errors import PlaceUncertain
+from pipeline.head_box import head_box
+from pipeline.register_series import alignment_remarks, register_series
+from pipeline.registration import FixedHead, Registered
+from pipeline.remarks import RemarkKind
+from pipeline.volume import Geometry, Volume
+
+FRAME, OTHER = "1.2.3", "1.2.4"
+GRID = Geometry.axial((48, 60, 52), (3.0, 3.0, 3.0), (5, -10, 12), FRAME)
+THICK = Geometry.axial((30, 66, 60), (5.5, 3.0, 3.0), (5, -10, 12), FRAME)
+CENTRE = np.array([5.0, -10.0, 12.0])
+T1CE_VALUES = (0.0, 400, 650, 150, 900, 60)
+FLAIR_VALUES = (0.0, 450, 300, 800, 120, 40)
+ADC_VALUES = (0.0, 1400, 800, 1100, 2900, 0)
+SETTINGS = AlignSettings(resolution_mm=5.0)
+Points = NDArray[np.float64]
+
+
+def head(points: Points, seed: int = 0) -> NDArray[np.intp]:
+    """Tissue of a head with skin, bone, a brain and many parts of three kinds in it; another seed is another person."""
+    random = np.random.default_rng(seed)
+    x, y, z = (points[axis] - CENTRE[axis] for axis in range(3))
+    scale = 1 + 0.15 * random.uniform(-1, 1, 3)
+    radius = np.sqrt((x / 62 / scale[0]) ** 2 + (y / 75 / scale[1]) ** 2 + (z / 60 / scale[2]) ** 2)
+    tissue = np.where(radius < 1, 1, 0)
+    tissue[radius < 0.92] = 5
+    tissue[radius < 0.84] = 2
+    for number in range(40):
+        at, size = random.uniform(-45, 45, 3), random.uniform(6, 16, 3)
+        part = ((x - at[0]) / size[0]) ** 2 + ((y - at[1]) / size[1]) ** 2 + ((z - at[2]) / size[2]) ** 2 < 1
+        tissue[part & (radius < 0.84)] = (2, 3, 4)[number % 3]
+    return tissue
+
+
+def world_points(geometry: Geometry, to_head: Points) -> Points:
+    """Return the points of a grid in the head's coordinates, (3, slices, rows, columns)."""
+    matrix = to_head @ geometry.affine
+    points = np.einsum("ij,jsrc->isrc", matrix[:3, :3], np.indices(geometry.shape))
+    return np.asarray(points + matrix[:3, 3, None, None, None])
+
+
+def scan(
+    values: tuple[float, ...], geometry: Geometry = THICK, motion: Points | None = None, seed: int = 0, uid: str = "1.9"
+) -> Volume:
+    """Scan a head that `motion` has moved in the scanner's world."""
+    to_head = np.linalg.inv(motion if motion is not None else np.eye(4))
+    pixels = gaussian_filter(np.array(values)[head(world_points(geometry, to_head), seed)], (0, 0.6, 0.6))
+    real, imaginary = np.random.default_rng(seed + 9).normal(0, 8, (2, *geometry.shape))
+    return Volume(np.hypot(pixels + real, imaginary).astype(np.float32), geometry, series_instance_uid=uid)
+
+
+def motion_of(angles_deg: list[float], shift_mm: list[float]) -> Points:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix()
+    matrix[:3, 3] = CENTRE + shift_mm - matrix[:3, :3] @ CENTRE
+    return matrix
+
+
+def moved(volume: Volume, motion: Points, frame: str = FRAME) -> Volume:
+    """Return a scan whose slices were planned on the moved head: its picture is the same, and its place another."""
+    geometry = Geometry.from_affine(motion @ volume.geometry.affine, volume.geometry.shape, frame)
+    return replace(volume, geometry=geometry)
+
+
+def register(settings: AlignSettings = SETTINGS, **moving: Volume) -> tuple[RoleAlignment, ...]:
+    volumes = {Role.T1CE: T1CE, **{Role[name]: volume for name, volume in moving.items()}}
+    box = head_box(torch.from_numpy(T1CE.pixels), T1CE.geometry)
+    return register_series(volumes, tuple(Role[name] for name in moving), box, settings)
+
+
+def error_mm(found: RoleAlignment, truth: Points) -> float:
+    """Mean over points on a sphere of 60 mm, about the surface of the head."""
+    directions = np.random.default_rng(0).normal(size=(3, 50))
+    points = np.vstack([CENTRE[:, None] + 60 * directions / np.linalg.norm(directions, axis=0), np.ones(50)])
+    return float(np.linalg.norm(((np.array(found.matrix) - truth) @ points)[:3], axis=0).mean())
+
+
+T1CE = scan(T1CE_VALUES, GRID)
+FLAIR = scan(FLAIR_VALUES)
+ADC = scan(ADC_VALUES)
+NOISE = np.random.default_rng(1).rayleigh(100, THICK.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("angles", "shift", "frame"),
+    [
+        ([12.0, -8.0, 20.0], [25.0, -40.0, 35.0], FRAME),  # 59 mm
+        ([12.0, -8.0, 20.0], [25.0, -40.0, 400.0], OTHER),
+    ],
+)
+def test_a_large_motion_is_found(angles: list[float], shift: list[float], frame: str) -> None:
+    motion = motion_of(angles, shift)
+    for found in register(FLAIR=moved(FLAIR, motion, frame), ADC=moved(ADC, motion, frame)):
+        assert found.kept
+        assert error_mm(found, motion) < 2, found
+        assert found.evidence is not None
+        assert found.evidence.overlap_after > 0.95
+        assert found.evidence.overlap_before < 0.9
+
+
+def test_a_motion_in_a_field_of_view_that_stays_is_found() -> None:
+    motion = motion_of([10.0, -5.0, 15.0], [12.0, -10.0, 15.0])
+    (found,) = register(FLAIR=scan(FLAIR_VALUES, motion=motion))
+    assert error_mm(found, motion) < 2, found
+
+
+@pytest.mark.parametrize("part", [slice(10, 22), slice(0, 18), slice(12, 30)])
+@pytest.mark.parametrize("frame", [FRAME, OTHER])
+def test_a_part_of_a_head_is_laid_right_or_refused(part: slice, frame: str) -> None:
+    motion = motion_of([5.0, 3.0, -8.0], [10.0, -20.0, 30.0])
+    geometry = THICK.cropped((part, slice(0, 66), slice(0, 60)))
+    cut = replace(FLAIR, pixels=FLAIR.pixels[part], geometry=geometry)
+    try:
+        (found,) = register(FLAIR=moved(cut, motion, frame))
+    except PlaceUncertain:
+        return
+    assert error_mm(found, motion) < 2, found
+
+
+def test_what_lies_on_one_grid_stays_there() -> None:
+    # As brains without skulls that were resampled to one grid: within the head alone, mutual information can be gained
+    # by moving the edge of a brain across fluid.
+    brain = np.isin(head(world_points(GRID, np.eye(4))), (2, 3, 4))
+    flair = scan(FLAIR_VALUES, GRID)
+    stripped = replace(flair, pixels=np.where(brain, flair.pixels, 0).astype(np.float32))
+    t1ce = replace(T1CE, pixels=np.where(brain, T1CE.pixels, 0).astype(np.float32))
+    box = head_box(torch.from_numpy(t1ce.pixels), t1ce.geometry)
+    (found,) = register_series({Role.T1CE: t1ce, Role.FLAIR: stripped}, (Role.FLAIR,), box, SETTINGS)
+    assert error_mm(found, np.eye(4)) < 1, found
+
+
+@pytest.fixture
+def registration_finds(monkeypatch: pytest.MonkeyPatch) -> Callable[[Points, float], None]:
+    """Make every registration find one motion, with one gain."""
+
+    def finds(matrix: Points, gain: float) -> None:
+        angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz", degrees=True)
+        shift = (matrix @ np.array([*CENTRE, 1.0]))[:3] - CENTRE
+        found = Registered(matrix, tuple(angles.tolist()), tuple(shift.tolist()), gain)
+        monkeypatch.setattr(FixedHead, "register", lambda *_: found)
+
+    return finds
+
+
+@pytest.mark.parametrize(
+    ("shift", "gain"),
+    [
+        ([3.0, 0.0, 0.0], 0.019),  # too little
+        ([1.0, 0.0, 0.0], 0.2),  # no motion that a registration can tell
+        ([8.0, 0.0, 0.0], 0.2),  # gained in the head, lost with the air
+        ([0.0, 17.5, 0.0], 0.023),
+        ([0.0, 0.0, 90.0], 0.4),
+    ],
+)
+def test_a_registration_without_evidence_is_not_kept(
+    registration_finds: Callable[[Points, float], None], shift: list[float], gain: float
+) -> None:
+    registration_finds(motion_of([0, 0, 0], shift), gain)
+    for found in register(FLAIR=FLAIR, ADC=ADC):
+        assert not found.kept
+        assert "the scanner's geometry is used" in found.why
+        np.testing.assert_array_equal(np.array(found.matrix), np.eye(4))
+
+
+def test_neither_header_nor_registration_is_believed(registration_finds: Callable[[Points, float], None]) -> None:
+    registration_finds(motion_of([0, 0, 0], [0, 0, 40.0]), 0.1)
+    with pytest.raises(
+        PlaceUncertain, match=r"Series 1\.9 \(FLAIR\).*with the scanner's coordinates \d+ % of the head"
+    ):
+        register(FLAIR=moved(FLAIR, motion_of([0, 0, 0], [0, 70.0, 0])))
+
+
+@pytest.mark.parametrize("pixels", [scan(FLAIR_VALUES, seed=5).pixels, NOISE], ids=["another head", "noise"])
+def test_what_is_not_this_head_is_refused_in_another_frame(pixels: NDArray[np.float32]) -> None:
+    with pytest.raises(PlaceUncertain, match=r"1\.9 \(FLAIR\).*frame of reference is not known to be T1CE's"):
+        register(FLAIR=moved(replace(FLAIR, pixels=pixels), motion_of([0, 0, 0], [0, 0, 30.0]), OTHER))
+
+
+def test_a_jump_within_one_frame_of_reference_is_refused() -> None:
+    with pytest.raises(PlaceUncertain, match=r"1\.9 \(FLAIR\).*out of bounds \(400 mm"):
+        register(FLAIR=moved(FLAIR, motion_of([0, 0, 0], [0, 0, 400.0])))
+
+
+def test_frames_that_nobody_names_are_not_equal() -> None:
+    motion = motion_of([0, 0, 5.0], [0, 0, 250.0])
+    (found,) = register(FLAIR=moved(FLAIR, motion, ""))
+    assert error_mm(found, motion) < 2
+
+
+def test_a_series_that_its_partner_confirms_needs_less_of_its_own() -> None:
+    # A map of one value inside the brain has no structure, so that a small shift loses little.
+    motion = motion_of([4.0, 0, -6.0], [0, 30.0, 200.0])
+    flat = scan((0.0, 800, 800, 800, 800, 800), uid="1.8")
+    flat = moved(replace(flat, pixels=gaussian_filter(flat.pixels, 2)), motion, OTHER)
+    strict = replace(SETTINGS, min_distinctness=0.15)
+    with pytest.raises(PlaceUncertain, match=r"1\.8 \(ADC\).*a shift by 4 mm loses"):
+        register(strict, ADC=flat)
+    _, adc = register(strict, FLAIR=moved(FLAIR, motion, OTHER), ADC=flat)
+    assert "agrees with FLAIR" in adc.why
+    assert error_mm(adc, motion) < 6
+
+
+def test_a_large_motion_is_told_to_the_reader() -> None:
+    motion = motion_of([2.0, 0, 0], [0, 0, 250.0])
+    volumes = {Role.T1CE: T1CE, Role.FLAIR: moved(FLAIR, motion, OTHER), Role.ADC: ADC}
+    alignments = register(FLAIR=volumes[Role.FLAIR], ADC=ADC)
+    (remark,) = alignment_remarks(volumes, alignments)
+    assert remark.kind is RemarkKind.ALIGNMENT
+    assert remark.roles == (Role.FLAIR,)
+    assert "FLAIR was moved by 250 mm and turned by 2 degrees" in remark.text
+
+
+def test_coordinates_that_nobody_checked_are_told_to_the_reader() -> None:
+    volumes = {Role.T1CE: T1CE, Role.FLAIR: moved(FLAIR, np.eye(4), OTHER), Role.ADC: ADC}
+    alignments = register(AlignSettings(enabled=False), FLAIR=volumes[Role.FLAIR], ADC=ADC)
+    (remark,) = alignment_remarks(volumes, alignments)
+    assert remark.roles == (Role.FLAIR,)
+    assert "no common coordinates" in remark.text
