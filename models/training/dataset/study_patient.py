@@ -21,7 +21,8 @@ class StudyPatient:
     identity: str
     """The Patient ID as it is written, or the study UID if there is none."""
     persons: tuple[str, ...]
-    """The same person in other words: the ID whatever its spelling, and name with birth date."""
+    """The same person in other words: the ID whatever its spelling; without one, name with birth date. Beside an ID
+    these prove nothing, since anonymisers give all patients one name and one date."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ def study_patient(study: Study, chosen: Iterable[Series]) -> StudyPatient:
     named = next((image for image in images if image.patient.patient_id), None)
     persons = [f"id {named.patient.patient_id}"] if named is not None else []
     born = next((each.patient for each in images if each.patient.name and each.patient.birth_date), None)
-    if born is not None:
+    if named is None and born is not None:
         persons.append(f"born {born.birth_date} {' '.join(sorted(born.name))}")
     if named is None:
         return StudyPatient(f"study {study.study_instance_uid}", tuple(persons))

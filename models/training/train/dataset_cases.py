@@ -38,7 +38,7 @@ class DatasetCases:
                     f"The data set has no {name} cases; make it again with a split that leaves some for {name}"
                 )
         for label in self.view.labels:
-            if not any(case.masks((label,)).any() for case in self.train):
+            if label in self.dataset.labels and not any(case.masks((label,)).any() for case in self.train):
                 raise SettingsContradict(
                     f"None of the {len(self.train)} training cases holds {label}, so the network would learn that it "
                     "never occurs; make the data set again without it, or with cases that have it"
