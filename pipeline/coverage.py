@@ -108,7 +108,8 @@ def require_coverage(coverage: Coverage, series_uids: Mapping[Role, str], min_co
         f"Series {series_uids[least.role]} ({least.role}) shows {100 * least.share_of_head:.0f} % of the head that the "
         f"chosen series show together, and at least {100 * min_coverage:.0f} % are needed ([choose] min_coverage): "
         f"{least.missing()} were not seen. Send the whole series, or a complete {least.role}; where a scan was broken "
-        "off or planned elsewhere, it has to be repeated."
+        "off or planned elsewhere, it has to be repeated.",
+        least.role,
     )
 
 

@@ -19,11 +19,12 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 │   ├── PatientsDiffer        the images are of two patients
 │   ├── InstanceUidsRepeated  one SOP Instance UID on two different images
 │   ├── PaddingDoubtful       the declared pixel padding takes the head with it
-│   ├── GeometryImpossible    spacing, extent or size that no scan of a head has
-│   ├── HeadNotCovered        a series shows too little of the head that the others show
 │   ├── AirBright             air is brighter than the head
-│   ├── PlaceUncertain        neither header nor registration tells where it lies in T1CE's coordinates
-│   └── UnitsUnknown          the values of an ADC map fit no known unit
+│   ├── UnitsUnknown          the values of an ADC map fit no known unit
+│   └── SeriesUnsuitable      a series was read, but does not show the head as its role needs it
+│       ├── GeometryImpossible    spacing, extent or size that no scan of a head has
+│       ├── HeadNotCovered        it shows too little of the head that the others show
+│       └── PlaceUncertain        neither header nor registration tells where it lies in T1CE's coordinates
 ├── ModelUnusable             a model package is broken, does not verify, or needs what the node does not have
 ├── OutputRefused             a result fails its final check, or cannot be written
 └── SettingsWrong             a setting is unknown, contradictory or unsafe
@@ -31,6 +32,8 @@ GlionodeError                 base of all errors; the text is a sentence for peo
 Outcomes that are no failures, such as a study without an ADC map, are values (`choose.NotEligible`), not exceptions.
 Messages hold UIDs and counts, and never a patient's name, ID, a date or free text from a header.
 """
+
+from models.labels import Role
 
 EXCLUDE = "Export it anew with complete headers, or exclude it by a rule (choose.rules_file) so that another is taken."
 """What to do about a series that stays unusable however often it is sent."""
@@ -120,15 +123,23 @@ class UnitsUnknown(SeriesUnreadable):
     """The values of an ADC map fit no known unit."""
 
 
-class GeometryImpossible(SeriesUnreadable):
+class SeriesUnsuitable(SeriesUnreadable):
+    """A series was read, but does not show the head as its role needs it; another series of the study may."""
+
+    def __init__(self, message: str, role: Role) -> None:
+        super().__init__(message)
+        self.role = role
+
+
+class GeometryImpossible(SeriesUnsuitable):
     """Spacing, extent or size are none of a scan of a head."""
 
 
-class HeadNotCovered(SeriesUnreadable):
+class HeadNotCovered(SeriesUnsuitable):
     """A series shows too little of the head that the others show."""
 
 
-class PlaceUncertain(SeriesUnreadable):
+class PlaceUncertain(SeriesUnsuitable):
     """Neither the header of a series nor a registration tells where it lies in the coordinates of T1CE."""
 
 

@@ -35,7 +35,7 @@ _SENSE = "The header is wrong, or it is no scan of a head. Send it with a correc
 def check_head_geometry(series_uid: str, role: Role, geometry: Geometry) -> None:
     """Raise GeometryImpossible if spacing, extent or size are none of a scan of a head."""
     for problem in _problems(geometry):
-        raise GeometryImpossible(f"Series {series_uid} ({role}): {problem}. {_SENSE}")
+        raise GeometryImpossible(f"Series {series_uid} ({role}): {problem}. {_SENSE}", role)
 
 
 def _problems(geometry: Geometry) -> list[str]:

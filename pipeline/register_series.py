@@ -80,7 +80,8 @@ def _settled(pair: Pair, pairs: tuple[Pair, ...], outcomes: Mapping[Role, RoleAl
     raise PlaceUncertain(
         f"Series {pair.volume.series_instance_uid} ({pair.role.value}) cannot be laid on T1CE: {outcome.why}. Look at "
         "both in a viewer. If they show the same head, send both from one examination with the positions that the "
-        "scanner gave them; if a patient did move so far, [alignment] in the settings has the bounds."
+        "scanner gave them; if a patient did move so far, [alignment] in the settings has the bounds.",
+        pair.role,
     )
 
 

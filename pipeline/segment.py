@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.network import NetworkSettings
+from pipeline.errors import OutputRefused
 
 Network = Callable[[Tensor], Tensor]
 """Maps (1, channels, slices, rows, columns) to logits (1, labels, slices, rows, columns)."""
@@ -59,7 +60,7 @@ def segment(
     otherwise, or if memory runs out, by a sliding window with Gaussian weights, and if a GPU's memory runs out again,
     by one on the CPU. The probabilities are on the device that succeeded. A model that needs windows gives
     their edge as `window`. With `mirror`, logits are averaged with those of the mirror image, left to right.
-    Raises torch.OutOfMemoryError if no attempt succeeds.
+    Raises torch.OutOfMemoryError if no attempt succeeds, and OutputRefused where a probability is no number.
     """
     settings = settings.for_blocks(shape.space_to_depth)
     if window is not None:
@@ -80,6 +81,12 @@ def segment(
             if where.type == "cuda":
                 torch.cuda.empty_cache()
             continue
+        if not bool(torch.isfinite(probabilities).all()):
+            # A NaN lies below every threshold, so that the label would be empty without a word.
+            raise OutputRefused(
+                f"The network returned values that are no numbers on {where.type}, so there is no result. Check the "
+                "model package with `glionode models show`; if it is sound, run it on the CPU ([compute] device)."
+            )
         method = "" if at_once else ", sliding window"
         reason = " (GPU memory ran out)" if (number and whole) or where.type != device.type else ""
         return Segmented(probabilities, f"{where.type}{method}{reason}")

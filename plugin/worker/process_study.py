@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
 from pipeline.diameters import lesion_diameters
 from pipeline.empty_result import empty_remarks
-from pipeline.errors import GlionodeError, OutputRefused
+from pipeline.errors import GlionodeError, OutputRefused, SeriesUnsuitable
 from pipeline.geometry_bounds import check_head_geometry
 from pipeline.identity import check_one_patient, identity_remarks
 from pipeline.measure import check_adc, measure
@@ -27,6 +27,7 @@ from pipeline.normalise import normalise
 from pipeline.panels import panels
 from pipeline.read import read_volume
 from pipeline.refine import refine
+from pipeline.remarks import Remark, RemarkKind
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.restore import restore
 from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
@@ -48,14 +49,50 @@ def process_study(
 ) -> Report:
     """Segment `study` and write SEG, SR and `report.json` to the folder `out`: all of them, or only a report.
 
-    The status is `not_eligible` if a role is missing, `unchanged` if an earlier result was computed from the same
-    images (then nothing is computed), and `failed` for a failure with a known cause. Other exceptions are defects and
-    are raised.
+    Where the series chosen for a role does not show the head, the next one for that role takes its place, and a remark
+    says so. The status is `not_eligible` if a role is missing, `unchanged` if an earlier result was computed from the
+    same images (then nothing is computed), and `failed` for a failure with a known cause. Other exceptions are defects
+    and are raised.
     """
+    return _process(study, _Candidates(study), context, out, stopwatch, prior_results)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The series of a study that may be chosen."""
+
+    study: Study
+    """Without those that were passed over."""
+    passed_over: tuple[Remark, ...] = ()
+    """One for each series that was chosen first and turned out not to show the head."""
+
+    def without(self, series: Series, exc: SeriesUnsuitable) -> "_Candidates":
+        """Return the candidates without a series that was chosen, for the reason that the exception gives."""
+        parts = {series.series_instance_uid, *(each.series_instance_uid for each in series.instances)}
+        rest = tuple(each for each in self.study.series if each.series_instance_uid not in parts)
+        number = "" if series.series_number is None else f" {series.series_number}"
+        text = (
+            f"Series{number} ({series.series_instance_uid}) was the first choice for {exc.role}, but does not show the "
+            "head as that needs it; another series was taken."
+        )
+        return _Candidates(
+            replace(self.study, series=rest), (*self.passed_over, Remark(RemarkKind.COVERAGE, text, (exc.role,)))
+        )
+
+
+def _process(
+    study: Study,
+    candidates: _Candidates,
+    context: WorkerContext,
+    out: Path,
+    stopwatch: Stopwatch,
+    prior_results: PriorResults,
+) -> Report:
     roles: tuple[RoleReport, ...] = ()
+    chosen: dict[Role, Series] = {}
     try:
         with stopwatch("choose"):
-            selected = choose(study, context.required_roles, context.rules, context.derive_adc)
+            selected = choose(candidates.study, context.required_roles, context.rules, context.derive_adc)
         if isinstance(selected, NotEligible):
             return _write(_report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason), (), out)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
@@ -69,7 +106,11 @@ def process_study(
             return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
         check_adc(result.measurements, result.source(Role.ADC).series.series_instance_uid)
-        of_study = (*identity_remarks(study, chosen), *shared_uid_remarks(study, chosen))
+        of_study = (
+            *candidates.passed_over,
+            *identity_remarks(study, chosen),
+            *shared_uid_remarks(study, chosen),
+        )
         first_number = first_free_block((each.series_number for each in study.series), prior_results.earlier_results)
         result = replace(result, remarks=(*of_study, *result.remarks), series_numbers_from=first_number)
         with stopwatch("encode"):
@@ -78,8 +119,15 @@ def process_study(
                 raise OutputRefused(f"The result failed our own check and was not stored: {' '.join(problems)}")
         return _write(_segmented(result, objects, stopwatch), objects, out)
     except GlionodeError as exc:
-        logger.warning("study %s failed: %s", study.study_instance_uid, exc)
-        return write_failure(replace(_report(study, context, stopwatch, Status.FAILED, str(exc)), roles=roles), out)
+        if isinstance(exc, SeriesUnsuitable):
+            others = candidates.without(chosen[exc.role], exc)
+            again = choose(others.study, context.required_roles, context.rules, context.derive_adc)
+            if isinstance(again, Selected):
+                logger.info("study %s: %s Another series is taken.", study.study_instance_uid, exc)
+                return _process(study, others, context, out, stopwatch, prior_results)
+        reason = " ".join((str(exc), *(each.text for each in candidates.passed_over)))
+        logger.warning("study %s failed: %s", study.study_instance_uid, reason)
+        return write_failure(replace(_report(study, context, stopwatch, Status.FAILED, reason), roles=roles), out)
 
 
 def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:

@@ -31,5 +31,7 @@ class Stopwatch:
 
     @property
     def times(self) -> tuple[StepTime, ...]:
-        """The steps so far, followed by the total time since the stopwatch was created."""
-        return (*self._times, StepTime("total", time.perf_counter() - self._started))
+        """The steps so far, each once with its time in all, then the total time since the stopwatch was created."""
+        steps = dict.fromkeys(each.step for each in self._times)
+        summed = [StepTime(step, sum(each.seconds for each in self._times if each.step == step)) for step in steps]
+        return (*summed, StepTime("total", time.perf_counter() - self._started))

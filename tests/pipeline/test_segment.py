@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from models.network import NetworkSettings
+from pipeline.errors import OutputRefused
 from pipeline.segment import Network, SegmentSettings, pick_device, segment
 
 CPU = torch.device("cpu")
@@ -84,6 +85,16 @@ def test_running_out_of_memory_on_the_cpu_is_an_error() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         segment(torch.zeros(3, 16, 16, 16), lambda device: full, CPU, SHAPE, SegmentSettings(window=16))
+
+
+def test_a_network_that_returns_no_numbers_is_an_error_and_not_an_empty_result() -> None:
+    def overflowed(batch: Tensor) -> Tensor:
+        logits = logit_of_first_channel(batch)
+        logits[0, 0, 3, 3, 3] = torch.nan
+        return logits
+
+    with pytest.raises(OutputRefused, match="no numbers on cpu"):
+        segment(torch.zeros(3, 8, 8, 8), lambda device: overflowed, CPU, SHAPE)
 
 
 def test_devices_by_name() -> None:

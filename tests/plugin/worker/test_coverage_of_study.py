@@ -11,11 +11,11 @@ import torch
 
 from models.labels import Role
 from pipeline.align_settings import AlignSettings
-from pipeline.choose import Choice, Selected
+from pipeline.choose import Choice, NotEligible, Selected
 from pipeline.remarks import RemarkKind
 from pipeline.scan import scan
 from pipeline.segment import Segmented
-from pipeline.study import Series
+from pipeline.study import Series, Study
 from pipeline.volume import Geometry, Volume
 from plugin.archive.report import Report, Status
 from plugin.archive.report_reader import read_report
@@ -38,15 +38,32 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     write_small_study(new_study_uid(), tmp_path / "in", 2)
     (study,) = scan([tmp_path / "in"]).studies
     roles = dict(zip((Role.T1CE, Role.FLAIR, Role.ADC), study.series, strict=False))
-    choices = [Choice(role, series, ("the test says so",)) for role, series in roles.items()]
+    *_, second_adc = study.series
 
-    def run(adc_slices: slice, marked_mm: tuple[float, ...] = (), t1ce: Geometry = SAGITTAL) -> Report:
+    def run(
+        adc_slices: slice,
+        marked_mm: tuple[float, ...] = (),
+        t1ce: Geometry = SAGITTAL,
+        second_adc_slices: slice | None = None,
+    ) -> Report:
         adc = head(AXIAL, masked=True)
         box = (adc_slices, slice(0, AXIAL.shape[1]), slice(0, AXIAL.shape[2]))
         partial = Volume(adc.pixels[box], AXIAL.cropped(box))
         volumes = {Role.T1CE: replace(head(SAGITTAL), geometry=t1ce), Role.FLAIR: head(AXIAL), Role.ADC: partial}
 
-        def read(_: Series, role: Role) -> Volume:
+        def choose(among: Study, *_: object) -> Selected | NotEligible:
+            chosen = dict(roles)
+            if roles[Role.ADC] not in among.series and second_adc_slices is not None:
+                chosen[Role.ADC] = second_adc
+            missing = tuple(role for role, series in chosen.items() if series not in among.series)
+            if missing:
+                return NotEligible("the test has no other", missing)
+            return Selected(tuple(Choice(role, series, ("the test says so",)) for role, series in chosen.items()))
+
+        def read(series: Series, role: Role) -> Volume:
+            if series is second_adc and second_adc_slices is not None:
+                box = (second_adc_slices, slice(0, AXIAL.shape[1]), slice(0, AXIAL.shape[2]))
+                return Volume(adc.pixels[box], AXIAL.cropped(box))
             return volumes[role]
 
         def mark(channels: torch.Tensor, *_: object) -> Segmented:
@@ -59,7 +76,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             return Segmented(probabilities, "cpu")
 
         replacements = {
-            "choose": lambda *_: Selected(tuple(choices)),
+            "choose": choose,
             "read_volume": read,
             "segment": mark,
             "refine": lambda probabilities, *_: probabilities,
@@ -84,6 +101,24 @@ def test_a_scan_that_was_broken_off_fails_with_its_name(run: Run) -> None:
     adc = next(each for each in report.roles if each.role is Role.ADC)
     assert str(report.reason).startswith(f"Series {adc.series_instance_uid} (ADC) shows ")
     assert "min_coverage" in str(report.reason)
+
+
+def test_another_series_that_shows_the_head_takes_the_place_of_one_that_was_broken_off(run: Run) -> None:
+    report = run(slice(0, 10), second_adc_slices=slice(0, 32))
+    assert report.status is Status.SEGMENTED
+    first, *_ = report.remarks
+    assert first.roles == (Role.ADC,)
+    assert "was the first choice for ADC" in first.text
+    assert all(each.whole for each in report.coverage)
+    assert [step.step for step in report.timings].count("align") == 1
+
+
+def test_where_no_series_shows_the_head_the_failure_names_both(run: Run) -> None:
+    report = run(slice(0, 10), second_adc_slices=slice(0, 8))
+    assert report.status is Status.FAILED
+    adc = next(each for each in report.roles if each.role is Role.ADC)
+    assert str(report.reason).startswith(f"Series {adc.series_instance_uid} (ADC) shows ")
+    assert "was the first choice for ADC" in str(report.reason)
 
 
 def test_nothing_found_in_a_part_of_the_head_is_no_volume_of_zero(run: Run, tmp_path: Path) -> None:
