@@ -7,9 +7,14 @@ from models.labels import LABELS
 
 CONSTANTS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
 
+ONLY_IN_TEMPLATES = {"C0034375": "qualitative evaluations"}
+"""Concepts of UMLS that PS3.16 names in rows of a template alone (TID 1500), which pydicom's dictionaries leave out."""
+
 
 def known_meanings(code: Code) -> set[str]:
     """Return the meanings of a code in pydicom's dictionaries, which are made from PS3.16."""
+    if code.value in ONLY_IN_TEMPLATES:
+        return {ONLY_IN_TEMPLATES[code.value]}
     scheme = _concepts_dict.concepts[code.scheme_designator]
     return {entry[code.value][0].lower() for entry in scheme.values() if code.value in entry}
 

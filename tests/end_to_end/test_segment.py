@@ -210,7 +210,7 @@ def test_an_unreadable_transfer_syntax_fails_with_its_series(study: Path, tmp_pa
         image.file_meta.TransferSyntaxUID = UID(JPIP_REFERENCED)
         dcmwrite(path, image, little_endian=True, implicit_vr=False)
     finished = glionode("segment", study, tmp_path / "out")
-    assert_failed(finished, 1, str(image.SeriesInstanceUID), "JPIP Referenced", "Send the series again")
+    assert_failed(finished, 1, str(image.SeriesInstanceUID), "JPIP Referenced", "Send it as Explicit VR Little Endian")
     assert file_names(tmp_path / "out") == ["report.json"]
 
 

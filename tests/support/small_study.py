@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tests.support.node import make_instance, write_instance
 
 SLICES = 13
 GAP_MM = 10.0
-SIDE = 32
+SIDE = 40
 LARGE_SIDE = 512
 """Rows and columns of the unused series: large, so that not fetching it makes a difference."""
 
@@ -16,6 +19,14 @@ ADC = {"SeriesDescription": "ADC", "EchoTime": 80.0, "RepetitionTime": 6000.0}
 T2 = {"SeriesDescription": "T2 TSE ax", "EchoTime": 100.0, "RepetitionTime": 5000.0}
 SERIES = {1: T1CE, 2: FLAIR, 3: ADC, 4: T2}
 USED_SERIES = (1, 2, 3)
+
+
+def _ball(side: int, number: int, index: int, slices: int) -> NDArray[np.uint16]:
+    """Return a slice of a ball of 180 mm in air, with values that differ between all images of the study."""
+    across = (np.arange(side) - (side - 1) / 2) * 200 / side
+    up = (index - (slices - 1) / 2) * GAP_MM
+    inside = across[:, None] ** 2 + across**2 + up**2 < 90**2
+    return (inside * (1000 + 20 * number + index)).astype("<u2")
 
 
 def write_small_study(study: str, folder: Path, slices: int = SLICES) -> list[Path]:
@@ -36,7 +47,7 @@ def write_small_study(study: str, folder: Path, slices: int = SLICES) -> list[Pa
             instance.SliceThickness = GAP_MM
             instance.Manufacturer = "SIEMENS"
             instance.Rows = instance.Columns = side
-            instance.PixelData = bytes([number, index]) * side * side
+            instance.PixelData = _ball(side, number, index, slices).tobytes()
             if number == 1:
                 instance.ContrastBolusAgent = "Gadovist"
             for keyword, value in fields.items():
