@@ -24,19 +24,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    # The tests with most to wait for come first, see below; xdist would run files with few tests, as theirs are, last.
-    config.option.loadscopereorder = False
-
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _group(config.rootpath / nodeid.partition("::")[0])
 
     return ByFile(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the end-to-end tests first: at the end, one process would run them while the others have nothing left."""
-    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 @cache
