@@ -47,7 +47,7 @@ SIGNAL_CHARACTERISTIC = Code("RID6049", "RADLEX", "Signal characteristic")
 T2_HYPERINTENSITY = Code("RID39467", "RADLEX", "T2 Hyperintensity")
 INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 
-# Sentences for the reader (TID 1500)
+# Comments on a result (TID 1500, Qualitative Evaluations)
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
 

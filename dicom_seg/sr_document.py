@@ -68,7 +68,7 @@ class ReportContent:
     predecessors: Sequence[Predecessor] = ()
     """Earlier reports of the study that this one replaces."""
     comments: Sequence[str] = ()
-    """Sentences for the reader."""
+    """Remarks on the result, each a Comment (121106 DCM) of the report."""
 
 
 def encode_report(

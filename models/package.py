@@ -71,7 +71,7 @@ class SizeSensitivity:
     above_ml: float
     """True volume of the label in the head."""
     up_to_ml: float | None
-    """None: no upper limit."""
+    """True volume up to which heads were counted; None without an upper limit."""
     heads: int
     detected: int
 

@@ -26,8 +26,9 @@ from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
 GRID_MM = 4.0
 """Edge of the voxels on which coverage is measured; less than the thickness of usual slices."""
 BLANK_MM = 16.0
+"""Radius of the smallest ball without tissue that counts as blank."""
 HOLE_MM = 10.0
-"""The same for missing values (NaN) that the head encloses."""
+"""Radius of the smallest ball of missing values (NaN) inside of the head that counts as blank."""
 MASK_MM = 8.0
 """An ADC map that is masked to the brain counts as shown this far around it, where liquor was masked, too."""
 SIDE_MM = 20.0

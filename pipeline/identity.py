@@ -134,7 +134,7 @@ class _Foreign(NamedTuple):
     role: Role
     images: int
     titles: tuple[str, ...]
-    """What differs."""
+    """The attributes in which it differs, such as "patient ID"."""
 
 
 def _images(series: Mapping[Role, Series]) -> Iterator[_Image]:

@@ -12,7 +12,7 @@ class RemarkKind(StrEnum):
     COVERAGE = "coverage"
     """A part of the head was not seen on a series."""
     EMPTY = "empty"
-    """Nothing was found."""
+    """The model found no voxel of any label."""
     ALIGNMENT = "alignment"
     """How the places of two series were made to fit."""
     IDENTITY = "identity"

@@ -56,7 +56,7 @@ class RoleCoverage:
     share_of_t1ce_head: float
     """Of the part that T1CE shows."""
     unseen_sides: tuple[UnseenSide, ...] = ()
-    """The largest part first."""
+    """The sides of the head that it does not show, the one that explains most of the unseen part first."""
     hidden_mm: float = 0.0
     """Diameter of the largest ball that finds room in a part that is not seen."""
 

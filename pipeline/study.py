@@ -69,7 +69,7 @@ class FrameHeader:
     real_world: RealWorldScale | None
     rescale_type: str = ""
     scale_slope: float | None = None
-    """Philips' own, beside RescaleSlope."""
+    """Private scale slope of Philips (2005,100E), by which stored values of different images are comparable."""
 
 
 @dataclass(frozen=True, slots=True)

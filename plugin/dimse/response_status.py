@@ -16,7 +16,7 @@ class Consequence(Enum):
     CLAIMED = auto()
     """The peer may have the object, and does not say that it stored this one: ask it."""
     SEND_AGAIN = auto()
-    """The reason may pass."""
+    """The peer did not store it for a reason that may pass: send it again later."""
     GIVE_UP = auto()
     """The same bytes will be refused for the same reason; a person has to act."""
 

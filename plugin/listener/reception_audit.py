@@ -39,7 +39,7 @@ class _Count:
 
 
 class _Counted(NamedTuple):
-    """What is counted together."""
+    """The study, sender and kind of repeat whose images are counted in one line of the audit log."""
 
     study_instance_uid: str
     sender: Peer

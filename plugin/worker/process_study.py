@@ -88,6 +88,7 @@ def _process(
     stopwatch: Stopwatch,
     prior_results: PriorResults,
 ) -> Report:
+    """Process a study with the series of `candidates`, and with fewer of them if one turns out not to show the head."""
     roles: tuple[RoleReport, ...] = ()
     chosen: dict[Role, Series] = {}
     try:
