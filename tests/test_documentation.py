@@ -47,6 +47,7 @@ RUN_BY: dict[str, str] = {
 NOT_RUN = {
     r"make demo": "tests/end_to_end/test_demo.py runs what it runs",
     r"make test|scripts/check.*|\.venv/bin/pytest .*": "it runs this test",
+    r"scripts/mutate": "it takes minutes; tests/test_mutations.py checks its list",
     r"make \.venv/\.installed-test|scripts/install-(programs|viewers)": "`make test` has run it",
     r"(scripts/make-venv|scripts/install) /opt/.*|install -D .*|cp -r orthanc-config/systemd/.*": "needs root and /opt",
     r"systemd-sysusers|systemctl .*": "needs systemd as the first process; tests/test_systemd.py checks the units",
