@@ -13,6 +13,7 @@ from plugin.http.client import (
     Access,
     AccessDenied,
     HttpClient,
+    Misdirected,
     NotFound,
     RequestFailed,
     check_status,
@@ -96,6 +97,10 @@ class ArchiveClient:
             raise ArchiveUnavailable(
                 f"{self._where} refuses the token ({exc}); set http.token_file to a file with the same token on both "
                 "hosts."
+            ) from exc
+        except Misdirected as exc:
+            raise ArchiveUnavailable(
+                f"{self._where} is not known there by this name; add it to http.allowed_hosts of `glionode listen`."
             ) from exc
         except RequestFailed as exc:
             raise ArchiveUnavailable(

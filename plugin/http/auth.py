@@ -2,11 +2,10 @@
 
 import hashlib
 import hmac
-import logging
 
 from fastapi import HTTPException, Request
 
-_LOG = logging.getLogger(__name__)
+from plugin.http.refusal_log import RefusalLog
 
 
 class RequireToken:
@@ -14,13 +13,13 @@ class RequireToken:
 
     def __init__(self, token: str) -> None:
         self._sha256 = hashlib.sha256(token.encode()).digest()
+        self._log = RefusalLog()
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
         sha256 = hashlib.sha256(presented.strip().encode("utf-8", "surrogateescape")).digest()
         if not hmac.compare_digest(self._sha256, sha256) or scheme.lower() != "bearer":
-            peer = request.client.host if request.client is not None else "an unknown address"
-            _LOG.warning("rejected an HTTP request from %s: it carries no valid bearer token", peer)
+            self._log.refused(request.client.host if request.client is not None else "", "no valid bearer token")
             raise HTTPException(
                 401,
                 "The request carries no valid bearer token; send the token of http.token_file.",

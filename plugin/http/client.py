@@ -2,7 +2,8 @@
 
 RequestFailed         no usable response; the text is a clause that says why
 ├── AccessDenied      401 or 403: the server does not accept our token or password
-└── NotFound          404
+├── NotFound          404
+└── Misdirected       421: the server is not known by the name in the URL
 
 It uses httpx2, the continuation of httpx, which streams bodies both ways and takes our own TLS contexts.
 """
@@ -36,6 +37,10 @@ class RequestFailed(Exception):
 
 class AccessDenied(RequestFailed):
     """The server does not accept our token or password; a retry does not help."""
+
+
+class Misdirected(RequestFailed):
+    """The server is not known by the name that it was called by; a retry does not help."""
 
 
 class NotFound(RequestFailed):
@@ -161,15 +166,15 @@ class HttpClient:
     def retry(self, path: str, attempt: Callable[[], _T]) -> _T:
         """Return what `attempt` returns, repeated after growing pauses while it fails and patience lasts.
 
-        RequestFailed and OSError are worth another attempt, AccessDenied and NotFound are not. `path` is for the log.
-        Raises RequestFailed.
+        RequestFailed and OSError are worth another attempt; AccessDenied, NotFound and Misdirected are not. `path` is
+        for the log. Raises RequestFailed.
         """
         deadline = time.monotonic() + self._patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 return attempt()
-            except (AccessDenied, NotFound):
+            except (AccessDenied, NotFound, Misdirected):
                 self.close()
                 raise
             except (RequestFailed, OSError) as exc:
@@ -204,9 +209,11 @@ class HttpClient:
 
 
 def check_status(status: int) -> None:
-    """Raise NotFound for 404, RequestFailed for any other status that is no success."""
+    """Raise NotFound for 404, Misdirected for 421, RequestFailed for any other status that is no success."""
     if status == 404:
         raise NotFound("HTTP 404")
+    if status == 421:
+        raise Misdirected("HTTP 421")
     if not 200 <= status < 300:
         raise RequestFailed(f"HTTP {status}")
 

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from pipeline.errors import SettingsWrong
 from plugin.http.health import HealthCheck, run_checks
+from plugin.http.request_origin import CheckOrigin, own_names
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import server_context
 
@@ -25,7 +26,7 @@ _START_TIMEOUT_S = 10.0
 
 
 def make_app(checks: Mapping[str, HealthCheck], registry: CollectorRegistry, *routers: APIRouter) -> FastAPI:
-    """Return the application. /health and /metrics need no token, and name no study and no patient."""
+    """Return the application for `http_server`. /health and /metrics need no token, and name no study or patient."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
@@ -50,7 +51,7 @@ def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterato
     tls = server_context(settings, "http")
     listening = _bind(settings)
     config = uvicorn.Config(
-        app,
+        CheckOrigin(app, own_names(settings)),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -13,6 +13,9 @@ from plugin.orthanc_api.errors import ErrorCode, OrthancException, failure
 from plugin.orthanc_api.rest_output import RestResponse
 from plugin.orthanc_api.router import split_query
 
+_TOKEN = "authorization"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "")
+"""Content types that a page may send anywhere without asking (Fetch 2.2.2); none is empty."""
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
 _LARGEST_BODY = 512 << 20
 _STATUS = {
@@ -24,7 +27,7 @@ _STATUS = {
 
 def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
     """Return the routes; requests need the token unless it is empty. Include them last: they match every path."""
-    routes = APIRouter(dependencies=[Depends(RequireToken(token))] if token else [])
+    routes = APIRouter(dependencies=[Depends(RequireToken(token) if token else _refuse_forms)])
 
     @routes.api_route("/{path:path}", methods=_METHODS)
     async def handle(path: str, request: Request) -> Response:
@@ -33,13 +36,25 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
             request.method,
             f"/{path}",
             await _body(request),
-            {name.lower(): value for name, value in request.headers.items()},
+            # The plugin does not see the node's own token, which it might log.
+            {name.lower(): value for name, value in request.headers.items() if not token or name.lower() != _TOKEN},
             split_query(f"?{request.url.query}")[1],
             request.client.host if request.client is not None else "",
         )
         return await run_in_threadpool(_handle, registered, plugin_request)
 
     return routes
+
+
+async def _refuse_forms(request: Request) -> None:
+    """Refuse bodies that a page of another site could have sent; with a token there are no such requests."""
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    has_body = "Content-Type" in request.headers or request.headers.get("Content-Length", "0") != "0"
+    if (has_body or "Transfer-Encoding" in request.headers) and media_type in _FORMS:
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "Without a token a request body must be application/json or another type that no form of a web page has.",
+        )
 
 
 def _handle(registered: Callbacks, request: PluginRequest) -> Response:

@@ -57,16 +57,19 @@ class PluginHost:
         self._host.on_stored = callback
 
     def routes(self) -> list[APIRouter]:
-        """Return the plugin's routes, if it has any. Raises SettingsWrong where they would be open to the network."""
+        """Return the plugin's routes, if it has any. Raises SettingsWrong where they would be open to anybody."""
         if not self._callbacks.routes:
             return []
         http = self._host.settings.http
         token = read_http_token(http)
-        if not token and not is_loopback(http.host):
+        if http.enabled and not token and not (http.allow_without_token and is_loopback(http.host)):
             raise SettingsWrong(
-                "http: the routes of a plugin need a token beyond loopback. Name one by http.token_file, or set "
-                "http.host to 127.0.0.1."
+                "http: the routes of a plugin may show and delete patients, so they need a token. Name one by "
+                "http.token_file (`openssl rand -hex 32` makes a good one). http.allow_without_token, on loopback "
+                "alone, serves them to everybody on this machine."
             )
+        if not token:
+            _LOG.warning("the routes of the hosted plugin are served without a token: %s", http.allow_without_token)
         return [plugin_routes(self._callbacks, token)]
 
     def start(self, address: Address, http_url: str) -> None:

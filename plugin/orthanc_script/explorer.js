@@ -12,7 +12,7 @@ $('#study').live('pagebeforecreate', function() {
 
   function submit(url, force) {
     $.ajax({
-      url: url, type: 'POST', dataType: 'json', data: JSON.stringify({ force: force }),
+      url: url, type: 'POST', dataType: 'json', data: JSON.stringify({ force: force }), contentType: 'application/json',
       success: function(answer) {
         alert('glionode: the study is ' + answer.state + '. Results will appear here as series of their own.');
       },

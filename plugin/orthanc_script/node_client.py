@@ -186,6 +186,8 @@ class HttpNode:
             raise NodeUnavailable(f"The node at {self._settings.url} does not answer ({type(exc).__name__}).") from exc
         if status in (401, 403):
             raise NodeUnavailable("The node rejects the token; TokenFile must hold the token of its http.token_file.")
+        if status == 421:
+            raise NodeUnavailable("The node is not known by the name in Url; add that to its http.allowed_hosts.")
         detail = _error_detail(body)
         if status == 404 and detail.get("glionode") == STUDY_UNKNOWN:
             raise StudyUnknown

@@ -193,6 +193,7 @@ def _check_http(http: HttpSettings) -> Iterator[Finding]:
         )
         yield _error("http.host", text)
     yield from _check_identity(http, "http")
+    yield from _check_access(http)
     if http.token_file and http.token_variable:
         yield _error("http.token_variable", "There is one token; name one place of it.")
     if not http.archive_url:
@@ -206,6 +207,23 @@ def _check_http(http: HttpSettings) -> Iterator[Finding]:
             "network is trusted."
         )
         yield _error("http.archive_url", text)
+
+
+def _check_access(http: HttpSettings) -> Iterator[Finding]:
+    if http.allow_without_token and not is_loopback(http.host):
+        text = "Beyond loopback routes that show or change patients need a token. Remove it, and set http.token_file."
+        yield _error("http.allow_without_token", text)
+    elif http.allow_without_token and (http.token_file or http.token_variable):
+        yield _warning("http.allow_without_token", "It has no effect, because there is a token. Remove it.")
+    elif http.allow_without_token:
+        text = f"As it says: {http.allow_without_token}, by the routes of a hosted plugin. Set http.token_file instead."
+        yield _warning("http.allow_without_token", text)
+    if http.enabled and not is_loopback(http.host) and not http.allowed_hosts:
+        text = (
+            "Clients reach the server by its addresses, by http.host and by this machine's own name. Requests by other "
+            "names are refused (HTTP 421): list the names that clients use, such as those of the certificate."
+        )
+        yield _warning("http.allowed_hosts", text)
 
 
 def _check_orthanc(settings: Settings) -> Iterator[Finding]:

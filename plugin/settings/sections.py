@@ -16,6 +16,7 @@ from plugin.settings.destinations import DestinationByKind
 from plugin.settings.values import (
     AeTitle,
     BaseUrlOrNone,
+    HostName,
     Name,
     Network,
     Port,
@@ -208,6 +209,11 @@ class HttpSettings(TlsIdentity, Token):
     """0 picks a free one; the log line "health and metrics on" names it."""
     insecure: bool = False
     """Allow token and images to cross the network unencrypted."""
+    allowed_hosts: tuple[HostName, ...] = ()
+    """Names by which clients call this server, besides localhost, its addresses, `host` and this machine's name."""
+    allow_without_token: Literal["", "anyone who reaches this port may read and delete patients"] = ""
+    """With this sentence a hosted plugin's routes are served on loopback without a token: every user and program of
+    this machine may then do what the plugin's routes do."""
     archive_url: str = Field(default="", pattern=r"^(https?://[^/?#@\s]+)?$")
     """For `work` and `deliver`: where the process that listens serves HTTP. Empty: they share its data folder."""
     archive_tls_ca: str = ""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # PS3.5 6.2, value representation AE: at most 16 characters of the default repertoire, no backslash, not only spaces.
 _AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -56,9 +57,16 @@ def _base_url_or_none(value: str) -> str:
     return _base_url(value) if value else ""
 
 
+def _host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise ValueError("a host is a name such as node.example, or an address, without a port and without '*'")
+    return value.lower()
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 BaseUrlOrNone = Annotated[str, AfterValidator(_base_url_or_none)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 Network = Annotated[str, AfterValidator(_network)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]

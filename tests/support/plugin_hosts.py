@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,10 +33,14 @@ class RunningHost:
 
     dicom_port: int
     http_port: int
+    token: str = ""
+    """What the node's HTTP routes require; Orthanc requires none."""
 
     def ask(self, method: str, uri: str, body: bytes | None = None, **headers: str) -> dict[str, Any]:
         """Send a request; return the status, the compared headers and the body of the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30)
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         try:
             connection.request(method, uri, body, {name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()
@@ -66,7 +71,8 @@ def run_in_orthanc(folder: Path, script: HostedScript, program: str, python_plug
 @contextmanager
 def run_in_node(folder: Path, script: HostedScript) -> Iterator[RunningHost]:
     """Start the node with the script, without waiting for it; it logs to node.log in the folder."""
-    host = RunningHost(free_port(), free_port())
+    host = RunningHost(free_port(), free_port(), secrets.token_hex(16))
+    (folder / "token").write_text(host.token)
     (folder / "orthanc.json").write_text("// as Orthanc's own\n" + json.dumps(script.configuration))
     (folder / "glionode.toml").write_text(
         f"""
@@ -81,6 +87,7 @@ stable_after_s = {script.stable_after_s}
 [http]
 enabled = true
 port = {host.http_port}
+token_file = {json.dumps(str(folder / "token"))}
 [[destinations]]
 name = "peer"
 ae_title = "PEER"

@@ -183,7 +183,7 @@ def test_a_changed_or_incomplete_result_is_not_stored(server: Server, tmp_path: 
     for body, announced in ((whole[:-1] + b"x", len(whole)), (whole[:5000], 5000), (whole[:5000], len(whole))):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             head = (
-                f"PUT /api/results/{job.key} HTTP/1.1\r\nHost: archive\r\nAuthorization: Bearer {TOKEN}\r\n"
+                f"PUT /api/results/{job.key} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
                 f"Repr-Digest: {digest}\r\nContent-Length: {announced}\r\n\r\n"
             )
             connection.sendall(head.encode() + body)

@@ -17,6 +17,7 @@ from tests.support.node import MARKER, NodeInThread, make_instance, new_study_ui
 from tests.support.paths import ROOT
 
 TOKEN = "a-token-of-the-tests-alone"
+ANYONE = "anyone who reaches this port may read and delete patients"
 SCRIPT = """
 import json
 import orthanc
@@ -34,6 +35,8 @@ def seen(output, uri, **request):
 
 
 def large(output, uri, **request):
+    assert "authorization" not in request["headers"], "plugins log what they like"
+    output.SetHttpHeader("Access-Control-Allow-Origin", "*")
     output.AnswerBuffer(str(len(request["body"])), "text/plain")
 
 
@@ -90,17 +93,26 @@ def test_a_node_runs_a_plugin(
     assert MARKER not in caplog.text
 
 
-def test_beyond_loopback_its_routes_need_a_token(make_node: MakeNode, script: Path) -> None:
-    node = make_node(http={"enabled": True, "port": 0, "host": "0.0.0.0", "insecure": True})
+@pytest.mark.parametrize(
+    ("http", "refused"),
+    [
+        ({}, "so they need a token"),
+        ({"host": "0.0.0.0", "insecure": True}, "so they need a token"),
+        ({"host": "0.0.0.0", "insecure": True, "allow_without_token": ANYONE}, "Beyond loopback routes"),
+    ],
+)
+def test_its_routes_need_a_token(make_node: MakeNode, script: Path, http: dict[str, object], refused: str) -> None:
+    node = make_node(http={"enabled": True, "port": 0, **http})
     node.plugin = PluginFiles(script)
-    with pytest.raises(SettingsWrong, match="need a token beyond loopback"):
+    with pytest.raises(SettingsWrong, match=refused):
         node.start()
 
 
 def test_the_orthanc_script_drives_the_node_that_it_runs_in(
     make_node: MakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = make_node(http={"enabled": True, "port": 0}, study={"stable_after_s": 3600})
+    http = {"enabled": True, "port": 0, "allow_without_token": ANYONE}
+    node = make_node(http=http, study={"stable_after_s": 3600})
     node.plugin = PluginFiles(ROOT / "orthanc-config" / "load_plugin.py")
     node.start()
     study = new_study_uid()
@@ -109,7 +121,7 @@ def test_the_orthanc_script_drives_the_node_that_it_runs_in(
     path = f"/glionode/studies/{orthanc_ids(instances[0]).study}"
 
     def answer(method: str = "GET", body: bytes | None = None) -> Any:
-        return json.loads(ask(node, path, method, body)[1])
+        return json.loads(ask(node, path, method, body, Content_Type="application/json")[1])
 
     wait_until(lambda: ask(node, path)[0] == 200, "the study is known")
     assert answer()["state"] == "unknown", "it is not stable for an hour"
@@ -118,6 +130,9 @@ def test_the_orthanc_script_drives_the_node_that_it_runs_in(
     wait_until(lambda: answer()["state"] == "segmented", "it is segmented, as was wished")
     assert len(answer()["outputs"]) == 2
     assert answer("POST")["added"] is False
+    assert ask(node, path, "POST", b'{"force": true}', Content_Type="text/plain")[0] == 415, "as a page may send it"
+    assert ask(node, path, "POST", Host="evil.example")[0] == 421
+    assert ask(node, path, "POST", Origin="http://evil.example")[0] == 403
     assert answer("POST", b'{"force": true}')["added"] is True
     wait_until(lambda: json.loads(ask(node, "/glionode/status")[1])["jobs"]["segmented"] == 1, "once more")
     assert ask(node, "/glionode/studies/" + "-".join(["0" * 8] * 5))[0] == 404

@@ -308,6 +308,43 @@ def test_http_beyond_loopback_needs_tls_or_permission(http: dict[str, object], r
     assert errors(Settings(http=http)) == refused
 
 
+ANYONE = "anyone who reaches this port may read and delete patients"
+
+
+@pytest.mark.parametrize(
+    ("http", "severities"),
+    [
+        ({}, []),
+        ({"allow_without_token": ANYONE}, ["warning"]),
+        ({"allow_without_token": ANYONE, **TOKEN_HERE}, ["warning"]),
+        ({"allow_without_token": ANYONE, "host": "192.0.2.1"}, ["error"]),
+    ],
+)
+def test_routes_without_a_token_are_reported(http: dict[str, object], severities: list[str]) -> None:
+    findings = check_settings(Settings(http=http), None)
+    assert [f.severity.value for f in findings if f.key == "http.allow_without_token"] == severities
+
+
+def test_nothing_less_than_the_sentence_opens_routes(tmp_path: Path) -> None:
+    with pytest.raises(SettingsWrong, match=r"line 2: http\.allow_without_token: .*may read and delete patients"):
+        load_settings(write(tmp_path, "[http]\nallow_without_token = true\n"))
+
+
+@pytest.mark.parametrize("host", ["*", "*.example", "node.example:8114", "http://node.example", "", "[::1]"])
+def test_allowed_hosts_are_names_and_addresses(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsWrong, match=r"http\.allowed_hosts\.1: a host is a name"):
+        load_settings(write(tmp_path, f"[http]\nallowed_hosts = ['node.example', '{host}']\n"))
+
+
+def test_names_of_a_server_on_the_network_have_to_be_listed() -> None:
+    def found(http: dict[str, object]) -> list[str]:
+        findings = check_settings(Settings(http={"enabled": True, "insecure": True, **http}), None)
+        return [finding.key for finding in findings if finding.key == "http.allowed_hosts"]
+
+    assert found({"host": "0.0.0.0"}) == ["http.allowed_hosts"]
+    assert found({"host": "0.0.0.0", "allowed_hosts": ["node.example"]}) == found({}) == []
+
+
 @pytest.mark.parametrize("url", ["archive:8114", "ftp://archive", "https://user@archive", "https://archive/api"])
 def test_the_archive_url_has_a_host_and_no_path(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsWrong, match=r"line 2: http\.archive_url"):
