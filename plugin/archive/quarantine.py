@@ -4,6 +4,8 @@ import hashlib
 import logging
 import os
 import threading
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from plugin.archive.incoming_file import IncomingFile
@@ -60,9 +62,16 @@ def quarantine_folder(data_dir: Path) -> Path:
     return data_dir / "quarantine"
 
 
-def count_quarantined(data_dir: Path) -> int:
-    """Return how many data sets that do not parse are kept."""
-    return len(_files(quarantine_folder(data_dir)))
+def count_quarantined(data_dir: Path, since: datetime | None = None) -> int:
+    """Return how many data sets that do not parse are kept; with `since` those that came after it."""
+    files = _files(quarantine_folder(data_dir))
+    if since is None:
+        return len(files)
+    times = []
+    for path in files:
+        with suppress(FileNotFoundError):  # the oldest are removed as others come
+            times.append(path.stat().st_mtime)
+    return sum(1 for time in times if time > since.timestamp())
 
 
 def _files(folder: Path) -> list[Path]:

@@ -171,5 +171,7 @@ def _print_status(found: "NodeStatus") -> None:
             counts = ", ".join(f"{count} {state}" for state, count in each.objects.items()) or "none"
             table.add_row(each.name, counts, each.refused_because or each.last_error or "")
         print_table(table)
+    for warning in found.warnings.values():
+        print(f"Warning: {warning}")
     for trouble in found.troubles:
         print(f"Trouble: {trouble.at} {trouble.place}: {trouble.message}")

@@ -12,7 +12,7 @@ from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 _MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 
 # Each entry migrates the tables from the version before it. Entries are never edited, only added.
@@ -141,6 +141,13 @@ _MIGRATIONS = {
     """,
     14: "ALTER TABLE glionode_outbox ADD COLUMN sha256 text NOT NULL DEFAULT '';",
     15: "ALTER TABLE glionode_jobs ADD COLUMN replacements integer NOT NULL DEFAULT 0;",
+    16: """
+    ALTER TABLE glionode_jobs ADD COLUMN queued_at timestamptz;
+    CREATE INDEX glionode_jobs_failed ON glionode_jobs (finished_at) WHERE state = 'failed';
+    CREATE INDEX glionode_outbox_backlog ON glionode_outbox (destination)
+        WHERE state IN ('queued', 'failed', 'dead', 'held');
+    CREATE INDEX glionode_audit_received ON glionode_audit (at) WHERE what = 'received';
+    """,
 }
 
 

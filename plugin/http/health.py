@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,8 @@ _DATABASE_TIMEOUT_S = 1.0
 
 HealthCheck = Callable[[], str | None]
 """Returns what is wrong, a sentence without UIDs; None if nothing is."""
+FindWarnings = Callable[[], Mapping[str, str]]
+"""Returns what will need a person though nothing has failed, sentences without UIDs, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Health:
     """The results of all checks at one moment."""
 
     checks: Mapping[str, str | None]
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -29,12 +32,17 @@ class Health:
 
     def as_json(self) -> dict[str, object]:
         """Return the body of a response to /health."""
-        return {"healthy": self.healthy, "checks": {name: wrong or "ok" for name, wrong in self.checks.items()}}
+        return {
+            "healthy": self.healthy,
+            "status": ("warning" if self.warnings else "ok") if self.healthy else "failing",
+            "checks": {name: wrong or "ok" for name, wrong in self.checks.items()},
+            "warnings": dict(self.warnings),
+        }
 
 
-def run_checks(checks: Mapping[str, HealthCheck]) -> Health:
-    """Run all checks now."""
-    return Health({name: check() for name, check in checks.items()})
+def run_checks(checks: Mapping[str, HealthCheck], find_warnings: FindWarnings = dict) -> Health:
+    """Run all checks now, and find the warnings."""
+    return Health({name: check() for name, check in checks.items()}, find_warnings())
 
 
 def check_database(pool: ConnectionPool) -> str | None:

@@ -1,18 +1,21 @@
-"""Collect metrics for Prometheus that are read at the moment of the request: jobs, outbox, workers and disk."""
+"""Collect metrics for Prometheus that are read at the moment of the request: checks, jobs, outbox, workers, files."""
 
 import logging
 import shutil
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from plugin.http.health import count_live_workers
+from plugin.archive.quarantine import count_quarantined
+from plugin.http.health import HealthCheck, count_live_workers, run_checks
+from plugin.jobs.backlog import LATELY_H, read_backlog
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state
 from plugin.listener.refusals import read_refusals
+from plugin.settings.certificates import certificate_ends
+from plugin.settings.sections import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,9 +25,12 @@ _DATABASE_TIMEOUT_S = 1.0
 class NodeMetricsCollector(Collector):
     """Reads database and disk at each request. If the database does not answer, its metrics alone are missing."""
 
-    def __init__(self, pool: ConnectionPool, data_dir: Path, receives: bool) -> None:
+    def __init__(
+        self, settings: Settings, pool: ConnectionPool, checks: Mapping[str, HealthCheck], receives: bool
+    ) -> None:
+        self._settings = settings
         self._pool = pool
-        self._data_dir = data_dir
+        self._checks = checks
         self._receives = receives
 
     def describe(self) -> Iterable[Metric]:
@@ -33,16 +39,20 @@ class NodeMetricsCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics of this moment."""
-        yield _gauge("glionode_free_bytes", "Free space of the data folder.", shutil.disk_usage(self._data_dir).free)
+        yield from self._files()
         if self._receives:
             refused = CounterMetricFamily("glionode_peers_refused", "Peers that were refused.", labels=["reason"])
-            for reason, count in read_refusals(self._data_dir).items():
+            for reason, count in read_refusals(self._settings.data_dir).items():
                 refused.add_metric([reason], count)
             yield refused
+        ok = GaugeMetricFamily("glionode_check_ok", "1 where a check of /health finds nothing wrong.", labels=["check"])
+        for name, wrong in run_checks(dict(self._checks)).checks.items():
+            ok.add_metric([name], 0 if wrong else 1)
+        yield ok
         found: list[Metric] = []
         try:
             with self._pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
-                found = [*_jobs(connection), _outbox(connection)]
+                found = [*_jobs(connection), _outbox(connection), *_backlog(connection)]
                 found.append(
                     _gauge("glionode_workers", "Workers with a heartbeat lately.", count_live_workers(connection))
                 )
@@ -50,6 +60,22 @@ class NodeMetricsCollector(Collector):
             _LOG.warning("metrics lack those of the database, which does not answer (%s)", type(exc).__name__)
         yield from found
         yield _gauge("glionode_database_up", "1 where the database answers.", 1 if found else 0)
+
+    def _files(self) -> Iterable[Metric]:
+        settings, data_dir = self._settings, self._settings.data_dir
+        yield _gauge("glionode_free_bytes", "Free space of the data folder.", shutil.disk_usage(data_dir).free)
+        minimum = settings.storage.minimum_free_mb << 20
+        yield _gauge("glionode_minimum_free_bytes", "Below this much free space images are refused.", minimum)
+        kept = count_quarantined(data_dir)
+        yield _gauge("glionode_quarantined_files", "Kept copies of objects that do not parse.", kept)
+        ends = GaugeMetricFamily(
+            "glionode_certificate_expiry_timestamp_seconds",
+            "When a certificate expires, seconds since 1970; 0 where it cannot be read.",
+            labels=["key"],
+        )
+        for key, end in certificate_ends(settings).items():
+            ends.add_metric([key], end.timestamp() if end is not None else 0)
+        yield ends
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -61,11 +87,25 @@ def _jobs(connection: psycopg.Connection) -> Iterable[Metric]:
     for state, count in count_jobs_by_state(connection).items():
         jobs.add_metric([state], count)
     yield jobs
-    row = connection.execute(
-        "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0) FROM glionode_jobs WHERE state = 'queued'"
-    ).fetchone()
-    age = float(row[0]) if row else 0.0
-    yield _gauge("glionode_oldest_queued_seconds", "Age of the job that waits longest; 0 where none waits.", age)
+
+
+def _backlog(connection: psycopg.Connection) -> Iterable[Metric]:
+    backlog = read_backlog(connection)
+    oldest = backlog.oldest_queued_s
+    yield _gauge("glionode_oldest_queued_seconds", "Age of the job that waits longest; 0 where none waits.", oldest)
+    failed = backlog.jobs_failed_lately
+    yield _gauge("glionode_jobs_failed_lately", f"Jobs that failed in the last {LATELY_H} hours.", failed)
+    if backlog.last_received_at is not None:
+        at = backlog.last_received_at.timestamp()
+        yield _gauge("glionode_last_reception_timestamp_seconds", "When images came last, seconds since 1970.", at)
+    ages = GaugeMetricFamily(
+        "glionode_oldest_delivery_seconds",
+        "Age of the object that waits longest for a destination; 0 where none waits.",
+        labels=["destination"],
+    )
+    for destination, each in backlog.deliveries.items():
+        ages.add_metric([destination], each.oldest_waiting_s)
+    yield ages
 
 
 def _outbox(connection: psycopg.Connection) -> Metric:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from pipeline.errors import SettingsWrong
-from plugin.http.health import HealthCheck, run_checks
+from plugin.http.health import FindWarnings, HealthCheck, run_checks
 from plugin.http.request_origin import CheckOrigin, own_names
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import server_context
@@ -25,14 +25,22 @@ _KEEP_ALIVE_S = 30
 _START_TIMEOUT_S = 10.0
 
 
-def make_app(checks: Mapping[str, HealthCheck], registry: CollectorRegistry, *routers: APIRouter) -> FastAPI:
+def make_app(
+    checks: Mapping[str, HealthCheck],
+    registry: CollectorRegistry,
+    *routers: APIRouter,
+    find_warnings: FindWarnings = dict,
+) -> FastAPI:
     """Return the application for `http_server`. /health and /metrics need no token, and name no study or patient."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
     def health() -> JSONResponse:
-        """Respond with 200 if no check finds anything wrong, else with 503, and the result of each check."""
-        result = run_checks(checks)
+        """Respond with 200 if no check finds anything wrong, else with 503, and the result of each check.
+
+        Warnings are in the body alone.
+        """
+        result = run_checks(checks, find_warnings)
         return JSONResponse(result.as_json(), 200 if result.healthy else 503)
 
     @app.get("/metrics")

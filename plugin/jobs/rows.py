@@ -36,7 +36,7 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
             connection.execute(
                 "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, trouble = NULL, "
                 "results_path = CASE WHEN has_result THEN results_path END, "
-                "started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
+                "queued_at = now(), started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
                 (JobState.QUEUED, job.key),
             )
         case Record(state, reason):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plugin.archive.store import EmbeddedArchive
@@ -47,6 +48,7 @@ def serve_http(
     from plugin.http.archive_routes import archive_routes
     from plugin.http.metrics_collector import NodeMetricsCollector
     from plugin.http.server import http_server, make_app
+    from plugin.http.warning_checks import find_warnings
 
     settings, pool = context.settings, context.database.pool
     checks: dict[str, HealthCheck] = {
@@ -56,7 +58,8 @@ def serve_http(
     }
     if archive is not None:
         checks["worker"] = lambda: check_workers(pool)
-    context.metrics.registry.register(NodeMetricsCollector(pool, settings.data_dir, receives=archive is not None))
+    registry = context.metrics.registry
+    registry.register(NodeMetricsCollector(settings, pool, checks, receives=archive is not None))
     token = read_http_token(settings.http)
     # Uploads may use the space below storage.minimum_free_mb, which is kept free for results.
     uploads = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
@@ -70,6 +73,6 @@ def serve_http(
         routes.append(orthanc_routes(intake, token))
     if plugin is not None:
         routes += plugin.routes()
-    app = make_app(checks, context.metrics.registry, *routes)
+    app = make_app(checks, registry, *routes, find_warnings=partial(find_warnings, settings, pool))
     with http_server(settings.http, app, settings.shutdown.drain_s) as url:
         yield NodeHttp(url, checks)

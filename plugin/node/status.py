@@ -1,7 +1,6 @@
 """Read the status of a node from outside: from its lock, the folders of its archive, and its database."""
 
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from psycopg_pool import ConnectionPool
@@ -12,6 +11,7 @@ from plugin.archive.store import is_uid
 from plugin.commitment.pending_requests import count_pending
 from plugin.database.pool import Connection, database_url, open_pool
 from plugin.errors import DatabaseUnavailable
+from plugin.http.warning_checks import find_database_warnings, find_file_warnings, free_mb_of
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state, count_urgent_jobs
 from plugin.listener.refusals import read_refusals
 from plugin.node.lock import RunningNode, running_node
@@ -66,6 +66,8 @@ class NodeStatus:
     destinations: tuple[DestinationStatus, ...]
     troubles: tuple[Trouble, ...]
     """Latest first."""
+    warnings: dict[str, str] = field(default_factory=dict)
+    """What will need a person, a sentence each, by name; those of /health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class _DatabaseStatus:
     errors: dict[str, str] = field(default_factory=dict)
     """The latest delivery error of each destination that has one."""
     troubles: tuple[Trouble, ...] = ()
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 def read_status(settings: Settings) -> NodeStatus:
@@ -89,7 +92,7 @@ def read_status(settings: Settings) -> NodeStatus:
         SettingsWrong: the data folder belongs to another user.
     """
     node = running_node(settings.data_dir)
-    free_mb = _free_mb(settings.data_dir)
+    free_mb = free_mb_of(settings.data_dir)
     try:
         package = find_package(settings.model.name, settings.installed_models_dir)
         model = f"{package.name} {package.version} ({package.intended_use})"
@@ -100,7 +103,7 @@ def read_status(settings: Settings) -> NodeStatus:
     if node is not None or settings.database.url:
         try:
             with open_pool(database_url(settings)) as pool:
-                database = _read_database(pool)
+                database = replace(_read_database(pool), warnings=find_database_warnings(settings.alerts, pool))
         except DatabaseUnavailable as exc:
             database = _DatabaseStatus(troubles=(Trouble("database", str(exc), ""),))
     return NodeStatus(
@@ -118,6 +121,7 @@ def read_status(settings: Settings) -> NodeStatus:
         urgent_waiting=database.urgent_waiting,
         destinations=_destinations(settings, intended_use, database),
         troubles=database.troubles,
+        warnings=find_file_warnings(settings) | database.warnings,
     )
 
 
@@ -160,13 +164,6 @@ def _troubles(connection: Connection) -> tuple[Trouble, ...]:
         "WHERE state = 'failed' ORDER BY finished_at DESC LIMIT 5) ORDER BY at DESC"
     ).fetchall()
     return tuple(Trouble(place, message, at.isoformat(timespec="seconds")) for place, message, at in rows)
-
-
-def _free_mb(data_dir: Path) -> int:
-    folder = data_dir
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free >> 20
 
 
 def _studies_received(data_dir: Path) -> int:

@@ -243,6 +243,21 @@ class LoggingSettings(Section):
     """`json`: an object a line, for programs."""
 
 
+class AlertSettings(Section):
+    """When /health and `glionode status` warn. A warning refuses nothing and restarts nothing."""
+
+    job_waits_s: Seconds = 3600.0
+    """A job has waited this long."""
+    delivery_waits_s: Seconds = 3600.0
+    """An object of a result has waited this long for its destination."""
+    free_mb: int = Field(default=4096, ge=0)
+    """Less than this is free in the data folder, MiB; images are refused below `storage.minimum_free_mb`."""
+    certificate_days: int = Field(default=30, ge=0)
+    """A certificate expires within so many days."""
+    silent_after_h: float = Field(default=0.0, ge=0)
+    """No image has come for so many hours; 0: never."""
+
+
 class ShutdownSettings(Section):
     """How long a process may take to shut down."""
 
@@ -270,6 +285,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     orthanc: OrthancSettings = OrthancSettings()
     logging: LoggingSettings = LoggingSettings()
+    alerts: AlertSettings = AlertSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     destinations: tuple[DestinationByKind, ...] = ()
 

@@ -85,7 +85,9 @@ class Services:
         except urllib.error.HTTPError as exc:
             answer = exc
         with answer:
-            checks: dict[str, str] = json.loads(answer.read())["checks"]
+            body = json.loads(answer.read())
+        checks: dict[str, str] = body["checks"]
+        assert (body["status"] == "failing") == (answer.status == 503)
         assert (answer.status == 200) == (set(checks.values()) == {"ok"})
         return checks
 
@@ -177,7 +179,7 @@ def test_a_database_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     assert "free, the minimum is" in (check_free_space(tmp_path, 1 << 40) or "")
     assert check_free_space(tmp_path, 0) is None
     registry = CollectorRegistry()
-    registry.register(NodeMetricsCollector(pool, tmp_path, receives=True))
+    registry.register(NodeMetricsCollector(Settings(storage={"data_dir": str(tmp_path)}), pool, {}, receives=True))
     shown = generate_latest(registry).decode()
     assert "glionode_database_up 0.0" in shown
     assert "glionode_free_bytes" in shown
