@@ -1,11 +1,15 @@
 """Replace a file in one step, so that a reader, also after a crash, finds the old content or the new, never a part.
 
 write .<name>.part  ->  fsync it  ->  rename it to <name>  ->  fsync the folder
+
+A power cut may take any file and any name in a folder that was not synced: the name of a new folder, too, with all that
+is in it. So folders for what must stay are made by `make_folders`.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +43,33 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def make_folders(folder: Path, within: Path | None = None, mode: int = 0o777) -> None:
+    """Make a folder and those above it that are missing; their names are on disk when this returns.
+
+    Also the names that are there already, from `within` down: who made them may not have come to it yet, or was killed.
+    Without `within`, that is the name of `folder` alone. Raises OSError.
+    """
+    way = [folder]
+    wanted = within
+    for parent in folder.parents:
+        way.append(parent)
+        wanted = None if parent == wanted else wanted
+        if wanted is None and parent.is_dir():
+            break
+    assert wanted is None, f"{within} is above {folder}"
+    for parent, each in pairwise(reversed(way)):
+        made = True
+        try:
+            each.mkdir(mode)
+        except FileExistsError:
+            made = False
+        try:
+            sync_folder(parent)
+        except PermissionError:  # the site made the folder, in one that this process may not read
+            if made:
+                raise
 
 
 def sync_folder(folder: Path) -> None:

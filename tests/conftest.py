@@ -1,13 +1,15 @@
 """Fixtures for all tests: other packages' programs, and the data beside the checkout."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.durable_disk import DurableDisk
 from tests.support.installed import find_program
 from tests.support.paths import ROOT
 
@@ -43,6 +45,19 @@ def _group(path: Path) -> str:
 def program() -> Callable[[str], str]:
     """Find a program of another package by its name; without it, the test is skipped, and fails under CI."""
     return find_program
+
+
+@pytest.fixture
+def durable_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], DurableDisk]]:
+    """Watch what of a folder would survive a power cut; all that is in it counts as on disk."""
+    with ExitStack() as stack:
+
+        def watch(folder: Path) -> DurableDisk:
+            disk = DurableDisk(folder, monkeypatch)
+            stack.callback(disk.close)
+            return disk
+
+        yield watch
 
 
 @pytest.fixture

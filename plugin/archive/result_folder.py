@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicom_seg.encode import EncodedObject
 from dicom_seg.write import write_dicom
-from pipeline.atomic_write import sync_folder, write_file
+from pipeline.atomic_write import make_folders, sync_folder, write_file
 from pipeline.errors import OutputRefused
 from plugin.archive.report import Report
 from plugin.archive.report_reader import REPORT_FILE
@@ -18,12 +18,12 @@ def write_results(report: Report, objects: Sequence[EncodedObject], out: Path) -
     """Write `objects` and the report to `out`, and remove the files that an earlier report there names.
 
     All files are written and synced in a temporary folder inside `out` and renamed at the end, `report.json` last:
-    where that file is, the results are complete. Raises OutputRefused where the disk is full or read-only; then what
-    was written is removed again.
+    where that file is, the results are complete. They survive a power cut when this returns. Raises OutputRefused where
+    the disk is full or read-only; then what was written is removed again.
     """
     staging: Path | None = None
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folders(out)
         staging = Path(tempfile.mkdtemp(prefix=".glionode-", dir=out))
         for each in objects:
             write_dicom(each.content or each.dataset, staging / each.file_name)

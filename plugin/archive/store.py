@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.atomic_write import sync_folder
+from pipeline.atomic_write import make_folders, sync_folder
 from plugin.archive.folder_sync import FolderSync
 from plugin.archive.incoming_file import IncomingFile, NoRoom, disk_errors_as_no_room
 from plugin.archive.replaced_files import replace_file, replaced_files, replacing_files
@@ -33,6 +33,10 @@ URGENT_MARK = "urgent"
 """A file in the folder of a study that goes before others."""
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros are accepted: they do no harm in a file name.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+_MOST_SYNCED = 10_000
+"""Folders of series that are remembered as synced; each further one only costs its syncs again."""
 
 
 class WrongUid(ValueError):
@@ -127,11 +131,13 @@ class EmbeddedArchive:
         self._incoming = root.parent / "incoming"
         self._minimum_free_bytes = minimum_free_bytes
         self._folder_sync = FolderSync()
+        self._synced: dict[Path, int] = {}
+        """Folders of series whose own names are on disk, with their inode numbers: a purge makes way for new ones."""
 
     def open(self) -> int:
         """Create the folders and remove unfinished files of an earlier run; return how many there were."""
         for folder in (self._root, self._incoming):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(folder, within=self.data_dir, mode=0o700)
             folder.chmod(0o700)
         unfinished = list(self._incoming.glob("*.part"))
         for path in unfinished:
@@ -248,11 +254,26 @@ class EmbeddedArchive:
             return []
 
     def _make_series(self, series: Path) -> None:
-        if series.is_dir():
+        """Make the folder of a series; its name and that of its study are on disk when this returns.
+
+        A folder that is there may be one that another thread has just made and not synced yet.
+        """
+        # Looked at before the syncs, so that the number is never that of a folder which another thread makes meanwhile.
+        found = _inode(series)
+        if found is not None and self._synced.get(series) == found:
             return
-        series.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(series.parent)
-        sync_folder(self._root)
+        make_folders(series, within=self._root, mode=0o700)
+        if found is not None:
+            if len(self._synced) >= _MOST_SYNCED:
+                self._synced.clear()
+            self._synced[series] = found
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def results_root(data_dir: Path) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from pipeline.atomic_write import write_file
+from pipeline.atomic_write import make_folders, write_file
 from plugin.archive.incoming_file import disk_errors_as_no_room
 from plugin.dimse.commitment_messages import CommitmentRequest, Reference
 
@@ -58,7 +58,7 @@ class PendingRequests:
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / _FOLDER
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(self._folder, within=data_dir, mode=0o700)
         self._lock = threading.Lock()
         self._pending = {each.name: each for each in map(_read, self._folder.glob("*.json")) if each is not None}
         for leftover in self._folder.glob(".*.part"):  # of a process that was killed while it wrote

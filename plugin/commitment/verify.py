@@ -50,6 +50,7 @@ def _find_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, se
         if len(found) == len(sop_instance_uids):
             break
     for folder in folders:  # a copy may have come a moment ago, before the C-STORE response for it
-        if folder.is_dir():
-            sync_folder(folder)
+        for each in (folder, folder.parent, folder.parent.parent):
+            if each.is_dir():
+                sync_folder(each)
     return found

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psycopg
 
+from pipeline.atomic_write import sync_folder
 from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -206,6 +207,8 @@ def _create_cluster(cluster: Path, programs: Path, run_as: list[str]) -> None:
             "Choose another storage.data_dir or set database.url."
         )
     part.rename(cluster)
+    for folder in (cluster.parent, cluster.parent.parent):
+        sync_folder(folder)
 
 
 def _stop_orphan(cluster: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipeline.atomic_write import write_file
+from pipeline.atomic_write import make_folders, write_file
 from pipeline.errors import SettingsWrong
 
 _LOCK, _NOTE = "serve.lock", "serve.json"
@@ -42,7 +42,7 @@ class RunningNode:
 @contextmanager
 def node_lock(data_dir: Path) -> Iterator[None]:
     """Hold the lock of a data folder. Raises SettingsWrong if another node holds it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(data_dir, mode=0o700)
     with (data_dir / _LOCK).open("w") as file:
         deadline = time.monotonic() + _WAIT_S
         while True:

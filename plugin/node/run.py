@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 
+from pipeline.atomic_write import make_folders
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
@@ -99,7 +100,7 @@ def _run(
     stop = stop or threading.Event()
     _refuse_wrong_settings(settings, services)
     model = served_package(settings.model.name, settings.installed_models_dir)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folders(settings.data_dir, mode=0o700)
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pynetdicom import evt
 
+from pipeline.atomic_write import make_folders
 from pipeline.errors import SettingsWrong
 from plugin.archive.store import EmbeddedArchive, results_root
 from plugin.commitment.provider import CommitmentProvider
@@ -50,7 +51,7 @@ def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
     """Open the archive for the one process that receives into it. Raises SettingsWrong if another process does."""
     with node_lock(settings.data_dir):
         results = results_root(settings.data_dir)
-        results.mkdir(mode=0o700, exist_ok=True)
+        make_folders(results, within=settings.data_dir, mode=0o700)
         results.chmod(0o700)
         archive = EmbeddedArchive(settings.data_dir / "archive", settings.storage.minimum_free_mb << 20)
         remove_interrupted_uploads(settings.data_dir)

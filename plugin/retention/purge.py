@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from pipeline.atomic_write import make_folders, sync_folder
 from plugin.archive.store import URGENT_MARK, EmbeddedArchive, is_uid, results_root
 from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log
@@ -179,6 +180,9 @@ def _put_back(taken: Path, folder: Path) -> None:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.exists():
             path.rename(place)
+    for series in (each for each in folder.glob("*") if each.is_dir()):
+        sync_folder(series)
+        make_folders(series, within=folder.parent, mode=0o700)
     if (taken / URGENT_MARK).exists() and folder.is_dir():
         (folder / URGENT_MARK).touch(mode=0o600)
     shutil.rmtree(taken)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.atomic_write import sync_folder
+from pipeline.atomic_write import make_folders
 from plugin.archive.report_reader import REPORT_FILE
 from plugin.archive.spool import Spool
 from plugin.archive.store import Archive, InstanceKey, WrongUid, results_folder
@@ -49,7 +49,8 @@ class StudySource(Protocol):
     def store_results(self, job: Job, results: Path) -> Path:
         """Store the complete result folder of a workspace in the archive, in a new folder; return its path there.
 
-        Earlier results of the job stay as they are: the outbox may still have to send them. Raises ArchiveUnavailable.
+        It survives a power cut when this returns. Earlier results of the job stay as they are: the outbox may still
+        have to send them. Raises ArchiveUnavailable.
         """
 
     def close(self) -> None:
@@ -77,8 +78,8 @@ class DiskSource:
         yield Workspace(inputs.paths, plain.with_name(f"{plain.name}-{uuid.uuid4().hex[:16]}"))
 
     def store_results(self, job: Job, results: Path) -> Path:
-        """Return `results`, which is already in the archive."""
-        sync_folder(results.parent)
+        """Return `results`, which is already in the archive, once the names of the folders above it are on disk."""
+        make_folders(results.parent, within=self._archive.data_dir, mode=0o700)
         return results
 
     def close(self) -> None:

@@ -36,6 +36,12 @@ def test_a_written_file_can_be_read_and_no_other_file_remains(dataset, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.dcm"]
 
 
+def test_a_written_file_survives_a_power_cut(dataset, tmp_path, durable_disk):
+    disk = durable_disk(tmp_path)
+    write_dicom(dataset, tmp_path / "a.dcm")
+    assert disk.after_power_cut() == {"a.dcm": (tmp_path / "a.dcm").read_bytes()}
+
+
 def test_an_existing_file_is_replaced(dataset, tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"older")
     write_dicom(dataset, tmp_path / "a.dcm")

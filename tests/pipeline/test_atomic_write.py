@@ -4,11 +4,13 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.atomic_write import replacing, write_file
+from pipeline.atomic_write import make_folders, replacing, write_file
+from tests.support.durable_disk import DurableDisk
 
 
 @pytest.fixture
@@ -107,3 +109,49 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_writer_replaces_its_le
     assert (tmp_path / "a").read_bytes() == b"older"
     write_file(tmp_path / "a", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
+
+
+Watch = Callable[[Path], DurableDisk]
+
+
+def test_only_what_was_written_durably_survives_a_power_cut(tmp_path: Path, durable_disk: Watch) -> None:
+    (tmp_path / "a").write_bytes(b"older")
+    disk = durable_disk(tmp_path)
+    write_file(tmp_path / "a", b"new", durable=False)
+    write_file(tmp_path / "b", b"new", durable=False)
+    assert disk.after_power_cut() == {"a": b"older"}
+    write_file(tmp_path / "a", b"newest")
+    assert disk.after_power_cut() == {"a": b"newest", "b": b""}, "b has its name by the sync of the folder"
+
+
+def test_made_folders_survive_a_power_cut_with_what_is_in_them(tmp_path: Path, durable_disk: Watch) -> None:
+    disk = durable_disk(tmp_path)
+    make_folders(tmp_path / "a" / "b" / "c", mode=0o700)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")} == {0o700}
+    write_file(tmp_path / "a" / "b" / "c" / "d", b"new")
+    assert disk.after_power_cut() == {"a/b/c/d": b"new"}
+    make_folders(tmp_path / "a" / "b" / "c")
+
+
+def test_folders_that_another_made_and_did_not_sync_survive_with_what_is_in_them(
+    tmp_path: Path, durable_disk: Watch
+) -> None:
+    disk = durable_disk(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    write_file(tmp_path / "a" / "b" / "c", b"new")
+    assert disk.after_power_cut() == {}
+    make_folders(tmp_path / "a" / "b", within=tmp_path)
+    assert disk.after_power_cut() == {"a/b/c": b"new"}
+
+
+def test_a_folder_in_one_that_may_not_be_read_can_be_used_but_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr("pipeline.atomic_write.sync_folder", forbid)
+    make_folders(tmp_path / "there")
+    with pytest.raises(PermissionError):
+        make_folders(tmp_path / "new")

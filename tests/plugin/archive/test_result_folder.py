@@ -1,6 +1,7 @@
 """The folder of a study has all results or stays as it was, whatever the disk does."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.errors import OutputRefused
 from pipeline.result import ModelIdentity
 from plugin.archive.report import OutputReport, Report, Status
 from plugin.archive.result_folder import write_results
+from tests.support.durable_disk import DurableDisk
 
 MODEL = ModelIdentity("m", "1", "0" * 64, IntendedUse.DEMONSTRATION)
 
@@ -38,6 +40,17 @@ def test_objects_and_report_are_written_and_nothing_else(tmp_path: Path) -> None
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "seg.dcm"]
     assert dcmread(out / "seg.dcm").SOPInstanceUID == "1.2.3"
     assert json.loads((out / "report.json").read_text())["outputs"][0]["path"] == "seg.dcm"
+
+
+def test_results_and_the_folders_made_for_them_survive_a_power_cut(
+    tmp_path: Path, durable_disk: Callable[[Path], DurableDisk]
+) -> None:
+    disk = durable_disk(tmp_path)
+    write_results(report("seg.dcm"), [encoded("seg.dcm")], tmp_path / "a" / "b")
+    left = disk.after_power_cut()
+    made = {f"a/b/{path.name}": path.read_bytes() for path in (tmp_path / "a" / "b").iterdir()}
+    assert len(made) == 2
+    assert {path: left.get(path) for path in made} == made
 
 
 def test_a_new_report_replaces_the_old_one_and_its_files(tmp_path: Path) -> None:

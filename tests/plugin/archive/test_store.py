@@ -2,6 +2,7 @@
 
 import os
 import resource
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from plugin.archive.incoming_file import IncomingFile, NoRoom
 from plugin.archive.replaced_files import replacing_files
 from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from tests.support.durable_disk import DurableDisk
 
+Watch = Callable[[Path], DurableDisk]
 KEY = InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.5")
 
 
@@ -158,19 +161,50 @@ def test_less_than_the_minimum_of_free_space_raises_no_room(tmp_path: Path) -> N
         store(archive, b"x")
 
 
-def test_file_and_folders_are_synced_before_store_returns(
+def stored_durably(archive: EmbeddedArchive, disk: DurableDisk, content: bytes) -> bool:
+    """Store the instance, and return whether it is found after a power cut."""
+    store(archive, content)
+    return disk.after_power_cut().get("archive/1.2.3/1.2.3.4/1.2.3.4.5.dcm") == content
+
+
+def test_a_stored_instance_survives_a_power_cut(tmp_path: Path, durable_disk: Watch) -> None:
+    disk = durable_disk(tmp_path)  # before the archive makes its folders
+    archive = EmbeddedArchive(tmp_path / "archive", minimum_free_bytes=0)
+    archive.open()
+    assert stored_durably(archive, disk, b"x")
+
+
+def test_folders_that_another_thread_made_a_moment_ago_are_synced(
+    archive: EmbeddedArchive, tmp_path: Path, durable_disk: Watch
+) -> None:
+    disk = durable_disk(tmp_path)
+    (tmp_path / "archive/1.2.3/1.2.3.4").mkdir(parents=True)
+    assert stored_durably(archive, disk, b"x")
+
+
+def test_folders_that_are_made_anew_after_a_purge_are_synced(
+    archive: EmbeddedArchive, tmp_path: Path, durable_disk: Watch
+) -> None:
+    disk = durable_disk(tmp_path)
+    for content in (b"x", b"y"):
+        assert stored_durably(archive, disk, content)
+        assert stored_durably(archive, disk, content)
+        (tmp_path / "archive/1.2.3").rename(tmp_path / f"purged {content.decode()}")
+        (tmp_path / "archive/1.2.3/1.2.3.4").mkdir(parents=True)
+
+
+def test_a_series_that_is_known_costs_one_sync_of_a_folder(
     archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for content in (b"x", b"x"):
+        store(archive, content)
     synced: list[str] = []
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    store(archive, b"x")
-    (path,) = archive.files("1.2.3")
-    assert synced[0].endswith(".part")
-    assert synced[-1] == str(path.parent)
-    assert {str(path.parent.parent), str(path.parent.parent.parent)} <= set(synced)
+    archive.store(InstanceKey("1.2.3", "1.2.3.4", "1.2.3.4.6"), written(archive, b"z"))
+    assert synced[1:] == ["1.2.3.4"], "after the file"

@@ -18,6 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from pipeline.atomic_write import write_file
+from plugin.archive.file_meta import encode_file_meta
 from plugin.archive.store import EmbeddedArchive
 from plugin.commitment.open_associations import OpenAssociations
 from plugin.commitment.pending_requests import AddResult, PendingRequests, count_pending
@@ -38,6 +40,7 @@ from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
 from plugin.settings.sections import Settings
 from tests.support.certificates import Authority
+from tests.support.durable_disk import DurableDisk
 from tests.support.node import MR_IMAGE_STORAGE, make_instance, new_study_uid, wait_until
 
 INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -386,6 +389,27 @@ def test_pending_requests_are_limited(tmp_path: Path, monkeypatch: pytest.Monkey
     requests.remove(requests.all()[0].name)
     assert requests.add("AE", "", replace(request, transaction_uid="3")) is AddResult.PENDING
     assert [each.transaction_uid for each in PendingRequests(tmp_path).all()] == ["2", "3"]
+
+
+def test_a_pending_request_survives_a_power_cut(tmp_path: Path, durable_disk: Callable[[Path], DurableDisk]) -> None:
+    disk = durable_disk(tmp_path)
+    requests = PendingRequests(tmp_path)
+    requests.add("AE", "", CommitmentRequest("1", (Reference("1.2", "1.3"),)))
+    assert list(disk.after_power_cut()) == [f"commitments/{requests.all()[0].name}.json"]
+
+
+def test_an_instance_is_committed_when_it_survives_a_power_cut(
+    tmp_path: Path, durable_disk: Callable[[Path], DurableDisk]
+) -> None:
+    archive = EmbeddedArchive(tmp_path / "archive", 0)
+    archive.open()
+    disk = durable_disk(tmp_path)
+    series = tmp_path / "archive" / "1.2" / "1.2.1"
+    series.mkdir(parents=True)
+    write_file(series / "1.2.1.1.dcm", encode_file_meta(MR_IMAGE_STORAGE, "1.2.1.1", ExplicitVRLittleEndian))
+    assert disk.after_power_cut() == {}, "as where its C-STORE response was not sent yet"
+    assert make_report(archive, "1", [Reference(MR_IMAGE_STORAGE, "1.2.1.1")]).failed == ()
+    assert list(disk.after_power_cut()) == ["archive/1.2/1.2.1/1.2.1.1.dcm"]
 
 
 def test_a_purged_instance_is_not_committed(node: CommittingNode, modality: Modality) -> None:
