@@ -38,7 +38,7 @@ def jobs(
     """
     from plugin.jobs.queries import list_jobs
 
-    with open_database(config) as (_, database), database.pool.connection() as connection:
+    with open_database(config, reading=True) as (_, database), database.pool.connection() as connection:
         found = list_jobs(connection, state, limit)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=1))
@@ -57,7 +57,7 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     from plugin.jobs.queries import NoSuchJob, show_job
 
     with (
-        open_database(config) as (_, database),
+        open_database(config, reading=True) as (_, database),
         database.pool.connection() as connection,
         refusing(NoSuchJob, status=WRONG_USAGE),
     ):
@@ -69,25 +69,30 @@ def show(job: JobArgument, config: ConfigOption = None, as_json: JsonOption = Fa
 
 
 @contextmanager
-def open_database(config: Path | None) -> "Iterator[tuple[Settings, Database]]":
+def open_database(config: Path | None, reading: bool = False) -> "Iterator[tuple[Settings, Database]]":
     """Open the database of the node of these settings, or end the command with a sentence if there is none.
 
     The embedded database of a node that does not run is started for the block, under the node's lock, so that no node
-    starts meanwhile.
+    starts meanwhile. Its tables stay as they are: with `reading`, an older version may have made them; without, they
+    must be those of this version.
     """
     from plugin.database.embedded_postgres import has_cluster
     from plugin.database.pool import Database, database_url, open_pool, running_database
-    from plugin.database.schema import migrate
+    from plugin.database.schema import readable_schema, usable_schema
     from plugin.node.lock import node_lock, running_node
 
     settings = load_settings_or_exit(config)
+    fitting_schema = readable_schema if reading else usable_schema
     with refusing(GlionodeError):
         if settings.database.url or running_node(settings.data_dir) is not None:
-            with open_pool(database_url(settings)) as pool:
-                migrate(pool)
+            with open_pool(database_url(settings)) as pool, fitting_schema(pool):
                 yield settings, Database(database_url(settings), pool, embedded=not settings.database.url)
         elif has_cluster(settings.data_dir):
-            with node_lock(settings.data_dir), running_database(settings) as database:
+            with (
+                node_lock(settings.data_dir),
+                running_database(settings) as database,
+                fitting_schema(database.pool),
+            ):
                 yield settings, database
         else:
             raise refuse(f"No node has run on {settings.data_dir} yet, so it has no jobs.", FAILED)

@@ -9,7 +9,8 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
-from plugin.database.schema import migrate
+from plugin.database.other_versions import named_conninfo
+from plugin.database.schema import SCHEMA_VERSION, program_version
 from plugin.errors import DatabaseUnavailable
 from plugin.settings.sections import Settings
 
@@ -36,20 +37,24 @@ class Database:
 
 
 def database_url(settings: Settings) -> str:
-    """Return the connection string of the database of these settings, whether it runs or not."""
-    return settings.database.url or embedded_url(settings.data_dir)
+    """Return the connection string of the database of these settings, whether it runs or not.
+
+    Its sessions show the version of this program. Raises DatabaseUnavailable.
+    """
+    url = settings.database.url or embedded_url(settings.data_dir)
+    return named_conninfo(url, program_version(), SCHEMA_VERSION)
 
 
 @contextmanager
 def running_database(settings: Settings) -> Iterator[Database]:
-    """Open the database of these settings and migrate it; start the embedded server if the settings name no other.
+    """Open the database of these settings as it is; start the embedded server if the settings name no other.
 
-    The embedded server stops when the block ends, or when the calling thread does. Raises DatabaseUnavailable.
+    The embedded server stops when the block ends, or when the calling thread does. Its tables may be those of another
+    version: `migrate` and `require_schema` are for the caller. Raises DatabaseUnavailable.
     """
     server = None if settings.database.url else start_postgres(settings.data_dir)
     try:
         with open_pool(database_url(settings)) as pool:
-            migrate(pool)
             yield Database(database_url(settings), pool, server is not None, server)
     finally:
         if server is not None:

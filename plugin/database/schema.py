@@ -1,21 +1,36 @@
 """The schema of the database: its migrations, and the function that applies them.
 
-Procrastinate's tables are created beside ours, from its own SQL.
+Procrastinate's tables are created beside ours, from its own SQL, and migrated by the migrations that it ships.
+
+    glionode_schema                  the versions up to 15 and, later, those that older programs must not use
+    glionode_schema_migrations       every version that was applied, when, by which version of glionode
+    glionode_schema_procrastinate    procrastinate's migrations that were applied
+
+Version 0.1.0 knows the first table only, and refuses a database whose highest version there is above 15. As long as
+migrations only add, it may use a migrated database, which is the way back from an upgrade.
 """
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version as installed_version
 
 from procrastinate.schema import SchemaManager
+from psycopg import errors
 from psycopg_pool import ConnectionPool
 
+from plugin.database.other_versions import Connection, older_processes
 from plugin.errors import DatabaseUnavailable
 
 _LOG = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 16
 _MIGRATION_LOCK = 0x676C696F  # "glio": advisory lock, so that two nodes do not migrate at the same time
 
-# Each entry migrates the tables from the version before it. Entries are never edited, only added.
+# Each entry migrates the tables from the version before it. Entries are never edited, only added. They only add, too:
+# tables, indexes, and columns that may be left out of an INSERT, so that an older program survives them.
 _MIGRATIONS = {
     1: """
     CREATE TABLE glionode_jobs (
@@ -150,25 +165,193 @@ _MIGRATIONS = {
     """,
 }
 
+SCHEMA_VERSION = max(_MIGRATIONS)
+_BREAKING: frozenset[int] = frozenset()
+"""The migrations after which programs for an older schema must not use the database any more."""
+_FIRST_RELEASED = 15
+"""The schema of version 0.1.0."""
+_PROCRASTINATE_OF_FIRST_RELEASED = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
+"""The last migration of procrastinate 3.10, with which version 0.1.0 created its tables, without a note of it."""
+_OTHERS_END_WITHIN_S = 30.0
+"""Longer than it takes until the last heartbeat of a killed worker counts as old."""
+_LOCKED_TABLE_S = 30
 
-def migrate(pool: ConnectionPool) -> None:
-    """Create procrastinate's tables and ours, or bring them up to date. Safe to run in several processes at once.
 
-    Raises:
-        DatabaseUnavailable: a newer version of glionode created the tables.
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What the database says about its schema."""
+
+    version: int
+    """The highest version that was applied; 0 where there are no tables of glionode."""
+    oldest_program: int
+    """The lowest SCHEMA_VERSION of a program that may use the database: the highest version in `glionode_schema`."""
+
+
+def read_schema(connection: Connection) -> SchemaState:
+    """Return the state of the schema."""
+    first, later = connection.execute(
+        "SELECT to_regclass('glionode_schema')::text, to_regclass('glionode_schema_migrations')::text"
+    ).fetchone() or (None, None)
+    if first is None:
+        return SchemaState(0, 0)
+    (oldest,) = connection.execute("SELECT coalesce(max(version), 0) FROM glionode_schema").fetchone() or (0,)
+    if later is None:
+        return SchemaState(oldest, oldest)
+    (last,) = connection.execute("SELECT coalesce(max(version), 0) FROM glionode_schema_migrations").fetchone() or (0,)
+    return SchemaState(max(oldest, last), oldest)
+
+
+def require_schema(pool: ConnectionPool) -> None:
+    """Return where this version may read and change the database as it is. Raises DatabaseUnavailable."""
+    with pool.connection() as connection:
+        connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_MIGRATION_LOCK,))
+        state = read_schema(connection)
+    if state.version < SCHEMA_VERSION or state.oldest_program > SCHEMA_VERSION:
+        raise DatabaseUnavailable(describe_mismatch(state))
+
+
+@contextmanager
+def usable_schema(pool: ConnectionPool) -> Iterator[None]:
+    """Let the block read and change a database; see `require_schema`."""
+    require_schema(pool)
+    yield
+
+
+@contextmanager
+def readable_schema(pool: ConnectionPool) -> Iterator[str]:
+    """Let the block read a database of an older version, too, as far as it has what the block needs.
+
+    Give the sentence that says so where it is one, else an empty one. Raises DatabaseUnavailable where it has not what
+    the block needs, and for a newer schema that this version must not use.
     """
     with pool.connection() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-        if connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
-            connection.execute(SchemaManager.get_schema())
-        connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
-        row = connection.execute("SELECT max(version) FROM glionode_schema").fetchone()
-        version = (row[0] if row else None) or 0
-        if version > SCHEMA_VERSION:
+        state = read_schema(connection)
+    if state.version == 0 or state.oldest_program > SCHEMA_VERSION:
+        raise DatabaseUnavailable(describe_mismatch(state))
+    try:
+        yield describe_mismatch(state) if state.version < SCHEMA_VERSION else ""
+    except (errors.UndefinedColumn, errors.UndefinedTable, errors.UndefinedFunction) as exc:
+        if state.version >= SCHEMA_VERSION:
+            raise
+        raise DatabaseUnavailable(describe_mismatch(state)) from exc
+
+
+def describe_mismatch(state: SchemaState) -> str:
+    """Return the sentence for a database with the schema of another version."""
+    if state.version == 0:
+        return (
+            "The database has no tables of glionode yet; `glionode serve` and `glionode listen` create them. Start one "
+            "of them first."
+        )
+    have = f"The database has schema {state.version}, and this is glionode {program_version()} for schema"
+    if state.version < SCHEMA_VERSION:
+        return (
+            f"{have} {SCHEMA_VERSION}. To upgrade, stop the older version on all hosts and start `glionode serve` or "
+            "`glionode listen` of this one; else use the version that runs."
+        )
+    return f"{have} {SCHEMA_VERSION}. A newer glionode made it; use that version, or restore a backup from before."
+
+
+def program_version() -> str:
+    """Return the version of glionode that is installed."""
+    return installed_version("glionode")
+
+
+def migrate(pool: ConnectionPool, alone: bool = False) -> None:
+    """Create procrastinate's tables and ours, or bring them up to date. Safe to run in several processes at once.
+
+    Only the process that owns the database calls this: `glionode serve` or `listen`. It waits for processes of older
+    versions that still use the database; with `alone`, there are none, as the caller holds the lock of the node.
+
+    Raises:
+        DatabaseUnavailable: a newer version of glionode created the tables, or an older one still runs.
+    """
+    deadline = time.monotonic() + _OTHERS_END_WITHIN_S
+    while True:
+        with pool.connection() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            state = read_schema(connection)
+            if state.oldest_program > SCHEMA_VERSION:
+                raise DatabaseUnavailable(describe_mismatch(state))
+            if state.version >= SCHEMA_VERSION and not _missing_of_procrastinate(connection):
+                return
+            others = older_processes(connection, SCHEMA_VERSION) if state.version and not alone else ()
+            if not others:
+                _apply(connection, state)
+                return
+        if time.monotonic() > deadline:
             raise DatabaseUnavailable(
-                f"A newer glionode created the database (schema {version}, here {SCHEMA_VERSION}); install that one."
+                f"{describe_mismatch(state)} It is still used by {'; '.join(others)}. A session of a host that is gone "
+                "ends with SELECT pg_terminate_backend(its id)."
             )
-        for number in range(version + 1, SCHEMA_VERSION + 1):
-            connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
+        _LOG.warning("waiting for older versions to let go of the database: %s", "; ".join(others))
+        time.sleep(1.0)
+
+
+def _apply(connection: Connection, state: SchemaState) -> None:
+    connection.execute("SET LOCAL statement_timeout = 0")  # an index of a large table takes its time
+    connection.execute(f"SET LOCAL lock_timeout = '{_LOCKED_TABLE_S}s'")
+    try:
+        _migrate_procrastinate(connection)
+        _migrate_ours(connection, state)
+    except errors.LockNotAvailable as exc:
+        raise DatabaseUnavailable(
+            f"The database cannot be brought from schema {state.version} to {SCHEMA_VERSION}: another session has "
+            f"locked a table for more than {_LOCKED_TABLE_S} s. End it (pg_stat_activity lists sessions), then start "
+            "this again; nothing was changed."
+        ) from exc
+
+
+def _migrate_ours(connection: Connection, state: SchemaState) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS glionode_schema_migrations (version integer PRIMARY KEY, "
+        "program text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    for number in range(state.version + 1, SCHEMA_VERSION + 1):
+        connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
+        if number <= _FIRST_RELEASED or number in _BREAKING:
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
-            _LOG.info("migrated the database to schema version %d", number)
+        connection.execute(
+            "INSERT INTO glionode_schema_migrations (version, program) VALUES (%s, %s)", (number, program_version())
+        )
+        _LOG.info("migrated the database to schema version %d", number)
+
+
+def _migrate_procrastinate(connection: Connection) -> None:
+    """Create procrastinate's tables, or apply those of its migrations that are missing, and note which there are."""
+    if connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
+        connection.execute(SchemaManager.get_schema())
+        missing: tuple[str, ...] = ()
+    else:
+        missing = _missing_of_procrastinate(connection)
+    for name in missing:
+        text = (_procrastinate_migrations() / name).read_text(encoding="utf-8")
+        connection.execute(text)  # type: ignore[call-overload, unused-ignore]
+        _LOG.info("migrated the tables of procrastinate: %s", name)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS glionode_schema_procrastinate "
+        "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    connection.execute(
+        "INSERT INTO glionode_schema_procrastinate (name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING",
+        (list(_names_of_procrastinate()),),
+    )
+
+
+def _missing_of_procrastinate(connection: Connection) -> tuple[str, ...]:
+    """Return the names of procrastinate's migrations that the database lacks, in their order."""
+    names = _names_of_procrastinate()
+    if connection.execute("SELECT to_regclass('glionode_schema_procrastinate')").fetchone() == (None,):
+        return tuple(name for name in names if name > _PROCRASTINATE_OF_FIRST_RELEASED)
+    rows = connection.execute("SELECT name FROM glionode_schema_procrastinate").fetchall()
+    return tuple(name for name in names if (name,) not in rows)
+
+
+def _names_of_procrastinate() -> tuple[str, ...]:
+    # The names begin with the version and a number, and sort in the order in which they are applied.
+    return tuple(sorted(each.name for each in _procrastinate_migrations().iterdir() if each.name.endswith(".sql")))
+
+
+def _procrastinate_migrations() -> resources.abc.Traversable:
+    return resources.files("procrastinate.sql") / "migrations"

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import psycopg
@@ -71,7 +71,7 @@ def archive_lock(url: str) -> Iterator[None]:
     Raises:
         SettingsWrong: another process holds the lock.
     """
-    with psycopg.connect(url, autocommit=True, application_name="glionode listen") as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         for name, seconds_or_count in _KEEPALIVE.items():  # the server notices within half a minute that a host is gone
             connection.execute("SELECT set_config(%s, %s, false)", (name, str(seconds_or_count)))
         deadline = time.monotonic() + _ARCHIVE_WAIT_S
@@ -109,6 +109,8 @@ def running_node(data_dir: Path) -> RunningNode | None:
     else:
         return None
     try:
-        return RunningNode(**json.loads((data_dir / _NOTE).read_text(encoding="utf-8")))
+        note = json.loads((data_dir / _NOTE).read_text(encoding="utf-8"))
+        # The node may be of a newer version, whose note says more.
+        return RunningNode(**{each.name: note[each.name] for each in fields(RunningNode) if each.name in note})
     except (OSError, ValueError, TypeError):
         return None

@@ -19,7 +19,8 @@ from pipeline.atomic_write import make_folders
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
-from plugin.database.pool import running_database
+from plugin.database.pool import Database, running_database
+from plugin.database.schema import migrate, read_schema, require_schema
 from plugin.http.metrics import Metrics
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 from plugin.jobs.queue import JobQueue
@@ -107,6 +108,7 @@ def _run(
         database = stack.enter_context(running_database(settings))
         if archive is not None and not database.embedded:
             stack.enter_context(archive_lock(database.url))
+        _prepare_schema(database, owns=archive is not None)
         deadline = ShutdownDeadline(settings.shutdown.drain_s)
         context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics())
         context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)
@@ -150,6 +152,19 @@ def _refuse_wrong_settings(settings: Settings, services: frozenset[Service]) -> 
     # Read here as well as where they are used, so that an error is reported before anything starts.
     read_http_token(settings.http)
     archive_context(settings.http)
+
+
+def _prepare_schema(database: Database, owns: bool) -> None:
+    """Bring the tables up to date where this process receives; else require that they are. Raises DatabaseUnavailable.
+
+    Whichever process comes first may create them.
+    """
+    with database.pool.connection() as connection:
+        empty = read_schema(connection).version == 0
+    if owns or empty:
+        migrate(database.pool, alone=database.embedded)
+    else:
+        require_schema(database.pool)
 
 
 def _hosted_plugin(

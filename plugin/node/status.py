@@ -10,6 +10,7 @@ from plugin.archive.quarantine import count_quarantined
 from plugin.archive.store import is_uid
 from plugin.commitment.pending_requests import count_pending
 from plugin.database.pool import Connection, database_url, open_pool
+from plugin.database.schema import readable_schema
 from plugin.errors import DatabaseUnavailable
 from plugin.http.warning_checks import find_database_warnings, find_file_warnings, free_mb_of
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state, count_urgent_jobs
@@ -102,10 +103,13 @@ def read_status(settings: Settings) -> NodeStatus:
     database = _DatabaseStatus()
     if node is not None or settings.database.url:
         try:
-            with open_pool(database_url(settings)) as pool:
-                database = replace(_read_database(pool), warnings=find_database_warnings(settings.alerts, pool))
+            with open_pool(database_url(settings)) as pool, readable_schema(pool) as older:
+                database = _read_database(pool)
+                database = replace(database, warnings=find_database_warnings(settings.alerts, pool))
+                if older:
+                    raise DatabaseUnavailable(older)
         except DatabaseUnavailable as exc:
-            database = _DatabaseStatus(troubles=(Trouble("database", str(exc), ""),))
+            database = replace(database, troubles=(Trouble("database", str(exc), ""), *database.troubles))
     return NodeStatus(
         running=node,
         data_dir=str(settings.data_dir),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from plugin.database.pool import Database, running_database
+from plugin.database.schema import migrate
 from plugin.jobs.queue import JobQueue
 from plugin.settings.sections import Settings
 from tests.support.committing_pacs import CommittingPacs
@@ -74,6 +75,7 @@ def database_of_session() -> Iterator[Database]:
         tempfile.TemporaryDirectory(prefix="gn-", dir=_memory_folder()) as folder,
         running_database(Settings(storage={"data_dir": folder})) as running,
     ):
+        migrate(running.pool, alone=True)
         yield running
 
 
@@ -83,7 +85,7 @@ def database(database_of_session: Database) -> Database:
     with database_of_session.pool.connection() as connection:
         found = connection.execute(
             "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE tablename ~ '^(glionode|procrastinate)_' "
-            "AND tablename NOT IN ('glionode_schema', 'glionode_identity')"
+            "AND tablename !~ '^glionode_(schema|identity)'"
         ).fetchone()
         assert found is not None
         connection.execute(f"TRUNCATE {found[0]} RESTART IDENTITY")

@@ -10,6 +10,7 @@ import pytest
 from models.package import IntendedUse
 from plugin.database.audit_log import read_entries
 from plugin.database.pool import Database, running_database
+from plugin.database.schema import migrate
 from plugin.jobs import outbox
 from plugin.jobs.job import new_job
 from plugin.jobs.outbox import OutgoingObject
@@ -93,6 +94,7 @@ def test_the_command_releases_without_a_running_node(data_dir: Path) -> None:
     config.write_text(f'[storage]\ndata_dir = "{data_dir / "data"}"\n')
     job = new_job(new_study_uid(), ["1"], "m")
     with running_database(Settings(storage={"data_dir": str(data_dir / "data")})) as database:
+        migrate(database.pool, alone=True)
         JobQueue(database).add(job)
         with database.pool.connection() as connection:
             made = [OutgoingObject("1.9", Path("x"))]

@@ -10,6 +10,7 @@ import pytest
 
 from models.package import IntendedUse
 from plugin.database.pool import Database, running_database
+from plugin.database.schema import migrate
 from plugin.jobs import outbox
 from plugin.jobs.job import Finished, Job, JobState, new_job
 from plugin.jobs.outbox import OutgoingObject
@@ -122,6 +123,7 @@ def test_the_commands_work_without_a_running_node(data_dir: Path) -> None:
     assert (status, "No node has run" in text) == (1, True)
     study = new_study_uid()
     with running_database(Settings(storage={"data_dir": str(data_dir / "data")})) as database:
+        migrate(database.pool, alone=True)
         job = segmented(JobQueue(database), study, data_dir / "results")
     status, text = run(config, "jobs", "--json")
     assert (status, [each["key"] for each in json.loads(text)]) == (0, [job.key])
