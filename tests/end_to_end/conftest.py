@@ -1,4 +1,4 @@
-"""One demonstration for all end-to-end tests, because it takes a minute."""
+"""One demonstration for all end-to-end tests, because it takes a minute; and the installations of Orthanc."""
 
 import shutil
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import Demonstration, glionode
+from tests.support.installed import OrthancInstallation, find_orthanc, orthancs_to_test
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,12 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     """The result of `glionode demo`, run once; tests do not change it."""
     out = tmp_path_factory.mktemp("demonstration") / "demo"
     return Demonstration(glionode("demo", out), out)
+
+
+@pytest.fixture(scope="session", params=orthancs_to_test())
+def orthanc(request: pytest.FixtureRequest) -> OrthancInstallation:
+    """An Orthanc: the distribution's, and the current one where it is installed."""
+    return find_orthanc(current=request.param == "current")
 
 
 @pytest.fixture

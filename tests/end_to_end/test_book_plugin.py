@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.installed import PYTHON_PLUGIN, require_file
+from tests.support.installed import OrthancInstallation
 from tests.support.paths import END_TO_END
 from tests.support.walks import run_walk
 
 
-def test_a_script_in_the_books_style_does_the_same_in_both_hosts(program: Callable[[str], str], tmp_path: Path) -> None:
-    programs = [program("Orthanc"), require_file(PYTHON_PLUGIN), program("storescp"), program("storescu")]
+def test_a_script_in_the_books_style_does_the_same_in_both_hosts(
+    program: Callable[[str], str], orthanc: OrthancInstallation, tmp_path: Path
+) -> None:
+    programs = [orthanc.program, orthanc.python_plugin, program("storescp"), program("storescu")]
     arguments = [tmp_path / "walk", END_TO_END / "book_style_plugin.py", *programs]
     result = run_walk("walk_with_book_plugin", *arguments, timeout_s=250)
     assert result.returncode == 0, result.stderr

@@ -1,15 +1,14 @@
 """Test Storage Commitment with Orthanc in both directions, and its DICOMweb as a destination."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.installed import DICOMWEB_PLUGIN, require_file
+from tests.support.installed import OrthancInstallation
 from tests.support.walks import run_walk
 
 
-def test_orthanc_and_a_node_commit_to_each_other(program: Callable[[str], str], tmp_path: Path) -> None:
-    programs = [program("Orthanc"), require_file(DICOMWEB_PLUGIN)]
+def test_orthanc_and_a_node_commit_to_each_other(orthanc: OrthancInstallation, tmp_path: Path) -> None:
+    programs = [orthanc.program, orthanc.dicomweb_plugin]
     result = run_walk("walk_with_commitment", tmp_path / "walk", *programs, timeout_s=200)
     assert result.returncode == 0, result.stderr
     observed = json.loads(result.stdout)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_orthanc_module import FakeOrthanc
-from tests.support.installed import PYTHON_PLUGIN, require_file
+from tests.support.installed import OrthancInstallation
 from tests.support.paths import ROOT
 from tests.support.small_study import write_small_study
 from tests.support.walks import run_walk
@@ -19,20 +19,19 @@ IMAGES = 4 * 13
 
 
 @pytest.fixture(scope="module")
-def work() -> Iterator[Path]:
+def work(orthanc: OrthancInstallation) -> Iterator[Path]:
     """A folder with a short path, for the database's socket."""
     with tempfile.TemporaryDirectory(prefix="gn-orthanc-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="module")
-def observed(program: Callable[[str], str], work: Path) -> dict[str, Any]:
+def observed(program: Callable[[str], str], orthanc: OrthancInstallation, work: Path) -> dict[str, Any]:
     """What one walk observed, for all tests of this module."""
-    require_file(PYTHON_PLUGIN)
     for uid in UIDS:
         write_small_study(uid, work / "studies" / uid)
     (work / "site").mkdir()
-    peers = [program("storescu"), program("Orthanc")]
+    peers = [program("storescu"), orthanc.program, orthanc.python_plugin]
     result = run_walk("walk_through_orthanc", work / "studies", work / "site", *peers, timeout_s=250)
     logs = {path.stem: path.read_text(errors="replace")[-5000:] for path in (work / "site").glob("*.log")}
     assert result.returncode == 0, result.stderr + json.dumps(logs, indent=1)

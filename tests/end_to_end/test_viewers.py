@@ -25,7 +25,7 @@ from models.labels import LABELS, Role
 from pipeline.measure import dice
 from pipeline.result import MasksOnSeries, SegmentationResult
 from tests.support.command_line import Demonstration
-from tests.support.installed import DICOMWEB_PLUGIN, require_file, skip_missing
+from tests.support.installed import find_orthanc, skip_missing
 from tests.support.paths import ROOT
 from tests.support.viewers.truth import true_result
 from tests.support.walks import run_walk
@@ -75,8 +75,8 @@ def walked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What the walk with Orthanc and OHIF observed, run once."""
-    dicomweb = require_file(DICOMWEB_PLUGIN)
-    peers = [program("storescu"), program("Orthanc"), dicomweb, program("chromium"), viewer("ohif")]
+    orthanc = find_orthanc()
+    peers = [program("storescu"), orthanc.program, orthanc.dicomweb_plugin, program("chromium"), viewer("ohif")]
     work = tmp_path_factory.mktemp("viewers")
     images = [demonstration.study / name for name in SENT_IMAGES]
     plan = work / "plan.json"

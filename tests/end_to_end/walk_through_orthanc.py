@@ -1,6 +1,6 @@
 """Send three studies to an Orthanc that runs the Orthanc script, while the node or Orthanc is down. Prints JSON.
 
-    python -m tests.end_to_end.walk_through_orthanc STUDIES_FOLDER WORK_FOLDER STORESCU ORTHANC
+    python -m tests.end_to_end.walk_through_orthanc STUDIES_FOLDER WORK_FOLDER STORESCU ORTHANC PYTHON_PLUGIN
 
 STUDIES_FOLDER has three studies, each in a folder named by its UID. The node uses the stand-in segmenter. It checks
 that every result arrives in the same Orthanc and, by routing, in a second one:
@@ -23,10 +23,10 @@ QUICK = {"StableAge": 1}
 SLOW = {"StableAge": 3600}
 
 
-def main(studies: Path, work: Path, storescu: str, orthanc: str) -> None:
+def main(studies: Path, work: Path, storescu: str, orthanc: str, python_plugin: Path) -> None:
     """Run the walk and print what was observed."""
     private_network()
-    site = Site(work, orthanc)
+    site = Site(work, orthanc, python_plugin)
     undisturbed, node_down, orthanc_down = sorted(path.name for path in studies.iterdir())
     observed: dict[str, object] = {}
     with ExitStack() as stack:
@@ -97,4 +97,4 @@ def _stable_twice(site: Site, uid: str) -> bool:
 
 if __name__ == "__main__":
     clear_settings()
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], Path(sys.argv[5]))

@@ -33,6 +33,7 @@ from tests.support.orthanc_site import DICOM, HTTP, PASSWORD, Site
 from tests.support.programs import clear_settings, private_network, wait_for
 from tests.support.small_study import write_small_study
 
+PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 ROOT = "1.2.826.0.1.3680043.8.498.78"
 EVERY_S = 0.02
 IDLE_S = 15.0
@@ -98,12 +99,12 @@ def main(
     latencies = Latencies()
     with (
         tempfile.TemporaryDirectory(prefix="gn-alone-") as folder,
-        Site(Path(folder), orthanc).first(with_script=False),
+        Site(Path(folder), orthanc, PYTHON_PLUGIN).first(with_script=False),
         latencies.during("alone"),
     ):
         _send_at_once(storescu, folders)
     with tempfile.TemporaryDirectory(prefix="gn-beside-") as folder:
-        site = Site(Path(folder), orthanc)
+        site = Site(Path(folder), orthanc, PYTHON_PLUGIN)
         with site.second(), site.first(**QUICK), site.node(stand_in=study is None, nice=nice):
             wait_for("the script's reaching the node", lambda: _jobs(site) is not None, 60)
             with latencies.during("idle"):

@@ -47,11 +47,12 @@ def orthanc_settings(with_script: bool = True, **changes: object) -> dict[str, A
 class Site:
     """The folder, the processes and the REST APIs of the site."""
 
-    def __init__(self, work: Path, orthanc_program: str) -> None:
+    def __init__(self, work: Path, orthanc_program: str, python_plugin: Path) -> None:
         self.work = work
         self.controls = work / "controls"
         """The folder of files that control the stand-in segmenter; see stand_in_segmenter.py."""
         self._program = orthanc_program
+        self._plugins = [str(python_plugin)]
         self.controls.mkdir()
         (work / "glionode.token").write_text(TOKEN)
         (work / "password").write_text(PASSWORD)
@@ -61,7 +62,7 @@ class Site:
     def first(self, with_script: bool = True, **changes: object) -> Iterator[subprocess.Popen[bytes]]:
         """Run the Orthanc beside the node; its log is appended to."""
         modalities = {"second": {"AET": "SECOND", "Host": "127.0.0.1", "Port": SECOND_DICOM}}
-        config = orthanc_settings(with_script, DicomModalities=modalities, **changes)
+        config = orthanc_settings(with_script, DicomModalities=modalities, Plugins=self._plugins, **changes)
         if with_script:
             config["GlioNode"] |= {"TokenFile": str(self.work / "glionode.token")}
         with self._orthanc("first", config, HTTP) as process:
@@ -74,7 +75,7 @@ class Site:
         script.write_text(NAMES)
         modalities = {"first": {"AET": "ORTHANC", "Host": "127.0.0.1", "Port": DICOM}}
         ports = {"DicomPort": SECOND_DICOM, "HttpPort": SECOND_HTTP, "DicomAet": "SECOND"}
-        config = orthanc_settings(DicomModalities=modalities, PythonScript=str(script), **ports)
+        config = orthanc_settings(DicomModalities=modalities, Plugins=self._plugins, PythonScript=str(script), **ports)
         del config["GlioNode"]
         with self._orthanc("second", config, SECOND_HTTP) as process:
             yield process
