@@ -49,6 +49,7 @@ NOT_RUN = {
     r"make test|scripts/check.*|\.venv/bin/pytest .*": "it runs this test",
     r"scripts/mutate": "it takes minutes; tests/test_mutations.py checks its list",
     r"make \.venv/\.installed-test|scripts/install-(programs|viewers)": "`make test` has run it",
+    r"scripts/install-current-orthanc": "needs root and a Debian mirror",
     r"(scripts/make-venv|scripts/install) /opt/.*|install -D .*|cp -r orthanc-config/systemd/.*": "needs root and /opt",
     r"systemd-sysusers|systemctl .*": "needs systemd as the first process; tests/test_systemd.py checks the units",
     r"docker .*|cd orthanc-config|sudo \./make-secrets": "needs Docker; tests/test_compose.py, test_dockerfile.py",

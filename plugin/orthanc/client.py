@@ -86,6 +86,23 @@ class OrthancClient:
         if not 200 <= status < 300:
             raise MetadataRefused(f"{self._where} refuses {path} (HTTP {status}).")
 
+    def set_label(self, path: str, prefix: str, label: str) -> None:
+        """Give a resource a label in place of its other labels with this prefix; nothing where Orthanc has no labels.
+
+        `path` is that of the resource. Tries once. Raises MetadataRefused, ArchiveUnavailable.
+        """
+        found = self.request("GET", f"{path}/labels")
+        if found.status == 404:  # an Orthanc before 1.12, or the resource was deleted
+            return
+        labels = found.json() if found.status == 200 else []
+        outdated = [each for each in labels if str(each).startswith(prefix) and each != label]
+        for method, each in (*(("DELETE", each) for each in outdated), ("PUT", label)):
+            status = self.request(method, f"{path}/labels/{each}", b"").status
+            if status in _TEMPORARY:
+                raise ArchiveUnavailable(f"{self._where} did not handle a label of {path} (HTTP {status}).")
+            if not (200 <= status < 300 or status == 404):
+                raise MetadataRefused(f"{self._where} refuses a label of {path} (HTTP {status}).")
+
     def fetch(self, path: str, target: Path, size: int) -> None:
         """Download `size` bytes at a path to `target`, or nothing. Raises NotInArchive, ArchiveUnavailable."""
         self._retry(path, lambda: self._fetch(path, target, size, size))

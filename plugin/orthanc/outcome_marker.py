@@ -1,4 +1,4 @@
-"""Mark studies in Orthanc with their outcome: a line of JSON in the metadata whose number the settings give.
+"""Mark studies in Orthanc with their outcome: a line of JSON in metadata whose number the settings give, and a label.
 
 Each job's row says when its study was marked, so no mark is lost when the node restarts or Orthanc is down.
 """
@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.errors import ArchiveUnavailable, NotInArchive
+from plugin.jobs.job import JobState
 from plugin.orthanc.client import MetadataRefused, OrthancClient
 from plugin.orthanc.studies import find_orthanc_ids
 from plugin.settings.sections import OrthancSettings
@@ -25,6 +26,7 @@ _RETRY_AFTER_S = 10.0
 _BATCH = 20
 _RETRY_REFUSED_AFTER_S = 600.0
 """Until a mark that Orthanc refused is tried again, others go ahead."""
+_LABEL_PREFIX = "glionode-"
 
 
 class OutcomeMarker:
@@ -96,6 +98,8 @@ class OutcomeMarker:
         for orthanc_id in find_orthanc_ids(client, row["study_instance_uid"]):
             try:
                 client.put_metadata(f"/studies/{orthanc_id}/metadata/{self._settings.metadata}", text.encode())
+                if self._settings.labels:
+                    client.set_label(f"/studies/{orthanc_id}", _LABEL_PREFIX, _label(JobState(row["state"])))
             except NotInArchive:  # it was deleted meanwhile
                 continue
         with self._pool.connection() as connection:
@@ -103,3 +107,9 @@ class OutcomeMarker:
                 "UPDATE glionode_jobs SET marked_at = finished_at WHERE key = %s AND finished_at = %s",
                 (row["key"], row["finished_at"]),
             )
+
+
+def _label(state: JobState) -> str:
+    """Return the label of a state, in the characters that Orthanc allows: letters, digits, hyphen and underscore."""
+    # Late images that change nothing leave the study with the result that it has.
+    return _LABEL_PREFIX + (JobState.SEGMENTED if state is JobState.UNCHANGED else state).replace("_", "-")

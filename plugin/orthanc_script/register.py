@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from plugin.orthanc_script.audit import record_submission, user_of
 from plugin.orthanc_script.node_client import (
     HttpNode,
     Node,
@@ -67,7 +68,7 @@ class _Handlers:
         try:
             if change == kinds.STABLE_STUDY:
                 if self._settings.submit_stable:
-                    self._submissions.add(resource)
+                    self._submissions.add_stable(resource)
             elif change == kinds.ORTHANC_STARTED:
                 self._submissions.start()
             elif change == kinds.ORTHANC_STOPPED:
@@ -102,7 +103,9 @@ class _Handlers:
             elif method == "GET":
                 output.AnswerBuffer(json.dumps(self._node.outcome(found[1]), indent=1), _JSON)
             elif method == "POST":
-                answer = self._node.submit(found[1], urgent=True, force=_has_force(request))
+                force = _has_force(request)
+                answer = self._node.submit(found[1], urgent=True, force=force)
+                record_submission(self._orthanc, found[1], user_of(request), {"automatic": False, "force": force})
                 output.AnswerBuffer(json.dumps(answer, indent=1), _JSON)
             else:
                 output.SendMethodNotAllowed("GET,POST")

@@ -1,7 +1,8 @@
 """Submit studies to the node, in a thread of the script's own. Imports the standard library alone; see register.py.
 
-A change of Orthanc (STABLE_STUDY) makes a submission quick, but is lost when Orthanc stops. So at the start and every
-few minutes all studies of the last days are compared with those that the node has accepted.
+A change of Orthanc (STABLE_STUDY) makes a submission quick, but is lost when Orthanc stops before the study is
+submitted, unless this Orthanc keeps it in a queue of its database. So at the start and every few minutes all studies of
+the last days are compared with those that the node has accepted.
 """
 
 import json
@@ -10,7 +11,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from plugin.orthanc_script.audit import record_submission
 from plugin.orthanc_script.node_client import Node, NodeRefused, NodeSettings, NodeUnavailable, StudyUnknown
+from plugin.orthanc_script.stored_queue import StoredQueue, open_stored_queue
 
 _PAGE = 50
 """Studies in one request to Orthanc, which takes some 10 ms."""
@@ -67,6 +70,7 @@ class SubmissionQueue:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._stored: StoredQueue | None = None
         self._submitted = 0
         self._failures = 0
         self._unknown_logged = False
@@ -82,6 +86,20 @@ class SubmissionQueue:
         with self._lock:
             return len(self._waiting)
 
+    def add_stable(self, study: str) -> None:
+        """Queue a study that became stable, so that it outlives the end of Orthanc where this Orthanc can do that."""
+        if self._stored is not None:
+            try:
+                self._stored.add(study)
+            except self._orthanc.OrthancException as exc:
+                self._orthanc.LogWarning(
+                    f"glionode: study {study} waits in memory alone: Orthanc's queue failed ({type(exc).__name__})"
+                )
+            else:
+                self._wake.set()
+                return
+        self.add(study)
+
     def add(self, study: str, last_update: str | None = None) -> None:
         """Queue a study. Returns at once; may be called from any thread."""
         with self._lock:
@@ -90,7 +108,8 @@ class SubmissionQueue:
         self._wake.set()
 
     def start(self) -> None:
-        """Start the thread, which begins with a comparison."""
+        """Start the thread, which begins with what was left over and a comparison. Orthanc must have started."""
+        self._stored = open_stored_queue(self._orthanc)
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="glionode", daemon=True)
@@ -110,6 +129,7 @@ class SubmissionQueue:
         if self._settings.submit_stable and now >= self._next_page:
             self._next_page = now + self._settings.reconcile_every_s  # also if the comparison raises
             self._next_page = now + self._compare_page()
+        self._read_stored()
         if now >= self._next_attempt:
             self._submit_waiting(now)
         if now >= self._next_metrics:
@@ -134,6 +154,13 @@ class SubmissionQueue:
                 self._stop.wait(max(0.0, min(pause_s, self._next_attempt - time.monotonic())))
             else:
                 self._wake.wait(pause_s)
+
+    def _read_stored(self) -> None:
+        """Queue what waits in Orthanc's queue."""
+        if self._stored is not None and self._settings.submit_stable:
+            for study in self._stored.read(_MOST_WAITING - self.waiting):
+                with self._lock:
+                    self._waiting.setdefault(study, None)
 
     def _submit_waiting(self, now: float) -> None:
         while not self._stop.is_set() and (first := self._pop()) is not None:
@@ -160,8 +187,15 @@ class SubmissionQueue:
                 if last_update is not None:
                     self._accepted[study] = last_update
                 self._submitted += 1
+                record_submission(self._orthanc, study, "glionode", {"automatic": True})
                 self._metric("glionode_submitted", self._submitted)
+            self._forget_stored(study)
             self._note_success()
+
+    def _forget_stored(self, study: str) -> None:
+        """Remove a study that the node accepted or does not find; what it refused stays and is tried again."""
+        if self._stored is not None:
+            self._stored.remove(study)
 
     def _pop(self) -> tuple[str, str | None] | None:
         """Remove the oldest study, before it is submitted, so that one that changes meanwhile is queued again."""

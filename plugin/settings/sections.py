@@ -234,6 +234,8 @@ class OrthancSettings(WebServer):
     """For a connection, and for each part of a response."""
     metadata: int = Field(default=4810, ge=1024, le=65535)
     """Number of the metadata of a study in which the node writes the outcome of its job; Orthanc's own end at 1023."""
+    labels: bool = True
+    """Whether studies get a label with the outcome, such as glionode-segmented, where Orthanc has labels (1.12)."""
 
 
 class LoggingSettings(Section):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_orthanc_module import FakeOrthanc
+from tests.support.fake_orthanc_module import FakeCurrentOrthanc, FakeOrthanc
 from tests.support.installed import OrthancInstallation
 from tests.support.paths import ROOT
 from tests.support.small_study import write_small_study
@@ -78,8 +78,14 @@ def test_orthanc_serves_the_button_and_the_metrics(observed: dict[str, Any]) -> 
     assert (metrics["glionode_node_up"], metrics["glionode_waiting"]) == (1, 0)
 
 
-def test_the_fake_module_has_only_names_of_the_real_one(observed: dict[str, Any]) -> None:
-    ours = {name: getattr(FakeOrthanc, name) for name in dir(FakeOrthanc) if name[0].isupper()}
+def test_a_current_orthanc_shows_the_outcome_as_a_label(observed: dict[str, Any], orthanc: OrthancInstallation) -> None:
+    labels = [observed[study]["labels"] for study in ("first", "second", "third")]
+    assert labels == [["glionode-segmented"] if orthanc.current else None] * 3
+
+
+def test_the_fake_module_has_only_names_of_the_real_one(observed: dict[str, Any], orthanc: OrthancInstallation) -> None:
+    fake = FakeCurrentOrthanc if orthanc.current else FakeOrthanc
+    ours = {name: getattr(fake, name) for name in dir(fake) if name[0].isupper()}
     assert len(ours) > 8
     for name, value in ours.items():
         assert name in observed["names"]

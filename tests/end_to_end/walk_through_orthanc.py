@@ -79,6 +79,7 @@ def _observe(site: Site, uid: str) -> dict[str, object]:
         "at_second": site.results(uid, SECOND_HTTP),
         "status": site.ask(f"/glionode/studies/{study}"),
         "mark": site.ask(f"/studies/{study}/metadata/{METADATA}"),
+        "labels": site.ask(f"/studies/{study}/labels"),
         "images_by_job": _images_by_job(site),
     }
 

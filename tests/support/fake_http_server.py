@@ -72,7 +72,7 @@ class FakeHttpServer:
                 except OSError:  # the client closed the connection early
                     self.close_connection = True
 
-            do_GET = do_POST = do_PUT = _handle  # noqa: N815 - http.server's names
+            do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - http.server's names
 
             def log_message(self, *_: object) -> None:
                 pass

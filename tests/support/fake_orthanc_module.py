@@ -92,3 +92,44 @@ class FakeOrthanc:
         (callback,) = (each for pattern, each in self.routes.items() if re.fullmatch(pattern, uri))
         callback(output, uri, method=method, groups=(), headers={}, **more)
         return output
+
+
+class FakeCurrentOrthanc(FakeOrthanc):
+    """Has what Orthanc 1.13 has more. Its queue can be given to another one, as a database outlives a process."""
+
+    QueueOrigin = SimpleNamespace(FRONT=0)
+    ErrorCode = SimpleNamespace(UNKNOWN_RESOURCE=17)
+    ResourceType = SimpleNamespace(STUDY=1)
+
+    def __init__(self, section: object = None, queue: list[tuple[int, bytes]] | None = None) -> None:
+        super().__init__(section)
+        self.queue = queue if queue is not None else []
+        """Numbers and values of the entries."""
+        self.reserved: set[int] = set()
+        self.has_queues = True
+        self.audit: list[tuple[object, ...]] = []
+
+    def RestApiGet(self, path: str) -> bytes:  # noqa: N802
+        if path == "/system":
+            return json.dumps({"Capabilities": {"HasReserveQueueValue": self.has_queues}}).encode()
+        return super().RestApiGet(path)
+
+    def EnqueueValue(self, _queue: str, value: bytes) -> None:  # noqa: N802
+        if self.failing:
+            raise OrthancException(20, "Cannot access the database")
+        self.queue.append((max((number for number, _ in self.queue), default=0) + 1, value))
+
+    def ReserveQueueValue(self, _queue: str, _origin: int, _s: int) -> tuple[bytes | None, int | None]:  # noqa: N802
+        for number, value in self.queue:
+            if number not in self.reserved:
+                self.reserved.add(number)
+                return value, number
+        return None, None
+
+    def AcknowledgeQueueValue(self, _queue: str, number: int) -> None:  # noqa: N802
+        if number not in dict(self.queue):
+            raise OrthancException(17, "Unknown resource")
+        self.queue[:] = [each for each in self.queue if each[0] != number]
+
+    def EmitAuditLog(self, *event: object) -> None:  # noqa: N802
+        self.audit.append(event)

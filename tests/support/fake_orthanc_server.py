@@ -29,6 +29,8 @@ class FakeOrthancServer(FakeHttpServer):
         self.files: dict[str, bytes] = {}
         self.heads: dict[str, Dataset] = {}
         self.marks: dict[str, str] = {}
+        self.labels: dict[str, set[str]] | None = None
+        """The labels of studies; None: an Orthanc without labels."""
         self.check_revisions = False
         """Whether it behaves as with Orthanc's CheckRevisions."""
         self.answers: dict[str, tuple[int, object]] = {}
@@ -85,7 +87,17 @@ class FakeOrthancServer(FakeHttpServer):
             }
             outdated = self.check_revisions and if_match != self.etag(path)
             return self._metadata(method, found[1], body, outdated) if found[2] else (200, described)
-        return 404, {}
+        return self._label(method, path)
+
+    def _label(self, method: str, path: str) -> tuple[int, object]:
+        found = re.fullmatch(r"/studies/([0-9a-f-]+)/labels(?:/([\w-]+))?", path)
+        if found is None or self.labels is None:
+            return 404, {}
+        labels, label = self.labels.setdefault(found[1], set()), found[2]
+        if label is None:
+            return 200, sorted(labels)
+        (labels.add if method == "PUT" else labels.discard)(label)
+        return 200, {}
 
     def _called(self, uid: str) -> list[dict[str, str]]:
         studies = [{"ID": each, "Type": "Study"} for each, of in self.studies().items() if of == uid]

@@ -307,6 +307,24 @@ def test_a_mark_is_replaced_where_orthanc_checks_revisions(
     assert states == ["not_eligible", "segmented"]
 
 
+def test_a_study_has_the_label_of_its_latest_outcome_where_orthanc_has_labels(
+    web: FakeOrthancServer, intake: OrthancIntake, database: Database, queue: JobQueue, store: Callable[..., str]
+) -> None:
+    study = store(new_study_uid())
+    web.labels = {study: {"urgent", "glionode-failed"}}
+    labels = []
+    for settings in ({}, {}, {"labels": False}):
+        marker = OutcomeMarker(database.pool, OrthancSettings(url=web.url, timeout_s=5, **settings))
+        taken = queue.start(intake.submit(study, SubmitOptions(again=True)).job)
+        assert taken is not None
+        queue.finish(taken, Finished("segmented" if labels else "not_eligible", None), None, lambda _: None)
+        assert marker.mark_ended() == 1
+        labels.append(sorted(web.labels[study]))
+        if len(labels) == 2:
+            web.labels[study].clear()
+    assert labels == [["glionode-not-eligible", "urgent"], ["glionode-segmented", "urgent"], []]
+
+
 def test_a_refused_mark_does_not_delay_others(
     web: FakeOrthancServer,
     intake: OrthancIntake,

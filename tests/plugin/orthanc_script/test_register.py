@@ -1,5 +1,6 @@
 """The script inside Orthanc: which studies it submits, and that neither a bad node nor a bad request harms Orthanc."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from plugin.orthanc_script.node_client import (
 )
 from plugin.orthanc_script.register import register
 from plugin.orthanc_script.submission_queue import SubmissionQueue
-from tests.support.fake_orthanc_module import FakeOrthanc
+from tests.support.fake_orthanc_module import FakeCurrentOrthanc, FakeOrthanc, RestOutput
 from tests.support.node import wait_until
 from tests.support.paths import ROOT
 
@@ -105,6 +106,75 @@ def test_a_stable_study_is_submitted(orthanc: FakeOrthanc, node: FakeNode) -> No
     orthanc.changed(orthanc.ChangeType.ORTHANC_STOPPED, 0, "")
     assert not [each for each in threading.enumerate() if each.name == "glionode"], "the thread has ended"
     assert orthanc.errors == []
+
+
+def start_current(orthanc: FakeCurrentOrthanc, node: FakeNode) -> SubmissionQueue:
+    """Return a queue of submissions that has started, without the thread that submits them."""
+    queue = make_queue(orthanc, node)
+    queue._thread = threading.Thread()  # not a second one beside the test
+    queue.start()
+    return queue
+
+
+def test_a_current_orthanc_keeps_what_waits_when_it_is_killed(node: FakeNode) -> None:
+    orthanc = FakeCurrentOrthanc()
+    queue = start_current(orthanc, node)
+    for number in (1, 2, 1):
+        queue.add_stable(name(number))
+    node.failure = NodeUnavailable("The node does not answer.")
+    queue.run_due(0.0)
+    assert (queue.waiting, len(orthanc.queue)) == (2, 3)
+    # It is killed. The reservations of its queue expire; the studies are too old for a comparison to find them.
+    restarted, node.failure = FakeCurrentOrthanc(queue=orthanc.queue), None
+    start_current(restarted, node).run_due(0.0)
+    assert submitted_to(node) == [name(1), name(2)]
+    assert restarted.queue == []
+
+
+def test_what_the_node_refuses_stays_in_the_queue_of_a_current_orthanc(node: FakeNode) -> None:
+    orthanc = FakeCurrentOrthanc()
+    queue = start_current(orthanc, node)
+    queue.add_stable(name(1))
+    for failure, left in ((NodeRefused("The node responded with HTTP 500."), 1), (StudyUnknown(), 0)):
+        node.failure = failure
+        orthanc.reserved.clear()
+        queue.run_due(0.0)
+        assert len(orthanc.queue) == left, "a study that was deleted leaves it"
+
+
+def test_a_study_waits_in_memory_where_the_queue_cannot_be_used(node: FakeNode) -> None:
+    orthanc = FakeCurrentOrthanc()
+    queue = start_current(orthanc, node)
+    orthanc.failing = True
+    queue.add_stable(name(1))
+    orthanc.failing = False
+    queue.run_due(0.0)
+    without = FakeCurrentOrthanc()
+    without.has_queues = False  # as with MySQL
+    queue = start_current(without, node)
+    queue.add_stable(name(2))
+    queue.run_due(0.0)
+    assert (submitted_to(node), orthanc.queue, without.queue) == ([name(1), name(2)], [], [])
+
+
+def test_submissions_are_in_the_audit_log_of_a_current_orthanc(node: FakeNode) -> None:
+    orthanc = FakeCurrentOrthanc()
+    queue = register(orthanc, node)
+    assert queue is not None
+    queue.add_stable(name(1))
+    queue.run_due(0.0)
+    headers = {"authorization": "Basic " + base64.b64encode(b"reader:secret").decode()}
+    for each in (headers, {}, {"authorization": "Basic no base64"}, {"authorization": "Bearer x"}):
+        orthanc.routes["/glionode/studies/(.*)"](
+            RestOutput(), f"/glionode/studies/{name(2)}", method="POST", headers=each, body=b'{"force": true}'
+        )
+    study = orthanc.ResourceType.STUDY
+    by_hand = json.dumps({"automatic": False, "force": True}).encode()
+    assert orthanc.audit == [
+        ("glionode", "glionode", study, name(1), "submit", b'{"automatic": true}'),
+        ("glionode", "reader", study, name(2), "submit", by_hand),
+        *[("glionode", "", study, name(2), "submit", by_hand)] * 3,
+    ]
 
 
 def test_a_comparison_submits_missed_studies_once(orthanc: FakeOrthanc, node: FakeNode) -> None:
