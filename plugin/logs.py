@@ -6,8 +6,11 @@ Our own messages contain UIDs and counts only. Libraries log warnings at most.
 import json
 import logging
 import sys
+import threading
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -20,6 +23,8 @@ _LIBRARIES = ("highdicom", "procrastinate", "pynetdicom", "uvicorn", "asyncio", 
 """At INFO they log several lines for each image, and nothing guarantees that these are free of patient data."""
 _QUOTING = ("pydicom", "pynetdicom.dul", "pynetdicom.utils")
 """They quote the values of damaged elements and invalid AE titles, which may contain patient data."""
+_MOST_KINDS = 20
+"""Lines about one outage, at most: reasons may differ from try to try."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,3 +68,54 @@ def limit_library_logging(level: int) -> None:
         logging.getLogger(library).setLevel(max(level, logging.WARNING))
     for library in _QUOTING:
         logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+class Outage:
+    """The log of something that fails, is tried again and works again: a line for each change, none for each try.
+
+    Thread-safe.
+    """
+
+    def __init__(self, logger: logging.Logger, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`what` is what fails, as the lines begin: "marking studies in Orthanc"."""
+        self._logger = logger
+        self._what = what
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._since = 0.0
+        self._tries = 0
+        self._kinds: set[str] = set()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the latest try failed."""
+        return self._tries > 0
+
+    def failed(self, reason: str, kind: str = "", level: int = logging.WARNING) -> None:
+        """Note a failed try, and log it if it is the first one, or the first of its kind since it last worked.
+
+        `kind` tells reasons apart whose texts differ from try to try; without one, each text is a kind of its own.
+        """
+        with self._lock:
+            first, new = self._tries == 0, (kind or reason) not in self._kinds
+            self._tries += 1
+            if first:
+                self._since = self._clock()
+            if new and len(self._kinds) < _MOST_KINDS:
+                self._kinds.add(kind or reason)
+            elif new:
+                return
+        if first or new:
+            self._logger.log(level, "%s: %s; it is tried again, with no line for each try", self._what, reason)
+
+    def works(self) -> None:
+        """Note that it works, and log that if it did not before."""
+        if not self._tries:
+            return
+        with self._lock:
+            tries, since = self._tries, self._since
+            self._tries = 0
+            self._kinds.clear()
+        if tries:
+            text = "%s: works again, after %d failed tries in %.0f s"
+            self._logger.warning(text, self._what, tries, self._clock() - since)

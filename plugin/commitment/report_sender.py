@@ -31,6 +31,7 @@ from plugin.dimse.commitment_messages import (
 )
 from plugin.errors import PeerFailed
 from plugin.listener.access_control import is_in_networks
+from plugin.logs import Outage
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import SenderSettings, Settings
 from plugin.settings.tls import make_client_context
@@ -73,6 +74,7 @@ class CommitmentReportSender:
         """The senders, or associations, that a thread reports to."""
         self._failures: dict[str, tuple[int, float]] = {}
         """How often a report failed, and when to retry by the monotonic clock; by the request's name."""
+        self._outage = Outage(_LOG, "sending storage commitment reports")
 
     def run(self, stop: threading.Event) -> None:
         """Send reports until `stop` is set. Failures are logged and retried."""
@@ -80,8 +82,9 @@ class CommitmentReportSender:
             self._wake.clear()
             try:
                 self._start_reports(stop)
+                self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the files stay
-                _LOG.error("sending storage commitment reports failed (%s); trying again", type(exc).__name__)
+                self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
             self._wake.wait(_POLL_EVERY_S)
 
     def _start_reports(self, stop: threading.Event) -> None:
@@ -158,7 +161,9 @@ class CommitmentReportSender:
         attempts = self._failures.get(pending.name, (0, 0.0))[0] + 1
         pause = retry_pause_s(attempts, self._settings.delivery, random.uniform(-1, 1))
         self._failures[pending.name] = (attempts, time.monotonic() + pause)
-        _LOG.warning("transaction %s: no report sent: %s; next try in %.1f s", pending.transaction_uid, reason, pause)
+        if attempts == 1:
+            again = "it is tried again, with no line for each try"
+            _LOG.warning("transaction %s: no report sent: %s; %s", pending.transaction_uid, reason, again)
 
     def _give_up(self, pending: PendingRequest, reason: str) -> None:
         _LOG.warning("transaction %s: the report is given up: %s", pending.transaction_uid, reason)

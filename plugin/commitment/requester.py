@@ -32,6 +32,7 @@ from plugin.dimse.commitment_messages import (
 )
 from plugin.dimse.pynetdicom_internals import replace_request_handler
 from plugin.errors import PeerFailed
+from plugin.logs import Outage
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings
 
@@ -58,6 +59,7 @@ class CommitmentRequester:
         self._calling_ae_title = calling_ae_title
         self._settings = settings
         self._reports = CommitmentReportReceiver(url, settings)
+        self._outage = Outage(_LOG, f"requesting storage commitment from {destination.name}")
 
     def run(self, stop: threading.Event) -> None:
         """Request commitment until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
@@ -89,11 +91,12 @@ class CommitmentRequester:
             ):
                 _send_request(association, CommitmentRequest(transaction, tuple(each.reference for each in objects)))
                 requester_rows.record_accepted(connection, name, uids)
+                self._outage.works()
                 _LOG.info("requested commitment to %d objects from %s, transaction %s", len(uids), name, transaction)
                 self._wait_for_report(connection, association, transaction, stop)
         except PeerFailed as exc:
             requester_rows.record_failed_request(connection, name, objects, str(exc), self._settings)
-            _LOG.warning("could not request commitment to %d objects from %s: %s", len(uids), name, exc)
+            self._outage.failed(str(exc))
 
     def _wait_for_report(
         self,

@@ -12,6 +12,7 @@ from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.archive_client import ArchiveClient
 from plugin.http.transfer import WrongTransfer, parse_result_path
 from plugin.jobs.outbox import OutboxEntry
+from plugin.logs import Outage
 from plugin.settings.sections import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class HttpResults:
         self._client = client
         self._spool = spool
         self._folder: Path | None = None
+        self._outage = Outage(_LOG, "fetching objects from the archive")
 
     def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
         """Remove what was fetched before and fetch these objects."""
@@ -65,8 +67,9 @@ class HttpResults:
             for entry in entries:
                 fetched.append(self._fetch_one(entry, self._folder / f"{len(fetched)}.dcm"))
         except ArchiveUnavailable as exc:
-            missing = len(entries) - len(fetched)
-            _LOG.warning("could not fetch %d of %d objects, which stay due: %s", missing, len(entries), exc)
+            self._outage.failed(f"{len(entries) - len(fetched)} of {len(entries)} stay due: {exc}", kind=str(exc))
+        else:
+            self._outage.works()
         return tuple(fetched)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from plugin.logs import Outage
 from plugin.settings.secrets import Credentials, read_credentials
 from plugin.settings.tls import client_context
 from plugin.settings.values import WebServer
@@ -112,6 +113,7 @@ class HttpClient:
         self._keep_alive_s = keep_alive_s
         self._largest_body = largest_body
         self._client: httpx2.Client | None = None
+        self._outage = Outage(_LOG, f"requests of {self._url}")
 
     def __enter__(self) -> Self:
         return self
@@ -173,7 +175,9 @@ class HttpClient:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                return attempt()
+                result = attempt()
+                self._outage.works()
+                return result
             except (AccessDenied, NotFound, Misdirected):
                 self.close()
                 raise
@@ -182,7 +186,7 @@ class HttpClient:
                 failure = exc if isinstance(exc, RequestFailed) else RequestFailed(_reason(exc))
                 if time.monotonic() + pause_s > deadline:
                     raise failure from exc
-                _LOG.warning("request of %s failed (%s); next attempt in %.1f s", path, failure, pause_s)
+                self._outage.failed(f"{path}: {failure}", kind=str(failure))
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

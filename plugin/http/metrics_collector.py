@@ -14,6 +14,7 @@ from plugin.http.health import HealthCheck, count_live_workers, run_checks
 from plugin.jobs.backlog import LATELY_H, read_backlog
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state
 from plugin.listener.refusals import read_refusals
+from plugin.logs import Outage
 from plugin.settings.certificates import certificate_ends
 from plugin.settings.sections import Settings
 
@@ -32,6 +33,7 @@ class NodeMetricsCollector(Collector):
         self._pool = pool
         self._checks = checks
         self._receives = receives
+        self._outage = Outage(_LOG, "metrics")
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing, so that registering the collector reads no database."""
@@ -57,7 +59,9 @@ class NodeMetricsCollector(Collector):
                     _gauge("glionode_workers", "Workers with a heartbeat lately.", count_live_workers(connection))
                 )
         except (psycopg.Error, PoolTimeout) as exc:
-            _LOG.warning("metrics lack those of the database, which does not answer (%s)", type(exc).__name__)
+            self._outage.failed(f"those of the database are missing, which does not answer ({type(exc).__name__})")
+        else:
+            self._outage.works()
         yield from found
         yield _gauge("glionode_database_up", "1 where the database answers.", 1 if found else 0)
 

@@ -11,6 +11,7 @@ from plugin.archive.store import Archive
 from plugin.archive.study_inputs import read_inputs
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
+from plugin.logs import Outage
 from plugin.settings.sections import StudySettings
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Reconciler:
         """For each study with a job: when its last instance arrived, and whether it is urgent."""
         self._first: dict[str, float] = {}
         self._next_scan = 0.0
+        self._outage = Outage(_LOG, "creating jobs for received studies")
 
     def touch(self, study_instance_uid: str) -> None:
         """Note that an instance of this study arrived. Cheap and thread-safe."""
@@ -53,8 +55,9 @@ class Reconciler:
         while not stop.is_set():
             try:
                 self.poll(time.time())
+                self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next poll tries again
-                _LOG.error("creating jobs for received studies failed (%s); trying again", type(exc).__name__)
+                self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
                 stop.wait(2.0)
             stop.wait(_POLL_EVERY_S)
 

@@ -20,6 +20,7 @@ from plugin.archive.compare_instances import name_tags
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.listener.repeated_instance import Repeat, RepeatOutcome
+from plugin.logs import Outage
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class ReceptionAudit:
         self._pool = pool
         self._counts: dict[_Counted, _Count] = {}
         self._lock = threading.Lock()
+        self._outage = Outage(_LOG, "writing receptions to the audit log")
 
     def count(self, study_instance_uid: str, sender: Peer) -> None:
         """Count a new instance of a study. Does no I/O; thread-safe."""
@@ -103,8 +105,10 @@ class ReceptionAudit:
                         entry.first,
                     )
             except psycopg.Error as exc:
-                _LOG.error("could not write to the audit log (%s); trying again", type(exc).__name__)
+                self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
                 self._restore(counted, entry)
+            else:
+                self._outage.works()
 
     def _restore(self, counted: _Counted, entry: _Count) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.atomic_write import write_file
 from plugin.listener.access_control import Refusal
+from plugin.logs import Outage
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class RefusalCounter:
         self._path = data_dir / _FILE
         self._counts: Counter[Refusal] = Counter()
         self._lock = threading.Lock()
+        self._outage = Outage(_LOG, f"{_FILE} with the counts of refused peers")
         self._write()
 
     def count(self, refusal: Refusal) -> None:
@@ -33,8 +35,9 @@ class RefusalCounter:
         try:
             counts = {refusal.value: count for refusal, count in self._counts.items()}
             write_file(self._path, json.dumps(counts), durable=False)  # the next start counts from zero anyway
+            self._outage.works()
         except OSError as exc:  # on a full disk the listener goes on without the file
-            _LOG.warning("the counts of refused peers could not be written to %s (%s)", _FILE, exc.strerror)
+            self._outage.failed(f"it cannot be written ({exc.strerror})")
 
 
 def read_refusals(data_dir: Path) -> dict[str, int]:

@@ -25,6 +25,7 @@ from plugin.http.metrics import Metrics
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
+from plugin.logs import Outage
 from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
 from plugin.node.services import delivering, open_archive, receiving, stopped_by_signals, working
@@ -189,6 +190,7 @@ def _supervise(context: NodeContext, supervisor: WorkerSupervisor | None, stop: 
     Every process does the latter, so that any process that is alive recovers the jobs of one that is not.
     """
     next_sweep = time.monotonic() + _SWEEP_EVERY_S
+    database = Outage(_LOG, "the database")
     while not stop.wait(_CHECK_EVERY_S):
         try:
             context.database.ensure_running()
@@ -197,6 +199,8 @@ def _supervise(context: NodeContext, supervisor: WorkerSupervisor | None, stop: 
             if time.monotonic() >= next_sweep:
                 context.queue.requeue_stalled(STALLED_AFTER_S)
                 next_sweep = time.monotonic() + _SWEEP_EVERY_S
+                database.works()
         except (psycopg.Error, ProcrastinateException, GlionodeError) as exc:
-            _LOG.error("the database does not answer (%s); trying again", type(exc).__name__)
+            said = f": {exc}" if isinstance(exc, GlionodeError) else ""
+            database.failed(f"it does not answer ({type(exc).__name__}){said}", type(exc).__name__, logging.ERROR)
             stop.wait(2.0)

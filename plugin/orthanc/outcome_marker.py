@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.jobs.job import JobState
+from plugin.logs import Outage
 from plugin.orthanc.client import MetadataRefused, OrthancClient
 from plugin.orthanc.studies import find_orthanc_ids
 from plugin.settings.sections import OrthancSettings
@@ -35,7 +36,7 @@ class OutcomeMarker:
     def __init__(self, pool: ConnectionPool, settings: OrthancSettings) -> None:
         self._pool = pool
         self._settings = settings
-        self._unavailable = False
+        self._outage = Outage(_LOG, "marking studies in Orthanc")
         self._refused: dict[str, float] = {}
         """Keys of jobs whose mark Orthanc refused, with the time of the next attempt (monotonic seconds)."""
 
@@ -45,16 +46,15 @@ class OutcomeMarker:
             pause_s = _POLL_EVERY_S
             try:
                 self.mark_ended()
-                self._unavailable = False
+                self._outage.works()
             except ArchiveUnavailable as exc:
-                if not self._unavailable:
-                    _LOG.warning("studies in Orthanc cannot be marked at the moment: %s", exc)
-                self._unavailable, pause_s = True, _RETRY_AFTER_S
+                self._outage.failed(str(exc))
+                pause_s = _RETRY_AFTER_S
             except (psycopg.Error, PoolTimeout) as exc:
-                _LOG.error("studies in Orthanc cannot be marked: the database does not answer (%s)", type(exc).__name__)
+                self._outage.failed(f"the database does not answer ({type(exc).__name__})", level=logging.ERROR)
                 pause_s = _RETRY_AFTER_S
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next round tries again
-                _LOG.error("marking studies in Orthanc failed (%s); trying again", type(exc).__name__)
+                self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
                 pause_s = _RETRY_AFTER_S
             stop.wait(pause_s)
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from plugin.logs import Outage
 from plugin.retention.purge import PurgedStudy, Purger
 from plugin.settings.sections import StorageSettings
 
@@ -22,6 +23,8 @@ class Retention:
         self._purger = purger
         self._free_bytes = free_bytes
         self._settings = settings
+        self._outage = Outage(_LOG, "purging")
+        self._room = Outage(_LOG, "making room on the disk")
 
     def run(self, stop: threading.Event) -> None:
         """Purge every half minute until `stop` is set. Errors are logged, and the next round tries again."""
@@ -29,8 +32,9 @@ class Retention:
             try:
                 self._purger.finish_interrupted()
                 self.purge_due(time.time())
+                self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next round tries again
-                _LOG.error("purging failed (%s); the next attempt is in %d s", type(exc).__name__, PURGE_EVERY_S)
+                self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
             stop.wait(PURGE_EVERY_S)
 
     def purge_due(self, now: float) -> tuple[PurgedStudy, ...]:
@@ -40,11 +44,11 @@ class Retention:
             purged += self._purge(now, self._settings.keep_days * _DAY_S, lambda: False)
         if self._low():
             purged += self._purge(now, 0.0, lambda: not self._low())
-            if self._low():
-                _LOG.warning(
-                    "less than %d MiB are free, and no delivered study is left to purge; free some space",
-                    self._settings.purge_below_mb,
-                )
+        if self._low():
+            wanted = f"less than {self._settings.purge_below_mb} MiB are free"
+            self._room.failed(f"{wanted}, and no delivered study is left to purge; free some space")
+        else:
+            self._room.works()
         return tuple(purged)
 
     def _purge(self, now: float, older_than_s: float, enough: Callable[[], bool]) -> list[PurgedStudy]:

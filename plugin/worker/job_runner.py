@@ -23,6 +23,7 @@ from plugin.jobs import outbox
 from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobSource, JobState, new_job
 from plugin.jobs.prior_results import PriorResults, record_for_later_jobs, with_purge_reason
 from plugin.jobs.queue import JobQueue
+from plugin.logs import Outage
 from plugin.settings.sections import Settings
 from plugin.sources.study_source import StudySource, Workspace
 from plugin.worker.progress_pipe import ProgressWriter
@@ -68,15 +69,18 @@ class WorkerTrouble:
         self._pool = pool
         self._place = place
         self._recorded = True
+        self._outage = Outage(_LOG, "running jobs")
         self.clear()
 
-    def record(self, message: str) -> None:
-        """Store why the worker cannot run jobs."""
+    def record(self, message: str, key: str) -> None:
+        """Store why the worker cannot run jobs, such as the job `key`."""
+        self._outage.failed(f"job {key} is postponed: {message}", kind=message)
         record_trouble(self._pool, self._place, message)
         self._recorded = True
 
     def clear(self) -> None:
         """Delete the stored message, if there is one, because the worker runs jobs again."""
+        self._outage.works()
         if self._recorded:
             clear_trouble(self._pool, self._place)
             self._recorded = False
@@ -109,8 +113,7 @@ class JobRunner:
         except (ArchiveUnavailable, NotInArchive, NoRoomForResults) as exc:
             # The received images are safe, and the next sweep queues the job again; only the computation is lost.
             self.progress.idle()
-            _LOG.warning("job %s is postponed: %s", key, exc, extra={"job": key})
-            self.trouble.record(str(exc))
+            self.trouble.record(str(exc), key)
         else:
             self.trouble.clear()
 

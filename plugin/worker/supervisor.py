@@ -9,6 +9,7 @@ import psycopg
 
 from plugin.context import NodeContext
 from plugin.jobs.job import JobState
+from plugin.logs import Outage
 from plugin.worker.job_runner import SegmentFactory
 from plugin.worker.process import WorkerOptions, run_worker
 from plugin.worker.progress_pipe import ProgressReader, WorkerProgress
@@ -44,6 +45,7 @@ class WorkerSupervisor:
         self._progress: ProgressReader | None = None
         self._started_at = 0.0
         self._crashes = 0
+        self._outage = Outage(_LOG, "the worker")
         self._not_before = 0.0
         self._running = False
 
@@ -65,6 +67,7 @@ class WorkerSupervisor:
         if self._process is not None and self._process.is_alive():
             if now - self._started_at > _STABLE_AFTER_S:
                 self._crashes = 0
+                self._outage.works()
             why = self._reason_to_kill()
             if why is None:
                 return
@@ -74,7 +77,7 @@ class WorkerSupervisor:
             self._process.join()
             self._clean_up()
         elif self._process is not None:
-            _LOG.error("the worker ended with exit code %s", self._process.exitcode)
+            self._outage.failed(f"it ended with exit code {self._process.exitcode}", level=logging.ERROR)
             self._not_before = now + min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._crashes)
             self._crashes += 1
             self._metrics.worker_deaths.inc()

@@ -1,0 +1,107 @@
+"""What is tried again and again is logged where its state changes, and not for each try."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from plugin.jobs.reconcile import Reconciler
+from plugin.logs import Outage
+from plugin.node import run
+from plugin.settings.sections import StudySettings
+
+LOGGER = logging.getLogger("tests.outage")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_line_at_the_first_failure_and_one_when_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(LOGGER, "sending to pacs", clock)
+    outage.works()
+    for _ in range(50):
+        outage.failed("it does not answer")
+        clock.now += 2
+    assert outage.lasts
+    outage.works()
+    outage.works()
+    assert caplog.messages == [
+        "sending to pacs: it does not answer; it is tried again, with no line for each try",
+        "sending to pacs: works again, after 50 failed tries in 100 s",
+    ]
+    assert not outage.lasts
+    outage.failed("it does not answer")
+    assert len(caplog.messages) == 3, "the next outage is a new one"
+
+
+def test_another_reason_is_a_line_of_its_own_but_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(LOGGER, "sending to pacs")
+    for _ in range(10):
+        outage.failed("it does not answer")
+        outage.failed("it refuses")
+    assert len(caplog.messages) == 2
+    for number in range(100):
+        outage.failed(f"{number} bytes are free", kind="disk")
+    assert len(caplog.messages) == 3, "texts of one kind are one reason"
+    for number in range(100):
+        outage.failed(f"{number} bytes are free")
+    assert len(caplog.messages) == 20
+
+
+class Rounds(threading.Event):
+    """Is set after so many waits, each of which calls `before`."""
+
+    def __init__(self, rounds: int, before: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__()
+        self._left = rounds
+        self._before = before
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        self._before(self._left)
+        if self._left < 0:
+            self.set()
+        return self.is_set()
+
+
+class BrokenDatabase:
+    """Database and queue in one, which do not answer at the first sweeps."""
+
+    def __init__(self) -> None:
+        self.database = self.queue = self
+        self.failures = 5
+
+    def ensure_running(self) -> None:
+        """It runs."""
+
+    def requeue_stalled(self, _: float) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise psycopg.OperationalError("no text of the server is logged")
+
+
+def test_a_database_that_does_not_answer_is_two_lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_SWEEP_EVERY_S", 0.0)
+    run._supervise(BrokenDatabase(), None, Rounds(20))  # type: ignore[arg-type]
+    assert [each.split(",")[0] for each in caplog.messages] == [
+        "the database: it does not answer (OperationalError); it is tried again",
+        "the database: works again",
+    ]
+
+
+def test_a_reconciler_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    reconciler = Reconciler(None, None, StudySettings(), "")  # type: ignore[arg-type]
+    reconciler.run(Rounds(20))
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("creating jobs for received studies: it failed (AttributeError);")
