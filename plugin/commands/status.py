@@ -42,14 +42,15 @@ def health(
 ) -> None:
     """Request /health from the node process on this machine, for the health check of a container.
 
-    Exit status: 0 healthy, 1 not healthy or no answer, 64 the settings do not serve HTTP on a known port.
+    Exit status: 0 healthy, 1 not healthy, 3 nothing listens there, 4 no answer in time, 5 another program answers,
+    6 TLS fails, 64 the settings do not serve HTTP on a known port.
     """
     from plugin.node.health_probe import probe_health
 
     with refusing(GlionodeError, status=WRONG_USAGE):
-        problems = probe_health(load_settings_or_exit(config).http, timeout_s)
-    if problems:
-        raise refuse("\n".join(problems), FAILED)
+        probe = probe_health(load_settings_or_exit(config).http, timeout_s)
+    if probe.problems:
+        raise refuse("\n".join(probe.problems), probe.outcome)
     print("The node is healthy.")
 
 

@@ -7,12 +7,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import uvicorn
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from pipeline.errors import SettingsWrong
+from plugin.http.connections import (
+    BoundedConfig,
+    BoundedServer,
+    ConnectionLimits,
+    Connections,
+    LimitedListener,
+)
 from plugin.http.health import FindWarnings, HealthCheck, run_checks
 from plugin.http.request_origin import CheckOrigin, own_names
 from plugin.settings.sections import HttpSettings
@@ -20,9 +27,10 @@ from plugin.settings.tls import server_context
 
 _LOG = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS = 200
 _KEEP_ALIVE_S = 30
 _START_TIMEOUT_S = 10.0
+_PROBES_AT_A_TIME = 4
+"""Threads for /health and /metrics, of their own, so that they answer while requests of other routes hang."""
 
 
 def make_app(
@@ -34,19 +42,22 @@ def make_app(
     """Return the application for `http_server`. /health and /metrics need no token, and name no study or patient."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
+    threads = CapacityLimiter(_PROBES_AT_A_TIME)
+
     @app.get("/health")
-    def health() -> JSONResponse:
+    async def health() -> JSONResponse:
         """Respond with 200 if no check finds anything wrong, else with 503, and the result of each check.
 
         Warnings are in the body alone.
         """
-        result = run_checks(checks, find_warnings)
+        result = await to_thread.run_sync(run_checks, checks, find_warnings, limiter=threads)
         return JSONResponse(result.as_json(), 200 if result.healthy else 503)
 
     @app.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Respond with the metrics in the text format of Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        text = await to_thread.run_sync(generate_latest, registry, limiter=threads)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     for router in routers:
         app.include_router(router)
@@ -57,9 +68,12 @@ def make_app(
 def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterator[str]:
     """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong."""
     tls = server_context(settings, "http")
-    listening = _bind(settings)
-    config = uvicorn.Config(
+    limits = ConnectionLimits(settings.max_connections, settings.max_connections_per_address, settings.stall_timeout_s)
+    connections = Connections(limits)
+    listening = _bind(settings, connections)
+    config = BoundedConfig(
         CheckOrigin(app, own_names(settings)),
+        connections,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -68,10 +82,9 @@ def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterato
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, int(drain_s)),
-        limit_concurrency=_MOST_CONNECTIONS,
         ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
     )
-    server = uvicorn.Server(config)
+    server = BoundedServer(config)
     thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
     thread.start()
     try:
@@ -87,13 +100,14 @@ def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterato
         listening.close()
 
 
-def _bind(settings: HttpSettings) -> socket.socket:
+def _bind(settings: HttpSettings, connections: Connections) -> LimitedListener:
     where = f"{settings.host}:{settings.port}"
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, number)
+        listening = LimitedListener(family, kind, number)
+        listening.connections = connections
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -109,7 +123,7 @@ def _bind(settings: HttpSettings) -> socket.socket:
     return listening
 
 
-def _await_start(server: uvicorn.Server, thread: threading.Thread) -> None:
+def _await_start(server: BoundedServer, thread: threading.Thread) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:

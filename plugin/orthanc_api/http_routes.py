@@ -2,9 +2,9 @@
 
 from http import HTTPStatus
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from plugin.http.auth import RequireToken
@@ -17,6 +17,8 @@ _TOKEN = "authorization"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "")
 """Content types that a page may send anywhere without asking (Fetch 2.2.2); none is empty."""
 _METHODS = ["GET", "POST", "PUT", "DELETE"]
+_MOST_REQUESTS = 40
+"""At a time; less than the connections of one address, so that a plugin that hangs stops /health for nobody."""
 _LARGEST_BODY = 512 << 20
 _STATUS = {
     ErrorCode.UNKNOWN_RESOURCE: HTTPStatus.NOT_FOUND,
@@ -28,6 +30,8 @@ _STATUS = {
 def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
     """Return the routes; requests need the token unless it is empty. Include them last: they match every path."""
     routes = APIRouter(dependencies=[Depends(RequireToken(token) if token else _refuse_forms)])
+
+    threads, running = CapacityLimiter(_MOST_REQUESTS), 0
 
     @routes.api_route("/{path:path}", methods=_METHODS)
     async def handle(path: str, request: Request) -> Response:
@@ -41,7 +45,15 @@ def plugin_routes(registered: Callbacks, token: str) -> APIRouter:
             split_query(f"?{request.url.query}")[1],
             request.client.host if request.client is not None else "",
         )
-        return await run_in_threadpool(_handle, registered, plugin_request)
+        nonlocal running
+        if running == _MOST_REQUESTS:
+            text = f"The plugin has not yet answered {_MOST_REQUESTS} earlier requests."
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        running += 1
+        try:
+            return await to_thread.run_sync(_handle, registered, plugin_request, limiter=threads)
+        finally:
+            running -= 1
 
     return routes
 

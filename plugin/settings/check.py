@@ -100,6 +100,9 @@ def _check_limits(settings: Settings) -> Iterator[Finding]:
             f"allows {listener.max_associations} from all together, so one peer can take them all."
         )
         yield _warning("listener.max_associations_per_peer", text)
+    if settings.http.max_connections_per_address > settings.http.max_connections:
+        text = f"It is never reached: http.max_connections allows {settings.http.max_connections} from all together."
+        yield _warning("http.max_connections_per_address", text)
     if 0 < storage.purge_below_mb <= storage.minimum_free_mb:
         text = (
             f"At {storage.purge_below_mb} MiB the node receives nothing any more (storage.minimum_free_mb is "

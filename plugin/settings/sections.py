@@ -214,6 +214,12 @@ class HttpSettings(TlsIdentity, Token):
     allow_without_token: Literal["", "anyone who reaches this port may read and delete patients"] = ""
     """With this sentence a hosted plugin's routes are served on loopback without a token: every user and program of
     this machine may then do what the plugin's routes do."""
+    max_connections: int = Field(default=200, ge=40, le=1000)
+    """Of these, 20 are for this machine alone."""
+    max_connections_per_address: int = Field(default=50, ge=1, le=1000)
+    stall_timeout_s: Seconds = 30.0
+    """A connection is closed that takes longer for its TLS handshake or the head of a request, sends less than 16 KiB
+    of a body in this time, or does not read a response."""
     archive_url: str = Field(default="", pattern=r"^(https?://[^/?#@\s]+)?$")
     """For `work` and `deliver`: where the process that listens serves HTTP. Empty: they share its data folder."""
     archive_tls_ca: str = ""

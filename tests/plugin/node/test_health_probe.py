@@ -2,8 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 from pipeline.errors import SettingsWrong
 from plugin.commands.app import app
 from plugin.http.server import http_server, make_app
-from plugin.node.health_probe import probe_health
+from plugin.node.health_probe import Outcome, Probe, probe_health
 from plugin.settings.sections import HttpSettings
 from tests.support.certificates import Authority
 
 TIMEOUT_S = 20.0
+HEALTHY = Probe(Outcome.HEALTHY)
+TLS = {"tls_certificate": "named in the settings", "tls_key": "not read here"}
 
 
-def probe(checks: dict[str, Any], host: str = "127.0.0.1", **more: object) -> tuple[str, ...]:
+def probe(checks: dict[str, Any], host: str = "127.0.0.1", **more: object) -> Probe:
     """Probe a server on loopback with these checks, with settings that name its port and `host`."""
     settings = HttpSettings.model_validate({"enabled": True, "port": 0, **more})
     with http_server(settings, make_app(checks, CollectorRegistry()), 1) as url:
@@ -30,43 +32,82 @@ def probe(checks: dict[str, Any], host: str = "127.0.0.1", **more: object) -> tu
 
 
 def test_a_healthy_node() -> None:
-    assert probe({"disk": lambda: None}) == ()
-    assert probe({"disk": lambda: None}, host="0.0.0.0") == ()
+    assert probe({"disk": lambda: None}) == HEALTHY
+    assert probe({"disk": lambda: None}, host="0.0.0.0") == HEALTHY
 
 
 def test_problems_are_named() -> None:
-    assert probe({"disk": lambda: None, "start": lambda: "The node is starting."}) == ("start: The node is starting.",)
+    found = probe({"disk": lambda: None, "start": lambda: "The node is starting."})
+    assert found == Probe(Outcome.UNHEALTHY, ("start: The node is starting.",))
 
 
 def test_over_tls(program: Callable[[str], str], tmp_path: Path) -> None:
     """The certificate names a host, not the loopback address."""
     mine = Authority(program, tmp_path / "authority").sign("node", subject="DNS:node.example")
-    assert probe({"disk": lambda: None}, tls_certificate=mine.certificate, tls_key=mine.key) == ()
+    assert probe({"disk": lambda: None}, tls_certificate=mine.certificate, tls_key=mine.key) == HEALTHY
 
 
 def test_nothing_answers() -> None:
     with closing(socket.socket()) as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        (problem,) = probe_health(HttpSettings(enabled=True, port=port), TIMEOUT_S)
-    assert problem.startswith(f"Nothing answers on 127.0.0.1:{port} (")
+        found = probe_health(HttpSettings(enabled=True, port=port), TIMEOUT_S)
+    assert found.outcome is Outcome.NOT_THERE
+    assert found.problems[0].startswith(f"Nothing listens on 127.0.0.1:{port} (")
+
+
+@contextmanager
+def one_answer(answer: bytes, then_close: bool = True) -> Iterator[int]:
+    """Answer one connection, whatever it sends; gives the port."""
+    done = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def accept() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+                if not then_close:
+                    done.wait(TIMEOUT_S)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listening.getsockname()[1]
+        done.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("body", [b'{"fine": true}', b"[]", b"\xff"])
 def test_another_server_answers(body: bytes) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+    with one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as port:
+        found = probe_health(HttpSettings(enabled=True, port=port), TIMEOUT_S)
+    assert found.outcome is Outcome.NOT_GLIONODE
+    assert [sentence.partition("on ")[0] for sentence in found.problems] == ["The server "]
 
-        def answer() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-        thread = threading.Thread(target=answer)
-        thread.start()
-        problems = probe_health(HttpSettings(enabled=True, port=listening.getsockname()[1]), TIMEOUT_S)
-        thread.join()
-    assert [sentence.partition("on ")[0] for sentence in problems] == ["The server "]
+def test_another_protocol_answers() -> None:
+    with one_answer(b"220 mail.example ESMTP\r\n") as port:
+        assert probe_health(HttpSettings(enabled=True, port=port), TIMEOUT_S).outcome is Outcome.NOT_GLIONODE
+    with one_answer(b"220 mail.example ESMTP\r\n") as port:
+        assert probe_health(HttpSettings(enabled=True, port=port, **TLS), TIMEOUT_S).outcome is Outcome.TLS_FAILS
+
+
+def test_a_server_closes_the_connection() -> None:
+    with one_answer(b"") as port:
+        found = probe_health(HttpSettings(enabled=True, port=port), TIMEOUT_S)
+    assert found.outcome is Outcome.NO_ANSWER
+    assert "closes the connection without an answer" in found.problems[0]
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+@pytest.mark.parametrize("tls", [{}, TLS])
+def test_no_answer_in_time(begun: bytes, tls: dict[str, str]) -> None:
+    if begun and tls:
+        return  # it is no TLS, which shows at once
+    with one_answer(begun, then_close=False) as port:
+        found = probe_health(HttpSettings(enabled=True, port=port, **tls), 0.3)
+    assert found.outcome is Outcome.NO_ANSWER
+    assert "gives no answer within 0.3 s" in found.problems[0]
 
 
 def test_settings_without_http_are_refused() -> None:
