@@ -109,7 +109,7 @@ def _jobs_table(found: "tuple[JobSummary, ...]") -> Table:
             each.created_at,
             _text(each.finished_at),
             ", ".join(f"{count} {state}" for state, count in each.objects.items()),
-            _text(each.reason),
+            "; ".join([*([each.reason] if each.reason else []), *(f"broken off: {one}" for one in each.broken_off)]),
         )
     return table
 

@@ -1,6 +1,7 @@
 """The commands that check a node: `glionode status`, `health`, `check-config`, `echo`."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,12 @@ from plugin.commands.terminal import FAILED, WRONG_USAGE, print_table, refuse, r
 
 if TYPE_CHECKING:
     from models.package import IntendedUse
-    from plugin.node.status import NodeStatus
+    from plugin.node.status import DestinationStatus, NodeStatus
     from plugin.settings.destinations import AnyDestination
     from plugin.settings.sections import Settings
+
+_MOST_NAMED = 5
+"""Objects of a destination that `glionode status` names."""
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -146,6 +150,17 @@ def _intended_use(settings: "Settings") -> "tuple[IntendedUse | None, str]":
         return None, str(exc)
 
 
+def _broken_off(destination: "DestinationStatus") -> Iterator[str]:
+    for each in destination.broken_off[:_MOST_NAMED]:
+        what = "was given up" if each.state == "dead" else "goes alone, and the others go on"
+        yield (
+            f"Broken off: {each.destination} at {each.sop_instance_uid} of job {each.job}, {each.attempts} tries; it "
+            f"{what}: {each.error}"
+        )
+    if (more := len(destination.broken_off) - _MOST_NAMED) > 0:
+        yield f"Broken off: {destination.name} at {more} more objects; `glionode jobs` names them"
+
+
 def _print_status(found: "NodeStatus") -> None:
     node = found.running
     where = f"listening as {node.ae_title} on {node.host}:{node.port} (process {node.pid})" if node else "not running"
@@ -170,8 +185,11 @@ def _print_status(found: "NodeStatus") -> None:
         table = Table("Destination", "Objects", "Last error")
         for each in found.destinations:
             counts = ", ".join(f"{count} {state}" for state, count in each.objects.items()) or "none"
-            table.add_row(each.name, counts, each.refused_because or each.last_error or "")
+            table.add_row(each.name, counts, each.refused_because or each.unreachable or each.last_error or "")
         print_table(table)
+    for each in found.destinations:
+        for line in _broken_off(each):
+            print(line)
     for warning in found.warnings.values():
         print(f"Warning: {warning}")
     for trouble in found.troubles:

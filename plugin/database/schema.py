@@ -163,6 +163,16 @@ _MIGRATIONS = {
         WHERE state IN ('queued', 'failed', 'dead', 'held');
     CREATE INDEX glionode_audit_received ON glionode_audit (at) WHERE what = 'received';
     """,
+    17: """
+    ALTER TABLE glionode_outbox ADD COLUMN alone boolean NOT NULL DEFAULT false;
+    CREATE TABLE glionode_pauses (
+        destination text PRIMARY KEY,
+        failures integer NOT NULL DEFAULT 1,
+        error text NOT NULL,
+        since timestamptz NOT NULL DEFAULT now(),
+        next_try timestamptz NOT NULL DEFAULT now()
+    );
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

@@ -20,11 +20,11 @@ from plugin.delivery.destination_loop import run_exclusively
 from plugin.delivery.dimse_sender import DimseSender
 from plugin.delivery.orthanc_sender import OrthancSender
 from plugin.delivery.result_source import DiskResults, ResultSource
-from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sender, TakenClass
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outgoing, Sender, TakenClass
 from plugin.delivery.stow_sender import StowSender
 from plugin.errors import PeerFailed
 from plugin.http.transfer import sha256_of
-from plugin.jobs import outbox
+from plugin.jobs import destination_pauses, outbox
 from plugin.jobs.outbox import OutboxEntry
 from plugin.settings.destinations import (
     AnyDestination,
@@ -115,13 +115,15 @@ class Deliverer:
         self._requests_commitment = isinstance(destination, DestinationSettings) and destination.storage_commitment
         self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
         self._settings = settings
-        self._is_unreachable = False
+        self._is_reached = False
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
         run_exclusively(self._url, "deliver", self._name, self._run_with, stop)
 
     def _run_with(self, connection: Connection, stop: threading.Event) -> None:
+        self._is_reached = False
+        destination_pauses.try_now(connection, [self._name])  # the settings may be others since
         if not self._requests_commitment:
             outbox.cancel_commitment_requests(connection, self._name)
         while not stop.is_set():
@@ -132,6 +134,7 @@ class Deliverer:
                 stop.wait(_POLL_EVERY_S)
 
     def _send(self, connection: Connection, entries: tuple[OutboxEntry, ...], stop: threading.Event) -> None:
+        """Send objects, over a new connection where one broke off with an object."""
         left: dict[str, Outgoing] = {}
         for entry in entries:
             outgoing = _read_outgoing(entry)
@@ -139,22 +142,62 @@ class Deliverer:
                 self._record_failure(connection, entry, outgoing)
             else:
                 left[entry.sop_instance_uid] = outgoing
-        if not left:
-            return
-        try:
-            with closing(self._sender.send(tuple(left.values()))) as outcomes:
-                for sent, outcome in outcomes:
-                    if self._is_unreachable:  # it responds again: do not wait for the pauses
-                        outbox.retry_failed_now(connection, self._name)
-                        self._is_unreachable = False
-                    self._record(connection, sent, outcome)
-                    del left[sent.entry.sop_instance_uid]
-                    if stop.is_set():
-                        return
-        except PeerFailed as exc:
-            self._is_unreachable = True
-            for outgoing in left.values():
-                self._record_failure(connection, outgoing.entry, NotSent(str(exc)))
+        while left and not stop.is_set():
+            before = len(left)
+            try:
+                self._send_over_connection(connection, left, stop)
+                return
+            except BrokenOff as exc:
+                self._record_broken_off(connection, exc)
+                for outgoing in exc.objects:
+                    del left[outgoing.entry.sop_instance_uid]
+                if len(left) == before:  # nothing went through, and nothing was under way
+                    self._record_unreachable(connection, str(exc))
+                    return
+            except PeerFailed as exc:
+                self._record_unreachable(connection, str(exc))
+                return
+            waiting = outbox.still_waiting(connection, self._name, left)
+            left = {uid: outgoing for uid, outgoing in left.items() if uid in waiting}
+
+    def _send_over_connection(self, connection: Connection, left: dict[str, Outgoing], stop: threading.Event) -> None:
+        """Send objects and remove from `left` those with an outcome. Raises PeerFailed."""
+        with closing(self._sender.send(tuple(left.values()))) as outcomes:
+            for sent, outcome in outcomes:
+                self._record_reached(connection)
+                self._record(connection, sent, outcome)
+                del left[sent.entry.sop_instance_uid]
+                if stop.is_set():
+                    return
+
+    def _record_reached(self, connection: Connection) -> None:
+        if not self._is_reached:
+            destination_pauses.record_reached(connection, self._name)
+            self._is_reached = True
+
+    def _record_unreachable(self, connection: Connection, reason: str) -> None:
+        self._is_reached = False
+        with connection.transaction():
+            failures, pause = destination_pauses.record_unreachable(
+                connection,
+                self._name,
+                reason,
+                lambda failures: retry_pause_s(failures, self._settings, random.uniform(-1, 1)),
+                self._settings.give_up_after_h,
+            )
+        level = logging.WARNING if failures == 1 else logging.DEBUG
+        _LOG.log(level, "cannot send to %s, which pauses: %s; next try in %.1f s", self._name, reason, pause)
+
+    def _record_broken_off(self, connection: Connection, exc: BrokenOff) -> None:
+        """Charge the object that was under way. Of several, which one it is shows when each goes alone."""
+        self._record_reached(connection)
+        uids = [each.entry.sop_instance_uid for each in exc.objects]
+        if len(exc.objects) > 1:
+            outbox.send_alone(connection, self._name, uids)
+            _LOG.warning("%s broke off with one of %d objects, which go alone now: %s", self._name, len(uids), exc)
+        for each in exc.objects if len(uids) == 1 else ():
+            reason = f"{exc}; this object goes alone from now on, after the others"
+            self._record_failure(connection, each.entry, NotSent(reason), alone=True)
 
     def _record(self, connection: Connection, outgoing: Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, NotSent):
@@ -170,15 +213,19 @@ class Deliverer:
         else:
             _LOG.info("sent %s to %s", uid, self._name)
 
-    def _record_failure(self, connection: Connection, entry: OutboxEntry, failure: NotSent) -> None:
+    def _record_failure(
+        self, connection: Connection, entry: OutboxEntry, failure: NotSent, alone: bool = False
+    ) -> None:
         age_h = (datetime.now(UTC) - entry.created_at).total_seconds() / 3600
         pause: float | None = retry_pause_s(entry.attempts + 1, self._settings, random.uniform(-1, 1))
         if failure.final or age_h > self._settings.give_up_after_h:
             pause = None
         with connection.transaction():
-            outbox.record_failed(connection, self._name, entry.sop_instance_uid, failure.reason, pause)
+            outbox.record_failed(connection, self._name, entry.sop_instance_uid, failure.reason, pause, alone)
         then = "given up" if pause is None else f"next try in {pause:.1f} s"
-        _LOG.warning("could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, failure.reason, then)
+        is_new = pause is None or failure.reason != entry.last_error
+        level = logging.WARNING if is_new else logging.DEBUG
+        _LOG.log(level, "could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, failure.reason, then)
 
 
 def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent:

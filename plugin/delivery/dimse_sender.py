@@ -10,7 +10,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import Association
 
 from plugin.database.audit_log import Peer
-from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent, TakenClass
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outcomes, Outgoing, Sent, TakenClass
 from plugin.dimse.association import (
     MOST_CONTEXTS,
     NothingAccepted,
@@ -83,6 +83,8 @@ class DimseSender:
         try:
             with open_association(address, self._calling_ae_title, proposal, self._timeout_s) as association:
                 for number, each in enumerate(group.objects):
+                    if number and not association.is_established:  # it may limit what it takes over one association
+                        raise BrokenOff("it ended the association between two objects", ())
                     yield each, _store(association, each, number)
         except NothingAccepted:
             for each in group.objects:
@@ -156,6 +158,8 @@ def _store(association: Association, outgoing: Outgoing, number: int) -> Outcome
         status = send_file(association, Path(path), proposed, number)
     except NoContext:
         return _class_not_accepted(outgoing)
+    except PeerFailed as exc:
+        raise BrokenOff(str(exc), (outgoing,)) from exc
     except (OSError, InvalidDicomError, AttributeError, ValueError) as exc:
         return NotSent(f"the file {path} cannot be read ({type(exc).__name__})")
     return _outcome(status)

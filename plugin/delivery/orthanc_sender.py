@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from plugin.database.audit_log import Peer
-from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outcomes, Outgoing, Sent
 from plugin.dimse.response_status import NotCommitted, not_committed
 from plugin.errors import ArchiveUnavailable, NotInArchive, PeerFailed
 from plugin.http.client import RequestFailed, Response
@@ -18,8 +18,10 @@ from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.sections import OrthancSettings
 
 _POLL_EVERY_S = 0.2
-_UNAVAILABLE = (404, 408, 429, 502, 503, 504)
+_UNAVAILABLE = (404, 429)
 """HTTP statuses that say nothing about the object."""
+_FAULTS = (408, 502, 503, 504)
+"""HTTP statuses of an Orthanc that is away, and of a proxy whose Orthanc broke off at an object."""
 
 
 class OrthancSender:
@@ -39,7 +41,13 @@ class OrthancSender:
         """Store each object in Orthanc, and have it forwarded where a modality or peer is set. Raises PeerFailed."""
         with self._connect() as client:
             for each in objects:
-                yield each, self._store(client, each)
+                try:
+                    outcome = self._store(client, each)
+                except ArchiveUnavailable as exc:
+                    if self._echo(client).status != 200:  # raises ArchiveUnavailable where Orthanc is away
+                        raise
+                    raise BrokenOff(f"{str(exc).rstrip('.')}, and answers otherwise", (each,)) from exc
+                yield each, outcome
 
     def echo(self) -> str:
         """Check that Orthanc responds, or that the modality or peer behind it does. Raises PeerFailed."""
@@ -78,6 +86,8 @@ class OrthancSender:
         answer = client.request("POST", "/instances", content, self._timeout_s)
         if answer.status in _UNAVAILABLE:
             raise PeerFailed(f"Orthanc responded with HTTP {answer.status}; check orthanc.url, and Orthanc")
+        if answer.status in _FAULTS:
+            raise ArchiveUnavailable(f"Orthanc responded with HTTP {answer.status} to an object.")
         if answer.status != 200:
             return NotSent(f"Orthanc responded with HTTP {answer.status}; see its log")
         stored = _json_object(answer)

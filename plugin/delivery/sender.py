@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from plugin.database.audit_log import Peer
+from plugin.errors import PeerFailed
 from plugin.jobs.outbox import OutboxEntry
 
 
@@ -45,6 +46,18 @@ class TakenClass:
     """Empty where it does not take them."""
 
 
+class BrokenOff(PeerFailed):
+    """A destination that can be reached ended the connection, or gave no usable answer, while it got an object.
+
+    The objects without an outcome that were not under way can be sent at once, over a new connection.
+    """
+
+    def __init__(self, reason: str, objects: Sequence[Outgoing]) -> None:
+        """`objects` were under way: several where one request carries them, none where it ended between two."""
+        super().__init__(reason)
+        self.objects = tuple(objects)
+
+
 Outcome = Sent | NotSent
 Outcomes = Generator[tuple[Outgoing, Outcome], None, None]
 """The outcome of each object, as soon as it is known."""
@@ -60,7 +73,8 @@ class Sender(Protocol):
     def send(self, objects: Sequence[Outgoing]) -> Outcomes:
         """Send objects; yield the outcome of each as soon as the destination has responded.
 
-        Closing the generator closes the connection in order. Raises PeerFailed; the destination may or may not have
+        Closing the generator closes the connection in order. Raises BrokenOff where the destination can be reached and
+        the connection ended with an object, PeerFailed where it cannot be reached; the destination may or may not have
         stored the objects whose outcome was not yielded by then.
         """
 

@@ -11,10 +11,10 @@ from pydicom.uid import generate_uid
 
 from pipeline.errors import SettingsWrong
 from plugin.database.audit_log import Peer
-from plugin.delivery.sender import NotSent, Outcome, Outcomes, Outgoing, Sent
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outcomes, Outgoing, Sent
 from plugin.delivery.stow_response import Claimed, read_outcome, search_finds
 from plugin.errors import PeerFailed
-from plugin.http.client import AccessDenied, HttpClient, RequestFailed, Response, read_access
+from plugin.http.client import AccessDenied, HttpClient, NotConnected, RequestFailed, Response, read_access
 from plugin.settings.destinations import StowDestinationSettings
 
 _LARGEST_REQUEST = 1 << 30
@@ -23,8 +23,10 @@ _MOST_OBJECTS = 20
 _LARGEST_RESPONSE = 4 << 20
 _CHUNK = 1 << 20
 _ACCEPT = "application/dicom+json"
-_UNAVAILABLE = (404, 408, 429, 502, 503, 504)
+_UNAVAILABLE = (404, 429)
 """HTTP statuses that say nothing about the objects."""
+_FAULTS = (408, 502, 503, 504)
+"""HTTP statuses of a server that is away, and of a proxy whose server broke off at an object."""
 _NO_SEARCH = (405, 406, 501)
 _NONE_STORED = 409
 """Lists outcomes, as the statuses of success do (PS3.18 table 10.5.3-2)."""
@@ -39,6 +41,10 @@ _LIMITS = {
     "caddy": "max_size of Caddy",
 }
 """What limits the size of a request in servers and proxies, by what they call themselves."""
+
+
+class _NoAnswer(PeerFailed):
+    """The server took a connection and gave no answer that says anything about the request."""
 
 
 class StowSender:
@@ -65,8 +71,11 @@ class StowSender:
     def echo(self) -> str:
         """Search for a study that does not exist (QIDO-RS), so that no patient data comes back. Raises PeerFailed."""
         with self._connect() as client:
-            query = f"StudyInstanceUID={generate_uid(prefix=None)}&limit=1"
-            response = self._exchange(client, "GET", f"/studies?{query}")
+            return self._echo(client)
+
+    def _echo(self, client: HttpClient) -> str:
+        query = f"StudyInstanceUID={generate_uid(prefix=None)}&limit=1"
+        response = self._exchange(client, "GET", f"/studies?{query}")
         if response.status in (200, 204):
             if search_finds(response.body, "") is None:
                 raise PeerFailed(
@@ -80,12 +89,19 @@ class StowSender:
 
     def _send_group(self, client: HttpClient, group: tuple[Outgoing, ...]) -> Outcomes:
         readable = tuple(each for each in group if Path(each.entry.path).is_file())
+        if readable:
+            yield from self._send_readable(client, readable)
         for each in group:
             if each not in readable:
                 yield each, NotSent(f"the file {each.entry.path} is missing")
-        if not readable:
-            return
-        response = self._post(client, readable)
+
+    def _send_readable(self, client: HttpClient, readable: tuple[Outgoing, ...]) -> Outcomes:
+        try:
+            response = self._post(client, readable)
+        except _NoAnswer as exc:
+            client.close()
+            self._echo(client)  # a server that is away gives no answer to this either
+            raise BrokenOff(f"{exc}, and answers otherwise", readable) from exc
         if 200 <= response.status < 300 or response.status == _NONE_STORED:
             for each in readable:
                 yield each, self._read(client, response, each)
@@ -94,7 +110,7 @@ class StowSender:
             yield readable[0], NotSent(_refusal(response, size))
         else:  # one of them may be the reason
             for each in readable:
-                yield from self._send_group(client, (each,))
+                yield from self._send_readable(client, (each,))
 
     def _read(self, client: HttpClient, response: Response, outgoing: Outgoing) -> Outcome:
         """Return what the response says of an object, or what a search says where that is nothing certain."""
@@ -121,8 +137,11 @@ class StowSender:
             )
         except AccessDenied as exc:
             return f"a search is not allowed ({exc})"
-        except RequestFailed as exc:
+        except NotConnected as exc:
             raise PeerFailed(f"the request to {self._destination.url} failed ({exc})") from exc
+        except RequestFailed as exc:
+            client.close()
+            return f"a search fails ({exc})"
         if response.status in (200, 204):
             found = search_finds(response.body, uid)
             if found is None:
@@ -153,9 +172,11 @@ class StowSender:
         try:
             response = client.request(method, path, body, {"Accept": _ACCEPT, **(headers or {})})
         except AccessDenied as exc:
-            raise PeerFailed(f"it responded with {exc}; check its token, or user and password") from exc
-        except RequestFailed as exc:
+            raise _NoAnswer(f"it responded with {exc}; check its token, or user and password") from exc
+        except NotConnected as exc:
             raise PeerFailed(f"the request to {self._destination.url} failed ({exc})") from exc
+        except RequestFailed as exc:
+            raise _NoAnswer(f"the request to {self._destination.url} failed ({exc})") from exc
         except SettingsWrong as exc:
             raise PeerFailed(str(exc)) from exc
         if 300 <= response.status < 400:
@@ -165,6 +186,8 @@ class StowSender:
             )
         if response.status in _UNAVAILABLE:
             raise PeerFailed(f"it responded with HTTP {response.status}; check url, and the server")
+        if response.status in _FAULTS:
+            raise _NoAnswer(f"it responded with HTTP {response.status}")
         return response
 
     def _connect(self) -> HttpClient:

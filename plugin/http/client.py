@@ -1,6 +1,7 @@
 """Send requests to one HTTP server and retry what may pass: the client under the archive's, Orthanc's and STOW-RS's.
 
 RequestFailed         no usable response; the text is a clause that says why
+├── NotConnected      there is no connection: nothing was sent
 ├── AccessDenied      401 or 403: the server does not accept our token or password
 ├── NotFound          404
 └── Misdirected       421: the server is not known by the name in the URL
@@ -34,6 +35,10 @@ _LONGEST_PAUSE_S = 5.0
 
 class RequestFailed(Exception):
     """A request came to no usable response; a retry may help. The text is a clause that says why."""
+
+
+class NotConnected(RequestFailed):
+    """The server cannot be connected to, so that nothing was sent."""
 
 
 class AccessDenied(RequestFailed):
@@ -162,6 +167,8 @@ class HttpClient:
                 if response.status_code in (401, 403):
                     raise AccessDenied(f"HTTP {response.status_code}")
                 yield response
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
+            raise NotConnected(_reason(exc)) from exc
         except httpx2.HTTPError as exc:
             raise RequestFailed(_reason(exc)) from exc
 

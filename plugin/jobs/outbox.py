@@ -15,6 +15,7 @@ from models.package import IntendedUse
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, Peer
 from plugin.database.pool import Connection
+from plugin.jobs.destination_pauses import try_now
 from plugin.settings.check import may_receive, refusal
 from plugin.settings.destinations import AnyDestination
 
@@ -60,6 +61,9 @@ class OutboxEntry:
     """When it was added or last retried by a user; the time limit for delivery counts from here."""
     sha256: str = ""
     """Digest of the file, in hexadecimal; empty where it is not known."""
+    last_error: str | None = None
+    alone: bool = False
+    """Whether a connection broke off with it, so that it is sent alone, after all others."""
 
 
 def put(
@@ -131,15 +135,41 @@ RETURNING state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(d
 
 
 def due(connection: Connection, destination: str, limit: int) -> tuple[OutboxEntry, ...]:
-    """Return the objects that are due at a destination, oldest first."""
+    """Return the objects that are due at a destination, oldest first; none while it pauses.
+
+    An object with which a connection broke off is returned alone, and where no other is due.
+    """
     with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
         cursor.execute(
-            "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at, sha256 "
-            "FROM glionode_outbox WHERE destination = %s AND state IN ('queued', 'failed') AND next_try <= now() "
-            "ORDER BY glionode_outbox.created_at, sop_instance_uid LIMIT %s",
-            (destination, limit),
+            "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at, sha256, "
+            "last_error, alone "
+            "FROM glionode_outbox WHERE destination = %(destination)s AND state IN ('queued', 'failed') "
+            "AND next_try <= now() AND NOT EXISTS "
+            "(SELECT 1 FROM glionode_pauses p WHERE p.destination = %(destination)s AND p.next_try > now()) "
+            "ORDER BY alone, CASE WHEN alone THEN next_try END, glionode_outbox.created_at, sop_instance_uid "
+            "LIMIT %(limit)s",
+            {"destination": destination, "limit": limit},
         )
-        return tuple(cursor.fetchall())
+        found = cursor.fetchall()
+    return tuple(each for each in found if not each.alone) or tuple(found[:1])
+
+
+def still_waiting(connection: Connection, destination: str, uids: Iterable[str]) -> frozenset[str]:
+    """Return which of these objects still wait for a destination: none that was withdrawn or held meanwhile."""
+    rows = connection.execute(
+        "SELECT sop_instance_uid FROM glionode_outbox WHERE destination = %s AND sop_instance_uid = ANY(%s) "
+        "AND state IN ('queued', 'failed')",
+        (destination, list(uids)),
+    ).fetchall()
+    return frozenset(str(row[0]) for row in rows)
+
+
+def send_alone(connection: Connection, destination: str, uids: Iterable[str]) -> None:
+    """Have objects sent one at a time, after all others: a connection broke off with one of them."""
+    connection.execute(
+        "UPDATE glionode_outbox SET alone = true WHERE destination = %s AND sop_instance_uid = ANY(%s)",
+        (destination, list(uids)),
+    )
 
 
 def record_sent(
@@ -159,7 +189,7 @@ def record_sent(
     detail = f"{uid} to {destination}: {remark or 'stored with status 0x0000'}"
     audit_delivery(connection, AuditEvent.SENT, destination, uid, detail, peer)
     connection.execute(
-        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), "
+        "UPDATE glionode_outbox SET state = 'sent', attempts = attempts + 1, sent_at = now(), alone = false, "
         "last_error = CASE WHEN '' NOT IN (sha256, %(sha256)s) AND sha256 <> %(sha256)s THEN %(differs)s "
         "ELSE %(remark)s END, sha256 = coalesce(nullif(%(sha256)s, ''), sha256), "
         "sop_class_uid = %(class)s, ask_at = CASE WHEN %(class)s::text IS NOT NULL THEN now() END, asks = 0 "
@@ -175,15 +205,23 @@ def record_sent(
     )
 
 
-def record_failed(connection: Connection, destination: str, uid: str, error: str, again_in_s: float | None) -> None:
-    """Record a failed attempt; the next one is due after `again_in_s` seconds, or never if that is None."""
+def record_failed(
+    connection: Connection, destination: str, uid: str, error: str, again_in_s: float | None, alone: bool = False
+) -> None:
+    """Record a failed attempt; the next one is due after `again_in_s` seconds, or never if that is None.
+
+    With `alone`, the connection broke off with the object, which goes alone from now on.
+    """
     if again_in_s is None:
         audit_delivery(connection, AuditEvent.GIVEN_UP, destination, uid, f"{uid} to {destination}: {error}")
     connection.execute(
-        "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, "
+        "UPDATE glionode_outbox SET state = %s, attempts = attempts + 1, last_error = %s, alone = %s, "
         "next_try = now() + make_interval(secs => %s) "
         "WHERE sop_instance_uid = %s AND destination = %s AND state <> 'withdrawn'",
-        (OutboxState.DEAD if again_in_s is None else OutboxState.FAILED, error, again_in_s or 0.0, uid, destination),
+        (
+            *(OutboxState.DEAD if again_in_s is None else OutboxState.FAILED, error, alone, again_in_s or 0.0),
+            *(uid, destination),
+        ),
     )
 
 
@@ -197,13 +235,6 @@ def withdraw(connection: Connection, study: str, reason: str) -> int:
     return done.rowcount
 
 
-def retry_failed_now(connection: Connection, destination: str) -> None:
-    """Make all failed objects of a destination due now, because it answers again."""
-    connection.execute(
-        "UPDATE glionode_outbox SET next_try = now() WHERE destination = %s AND state = 'failed'", (destination,)
-    )
-
-
 def cancel_commitment_requests(connection: Connection, destination: str) -> None:
     """Treat stored objects as delivered, because storage commitment is not (or no longer) configured."""
     connection.execute(
@@ -213,13 +244,17 @@ def cancel_commitment_requests(connection: Connection, destination: str) -> None
 
 
 def retry(connection: Connection, states: Iterable[OutboxState], job_key: str | None) -> int:
-    """Queue the objects in one of these states again, of one job or of all (None). Return the number of rows."""
-    done = connection.execute(
+    """Queue the objects in one of these states again, of one job or of all (None). Return the number of rows.
+
+    Their destinations are tried now, also those that pause.
+    """
+    rows = connection.execute(
         "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
-        "WHERE state = ANY(%(states)s) AND (%(job)s::text IS NULL OR job_key = %(job)s)",
+        "WHERE state = ANY(%(states)s) AND (%(job)s::text IS NULL OR job_key = %(job)s) RETURNING destination",
         {"states": list(states), "job": job_key},
-    )
-    return done.rowcount
+    ).fetchall()
+    try_now(connection, {str(row[0]) for row in rows})
+    return len(rows)
 
 
 def delivered(connection: Connection, job_key: str, destinations: Sequence[str]) -> tuple[str, ...]:

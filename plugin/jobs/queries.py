@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from pipeline.errors import GlionodeError
 from plugin.archive.report_reader import ChosenSeries, ReadReport, read_report
@@ -45,6 +45,8 @@ class JobSummary:
     """When its images and results were purged."""
     objects: dict[str, int]
     """The number of deliveries (an object to a destination) by outbox state."""
+    broken_off: list[str]
+    """Objects that wait or were given up because a destination breaks the connection off with them: "UID to NAME"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Delivery:
     """When the destination confirmed storage commitment; None if it has not, or if commitment is not requested."""
     asked_again_at: str | None
     """When storage commitment is requested next; None if it is not requested."""
+    alone: bool = False
+    """Whether it goes alone, after the others, because a connection broke off with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,12 @@ _SUMMARIES = """
 SELECT j.*, coalesce((
     SELECT json_object_agg(state, n) FROM (
         SELECT state, count(*) AS n FROM glionode_outbox o WHERE o.job_key = j.key GROUP BY state ORDER BY state
-    ) AS counted), '{}') AS objects
+    ) AS counted), '{}') AS objects, coalesce((
+    SELECT json_agg(sop_instance_uid || ' to ' || destination ORDER BY 1) FROM glionode_outbox o
+    WHERE o.job_key = j.key AND state IN ('failed', 'dead') AND to_jsonb(o) ->> 'alone' = 'true'), '[]') AS broken_off
 FROM glionode_jobs j
 """
+"""`to_jsonb` reads a column that a database of an older version lacks."""
 
 
 def list_jobs(connection: Connection, state: JobState | None, limit: int) -> tuple[JobSummary, ...]:
@@ -165,7 +172,8 @@ def _outputs(rows: list[dict[str, Any]], classes: dict[str, str]) -> tuple[Outpu
     """Return the objects of the outbox rows, followed by those that only the report names."""
     sent: dict[tuple[str, str], list[Delivery]] = {}
     for row in rows:
-        delivery = Delivery(**_values(Delivery, row | {"asked_again_at": row["ask_at"]}))
+        # A database of an older version lacks `alone`.
+        delivery = Delivery(**_values(Delivery, {"alone": False, **row, "asked_again_at": row["ask_at"]}))
         sent.setdefault((Path(row["path"]).name, row["sop_instance_uid"]), []).append(delivery)
     known = {file for file, _ in sent}
     outputs = [Output(file, classes.get(file), uid, tuple(deliveries)) for (file, uid), deliveries in sent.items()]
@@ -192,6 +200,30 @@ def count_urgent_jobs(connection: Connection) -> int:
     """Return the number of queued jobs that are urgent."""
     row = connection.execute("SELECT count(*) FROM glionode_jobs WHERE state = 'queued' AND urgent").fetchone()
     return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenOffObject:
+    """An object with which a destination breaks the connection off."""
+
+    destination: str
+    sop_instance_uid: str
+    job: str
+    attempts: int
+    state: str
+    """"failed" where it is tried again, "dead" where it was given up."""
+    error: str | None
+
+
+def list_broken_off(connection: Connection) -> tuple[BrokenOffObject, ...]:
+    """Return the objects that wait, or were given up, because a connection broke off with them."""
+    with connection.cursor(row_factory=class_row(BrokenOffObject)) as cursor:
+        cursor.execute(
+            "SELECT destination, sop_instance_uid, job_key AS job, attempts, state, last_error AS error "
+            "FROM glionode_outbox o WHERE state IN ('failed', 'dead') AND to_jsonb(o) ->> 'alone' = 'true' "
+            "ORDER BY destination, created_at, 2"
+        )
+        return tuple(cursor.fetchall())
 
 
 def count_deliveries_by_state(connection: Connection) -> dict[str, dict[str, int]]:

@@ -13,7 +13,14 @@ from plugin.database.pool import Connection, database_url, open_pool
 from plugin.database.schema import readable_schema
 from plugin.errors import DatabaseUnavailable
 from plugin.http.warning_checks import find_database_warnings, find_file_warnings, free_mb_of
-from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state, count_urgent_jobs
+from plugin.jobs.destination_pauses import DestinationPause, read_pauses
+from plugin.jobs.queries import (
+    BrokenOffObject,
+    count_deliveries_by_state,
+    count_jobs_by_state,
+    count_urgent_jobs,
+    list_broken_off,
+)
 from plugin.listener.refusals import read_refusals
 from plugin.node.lock import RunningNode, running_node
 from plugin.settings.check import may_receive, refusal
@@ -30,6 +37,10 @@ class DestinationStatus:
     last_error: str | None
     refused_because: str | None
     """Why nothing is sent to it; None if results are sent."""
+    unreachable: str | None = None
+    """Since when it cannot be reached, why, and when it is tried again; None where it can."""
+    broken_off: tuple[BrokenOffObject, ...] = ()
+    """Objects with which it breaks the connection off. They go alone, and others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,8 @@ class _DatabaseStatus:
     """Objects by outbox state, for each destination that has any."""
     errors: dict[str, str] = field(default_factory=dict)
     """The latest delivery error of each destination that has one."""
+    pauses: dict[str, DestinationPause] = field(default_factory=dict)
+    broken_off: tuple[BrokenOffObject, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     warnings: dict[str, str] = field(default_factory=dict)
 
@@ -139,8 +152,16 @@ def _destinations(
         if name in known:
             refused = "" if may_receive(known[name], intended_use) else refusal(known[name])
         objects, error = database.deliveries.get(name, {}), database.errors.get(name)
-        found.append(DestinationStatus(name, objects, error, refused or None))
+        away = _unreachable(database.pauses[name]) if name in database.pauses else None
+        broken_off = tuple(each for each in database.broken_off if each.destination == name)
+        found.append(DestinationStatus(name, objects, error, refused or None, away, broken_off))
     return tuple(found)
+
+
+def _unreachable(pause: DestinationPause) -> str:
+    since, again = (at.isoformat(timespec="seconds") for at in (pause.since, pause.next_try))
+    times = "once" if pause.failures == 1 else f"{pause.failures} times"
+    return f"it could not be reached {times} since {since}, and is tried again at {again}: {pause.error}"
 
 
 def _read_database(pool: ConnectionPool) -> _DatabaseStatus:
@@ -156,6 +177,8 @@ def _read_database(pool: ConnectionPool) -> _DatabaseStatus:
             urgent_waiting=count_urgent_jobs(connection),
             deliveries=count_deliveries_by_state(connection),
             errors={name: error or "" for name, error in errors},
+            pauses=read_pauses(connection),
+            broken_off=list_broken_off(connection),
             troubles=_troubles(connection),
         )
 

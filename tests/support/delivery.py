@@ -10,7 +10,7 @@ from plugin.commitment.requester import CommitmentRequester
 from plugin.database.pool import Database
 from plugin.delivery.deliverer import Deliverer
 from plugin.jobs import outbox
-from plugin.settings.destinations import DestinationSettings
+from plugin.settings.destinations import AnyDestination, DestinationSettings
 from plugin.settings.sections import DeliverySettings
 from tests.support.node import insert_job, make_instance, new_study_uid, query, write_instance
 
@@ -21,7 +21,7 @@ PutObject = Callable[..., str]
 def put_object(
     database: Database,
     folder: Path,
-    destination: DestinationSettings,
+    destination: AnyDestination,
     sop_class: str = "1.2.840.10008.5.1.4.1.1.66.4",
     age_h: int = 0,
     size_bytes: int = 0,
@@ -44,11 +44,11 @@ def put_object(
 
 
 @contextmanager
-def delivering(database: Database, destination: DestinationSettings) -> Iterator[None]:
+def delivering(database: Database, destination: AnyDestination, settings: DeliverySettings = QUICK) -> Iterator[None]:
     """Send to a destination while the block runs, and request storage commitment where it is configured."""
     stop = threading.Event()
-    loops = [Deliverer(database.url, destination, "NODE", QUICK).run]
-    if destination.storage_commitment:
+    loops = [Deliverer(database.url, destination, "NODE", settings).run]
+    if isinstance(destination, DestinationSettings) and destination.storage_commitment:
         loops.append(CommitmentRequester(database.url, destination, "NODE", QUICK).run)
     threads = [threading.Thread(target=loop, args=(stop,)) for loop in loops]
     for thread in threads:

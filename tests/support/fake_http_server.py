@@ -11,6 +11,10 @@ Response = tuple[int, bytes, dict[str, str]]
 """The status, the body and further headers."""
 
 
+DROPPED = 0
+"""In place of a status: the connection ends without a response."""
+
+
 class _Server(ThreadingHTTPServer):
     def handle_error(self, _request: Any, _address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # the client closed the connection early
@@ -61,6 +65,9 @@ class FakeHttpServer:
                     status, content = fake.statuses.pop(0), b""
                 else:
                     status, content, headers = fake.respond(self.command, self.path, self.headers, body)
+                if status == DROPPED:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 if status in (301, 307):
                     self.send_header("Location", fake.url)

@@ -22,7 +22,8 @@ class FakeStowServer(FakeHttpServer):
         self.reasons: dict[str, int] = {}
         """SOP Instance UIDs that are refused, with the reason."""
         self.failing_uids: set[str] = set()
-        """SOP Instance UIDs whose whole request gets HTTP 400."""
+        """SOP Instance UIDs whose whole request gets `failing_status`."""
+        self.failing_status = 400
         self.sends_no_list = False
         self.posts: list[Response] = []
         """Responses to the next requests to store, whose objects are stored if `keeps` says so."""
@@ -65,7 +66,7 @@ class FakeStowServer(FakeHttpServer):
         parts = [part.partition(b"\r\n\r\n")[2] for part in between]
         uids = [str(dcmread(BytesIO(part)).SOPInstanceUID) for part in parts]
         if self.failing_uids & set(uids):
-            return 400, b""
+            return self.failing_status, b""
         failed = {uid: self.reasons[uid] for uid in uids if uid in self.reasons}
         self.stored |= {uid: part for uid, part in zip(uids, parts, strict=True) if uid not in failed}
         if self.sends_no_list:

@@ -9,10 +9,11 @@ import pytest
 
 from plugin.delivery.deliverer import echo
 from plugin.delivery.orthanc_sender import OrthancSender
-from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outgoing, Sent
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import OrthancDestinationSettings
 from plugin.settings.sections import OrthancSettings
+from tests.support.fake_http_server import DROPPED
 from tests.support.fake_orthanc_server import FakeOrthancServer
 from tests.support.node import write_outgoing
 
@@ -150,7 +151,22 @@ def test_a_commitment_counts_for_the_objects_that_it_names(web: FakeOrthancServe
     assert (outcome.final, "0x0122: it does not commit" in outcome.reason) == (True, True)
 
 
-@pytest.mark.parametrize("status", [404, 429, 503])
+@pytest.mark.parametrize("status", [408, 502, 503, 504, DROPPED])
+@pytest.mark.parametrize("keys", [{}, {"modality": "pacs"}])
+def test_an_object_with_which_orthanc_breaks_off_is_told_from_an_orthanc_that_is_away(
+    web: FakeOrthancServer, objects: list[Outgoing], status: int, keys: dict[str, str]
+) -> None:
+    web.statuses = [status]
+    with pytest.raises(BrokenOff) as broken_off:
+        sent(web, objects, **keys)
+    assert broken_off.value.objects == (objects[0],)
+    web.statuses = [status, status]
+    with pytest.raises(PeerFailed) as raised:
+        sent(web, objects, **keys)
+    assert not isinstance(raised.value, BrokenOff)
+
+
+@pytest.mark.parametrize("status", [404, 429])
 def test_an_unavailable_orthanc_is_a_failure_of_the_peer(
     web: FakeOrthancServer, objects: list[Outgoing], status: int
 ) -> None:

@@ -9,11 +9,12 @@ import pytest
 from pydicom import dcmread
 
 from plugin.delivery.deliverer import echo
-from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
+from plugin.delivery.sender import BrokenOff, NotSent, Outcome, Outgoing, Sent
 from plugin.delivery.stow_sender import StowSender
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import StowDestinationSettings
 from tests.support.certificates import Authority
+from tests.support.fake_http_server import DROPPED
 from tests.support.fake_stow_server import LOGIN_PAGE, FakeStowServer
 from tests.support.node import make_instance, new_study_uid, write_instance, write_outgoing
 
@@ -179,7 +180,7 @@ def test_an_object_whose_file_is_missing_delays_no_other(server: FakeStowServer,
     assert third.reason.endswith("is missing")
 
 
-@pytest.mark.parametrize("status", [307, 404, 429, 503])
+@pytest.mark.parametrize("status", [307, 404, 429])
 def test_a_status_that_says_nothing_about_the_objects_is_a_failure_of_the_peer(
     server: FakeStowServer, objects: list[Outgoing], status: int
 ) -> None:
@@ -187,6 +188,30 @@ def test_a_status_that_says_nothing_about_the_objects_is_a_failure_of_the_peer(
     with pytest.raises(PeerFailed, match=f"HTTP {status}"):
         sent(server, objects)
     assert len(server.requests) == 1, "a redirection is not followed with the token"
+
+
+@pytest.mark.parametrize("status", [403, 408, 502, 503, 504, DROPPED])
+def test_a_request_that_gets_no_answer_is_told_from_a_server_that_is_away(
+    server: FakeStowServer, objects: list[Outgoing], status: int
+) -> None:
+    server.statuses = [status]
+    with pytest.raises(BrokenOff) as broken_off:
+        sent(server, objects)
+    assert broken_off.value.objects == tuple(objects), "it answers a search, so one of them is the reason"
+    server.statuses = [status, status]
+    with pytest.raises(PeerFailed) as raised:
+        sent(server, objects)
+    assert not isinstance(raised.value, BrokenOff)
+    assert sent(server, objects) == [Sent()] * 3
+
+
+def test_a_search_that_gets_no_answer_delays_no_other(server: FakeStowServer, objects: list[Outgoing]) -> None:
+    server.reasons = {uid(objects[0]): 0x0111}
+    server.search = lambda _: (DROPPED, b"", {})  # type: ignore[method-assign]
+    first, *others = sent(server, objects)
+    assert others == [Sent()] * 2
+    assert isinstance(first, NotSent)
+    assert "a search fails" in first.reason
 
 
 def test_the_node_authenticates_with_token_or_password(
