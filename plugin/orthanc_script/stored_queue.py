@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 _NAME = "glionode"
-_RESERVED_S = 600
+_RESERVED_S = 60
 """An entry that was read and not acknowledged is read again after so long, as after Orthanc was killed meanwhile."""
 
 
