@@ -1,6 +1,7 @@
 """The commands that run a node: `glionode serve` with all services in one process, `listen`, `work` and `deliver`."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,6 +87,7 @@ def deliver(config: ConfigOption = None) -> None:
 
 def _run(config: Path | None, run: "Callable[[Settings], None]") -> None:
     settings = load_settings_or_exit(config)
+    os.umask(0o077)  # what it writes is for its own user alone, wherever it writes
     set_up_logging(logging.INFO, settings.logging.format)
     with refusing(GlionodeError):
         run(settings)

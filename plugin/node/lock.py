@@ -5,11 +5,13 @@ The operating system or the database releases a lock when the process that holds
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import psycopg
 
@@ -43,7 +45,7 @@ class RunningNode:
 def node_lock(data_dir: Path) -> Iterator[None]:
     """Hold the lock of a data folder. Raises SettingsWrong if another node holds it."""
     make_folders(data_dir, mode=0o700)
-    with (data_dir / _LOCK).open("w") as file:
+    with _open_lock(data_dir) as file:
         deadline = time.monotonic() + _WAIT_S
         while True:
             try:
@@ -60,6 +62,19 @@ def node_lock(data_dir: Path) -> Iterator[None]:
             yield
         finally:
             (data_dir / _NOTE).unlink(missing_ok=True)
+
+
+def _open_lock(data_dir: Path) -> BinaryIO:
+    """Open the lock's file, which nobody else can: whoever opens it, for reading even, can hold the lock."""
+    try:
+        descriptor = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise SettingsWrong(
+            f"The lock {data_dir / _LOCK} cannot be opened: {exc.strerror}. It must be a file of the node's user, in a "
+            "writable folder; remove what is in its place, or choose another storage.data_dir."
+        ) from exc
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "r+b")
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 
-from pipeline.atomic_write import make_folders
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
@@ -26,6 +25,7 @@ from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
 from plugin.logs import Outage
+from plugin.node.data_folder import open_data_folder
 from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
 from plugin.node.services import delivering, open_archive, receiving, stopped_by_signals, working
@@ -102,7 +102,7 @@ def _run(
     stop = stop or threading.Event()
     _refuse_wrong_settings(settings, services)
     model = served_package(settings.model.name, settings.installed_models_dir)
-    make_folders(settings.data_dir, mode=0o700)
+    open_data_folder(settings.data_dir)
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
