@@ -24,6 +24,7 @@ RUN_BY: dict[str, str] = {
     "deliver": "tests/end_to_end/walk_with_hosts.py",
     "xnat-session": "tests/plugin/commands/test_xnat.py",
     "replacements": "tests/plugin/node/test_replacements.py",
+    **dict.fromkeys(("backup", "restore"), "tests/plugin/backup/test_backup.py"),
     "models install": "tests/plugin/commands/test_app.py",
     "dataset from-brats": "tests/end_to_end/test_retraining.py",
     "dataset names": "tests/plugin/commands/test_dataset.py",

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from plugin.commands.backup import backup, restore
 from plugin.commands.check import check
 from plugin.commands.classify import classify, inspect
 from plugin.commands.dataset import dataset_app
@@ -31,7 +32,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, release, force, replacements, purge),
+        *(jobs, show, retry, cancel, release, force, replacements, purge, backup, restore),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

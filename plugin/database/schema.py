@@ -298,12 +298,18 @@ def migrate(pool: ConnectionPool, alone: bool = False) -> None:
         time.sleep(1.0)
 
 
+def create_tables(connection: Connection, version: int) -> None:
+    """Create the tables of a schema version in an empty database, within the caller's transaction."""
+    _migrate_procrastinate(connection)
+    _migrate_ours(connection, 0, version)
+
+
 def _apply(connection: Connection, state: SchemaState) -> None:
     connection.execute("SET LOCAL statement_timeout = 0")  # an index of a large table takes its time
     connection.execute(f"SET LOCAL lock_timeout = '{_LOCKED_TABLE_S}s'")
     try:
         _migrate_procrastinate(connection)
-        _migrate_ours(connection, state)
+        _migrate_ours(connection, state.version, SCHEMA_VERSION)
     except errors.LockNotAvailable as exc:
         raise DatabaseUnavailable(
             f"The database cannot be brought from schema {state.version} to {SCHEMA_VERSION}: another session has "
@@ -312,13 +318,13 @@ def _apply(connection: Connection, state: SchemaState) -> None:
         ) from exc
 
 
-def _migrate_ours(connection: Connection, state: SchemaState) -> None:
+def _migrate_ours(connection: Connection, version: int, target: int) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS glionode_schema (version integer NOT NULL)")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS glionode_schema_migrations (version integer PRIMARY KEY, "
         "program text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
     )
-    for number in range(state.version + 1, SCHEMA_VERSION + 1):
+    for number in range(version + 1, target + 1):
         connection.execute(_MIGRATIONS[number])  # type: ignore[call-overload, unused-ignore]
         if number <= _FIRST_RELEASED or number in _BREAKING:
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))

@@ -13,6 +13,7 @@ from pynetdicom import evt
 
 from pipeline.atomic_write import make_folders
 from pipeline.errors import SettingsWrong
+from plugin.archive.restore_mark import refuse_half_restored
 from plugin.archive.store import EmbeddedArchive, results_root
 from plugin.commitment.provider import CommitmentProvider
 from plugin.commitment.report_receiver import CommitmentReportReceiver
@@ -49,6 +50,7 @@ Loop = Callable[[threading.Event], None]
 @contextmanager
 def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
     """Open the archive for the one process that receives into it. Raises SettingsWrong if another process does."""
+    refuse_half_restored(settings.data_dir)
     with node_lock(settings.data_dir):
         results = results_root(settings.data_dir)
         make_folders(results, within=settings.data_dir, mode=0o700)

@@ -20,10 +20,13 @@ from plugin.archive.store import URGENT_MARK, EmbeddedArchive, is_uid, results_r
 from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject
+from plugin.database.purge_lock import may_purge
 from plugin.jobs.job import JobState, new_job
 from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 
 Connection = psycopg.Connection[Any]
+
+_BACKUP = "a backup is being made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Purger:
         if now - self._last_received(study) < older_than_s:  # saves a query
             return KeptStudy(study, "it is not old enough")
         with self._pool.connection() as connection:
+            if not may_purge(connection):
+                return KeptStudy(study, _BACKUP)
             known = self._images(study)
             reason = reason_to_keep(self._facts(connection, study), now, older_than_s)
             return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
@@ -69,6 +74,8 @@ class Purger:
     def purge_requested(self, study: str, dry_run: bool) -> PurgedStudy | KeptStudy:
         """Remove a study that a person named, whatever its outcome; what was not sent of it never will be."""
         with self._pool.connection() as connection:
+            if not may_purge(connection):
+                return KeptStudy(study, _BACKUP)
             known = self._images(study)
             reason = reason_to_keep_requested(self._facts(connection, study))
             if reason is None and not self._files(study):
