@@ -36,7 +36,7 @@ _UNPRIVILEGED_USER = "nobody"
 _MAX_SOCKET_PATH_BYTES = 107
 """sun_path has 108 bytes including the terminating zero (unix(7))."""
 _SOCKET_NAME = ".s.PGSQL.5432"
-_OPTIONS = ("max_connections=60", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
+_OPTIONS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
 _START_S = 120.0
 """Long, because the server replays its write-ahead log after a crash."""
 _STOP_S = 30.0

@@ -1,4 +1,8 @@
-"""Open the PostgreSQL database, embedded or on a server, with procrastinate's tables and ours."""
+"""Open the PostgreSQL database, embedded or on a server, with procrastinate's tables and ours.
+
+Every session, whoever opens it, has the options that `database_url` adds: each end notices within half a minute that
+the other one has vanished without closing the connection.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
@@ -17,6 +22,21 @@ from plugin.settings.sections import Settings
 Connection = psycopg.Connection[Any]
 
 _CONNECT_S = 10.0
+_OF_THE_CLIENT: dict[str, str | int] = {
+    "connect_timeout": 5,
+    # Seconds: a silent server counts as gone after 5 + 3 x 5.
+    **{"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 3},
+    "tcp_user_timeout": 20_000,  # ms, for what was sent and is not acknowledged; the system's default is 15 minutes
+}
+_OF_THE_SERVER: dict[str, int] = {
+    # The same at the other end, whose default is two hours: until then a session keeps its locks.
+    **{"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3, "tcp_user_timeout": 20_000},
+    # ms; for a process that stands still and whose system still answers for it. `purge` deletes files meanwhile.
+    "idle_in_transaction_session_timeout": 120_000,
+    # Not client_connection_check_interval: a server on Windows refuses sessions that ask for it.
+}
+RECONNECT_S = 10.0
+"""How long a pool tries to open a connection by itself; its pauses double, and afterwards whoever needs one tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +59,15 @@ class Database:
 def database_url(settings: Settings) -> str:
     """Return the connection string of the database of these settings, whether it runs or not.
 
-    Its sessions show the version of this program. Raises DatabaseUnavailable.
+    Its sessions show the version of this program, and notice that the other end has vanished; options of this kind in
+    `database.url` win over those that are added here. Raises DatabaseUnavailable.
     """
     url = settings.database.url or embedded_url(settings.data_dir)
-    return named_conninfo(url, program_version(), SCHEMA_VERSION)
+    given = conninfo_to_dict(named_conninfo(url, program_version(), SCHEMA_VERSION))
+    options = " ".join(f"-c {name}={value}" for name, value in _OF_THE_SERVER.items())
+    options = f"{options} {given.pop('options', None) or ''}".strip()  # the last of two equal names wins
+    merged: dict[str, Any] = {**_OF_THE_CLIENT, **given, "options": options}
+    return make_conninfo(**merged)
 
 
 @contextmanager
@@ -65,7 +90,13 @@ def running_database(settings: Settings) -> Iterator[Database]:
 def open_pool(url: str) -> Iterator[ConnectionPool]:
     """Open a connection pool to a running database. Raises DatabaseUnavailable."""
     pool = ConnectionPool(
-        url, min_size=1, max_size=8, open=False, timeout=_CONNECT_S, check=ConnectionPool.check_connection
+        url,
+        min_size=1,
+        max_size=8,
+        open=False,
+        timeout=_CONNECT_S,
+        check=ConnectionPool.check_connection,
+        reconnect_timeout=RECONNECT_S,
     )
     try:
         try:

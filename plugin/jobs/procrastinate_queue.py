@@ -13,7 +13,7 @@ from procrastinate.exceptions import AlreadyEnqueued, NoResult
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 
-from plugin.database.pool import Connection, Database
+from plugin.database.pool import RECONNECT_S, Connection, Database
 from plugin.jobs.job import Job
 
 QUEUE = "segment"
@@ -81,7 +81,7 @@ class ProcrastinateQueue:
 
     @asynccontextmanager
     async def _manager(self) -> AsyncIterator[JobManager]:
-        connector = PsycopgConnector(conninfo=self._url, min_size=1, max_size=1)
+        connector = PsycopgConnector(conninfo=self._url, min_size=1, max_size=1, reconnect_timeout=RECONNECT_S)
         await connector.open_async()
         try:
             yield JobManager(connector)

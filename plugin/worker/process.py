@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection as PipeEnd
 from procrastinate import App, PsycopgConnector
 
 from models.package import IntendedUse
-from plugin.database.pool import Database, clear_trouble, open_pool, record_trouble
+from plugin.database.pool import RECONNECT_S, Database, clear_trouble, open_pool, record_trouble
 from plugin.jobs.procrastinate_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK
 from plugin.jobs.queue import JobQueue
 from plugin.logs import set_up_logging
@@ -64,7 +64,7 @@ def run_worker(options: WorkerOptions, pipe: PipeEnd) -> None:
             segment=segment,
             progress=ProgressWriter(pipe),
         )
-        app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4))
+        app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, reconnect_timeout=RECONNECT_S))
         app.task(name=TASK, queue=QUEUE)(runner.run)
         app.run_worker(
             queues=[QUEUE],
