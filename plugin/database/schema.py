@@ -173,6 +173,16 @@ _MIGRATIONS = {
         next_try timestamptz NOT NULL DEFAULT now()
     );
     """,
+    18: """
+    CREATE TABLE glionode_leases (
+        name text PRIMARY KEY,
+        owner text NOT NULL,
+        session_pid integer NOT NULL,
+        session_start timestamptz NOT NULL,
+        expires_at timestamptz NOT NULL,
+        turned_at timestamptz NOT NULL DEFAULT now()
+    );
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

@@ -6,27 +6,36 @@ from collections.abc import Callable
 
 import psycopg
 
+from plugin.database.lease import Lease, acquire, renewing
 from plugin.database.pool import Connection
 
 _LOG = logging.getLogger(__name__)
 
-_POLL_LOCK_EVERY_S = 0.5
+_POLL_LEASE_EVERY_S = 0.5
 _RECONNECT_AFTER_S = 1.0
 
 Work = Callable[[Connection, threading.Event], None]
-"""Returns when the event is set."""
+"""Returns when the event is set, and asks often whether it is."""
+
+
+def lease_name(task: str, destination: str) -> str:
+    """Return the name of the lease for a task and a destination."""
+    return f"{task} {destination}"
 
 
 def run_exclusively(url: str, task: str, destination: str, work: Work, stop: threading.Event) -> None:
     """Run `work` until `stop` is set, while no other process on any host does this task for the destination.
 
-    Failures are logged, and `work` starts again with a new connection to the database at `url`.
+    Failures are logged, and `work` starts again with a new connection to the database at `url`. Where the lease is over
+    in the middle of it, the event that `work` got is set, and its associations break off.
     """
     while not stop.is_set():
         try:
             with psycopg.connect(url, autocommit=True) as connection:
-                if _lock(connection, task, destination, stop):
-                    work(connection, stop)
+                lease = _wait_for_lease(connection, task, destination, stop)
+                if lease is not None:
+                    with renewing(url, lease):
+                        work(connection, lease)
         except psycopg.Error as exc:
             _LOG.error("%s to %s lost the database (%s); connecting again", task, destination, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; rows stay due
@@ -34,13 +43,19 @@ def run_exclusively(url: str, task: str, destination: str, work: Work, stop: thr
         stop.wait(_RECONNECT_AFTER_S)
 
 
-def _lock(connection: Connection, task: str, destination: str, stop: threading.Event) -> bool:
-    """Wait for the lock, which the end of the connection releases; return False if `stop` is set before."""
+def _wait_for_lease(connection: Connection, task: str, destination: str, stop: threading.Event) -> Lease | None:
+    """Wait for the lease; return None if `stop` is set before."""
     while not stop.is_set():
+        # Version 0.1 had a lock in place of the lease. This one is shared, and excludes nobody but such a process.
         row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (f"glionode-{task}", destination)
+            "SELECT pg_try_advisory_lock_shared(hashtext(%s), hashtext(%s))", (f"glionode-{task}", destination)
         ).fetchone()
         if row == (True,):
-            return True
-        stop.wait(_POLL_LOCK_EVERY_S)
-    return False
+            lease = acquire(connection, lease_name(task, destination), stop)
+            if lease is not None:
+                return lease
+            connection.execute(
+                "SELECT pg_advisory_unlock_shared(hashtext(%s), hashtext(%s))", (f"glionode-{task}", destination)
+            )
+        stop.wait(_POLL_LEASE_EVERY_S)
+    return None

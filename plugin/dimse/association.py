@@ -13,6 +13,7 @@ from pynetdicom import Association, build_role, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from pipeline.errors import SettingsWrong
+from plugin.database.lease import Lease, current_lease
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
@@ -83,7 +84,7 @@ def open_association(
     timeout_s: float,
     handlers: Sequence[EventHandler] = (),
 ) -> Iterator[Association]:
-    """Open an association for the block, and release it at the end.
+    """Open an association for the block, and release it at the end. It breaks off when the thread's lease is over.
 
     Raises PeerFailed where it is not established, NothingAccepted where that is because no context was accepted.
     """
@@ -94,18 +95,20 @@ def open_association(
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     for context in proposal.contexts:
         ae.add_requested_context(UID(context.sop_class_uid), UID(context.transfer_syntax_uid))
-    connected = threading.Event()
+    connected, lease = threading.Event(), current_lease()
     association = ae.associate(
         address.host,
         address.port,
         ae_title=address.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected]), *handlers],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected, lease]), *handlers],
         tls_args=(address.tls, address.tls_server_name or address.host) if address.tls is not None else None,
         ext_neg=[build_role(UID(sop_class), scp_role=True) for sop_class in proposal.as_scp_of] or None,
     )
     if not association.is_established:
         raise _failure(association, connected.is_set(), address)
     try:
+        if lease is not None and lease.is_set():
+            raise PeerFailed("the delivery ends here, and goes on in this process or another")
         yield association
     finally:
         if association.is_established:
@@ -157,8 +160,10 @@ def _failure(association: Association, connected: bool, address: PeerAddress) ->
     return PeerFailed(f"{peer} ended the negotiation")
 
 
-def _on_connection(event: Any, connected: threading.Event) -> None:
+def _on_connection(event: Any, connected: threading.Event, lease: Lease | None) -> None:
     connected.set()
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
+        if lease is not None:
+            lease.breaks_off(connection.socket)
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,11 +1,13 @@
-"""Locks that keep a node alone on its data folder and an archive alone on its database, and a note of who runs.
+"""What keeps a node alone on its data folder and an archive alone on its database, and a note of who runs.
 
-The operating system or the database releases a lock when the process that holds it ends, however that happens.
+The operating system releases the lock of a folder when the process that holds it ends, however that happens.
 """
 
 import fcntl
 import json
+import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +19,16 @@ import psycopg
 
 from pipeline.atomic_write import make_folders, write_file
 from pipeline.errors import SettingsWrong
+from plugin.database.lease import Lease, acquire, renewing
+from plugin.database.pool import Connection
+
+_LOG = logging.getLogger(__name__)
 
 _LOCK, _NOTE = "serve.lock", "serve.json"
 _WAIT_S = 2.0
 """`running_node` holds the lock for an instant; that is not a second node."""
-_ARCHIVE_LOCK = 0x676C6961  # "glia"
-_ARCHIVE_WAIT_S = 2.0
-"""The server needs a moment to notice that a process has ended."""
-_KEEPALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+_ARCHIVE_LEASE = "receive"
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +82,51 @@ def _open_lock(data_dir: Path) -> BinaryIO:
 
 
 @contextmanager
-def archive_lock(url: str) -> Iterator[None]:
-    """Hold the lock of the one process that receives, among all processes on all hosts that share a database.
+def archive_lock(url: str, stop: threading.Event) -> Iterator[None]:
+    """Be the one process that receives, among all processes on all hosts that share a database.
 
-    Workers fetch the images of a job from one archive; they would not find those of a second one.
+    Workers fetch the images of a job from one archive; they would not find those of a second one. Receiving goes on
+    while the database does not answer. If another process took over meanwhile, `stop` is set.
 
     Raises:
-        SettingsWrong: another process holds the lock.
+        SettingsWrong: another process receives, or took over before the block ended.
     """
     with psycopg.connect(url, autocommit=True) as connection:
-        for name, seconds_or_count in _KEEPALIVE.items():  # the server notices within half a minute that a host is gone
-            connection.execute("SELECT set_config(%s, %s, false)", (name, str(seconds_or_count)))
-        deadline = time.monotonic() + _ARCHIVE_WAIT_S
-        while connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVE_LOCK,)).fetchone() != (True,):
-            if time.monotonic() > deadline:
-                raise SettingsWrong(
-                    "Another `glionode listen` or `glionode serve` receives with this database. Give each its own "
-                    "database, or stop the other one."
-                )
-            time.sleep(0.2)
+        lease = _archive_lease(connection, stop)
+    taken_over = threading.Event()
+
+    def on_lost() -> None:
+        taken_over.set()
+        stop.set()
+
+    with renewing(url, lease, on_lost):
         yield
+    if taken_over.is_set():
+        raise SettingsWrong(
+            "Another `glionode listen` or `glionode serve` receives with this database since this one lost its "
+            "connection to it. What this one received is in its storage.data_dir and becomes jobs when it runs again; "
+            "stop the other one before."
+        )
+
+
+def _archive_lease(connection: Connection, stop: threading.Event) -> Lease:
+    """Take the lease; wait where its owner may be gone. Raises SettingsWrong where the owner renews it."""
+    first = None
+    while True:
+        lease = acquire(connection, _ARCHIVE_LEASE, stop, until_taken=True)
+        if lease is not None:
+            return lease
+        row = connection.execute(
+            "SELECT owner, expires_at FROM glionode_leases WHERE name = %s", (_ARCHIVE_LEASE,)
+        ).fetchone()
+        if first is None:
+            _LOG.info("another process received with this database; waiting until it shows whether it still does")
+        first = first or row
+        if row != first or stop.wait(_LOOK_S):
+            raise SettingsWrong(
+                "Another `glionode listen` or `glionode serve` receives with this database. Give each its own "
+                "database, or stop the other one."
+            )
 
 
 def announce(data_dir: Path, node: RunningNode) -> None:

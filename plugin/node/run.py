@@ -18,6 +18,7 @@ from procrastinate.exceptions import ProcrastinateException
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
+from plugin.database.lease import forget_leases
 from plugin.database.pool import Database, running_database
 from plugin.database.schema import migrate, read_schema, require_schema
 from plugin.http.metrics import Metrics
@@ -107,9 +108,11 @@ def _run(
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
         database = stack.enter_context(running_database(settings))
-        if archive is not None and not database.embedded:
-            stack.enter_context(archive_lock(database.url))
         _prepare_schema(database, owns=archive is not None)
+        if database.embedded:
+            forget_leases(database.pool)  # of an earlier process: the lock on the folder says that it has ended
+        elif archive is not None:
+            stack.enter_context(archive_lock(database.url, stop))
         deadline = ShutdownDeadline(settings.shutdown.drain_s)
         context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics())
         context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)

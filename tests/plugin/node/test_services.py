@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from psycopg_pool import ConnectionPool
 
 from pipeline.errors import SettingsWrong
+from plugin.database.lease import acquire
 from plugin.database.pool import Database
 from plugin.http.health import check_database, check_free_space, check_workers
 from plugin.http.metrics_collector import NodeMetricsCollector
@@ -21,7 +22,7 @@ from plugin.listener.listener import Address
 from plugin.node.lock import running_node
 from plugin.node.run import deliver, listen, serve, work
 from plugin.settings.sections import Settings
-from tests.support.node import Pacs, make_instance, new_study_uid, send, wait_until, write_model
+from tests.support.node import Pacs, make_instance, new_study_uid, query, send, wait_until, write_model
 from tests.support.stand_in_segmenter import make_stand_in
 
 TOKEN = "a-token-of-the-tests-alone"
@@ -152,10 +153,62 @@ def test_a_single_service_without_a_database_server_is_refused(service: Callable
     assert not (data_dir / "data").exists(), "nothing was started"
 
 
-def test_a_second_archive_on_one_database_is_refused(services: Services) -> None:
+def test_a_second_archive_on_one_database_is_refused(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.database.lease.RENEW_EVERY_S", 0.1)
     services.listen()
     with pytest.raises(SettingsWrong, match="receives with this database"):
         listen(services.settings("another"))
+
+
+def test_an_archive_takes_over_from_one_that_is_not_heard_of_and_that_one_ends(
+    services: Services, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.database.lease.RENEW_EVERY_S", 0.1)
+    with psycopg.connect(database.url, autocommit=True) as connection:  # of a host that vanished
+        assert acquire(connection, "receive", threading.Event()) is not None
+    query(database, "UPDATE glionode_leases SET owner = 'elsewhere', expires_at = now() + interval '0.7 s'")
+    services.listen()
+    query(database, "UPDATE glionode_leases SET owner = 'elsewhere'")
+    (_, stop, failures) = services._running[-1]
+    wait_until(lambda: failures, "the one whose lease was taken ends by itself")
+    assert stop.is_set()
+    assert isinstance(failures[0], SettingsWrong)
+    assert "stop the other one" in str(failures.pop())
+
+
+def test_both_ends_of_every_session_notice_that_the_other_vanished(services: Services, database: Database) -> None:
+    services.listen()
+    services.work()
+    pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1, "storage_commitment": True}
+    services.destinations = [pacs]
+    services.deliver()
+
+    def sessions() -> list[str]:
+        rows = query(
+            database, "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() ORDER BY 1"
+        )
+        return [name for (name,) in rows]
+
+    # Two threads for the destination, each with its lease, and the pools of three processes and of the queue.
+    wait_until(lambda: len(sessions()) >= 8, "all services have their sessions")
+    names = {name.split()[0] for name in sessions()}
+    assert names == {"glionode"}, "all are made from the connection string that has the options"
+    with database.pool.connection() as connection:
+        client = connection.info.get_parameters()
+        server = dict(
+            connection.execute(
+                # On this Unix socket the settings for TCP are not in force; those of a new connection stand here.
+                "SELECT name, reset_val FROM pg_settings WHERE name ~ 'tcp_|idle_in_trans' AND source = 'client'"
+            ).fetchall()
+        )
+    assert client["connect_timeout"] == "5"
+    for idle, interval, count, timeout in (
+        [client[f"keepalives_{what}"] for what in ("idle", "interval", "count")] + [client["tcp_user_timeout"]],
+        [server[f"tcp_keepalives_{what}"] for what in ("idle", "interval", "count")] + [server["tcp_user_timeout"]],
+    ):
+        assert int(idle) + int(interval) * int(count) <= 30
+        assert 0 < int(timeout) <= 30_000, "milliseconds"
+    assert 0 < int(server["idle_in_transaction_session_timeout"]) <= 120_000
 
 
 def test_a_whole_node_with_a_remote_archive_is_refused(services: Services) -> None:
