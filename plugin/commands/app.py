@@ -1,12 +1,15 @@
 """The command `glionode`. It imports the modules of all commands, and none of them imports torch for that."""
 
 import logging
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
+from pipeline.errors import GlionodeError
 from plugin.commands.backup import backup, restore
 from plugin.commands.check import check
 from plugin.commands.classify import classify, inspect
@@ -24,8 +27,9 @@ from plugin.commands.replacements import replacements
 from plugin.commands.segment import segment
 from plugin.commands.serve import deliver, listen, serve, work
 from plugin.commands.status import check_config, echo, health, status
-from plugin.commands.terminal import WRONG_USAGE
+from plugin.commands.terminal import FAILED, WRONG_USAGE, complain
 from plugin.commands.xnat import xnat_session
+from plugin.errors import describe_failure, describe_outside_failure
 from plugin.logs import set_up_logging
 
 _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
@@ -92,7 +96,16 @@ for _group, _commands in _GROUPS.items():
 
 
 def main() -> None:
-    """Run the command line. Wrong usage ends with status 64, because 2 means "not eligible" here."""
+    """Run the command line. Wrong usage ends with status 64, because 2 means "not eligible" here.
+
+    What the system, the disk or the database refuses ends with a sentence and status 1, as every other failure does.
+    """
     usage_error = typer.BadParameter.__mro__[1]
     usage_error.exit_code = WRONG_USAGE  # type: ignore[attr-defined]
-    app(prog_name="glionode")
+    try:
+        app(prog_name="glionode")
+    except Exception as exc:  # noqa: BLE001 - the last place where a traceback can become a sentence
+        if describe_outside_failure(exc) is None and not isinstance(exc, GlionodeError):
+            sys.stderr.writelines(traceback.format_tb(exc.__traceback__))  # the message may quote a header
+        complain(f"glionode: {describe_failure(exc, with_path=True)}")
+        sys.exit(FAILED)

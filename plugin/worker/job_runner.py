@@ -10,14 +10,14 @@ from typing import Protocol
 
 from psycopg_pool import ConnectionPool
 
-from models.package import IntendedUse, PackageBroken
+from models.package import IntendedUse
 from pipeline.errors import GlionodeError
 from plugin.archive.report_reader import ReadReport, read_report
 from plugin.archive.study_inputs import StudyInputs
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Connection, clear_trouble, record_trouble
-from plugin.errors import ArchiveUnavailable, NotInArchive
+from plugin.errors import ArchiveUnavailable, NotInArchive, describe_failure
 from plugin.http.transfer import sha256_of
 from plugin.jobs import outbox
 from plugin.jobs.job import OPEN, WITH_RESULT, Finished, Job, JobSource, JobState, new_job
@@ -257,15 +257,3 @@ def _sop_instance_uid(path: Path) -> str:
     from pydicom.filereader import read_file_meta_info
 
     return str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
-
-
-def describe_failure(exc: BaseException) -> str:
-    """Return a sentence about an exception without patient data.
-
-    The message of a foreign exception may quote a header, so only its type and place are given.
-    """
-    if isinstance(exc, GlionodeError | PackageBroken):
-        return str(exc)
-    frames = traceback.extract_tb(exc.__traceback__)
-    place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
-    return f"An unexpected {type(exc).__name__}{place}: a defect of glionode; please report it."

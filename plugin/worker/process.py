@@ -16,12 +16,13 @@ from procrastinate import App, PsycopgConnector
 
 from models.package import IntendedUse
 from plugin.database.pool import RECONNECT_S, Database, clear_trouble, open_pool, record_trouble
+from plugin.errors import describe_failure
 from plugin.jobs.procrastinate_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK
 from plugin.jobs.queue import JobQueue
 from plugin.logs import set_up_logging
 from plugin.settings.sections import Settings
 from plugin.sources.open import open_source
-from plugin.worker.job_runner import JobRunner, SegmentFactory, WorkerTrouble, describe_failure
+from plugin.worker.job_runner import JobRunner, SegmentFactory, WorkerTrouble
 from plugin.worker.progress_pipe import ProgressWriter
 
 _PLACE = "worker"

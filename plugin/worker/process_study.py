@@ -1,7 +1,6 @@
 """Process one study through all steps, from its headers to SEG, SR and report."""
 
 import logging
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from pipeline.study import Series, Study
 from pipeline.volume import IDENTITY, Volume
 from plugin.archive.report import OutputReport, Report, RoleReport, Status
 from plugin.archive.result_folder import write_results
+from plugin.errors import describe_failure
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.context import WorkerContext
 from plugin.worker.stopwatch import Stopwatch
@@ -132,12 +132,8 @@ def _process(
 
 
 def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:
-    """Return the report of a study that failed with an unexpected exception, given by type and place only."""
-    place = traceback.extract_tb(exc.__traceback__)[-1]
-    reason = (
-        f"A defect of glionode or of a library: {type(exc).__name__} in {Path(place.filename).name}, line "
-        f"{place.lineno}. Please report it with this line; other studies are not concerned."
-    )
+    """Return the report of a study that failed with an unexpected exception, of which no message is quoted."""
+    reason = f"{describe_failure(exc)} Other studies are not concerned."
     return _report(study, context, stopwatch, Status.FAILED, reason)
 
 
