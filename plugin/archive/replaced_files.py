@@ -32,6 +32,15 @@ def replace_file(final: Path, new: Path) -> None:
         sync_folder(final.parent)
 
 
+def keep_replaced(final: Path, earlier: Path) -> None:
+    """Keep the file `earlier` beside `final`, as the latest one that it took the place of. Raises OSError."""
+    with _locked(final.parent):
+        name = final.name if final.suffix == ".dcm" else f"{final.name.partition('-')[0]}.dcm"
+        known = replaced_files(final.with_name(name))
+        number = _number(known[-1]) + 1 if known else 1
+        os.link(earlier, final.with_name(f"{name.removesuffix('.dcm')}-{number}{_SUFFIX}"))
+
+
 def replaced_files(final: Path) -> tuple[Path, ...]:
     """Return the files that `final` took the place of, oldest first."""
     found = [path for path in final.parent.glob(f"{final.stem}-*{_SUFFIX}") if _number(path)]

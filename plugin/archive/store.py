@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -76,6 +77,10 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
+FolderTimes = tuple[tuple[str, int], ...]
+"""Series instance UIDs, sorted, with the times of their folders in nanoseconds since 1970."""
+
+
 class Archive(Protocol):
     """The interface of an archive of received instances."""
 
@@ -91,6 +96,12 @@ class Archive(Protocol):
 
     def last_received(self, study_instance_uid: str) -> float | None:
         """When the study last got an instance, in seconds since 1970; None where there is no such study."""
+
+    def folder_times(self, study_instance_uid: str) -> FolderTimes:
+        """The study's series with the times of their folders: another value whenever a file came or was replaced."""
+
+    def bring_back_times(self, study_instance_uid: str, now: float) -> None:
+        """Give series folders whose times are later than `now` (seconds since 1970) this time."""
 
     def first_received(self, study_instance_uid: str, longest_pause_s: float) -> float | None:
         """When the first instance came of those that followed each other without a longer pause, up to the last one.
@@ -171,6 +182,23 @@ class EmbeddedArchive:
         times = [entry.stat().st_mtime for entry in self._series(study_instance_uid)]
         return max(times, default=None)
 
+    def folder_times(self, study_instance_uid: str) -> FolderTimes:
+        """The study's series with the times of their folders, which change with each link or rename in them."""
+        found = []
+        for entry in self._series(study_instance_uid):
+            with suppress(FileNotFoundError):  # purged just now
+                found.append((entry.name, entry.stat().st_mtime_ns))
+        return tuple(sorted(found))
+
+    def bring_back_times(self, study_instance_uid: str, now: float) -> None:
+        """Give series folders whose times are later than `now` this time. An error of the disk is only logged."""
+        for series, time_ns in self.folder_times(study_instance_uid):
+            if time_ns > now * 1e9:
+                try:
+                    os.utime(self._study(study_instance_uid) / series, (now, now))
+                except OSError as exc:
+                    _LOG.warning("series %s keeps a time that is to come (%s)", series, exc.strerror)
+
     def first_received(self, study_instance_uid: str, longest_pause_s: float) -> float | None:
         """When the first came of the instances after the last longer pause, by the times of their files."""
         times = sorted((path.stat().st_mtime for path in self.files(study_instance_uid)), reverse=True)
@@ -205,9 +233,8 @@ class EmbeddedArchive:
         try:
             incoming.sync()
             with disk_errors_as_no_room():
-                self._make_series(series)
                 try:
-                    os.link(incoming.path, final)  # unlike a rename, a link never replaces an existing file
+                    self._link(incoming.path, final)
                 except FileExistsError:
                     outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
                 # Also for a repeated instance: the thread that linked it first may not have synced yet.
@@ -252,6 +279,17 @@ class EmbeddedArchive:
             return [entry for entry in os.scandir(self._study(study_instance_uid)) if entry.is_dir()]
         except FileNotFoundError:
             return []
+
+    def _link(self, path: Path, final: Path) -> None:
+        """Give a file its final name. Raises FileExistsError; unlike a rename, a link never replaces a file."""
+        while True:
+            self._make_series(final.parent)
+            try:
+                return os.link(path, final)
+            except FileNotFoundError:
+                if not path.exists():
+                    raise
+                # A purge took the folder of the study meanwhile, and checks it; this instance begins a new one.
 
     def _make_series(self, series: Path) -> None:
         """Make the folder of a series; its name and that of its study are on disk when this returns.

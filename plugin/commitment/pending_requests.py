@@ -40,6 +40,8 @@ class PendingRequest:
     """How many instances it names."""
     asked_at: float
     """Seconds since 1970."""
+    since: float
+    """The same in seconds of this process's monotonic clock, by which it is given up: the other one can be set."""
 
 
 class AddResult(Enum):
@@ -67,7 +69,8 @@ class PendingRequests:
     def add(self, ae_title: str, address: str, request: CommitmentRequest) -> AddResult:
         """Add a request; it is on disk when this returns PENDING. Raises NoRoom."""
         name = request_name(ae_title, request.transaction_uid)
-        pending = PendingRequest(name, ae_title, address, request.transaction_uid, len(request.references), time.time())
+        count, now = len(request.references), time.time()
+        pending = PendingRequest(name, ae_title, address, request.transaction_uid, count, now, time.monotonic())
         with self._lock:
             if name in self._pending:
                 same = set(self.references(name)) == set(request.references)
@@ -127,6 +130,7 @@ def _read(path: Path) -> PendingRequest | None:
             content["transaction_uid"],
             len(content["references"]),
             content["asked_at"],
+            time.monotonic() - max(0.0, time.time() - content["asked_at"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         _LOG.error("removed the storage commitment request %s, which cannot be read", path.name)

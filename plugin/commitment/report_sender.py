@@ -93,7 +93,7 @@ class CommitmentReportSender:
         with self._open.no_registration():
             all_pending = self._requests.all()
         for pending in all_pending:
-            if time.time() - pending.asked_at > self._settings.delivery.give_up_after_h * 3600:
+            if time.monotonic() - pending.since > self._settings.delivery.give_up_after_h * 3600:
                 self._give_up(pending, f"it failed for {self._settings.delivery.give_up_after_h:g} h")
                 continue
             group: Hashable = pending.ae_title

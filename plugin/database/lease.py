@@ -115,6 +115,12 @@ def acquire(connection: Connection, name: str, stop: threading.Event, until_take
     taken the lease over, which it learns at a renewal.
     """
     owner, asked_at = f"{_this_process()}/{uuid.uuid4().hex[:8]}", time.monotonic()
+    # The database's clock was set back since: an owner that lives renews it, and one that does not has a full term.
+    connection.execute(
+        "UPDATE glionode_leases SET expires_at = clock_timestamp() + make_interval(secs => %(lease)s) "
+        "WHERE name = %(name)s AND expires_at > clock_timestamp() + make_interval(secs => 2 * %(lease)s)",
+        {"name": name, "lease": LEASE_S},
+    )
     row = connection.execute(
         "SELECT owner, session_pid, session_start, expires_at < clock_timestamp() FROM glionode_leases WHERE name = %s",
         (name,),

@@ -183,6 +183,12 @@ _MIGRATIONS = {
         turned_at timestamptz NOT NULL DEFAULT now()
     );
     """,
+    19: """
+    CREATE TABLE glionode_purges (
+        name text PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT now()
+    );
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.archive.quarantine import count_quarantined
 from plugin.jobs.backlog import LATELY_H, Backlog, read_backlog
+from plugin.retention.taken_study import taken_studies
 from plugin.settings.certificates import certificate_ends
 from plugin.settings.sections import AlertSettings, Settings
 
@@ -66,7 +67,7 @@ def warn_of_backlog(backlog: Backlog, alerts: AlertSettings, now: datetime) -> d
 
 
 def find_file_warnings(settings: Settings) -> dict[str, str]:
-    """Return the warnings about disk, quarantine and certificates."""
+    """Return the warnings about disk, quarantine, purges and certificates."""
     found: dict[str, str] = {}
     now = datetime.now(UTC)
     free_mb = free_mb_of(settings.data_dir)
@@ -80,6 +81,11 @@ def find_file_warnings(settings: Settings) -> dict[str, str]:
         found["quarantine"] = (
             f"{kept} objects that do not parse came in the last {LATELY_H} hours; copies are in the folder quarantine "
             "of storage.data_dir."
+        )
+    if taken := taken_studies(settings.data_dir):
+        found["purge"] = (
+            f"{len(taken)} studies are out of the archive, because they are being purged or their purge was "
+            "interrupted. The running node removes them or puts them back, within a minute or when it starts."
         )
     soon = now + timedelta(days=settings.alerts.certificate_days)
     ends = certificate_ends(settings)

@@ -58,7 +58,9 @@ class ProcrastinateQueue:
 
     def retry(self, entry_id: int, urgent: bool) -> None:
         """Let another worker fetch an entry whose worker is gone."""
-        self._app.job_manager.retry_job_by_id(entry_id, retry_at=datetime.now(UTC), priority=_PRIORITY[urgent])
+        # A time that is over on the database's clock, too, which may be behind that of this host.
+        long_ago = datetime.fromtimestamp(0, UTC)
+        self._app.job_manager.retry_job_by_id(entry_id, retry_at=long_ago, priority=_PRIORITY[urgent])
 
     def contains(self, entry_id: int | None) -> bool:
         """Return whether an entry waits or runs."""

@@ -240,17 +240,22 @@ class JobQueue:
                 )
             for older in select_all(connection, "WHERE study_instance_uid = %s FOR UPDATE", (job.study_instance_uid,)):
                 write(connection, older, next_action(older, Outdated()))
-            # A job that was superseded before it ran counts from now on: it becomes the study's newest job.
+            # A job that was superseded before it ran counts from now on: it becomes the study's newest job. So does any
+            # new one, also where the clock was set back since the last: jobs of a study are told apart by their times.
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, replacements, "
-                "state) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key) DO UPDATE "
+                "state, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, greatest(now(), (SELECT max(created_at) + "
+                "interval '1 microsecond' FROM glionode_jobs WHERE study_instance_uid = %s))) "
+                "ON CONFLICT (key) DO UPDATE "
                 "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source, "
-                "created_at = CASE glionode_jobs.state WHEN 'superseded' THEN now() ELSE glionode_jobs.created_at END",
+                "created_at = CASE glionode_jobs.state WHEN 'superseded' THEN excluded.created_at "
+                "ELSE glionode_jobs.created_at END",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
                     *(job.image_count, job.urgent, job.source, job.replacements, JobState.QUEUED),
+                    job.study_instance_uid,
                 ),
             )
             # A result from images that others took the place of is over at once, whatever becomes of the new job.

@@ -4,10 +4,13 @@ The archive is compared with the queue, rather than acting on events alone, so t
 """
 
 import logging
+import math
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from plugin.archive.store import Archive
+from plugin.archive.store import Archive, FolderTimes
 from plugin.archive.study_inputs import read_inputs
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
@@ -18,10 +21,17 @@ _LOG = logging.getLogger(__name__)
 _POLL_EVERY_S = 0.25
 
 
+_CLOCK_TOLERANCE_S = 60.0
+"""How far a file may be ahead of this host's clock: file servers have clocks of their own."""
+
+OnFutureTime = Callable[[str], None]
+"""Called with a sentence about a study whose files bear times that are still to come."""
+
+
 def is_ready(first: float, last: float, now: float, settings: StudySettings) -> bool:
     """Return whether a study counts as complete: nothing arrived for long enough, or the first arrival is long ago.
 
-    `first` and `last` are the times at which its first and last instance arrived, in seconds since 1970, as is `now`.
+    `first` and `last` are the times at which its first and last instance arrived, on the same clock as `now`, seconds.
     What came before a pause that made the study complete does not count: late images are waited for, too.
     """
     if now - last >= settings.stable_after_s:
@@ -29,19 +39,50 @@ def is_ready(first: float, last: float, now: float, settings: StudySettings) -> 
     return 0 < settings.force_after_s <= now - first
 
 
-class Reconciler:
-    """Polls the archive for complete studies, in a thread of its own."""
+@dataclass(frozen=True, slots=True)
+class _Arrivals:
+    """When the instances of a study arrived that has no job for them yet, in seconds of the monotonic clock."""
 
-    def __init__(self, archive: Archive, queue: JobQueue, settings: StudySettings, model_sha256: str) -> None:
+    folders: FolderTimes
+    first: float
+    last: float
+    checked: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A study that got its job, or needs none."""
+
+    folders: FolderTimes
+    urgent: bool
+    checked: float
+    """When it was found complete, in seconds of the monotonic clock."""
+
+
+class Reconciler:
+    """Polls the archive for complete studies, in a thread of its own.
+
+    The times of files tell how long a study has been quiet only where this process has not seen it before: the wall
+    clock can be set, and be wrong. From then on the monotonic clock counts.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        queue: JobQueue,
+        settings: StudySettings,
+        model_sha256: str,
+        on_future_time: OnFutureTime = lambda _sentence: None,
+    ) -> None:
         self._archive = archive
         self._queue = queue
         self._settings = settings
         self._model_sha256 = model_sha256
+        self._on_future_time = on_future_time
         self._touched: set[str] = set()
         self._lock = threading.Lock()
-        self._settled: dict[str, tuple[float, bool]] = {}
-        """For each study with a job: when its last instance arrived, and whether it is urgent."""
-        self._first: dict[str, float] = {}
+        self._arrivals: dict[str, _Arrivals] = {}
+        self._settled: dict[str, _Settled] = {}
         self._next_scan = 0.0
         self._outage = Outage(_LOG, "creating jobs for received studies")
 
@@ -54,16 +95,18 @@ class Reconciler:
         """Poll until `stop` is set. Errors are logged, and the studies concerned are tried again."""
         while not stop.is_set():
             try:
-                self.poll(time.time())
+                self.poll(time.time(), time.monotonic())
                 self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next poll tries again
                 self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
                 stop.wait(2.0)
             stop.wait(_POLL_EVERY_S)
 
-    def poll(self, now: float) -> None:
-        """Check the studies that received instances, and every `rescan_every_s` seconds all studies."""
-        monotonic = time.monotonic()
+    def poll(self, now: float, monotonic: float) -> None:
+        """Check the studies that received instances, and every `rescan_every_s` seconds all studies.
+
+        `now` is in seconds since 1970, `monotonic` in seconds of the monotonic clock.
+        """
         if monotonic >= self._next_scan:
             for study in self._archive.studies():
                 self.touch(study)
@@ -75,23 +118,26 @@ class Reconciler:
             with self._lock:
                 self._touched.discard(study)
             try:
-                done = self._reconcile(study, now)
+                done = self._reconcile(study, now, monotonic)
             except BaseException:
                 self.touch(study)
                 raise
             if not done:
                 self.touch(study)
 
-    def _reconcile(self, study: str, now: float) -> bool:
+    def _reconcile(self, study: str, now: float, monotonic: float) -> bool:
         """Queue a job for a study if it is complete. Return False if the study must be checked again."""
-        last, urgent = self._archive.last_received(study), self._archive.is_urgent(study)
-        if last is None or self._settled.get(study) == (last, urgent):
+        folders, urgent = self._archive.folder_times(study), self._archive.is_urgent(study)
+        settled = self._settled.get(study)
+        if not folders or (settled is not None and (settled.folders, settled.urgent) == (folders, urgent)):
             return True
-        first = self._first_received(study)
-        if first is None:
-            return True
-        if not is_ready(first, last, now, self._settings):
-            return False
+        if settled is None or settled.folders != folders:
+            arrivals = self._observe(study, folders, now, monotonic)
+            if arrivals is None:
+                return True
+            if not is_ready(arrivals.first, arrivals.last, monotonic, self._settings):
+                return False
+            folders = arrivals.folders
         inputs = read_inputs(self._archive, study)
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, urgent, replacements=inputs.replacements)
         if inputs.paths:
@@ -101,15 +147,41 @@ class Reconciler:
         if added:
             how = ", urgent" if urgent else ""
             _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, job.key)
-        self._settled[study] = (last, urgent)
-        self._first.pop(study, None)
+        self._settled[study] = _Settled(folders, urgent, monotonic)
+        self._arrivals.pop(study, None)
         return True
 
-    def _first_received(self, study: str) -> float | None:
-        """Return when the first instance arrived, cached because it needs the status of each file."""
-        if study not in self._first:
+    def _observe(self, study: str, folders: FolderTimes, now: float, monotonic: float) -> _Arrivals | None:
+        """Return when the study's instances arrived; None if they are gone."""
+        known, settled = self._arrivals.get(study), self._settled.get(study)
+        if known is not None and known.folders == folders:
+            self._arrivals[study] = replace(known, checked=monotonic)
+            return self._arrivals[study]
+        last = max(time_ns for _, time_ns in folders) / 1e9
+        if last > now + _CLOCK_TOLERANCE_S:
+            self._bring_back(study, last - now, now)
+            folders = self._archive.folder_times(study)
+        # What this process has not seen at its last look can only have come since then.
+        seen = known or settled
+        longest = monotonic - seen.checked if seen is not None else math.inf
+        quiet = min(max(0.0, now - last), longest)
+        if known is None:
             first = self._archive.first_received(study, self._settings.stable_after_s)
             if first is None:
                 return None
-            self._first[study] = first
-        return self._first[study]
+            since_first = monotonic - max(quiet, min(max(0.0, now - first), longest))
+        else:
+            since_first = known.first
+        self._arrivals[study] = _Arrivals(folders, since_first, monotonic - quiet, monotonic)
+        return self._arrivals[study]
+
+    def _bring_back(self, study: str, ahead_s: float, now: float) -> None:
+        """Report a study that came while the clock was ahead, and let its times count from now on."""
+        sentence = (
+            f"The images of study {study} bear times that are {ahead_s / 3600:.1f} h ahead of this host's clock, which "
+            "was wrong when they came or is wrong now. The study gets its job as if they had come just now. Check the "
+            "clock: `timedatectl` should say that it is synchronized."
+        )
+        self._on_future_time(sentence)
+        _LOG.warning("%s", sentence)
+        self._archive.bring_back_times(study, now)

@@ -22,6 +22,7 @@ from plugin.database.lease import forget_leases
 from plugin.database.pool import Database, running_database
 from plugin.database.schema import migrate, read_schema, require_schema
 from plugin.http.metrics import Metrics
+from plugin.jobs.future_times import bring_back
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
@@ -46,6 +47,7 @@ _LOG = logging.getLogger(__name__)
 
 _CHECK_EVERY_S = 0.25
 _SWEEP_EVERY_S = 5.0
+_CHECK_TIMES_EVERY_S = 60.0
 
 OnReady = Callable[[Address], None]
 """Called once, when the node listens."""
@@ -115,6 +117,7 @@ def _run(
             stack.enter_context(archive_lock(database.url, stop))
         deadline = ShutdownDeadline(settings.shutdown.drain_s)
         context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics())
+        _bring_back_times(context)  # first: a worker with a heartbeat that is still to come would count as alive
         context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)
         supervisor = stack.enter_context(working(context, make_segment)) if make_segment is not None else None
         if Service.DELIVER in services:
@@ -194,12 +197,16 @@ def _supervise(context: NodeContext, supervisor: WorkerSupervisor | None, stop: 
     """
     next_sweep = time.monotonic() + _SWEEP_EVERY_S
     database = Outage(_LOG, "the database")
+    next_check_of_times = time.monotonic() + _CHECK_TIMES_EVERY_S
     while not stop.wait(_CHECK_EVERY_S):
         try:
             context.database.ensure_running()
             if supervisor is not None:
                 supervisor.check()
             if time.monotonic() >= next_sweep:
+                if time.monotonic() >= next_check_of_times:
+                    _bring_back_times(context)
+                    next_check_of_times = time.monotonic() + _CHECK_TIMES_EVERY_S
                 context.queue.requeue_stalled(STALLED_AFTER_S)
                 next_sweep = time.monotonic() + _SWEEP_EVERY_S
                 database.works()
@@ -207,3 +214,8 @@ def _supervise(context: NodeContext, supervisor: WorkerSupervisor | None, stop: 
             said = f": {exc}" if isinstance(exc, GlionodeError) else ""
             database.failed(f"it does not answer ({type(exc).__name__}){said}", type(exc).__name__, logging.ERROR)
             stop.wait(2.0)
+
+
+def _bring_back_times(context: NodeContext) -> None:
+    with context.database.pool.connection() as connection:
+        bring_back(connection, context.settings.delivery.retry_longest_s)

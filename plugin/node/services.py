@@ -20,6 +20,7 @@ from plugin.commitment.report_receiver import CommitmentReportReceiver
 from plugin.commitment.requester import CommitmentRequester
 from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.audit_log import Peer
+from plugin.database.pool import clear_trouble, record_trouble
 from plugin.delivery.deliverer import Deliverer
 from plugin.delivery.result_source import ResultSource, open_result_source
 from plugin.dimse.association import EventHandler
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from plugin.orthanc_api.plugin_host import PluginHost
 
 _LOG = logging.getLogger(__name__)
+
+_CLOCK = "clock"
+"""The place of a trouble with times."""
 
 Loop = Callable[[threading.Event], None]
 """Runs in its own thread until the event is set."""
@@ -67,12 +71,20 @@ def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
 def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost | None" = None) -> Iterator[Listener]:
     """Receive studies, make jobs of them, answer storage commitment requests, and purge old studies."""
     settings = context.settings
-    reconciler = Reconciler(archive, context.queue, settings.study, context.model.weights_sha256)
+    pool = context.database.pool
+    clear_trouble(pool, _CLOCK)
+    reconciler = Reconciler(
+        archive,
+        context.queue,
+        settings.study,
+        context.model.weights_sha256,
+        lambda sentence: record_trouble(pool, _CLOCK, sentence),
+    )
     receptions = ReceptionAudit(context.database.pool)
-    loops: list[Loop] = [reconciler.run, receptions.run]
-    if settings.storage.keep_days or settings.storage.purge_below_mb:
-        purger = Purger(settings.data_dir, context.database.pool)
-        loops.append(Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free).run)
+    purger = Purger(settings.data_dir, pool)
+    purger.finish_interrupted()  # before anything looks for the study's images or takes new ones
+    retention = Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free)
+    loops: list[Loop] = [reconciler.run, receptions.run, retention.run]
     if settings.orthanc.url:
         loops.append(OutcomeMarker(context.database.pool, settings.orthanc).run)
     reports = CommitmentReportReceiver(context.database.url, settings.delivery)

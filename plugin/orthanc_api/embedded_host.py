@@ -171,7 +171,7 @@ class EmbeddedHost:
 
     def emit_stable(self) -> None:
         """Emit a stable event for each resource that got nothing for `study.stable_after_s` seconds."""
-        quiet = self.index.mark_quiet_stable(time.time() - self.settings.study.stable_after_s)
+        quiet = self.index.mark_quiet_stable(time.time(), self.settings.study.stable_after_s)
         while quiet:
             resource = quiet[0]
             change = (_STABLE[resource.level], resource.level.number, resource.identifier)

@@ -137,10 +137,15 @@ class OrthancIndex:
             resource.stable = True
             self._changed.pop(resource.identifier, None)
 
-    def mark_quiet_stable(self, latest: float) -> list[Resource]:
-        """Mark as stable what got nothing after `latest` (seconds since 1970), and return it, patients first."""
+    def mark_quiet_stable(self, now: float, stable_after_s: float) -> list[Resource]:
+        """Mark as stable what got nothing for so long at `now` (seconds since 1970), and return it, patients first.
+
+        What bears a time that is still to come, because the clock was set back since, counts as changed now.
+        """
         with self.lock:
-            quiet = [each for each in self._changed.values() if each.last_update <= latest]
+            for each in self._changed.values():
+                each.last_update = min(each.last_update, now)
+            quiet = [each for each in self._changed.values() if now - each.last_update >= stable_after_s]
             for each in quiet:
                 self.mark_stable(each)
         return quiet

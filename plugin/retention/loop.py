@@ -1,4 +1,7 @@
-"""Purge studies in the running node: those delivered long ago, and the oldest ones when the disk fills."""
+"""Purge studies in the running node: those delivered long ago, and the oldest ones when the disk fills.
+
+Also complete or undo what an interrupted `glionode purge` beside the node left.
+"""
 
 import logging
 import threading

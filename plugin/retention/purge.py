@@ -1,13 +1,14 @@
 """Remove received images and results of finished studies from the disk. The rows of their jobs stay in the database.
 
-    archive/<study>  ──>  purging/<study>  ──>  purged/<study>  ──>  removed
-
-In `purging/` the study is checked a last time, because an image may have arrived meanwhile; after a crash it is put
-back. What is in `purged/` is removed in any case.
+A study is first taken away (see taken_study.py), so that nothing is added to it, and checked a last time, because an
+image may have arrived meanwhile. The transaction that changes its rows records the decision; then it is removed.
 """
 
+import logging
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from pipeline.atomic_write import make_folders, sync_folder
-from plugin.archive.store import URGENT_MARK, EmbeddedArchive, is_uid, results_root
+from plugin.archive.store import EmbeddedArchive, is_uid, results_root
 from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.purge_lock import may_purge
 from plugin.jobs.job import JobState, new_job
 from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
+from plugin.retention.taken_study import PURGING, TakenStudy, new_taken_study, put_back, taken_studies
+
+_LOG = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 
@@ -62,35 +65,61 @@ class Purger:
 
     def purge(self, study: str, now: float, older_than_s: float, dry_run: bool) -> PurgedStudy | KeptStudy:
         """Remove a study if it is finished, delivered and unchanged for `older_than_s` seconds at the time `now`."""
-        if now - self._last_received(study) < older_than_s:  # saves a query
+        if now - min(now, self._last_received(study)) < older_than_s:  # saves a query
             return KeptStudy(study, "it is not old enough")
-        with self._pool.connection() as connection:
-            if not may_purge(connection):
-                return KeptStudy(study, _BACKUP)
-            known = self._images(study)
-            reason = reason_to_keep(self._facts(connection, study), now, older_than_s)
-            return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
+        return self._purge(study, lambda facts: reason_to_keep(facts, now, older_than_s), dry_run)
 
     def purge_requested(self, study: str, dry_run: bool) -> PurgedStudy | KeptStudy:
         """Remove a study that a person named, whatever its outcome; what was not sent of it never will be."""
-        with self._pool.connection() as connection:
-            if not may_purge(connection):
-                return KeptStudy(study, _BACKUP)
-            known = self._images(study)
-            reason = reason_to_keep_requested(self._facts(connection, study))
-            if reason is None and not self._files(study):
-                reason = "nothing of it is on the disk"
-            return KeptStudy(study, reason) if reason else self._remove(connection, study, known, dry_run)
+
+        def reason(facts: StudyFacts) -> str | None:
+            return reason_to_keep_requested(facts) or (None if self._files(study) else "nothing of it is on the disk")
+
+        return self._purge(study, reason, dry_run)
+
+    def _purge(
+        self, study: str, reason_to_keep_it: Callable[[StudyFacts], str | None], dry_run: bool
+    ) -> PurgedStudy | KeptStudy:
+        try:
+            with self._pool.connection() as connection:
+                if not may_purge(connection):
+                    return KeptStudy(study, _BACKUP)
+                known = self._images(study)
+                if reason := reason_to_keep_it(self._facts(connection, study)):
+                    return KeptStudy(study, reason)
+                outcome, taken = self._take(connection, study, known, dry_run)
+        except Exception:
+            self.finish_interrupted()  # the decision may or may not be recorded
+            raise
+        if taken is not None:
+            self._remove_taken(taken)
+        return outcome
 
     def finish_interrupted(self) -> None:
-        """Finish the purges that a crash interrupted."""
-        for place in ("purging", "purged"):
+        """Finish the purges that were decided on and interrupted, and undo the undecided ones."""
+        for taken in taken_studies(self._data_dir):
+            with self._pool.connection() as connection:
+                _lock(connection, taken.study)  # wait for another purger that may be at work on it
+                if not taken.folder.is_dir():
+                    continue
+                decided = _is_decided(connection, taken)
+                if not decided:
+                    taken.put_back()
+                    _LOG.warning("the purge of study %s was interrupted; everything of it is back", taken.study)
+            if decided:
+                self._remove_taken(taken)
+                _LOG.warning("the purge of study %s was interrupted; it is complete now", taken.study)
+        self._finish_of_earlier_version()
+
+    def _finish_of_earlier_version(self) -> None:
+        for place in (PURGING, "purged"):
             root = self._data_dir / place
-            for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            found = [root / each.name for each in os.scandir(root) if is_uid(each.name)] if root.is_dir() else []
+            for folder in sorted(found):
                 with self._pool.connection() as connection:
-                    _lock(connection, folder.name)  # wait for another purger that may be at work on it
-                    if place == "purging" and folder.is_dir():
-                        _put_back(folder, self._data_dir / "archive" / folder.name)
+                    _lock(connection, folder.name)
+                    if place == PURGING and folder.is_dir():
+                        put_back(folder, self._data_dir / "archive" / folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _facts(self, connection: Connection, study: str) -> StudyFacts:
@@ -116,17 +145,24 @@ class Purger:
         there = inputs.paths or inputs.other_instances
         return StudyFacts(jobs, instances if there else None, max([self._last_received(study), *ends]))
 
-    def _remove(
+    def _take(
         self, connection: Connection, study: str, known: tuple[Path, ...], dry_run: bool
-    ) -> PurgedStudy | KeptStudy:
-        """Remove a study whose images were `known` when the decision was made."""
+    ) -> tuple[PurgedStudy | KeptStudy, TakenStudy | None]:
+        """Take a study away whose images were `known` when the decision was made, and change its rows.
+
+        What was taken is to be removed once the transaction has ended.
+        """
         files = self._files(study)
         purged = PurgedStudy(study, len(files), sum(path.stat().st_size for path in files))
         if dry_run:
-            return purged
-        if not self.remove_images(study, frozenset(known)):
-            return KeptStudy(study, "an image of it has just arrived")
-        shutil.rmtree(results_root(self._data_dir) / study, ignore_errors=True)
+            return purged, None
+        taken = self._take_images(study, frozenset(known))
+        if taken is None:
+            return KeptStudy(study, "an image of it has just arrived"), None
+        with suppress(FileNotFoundError):
+            taken.take("results")
+        taken.sync()
+        _decide(connection, taken)
         connection.execute(
             "DELETE FROM glionode_outbox USING glionode_jobs WHERE job_key = key AND study_instance_uid = %s "
             "AND NOT glionode_outbox.state = ANY(%s)",
@@ -143,26 +179,42 @@ class Purger:
         audit_log.record(
             connection, AuditEvent.PURGED, AuditSubject(study), f"{purged.files} files, {purged.freed_bytes} bytes"
         )
-        return purged
+        return purged, taken
 
     def remove_images(self, study: str, known: frozenset[Path]) -> bool:
         """Remove a study's images if all of them are `known`, else leave them. Return whether they were removed.
 
         `known` are all files in the folders of its series: one that took the place of another has left that there.
         """
-        folder = self._data_dir / "archive" / study
-        if not folder.is_dir():
-            return True
-        purging, purged = (self._data_dir / place / study for place in ("purging", "purged"))
-        for place in (purging.parent, purged.parent):
-            place.mkdir(mode=0o700, exist_ok=True)
-        folder.rename(purging)  # all that was acknowledged until now is in it, and nothing is added to it any more
-        if {folder / path.relative_to(purging) for path in purging.glob("*/*")} - known:
-            _put_back(purging, folder)
+        taken = self._take_images(study, known)
+        if taken is None:
             return False
-        purging.rename(purged)
-        shutil.rmtree(purged)
+        taken.sync()
+        with self._pool.connection() as connection:
+            _decide(connection, taken)
+        self._remove_taken(taken)
         return True
+
+    def _take_images(self, study: str, known: frozenset[Path]) -> TakenStudy | None:
+        """Take the images of a study; None, and they are back, where one of them is not known."""
+        folder, taken = self._data_dir / "archive" / study, new_taken_study(self._data_dir, study)
+        taken.folder.mkdir(mode=0o700, parents=True)
+        try:
+            images = taken.take("archive")
+        except FileNotFoundError:
+            return taken  # it has none
+        # All that was acknowledged until now is in it, and nothing is added to it any more.
+        if {folder / path.relative_to(images) for path in images.glob("*/*")} - known:
+            taken.put_back()
+            return None
+        return taken
+
+    def _remove_taken(self, taken: TakenStudy) -> None:
+        """Remove a study that was decided on, and the decision when nothing is left of it."""
+        taken.remove()
+        if not taken.folder.exists():
+            with self._pool.connection() as connection:
+                connection.execute("DELETE FROM glionode_purges WHERE name = %s", (taken.name,))
 
     def _images(self, study: str) -> tuple[Path, ...]:
         """Return the files in the folders of its series."""
@@ -180,16 +232,10 @@ def _lock(connection: Connection, study: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (study,))  # the lock that JobQueue takes, too
 
 
-def _put_back(taken: Path, folder: Path) -> None:
-    """Move a study's images back, except those whose names have been taken by new ones meanwhile."""
-    for path in sorted(taken.glob("*/*")):
-        place = folder / path.relative_to(taken)
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not place.exists():
-            path.rename(place)
-    for series in (each for each in folder.glob("*") if each.is_dir()):
-        sync_folder(series)
-        make_folders(series, within=folder.parent, mode=0o700)
-    if (taken / URGENT_MARK).exists() and folder.is_dir():
-        (folder / URGENT_MARK).touch(mode=0o600)
-    shutil.rmtree(taken)
+def _decide(connection: Connection, taken: TakenStudy) -> None:
+    """Record that what was taken is to be removed, from the end of the transaction on."""
+    connection.execute("INSERT INTO glionode_purges (name) VALUES (%s)", (taken.name,))
+
+
+def _is_decided(connection: Connection, taken: TakenStudy) -> bool:
+    return connection.execute("SELECT 1 FROM glionode_purges WHERE name = %s", (taken.name,)).fetchone() is not None

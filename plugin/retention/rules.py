@@ -35,7 +35,8 @@ class StudyFacts:
 
 def reason_to_keep(study: StudyFacts, now: float, older_than_s: float) -> str | None:  # noqa: PLR0911 - one for each reason
     """Return why a study must stay, a clause; None where it is finished and its results are delivered."""
-    if now - study.last_change < older_than_s:
+    # A time that is still to come is that of a clock which was set back: it says nothing of the age but that it is one.
+    if now - min(now, study.last_change) < older_than_s:
         return "it is not old enough"
     if any(job.state in OPEN for job in study.jobs):
         return "a job of it waits or runs"

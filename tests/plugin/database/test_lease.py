@@ -67,6 +67,16 @@ def test_a_lease_is_taken_over_when_it_has_run_out_and_not_before(
     assert acquire(other, NAME, STOP) is not None
 
 
+def test_a_lease_that_runs_out_when_a_wrong_clock_says_lasts_one_term(
+    database: Database, connection: Connection, other: Connection
+) -> None:
+    assert acquire(connection, NAME, STOP) is not None
+    query(database, "UPDATE glionode_leases SET owner = 'another-host', expires_at = now() + interval '1 day'")
+    assert acquire(other, NAME, STOP) is None
+    left = query(database, "SELECT extract(epoch FROM expires_at - clock_timestamp()) FROM glionode_leases")
+    assert float(left[0][0]) <= LEASE_S
+
+
 def test_an_owner_stops_long_before_another_may_begin(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = acquire(connection, NAME, STOP)
     assert lease is not None

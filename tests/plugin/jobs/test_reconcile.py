@@ -67,15 +67,15 @@ def test_a_complete_study_gets_a_job_and_a_new_one_after_late_instances(archive:
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
     last = archive.last_received("1.2")
     assert last is not None
-    reconciler.poll(last)
+    reconciler.poll(last, last)
     assert queue.added == []
-    reconciler.poll(last + 31)
+    reconciler.poll(last + 31, last + 31)
     assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2"]
-    reconciler.poll(last + 62)
+    reconciler.poll(last + 62, last + 62)
     assert len(queue.added) == 2
     store(archive, "1.1", 2)
     reconciler.touch("1.1")
-    reconciler.poll(last + 93)
+    reconciler.poll(last + 93, last + 93)
     assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2", "1.1"]
     assert queue.added[2].key != queue.added[0].key
 
@@ -87,7 +87,7 @@ def test_corrected_images_get_a_job_once_the_last_one_came(archive: EmbeddedArch
     now = files[0].stat().st_mtime
     queue = RecordingQueue()
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
-    reconciler.poll(now + 31)
+    reconciler.poll(now + 31, now + 31)
     for days, path in enumerate(files, start=1):
         incoming = archive.create_file()
         incoming.write(path.read_bytes())
@@ -96,9 +96,9 @@ def test_corrected_images_get_a_job_once_the_last_one_came(archive: EmbeddedArch
         os.utime(path, (at, at))
         os.utime(series, (at, at))
         reconciler.touch("1.1")
-        reconciler.poll(at + 0.1)
+        reconciler.poll(at + 0.1, at + 0.1)
         assert len(queue.added) == 1, "the other image may still come, of the other patient"
-    reconciler.poll(now + 86400 + 40)
+    reconciler.poll(now + 86400 + 40, now + 86400 + 40)
     assert [job.replacements for job in queue.added] == [0, 2]
     assert queue.added[0].key != queue.added[1].key
 
@@ -108,12 +108,12 @@ def test_instances_of_other_kinds_change_no_job_and_make_a_study_not_eligible(ar
     store(archive, "1.1", 1)
     queue = RecordingQueue()
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
-    reconciler.poll(1e12)
+    reconciler.poll(1e12, 1e12)
     store(archive, "1.1", 2, segmentation)
     store(archive, "1.3", 1, segmentation)
     reconciler.touch("1.1")
     reconciler.touch("1.3")
-    reconciler.poll(1e12)
+    reconciler.poll(1e12 + 31, 1e12 + 31)
     assert {job.key for job in queue.added} == {queue.added[0].key}
     ((job, state, reason),) = queue.finished
     assert (job.study_instance_uid, state) == ("1.3", JobState.NOT_ELIGIBLE)
@@ -127,7 +127,65 @@ def test_a_poll_that_fails_forgets_no_study(archive: EmbeddedArchive) -> None:
     queue.broken = True
     reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
     with pytest.raises(ConnectionError):
-        reconciler.poll(1e12)
+        reconciler.poll(1e12, 1e12)
     queue.broken = False
-    reconciler.poll(1e12)
+    reconciler.poll(1e12, 1e12)
     assert sorted(job.study_instance_uid for job in queue.added) == ["1.1", "1.2"]
+
+
+def test_a_study_from_the_future_counts_as_arrived_now_and_is_told(archive: EmbeddedArchive) -> None:
+    store(archive, "1.1", 1)
+    store(archive, "1.2", 1)
+    now = archive.folder_times("1.2")[0][1] / 1e9
+    os.utime(archive.files("1.1")[0].parent, (now + 86400 * 365, now + 86400 * 365))
+    os.utime(archive.files("1.1")[0], (now + 86400 * 365, now + 86400 * 365))
+    queue, told = RecordingQueue(), []
+    reconciler = Reconciler(archive, queue, SETTINGS, "m", told.append)  # type: ignore[arg-type]
+    reconciler.poll(now, 5.0)
+    assert (queue.added, len(told)) == ([], 1)
+    assert "1.1" in told[0]
+    assert "8760.0 h ahead" in told[0]
+    reconciler.poll(now + 29, 34.0)
+    assert queue.added == []
+    reconciler.poll(now + 30, 35.0)
+    assert [job.study_instance_uid for job in queue.added] == ["1.1", "1.2"]
+    assert len(told) == 1
+    assert archive.last_received("1.1") == pytest.approx(now), "retention counts from now on, too"
+
+
+def test_an_image_that_comes_beside_a_series_from_the_future_is_seen(archive: EmbeddedArchive) -> None:
+    """A host whose clock is within the tolerance, as that of a file server may be."""
+    store(archive, "1.1", 1)
+    series = archive.files("1.1")[0].parent
+    now = series.stat().st_mtime
+    os.utime(series, (now + 50, now + 50))
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    reconciler.poll(now, 0.0)
+    reconciler.poll(now + 31, 31.0)
+    (other := series.with_name("1.1.2")).mkdir()
+    (other / "1.1.2.1.dcm").write_bytes(archive.files("1.1")[0].read_bytes())
+    os.utime(other, (now + 32, now + 32))
+    reconciler.touch("1.1")
+    reconciler.poll(now + 33, 33.0)
+    reconciler.poll(now + 70, 70.0)
+    assert [job.image_count for job in queue.added] == [1, 2]
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+def test_a_clock_that_is_set_changes_no_quiet_time(archive: EmbeddedArchive, jump_s: float) -> None:
+    store(archive, "1.1", 1)
+    now = archive.folder_times("1.1")[0][1] / 1e9
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    reconciler.poll(now, 100.0)
+    reconciler.poll(now + 10 + jump_s, 110.0)
+    reconciler.poll(now + 29, 129.0)
+    assert queue.added == [], "29 seconds have passed"
+    store(archive, "1.1", 2)
+    os.utime(archive.files("1.1")[0].parent, (now + 29, now + 29))  # before the clock was set
+    reconciler.poll(now + 29.1 + jump_s, 129.1)
+    reconciler.poll(now + 50, 150.0)
+    assert queue.added == [], "the second image came 21 seconds ago, though the clock is right again"
+    reconciler.poll(now + 60, 160.0)
+    assert [job.image_count for job in queue.added] == [2]

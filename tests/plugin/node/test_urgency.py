@@ -144,11 +144,11 @@ def test_a_study_that_becomes_urgent_is_added_to_the_queue_again(tmp_path: Path)
     reconciler = Reconciler(archive, queue, StudySettings(), "m")  # type: ignore[arg-type]
     for _ in range(2):
         reconciler.touch("1.1")
-        reconciler.poll(1e12)
+        reconciler.poll(1e12, 1e12)
     archive.mark_urgent("1.1")
     for _ in range(2):
         reconciler.touch("1.1")
-        reconciler.poll(1e12)
+        reconciler.poll(1e12, 1e12)
     assert [job.urgent for job in queue.jobs] == [False, True]
     assert queue.jobs[0].key == queue.jobs[1].key
 

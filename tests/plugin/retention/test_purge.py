@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from plugin.node.operations import OperationRefused, retry_job
 from plugin.retention.loop import Retention
 from plugin.retention.purge import KeptStudy, PurgedStudy, Purger
 from plugin.retention.rules import JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
+from plugin.retention.taken_study import TakenStudy, new_taken_study, taken_studies
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings, StorageSettings
 from tests.support.node import (
@@ -288,3 +290,95 @@ def test_a_running_node_purges_old_studies(
     assert run(config, "purge", failing)[0] == 1
     assert run(config, "purge", "--older-than", "x")[0] == 64
     assert run(config, "purge", "../x")[0] == 64
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing of the process runs after it."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have a purge killed where it calls a method of TakenStudy."""
+
+    def killed(*_arguments: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(TakenStudy, name, killed)
+
+
+def test_a_purge_that_was_killed_before_its_decision_is_undone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = site.deliver_study()
+    with monkeypatch.context() as killing:
+        stop_at(killing, "sync")
+        with pytest.raises(Killed):
+            site.purger().purge(study, FAR, 0.0, dry_run=False)
+    assert not (site.data_dir / "archive" / study).exists(), "it is hidden"
+    assert taken_studies(site.data_dir)[0].study == study
+    (late,) = site.receive(study, 1)
+    site.purger().finish_interrupted()
+    assert site.files(study) == 4
+    assert late in {path.stem for path in (site.data_dir / "archive" / study).rglob("*.dcm")}
+    assert results_folder(site.data_dir, study, new_job(study, [], "m").key).parent.is_dir()
+    with site.database.pool.connection() as connection:
+        assert show_job(connection, study).job.purged_at is None
+    assert taken_studies(site.data_dir) == ()
+
+
+def test_a_purge_that_was_killed_after_its_decision_is_finished(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = site.deliver_study()
+    with monkeypatch.context() as killing:
+        stop_at(killing, "remove")
+        with pytest.raises(Killed):
+            site.purger().purge(study, FAR, 0.0, dry_run=False)
+    images = site.receive(study, 1)
+    site.purger().finish_interrupted()
+    assert site.files(study) == 1, "what has come since stays"
+    assert site.queue.add(new_job(study, images, "m")), "and gets a job"
+    with site.database.pool.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM glionode_purges").fetchone() == (0,)
+        purged = connection.execute("SELECT count(*) FROM glionode_jobs WHERE purged_at IS NOT NULL").fetchone()
+    assert purged == (1,)
+
+
+def test_other_bytes_that_came_during_an_interrupted_purge_lose_neither(site: Site) -> None:
+    study = site.deliver_study()
+    image = next((site.data_dir / "archive" / study).rglob("*.dcm"))
+    first = image.read_bytes()
+    taken = new_taken_study(site.data_dir, study)
+    taken.folder.mkdir(parents=True)
+    taken.take("archive")
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"came meanwhile")
+    site.purger().finish_interrupted()
+    assert image.read_bytes() == b"came meanwhile"
+    assert [path.read_bytes() for path in replaced_files(image)] == [first]
+    assert len(list(image.parent.glob("*.dcm"))) == 2
+
+
+def test_a_failing_database_leaves_the_study_where_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = site.deliver_study()
+    monkeypatch.setattr("plugin.retention.purge.audit_log.record", lambda *_a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        site.purger().purge(study, FAR, 0.0, dry_run=False)
+    assert site.files(study) == 3
+
+
+def test_a_node_that_starts_puts_back_what_a_killed_purge_took_and_takes_a_study_from_the_future(
+    make_node: Callable[..., NodeInThread], data_dir: Path
+) -> None:
+    study, future = new_study_uid(), new_study_uid()
+    archive = data_dir / "data" / "archive"
+    for each in (study, future):
+        write_instance(make_instance(each), archive / each / f"{each}.1")
+    ahead = time.time() + 1e6
+    os.utime(archive / future / f"{future}.1", (ahead, ahead))
+    taken = new_taken_study(data_dir / "data", study)
+    taken.folder.mkdir(parents=True)
+    taken.take("archive")
+    node = make_node()
+    assert "1 studies are out of the archive" in node.status().warnings["purge"]
+    node.start()
+    wait_until(lambda: node.jobs_are(not_eligible=2), "both get their jobs")
+    status = node.status()
+    assert "purge" not in status.warnings
+    assert [trouble.place for trouble in status.troubles] == ["clock"]
+    assert future in status.troubles[0].message
