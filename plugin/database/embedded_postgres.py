@@ -6,7 +6,8 @@ process that started it (PR_SET_PDEATHSIG), the server has no TCP port, and only
 
     <data folder>/postgres/            owned by the node's user, closed to all others; has the socket
     <data folder>/postgres/cluster/    owned by the user that PostgreSQL runs as
-    <data folder>/postgres/log
+    <data folder>/postgres/log         bounded, with the lines before those in log.1
+    <data folder>/postgres/lock        locked by the server's processes as long as one of them lives
 """
 
 import hashlib
@@ -25,7 +26,10 @@ from pathlib import Path
 import psycopg
 
 from pipeline.atomic_write import sync_folder
+from plugin.database.server_lock import server_lock
+from plugin.database.server_log import bound_log, open_log
 from plugin.errors import DatabaseUnavailable
+from plugin.logs import Outage
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,12 +40,18 @@ _UNPRIVILEGED_USER = "nobody"
 _MAX_SOCKET_PATH_BYTES = 107
 """sun_path has 108 bytes including the terminating zero (unix(7))."""
 _SOCKET_NAME = ".s.PGSQL.5432"
-_OPTIONS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC")
+_OPTIONS = (
+    *("max_connections=100", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC"),
+    # No line for each checkpoint, and no statements, which name studies.
+    *("log_checkpoints=off", "log_min_error_statement=panic"),
+)
 _START_S = 120.0
 """Long, because the server replays its write-ahead log after a crash."""
 _STOP_S = 30.0
 _BACKENDS_S = 30.0
 """How long the backends of a killed server may take to notice that and to exit."""
+_LONGEST_POLL_S = 0.5
+"""Each try to connect while the server starts is a line in its log."""
 
 
 class EmbeddedPostgres:
@@ -51,15 +61,18 @@ class EmbeddedPostgres:
         self._command = command
         self._cluster = cluster
         self._log = log
+        self._outage = Outage(_LOG, "the database server")
         self.url = url
         self.process = self._launch()
 
     def ensure_running(self) -> bool:
-        """Restart the server if it has ended. Return whether it had. Raises DatabaseUnavailable."""
+        """Restart the server if it has ended, and bound its log. Return whether it had. Raises DatabaseUnavailable."""
+        bound_log(self._log)
         if self.process.poll() is None:
             return False
-        _LOG.error("the database server ended with exit code %s; restarting it", self.process.returncode)
+        self._outage.failed(f"it ended with exit code {self.process.returncode}", "end", logging.ERROR)
         self.process = self._launch()
+        self._outage.works()
         return True
 
     def stop(self) -> None:
@@ -68,13 +81,18 @@ class EmbeddedPostgres:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         _wait_for_backends(self._cluster)
-        with self._log.open("ab") as output:
+        bound_log(self._log)
+        with server_lock(self._cluster.with_name("lock"), _BACKENDS_S) as lock, open_log(self._log) as output:
+            # It names a process that is gone, as we have the lock; its id may be another's by now, and in a container
+            # after a power cut it mostly is, so that the server would not start.
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
             process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in a terminal is for the node, which stops the database last
+                pass_fds=(lock,),
             )
         try:
             self._wait_until_ready(process)
@@ -85,6 +103,7 @@ class EmbeddedPostgres:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_S
+        pause_s = 0.02
         while True:
             try:
                 psycopg.connect(self.url, connect_timeout=5).close()
@@ -95,7 +114,8 @@ class EmbeddedPostgres:
                         f"The embedded database does not start; {self._log} says why. Correct that, or set "
                         "database.url to use another server."
                     ) from exc
-            time.sleep(0.02)
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _LONGEST_POLL_S)
 
 
 def embedded_url(data_dir: Path) -> str:

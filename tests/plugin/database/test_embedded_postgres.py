@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from plugin.database import embedded_postgres
+from plugin.database import embedded_postgres, server_log
 from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
 from plugin.errors import DatabaseUnavailable
 from tests.support.paths import ROOT
@@ -37,6 +37,20 @@ def running(data_dir: Path) -> Iterator[EmbeddedPostgres]:
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def other_process(program: Callable[[str], str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process of the user that the server runs as."""
+    nobody = pwd.getpwnam("nobody")
+    user = [program("setpriv"), f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--"]
+    command = [*(user if os.geteuid() == 0 else []), program("sleep"), "600"]
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def ask(server: EmbeddedPostgres, question: str) -> object:
@@ -100,6 +114,49 @@ def test_a_server_that_outlived_its_node_is_replaced(data_dir: Path) -> None:
     with running(data_dir) as server:
         assert orphan.process.wait(10) == 0
         assert ask(server, "SELECT 42") == 42
+
+
+def test_a_pid_that_another_process_has_by_now_does_not_keep_it_from_starting(
+    data_dir: Path, program: Callable[[str], str]
+) -> None:
+    """In a container, after a power cut, the first few process ids are taken again by others of the same user."""
+    start_postgres(data_dir).stop()
+    with other_process(program) as other:
+        (data_dir / "postgres/cluster/postmaster.pid").write_text(f"{other.pid}\n{data_dir}\n")
+        with running(data_dir) as server:
+            assert ask(server, "SELECT 42") == 42
+        assert other.poll() is None, "it was not mistaken for a server"
+
+
+def test_a_server_that_cannot_be_seen_keeps_others_out_as_long_as_it_lives(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of a node that was killed in another container, whose processes are not in /proc here."""
+    with running(data_dir):
+        monkeypatch.setattr(embedded_postgres, "_runs_in", lambda *_: False)
+        monkeypatch.setattr(embedded_postgres, "_BACKENDS_S", 0.1)
+        with pytest.raises(DatabaseUnavailable, match="another database server still runs on it"):
+            start_postgres(data_dir)
+        assert (data_dir / "postgres/cluster/postmaster.pid").exists()
+    with running(data_dir) as server:
+        assert ask(server, "SELECT 42") == 42
+
+
+def test_its_log_is_bounded_and_holds_no_line_for_each_connection(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = data_dir / "postgres/log"
+    monkeypatch.setattr(server_log, "_LARGEST_LOG_BYTES", 2000)
+    with running(data_dir) as server:
+        for _ in range(40):
+            with contextlib.suppress(psycopg.Error):
+                ask(server, "SELECT 1 / 0")
+            assert not server.ensure_running()
+        assert "division by zero" in (data_dir / "postgres/log.1").read_text()
+        assert "SELECT 1 / 0" not in log.read_text() + (data_dir / "postgres/log.1").read_text()
+        assert log.stat().st_size + (data_dir / "postgres/log.1").stat().st_size < 3 * 2000
+        assert {stat.S_IMODE(each.stat().st_mode) for each in data_dir.glob("postgres/log*")} == {0o600}
+        assert sorted(each.name for each in data_dir.glob("postgres/log*")) == ["log", "log.1"]
 
 
 def test_other_users_cannot_enter_its_folder_even_in_an_open_data_folder(data_dir: Path) -> None:
