@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -25,6 +26,9 @@ _QUOTING = ("pydicom", "pynetdicom.dul", "pynetdicom.utils")
 """They quote the values of damaged elements and invalid AE titles, which may contain patient data."""
 _MOST_KINDS = 20
 """Lines about one outage, at most: reasons may differ from try to try."""
+_REFUSED_AGAIN_AFTER_S = 600.0
+_MOST_REFUSED = 1000
+"""Peers and reasons that are remembered."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -119,3 +123,40 @@ class Outage:
         if tries:
             text = "%s: works again, after %d failed tries in %.0f s"
             self._logger.warning(text, self._what, tries, self._clock() - since)
+
+
+@dataclass(slots=True)
+class _Refused:
+    logged: float
+    """Monotonic, seconds."""
+    since: int = 0
+    """How often since that line."""
+
+
+class RepeatedRefusals:
+    """The log of peers that are refused: a line when one begins to be, and another after ten minutes at the earliest.
+
+    Thread-safe.
+    """
+
+    def __init__(self, logger: logging.Logger, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`what` is how the lines begin: "refused the connection from"."""
+        self._logger = logger
+        self._what = what
+        self._clock = clock
+        self._refused: dict[tuple[str, str], _Refused] = {}
+        self._lock = threading.Lock()
+
+    def refused(self, peer: str, reason: str) -> None:
+        """Note that something of `peer` was refused; `reason` is a clause without the peer's own text."""
+        now = self._clock()
+        with self._lock:
+            known = self._refused.get((peer, reason))
+            if known is not None and now - known.logged < _REFUSED_AGAIN_AFTER_S:
+                known.since += 1
+                return
+            if known is None and len(self._refused) >= _MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            self._refused[peer, reason] = _Refused(now)
+        again = f" ({known.since} more since the last line)" if known is not None and known.since else ""
+        self._logger.warning("%s %s: %s%s", self._what, peer or "an unknown address", reason, again)

@@ -2,10 +2,13 @@
 
 import hashlib
 import hmac
+import logging
 
 from fastapi import HTTPException, Request
 
-from plugin.http.refusal_log import RefusalLog
+from plugin.logs import RepeatedRefusals
+
+_LOG = logging.getLogger(__name__)
 
 
 class RequireToken:
@@ -13,7 +16,7 @@ class RequireToken:
 
     def __init__(self, token: str) -> None:
         self._sha256 = hashlib.sha256(token.encode()).digest()
-        self._log = RefusalLog()
+        self._log = RepeatedRefusals(_LOG, "refused HTTP from")
 
     async def __call__(self, request: Request) -> None:
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")

@@ -8,6 +8,7 @@ so that silent connections lock nobody out; only where all of them work is the n
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import struct
 import time
@@ -20,7 +21,9 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from plugin.http.refusal_log import RefusalLog
+from plugin.logs import RepeatedRefusals
+
+_LOG = logging.getLogger(__name__)
 
 _KEPT_FOR_THIS_MACHINE = 20
 """Connections of the whole that other machines do not get: the health check of a container comes from loopback."""
@@ -89,7 +92,7 @@ class Connections:
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._open: dict[_Connection, None] = {}
-        self._log = RefusalLog()
+        self._log = RepeatedRefusals(_LOG, "refused HTTP from")
 
     def __iter__(self) -> Iterator[_Connection]:
         return iter(tuple(self._open))

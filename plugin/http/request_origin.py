@@ -8,6 +8,7 @@ No response allows another site anything (CORS), whatever a hosted plugin sets.
 
 import ipaddress
 import json
+import logging
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,10 @@ from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plugin.http.refusal_log import RefusalLog
+from plugin.logs import RepeatedRefusals
 from plugin.settings.sections import HttpSettings
+
+_LOG = logging.getLogger(__name__)
 
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 """An IPv6 address in brackets, an IPv4 address or a name, and a port (RFC 9110 7.2)."""
@@ -68,7 +71,7 @@ class CheckOrigin:
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
         self._names = names
-        self._log = RefusalLog()
+        self._log = RepeatedRefusals(_LOG, "refused HTTP from")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

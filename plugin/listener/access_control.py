@@ -16,17 +16,24 @@ class Refusal(StrEnum):
     CALLED_AE_TITLE = "called by another AE title"
     TOO_MANY_ASSOCIATIONS = "too many associations"
     TOO_MANY_OF_PEER = "too many associations of one address"
+    TOO_MANY_OF_TITLE = "too many associations of one AE title"
     TOO_MANY_CONNECTIONS = "too many connections"
     TLS = "TLS handshake failed"
     NO_REQUEST = "no association request"
     PDU_TOO_LONG = "PDU longer than agreed"
     TOO_SLOW = "too slow"
+    GAVE_WAY = "useless for longest, ended for another connection"
+    USELESS = "nothing but C-ECHO for too long"
+    STOPPING = "still open when the node stopped"
     TRANSFER_SYNTAX = "no transfer syntax that can be read"
     """For a SOP class; other presentation contexts of the association are accepted."""
 
 
 CLOSED_WITHOUT_ANSWER = frozenset({Refusal.ADDRESS, Refusal.TOO_MANY_CONNECTIONS})
 """The connection is closed before anything is read from it."""
+
+TOO_MANY = frozenset({Refusal.TOO_MANY_ASSOCIATIONS, Refusal.TOO_MANY_OF_PEER, Refusal.TOO_MANY_CONNECTIONS})
+"""A connection that is useless may end for the new one."""
 
 
 class Rejection(NamedTuple):
@@ -43,6 +50,7 @@ REJECTIONS = {
     Refusal.CALLED_AE_TITLE: Rejection(1, 1, 7),
     Refusal.TOO_MANY_ASSOCIATIONS: Rejection(2, 3, 2),
     Refusal.TOO_MANY_OF_PEER: Rejection(2, 3, 2),
+    Refusal.TOO_MANY_OF_TITLE: Rejection(2, 3, 2),
 }
 
 _ANSWERED_BEYOND_LIMIT = 2
@@ -87,6 +95,11 @@ def check_request(settings: ListenerSettings, request: AssociationRequest) -> Re
     if any(calling == each.ae_title and is_in_networks(request.address, each.networks) for each in settings.senders):
         return None
     return Refusal.CALLING_AE_TITLE
+
+
+def check_title(settings: ListenerSettings, associations: int) -> Refusal | None:
+    """Return why an association is refused for the others of its AE title; the count includes it."""
+    return Refusal.TOO_MANY_OF_TITLE if associations > settings.max_associations_per_ae_title else None
 
 
 def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:

@@ -27,6 +27,7 @@ from plugin.listener.c_store_messages import (
     parse_command,
     split_fragments,
 )
+from plugin.listener.open_connections import OpenConnection
 from plugin.listener.pdu_reader import PduReader
 from plugin.listener.received_data_set import BeginFile, ReceivedDataSet
 from plugin.settings.values import is_ae_title
@@ -54,9 +55,17 @@ class _Store:
 class CStoreReceiver:
     """Reads the PDUs of an established association in its network thread."""
 
-    def __init__(self, association: Any, reader: PduReader, begin_file: BeginFile, handle: HandleStore) -> None:
+    def __init__(
+        self,
+        association: Any,
+        reader: PduReader,
+        connection: OpenConnection,
+        begin_file: BeginFile,
+        handle: HandleStore,
+    ) -> None:
         self._association = association
         self._reader = reader
+        self._connection = connection
         self._begin_file = begin_file
         self._handle = handle
         self._command = bytearray()
@@ -128,6 +137,7 @@ class CStoreReceiver:
             if fragment.is_command or fragment.context_id != self._store.context_id:
                 raise InvalidMessage("a data set is interrupted by another message")
             self._store.data_set.write(fragment.content)
+            self._connection.received(len(fragment.content))
             if fragment.is_last:
                 self._end_store(self._store)
         elif not fragment.is_command:
@@ -145,6 +155,8 @@ class CStoreReceiver:
         self._command, self._command_pdus = bytearray(), []
         if not command.is_store_request:
             self._expects_other_data_set = command.has_data_set
+            if command.has_data_set:  # N-ACTION or N-EVENT-REPORT of storage commitment; a C-ECHO has none
+                self._connection.worked()
             self._reader.unread(b"".join(pdus))
             return
         request = StoreRequest(
@@ -153,13 +165,15 @@ class CStoreReceiver:
         uids = (request.sop_class_uid, request.sop_instance_uid)
         head = encode_file_meta(*uids, request.transfer_syntax_uid) if all(is_uid(uid) for uid in uids) else b""
         self._store = _Store(command, context_id, request, ReceivedDataSet(self._begin_file, head))
+        self._connection.receives_object = True
         if not command.has_data_set:
             self._end_store(self._store)
 
     def _end_store(self, store: _Store) -> None:
         self._store = None
         try:
-            response = self._handle(store.request, store.data_set)
+            with self._connection.storing():
+                response = self._handle(store.request, store.data_set)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the sender gets a response and the association goes on
             _LOG.error("a C-STORE failed with an internal error (%s)", type(exc).__name__)
             response = StoreResponse(PROCESSING_FAILURE)

@@ -4,7 +4,6 @@ Instances are stored exactly as they came.
 """
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,11 +53,7 @@ class Listener:
     def stop(self, drain_s: float) -> None:
         """Accept no more associations, wait up to `drain_s` seconds for the running ones, and abort those left."""
         self._server.shutdown()
-        deadline = time.monotonic() + drain_s
-        for association in self._server.active_associations:
-            association.join(max(0.0, deadline - time.monotonic()))
-        for association in self._server.active_associations:
-            association.abort()
+        self._server.connections.end_all(drain_s)
 
 
 def start_listener(

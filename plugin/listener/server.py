@@ -5,7 +5,6 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,14 +27,15 @@ from plugin.listener.access_control import (
     REJECTIONS,
     AssociationRequest,
     Refusal,
-    check_connection,
     check_request,
 )
 from plugin.listener.bounded_provider import BoundedProvider
 from plugin.listener.c_store_receiver import CStoreReceiver, HandleStore
+from plugin.listener.open_connections import OpenConnection, OpenConnections
 from plugin.listener.pdu_reader import PduLimits, PduReader
 from plugin.listener.received_data_set import BeginFile
 from plugin.listener.refusals import RefusalCounter
+from plugin.logs import RepeatedRefusals
 from plugin.settings.sections import ListenerSettings
 from plugin.settings.values import is_ae_title
 
@@ -44,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 POLL_S = 0.1
 """How often the server checks whether it has to stop."""
 _COLLECT_GARBAGE_EVERY_S = 30
+_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
+"""An A-ABORT PDU of the service provider, without a reason (PS3.8 9.3.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +70,15 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused
 
     def __init__(self, *args: Any, resources: ServerResources, **options: Any) -> None:
         self.resources = resources
-        self._connections: Counter[str] = Counter()
-        self._connections_lock = threading.Lock()
+        self.connections = OpenConnections(resources.settings)
+        self.refusal_log = RepeatedRefusals(_LOG, "refused the connection from")
         super().__init__(*args, request_handler=_Connection, **options)
         collect_garbage_every(self, round(_COLLECT_GARBAGE_EVERY_S / POLL_S))
 
-    @contextmanager
-    def count_connection(self, address: str) -> Iterator[Refusal | None]:
-        """Count a connection while the block runs; yield the reason if it has to be refused."""
-        with self._connections_lock:
-            self._connections[address] += 1
-            refusal = check_connection(
-                self.resources.settings, address, self._connections.total(), self._connections[address]
-            )
-        try:
-            yield refusal
-        finally:
-            with self._connections_lock:
-                self._connections[address] -= 1
-                self._connections += Counter()  # removes addresses without connections
+    def service_actions(self) -> None:
+        """Do what is due at each poll for connections."""
+        super().service_actions()
+        self.connections.end_overdue()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a connection that failed; socketserver prints it to standard error."""
@@ -98,10 +90,14 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
 
     server: AssociationServer
     request: socket.socket
+    connection: OpenConnection
+    was_ended = False
+    """Whether `end` was called."""
 
     def handle(self) -> None:
         """Run the association and return at its end."""
-        with self.server.count_connection(self.client_address[0]) as refusal:
+        self.connection = OpenConnection(self.client_address[0], self.end)
+        with self.server.connections.counted(self.connection) as refusal:
             if refusal in CLOSED_WITHOUT_ANSWER:
                 self._refuse(refusal)
                 self.server.shutdown_request(self.request)
@@ -110,6 +106,16 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._complete_tls_handshake():
                 self._run_association(refusal)
+
+    def end(self, why: Refusal) -> None:
+        """Abort the association, or end the connection before there is one; for any thread."""
+        self.was_ended = True
+        self._refuse(why, self.connection.calling_ae_title or "")
+        with suppress(OSError):  # it has ended
+            if self.connection.calling_ae_title is not None and not isinstance(self.request, ssl.SSLSocket):
+                self.request.send(_ABORT, socket.MSG_DONTWAIT)
+            # Not an SSLSocket's own, which is not safe with two threads. Whoever reads or writes there wakes up.
+            socket.socket.shutdown(self.request, socket.SHUT_RDWR)
 
     def _complete_tls_handshake(self) -> bool:
         """Return whether the connection can be used: over TLS after a handshake, or plain TCP where that is set.
@@ -124,7 +130,8 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
             with _shut_down_after(self.request, resources.pdu_limits.negotiation_timeout_s):
                 self.request.do_handshake()
         except OSError as exc:
-            self._refuse(Refusal.TLS, detail=str(getattr(exc, "reason", None) or "the connection ended"))
+            if not self.was_ended:
+                self._refuse(Refusal.TLS, detail=str(getattr(exc, "reason", None) or "the connection ended"))
             self.request.close()
             return False
         return True
@@ -135,7 +142,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         reader = PduReader(association, resources.pdu_limits, self._refuse)
         choose_transfer_syntaxes(association, READABLE)
         replace_layers(association, BoundedProvider(association), reader.recv)
-        receiver = CStoreReceiver(association, reader, resources.begin_file, resources.handle_store)
+        receiver = CStoreReceiver(association, reader, self.connection, resources.begin_file, resources.handle_store)
         association.bind(evt.EVT_REQUESTED, self._on_request, [refusal])
         association.bind(evt.EVT_ACCEPTED, self._on_accepted)
         association.bind(evt.EVT_CONN_CLOSE, _on_close)
@@ -147,7 +154,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         finally:
             self.request.close()  # the library leaves it open where the peer closed it first
             receiver.discard()
-        if association.requestor.primitive is None and not reader.has_refused:
+        if association.requestor.primitive is None and not reader.has_refused and not self.was_ended:
             if time.monotonic() - opened >= resources.pdu_limits.negotiation_timeout_s:
                 self._refuse(Refusal.TOO_SLOW)
             elif reader.has_read:  # a peer that sends nothing only checks whether the port is open
@@ -156,7 +163,11 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
     def _on_request(self, event: Any, refusal: Refusal | None) -> None:
         primitive = event.assoc.requestor.primitive
         request = AssociationRequest(primitive.calling_ae_title, primitive.called_ae_title, self.client_address[0])
-        refusal = refusal or check_request(self.server.resources.settings, request)
+        refusal = (
+            refusal
+            or check_request(self.server.resources.settings, request)
+            or self.server.connections.request(self.connection, request.calling_ae_title)
+        )
         if refusal is not None:
             self._refuse(refusal, request.calling_ae_title)
             event.assoc.acse.send_reject(*REJECTIONS[refusal])
@@ -178,7 +189,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         self.server.resources.refusals.count(refusal)
         title = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
         reason = f"{refusal.value} ({detail})" if detail else refusal.value
-        _LOG.warning("refused the connection from %s%s: %s", self.client_address[0], title, reason)
+        self.server.refusal_log.refused(f"{self.client_address[0]}{title}", reason)
 
 
 @contextmanager

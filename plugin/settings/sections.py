@@ -78,10 +78,16 @@ class ListenerSettings(TlsIdentity):
     max_associations: int = Field(default=20, ge=1, le=1000)
     max_associations_per_peer: int = Field(default=16, ge=1, le=1000)
     """The same for associations from one address."""
+    max_associations_per_ae_title: int = Field(default=16, ge=1, le=1000)
+    """The same for associations of one calling AE title."""
+    useless_timeout_s: Seconds = 300.0
+    """An association is ended when no image and no storage commitment message came for this long, whatever else: a peer
+    that only sends C-ECHO. One that goes on sending images may stay open for days."""
     negotiation_timeout_s: Seconds = 30.0
     """A connection that has not requested an association by then is closed (the ARTIM timer of PS3.8)."""
     idle_timeout_s: Seconds = 60.0
-    """An association is aborted when no message comes for this long, or one PDU takes as long."""
+    """An association is aborted when no message comes for this long, one PDU takes as long, or less than 16 KiB of an
+    image come in this time."""
     quarantine_files: int = Field(default=100, ge=0)
     """How many data sets that do not parse are kept in `quarantine` in the data folder; the oldest are removed."""
     quarantine_mb: int = Field(default=256, ge=0)

@@ -12,9 +12,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 
-from plugin.http.refusal_log import RefusalLog
 from plugin.http.request_origin import check_origin, own_names
 from plugin.http.server import http_server, make_app
+from plugin.logs import RepeatedRefusals
 from plugin.settings.sections import HttpSettings
 
 NAMES = frozenset(("localhost", "node.example"))
@@ -146,7 +146,7 @@ def test_no_response_lets_other_sites_read_it(url: str) -> None:
 def test_the_log_has_a_line_when_an_address_begins_to_be_refused(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     now = 0.0
-    log = RefusalLog(lambda: now)
+    log = RepeatedRefusals(logging.getLogger("tests"), "refused HTTP from", lambda: now)
     for _ in range(50):
         log.refused("192.0.2.7", "no valid bearer token")
     log.refused("192.0.2.8", "no valid bearer token")

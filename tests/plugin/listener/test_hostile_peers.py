@@ -2,15 +2,20 @@
 
 import logging
 import socket
+import struct
 import threading
 import tracemalloc
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
+from plugin.listener import open_connections
 from plugin.listener.refusals import read_refusals
 from plugin.logs import limit_library_logging
 from tests.support.listener import (
@@ -24,7 +29,7 @@ from tests.support.listener import (
 )
 from tests.support.node import make_instance, new_study_uid, wait_until
 
-ACCEPTED, REJECTED, P_DATA = 0x02, 0x03, 0x04
+ACCEPTED, REJECTED, P_DATA, ABORTED = 0x02, 0x03, 0x04, 0x07
 ELSEWHERE = "192.0.2.0/24"  # RFC 5737: for documentation, used by nobody
 
 
@@ -53,6 +58,12 @@ def still_serves(listener: ListenerWithArchive) -> bool:
     status: int = peer.send_c_echo().Status
     peer.release()
     return status == 0x0000
+
+
+def send_without_end(connection: socket.socket, first: bytes, again: bytes) -> None:
+    connection.sendall(first)
+    while True:
+        connection.sendall(again)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +180,85 @@ def test_five_hundred_connections_take_few_threads(make_listener: MakeListener) 
     with ExitStack() as stack:
         for _ in range(500):
             stack.enter_context(raw_connection(listener.port))
-        wait_until(lambda: read_counts(listener) == {"too many connections": 500 - 2 * 4}, "the surplus is closed")
-        assert threads() < before + 50
-    wait_until(lambda: still_serves(listener), "there is room again")
+        gave_way = {"useless for longest, ended for another connection": 500 - 4}
+        wait_until(lambda: read_counts(listener) == gave_way, "the surplus is closed")
+        wait_until(lambda: threads() < before + 50, "their threads end")
+        assert still_serves(listener), "although those that are left are silent"
+
+
+def echoing(port: int, calling: bytes = b"SENDER") -> socket.socket:
+    """Open an association and echo once."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(associate_request(calling))
+    assert read_pdu(connection)[0] == ACCEPTED
+    assert echoes(connection)
+    return connection
+
+
+def echoes(connection: socket.socket) -> bool:
+    """Send a C-ECHO, and return whether there is a response; False where the association was aborted."""
+    # PS3.7 9.3.5.1: a command in implicit VR, of which the first element has the length of the others
+    elements = (0x0002, b"1.2.840.10008.1.1\0"), (0x0100, b"\x30\0"), (0x0110, b"\x01\0"), (0x0800, b"\x01\x01")
+    others = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in elements)
+    command = struct.pack("<HHLL", 0, 0, 4, len(others)) + others
+    try:
+        connection.sendall(pdu(P_DATA, struct.pack(">LBB", len(command) + 2, 1, 3) + command))
+        return read_pdu(connection)[:1] == bytes([P_DATA])
+    except OSError:
+        return False
+
+
+def test_associations_that_only_echo_keep_nobody_out(
+    make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_connections, "_PATIENCE_S", 0.0)
+    listener = make_listener(max_associations=4, max_associations_per_peer=4)
+    with ExitStack() as stack:
+        several = [stack.enter_context(echoing(listener.port)) for _ in range(4)]
+        with association(listener.port) as peer:
+            assert peer.send_c_store(make_instance(new_study_uid())).Status == 0x0000
+        assert read_pdu(several[0])[0] == ABORTED, "the one that was useless for longest"
+        assert all(echoes(each) for each in several[1:])
+    assert read_counts(listener) == {"useless for longest, ended for another connection": 1}
+
+
+def test_associations_of_one_title_are_limited(make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = make_listener(max_associations_per_ae_title=2)
+    with ExitStack() as stack:
+        first, _ = [stack.enter_context(echoing(listener.port, b"MR1")) for _ in range(2)]
+        connection = stack.enter_context(raw_connection(listener.port))
+        connection.sendall(associate_request(b"MR1"))
+        assert read_pdu(connection) == pdu(REJECTED, bytes((0, 2, 3, 2)))  # transient, local limit exceeded
+        stack.enter_context(echoing(listener.port, b"MR2"))
+        monkeypatch.setattr(open_connections, "_PATIENCE_S", 0.0)
+        stack.enter_context(echoing(listener.port, b"MR1"))
+        assert read_pdu(first)[0] == ABORTED
+
+
+def test_an_association_that_only_echoes_ends(make_listener: MakeListener) -> None:
+    listener = make_listener(useless_timeout_s=0.3)
+    with echoing(listener.port) as connection:
+        wait_until(lambda: not echoes(connection), "it is aborted", 20)
+    wait_until(lambda: read_counts(listener) == {"nothing but C-ECHO for too long": 1}, "it is counted")
+
+
+def test_an_object_that_comes_byte_by_byte_ends(make_listener: MakeListener) -> None:
+    """Each PDU is whole and quick, and the object never ends."""
+    listener = make_listener(idle_timeout_s=0.5)
+    command, instance = C_STORE(), make_instance(new_study_uid())
+    command.MessageID, command.Priority = 1, 2
+    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
+    command.DataSet = BytesIO(b"x")
+    message = C_STORE_RQ()
+    message.primitive_to_message(command)
+    context_id, value = next(message.encode_msg(1, 16384)).presentation_data_value_list[0]
+    begun = pdu(P_DATA, struct.pack(">LB", len(value) + 1, context_id) + value)
+    with association(listener.port) as peer:
+        connection = peer.dul.socket.socket
+        with pytest.raises(OSError, match=r"Broken pipe|reset|Bad file|closed"):
+            send_without_end(connection, begun, pdu(P_DATA, struct.pack(">LBB", 2, 1, 0)))
+    wait_until(lambda: read_counts(listener) == {"too slow": 1}, "it is counted")
+    assert listener.stored_studies == []
 
 
 def test_only_valid_ae_titles_are_logged(make_listener: MakeListener, caplog: pytest.LogCaptureFixture) -> None:
