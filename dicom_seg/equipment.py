@@ -40,13 +40,14 @@ def software_versions(model: ModelIdentity) -> list[str]:
 
 
 def serial_number(model: ModelIdentity) -> str:
-    """Return (0018,1000), mandatory in SEG: the first 16 digits of the model's sha256, which tell models apart."""
-    return model.sha256[:16] or "0"
+    """Return (0018,1000), mandatory in SEG: the first 16 digits of the package's sha256, which tell models apart."""
+    return (model.package_sha256 or model.sha256)[:16] or "0"
 
 
 def algorithm_parameters(model: ModelIdentity) -> dict[str, str]:
     """Return what identifies the algorithm beyond name and version, by name."""
-    return {"intended_use": model.intended_use.value, "weights_sha256": model.sha256}
+    package = {"package_sha256": model.package_sha256} if model.package_sha256 else {}
+    return {"intended_use": model.intended_use.value, "weights_sha256": model.sha256, **package}
 
 
 def algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:

@@ -2,28 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
-from io import BytesIO
 
 from highdicom.base import SOPClass
-from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicom_seg import codes
 from dicom_seg.copied_elements import keep_raw, replace_elements, undecoded
 from dicom_seg.source_headers import POSITION_REFERENCE, SourceHeaders
 from dicom_seg.uids import derive_uid
-
-_WHEN = frozenset(
-    Tag(keyword)
-    for keyword in (
-        *("ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
-        *("DateOfSecondaryCapture", "TimeOfSecondaryCapture"),
-    )
-)
-"""When the analysis began. The same work done again at another time gives the same objects."""
+from dicom_seg.write import as_bytes
 
 
 def finalise(dataset: SOPClass, source: SourceHeaders) -> Dataset:
@@ -38,12 +27,13 @@ def finalise_series(datasets: Sequence[SOPClass], source: SourceHeaders) -> tupl
     """Return the objects of one series with the patient and study modules of their source, without times of encoding.
 
     Patient and study are the bytes of the source header, under its character set; our own texts are plain ASCII, which
-    every character set includes. The UIDs of instances and series are derived from everything that is in the objects
-    but the time of the analysis: an object that differs in anything else, such as the patient, a remark, the version of
-    the software or a voxel, is another object. The UIDs that the objects come with enter the new ones.
+    every character set includes. The UIDs of instances and series are derived from all bytes of the files, so that one
+    UID never stands for two contents: an object that differs in anything, such as the patient, a threshold of the
+    model, the version of the software, the start of the analysis or a voxel, is another object. The UIDs that the
+    objects come with enter the new ones.
     """
     completed = [_completed(dataset, source) for dataset in datasets]
-    digests = [_digest(dataset) for dataset in completed]
+    digests = [hashlib.sha256(as_bytes(dataset)).hexdigest() for dataset in completed]
     for dataset, digest in zip(completed, digests, strict=True):
         uid = derive_uid("instance", digest, *digests)
         dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID = uid, UID(uid)
@@ -78,15 +68,3 @@ def _complete_equipment(item: Dataset, scanner: Dataset) -> None:
         keep_raw(item)
     elif "ContributionDateTime" in item:
         del item.ContributionDateTime
-
-
-def _digest(dataset: Dataset) -> str:
-    """Return a digest of an object without the time of the analysis."""
-    rest = Dataset()
-    for element in undecoded(dataset):
-        if element.tag not in _WHEN:
-            rest[element.tag] = element
-    keep_raw(rest)
-    content = BytesIO()
-    dcmwrite(content, rest, implicit_vr=False, little_endian=True)
-    return hashlib.sha256(content.getbuffer()).hexdigest()

@@ -1,8 +1,9 @@
-"""Derive UIDs from what an object is made of, so that the same inputs and model give the same UIDs."""
+"""Derive UIDs from what an object is made of, so that a UID stands for one content, and one content has one UID."""
 
 import hashlib
 import uuid
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from models.labels import Label
 from pipeline.identity import agreed_identity
@@ -19,19 +20,18 @@ def derive_uid(*parts: str) -> str:
 
 
 def result_uid(result: SegmentationResult, purpose: str) -> str:
-    """Return the UID of a part of a result, by its study, source images, patient, model and `purpose`.
+    """Return the UID of a part of a result, by study, source images, patient, model package, software and `purpose`.
 
-    The UIDs of instances and series are made from it and from all that is in the object, see `finalise`. A retry of the
-    same work therefore replaces its earlier objects instead of adding a second copy.
+    The UIDs of instances and series are made from it and from all that is in the object, see `finalise`.
     """
-    return derive_uid(purpose, result.study_instance_uid, images_sha256(result.sources), result.model.sha256)
+    made_by = (result.model.sha256, result.model.package_sha256, version("glionode"))
+    return derive_uid(purpose, result.study_instance_uid, images_sha256(result.sources), *made_by)
 
 
 def images_sha256(sources: Sequence[SourceSeries]) -> str:
     """Return a digest of the images of each role and of the patient and study elements that results copy from them.
 
-    Together with study and model it identifies a result: the same images of another patient, or with corrected
-    demographics, give another one.
+    The same images of another patient, or with corrected demographics, give another result.
     """
     images = hashlib.sha256()
     for source in sorted(sources, key=lambda source: source.role):
@@ -71,5 +71,5 @@ def lesion_tracking_uid(result: SegmentationResult, label: Label, lesion: int) -
 
 
 def device_uid(model: ModelIdentity) -> str:
-    """Return the device UID (0018,1002) of the algorithm: another model is another device (IHE RAD AIR)."""
-    return derive_uid("device", model.sha256)
+    """Return the device UID (0018,1002) of the algorithm: another model package is another device (IHE RAD AIR)."""
+    return derive_uid("device", model.sha256, model.package_sha256)

@@ -99,6 +99,8 @@ class ModelPackage:
     network: NetworkSettings
     weights_sha256: str
     folder: Path
+    sha256: str = ""
+    """SHA-256 of `model.toml`, which names that of the weights: it identifies the package. Empty if never read."""
     mirror: bool = False
     """Whether logits are averaged with those of the mirror image, left to right."""
     sensitivity: tuple[SizeSensitivity, ...] = ()
@@ -183,7 +185,8 @@ def read_package(folder: Path) -> ModelPackage:
     """Read and check `model.toml` in `folder`, without reading the weights. Raises PackageBroken."""
     where = folder / "model.toml"
     try:
-        document = tomllib.loads(where.read_text(encoding="utf-8"))
+        content = where.read_bytes()
+        document = tomllib.loads(content.decode("utf-8"))
     except FileNotFoundError as exc:
         raise PackageBroken(f"{folder} is no model package: it has no model.toml.") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
@@ -211,6 +214,7 @@ def read_package(folder: Path) -> ModelPackage:
         network=found.network,
         weights_sha256=found.weights.sha256,
         folder=folder,
+        sha256=hashlib.sha256(content).hexdigest(),
         mirror=found.input.mirror,
         sensitivity=tuple(
             SizeSensitivity(size.label, size.above_ml, size.up_to_ml, size.heads, size.detected)

@@ -23,6 +23,8 @@ class ModelIdentity:
     sha256: str
     """SHA-256 of its weights."""
     intended_use: IntendedUse
+    package_sha256: str = ""
+    """SHA-256 of its model.toml, which names thresholds, refinement and the weights; empty for one that has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Report:
                 "name": self.model.name,
                 "version": self.model.version,
                 "sha256": self.model.sha256,
+                "package_sha256": self.model.package_sha256,
                 "intended_use": self.model.intended_use.value,
             },
             "device": self.device,

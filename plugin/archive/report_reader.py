@@ -46,6 +46,8 @@ class ReadReport:
     """Whether a remark says that nothing was found."""
     study_instance_uid: str = ""
     """Empty for a missing or damaged report."""
+    package_sha256: str | None = None
+    """SHA-256 of the model.toml of the package that made the result; None in a report of an older version."""
 
 
 def read_report(folder: Path) -> ReadReport:
@@ -70,6 +72,7 @@ def read_report(folder: Path) -> ReadReport:
             tuple(str(each["text"]) for each in document.get("remarks", ())),
             any(each["kind"] == RemarkKind.EMPTY for each in document.get("remarks", ())),
             str(document.get("study_instance_uid", "")),
+            document.get("model", {}).get("package_sha256"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ReadReport()

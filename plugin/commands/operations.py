@@ -82,10 +82,10 @@ def force(
 ) -> None:
     """Queue a study with the images that the archive has now, without waiting until it is complete.
 
-    With --again, a study is segmented once more, for example after a change of rules or model. Its earlier result stays
-    until there is a new one. An object that is made from the same images with the same model gets its earlier UID, and
-    a destination that has it does not get it again. What waits is sent, what was given up is queued again with the new
-    result. Exit status: 0 queued, 1 refused, with the reason.
+    With --again, a study is segmented once more, for example after a change of rules or model: a new analysis, whose
+    objects have UIDs of their own and whose reports name the earlier ones as predecessors. The earlier result stays
+    until there is a new one; what was not sent of it by then is withdrawn. Exit status: 0 queued, 1 refused, with the
+    reason.
     """
     from plugin.node.operations import deliveries_before, force_study
 
@@ -98,16 +98,13 @@ def force(
     print(f"Queued: {key}")
     if before.stored:
         print(
-            f"Not sent again: {before.stored} deliveries that destinations have, unless other images are chosen now. "
-            "Objects made from the same images with the same model have the same UIDs, and an archive keeps the first "
-            "object of a UID."
+            f"Superseded: {before.stored} deliveries that destinations have. The objects of the new result have UIDs "
+            "of their own and are sent beside those; its reports name the earlier ones as predecessors."
         )
-    if before.waiting:
-        print(f"Still sent: {before.waiting} deliveries that wait; once the new result is there, with its files.")
-    if before.given_up:
+    if before.waiting or before.given_up:
         print(
-            f"Queued again with the new result: {before.given_up} deliveries that were given up. `glionode retry "
-            "--dead` sends the earlier result of them now."
+            f"Sent until the new result is complete, then withdrawn: {before.waiting} deliveries that wait and "
+            f"{before.given_up} that were given up."
         )
 
 

@@ -103,13 +103,14 @@ def segment_all(found: "Scan", context: "WorkerContext", out: Path) -> "list[Rep
     from plugin.worker.stopwatch import STEPS, Stopwatch
 
     reports = []
+    prior_results = PriorResults(datetime.now().astimezone())
     with step_display(STEPS) as display:
         for number, study in enumerate(found.studies, start=1):
             display.begin(f"study {number} of {len(found.studies)}")
             folder = out if len(found.studies) == 1 else out / study.study_instance_uid
             watch = Stopwatch(display.step)
             try:
-                reports.append(process_study(study, context, folder, watch, PriorResults(datetime.now().astimezone())))
+                reports.append(process_study(study, context, folder, watch, prior_results))
             except Exception as exc:
                 logger.info("study %s failed", study.study_instance_uid, exc_info=exc)
                 reports.append(write_failure(defect_report(study, context, watch, exc), folder))

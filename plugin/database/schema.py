@@ -189,6 +189,13 @@ _MIGRATIONS = {
         at timestamptz NOT NULL DEFAULT now()
     );
     """,
+    # Until now the objects of a job stated when it was queued as the start of the analysis.
+    20: """
+    ALTER TABLE glionode_jobs ADD COLUMN analysis_started_at timestamptz;
+    ALTER TABLE glionode_jobs ADD COLUMN package_sha256 text;
+    ALTER TABLE glionode_jobs ADD COLUMN repetition integer NOT NULL DEFAULT 0;
+    UPDATE glionode_jobs SET analysis_started_at = created_at WHERE started_at IS NOT NULL OR has_result;
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

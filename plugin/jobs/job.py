@@ -11,7 +11,7 @@ queued | running ──cancelled──> cancelled
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_ATTEMPTS = 3
@@ -54,6 +54,7 @@ class Job:
     study_instance_uid: str
     instances_sha256: str
     model_sha256: str
+    """Digest of the model package that was served when the job was made."""
     state: JobState = JobState.QUEUED
     attempts: int = 0
     """How often a worker has started it."""
@@ -66,6 +67,8 @@ class Job:
     source: JobSource = JobSource.OWN
     replacements: int = 0
     """How often an image of the study took the place of another, because its patient was corrected or it came whole."""
+    repetition: int = 0
+    """How often these images had been analysed with this model before: somebody asked for it, or they came again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """A user has the study segmented with these instances, whatever the outcome of earlier runs."""
+    """A job that was made before it could begin, and was superseded or cancelled, is wanted after all."""
 
 
 Event = Started | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced
@@ -191,12 +194,22 @@ def new_job(
     uids = sorted(sop_instance_uids)
     names = [*uids, f"replaced {replacements}"] if replacements else uids
     instances = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    digest = hashlib.sha256(f"{instances}\n{model_sha256}".encode()).hexdigest()
-    key = f"{study_instance_uid}-{digest[:16]}"
     return Job(
-        *(key, study_instance_uid, instances, model_sha256),
+        *(_key(study_instance_uid, instances, model_sha256, 0), study_instance_uid, instances, model_sha256),
         image_count=len(uids),
         urgent=urgent,
         source=source,
         replacements=replacements,
     )
+
+
+def repeated(job: Job, repetition: int) -> Job:
+    """Return the job that analyses the images of `job` for the nth time: another key, and so a result of its own."""
+    key = _key(job.study_instance_uid, job.instances_sha256, job.model_sha256, repetition)
+    return replace(job, key=key, repetition=repetition)
+
+
+def _key(study_instance_uid: str, instances_sha256: str, model_sha256: str, repetition: int) -> str:
+    parts = [instances_sha256, model_sha256, *([f"repetition {repetition}"] if repetition else [])]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"{study_instance_uid}-{digest[:16]}"

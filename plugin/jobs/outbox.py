@@ -37,7 +37,7 @@ class OutboxState(StrEnum):
     REFUSED = "refused"
     """The settings do not allow sending it to this destination."""
     WITHDRAWN = "withdrawn"
-    """It was not sent when images of its study took the place of others, of another patient perhaps."""
+    """It was not sent when images of its study took the place of others, or when they were analysed once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,11 @@ def put(
 ) -> None:
     """Add a row for each object and destination, or renew the one that an earlier run of the study left.
 
-    An object has the UID of an earlier one if it was made from the same images with the same model. Where a destination
-    has that one, the object is not sent again; if its content is another one now, row and audit log say so. Where it
-    still waits, the new file is sent in its place; what was given up, or may be sent now though it was refused, is
-    queued again. With `hold`, what is not sent yet waits until it is released, also where an earlier run queued it.
+    An object has the UID of an earlier one if it is the same file, made again by another attempt at the same analysis.
+    Where a destination has it, it is not sent again. Where it still waits, the new file is sent in its place; what was
+    given up, or may be sent now though it was refused, is queued again. With `hold`, what is not sent yet waits until
+    it is released, also where an earlier attempt queued it. If a file with other content comes under a UID, against the
+    rule, row and audit log say so.
     """
     for item in objects:
         for destination in destinations:
@@ -104,8 +105,9 @@ def put(
 
 
 _DIFFERS = (
-    "it was made again with other content, and the destination keeps the object that it has under this UID; to have "
-    "this one there, delete that one there and send this file by hand"
+    "it was made again with other content, though a UID stands for one content, so this is a fault of glionode; please "
+    "report it. The destination keeps the object that it has under this UID; `glionode force STUDY --again` makes "
+    "objects with UIDs of their own"
 )
 _HELD_WHY = "nothing was found; look at the study, then send it with `glionode release`"
 _PUT = """
@@ -235,6 +237,28 @@ def withdraw(connection: Connection, study: str, reason: str) -> int:
     return done.rowcount
 
 
+def withdraw_earlier(connection: Connection, job_key: str, uids: Sequence[str]) -> int:
+    """Withdraw what was not sent of earlier analyses of the images of a job, whose result has the objects `uids`.
+
+    Also of objects that an earlier attempt of the job itself made and that were lost, where it made others this time.
+    Return the number of rows.
+    """
+    done = connection.execute(
+        "UPDATE glionode_outbox o SET state = 'withdrawn', last_error = %(why)s "
+        "FROM glionode_jobs mine, glionode_jobs earlier WHERE mine.key = %(key)s AND o.job_key = earlier.key "
+        "AND earlier.study_instance_uid = mine.study_instance_uid "
+        "AND earlier.instances_sha256 = mine.instances_sha256 AND earlier.created_at <= mine.created_at "
+        "AND NOT o.sop_instance_uid = ANY(%(uids)s) AND o.state = ANY(%(states)s)",
+        {
+            "why": "a later analysis of the same images was complete before it was sent",
+            "key": job_key,
+            "uids": list(uids),
+            "states": [OutboxState.QUEUED, OutboxState.FAILED, OutboxState.DEAD, OutboxState.HELD],
+        },
+    )
+    return done.rowcount
+
+
 def cancel_commitment_requests(connection: Connection, destination: str) -> None:
     """Treat stored objects as delivered, because storage commitment is not (or no longer) configured."""
     connection.execute(
@@ -275,21 +299,21 @@ def delivered(connection: Connection, job_key: str, destinations: Sequence[str])
 
 @dataclass(frozen=True, slots=True)
 class EarlierDeliveries:
-    """The deliveries of what a model made of a study, as a new run with that model finds them."""
+    """The deliveries of a study's results, as a new analysis finds them."""
 
     stored: int
-    """Destinations that have the object; an object that is made again under its UID is not sent to them."""
+    """How many deliveries have reached their destinations; the new result supersedes them."""
     waiting: int
     given_up: int
 
 
-def earlier_deliveries(connection: Connection, study: str, model_sha256: str) -> EarlierDeliveries:
-    """Count the deliveries of a study's objects that a model made."""
+def earlier_deliveries(connection: Connection, study: str) -> EarlierDeliveries:
+    """Count the deliveries of a study's objects."""
     counts = dict(
         connection.execute(
             "SELECT o.state, count(*) FROM glionode_outbox o JOIN glionode_jobs j ON j.key = o.job_key "
-            "WHERE j.study_instance_uid = %s AND j.model_sha256 = %s GROUP BY o.state",
-            (study, model_sha256),
+            "WHERE j.study_instance_uid = %s GROUP BY o.state",
+            (study,),
         ).fetchall()
     )
     return EarlierDeliveries(

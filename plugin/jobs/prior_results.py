@@ -22,7 +22,7 @@ class PriorResults:
     """The results of the jobs before a job. They are the same at each attempt, so all attempts write equal bytes."""
 
     started: datetime
-    """When the job was queued; its objects state this as the start of the analysis."""
+    """When the job began for the first time; its objects state this as the start of the analysis."""
     current_results: Mapping[str, str] = field(default_factory=dict)
     """Keys of earlier segmented jobs with the same model, by the checksum of the images they were computed from."""
     predecessors: tuple[Predecessor, ...] = ()
@@ -35,13 +35,16 @@ class PriorResults:
 
 def read_prior_results(connection: Connection, job: Job) -> PriorResults:
     """Return the results of the jobs that came before `job`, which must be in the database."""
-    row = connection.execute("SELECT created_at FROM glionode_jobs WHERE key = %s", (job.key,)).fetchone()
+    row = connection.execute(
+        "SELECT created_at, coalesce(analysis_started_at, created_at) FROM glionode_jobs WHERE key = %s", (job.key,)
+    ).fetchone()
     assert row is not None, "rows of jobs are never removed"
-    started: datetime = row[0]
+    created: datetime = row[0]
+    started: datetime = row[1]
     earlier = connection.execute(
         "SELECT key, state, model_sha256, images_sha256, reports, purged_at FROM glionode_jobs "
         "WHERE study_instance_uid = %s AND key <> %s AND created_at <= %s ORDER BY created_at, key",
-        (job.study_instance_uid, job.key, started),
+        (job.study_instance_uid, job.key, created),
     ).fetchall()
     segmented = [each for each in earlier if each[1] == JobState.SEGMENTED]
     with_result = [each for each in earlier if each[1] == JobState.SEGMENTED or each[4]]
@@ -68,11 +71,12 @@ def record_for_later_jobs(connection: Connection, key: str, report: ReadReport) 
         if each.sop_class_uid.startswith(_REPORT_CLASSES) and each.sop_instance_uid
     ]
     connection.execute(
-        "UPDATE glionode_jobs SET images_sha256 = %s, same_as = %s, reports = coalesce(%s::jsonb, reports) "
-        "WHERE key = %s",
+        "UPDATE glionode_jobs SET images_sha256 = %s, same_as = %s, package_sha256 = %s, "
+        "reports = coalesce(%s::jsonb, reports) WHERE key = %s",
         (
             report.images_sha256,
             report.same_as,
+            report.package_sha256,
             json.dumps([asdict(each) for each in reports]) if report.written else None,
             key,
         ),

@@ -30,6 +30,7 @@ from plugin.jobs.job import (
     Started,
     WorkerLost,
     next_action,
+    repeated,
 )
 from plugin.jobs.prior_results import PriorResults, read_prior_results
 from plugin.jobs.procrastinate_queue import ProcrastinateQueue
@@ -53,21 +54,34 @@ class JobQueue:
         self._database = database
         self._entries = ProcrastinateQueue(database)
 
-    def add(self, job: Job, again: bool = False) -> bool:
+    def add(self, job: Job, again: bool = False) -> Job | None:
         """Queue a job unless the study already has one with the same instances, whatever its model.
 
-        A job whose images were purged and came again runs again, because nobody knows any more how they were.
+        Return the job as it was added; None if it was prevented, see `standing`. Where these instances were analysed
+        before, it is a job of its own with another key: its result supersedes the earlier one.
+
+        Images that were purged and came again are analysed again, because nobody knows any more how they were.
 
         With `again`, only an open job prevents it, and no earlier result of the study counts as current. Other queued
         jobs of the study are superseded; where images took the place of others since the last one, its results are,
         too, and what waits of them is not sent. If the job is urgent and prevented, the open jobs of the study become
-        urgent. Return whether the job was added.
+        urgent.
         """
         preventing = OPEN if again else frozenset(JobState) - {JobState.SUPERSEDED}
         return self._insert(job, preventing, self._defer, forget_results=again)
 
-    def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
-        """Record the outcome of a study that needs no worker. Return whether the job was added."""
+    def standing(self, job: Job) -> Job:
+        """Return the newest job of the same study and instances that was not superseded; `job` itself without one."""
+        where = (
+            "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state <> %s "
+            "ORDER BY created_at DESC, repetition DESC LIMIT 1"
+        )
+        values = (job.study_instance_uid, job.instances_sha256, JobState.SUPERSEDED)
+        with self._database.pool.connection() as connection:
+            return select(connection, where, values) or job
+
+    def add_finished(self, job: Job, state: JobState, reason: str) -> Job | None:
+        """Record the outcome of a study that needs no worker. Return the job as it was added, None if it was not."""
 
         def finish(connection: Connection, job: Job) -> None:
             write(connection, job, Record(state, reason))
@@ -214,7 +228,7 @@ class JobQueue:
         preventing: frozenset[JobState],
         then: Callable[[Connection, Job], None],
         forget_results: bool = False,
-    ) -> bool:
+    ) -> Job | None:
         """Insert a job and call `then`, unless a job in a `preventing` state has the same instances."""
         with self._database.pool.connection() as connection:
             # Two listeners may handle one study at the same time.
@@ -228,7 +242,8 @@ class JobQueue:
             if known:
                 if job.urgent:
                     self._make_urgent(connection, job.study_instance_uid)
-                return False
+                return None
+            job = _next_repetition(connection, job)
             replaced = connection.execute(
                 "SELECT max(replacements) < %s FROM glionode_jobs WHERE study_instance_uid = %s AND purged_at IS NULL",
                 (job.replacements, job.study_instance_uid),
@@ -245,8 +260,8 @@ class JobQueue:
             connection.execute(
                 "INSERT INTO glionode_jobs "
                 "(key, study_instance_uid, instances_sha256, model_sha256, image_count, urgent, source, replacements, "
-                "state, created_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, greatest(now(), (SELECT max(created_at) + "
+                "repetition, state, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, greatest(now(), (SELECT max(created_at) + "
                 "interval '1 microsecond' FROM glionode_jobs WHERE study_instance_uid = %s))) "
                 "ON CONFLICT (key) DO UPDATE "
                 "SET superseded_by = NULL, purged_at = NULL, urgent = excluded.urgent, source = excluded.source, "
@@ -254,7 +269,7 @@ class JobQueue:
                 "ELSE glionode_jobs.created_at END",
                 (
                     *(job.key, job.study_instance_uid, job.instances_sha256, job.model_sha256),
-                    *(job.image_count, job.urgent, job.source, job.replacements, JobState.QUEUED),
+                    *(job.image_count, job.urgent, job.source, job.replacements, job.repetition, JobState.QUEUED),
                     job.study_instance_uid,
                 ),
             )
@@ -270,7 +285,7 @@ class JobQueue:
             assert current is not None, "it was just inserted"
             write(connection, current, next_action(current, Forced()))
             then(connection, job)
-        return True
+        return job
 
     def _make_urgent(self, connection: Connection, study_instance_uid: str) -> None:
         """Make the study's open jobs urgent. For a running job this matters only if it is queued again."""
@@ -286,6 +301,18 @@ class JobQueue:
     def _defer(self, connection: Connection, job: Job) -> None:
         entry_id = self._entries.defer(connection, job)
         connection.execute("UPDATE glionode_jobs SET queue_id = %s WHERE key = %s", (entry_id, job.key))
+
+
+def _next_repetition(connection: Connection, job: Job) -> Job:
+    """Return the job with a key that no analysis of its images with its model has had; an unbegun job keeps its key."""
+    row = connection.execute(
+        "SELECT coalesce(max(repetition) + 1, 0) FROM glionode_jobs WHERE study_instance_uid = %s "
+        "AND instances_sha256 = %s AND model_sha256 = %s "
+        "AND (analysis_started_at IS NOT NULL OR started_at IS NOT NULL OR has_result)",  # or run by an older version
+        (job.study_instance_uid, job.instances_sha256, job.model_sha256),
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return repeated(job, row[0])
 
 
 def _entry_id(connection: Connection, key: str) -> int | None:

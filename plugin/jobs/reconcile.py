@@ -146,7 +146,7 @@ class Reconciler:
             added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
         if added:
             how = ", urgent" if urgent else ""
-            _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, job.key)
+            _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, added.key)
         self._settled[study] = _Settled(folders, urgent, monotonic)
         self._arrivals.pop(study, None)
         return True

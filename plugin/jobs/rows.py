@@ -7,7 +7,7 @@ from plugin.jobs.job import Action, Job, JobSource, JobState, Record, Requeue, R
 
 COLUMNS = (
     "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source, "
-    "replacements"
+    "replacements, repetition"
 )
 WITHOUT_RESULT = frozenset(
     {JobState.QUEUED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
@@ -27,7 +27,9 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
     match action:
         case Start(attempt):
             connection.execute(
-                "UPDATE glionode_jobs SET state = %s, attempts = %s, started_at = now() WHERE key = %s",
+                # A later attempt keeps the start of the analysis, which enters the UIDs of the objects.
+                "UPDATE glionode_jobs SET state = %s, attempts = %s, started_at = now(), "
+                "analysis_started_at = coalesce(analysis_started_at, now()) WHERE key = %s",
                 (JobState.RUNNING, attempt, job.key),
             )
         case Requeue():
@@ -90,12 +92,8 @@ def select_all(connection: Connection, where: str, values: tuple[object, ...]) -
     return [
         Job(
             *(key, study, instances, model, JobState(state)),
-            attempts=attempts,
-            image_count=count,
-            trouble=trouble,
-            urgent=urgent,
-            source=JobSource(source),
-            replacements=replacements,
+            *(attempts, image_count, trouble, urgent, JobSource(source)),
+            *counts,
         )
-        for key, study, instances, model, state, attempts, count, trouble, urgent, source, replacements in rows
+        for key, study, instances, model, state, attempts, image_count, trouble, urgent, source, *counts in rows
     ]

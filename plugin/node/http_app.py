@@ -68,7 +68,7 @@ def serve_http(
         from plugin.orthanc.intake import OrthancIntake
         from plugin.orthanc.routes import orthanc_routes
 
-        model = context.model.weights_sha256
+        model = context.model.sha256
         intake = OrthancIntake(settings.orthanc, context.queue, pool, model, settings.destinations)
         routes.append(orthanc_routes(intake, token))
     if plugin is not None:

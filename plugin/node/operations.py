@@ -123,10 +123,10 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
         raise OperationRefused(f"The archive has no MR images of study {study_instance_uid!r}; send them first.")
     model = served_package(settings.model.name, settings.installed_models_dir)
     uids, replacements = inputs.sop_instance_uids, inputs.replacements
-    job = new_job(study_instance_uid, uids, model.weights_sha256, source=source, replacements=replacements)
-    if JobQueue(database).add(job, again=again):
-        _audit(database, job.key, "forced, once more" if again else "forced")
-        return job.key
+    job = new_job(study_instance_uid, uids, model.sha256, source=source, replacements=replacements)
+    if (added := JobQueue(database).add(job, again=again)) is not None:
+        _audit(database, added.key, "forced, once more" if again else "forced")
+        return added.key
     raise OperationRefused(
         f"Study {study_instance_uid} is already queued or running with these images."
         if again
@@ -135,11 +135,11 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
 
 
 def deliveries_before(database: Database, key: str) -> EarlierDeliveries:
-    """Count the deliveries that a forced job finds: those of the objects that its model made of its study."""
+    """Count the deliveries that a forced job finds: those of the earlier results of its study."""
     job = JobQueue(database).find(key)
     assert job is not None, "rows of jobs are never removed"
     with database.pool.connection() as connection:
-        return outbox.earlier_deliveries(connection, job.study_instance_uid, job.model_sha256)
+        return outbox.earlier_deliveries(connection, job.study_instance_uid)
 
 
 def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:

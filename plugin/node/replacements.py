@@ -72,12 +72,13 @@ def undo_replacements(settings: Settings, database: Database, study: str) -> Und
         raise OperationRefused(f"The disk takes no copies: {exc}. Free some space, and undo it once more.") from exc
     inputs = read_inputs(archive, study)
     model = served_package(settings.model.name, settings.installed_models_dir)
-    job = new_job(study, inputs.sop_instance_uids, model.weights_sha256, replacements=inputs.replacements)
+    job = new_job(study, inputs.sop_instance_uids, model.sha256, replacements=inputs.replacements)
     detail = f"{len(former)} images are for the patient before again; the files that were there are kept"
     with database.pool.connection() as connection:
         audit_log.record(connection, AuditEvent.ORDERED, AuditSubject(study), detail)
-    JobQueue(database).add(job)
-    return UndoneReplacements(study, len(former), job.key)
+    queue = JobQueue(database)
+    added = queue.add(job) or queue.standing(job)
+    return UndoneReplacements(study, len(former), added.key)
 
 
 def _folder(data_dir: Path, study: str) -> Path:

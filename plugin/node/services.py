@@ -77,7 +77,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
         archive,
         context.queue,
         settings.study,
-        context.model.weights_sha256,
+        context.model.sha256,
         lambda sentence: record_trouble(pool, _CLOCK, sentence),
     )
     receptions = ReceptionAudit(context.database.pool)

@@ -101,17 +101,19 @@ class OrthancIntake:
             raise
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, options.urgent, JobSource.ORTHANC)
         if inputs.images:
-            corrected = self._has_result_of_another_patient(client, orthanc_id, job.key)
+            standing = self._queue.standing(job)
+            corrected = self._has_result_of_another_patient(client, orthanc_id, standing.key)
             added = self._queue.add(job, again=options.again or corrected)
             if corrected:
                 _LOG.info("study %s in Orthanc has another patient ID than its result; segmenting it again", study)
-            elif not added or options.again:  # a new run does not send again what was sent
-                self._send_lost_results(client, job.key)
+            elif added is None:
+                self._send_lost_results(client, standing.key)
         elif (current := self._current_job(study, inputs)) is not None:
             return Submission(study, current.key, False, current.state.value)
         else:
             added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
-        return self._record(study, job.key, added, len(inputs.images))
+        key = (added or self._queue.standing(job)).key
+        return self._record(study, key, added is not None, len(inputs.images))
 
     def _current_job(self, study: str, inputs: OrthancInputs) -> Job | None:
         """Return the job of a study without images: the one with its result, or the one that made all its objects."""

@@ -35,8 +35,10 @@ class LocalNode:
                 added = self._queue.add(job, again=force)
             else:
                 added = self._queue.add_finished(job, JobState.NOT_ELIGIBLE, no_images_reason(inputs.other_instances))
-            found = self._queue.find(job.key)
-        return asdict(Submission(uid, job.key, added, found.state.value if found is not None else "unknown"))
+            found = added or self._queue.standing(job)
+            current = self._queue.find(found.key)
+        state = current.state.value if current is not None else "unknown"
+        return asdict(Submission(uid, found.key, added is not None, state))
 
     def outcome(self, study: str) -> dict[str, Any]:
         """Read the state of a study's newest job from the database."""

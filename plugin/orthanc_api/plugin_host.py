@@ -118,7 +118,7 @@ def running_plugin(files: PluginFiles, shared: NodeContext, archive: EmbeddedArc
             callbacks.dispatch(host, event)
 
     module = orthanc_module(host, rest, callbacks, files.script)
-    module._glionode = LocalNode(host, shared.queue, shared.model.weights_sha256)  # type: ignore[attr-defined]
+    module._glionode = LocalNode(host, shared.queue, shared.model.sha256)  # type: ignore[attr-defined]
     with loaded_script(files.script, module):
         threads = [
             threading.Thread(target=plugin.watch, args=(stop,), name="plugin-watch", daemon=True),

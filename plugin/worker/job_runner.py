@@ -148,7 +148,7 @@ class JobRunner:
                 job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source, inputs.replacements
             )
             if uids:
-                self.queue.add(successor)
+                successor = self.queue.add(successor) or self.queue.standing(successor)
             elif self.queue.newest_job(job.study_instance_uid, WITH_RESULT) is None:
                 self.queue.add_finished(successor, JobState.NOT_ELIGIBLE, _ALL_DELETED)
             _LOG.info("job %s: Orthanc has other images now, %d; see job %s", job.key, len(uids), successor.key)
@@ -197,6 +197,8 @@ class JobRunner:
         hold = report.empty and self.settings.delivery.hold_empty
 
         def also(connection: Connection) -> None:
+            if finished.status == JobState.SEGMENTED:
+                outbox.withdraw_earlier(connection, job.key, [each.sop_instance_uid for each in objects])
             outbox.put(connection, job.key, objects, self.settings.destinations, self.intended_use, hold)
             record_for_later_jobs(connection, job.key, report)
             _audit(connection, job.key, report, objects)
@@ -228,7 +230,8 @@ class JobRunner:
 def _inputs_changed(job: Job, inputs: StudyInputs) -> bool:
     """Return whether a study has other images than its job was made for."""
     uids, replacements = inputs.sop_instance_uids, inputs.replacements
-    return new_job(job.study_instance_uid, uids, job.model_sha256, replacements=replacements).key != job.key
+    found = new_job(job.study_instance_uid, uids, job.model_sha256, replacements=replacements)
+    return found.instances_sha256 != job.instances_sha256
 
 
 def _require_room(folder: Path) -> None:

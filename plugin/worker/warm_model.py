@@ -41,7 +41,9 @@ class WarmModel:
     def identity(self) -> ModelIdentity:
         """The model's identity, for reports and DICOM objects."""
         package = self.package
-        return ModelIdentity(package.name, package.version, package.weights_sha256, package.intended_use)
+        return ModelIdentity(
+            package.name, package.version, package.weights_sha256, package.intended_use, package.sha256
+        )
 
     @property
     def label_order(self) -> tuple[int, ...]:

@@ -168,7 +168,7 @@ def test_patient_name_survives_in_its_character_set(name, character_set, picture
     assert errors(program("dciodvfy"), path) == []
 
 
-def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(pictured, written, started):
+def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times_and_uids(pictured, written, started):
     result = pictured()
     first, second = written(result), written(result)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -176,8 +176,8 @@ def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(pict
     differing = {element.keyword for element in later if element != dcmread(first[0])[element.tag]}
     moments = {"Content", "Series"}
     assert differing == {f"{kind}{part}" for kind in moments for part in ("Date", "Time")} | {
-        "DateOfSecondaryCapture",
-        "TimeOfSecondaryCapture",
+        *("DateOfSecondaryCapture", "TimeOfSecondaryCapture"),
+        *("SOPInstanceUID", "SeriesInstanceUID"),
     }
 
 

@@ -99,13 +99,14 @@ def test_bits_are_packed_without_gaps_and_padded_with_a_zero(size, make_result, 
     assert not bits[voxels:].any()
 
 
-def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times(make_result, write_seg, started):
+def test_same_inputs_give_the_same_bytes_and_a_later_start_only_other_times_and_uids(make_result, write_seg, started):
     result = make_result()
     first, second = write_seg(result), write_seg(result)
     assert first.read_bytes() == second.read_bytes()
     later = dcmread(write_seg(result, started + timedelta(days=1, minutes=3)))
     differing = {element.keyword for element in later if element != dcmread(first)[element.tag]}
-    assert differing == {"ContentDate", "ContentTime", "SeriesDate", "SeriesTime"}
+    uids = {"SOPInstanceUID", "SeriesInstanceUID"}
+    assert differing == {"ContentDate", "ContentTime", "SeriesDate", "SeriesTime", *uids}
 
 
 @pytest.mark.parametrize(

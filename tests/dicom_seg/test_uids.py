@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -18,7 +19,7 @@ def test_equal_parts_give_equal_valid_uids():
     assert derive_uid("a").startswith("2.25.")
 
 
-def test_result_uid_changes_with_study_images_model_and_purpose(make_result):
+def test_result_uid_changes_with_study_images_model_package_software_and_purpose(make_result, monkeypatch):
     result = make_result()
     uid = result_uid(result, "x")
     assert uid == result_uid(replace(result, sources=result.sources[::-1]), "x")
@@ -27,11 +28,13 @@ def test_result_uid_changes_with_study_images_model_and_purpose(make_result):
         result_uid(result, "y"),
         result_uid(replace(result, study_instance_uid="1.2.3"), "x"),
         result_uid(replace(result, model=replace(result.model, sha256="cd" * 32)), "x"),
+        result_uid(replace(result, model=replace(result.model, package_sha256="cd" * 32)), "x"),
         result_uid(
             replace(result, sources=(replace(result.sources[0], frames=other_frames), *result.sources[1:])), "x"
         ),
     ]
-    assert len({uid, *changed}) == 5
+    monkeypatch.setattr("dicom_seg.uids.version", lambda _name: "99")
+    assert len({uid, *changed, result_uid(result, "x")}) == 7
 
 
 def test_tracking_uid_does_not_depend_on_the_images(make_result):
@@ -44,6 +47,7 @@ def test_another_model_is_another_device(make_result):
     model = make_result().model
     assert device_uid(model) == device_uid(replace(model, name="same weights"))
     assert device_uid(model) != device_uid(replace(model, sha256="cd" * 32))
+    assert device_uid(model) != device_uid(replace(model, package_sha256="cd" * 32)), "other thresholds"
 
 
 def patient(result, **values):
@@ -79,11 +83,24 @@ def uids(objects):
     return [(str(each.dataset.SOPInstanceUID), str(each.dataset.SeriesInstanceUID)) for each in objects]
 
 
-def test_the_same_work_at_another_time_has_the_same_uids(make_result, with_everything, started):
+def test_a_retry_has_the_same_bytes_and_an_analysis_that_began_later_has_no_uid_of_them(
+    make_result, with_everything, started
+):
     result = with_everything(make_result())
-    first, later = encode(result, started), encode(result, started + timedelta(days=1, minutes=3))
-    assert uids(first) == uids(later)
-    assert all(one.content != other.content for one, other in zip(first, later, strict=True))
+    first, retry = encode(result, started), encode(result, started)
+    assert [hashlib.sha256(each.content).hexdigest() for each in first] == [
+        hashlib.sha256(each.content).hexdigest() for each in retry
+    ]
+    later = encode(result, started + timedelta(microseconds=1))
+    assert {uid for each in uids(first) for uid in each}.isdisjoint(uid for each in uids(later) for uid in each)
+
+
+def test_what_another_library_writes_into_the_file_meta_is_another_content(make_result, started, monkeypatch):
+    before = encode(make_result(), started)
+    monkeypatch.setattr("highdicom.base.__version__", "99")
+    for one, other in zip(before, encode(make_result(), started), strict=True):
+        assert one.content != other.content
+        assert one.dataset.SOPInstanceUID != other.dataset.SOPInstanceUID
 
 
 def another_patient_in_the_files(result):
@@ -109,7 +126,13 @@ def another_version(result):
     return replace(result, model=replace(result.model, version="0.1.1"))
 
 
-@pytest.mark.parametrize("change", [another_patient_in_the_files, another_voxel, another_number, another_version])
+def another_threshold(result):
+    return replace(result, model=replace(result.model, package_sha256="cd" * 32))
+
+
+@pytest.mark.parametrize(
+    "change", [another_patient_in_the_files, another_voxel, another_number, another_version, another_threshold]
+)
 def test_whatever_changes_an_object_gives_it_another_uid(change, make_result, with_everything, started):
     result = with_everything(make_result())
     before = encode(result, started)

@@ -1,6 +1,7 @@
 """Packages are read, checked, found and installed; each mistake has its error message."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,15 @@ def test_the_bundled_demonstration_says_what_it_is() -> None:
 def test_packages_cannot_be_changed(make_package: Make) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_package().name = "other"  # type: ignore[misc]
+
+
+def test_the_digest_of_a_package_changes_with_its_settings(make_package: Make) -> None:
+    package = make_package()
+    where = package.folder / "model.toml"
+    assert package.sha256 == hashlib.sha256(where.read_bytes()).hexdigest()
+    text = where.read_text()
+    assert text.count("threshold = 0.5") == 3
+    where.write_text(text.replace("threshold = 0.5", "threshold = 0.4", 1))
+    changed = read_package(package.folder)
+    assert changed.weights_sha256 == package.weights_sha256
+    assert changed.sha256 != package.sha256

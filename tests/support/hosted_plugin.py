@@ -108,7 +108,7 @@ def running(
     path = folder / "script.py"
     path.write_text(script)
     settings = Settings(**{**values, **sections})
-    model, queue = cast(Any, SimpleNamespace(weights_sha256="")), JobQueue(database)
+    model, queue = cast(Any, SimpleNamespace(sha256="")), JobQueue(database)
     shared = NodeContext(settings, model, database, queue, ShutdownDeadline(settings.shutdown.drain_s), Metrics())
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
         fixture = HostedPluginFixture(plugin, archive)

@@ -2,7 +2,8 @@
 
 Files in the folder `controls` change what it does: `die` kills the worker, once for each line of the file; `hang` makes
 a job hang, once for each line; `hold` makes jobs wait until the file is removed; `slow` has the seconds a job takes;
-`fail` makes jobs raise an exception; `broken` prevents loading. Each run adds a line to the file `log`.
+`fail` makes jobs raise an exception; `broken` prevents loading; `by_start` makes UIDs depend on the start of the
+analysis, as those of the real one do. Each run adds a line to the file `log`.
 """
 
 import json
@@ -52,8 +53,11 @@ class StandIn:
         if len(files) == 1:
             return StudyOutcome("not_eligible", "There is no ADC map.", ())
         out.mkdir(parents=True)
+        by_start = (self.controls / "by_start").exists()
+        of_start = f"{int(prior_results.started.timestamp() * 1e6) % 10**8}." if by_start else ""
         outputs = tuple(
-            self._write(first, number, sop_class, out) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
+            self._write(first, of_start, number, sop_class, out)
+            for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
         )
         series = {"series_instance_uid": f"{study}.1", "series_description": "MARKERxPHI series", "why": ["MARKERxPHI"]}
         written = [{"path": path.name, "sop_class_uid": OUTPUT_CLASSES[n]} for n, path in enumerate(outputs)]
@@ -68,12 +72,12 @@ class StandIn:
             control.write_text("\n".join(lines[1:]))
         return bool(lines)
 
-    def _write(self, first: Dataset, number: int, sop_class: str, out: Path) -> Path:
+    def _write(self, first: Dataset, of_start: str, number: int, sop_class: str, out: Path) -> Path:
         made, study = Dataset(), str(first.StudyInstanceUID)
         made.SOPClassUID = sop_class
         usual = first.PatientID == _PATIENT_ID
         of_patient = "" if usual else f"{zlib.crc32(str(first.PatientID).encode()) % 10000}."
-        made.SOPInstanceUID = f"{study}.99.{of_patient}{number}"
+        made.SOPInstanceUID = f"{study}.99.{of_patient}{of_start}{number}"
         made.StudyInstanceUID = study
         made.SeriesInstanceUID = f"{study}.98.{number}"
         made.PatientName = "MARKERxPHI^NAME"

@@ -46,6 +46,7 @@ def test_a_full_report() -> None:
         "name": "phantom-demo",
         "version": "1.0",
         "sha256": "ab" * 32,
+        "package_sha256": "",
         "intended_use": "demonstration",
     }
     assert document["roles"]["T1CE"] == {

@@ -17,7 +17,7 @@ from plugin.database.other_versions import named_conninfo
 from plugin.database.pool import Database, database_url, open_pool
 from plugin.database.schema import SCHEMA_VERSION, migrate, read_schema, readable_schema, require_schema
 from plugin.errors import DatabaseUnavailable
-from plugin.jobs.job import Job, JobState
+from plugin.jobs.job import Job, JobState, new_job
 from plugin.jobs.outbox import OutboxState
 from plugin.jobs.queue import JobQueue
 from plugin.node.status import read_status
@@ -248,9 +248,9 @@ class TestProcrastinate:
         migrate(empty.pool)
         assert self.structure(empty) == self.structure(database)
         assert query(empty, "SELECT name FROM glionode_schema_procrastinate ORDER BY name") == [(n,) for n in names]
-        job = Job("k", "1.2", "i", "m")
-        assert JobQueue(empty).add(job)
-        assert JobQueue(empty).start("k") == job
+        job = new_job("1.2", ["1"], "m")
+        assert JobQueue(empty).add(job) == job
+        assert JobQueue(empty).start(job.key) == job
 
     def test_a_missing_one_alone_is_a_reason_to_migrate(self, empty: Database) -> None:
         migrate(empty.pool)

@@ -13,7 +13,7 @@ from dicom_seg.predecessor import Predecessor
 from plugin.archive.report_reader import ReadReport, WrittenFile
 from plugin.database.pool import Connection, Database
 from plugin.jobs import outbox
-from plugin.jobs.job import Finished, Job, new_job
+from plugin.jobs.job import Cancelled, Finished, Job, Restart, Retried, new_job
 from plugin.jobs.prior_results import record_for_later_jobs
 from plugin.jobs.procrastinate_queue import QUEUE
 from plugin.jobs.queue import SWEEP_LOCK, AlsoWrite, JobQueue
@@ -106,8 +106,12 @@ def test_a_study_that_was_purged_and_comes_again_runs_again(database: Database, 
     job = job_of(study, "1")
     finish_job(queue, job, Finished("segmented", None))
     query(database, "UPDATE glionode_jobs SET purged_at = now()")
-    assert queue.add(job), "its patient may be another one by now"
-    assert query(database, "SELECT state, purged_at FROM glionode_jobs") == [("queued", None)]
+    added = queue.add(job)
+    assert added is not None, "its patient may be another one by now"
+    assert added.key != job.key, "its objects have UIDs of their own"
+    purged = "SELECT key, state, purged_at IS NOT NULL FROM glionode_jobs ORDER BY created_at"
+    assert query(database, purged) == [(job.key, "segmented", True), (added.key, "queued", False)]
+    assert not queue.add(job), "the new one waits"
 
 
 def test_more_instances_supersede_a_waiting_job(database: Database, queue: JobQueue) -> None:
@@ -151,10 +155,12 @@ def test_a_job_gets_the_same_prior_results_at_each_attempt(database: Database, q
     keys = {1: first.key, 2: second.key}
     finish_job(queue, first, Finished("segmented", None), also=report("a", 1))
     queue.add(second)
+    assert queue.start(second.key) is not None
     prior = queue.prior_results(second)
     assert dict(prior.current_results) == {"a": first.key}
     assert prior.predecessors == (Predecessor("sr.dcm", "2.1", "1.2.840.10008.5.1.4.1.1.88.34", "1.1"),)
     assert prior.purged_on is None
+    queue.requeue_stalled(0)
     taken = queue.start(second.key)
     assert taken is not None
     assert queue.prior_results(second) == prior
@@ -165,8 +171,59 @@ def test_a_job_gets_the_same_prior_results_at_each_attempt(database: Database, q
     assert found.current_results == {}, "results of another model are not current"
     assert [each.sop_instance_uid for each in found.predecessors] == ["1.2"]
     queue.mark_outdated(other_model)
-    assert queue.add(second, again=True)
-    assert queue.prior_results(second).current_results == {}, "a forced job is computed again"
+    again = queue.add(second, again=True)
+    assert again is not None
+    assert again.key != second.key
+    assert queue.prior_results(again).current_results == {}, "a forced job is computed again"
+    assert [each.sop_instance_uid for each in queue.prior_results(again).predecessors] == ["1.2"]
+
+
+def test_the_start_of_an_analysis_is_that_of_the_first_attempt(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    query(database, "UPDATE glionode_jobs SET created_at = now() - interval '1 day'")
+    assert queue.start(job.key) is not None
+    started = queue.prior_results(job).started
+    assert query(database, "SELECT started_at FROM glionode_jobs") == [(started,)], "not when it was queued"
+    queue.requeue_stalled(0)
+    assert queue.start(job.key) is not None, "after a crash"
+    assert queue.prior_results(job).started == started
+    queue.postpone(job.key, 2)
+    taken = queue.start(job.key)
+    assert taken is not None, "after a power cut or a full disk"
+    queue.finish(taken, Finished("failed", "The network is broken."), None, lambda _: None)
+    assert isinstance(queue.apply_request(job.key, Retried()), Restart)
+    assert queue.start(job.key) is not None, "after a user's retry"
+    assert queue.prior_results(job).started == started
+
+
+def test_each_repetition_of_an_analysis_has_a_key_and_a_start_of_its_own(database: Database, queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    made = [job]
+    finish_job(queue, job, Finished("segmented", None))
+    for _ in range(2):
+        again = queue.add(made[-1], again=True)
+        assert again is not None
+        assert queue.add(again, again=True) is None, "one of them waits"
+        assert queue.standing(job) == again
+        taken = queue.start(again.key)
+        assert taken is not None
+        queue.finish(taken, Finished("segmented", None), None, lambda _: None)
+        made.append(again)
+    assert len({each.key for each in made}) == len({queue.prior_results(each).started for each in made}) == 3
+    assert {each.instances_sha256 for each in made} == {job.instances_sha256}
+    assert superseded(database, made[0]) == made[1].key
+    assert superseded(database, made[1]) == made[2].key
+
+
+def test_a_repetition_that_never_began_keeps_its_key(queue: JobQueue) -> None:
+    job = job_of(new_study_uid(), "1")
+    queue.add(job)
+    queue.apply_request(job.key, Cancelled())
+    again = queue.add(job, again=True)
+    assert again is not None
+    assert again.key == job.key
+    assert queue.start(job.key) is not None
 
 
 def test_urgent_jobs_run_first_also_those_that_become_urgent_while_queued(database: Database, queue: JobQueue) -> None:

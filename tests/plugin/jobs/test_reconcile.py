@@ -35,15 +35,15 @@ class RecordingQueue:
         self.finished: list[tuple[Job, JobState, str]] = []
         self.broken = False
 
-    def add(self, job: Job) -> bool:
+    def add(self, job: Job) -> Job:
         if self.broken:
             raise ConnectionError
         self.added.append(job)
-        return True
+        return job
 
-    def add_finished(self, job: Job, state: JobState, reason: str) -> bool:
+    def add_finished(self, job: Job, state: JobState, reason: str) -> Job:
         self.finished.append((job, state, reason))
-        return True
+        return job
 
 
 def store(archive: EmbeddedArchive, study: str, number: int, sop_class: str = MR_IMAGE_STORAGE) -> None:

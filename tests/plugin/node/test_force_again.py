@@ -1,10 +1,11 @@
-"""A study that is segmented once more: what waits of its earlier result is neither lost nor replaced by less."""
+"""A study that is segmented once more gets a result of its own, which supersedes the earlier one once it is whole."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydicom.filereader import read_file_meta_info
 
 from models.package import IntendedUse
 from plugin.database.pool import Database
@@ -49,11 +50,11 @@ def waiting_files(node: NodeInThread) -> list[Path]:
 
 
 @pytest.mark.parametrize("ends", ["segmented", "failed", "killed", "cancelled"])
-def test_what_waits_for_a_pacs_is_sent_whatever_the_next_run_comes_to(
+def test_of_what_waits_for_a_pacs_one_result_is_sent_whatever_the_next_run_comes_to(
     ends: str, make_node: MakeNode, data_dir: Path, pacs: Pacs
 ) -> None:
     pacs.stop()
-    node = make_node(destinations=[pacs.destination()]).start()
+    node = make_node(destinations=[pacs.destination()]).start("by_start")
     config, study = config_of(node, data_dir), new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(2)))
     wait_until(lambda: node.status().destinations[0].objects == {"failed": 2}, "both wait for the PACS")
@@ -69,46 +70,41 @@ def test_what_waits_for_a_pacs_is_sent_whatever_the_next_run_comes_to(
     if ends == "cancelled":
         assert run(config, "cancel", study)[0] == 0
     (node.controls / "hold").unlink()
-    state = "segmented" if ends == "killed" else ends
-    wait_until(lambda: node.jobs_are(**{state: 1}), f"it is {state}")
+    replaced = ends in ("segmented", "killed")
+    wait_until(lambda: node.jobs_are(**({"segmented": 2} if replaced else {"segmented": 1, ends: 1})), "it has ended")
     pacs.start()
-    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "both are sent, and nothing is given up")
-    assert sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"]
+    left = {"sent": 2, "withdrawn": 2} if replaced else {"sent": 2}
+    wait_until(lambda: node.status().destinations[0].objects == left, "one result is sent, and nothing is given up")
+    earlier = {str(read_file_meta_info(path).MediaStorageSOPInstanceUID) for path in before}
+    assert len(pacs.received) == len(set(pacs.received)) == 2
+    assert earlier.isdisjoint(pacs.received) if replaced else earlier == set(pacs.received)
 
 
-def test_a_failed_run_says_that_the_earlier_result_is_kept(database: Database, queue: JobQueue, tmp_path: Path) -> None:
+def test_a_failed_repetition_leaves_the_earlier_result(database: Database, queue: JobQueue, tmp_path: Path) -> None:
     job = new_job(new_study_uid(), ["1"], "m")
     finish_job(queue, job, Finished("segmented", None), tmp_path / "first")
-    assert queue.add(job, again=True)
-    finish_job(queue, job, Finished("failed", "FLAIR is cut."), tmp_path / "second")
-    with database.pool.connection() as connection:
-        found = show_job(connection, job.key)
-    assert found.job.reason is not None
-    assert found.job.reason.startswith("FLAIR is cut. The result of an earlier run of this job is kept")
-    assert found.results_path == str(tmp_path / "first")
-    assert isinstance(queue.apply_request(job.key, Retried()), Restart)
-    assert isinstance(queue.apply_request(job.key, Cancelled()), Record)
-    assert isinstance(queue.apply_request(job.key, Retried()), Restart)
-    taken = queue.start(job.key)
+    again = queue.add(job, again=True)
+    assert again is not None
+
+    def outcome(key: str) -> tuple[str, str | None, str | None, str | None]:
+        with database.pool.connection() as connection:
+            found = show_job(connection, key)
+        return found.job.state, found.job.reason, found.job.superseded_by, found.results_path
+
+    for reason in ("FLAIR is cut.", "It is still cut."):
+        taken = queue.start(again.key)
+        assert taken is not None
+        queue.finish(taken, Finished("failed", reason), str(tmp_path / "second"), lambda _: None)
+        assert outcome(job.key) == ("segmented", None, None, str(tmp_path / "first"))
+        assert outcome(again.key) == ("failed", reason, None, str(tmp_path / "second"))
+        assert isinstance(queue.apply_request(again.key, Retried()), Restart)
+    assert isinstance(queue.apply_request(again.key, Cancelled()), Record)
+    assert isinstance(queue.apply_request(again.key, Retried()), Restart)
+    taken = queue.start(again.key)
     assert taken is not None
     queue.finish(taken, Finished("segmented", None), str(tmp_path / "third"), lambda _: None)
-    with database.pool.connection() as connection:
-        found = show_job(connection, job.key)
-    assert (found.job.reason, found.results_path) == (None, str(tmp_path / "third"))
-
-
-def test_a_job_without_an_earlier_result_says_nothing_of_one(
-    database: Database, queue: JobQueue, tmp_path: Path
-) -> None:
-    job = new_job(new_study_uid(), ["1"], "m")
-    for reason, folder in (("First.", "first"), ("Second.", "second")):
-        queue.add(job, again=True)
-        taken = queue.start(job.key)
-        assert taken is not None
-        queue.finish(taken, Finished("failed", reason), str(tmp_path / folder), lambda _: None)
-        with database.pool.connection() as connection:
-            found = show_job(connection, job.key)
-        assert (found.job.reason, found.results_path) == (reason, str(tmp_path / folder))
+    assert outcome(job.key) == ("segmented", None, again.key, str(tmp_path / "first"))
+    assert outcome(again.key) == ("segmented", None, None, str(tmp_path / "third"))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +118,7 @@ def test_a_job_without_an_earlier_result_says_nothing_of_one(
         (OutboxState.COMMITTED, (OutboxState.COMMITTED, 7, "away")),
     ],
 )
-def test_a_new_run_queues_what_was_given_up_and_does_not_send_again_what_was_sent(
+def test_another_attempt_queues_what_was_given_up_and_does_not_send_again_what_was_sent(
     before: OutboxState, after: tuple[OutboxState, int, str | None], database: Database
 ) -> None:
     study = new_study_uid()
@@ -190,11 +186,11 @@ def test_what_waits_and_may_not_be_sent_any_more_is_refused(database: Database) 
     assert row(database)[2] == "queued"
 
 
-def test_force_says_what_is_not_sent_again_and_what_becomes_of_what_waits(
+def test_force_says_what_is_superseded_and_what_becomes_of_what_waits(
     make_node: MakeNode, data_dir: Path, pacs: Pacs
 ) -> None:
     gone = pacs.destination("gone", port=1)
-    node = make_node(destinations=[pacs.destination(), gone]).start()
+    node = make_node(destinations=[pacs.destination(), gone]).start("by_start")
     config, study = config_of(node, data_dir), new_study_uid()
     send(node.port, *(make_instance(study) for _ in range(2)))
     wait_until(
@@ -202,10 +198,30 @@ def test_force_says_what_is_not_sent_again_and_what_becomes_of_what_waits(
     )
     status, text = run(config, "force", study, "--again")
     assert status == 0
-    assert "Not sent again: 2 deliveries" in text
-    assert "Still sent: 2 deliveries" in text
-    assert "given up" not in text
-    wait_until(lambda: node.jobs_are(segmented=1) and node.run_count() == 2, "it is segmented once more")
-    assert sorted(pacs.received) == [f"{study}.99.1", f"{study}.99.2"], "each was sent once"
+    assert "Superseded: 2 deliveries" in text
+    assert "then withdrawn: 2 deliveries that wait and 0" in text
+    wait_until(lambda: node.jobs_are(segmented=2) and len(pacs.received) == 4, "the new result is sent, too")
+    assert len(set(pacs.received)) == 4, "each object has a UID of its own"
+    found = [each.objects for each in node.status().destinations]
+    assert found[0] == {"sent": 4}
+    assert found[1] in ({"failed": 2, "withdrawn": 2}, {"queued": 2, "withdrawn": 2})
+    shown = json.loads(run(config, "show", study, "--json")[1])
+    assert len(shown["supersedes"]) == 1
+    assert {each["sop_instance_uid"] for each in shown["outputs"]} == set(pacs.received[2:])
     status, text = run(config, "force", study, "--again", "--json")
-    assert json.loads(text)["deliveries_before"] == {"stored": 2, "waiting": 2, "given_up": 0}
+    assert json.loads(text)["deliveries_before"] == {"stored": 4, "waiting": 2, "given_up": 0}
+
+
+def test_objects_that_another_attempt_did_not_make_are_withdrawn(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    job, late = new_job(study, ["1"], "m"), new_job(study, ["1", "2"], "m")
+    finish_job(queue, job, Finished("segmented", None))
+    finish_job(queue, late, Finished("segmented", None))
+    with database.pool.connection() as connection:
+        made = [OutgoingObject(uid, Path("x")) for uid in ("1.1", "1.2", "1.3")]
+        outbox.put(connection, job.key, made, (PACS,), IntendedUse.RESEARCH)
+        outbox.put(connection, late.key, [OutgoingObject("1.4", Path("x"))], (PACS,), IntendedUse.RESEARCH)
+        outbox.record_sent(connection, "pacs", "1.1", None)
+        assert outbox.withdraw_earlier(connection, job.key, ["1.2", "1.5"]) == 1
+    states = dict(query(database, "SELECT sop_instance_uid, state FROM glionode_outbox"))
+    assert states == {"1.1": "sent", "1.2": "queued", "1.3": "withdrawn", "1.4": "queued"}

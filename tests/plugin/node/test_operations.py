@@ -119,7 +119,7 @@ def test_a_study_is_forced_before_it_is_complete_and_once_more(make_node: MakeNo
     status, text = run(config, "force", study)
     assert (status, "--again" in text) == (1, True)
     assert run(config, "force", study, "--again")[0] == 0
-    wait_until(lambda: node.run_count() == 2 and node.jobs_are(segmented=1), "it is segmented once more")
+    wait_until(lambda: node.run_count() == 2 and node.jobs_are(segmented=2), "it is segmented once more")
 
 
 def test_wrong_usage_and_nothing_to_do_have_different_exit_statuses(make_node: MakeNode, data_dir: Path) -> None:

@@ -130,9 +130,9 @@ class RecordingQueue:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    def add(self, job: Job) -> bool:
+    def add(self, job: Job) -> Job | None:
         self.jobs.append(job)
-        return len(self.jobs) == 1
+        return job if len(self.jobs) == 1 else None
 
 
 def test_a_study_that_becomes_urgent_is_added_to_the_queue_again(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from plugin.orthanc_script.node_client import STUDY_UNKNOWN, TWO_STUDIES
 from plugin.settings.destinations import DestinationSettings, OrthancDestinationSettings
 from plugin.settings.sections import HttpSettings, OrthancSettings
 from tests.support.fake_orthanc_server import FakeOrthancServer, orthanc_id
-from tests.support.node import make_instance, new_study_uid, wait_until, write_instance
+from tests.support.node import make_instance, new_study_uid, query, wait_until, write_instance
 
 TOKEN = "a-token-of-the-tests-alone"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -96,7 +96,8 @@ def test_a_study_is_segmented_again_on_request(
     queue.finish(taken, Finished(JobState.NOT_ELIGIBLE, "There is no ADC map."), None, lambda _: None)
     assert intake.submit(study, SubmitOptions()).state == "not_eligible"
     again = intake.submit(study, SubmitOptions(again=True))
-    assert (again.added, again.job, again.state) == (True, job, "queued")
+    assert (again.added, again.job != job, again.state) == (True, True, "queued")
+    assert intake.submit(study, SubmitOptions()).job == again.job, "the newest stands for the images"
 
 
 @pytest.fixture
@@ -153,17 +154,22 @@ def test_results_are_sent_again_to_a_study_that_was_deleted_and_received_again(
     assert marker.mark_ended() == 1, "its mark was deleted, too"
 
 
-def test_a_forced_study_whose_results_orthanc_lost_gets_them_again(
-    intake: OrthancIntake, store: Callable[..., str], web: FakeOrthancServer, segment: Callable[..., str]
+def test_a_study_that_is_segmented_again_gets_the_new_result_alone(
+    intake: OrthancIntake,
+    database: Database,
+    store: Callable[..., str],
+    web: FakeOrthancServer,
+    segment: Callable[..., str],
 ) -> None:
     study = store(new_study_uid())
     segment(study)
+    newest = segment(study)
     for name, head in list(web.heads.items()):
         if head.SOPClassUID == SEG:
             del web.heads[name]
-    assert intake.submit(study, SubmitOptions(again=True)).added
-    (output,) = intake.outcome(study)["outputs"]
-    assert output["deliveries"] == {"orthanc": "queued", "beyond": "queued", "elsewhere": "sent"}
+    assert intake.submit(study, SubmitOptions()).job == newest
+    queued = query(database, "SELECT DISTINCT job_key FROM glionode_outbox WHERE state = 'queued'")
+    assert queued == [(newest,)], "what Orthanc lost of a superseded result is not sent again"
 
 
 @pytest.mark.parametrize("patient", ["P ", "Q"])
@@ -173,6 +179,7 @@ def test_a_patient_that_was_corrected_in_orthanc_has_its_study_segmented_again(
     store: Callable[..., str],
     web: FakeOrthancServer,
     segment: Callable[..., str],
+    database: Database,
     tmp_path: Path,
 ) -> None:
     study = store(new_study_uid())
@@ -187,10 +194,15 @@ def test_a_patient_that_was_corrected_in_orthanc_has_its_study_segmented_again(
         web.store(write_instance(image, tmp_path / "corrected").read_bytes())
     taken = intake.submit(orthanc_id(patient.strip(), str(made.StudyInstanceUID)), SubmitOptions())
     corrected = patient == "Q"
-    assert (taken.job, taken.added, taken.state) == (job, corrected, "queued" if corrected else "segmented")
-    (output,) = intake.outcome(orthanc_id(patient.strip(), str(made.StudyInstanceUID)))["outputs"]
+    assert (taken.job != job, taken.added, taken.state) == (
+        (True, True, "queued") if corrected else (False, False, "segmented")
+    )
     # What was made for the former patient is sent to nobody again; only what was lost of the same patient is.
-    assert ("queued" in output["deliveries"].values()) is not corrected
+    queued = query(database, "SELECT count(*) FROM glionode_outbox WHERE state = 'queued'")
+    assert queued == [(0 if corrected else 2,)]
+    if corrected:
+        once_more = intake.submit(orthanc_id("Q", str(made.StudyInstanceUID)), SubmitOptions())
+        assert (once_more.job, once_more.added) == (taken.job, False), "it is corrected once"
 
 
 def test_a_study_without_its_images_keeps_the_outcome_of_its_result(
