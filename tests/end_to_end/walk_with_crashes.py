@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -65,13 +66,15 @@ class Counts:
 class Scanner:
     """Sends studies, and each image again until it gets a success response."""
 
-    def __init__(self, port: int, studies: list[str], seed: int) -> None:
+    def __init__(self, port: int, studies: Iterable[str], seed: int) -> None:
         self._port = port
         self._studies = studies
         self._random = random.Random(seed)
         self.acknowledged: dict[str, float] = {}
         """The time of the response to the last image of each study."""
         self.images = self.repeats = 0
+        self.stored: list[Dataset] = []
+        """The images with a success response, in order; one that was sent twice is there twice."""
 
     def run(self) -> None:
         """Send all studies, one after the other."""
@@ -103,6 +106,7 @@ class Scanner:
                 if getattr(answer, "Status", None) != 0x0000:
                     break
                 sent += 1
+                self.stored.append(image)
             peer.release() if peer.is_established else peer.abort()
         if sent < len(images):
             time.sleep(0.2)  # the pause of a sender that tries again

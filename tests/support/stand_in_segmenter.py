@@ -6,19 +6,23 @@ a job hang, once for each line; `hold` makes jobs wait until the file is removed
 analysis, as those of the real one do. Each run adds a line to the file `log`.
 """
 
-import json
 import os
 import signal
 import time
 import zlib
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_seg.encode import EncodedObject
+from models.labels import Role
+from models.package import IntendedUse
+from pipeline.result import ModelIdentity
+from plugin.archive.report import OutputReport, Report, RoleReport, Status
+from plugin.archive.result_folder import write_results
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.job_runner import OnStep, StudyOutcome
 
@@ -52,17 +56,13 @@ class StandIn:
             raise ValueError(f"{first.PatientName} is no number")
         if len(files) == 1:
             return StudyOutcome("not_eligible", "There is no ADC map.", ())
-        out.mkdir(parents=True)
         by_start = (self.controls / "by_start").exists()
         of_start = f"{int(prior_results.started.timestamp() * 1e6) % 10**8}." if by_start else ""
-        outputs = tuple(
-            self._write(first, of_start, number, sop_class, out)
-            for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
+        made = tuple(
+            _make(first, of_start, number, sop_class) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
         )
-        series = {"series_instance_uid": f"{study}.1", "series_description": "MARKERxPHI series", "why": ["MARKERxPHI"]}
-        written = [{"path": path.name, "sop_class_uid": OUTPUT_CLASSES[n]} for n, path in enumerate(outputs)]
-        (out / "report.json").write_text(json.dumps({"roles": {"T1CE": series}, "outputs": written}))
-        return StudyOutcome("segmented", None, outputs)
+        write_results(_report(study, made), made, out)
+        return StudyOutcome("segmented", None, tuple(out / each.file_name for each in made))
 
     def _remove_line(self, name: str) -> bool:
         """Remove the first line of a control file. Return whether there was one."""
@@ -72,23 +72,35 @@ class StandIn:
             control.write_text("\n".join(lines[1:]))
         return bool(lines)
 
-    def _write(self, first: Dataset, of_start: str, number: int, sop_class: str, out: Path) -> Path:
-        made, study = Dataset(), str(first.StudyInstanceUID)
-        made.SOPClassUID = sop_class
-        usual = first.PatientID == _PATIENT_ID
-        of_patient = "" if usual else f"{zlib.crc32(str(first.PatientID).encode()) % 10000}."
-        made.SOPInstanceUID = f"{study}.99.{of_patient}{of_start}{number}"
-        made.StudyInstanceUID = study
-        made.SeriesInstanceUID = f"{study}.98.{number}"
-        made.PatientName = "MARKERxPHI^NAME"
-        made.PatientID = first.PatientID  # Orthanc identifies studies by it, too
-        made.file_meta = FileMetaDataset()
-        made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        path = out / f"{number}.dcm"
-        buffer = BytesIO()
-        dcmwrite(buffer, made, enforce_file_format=True)
-        path.write_bytes(buffer.getvalue())
-        return path
+
+def _make(first: Dataset, of_start: str, number: int, sop_class: str) -> EncodedObject:
+    made, study = Dataset(), str(first.StudyInstanceUID)
+    made.SOPClassUID = sop_class
+    usual = first.PatientID == _PATIENT_ID
+    of_patient = "" if usual else f"{zlib.crc32(str(first.PatientID).encode()) % 10000}."
+    made.SOPInstanceUID = f"{study}.99.{of_patient}{of_start}{number}"
+    made.StudyInstanceUID = study
+    made.SeriesInstanceUID = f"{study}.98.{number}"
+    made.PatientName = "MARKERxPHI^NAME"
+    made.PatientID = first.PatientID  # Orthanc identifies studies by it, too
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return EncodedObject(made, f"{number}.dcm", sop_class, "")
+
+
+def _report(study: str, made: Sequence[EncodedObject]) -> Report:
+    return Report(
+        study,
+        Status.SEGMENTED,
+        None,
+        ModelIdentity("stand-in", "1", "0" * 64, IntendedUse.RESEARCH),
+        "cpu",
+        roles=(RoleReport(Role.T1CE, f"{study}.1", "MARKERxPHI series", ("MARKERxPHI",)),),
+        outputs=tuple(
+            OutputReport(each.file_name, each.sop_class_uid, each.dataset.SOPInstanceUID, f"{study}.98.{number}", "")
+            for number, each in enumerate(made, start=1)
+        ),
+    )
 
 
 def make_stand_in(controls: Path) -> StandIn:
