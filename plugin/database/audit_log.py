@@ -18,6 +18,8 @@ class AuditEvent(StrEnum):
     """Instances came again with other bytes than those that are here."""
     CHOSEN = "chosen"
     PRODUCED = "produced"
+    LOST = "result lost"
+    """A file of a result was missing or damaged on disk; its job runs again."""
     ENDED = "ended"
     SUPERSEDED = "superseded"
     """Earlier results of a study are over, because images of it took the place of others."""

@@ -196,6 +196,10 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN repetition integer NOT NULL DEFAULT 0;
     UPDATE glionode_jobs SET analysis_started_at = created_at WHERE started_at IS NOT NULL OR has_result;
     """,
+    21: """
+    ALTER TABLE glionode_jobs ADD COLUMN losses integer NOT NULL DEFAULT 0;
+    ALTER TABLE glionode_jobs ADD COLUMN result_lost boolean NOT NULL DEFAULT false;
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

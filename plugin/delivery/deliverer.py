@@ -6,7 +6,7 @@ Each destination has a thread and connections of its own, so that an unreachable
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,6 +59,18 @@ class EchoResult:
         return self.answered and all(each.transfer_syntax_uids for each in self.classes)
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A file of a result is missing or damaged."""
+
+    what: str
+    """A clause without its subject, the file."""
+
+
+PutBack = Callable[[str, Path, str], str | None]
+"""See `JobQueue.put_back`."""
+
+
 def make_sender(
     destination: AnyDestination, calling_ae_title: str, timeout_s: float, orthanc: OrthancSettings | None = None
 ) -> Sender:
@@ -107,14 +119,21 @@ class Deliverer:
         settings: DeliverySettings,
         results: ResultSource | None = None,
         orthanc: OrthancSettings | None = None,
+        put_back: PutBack | None = None,
     ) -> None:
-        """`url` is that of the database. Without `results` the objects are read from their paths in the outbox."""
+        """`url` is that of the database. Without `results` the objects are read from their paths in the outbox.
+
+        `put_back` has a job run again whose result is lost; without it, its objects are given up.
+        """
         self._url = url
         self._results = results or DiskResults()
         self._name = destination.name
         self._requests_commitment = isinstance(destination, DestinationSettings) and destination.storage_commitment
         self._sender = make_sender(destination, calling_ae_title, settings.timeout_s, orthanc)
         self._settings = settings
+        self._put_back = put_back
+        self._paths: dict[str, str] = {}
+        """Where the results keep the objects that are due, by SOP instance UID; they may be fetched to other paths."""
         self._is_reached = False
 
     def run(self, stop: threading.Event) -> None:
@@ -127,7 +146,9 @@ class Deliverer:
         if not self._requests_commitment:
             outbox.cancel_commitment_requests(connection, self._name)
         while not stop.is_set():
-            entries = self._results.fetch(outbox.due(connection, self._name, _BATCH))
+            due = outbox.due(connection, self._name, _BATCH)
+            self._paths = {each.sop_instance_uid: each.path for each in due}
+            entries = self._results.fetch(due)
             if entries:
                 self._send(connection, entries, stop)
             else:
@@ -138,7 +159,9 @@ class Deliverer:
         left: dict[str, Outgoing] = {}
         for entry in entries:
             outgoing = _read_outgoing(entry)
-            if isinstance(outgoing, NotSent):
+            if isinstance(outgoing, Lost):
+                self._record_lost(connection, entry, outgoing)
+            elif isinstance(outgoing, NotSent):
                 self._record_failure(connection, entry, outgoing)
             else:
                 left[entry.sop_instance_uid] = outgoing
@@ -213,6 +236,15 @@ class Deliverer:
         else:
             _LOG.info("sent %s to %s", uid, self._name)
 
+    def _record_lost(self, connection: Connection, entry: OutboxEntry, lost: Lost) -> None:
+        """Have the job run again, or give the object up where that would not help."""
+        path = self._paths[entry.sop_instance_uid]
+        what = f"the file {path} {lost.what}"
+        again = "`glionode force STUDY --again` makes it once more"
+        why = self._put_back(entry.job_key, Path(path), what) if self._put_back is not None else again
+        if why is not None:
+            self._record_failure(connection, entry, NotSent(f"{what}; {why}", final=True))
+
     def _record_failure(
         self, connection: Connection, entry: OutboxEntry, failure: NotSent, alone: bool = False
     ) -> None:
@@ -228,7 +260,7 @@ class Deliverer:
         _LOG.log(level, "could not send %s to %s: %s; %s", entry.sop_instance_uid, self._name, failure.reason, then)
 
 
-def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent:
+def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent | Lost:
     """Return an object with what its file says, or why it cannot be sent; a disk that fails may answer again."""
     try:
         meta = read_file_meta_info(Path(entry.path))
@@ -236,12 +268,11 @@ def _read_outgoing(entry: OutboxEntry) -> Outgoing | NotSent:
         uid = str(meta.MediaStorageSOPInstanceUID)
         is_whole = not entry.sha256 or sha256_of(Path(entry.path)).hex() == entry.sha256
     except (FileNotFoundError, NotADirectoryError, InvalidDicomError, AttributeError, EOFError, ValueError):
-        return NotSent(f"the file {entry.path} is missing or not DICOM", final=True)
+        return Lost("is missing or not DICOM")
     except OSError as exc:
         return NotSent(f"the file {entry.path} cannot be read ({exc.strerror})")
     if uid != entry.sop_instance_uid:
-        return NotSent(f"the file {entry.path} holds another object ({uid})", final=True)
+        return Lost(f"holds another object ({uid})")
     if not is_whole:
-        again = "`glionode force STUDY --again` makes it once more"
-        return NotSent(f"the file {entry.path} was changed or damaged after it was made; {again}", final=True)
+        return Lost("was changed or damaged after it was made")
     return outgoing

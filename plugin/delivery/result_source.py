@@ -21,6 +21,11 @@ _PATIENCE_S = 5.0
 """Short, as the outbox is polled again soon, and a deliverer has to stop in time."""
 
 
+def root_of_result(path: Path) -> Path:
+    """Return the folder of all results for a file of one. Where that is missing, the disk is, and nothing was lost."""
+    return path.parents[min(2, len(path.parents) - 1)]
+
+
 class ResultSource(Protocol):
     """Makes the objects of outbox entries readable on this host."""
 
@@ -37,9 +42,16 @@ class ResultSource(Protocol):
 class DiskResults:
     """Results on a disk of this host."""
 
+    def __init__(self) -> None:
+        self._is_absent = False
+
     def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
-        """Return the entries as they are."""
-        return tuple(entries)
+        """Return the entries as they are, without those whose disk is not there."""
+        absent = {root for each in entries if not (root := root_of_result(Path(each.path))).is_dir()}
+        if absent and not self._is_absent:
+            _LOG.error("%s is not there, so its results wait; is the disk mounted?", ", ".join(map(str, absent)))
+        self._is_absent = bool(absent)
+        return tuple(each for each in entries if root_of_result(Path(each.path)) not in absent)
 
     def close(self) -> None:
         """Do nothing: nothing was fetched."""

@@ -45,6 +45,11 @@ def warn_of_backlog(backlog: Backlog, alerts: AlertSettings, now: datetime) -> d
         found["waiting_jobs"] = (
             f"A job has waited for {_hours(backlog.oldest_queued_s)}; `glionode status` says whether a worker runs."
         )
+    if backlog.results_lost:
+        found["lost_results"] = (
+            f"Results that were lost or damaged on disk are made again: {backlog.results_lost}; look after the disk, "
+            "`glionode jobs` names the jobs."
+        )
     dead = {name: each.dead for name, each in backlog.deliveries.items() if each.dead}
     if dead:
         found["dead_deliveries"] = f"Given up: {_counts(dead)}; `glionode retry --dead` sends them again."

@@ -33,6 +33,8 @@ class Backlog:
     """Age of the job that waits longest; 0 where none waits."""
     deliveries: Mapping[str, DeliveryBacklog]
     """By destination; those without such objects are left out."""
+    results_lost: int
+    """Jobs whose result was lost or damaged on disk, and is not made again yet."""
     last_received_at: datetime | None
     """When the first image of the latest reception came; None where none was received."""
 
@@ -44,11 +46,12 @@ def read_backlog(connection: Connection) -> Backlog:
         "        AND finished_at > now() - make_interval(hours => %s)), "
         "(SELECT extract(epoch FROM now() - min(coalesce(queued_at, created_at))) FROM glionode_jobs "
         "        WHERE state = 'queued' AND finished_at IS NULL), "
-        "(SELECT max(at) FROM glionode_audit WHERE what = 'received')",
+        "(SELECT max(at) FROM glionode_audit WHERE what = 'received'), "
+        "(SELECT count(*) FROM glionode_jobs WHERE finished_at IS NULL AND result_lost)",
         (LATELY_H,),
     ).fetchone()
     assert row is not None, "it selects one row"
-    failed, oldest, received = row
+    failed, oldest, received, lost = row
     rows = connection.execute(
         "SELECT destination, count(*) FILTER (WHERE state IN ('queued', 'failed')), "
         "count(*) FILTER (WHERE state = 'dead'), count(*) FILTER (WHERE state = 'held'), "
@@ -59,4 +62,4 @@ def read_backlog(connection: Connection) -> Backlog:
     deliveries = {
         str(name): DeliveryBacklog(waiting, dead, held, float(age or 0)) for name, waiting, dead, held, age in rows
     }
-    return Backlog(int(failed), float(oldest or 0), deliveries, received)
+    return Backlog(int(failed), float(oldest or 0), deliveries, int(lost), received)

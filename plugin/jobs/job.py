@@ -4,7 +4,8 @@ queued ──started──> running ──finished──> segmented | unchanged 
   ^                    │
   ├──worker lost───────┘   (after MAX_ATTEMPTS: failed, with the reason)
   ├──retried── failed | cancelled
-  └──forced── any final state
+  ├──forced── any final state
+  └──result lost── any final state   (after MAX_LOSSES: not again)
 queued ──outdated──> superseded
 queued | running ──cancelled──> cancelled
 """
@@ -16,6 +17,10 @@ from enum import StrEnum
 
 MAX_ATTEMPTS = 3
 """A job that ended its worker this often is not tried again, so that it does not block other jobs."""
+
+
+MAX_LOSSES = 3
+"""A job whose result was lost or damaged this often is not run again for it: its disk needs a person."""
 
 
 class JobState(StrEnum):
@@ -70,6 +75,11 @@ class Job:
     repetition: int = 0
     """How often these images had been analysed with this model before: somebody asked for it, or they came again."""
 
+    losses: int = 0
+    """How often its result was lost or damaged on disk since a user last had it run."""
+    result_lost: bool = False
+    """Whether it runs because its result was lost; its deliveries wait for the new one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -110,7 +120,12 @@ class Forced:
     """A job that was made before it could begin, and was superseded or cancelled, is wanted after all."""
 
 
-Event = Started | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced
+@dataclass(frozen=True, slots=True)
+class ResultLost:
+    """A file of the job's result is missing or damaged on disk."""
+
+
+Event = Started | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced | ResultLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +164,16 @@ Action = Start | Requeue | Restart | Record | Ignore
 def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for each event
     """Return what to do with `job` after `event`.
 
-    Only a user's retry or force changes a job in a final state; late and repeated events are ignored.
+    Only a user's retry or force, and the loss of its result, change a job in a final state. Late and repeated events
+    are ignored.
     """
     match event:
         case Retried():
             return Restart() if job.state in (JobState.FAILED, JobState.CANCELLED) else Ignore()
         case Forced():
             return Restart() if job.state not in OPEN else Ignore()
+        case ResultLost():
+            return Restart() if job.state not in OPEN and job.losses < MAX_LOSSES else Ignore()
         case _ if job.state not in OPEN:
             return Ignore()
         case Started() | WorkerLost() if job.attempts >= MAX_ATTEMPTS:

@@ -59,6 +59,7 @@ class OutboxEntry:
     attempts: int
     created_at: datetime
     """When it was added or last retried by a user; the time limit for delivery counts from here."""
+    job_key: str = ""
     sha256: str = ""
     """Digest of the file, in hexadecimal; empty where it is not known."""
     last_error: str | None = None
@@ -139,21 +140,43 @@ RETURNING state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(d
 def due(connection: Connection, destination: str, limit: int) -> tuple[OutboxEntry, ...]:
     """Return the objects that are due at a destination, oldest first; none while it pauses.
 
-    An object with which a connection broke off is returned alone, and where no other is due.
+    An object with which a connection broke off is returned alone, and where no other is due. One whose file was lost is
+    due when its job has made it again.
     """
     with connection.cursor(row_factory=class_row(OutboxEntry)) as cursor:
         cursor.execute(
             "SELECT sop_instance_uid, path, attempts, coalesce(retried_at, created_at) AS created_at, sha256, "
-            "last_error, alone "
+            "last_error, alone, job_key "
             "FROM glionode_outbox WHERE destination = %(destination)s AND state IN ('queued', 'failed') "
             "AND next_try <= now() AND NOT EXISTS "
             "(SELECT 1 FROM glionode_pauses p WHERE p.destination = %(destination)s AND p.next_try > now()) "
+            "AND NOT EXISTS (SELECT 1 FROM glionode_jobs j WHERE j.key = job_key AND j.result_lost) "
             "ORDER BY alone, CASE WHEN alone THEN next_try END, glionode_outbox.created_at, sop_instance_uid "
             "LIMIT %(limit)s",
             {"destination": destination, "limit": limit},
         )
         found = cursor.fetchall()
     return tuple(each for each in found if not each.alone) or tuple(found[:1])
+
+
+def wait_for_result(connection: Connection, job_key: str, why: str) -> None:
+    """Say of the objects of a job that were not sent why they are not due."""
+    connection.execute(
+        "UPDATE glionode_outbox SET last_error = %s WHERE job_key = %s AND state IN ('queued', 'failed')",
+        (why, job_key),
+    )
+
+
+def end_waiting(connection: Connection, job_key: str, state: OutboxState, why: str, but_below: str = "") -> None:
+    """Give an end to the objects of a job that were not sent, except those whose files are in a folder."""
+    rows = connection.execute(
+        "UPDATE glionode_outbox SET state = %(state)s, last_error = %(why)s WHERE job_key = %(job)s "
+        "AND state IN ('queued', 'failed', 'held') AND NOT (%(folder)s <> '' AND starts_with(path, %(folder)s || '/')) "
+        "RETURNING sop_instance_uid, destination",
+        {"state": state, "why": why, "job": job_key, "folder": but_below},
+    ).fetchall()
+    for uid, destination in rows:
+        audit_log.record_for_job(connection, AuditEvent.GIVEN_UP, job_key, f"{uid} to {destination}: {why}")
 
 
 def still_waiting(connection: Connection, destination: str, uids: Iterable[str]) -> frozenset[str]:

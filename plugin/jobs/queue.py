@@ -6,12 +6,14 @@ Every change is one transaction: decide with `job.next_action`, write, commit.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.pool import Connection, Database
 from plugin.jobs import outbox
 from plugin.jobs.job import (
+    MAX_LOSSES,
     OPEN,
     Action,
     Cancelled,
@@ -25,6 +27,7 @@ from plugin.jobs.job import (
     Record,
     Requeue,
     Restart,
+    ResultLost,
     Retried,
     Start,
     Started,
@@ -34,7 +37,7 @@ from plugin.jobs.job import (
 )
 from plugin.jobs.prior_results import PriorResults, read_prior_results
 from plugin.jobs.procrastinate_queue import ProcrastinateQueue
-from plugin.jobs.rows import WITHOUT_RESULT, lock, select, select_all, supersede, write
+from plugin.jobs.rows import WITHOUT_RESULT, lock, record_loss, select, select_all, supersede, write
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,6 +123,46 @@ class JobQueue:
             if isinstance(action, Record):
                 also(connection)
             write(connection, current, action, results_path)
+
+    def put_back(self, key: str, path: Path, what: str) -> str | None:
+        """Have a job run again because the file `path` of its result is lost: `what`, a clause.
+
+        Its deliveries wait for the new result. Return None if so, or if nothing waits for that file any more; else why
+        the job does not run again, a clause that says what to do.
+        """
+        with self._database.pool.connection() as connection:
+            job = lock(connection, key)
+            if job is None or job.result_lost:
+                return None
+            row = connection.execute(
+                "SELECT purged_at, results_path, EXISTS (SELECT 1 FROM glionode_outbox WHERE job_key = key "
+                "AND path = %s AND state IN ('queued', 'failed', 'held')) FROM glionode_jobs WHERE key = %s",
+                (str(path), key),
+            ).fetchone()
+            assert row is not None, "it is locked"
+            purged_at, folder, is_awaited = row
+            is_current = folder == str(path.parent)
+            if not is_current and not is_awaited:
+                return None
+            if purged_at is not None:
+                return "its study was purged; send the study again"
+            if not is_current:
+                return "its job has another result by now, without it"
+            if job.losses >= MAX_LOSSES:
+                return (
+                    f"its result was lost {job.losses} times before, so check the disk; then `glionode force STUDY "
+                    "--again` makes it once more"
+                )
+            action = next_action(job, ResultLost())
+            write(connection, job, action)
+            record_loss(connection, job, what)
+            if isinstance(action, Restart):
+                self._defer(connection, job)
+        _LOG.warning(
+            "job %s: %s; it runs again (%d of %d times), and its deliveries wait for it",
+            *(key, what, job.losses + 1, MAX_LOSSES),
+        )
+        return None
 
     def mark_outdated(self, job: Job) -> None:
         """Supersede a queued job whose study has other instances by now."""

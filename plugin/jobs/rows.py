@@ -1,13 +1,17 @@
 """Read, lock and change the database rows of jobs. Each function is one step of the caller's transaction."""
 
+from typing import Any
+
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.pool import Connection
+from plugin.jobs import outbox
 from plugin.jobs.job import Action, Job, JobSource, JobState, Record, Requeue, Restart, Start
+from plugin.jobs.outbox import OutboxState
 
 COLUMNS = (
     "key, study_instance_uid, instances_sha256, model_sha256, state, attempts, image_count, trouble, urgent, source, "
-    "replacements, repetition"
+    "replacements, repetition, losses, result_lost"
 )
 WITHOUT_RESULT = frozenset(
     {JobState.QUEUED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
@@ -38,7 +42,7 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
             connection.execute(
                 "UPDATE glionode_jobs SET state = %s, attempts = 0, reason = NULL, trouble = NULL, "
                 "results_path = CASE WHEN has_result THEN results_path END, "
-                "queued_at = now(), started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
+                "losses = 0, queued_at = now(), started_at = NULL, finished_at = NULL, same_as = NULL WHERE key = %s",
                 (JobState.QUEUED, job.key),
             )
         case Record(state, reason):
@@ -59,10 +63,38 @@ def write(connection: Connection, job: Job, action: Action, results_path: str | 
             if row == (True,) and state in _AFTER_A_RESULT:
                 reason = f"{reason} {_RESULT_KEPT}" if reason else _RESULT_KEPT
                 connection.execute("UPDATE glionode_jobs SET reason = %s WHERE key = %s", (reason, job.key))
+            if job.result_lost:
+                _end_loss(connection, job, state, reason, results_path)
             if state is JobState.SEGMENTED:
                 supersede(connection, job, frozenset(JobState))
             detail = f"{state}: {reason}" if reason else state.value
             audit_log.record(connection, AuditEvent.ENDED, AuditSubject(job.study_instance_uid, job.key), detail)
+
+
+def record_loss(connection: Connection, job: Job, what: str) -> None:
+    """Record that a file of a job's result is lost: `what`, a clause. Its deliveries wait until the job has ended."""
+    connection.execute(
+        "UPDATE glionode_jobs SET result_lost = true, losses = %s, reason = %s, has_result = false, "
+        "results_path = NULL WHERE key = %s",
+        (job.losses + 1, f"Its result was lost and is made again: {what}.", job.key),
+    )
+    outbox.wait_for_result(connection, job.key, f"{what}; the job runs again, and this waits for its result")
+    audit_log.record(connection, AuditEvent.LOST, AuditSubject(job.study_instance_uid, job.key), what)
+
+
+def _end_loss(connection: Connection, job: Job, state: JobState, reason: str | None, results_path: str | None) -> None:
+    """Let the deliveries of a job whose result was lost go on, or say of each what became of it."""
+    connection.execute("UPDATE glionode_jobs SET result_lost = false WHERE key = %s", (job.key,))
+    match state:
+        case JobState.SEGMENTED:
+            why = "its file was lost, and the job made other objects when it ran again"
+            outbox.end_waiting(connection, job.key, OutboxState.WITHDRAWN, why, results_path or "")
+        case JobState.SUPERSEDED:
+            why = "its file was lost, and the study has other images by now, for which there is another job"
+            outbox.end_waiting(connection, job.key, OutboxState.WITHDRAWN, why)
+        case _:
+            why = f"its file was lost and could not be made again, the job is {state}: {reason or ''}".rstrip(": ")
+            outbox.end_waiting(connection, job.key, OutboxState.DEAD, why)
 
 
 def supersede(connection: Connection, job: Job, states: frozenset[JobState]) -> None:
@@ -89,11 +121,9 @@ def select(connection: Connection, where: str, values: tuple[object, ...]) -> Jo
 def select_all(connection: Connection, where: str, values: tuple[object, ...]) -> list[Job]:
     """Return the jobs that match an SQL clause."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM glionode_jobs {where}", values).fetchall()
-    return [
-        Job(
-            *(key, study, instances, model, JobState(state)),
-            *(attempts, image_count, trouble, urgent, JobSource(source)),
-            *counts,
-        )
-        for key, study, instances, model, state, attempts, image_count, trouble, urgent, source, *counts in rows
-    ]
+    names = COLUMNS.split(", ")
+    return [_job(dict(zip(names, row, strict=True))) for row in rows]
+
+
+def _job(row: dict[str, Any]) -> Job:
+    return Job(**row | {"state": JobState(row["state"]), "source": JobSource(row["source"])})

@@ -22,6 +22,7 @@ from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.audit_log import Peer
 from plugin.database.pool import clear_trouble, record_trouble
 from plugin.delivery.deliverer import Deliverer
+from plugin.delivery.result_check import ResultCheck
 from plugin.delivery.result_source import ResultSource, open_result_source
 from plugin.dimse.association import EventHandler
 from plugin.http.result_upload import remove_interrupted_uploads
@@ -84,7 +85,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
     purger = Purger(settings.data_dir, pool)
     purger.finish_interrupted()  # before anything looks for the study's images or takes new ones
     retention = Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free)
-    loops: list[Loop] = [reconciler.run, receptions.run, retention.run]
+    loops: list[Loop] = [reconciler.run, receptions.run, retention.run, ResultCheck(pool, context.queue).run]
     if settings.orthanc.url:
         loops.append(OutcomeMarker(context.database.pool, settings.orthanc).run)
     reports = CommitmentReportReceiver(context.database.url, settings.delivery)
@@ -142,7 +143,10 @@ def delivering(context: NodeContext) -> Iterator[None]:
     for destination in settings.destinations:
         if may_receive(destination, context.model.intended_use):
             sources.append(open_result_source(settings))
-            sender = Deliverer(context.database.url, destination, calling, delivery, sources[-1], settings.orthanc)
+            sender = Deliverer(
+                *(context.database.url, destination, calling, delivery, sources[-1], settings.orthanc),
+                put_back=context.queue.put_back,
+            )
             loops.append(sender.run)
             if isinstance(destination, DestinationSettings) and destination.storage_commitment:
                 loops.append(CommitmentRequester(context.database.url, destination, calling, delivery).run)

@@ -30,6 +30,7 @@ from plugin.worker.progress_pipe import ProgressWriter
 
 _LOG = logging.getLogger(__name__)
 
+_ALL_GONE = "Its result was lost, and its images are not in the archive any more; send the study again."
 _ALL_DELETED = "All MR images of the study were deleted in Orthanc before it was begun."
 _MINIMUM_FREE_BYTES = 64 << 20
 """Several times the size of a study's results."""
@@ -141,8 +142,13 @@ class JobRunner:
 
     def _replace_outdated(self, job: Job, inputs: StudyInputs) -> Job | None:
         """Supersede a job whose study has other images by now. Return the job in its new state."""
+        if job.result_lost and not inputs.sop_instance_uids:
+            self.queue.finish(job, Finished("failed", _ALL_GONE), None, lambda _: None)
+            return self.queue.find(job.key)
+        if job.result_lost:
+            self._replace_lost(job, inputs)
         # The reconciler makes new jobs for the node's own archive. Orthanc does not report images that were deleted.
-        if job.state is JobState.QUEUED and job.source is JobSource.ORTHANC:
+        elif job.state is JobState.QUEUED and job.source is JobSource.ORTHANC:
             uids = inputs.sop_instance_uids
             successor = new_job(
                 job.study_instance_uid, uids, job.model_sha256, job.urgent, job.source, inputs.replacements
@@ -155,6 +161,17 @@ class JobRunner:
         # Adding the successor has superseded the job already, in one transaction: no crash in between loses the study.
         self.queue.mark_outdated(job)
         return self.queue.find(job.key)
+
+    def _replace_lost(self, job: Job, inputs: StudyInputs) -> None:
+        """See that a study whose result was lost gets one of its images as they are now."""
+        successor = new_job(
+            *(job.study_instance_uid, inputs.sop_instance_uids, job.model_sha256, job.urgent, job.source),
+            inputs.replacements,
+        )
+        newest = self.queue.newest_job(job.study_instance_uid, frozenset(JobState) - {JobState.SUPERSEDED})
+        same_images = newest is not None and newest.instances_sha256 == successor.instances_sha256
+        # One that found the images that came late of no matter has no result but the lost one.
+        self.queue.add(successor, again=same_images and newest is not None and newest.state is JobState.UNCHANGED)
 
     def _fetch_and_segment(self, job: Job, inputs: StudyInputs) -> None:
         with self.source.workspace(job, inputs) as workspace:

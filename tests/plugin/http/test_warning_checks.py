@@ -87,7 +87,15 @@ def test_a_job_that_is_retried_waits_from_then_on(database: Database) -> None:
     insert_aged_job(database, "k", "failed", age_h=100)
     with database.pool.connection() as connection:
         rows.write(connection, Job("k", STUDY, "", "", JobState.FAILED), Restart())
-        assert read_backlog(connection) == Backlog(0, pytest.approx(0, abs=60), {}, None)  # type: ignore[arg-type]
+        assert read_backlog(connection) == Backlog(0, pytest.approx(0, abs=60), {}, 0, None)  # type: ignore[arg-type]
+
+
+def test_a_result_that_is_made_again_because_it_was_lost_warns(database: Database, tmp_path: Path) -> None:
+    insert_job(database, "k", STUDY, "queued")
+    assert find_warnings(settings_in(tmp_path), database.pool) == {}
+    query(database, "UPDATE glionode_jobs SET result_lost = true")
+    (sentence,) = find_warnings(settings_in(tmp_path), database.pool).values()
+    assert sentence.startswith("Results that were lost or damaged on disk are made again: 1; look after the disk")
 
 
 def test_deliveries_are_counted_for_each_destination(database: Database) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from plugin.jobs.job import (
     MAX_ATTEMPTS,
+    MAX_LOSSES,
     Cancelled,
     Event,
     Finished,
@@ -17,6 +18,7 @@ from plugin.jobs.job import (
     Record,
     Requeue,
     Restart,
+    ResultLost,
     Retried,
     Start,
     Started,
@@ -93,6 +95,15 @@ def test_a_user_retries_failed_jobs_and_forces_final_ones(state: JobState) -> No
     retried = state in (JobState.FAILED, JobState.CANCELLED)
     assert next_action(job, Retried()) == (Restart() if retried else Ignore())
     assert next_action(job, Forced()) == (Ignore() if is_open else Restart())
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_job_whose_result_was_lost_runs_again_but_not_for_ever(state: JobState) -> None:
+    job = replace(JOB, state=state, attempts=MAX_ATTEMPTS)
+    is_open = state in (JobState.QUEUED, JobState.RUNNING)
+    for losses in range(MAX_LOSSES + 2):
+        again = not is_open and losses < MAX_LOSSES
+        assert next_action(replace(job, losses=losses), ResultLost()) == (Restart() if again else Ignore())
 
 
 @pytest.mark.parametrize("job", [JOB, RUNNING])

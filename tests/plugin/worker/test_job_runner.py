@@ -13,7 +13,7 @@ from models.package import IntendedUse
 from plugin.archive.study_inputs import StudyInputs
 from plugin.database.pool import Database
 from plugin.errors import ArchiveUnavailable, NotInArchive
-from plugin.jobs.job import Cancelled, Ignore, Job, JobSource, JobState, Restart, Retried, new_job
+from plugin.jobs.job import Cancelled, Finished, Ignore, Job, JobSource, JobState, Restart, Retried, new_job
 from plugin.jobs.prior_results import PriorResults
 from plugin.jobs.queries import show_job
 from plugin.jobs.queue import JobQueue
@@ -21,7 +21,7 @@ from plugin.settings.sections import Settings
 from plugin.sources.study_source import Workspace
 from plugin.worker.job_runner import JobRunner, OnStep, StudyOutcome, WorkerTrouble
 from plugin.worker.progress_pipe import ProgressReader, ProgressWriter
-from tests.support.node import new_study_uid, query
+from tests.support.node import finish_job, new_study_uid, query
 
 UIDS = ("1.2.1", "1.2.2")
 
@@ -190,6 +190,61 @@ def test_changed_images_of_the_own_archive_are_left_to_the_reconciler(
     source.uids = (*UIDS, "1.2.3")
     make_runner(source).run(job.key)
     assert queue.find(new_job(study, source.uids, "model").key) is None
+
+
+@pytest.fixture
+def lost(queue: JobQueue, database: Database, tmp_path: Path) -> Job:
+    """A job that waits to run again because its result was lost, with a delivery that waits for it."""
+    job = new_job(new_study_uid(), UIDS, "model")
+    path = tmp_path / "gone" / "1.dcm"
+    finish_job(queue, job, Finished("segmented", None), path.parent)
+    query(
+        database,
+        "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state) "
+        "VALUES ('1.9', 'pacs', %s, %s, 'queued')",
+        *(job.key, str(path)),
+    )
+    assert queue.put_back(job.key, path, "it is missing") is None
+    return job
+
+
+def test_a_lost_result_whose_images_are_gone_too_is_given_up_with_a_sentence(
+    lost: Job, queue: JobQueue, database: Database, make_runner: Callable[[FailingSource], JobRunner], tmp_path: Path
+) -> None:
+    source = FailingSource(tmp_path)
+    source.uids = ()
+    make_runner(source).run(lost.key)
+    sentence = "Its result was lost, and its images are not in the archive any more; send the study again."
+    assert query(database, "SELECT state, reason FROM glionode_jobs") == [("failed", sentence)]
+    ((state, error),) = query(database, "SELECT state, last_error FROM glionode_outbox")
+    assert state == "dead"
+    assert str(error).endswith(sentence)
+
+
+@pytest.mark.parametrize("finished", [None, "unchanged", "segmented"])
+def test_a_study_with_other_images_by_now_gets_a_result_of_these(
+    finished: str | None,
+    lost: Job,
+    queue: JobQueue,
+    database: Database,
+    make_runner: Callable[[FailingSource], JobRunner],
+    tmp_path: Path,
+) -> None:
+    source = FailingSource(tmp_path)
+    source.uids = (*UIDS, "1.2.3")
+    later = new_job(lost.study_instance_uid, source.uids, "model")
+    if finished is not None:
+        query(database, "UPDATE glionode_jobs SET state = 'running'")  # so that the later job does not supersede it
+        finish_job(queue, later, Finished(finished, None), tmp_path / "later")
+        query(database, "UPDATE glionode_jobs SET state = 'queued' WHERE key = %s", lost.key)
+    make_runner(source).run(lost.key)
+    found = queue.find(lost.key)
+    assert found is not None
+    assert (found.state, found.result_lost) == (JobState.SUPERSEDED, False)
+    assert query(database, "SELECT state FROM glionode_outbox") == [("withdrawn",)]
+    newest = queue.standing(later)
+    assert newest.state == ("segmented" if finished == "segmented" else "queued"), "one without a result runs"
+    assert (newest.key == later.key) == (finished != "unchanged"), "what ran already runs as a job of its own"
 
 
 @pytest.mark.parametrize("step", ["inputs", "workspace", "store_results"])
