@@ -26,6 +26,7 @@ from plugin.errors import PeerFailed
 from plugin.http.transfer import sha256_of
 from plugin.jobs import destination_pauses, outbox
 from plugin.jobs.outbox import OutboxEntry
+from plugin.logs import Outage
 from plugin.settings.destinations import (
     AnyDestination,
     DestinationSettings,
@@ -135,6 +136,7 @@ class Deliverer:
         self._paths: dict[str, str] = {}
         """Where the results keep the objects that are due, by SOP instance UID; they may be fetched to other paths."""
         self._is_reached = False
+        self._outage = Outage(_LOG, f"sending to {destination.name}")
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set. Failures are recorded in the outbox or logged, and retried."""
@@ -194,6 +196,7 @@ class Deliverer:
                     return
 
     def _record_reached(self, connection: Connection) -> None:
+        self._outage.works()
         if not self._is_reached:
             destination_pauses.record_reached(connection, self._name)
             self._is_reached = True
@@ -208,8 +211,8 @@ class Deliverer:
                 lambda failures: retry_pause_s(failures, self._settings, random.uniform(-1, 1)),
                 self._settings.give_up_after_h,
             )
-        level = logging.WARNING if failures == 1 else logging.DEBUG
-        _LOG.log(level, "cannot send to %s, which pauses: %s; next try in %.1f s", self._name, reason, pause)
+        _LOG.debug("try %d of %s failed; next try in %.1f s", failures, self._name, pause)
+        self._outage.failed(reason)
 
     def _record_broken_off(self, connection: Connection, exc: BrokenOff) -> None:
         """Charge the object that was under way. Of several, which one it is shows when each goes alone."""

@@ -8,10 +8,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from plugin.database.pool import Database
+from plugin.delivery import destination_loop
+from plugin.delivery.deliverer import Deliverer
 from plugin.jobs.reconcile import Reconciler
 from plugin.logs import Outage
 from plugin.node import run
-from plugin.settings.sections import StudySettings
+from plugin.settings.destinations import DestinationSettings
+from plugin.settings.sections import DeliverySettings, StudySettings
 
 LOGGER = logging.getLogger("tests.outage")
 
@@ -105,3 +109,33 @@ def test_a_reconciler_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, t
     reconciler.run(Rounds(20))
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("creating jobs for received studies: it failed (AttributeError);")
+
+
+def test_a_destination_that_was_down_is_two_lines(caplog: pytest.LogCaptureFixture, database: Database) -> None:
+    destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    deliverer = Deliverer(database.url, destination, "GLIONODE", DeliverySettings())
+    with database.pool.connection() as connection:
+        for _ in range(20):
+            deliverer._record_unreachable(connection, "it does not answer")
+        deliverer._record_reached(connection)
+    assert [each.split(",")[0].split(";")[0] for each in caplog.messages] == [
+        "sending to pacs: it does not answer",
+        "sending to pacs: works again",
+    ]
+
+
+def test_work_at_a_destination_that_fails_at_once_each_time_is_one_line(
+    caplog: pytest.LogCaptureFixture, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, tries = threading.Event(), []
+
+    def work(*_: object) -> None:
+        tries.append(1)
+        if len(tries) == 5:
+            stop.set()
+        raise ValueError
+
+    monkeypatch.setattr(destination_loop, "_RECONNECT_AFTER_S", 0.0)
+    destination_loop.run_exclusively(database.url, "deliver", "pacs", work, stop)
+    assert len(tries) == 5
+    assert [each.split(";")[0] for each in caplog.messages] == ["deliver to pacs: it failed (ValueError)"]
