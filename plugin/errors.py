@@ -72,5 +72,5 @@ def describe_failure(exc: BaseException, with_path: bool = False) -> str:
     if outside is not None:
         return outside
     frames = traceback.extract_tb(exc.__traceback__)
-    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return f"An unexpected {type(exc).__name__}{place}: a defect of glionode or of a library; please report it."

@@ -52,7 +52,7 @@ def test_a_failure_outside_is_no_defect(exc: Exception, sentence: str) -> None:
 def test_what_is_ours_is_called_so_without_its_message(exc: Exception) -> None:
     said = describe_failure(raised(exc))
     assert OURS in said
-    assert f"{type(exc).__name__} in test_failures_outside.py, line " in said
+    assert f"{type(exc).__name__} in test_failures_outside.py line " in said
     assert "MARKER" not in said
 
 
