@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from models.package import ModelPackage
+from plugin.database.access_audit import AccessAudit
 from plugin.database.pool import Database
 from plugin.http.metrics import Metrics
 from plugin.jobs.queue import JobQueue
@@ -26,7 +27,7 @@ class ShutdownDeadline:
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """The settings, model, database and metrics of one node process."""
+    """The settings, model, database, metrics and record of accesses of one node process."""
 
     settings: Settings
     model: ModelPackage
@@ -34,3 +35,4 @@ class NodeContext:
     queue: JobQueue
     shutdown_deadline: ShutdownDeadline
     metrics: Metrics
+    access: AccessAudit

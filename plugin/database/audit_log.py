@@ -32,6 +32,10 @@ class AuditEvent(StrEnum):
     ORDERED = "ordered"
     """A user changed a job with a command."""
     PURGED = "purged"
+    REFUSED = "refused"
+    """A peer was refused; without a study."""
+    HTTP = "http"
+    """A peer used the HTTP server, or was refused there; without a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class AuditSubject:
     """The study, and possibly the job, that an entry is about."""
 
     study_instance_uid: str
+    """Empty where it is about a peer alone."""
     job_key: str | None = None
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from pipeline.errors import SettingsWrong
+from plugin.http.access_record import AccessRecord, NoteAccess
 from plugin.http.connections import (
     BoundedConfig,
     BoundedServer,
@@ -65,14 +66,16 @@ def make_app(
 
 
 @contextmanager
-def http_server(settings: HttpSettings, app: FastAPI, drain_s: float) -> Iterator[str]:
+def http_server(
+    settings: HttpSettings, app: FastAPI, drain_s: float, note_access: NoteAccess = lambda _address, _what: None
+) -> Iterator[str]:
     """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong."""
     tls = server_context(settings, "http")
     limits = ConnectionLimits(settings.max_connections, settings.max_connections_per_address, settings.stall_timeout_s)
     connections = Connections(limits)
     listening = _bind(settings, connections)
     config = BoundedConfig(
-        CheckOrigin(app, own_names(settings)),
+        AccessRecord(CheckOrigin(app, own_names(settings)), note_access),
         connections,
         log_config=None,
         access_log=False,

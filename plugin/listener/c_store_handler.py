@@ -7,7 +7,7 @@ bytes are there under its UID. Nothing but UIDs and tags is logged.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from plugin.archive.data_set_head import NotADataSet, read_head
 from plugin.archive.incoming_file import NoRoom
@@ -16,6 +16,7 @@ from plugin.archive.store import Archive, Stored, WrongUid, is_uid
 from plugin.database.audit_log import Peer
 from plugin.listener.received_data_set import ReceivedDataSet
 from plugin.listener.repeated_instance import OnRepeat, Repeat, RepeatedInstances
+from plugin.logs import Outage
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ _TAKEN = frozenset({Repeat.NEW_PATIENT, Repeat.MENDED})
 OnStored = Callable[[str, Peer], None]
 """Called with the Study Instance UID and the sender of an instance that is new, or took another's place."""
 
+OnRefused = Callable[[Peer, str], object]
+"""Called with a peer that was refused, and the reason."""
 OnResponse = Callable[[int, int], None]
 """Called with the status of each C-STORE response, and how many bytes of its data set had come."""
 
@@ -81,6 +84,7 @@ class StoreEvents:
     on_stored: OnStored
     on_response: OnResponse = lambda _status, _size: None
     on_repeat: OnRepeat = lambda _study, _sender, _outcome: None
+    on_refused: OnRefused = lambda _peer, _reason: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class StoreHandler:
     urgent_ae_titles: frozenset[str]
     repeated: RepeatedInstances
     events: StoreEvents
+    room: Outage = field(default_factory=lambda: Outage(_LOG, "instances"))
 
     def handle(self, request: StoreRequest, data_set: ReceivedDataSet) -> StoreResponse:
         """Store the instance or refuse it. The caller closes `data_set`."""
@@ -109,7 +114,7 @@ class StoreHandler:
         """Store the instance or refuse it. Raises NotADataSet."""
         uid = request.sop_instance_uid
         if data_set.no_room is not None:
-            return _refuse(OUT_OF_RESOURCES, uid, f"no room: {data_set.no_room}")
+            return self._refuse_for_room(data_set.no_room)
         if not is_uid(request.sop_class_uid):
             return _refuse(UNUSABLE_UID, uid, "invalid SOP Class UID in the command")
         try:
@@ -126,7 +131,7 @@ class StoreHandler:
             if stored is Stored.DIFFERENT:
                 outcome = self.repeated.take(key, data_set.file)
         except NoRoom as exc:
-            return _refuse(OUT_OF_RESOURCES, uid, f"no room: {exc}")
+            return self._refuse_for_room(exc)
         if outcome is not None:
             self.events.on_repeat(key.study_instance_uid, request.sender, outcome)
             if outcome.repeat in _REFUSED:
@@ -135,7 +140,12 @@ class StoreHandler:
             self.archive.mark_urgent(key.study_instance_uid)
         if stored is Stored.NEW or (outcome is not None and outcome.repeat in _TAKEN):
             self.events.on_stored(key.study_instance_uid, request.sender)
+        self.room.works()
         return StoreResponse(SUCCESS)
+
+    def _refuse_for_room(self, why: object) -> StoreResponse:
+        self.room.failed(f"refused with status 0x{OUT_OF_RESOURCES:04X}: no room: {why}", kind="no room")
+        return StoreResponse(OUT_OF_RESOURCES, f"no room: {why}")
 
 
 def _refuse(status: int, uid: str, reason: str) -> StoreResponse:

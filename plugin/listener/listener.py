@@ -87,6 +87,7 @@ def start_listener(
         RefusalCounter(archive.data_dir),
         archive.create_file,
         handler.handle,
+        events.on_refused,
         server_context(settings, "listener", settings.tls_client_ca),
     )
     server = ae.make_server(

@@ -14,6 +14,7 @@ from pynetdicom import evt
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pipeline.transfer_syntaxes import READABLE
+from plugin.database.audit_log import Peer
 from plugin.dimse.pynetdicom_internals import (
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     choose_transfer_syntaxes,
@@ -30,6 +31,7 @@ from plugin.listener.access_control import (
     check_request,
 )
 from plugin.listener.bounded_provider import BoundedProvider
+from plugin.listener.c_store_handler import OnRefused
 from plugin.listener.c_store_receiver import CStoreReceiver, HandleStore
 from plugin.listener.open_connections import OpenConnection, OpenConnections
 from plugin.listener.pdu_reader import PduLimits, PduReader
@@ -57,6 +59,7 @@ class ServerResources:
     refusals: RefusalCounter
     begin_file: BeginFile
     handle_store: HandleStore
+    on_refused: OnRefused
     tls: ssl.SSLContext | None
     """None for plain TCP."""
 
@@ -190,6 +193,7 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         title = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
         reason = f"{refusal.value} ({detail})" if detail else refusal.value
         self.server.refusal_log.refused(f"{self.client_address[0]}{title}", reason)
+        self.server.resources.on_refused(Peer(title.strip(" ()"), self.client_address[0]), refusal.value)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext
+from plugin.database.audit_log import AuditEvent, Peer
 from plugin.http.health import HealthCheck, check_database, check_free_space, check_workers
 from plugin.listener.listener import Listener
 from plugin.settings.secrets import read_http_token
@@ -74,5 +75,9 @@ def serve_http(
     if plugin is not None:
         routes += plugin.routes()
     app = make_app(checks, registry, *routes, find_warnings=partial(find_warnings, settings, pool))
-    with http_server(settings.http, app, settings.shutdown.drain_s) as url:
+
+    def note(address: str, what: str) -> None:
+        context.access.note(AuditEvent.HTTP, Peer("", address), what)
+
+    with http_server(settings.http, app, settings.shutdown.drain_s, note) as url:
         yield NodeHttp(url, checks)

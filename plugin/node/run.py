@@ -18,6 +18,7 @@ from procrastinate.exceptions import ProcrastinateException
 from pipeline.errors import GlionodeError, SettingsWrong
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
+from plugin.database.access_audit import AccessAudit
 from plugin.database.lease import forget_leases
 from plugin.database.pool import Database, running_database
 from plugin.database.schema import migrate, read_schema, require_schema
@@ -30,7 +31,7 @@ from plugin.logs import Outage
 from plugin.node.data_folder import open_data_folder
 from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
-from plugin.node.services import delivering, open_archive, receiving, stopped_by_signals, working
+from plugin.node.services import delivering, open_archive, receiving, recording_access, stopped_by_signals, working
 from plugin.settings.check import Severity, check_settings
 from plugin.settings.secrets import read_http_token
 from plugin.settings.sections import Settings
@@ -116,7 +117,9 @@ def _run(
         elif archive is not None:
             stack.enter_context(archive_lock(database.url, stop))
         deadline = ShutdownDeadline(settings.shutdown.drain_s)
-        context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics())
+        access = AccessAudit(database.pool)
+        context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics(), access)
+        stack.enter_context(recording_access(context))
         _bring_back_times(context)  # first: a worker with a heartbeat that is still to come would count as alive
         context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)
         supervisor = stack.enter_context(working(context, make_segment)) if make_segment is not None else None

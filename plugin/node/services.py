@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from plugin.commitment.provider import CommitmentProvider
 from plugin.commitment.report_receiver import CommitmentReportReceiver
 from plugin.commitment.requester import CommitmentRequester
 from plugin.context import NodeContext, ShutdownDeadline
-from plugin.database.audit_log import Peer
+from plugin.database.audit_log import AuditEvent, Peer
 from plugin.database.pool import clear_trouble, record_trouble
 from plugin.delivery.deliverer import Deliverer
 from plugin.delivery.result_check import ResultCheck
@@ -69,6 +70,13 @@ def open_archive(settings: Settings) -> Iterator[EmbeddedArchive]:
 
 
 @contextmanager
+def recording_access(context: NodeContext) -> Iterator[None]:
+    """Write to the audit log who was refused and who used the HTTP server."""
+    with _running([context.access.run], context.shutdown_deadline):
+        yield
+
+
+@contextmanager
 def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHost | None" = None) -> Iterator[Listener]:
     """Receive studies, make jobs of them, answer storage commitment requests, and purge old studies."""
     settings = context.settings
@@ -110,7 +118,8 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
     with ExitStack() as stack:
         stack.enter_context(_running(loops, context.shutdown_deadline))
         try:
-            events = StoreEvents(on_stored, context.metrics.count_c_store, receptions.count_repeat)
+            on_refused = partial(context.access.note, AuditEvent.REFUSED)
+            events = StoreEvents(on_stored, context.metrics.count_c_store, receptions.count_repeat, on_refused)
             listener = start_listener(settings.listener, archive, events, commitment_handlers)
         except OSError as exc:
             where = f"{settings.listener.host}:{settings.listener.port}"

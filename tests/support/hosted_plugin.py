@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmwrite
 
 from plugin.archive.store import EmbeddedArchive, InstanceKey
 from plugin.context import NodeContext, ShutdownDeadline
+from plugin.database.access_audit import AccessAudit
 from plugin.database.audit_log import Peer
 from plugin.database.pool import Database
 from plugin.http.metrics import Metrics
@@ -109,7 +110,8 @@ def running(
     path.write_text(script)
     settings = Settings(**{**values, **sections})
     model, queue = cast(Any, SimpleNamespace(sha256="")), JobQueue(database)
-    shared = NodeContext(settings, model, database, queue, ShutdownDeadline(settings.shutdown.drain_s), Metrics())
+    deadline = ShutdownDeadline(settings.shutdown.drain_s)
+    shared = NodeContext(settings, model, database, queue, deadline, Metrics(), AccessAudit(database.pool))
     with running_plugin(PluginFiles(path), shared, archive) as plugin:
         fixture = HostedPluginFixture(plugin, archive)
         if start:

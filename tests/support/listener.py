@@ -31,7 +31,12 @@ class ListenerWithArchive:
         self.stored_studies: list[str] = []
         self.senders: set[Peer] = set()
         self.repeats: list[RepeatOutcome] = []
-        events = StoreEvents(self._on_stored, on_repeat=lambda _study, _sender, found: self.repeats.append(found))
+        self.refused: list[tuple[Peer, str]] = []
+        events = StoreEvents(
+            self._on_stored,
+            on_repeat=lambda _study, _sender, found: self.repeats.append(found),
+            on_refused=lambda peer, reason: self.refused.append((peer, reason)),
+        )
         self.listener: Listener = start_listener(ListenerSettings(port=0, **settings), self.archive, events)
         self.port = self.listener.address.port
 
