@@ -34,7 +34,7 @@ from plugin.listener.access_control import is_in_networks
 from plugin.logs import Outage
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import SenderSettings, Settings
-from plugin.settings.tls import make_client_context
+from plugin.settings.tls_reload import current_identity_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def receiver_address(settings: Settings, receiver: SenderSettings | DestinationS
     tls, listener = None, settings.listener
     if receiver.tls:
         try:
-            tls = make_client_context(listener.tls_client_ca, "listener.tls_client_ca", listener, "listener")
+            tls = current_identity_context(listener.tls_client_ca, "listener.tls_client_ca", listener, "listener")
         except SettingsWrong as exc:
             raise PeerFailed(str(exc)) from exc
     return PeerAddress(receiver.ae_title, receiver.host, receiver.port, tls)

@@ -17,7 +17,7 @@ from plugin.database.lease import Lease, current_lease
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
-from plugin.settings.tls import client_context
+from plugin.settings.tls_reload import current_client_context
 
 _LONGEST_CONNECT_S = 10.0
 
@@ -70,7 +70,7 @@ class EventHandler(NamedTuple):
 def peer_address(destination: DestinationSettings) -> PeerAddress:
     """Return the address of a destination. Raises PeerFailed where its certificates cannot be used."""
     try:
-        tls = client_context(destination, destination.section_name)
+        tls = current_client_context(destination, destination.section_name)
     except SettingsWrong as exc:
         raise PeerFailed(str(exc)) from exc
     return PeerAddress(destination.ae_title, destination.host, destination.port, tls, destination.tls_server_name)

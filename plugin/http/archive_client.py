@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pipeline.atomic_write import replacing
+from pipeline.errors import SettingsWrong
 from plugin.errors import ArchiveUnavailable, NotInArchive
 from plugin.http.client import (
     PATIENCE_S,
@@ -19,9 +21,12 @@ from plugin.http.client import (
     check_status,
 )
 from plugin.http.transfer import CHUNK_BYTES, NOT_FOUND, WrongTransfer, format_digest, parse_digest
+from plugin.logs import Outage
 from plugin.settings.secrets import Credentials, read_http_token
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls import archive_context
+
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -36,16 +41,28 @@ class ArchiveClient:
 
     def __init__(self, settings: HttpSettings, patience_s: float = PATIENCE_S) -> None:
         """Read token and certificates. Each method retries for `patience_s`. Raises SettingsWrong."""
-        access = Access(archive_context(settings), Credentials(token=read_http_token(settings)))
+        self._settings = settings
+        self._access = Access(archive_context(settings), Credentials(token=read_http_token(settings)))
+        self._outage = Outage(_LOG, "token and certificates of http.archive_url")
         self._where = f"The archive at {settings.archive_url}"
         self._client = HttpClient(
             settings.archive_url,
-            lambda: access,
+            self._read_access,
             settings.timeout_s,
             patience_s=patience_s,
             keep_alive_s=_KEEP_ALIVE_S,
             largest_body=_LARGEST_BODY,
         )
+
+    def _read_access(self) -> Access:
+        """Read token and certificates for a new connection; while they cannot be read, the earlier ones are used."""
+        try:
+            token = read_http_token(self._settings)
+            self._access = Access(archive_context(self._settings), Credentials(token=token))
+            self._outage.works()
+        except SettingsWrong as exc:
+            self._outage.failed(f"{exc} What was read before stays in use")
+        return self._access
 
     def get_json(self, path: str) -> Any:
         """Return the JSON content at a path. Raises NotInArchive, ArchiveUnavailable."""

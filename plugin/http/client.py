@@ -22,7 +22,7 @@ import httpx2
 
 from plugin.logs import Outage
 from plugin.settings.secrets import Credentials, read_credentials
-from plugin.settings.tls import client_context
+from plugin.settings.tls_reload import current_client_context
 from plugin.settings.values import WebServer
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Access:
 
 def read_access(server: WebServer, name: str) -> Access:
     """Read certificates and secrets of a section, which `name` names in messages. Raises SettingsWrong."""
-    return Access(client_context(server, name), read_credentials(server, name))
+    return Access(current_client_context(server, name), read_credentials(server, name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from plugin.http.connections import (
 from plugin.http.health import FindWarnings, HealthCheck, run_checks
 from plugin.http.request_origin import CheckOrigin, own_names
 from plugin.settings.sections import HttpSettings
-from plugin.settings.tls import server_context
+from plugin.settings.tls_reload import current_server_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def http_server(
     settings: HttpSettings, app: FastAPI, drain_s: float, note_access: NoteAccess = lambda _address, _what: None
 ) -> Iterator[str]:
     """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong."""
-    tls = server_context(settings, "http")
+    tls = current_server_context(settings, "http")
     limits = ConnectionLimits(settings.max_connections, settings.max_connections_per_address, settings.stall_timeout_s)
     connections = Connections(limits)
     listening = _bind(settings, connections)

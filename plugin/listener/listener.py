@@ -21,7 +21,7 @@ from plugin.listener.refusals import RefusalCounter
 from plugin.listener.repeated_instance import RepeatedInstances
 from plugin.listener.server import POLL_S, AssociationServer, ServerResources
 from plugin.settings.sections import ListenerSettings
-from plugin.settings.tls import server_context
+from plugin.settings.tls_reload import current_server_context
 
 _PDU_BYTES = 131072
 _UNLIMITED_ASSOCIATIONS = 1 << 20
@@ -88,7 +88,7 @@ def start_listener(
         archive.create_file,
         handler.handle,
         events.on_refused,
-        server_context(settings, "listener", settings.tls_client_ca),
+        current_server_context(settings, "listener", settings.tls_client_ca),
     )
     server = ae.make_server(
         (settings.host, settings.port),
