@@ -4,9 +4,10 @@
 
 The node is `glionode serve` with its embedded database and the stand-in segmenter. At a cut, everything that was not
 synced is lost, the names of files and folders too (see tests/support/power_cut.py), and all processes are killed; then
-the node starts again on what is left. The seed decides when: up to half a second after an image was acknowledged, after
-a job was segmented, or after an object was sent; at half of the cuts the PACS has taken nothing since the last one. The
-exit status is 1 if an acknowledged image or a result was lost, or the PACS got anything twice with other content.
+the node starts again on what is left. The seed decides when: soon after an image was acknowledged, after a job was
+segmented or an object was sent, or while the node starts after another cut; at half of the cuts the PACS has taken
+nothing since the last one. The exit status is 1 if an acknowledged image or a result was lost, or the PACS got anything
+twice with other content.
 """
 
 import argparse
@@ -38,7 +39,7 @@ SECONDS_A_STUDY = 0.1
 PAUSE_S = 0.5
 """Of a scanner between two studies."""
 SCANNERS = 2
-MOMENTS = ("receive", "segment", "deliver")
+MOMENTS = ("receive", "segment", "deliver", "start")
 START_LIMIT_S = 120.0
 LIMIT_AFTER_S = 120.0
 """The time limit for the remaining studies after the last cut."""
@@ -63,7 +64,7 @@ class Counts:
     results_missing_on_disk: int
     """Results of segmented jobs that are not on the node's disk at the end."""
     duplicates_by_content: int
-    """Objects that came again with other content, or that nobody expects."""
+    """Objects that came again with other content, or of a second analysis of their study."""
     received_twice: int
     """Objects that came again because the response to the first time was lost."""
     longest_start_s: float
@@ -93,6 +94,7 @@ class Walk:
         data.mkdir(mode=0o700)
         power.mkdir()
         self.node = RestartingNode(work, False, stack.enter_context(self.pacs.running()), SECONDS_A_STUDY)
+        (work / "controls" / "by_start").touch()  # so that a second analysis of a study shows at the PACS
         self.power = PowerCut(data, data / "postgres", power)
         stack.callback(self.node.stop)
         self._archive = data / "archive"
@@ -115,14 +117,13 @@ class Walk:
         """Wait for a moment, cut the power, and return the images that it took. The node is left without power."""
         if self._random.random() < 0.5:
             self.pacs.full.set()
+        if moment == "start":
+            lost = self._cut()
+            self._begin_to_start(self._random.uniform(0, 3))
+            return lost | self._cut()
         self._wait_for(moment)
-        time.sleep(self._random.uniform(0, 0.5))
-        acknowledged = self.acknowledged()
-        self.power.cut()
-        self._kill()
-        self.power.restore()
-        self.pacs.full.clear()
-        return self.lost(acknowledged)
+        time.sleep(self._random.choice((0.5, 0.5, 5)) * self._random.random())
+        return self._cut()
 
     def acknowledged(self) -> list[Dataset]:
         """Return the images with a success response."""
@@ -131,6 +132,15 @@ class Walk:
     def lost(self, images: list[Dataset]) -> set[str]:
         """Return those of the images that the archive does not hold as they were sent."""
         return {str(image.SOPInstanceUID) for image in images if not self._holds(image)}
+
+    def expected(self) -> set[tuple[str, str]]:
+        """Return what the PACS should get once: study and kind of object."""
+        return {(study, str(number)) for study in self.studies for number in range(1, len(OUTPUT_CLASSES) + 1)}
+
+    def arrived(self) -> set[tuple[str, str]]:
+        """Return what the PACS has of that. The UIDs between study and kind tell analyses apart."""
+        parts = (uid.partition(".99.") for uid in list(self.pacs.objects))
+        return {(study, of_analysis.rpartition(".")[2]) for study, _, of_analysis in parts}
 
     def finish_sending(self) -> None:
         """Have the scanners end, with what they have begun."""
@@ -143,6 +153,21 @@ class Walk:
                 return connection.execute(sql.encode()).fetchall()
         except psycopg.Error:
             return []
+
+    def _cut(self) -> set[str]:
+        acknowledged = self.acknowledged()
+        self.power.cut()
+        self._kill()
+        self.power.restore()
+        self.pacs.full.clear()
+        return self.lost(acknowledged)
+
+    def _begin_to_start(self, seconds: float) -> None:
+        """Start the node and let it come as far as it comes."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.node.check()
+            time.sleep(0.02)
 
     def _wait_for(self, moment: str) -> None:
         progress: dict[str, Callable[[], object]] = {
@@ -160,16 +185,13 @@ class Walk:
 
     def _kill(self) -> None:
         """Kill the node with all that it has started."""
-        waiting = [pid for process in self.node.processes for pid in process.pids()]
-        found: list[int] = []
-        while waiting:
-            found.append(waiting.pop())
-            waiting += child_pids(found[-1])
+        found: set[int] = set()
+        while new := self._pids() - found:  # until none of them starts another any more
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+            found |= new
         for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _signal(pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
         while any(_runs(pid) for pid in found):
             for process in self.node.processes:
@@ -177,6 +199,15 @@ class Walk:
             if time.monotonic() > deadline:
                 raise TimeoutError("processes of the node outlived SIGKILL")
             time.sleep(0.02)
+
+    def _pids(self) -> set[int]:
+        waiting = [pid for process in self.node.processes for pid in process.pids()]
+        found: set[int] = set()
+        while waiting:
+            pid = waiting.pop()
+            found.add(pid)
+            waiting += child_pids(pid)
+        return found
 
     def _holds(self, image: Dataset) -> bool:
         series = self._archive / image.StudyInstanceUID / image.SeriesInstanceUID
@@ -230,7 +261,7 @@ def walk(work: Path, cuts: int, seed: int) -> Counts:
             jobs = job_states(walk.node)
             if (
                 not any(thread.is_alive() for thread in walk.threads)
-                and _expected(walk.studies) <= set(walk.pacs.objects)
+                and walk.arrived() == walk.expected()
                 and jobs
                 and not jobs.keys() & {"queued", "running"}
             ):
@@ -240,7 +271,7 @@ def walk(work: Path, cuts: int, seed: int) -> Counts:
         folders = walk.query("SELECT results_path FROM glionode_jobs WHERE state = 'segmented'")
         dead = walk.query("SELECT 1 FROM glionode_outbox WHERE state = 'dead'")
         missing = sum(not _is_whole(Path(str(folder))) for (folder,) in folders)
-    expected, arrived = _expected(walk.studies), set(walk.pacs.objects)
+    expected, arrived = walk.expected(), walk.arrived()
     return Counts(
         cuts=dict(done),
         studies=len(walk.studies),
@@ -253,20 +284,23 @@ def walk(work: Path, cuts: int, seed: int) -> Counts:
         failed_jobs=jobs.get("failed", 0),
         open_jobs=jobs.get("queued", 0) + jobs.get("running", 0),
         results_missing_on_disk=missing,
-        duplicates_by_content=len(arrived - expected) + walk.pacs.altered,
+        duplicates_by_content=len(walk.pacs.objects) - len(arrived) + walk.pacs.altered,
         received_twice=walk.pacs.repeats,
         longest_start_s=walk.longest_start_s,
     )
-
-
-def _expected(studies: list[str]) -> set[str]:
-    return {f"{study}.99.{number}" for study in studies for number in range(1, len(OUTPUT_CLASSES) + 1)}
 
 
 def _is_whole(folder: Path) -> bool:
     """Return whether a result folder has all its files, not empty."""
     files = ("report.json", *(f"{number}.dcm" for number in range(1, len(OUTPUT_CLASSES) + 1)))
     return all((folder / name).is_file() and (folder / name).stat().st_size for name in files)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
 
 
 def _runs(pid: int) -> bool:
