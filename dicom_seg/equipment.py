@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
@@ -11,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_seg import codes
 from dicom_seg.uids import device_uid
 from models.package import IntendedUse
+from models.software_version import software_version
 from pipeline.result import ModelIdentity
 
 MANUFACTURER = "glionode"
@@ -36,7 +36,7 @@ def described(text: str, model: ModelIdentity) -> str:
 
 def software_versions(model: ModelIdentity) -> list[str]:
     """Return (0018,1020): the versions of the node and of the model, each within the 64 characters of LO."""
-    return [f"{DEVICE_NAME} {version('glionode')}"[:64], f"{_plain(model.name)} {_plain(model.version)}"[:64]]
+    return [f"{DEVICE_NAME} {software_version()}"[:64], f"{_plain(model.name)} {_plain(model.version)}"[:64]]
 
 
 def serial_number(model: ModelIdentity) -> str:

@@ -3,9 +3,9 @@
 import hashlib
 import uuid
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from models.labels import Label
+from models.software_version import software_version
 from pipeline.identity import agreed_identity
 from pipeline.result import ModelIdentity, SegmentationResult, SourceSeries
 from pipeline.study import Instance
@@ -24,7 +24,7 @@ def result_uid(result: SegmentationResult, purpose: str) -> str:
 
     The UIDs of instances and series are made from it and from all that is in the object, see `finalise`.
     """
-    made_by = (result.model.sha256, result.model.package_sha256, version("glionode"))
+    made_by = (result.model.sha256, result.model.package_sha256, software_version())
     return derive_uid(purpose, result.study_instance_uid, images_sha256(result.sources), *made_by)
 
 

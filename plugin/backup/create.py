@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import IsolationLevel
 
+from models.software_version import software_version
 from pipeline.atomic_write import sync_folder
 from plugin.backup.files import ALWAYS, IMAGES, IndexedFile, fits, index_file, list_files, sync_tree, write_index
 from plugin.backup.manifest import FILES, BackupRefused, Manifest, write_manifest
@@ -23,7 +24,7 @@ from plugin.backup.tables import dump_tables
 from plugin.database.other_versions import Connection
 from plugin.database.pool import Database
 from plugin.database.purge_lock import no_purge
-from plugin.database.schema import program_version, read_schema
+from plugin.database.schema import read_schema
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def _write(data_dir: Path, database: Database, part: Path, out: Path, with_image
         owed = _owed_results(connection, data_dir)
     files = _copy_files(data_dir, part / FILES, with_images)
     manifest = Manifest(
-        program_version(),
+        software_version(),
         schema,
         made_at.isoformat(timespec="seconds"),
         str(data_dir),

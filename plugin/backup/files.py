@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.atomic_write import sync_folder
 from plugin.backup.manifest import INDEX, BackupRefused, sha256_of
 
-ALWAYS = ("results", "commitments", "models")
-"""Folders of the data folder that a backup always has."""
-IMAGES = ("archive", "purging")
-"""Folders with received images; what a crash left in `purging` is put back by the next purge."""
+ALWAYS = ("results", "commitments", "models", "purging")
+"""Folders of the data folder that a backup always has. What a crash left in `purging` is put back or removed later."""
+IMAGES = ("archive",)
+"""Folders with received images."""
 _CHUNK = 1 << 20
 
 

@@ -70,9 +70,9 @@ app = typer.Typer(
 
 def _version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
+        from models.software_version import software_version
 
-        print(f"glionode {version('glionode')}")
+        print(f"glionode {software_version()}")
         raise typer.Exit
 
 

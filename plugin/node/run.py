@@ -20,8 +20,8 @@ from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext, ShutdownDeadline
 from plugin.database.access_audit import AccessAudit
 from plugin.database.lease import forget_leases
-from plugin.database.pool import Database, running_database
-from plugin.database.schema import migrate, read_schema, require_schema
+from plugin.database.pool import running_database
+from plugin.database.upgrade import prepare_schema
 from plugin.http.metrics import Metrics
 from plugin.jobs.future_times import bring_back
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
@@ -111,7 +111,7 @@ def _run(
         stack.enter_context(stopped_by_signals(stop))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
         database = stack.enter_context(running_database(settings))
-        _prepare_schema(database, owns=archive is not None)
+        prepare_schema(database, owns=archive is not None)
         if database.embedded:
             forget_leases(database.pool)  # of an earlier process: the lock on the folder says that it has ended
         elif archive is not None:
@@ -162,19 +162,6 @@ def _refuse_wrong_settings(settings: Settings, services: frozenset[Service]) -> 
     # Read here as well as where they are used, so that an error is reported before anything starts.
     read_http_token(settings.http)
     archive_context(settings.http)
-
-
-def _prepare_schema(database: Database, owns: bool) -> None:
-    """Bring the tables up to date where this process receives; else require that they are. Raises DatabaseUnavailable.
-
-    Whichever process comes first may create them.
-    """
-    with database.pool.connection() as connection:
-        empty = read_schema(connection).version == 0
-    if owns or empty:
-        migrate(database.pool, alone=database.embedded)
-    else:
-        require_schema(database.pool)
 
 
 def _hosted_plugin(

@@ -33,7 +33,7 @@ def test_result_uid_changes_with_study_images_model_package_software_and_purpose
             replace(result, sources=(replace(result.sources[0], frames=other_frames), *result.sources[1:])), "x"
         ),
     ]
-    monkeypatch.setattr("dicom_seg.uids.version", lambda _name: "99")
+    monkeypatch.setattr("dicom_seg.uids.software_version", lambda: "99")
     assert len({uid, *changed, result_uid(result, "x")}) == 7
 
 

@@ -1,6 +1,5 @@
 """Describe a training in its package: the facts in model.toml, the patients, and the summary."""
 
-import importlib.metadata
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 
 from models.network import count_parameters
 from models.package import ModelPackage
+from models.software_version import software_version
 from models.training.dataset.lineage import Lineage, TrainingRecord, package_label, read_lineage
 from models.training.train.dataset_cases import DatasetCases
 from models.training.train.fit import TrainingResult
@@ -70,7 +70,7 @@ def summary(parent: Parent | None, source: DatasetCases) -> str:
 
 def code_version() -> str:
     """Return the version of glionode, and in a git checkout the commit, marked as dirty if files differ from it."""
-    version = importlib.metadata.version("glionode")
+    version = software_version()
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return version
