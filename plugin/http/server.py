@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from anyio import CapacityLimiter, to_thread
@@ -30,6 +30,8 @@ _LOG = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 30
 _START_TIMEOUT_S = 10.0
+_END_WITHIN_S = 0.5
+"""What the server needs to end where no request runs; it looks ten times a second whether it has to."""
 _PROBES_AT_A_TIME = 4
 """Threads for /health and /metrics, of their own, so that they answer while requests of other routes hang."""
 
@@ -67,9 +69,15 @@ def make_app(
 
 @contextmanager
 def http_server(
-    settings: HttpSettings, app: FastAPI, drain_s: float, note_access: NoteAccess = lambda _address, _what: None
+    settings: HttpSettings,
+    app: FastAPI,
+    left_s: Callable[[], float] = lambda: 1.0,
+    note_access: NoteAccess = lambda _address, _what: None,
 ) -> Iterator[str]:
-    """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong."""
+    """Serve `app` as long as the block runs; give its URL. Raises SettingsWrong.
+
+    `left_s` is called at the end of the block; it returns how long running requests may take then, in seconds.
+    """
     tls = current_server_context(settings, "http")
     limits = ConnectionLimits(settings.max_connections, settings.max_connections_per_address, settings.stall_timeout_s)
     connections = Connections(limits)
@@ -84,7 +92,6 @@ def http_server(
         lifespan="off",
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, int(drain_s)),
         ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
     )
     server = BoundedServer(config)
@@ -98,9 +105,23 @@ def http_server(
         _LOG.info("health and metrics on %s", url)
         yield url
     finally:
-        server.should_exit = True
-        thread.join(drain_s + 5)
+        _stop(server, thread, left_s())
         listening.close()
+
+
+def _stop(server: BoundedServer, thread: threading.Thread, drain_s: float) -> None:
+    """Let running requests end for `drain_s` seconds, then break them off."""
+    # uvicorn wants whole seconds and takes any number. It writes a traceback for each request that it breaks off.
+    server.config.timeout_graceful_shutdown = drain_s  # type: ignore[assignment]
+    log = logging.getLogger("uvicorn.error")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    server.should_exit = True
+    thread.join(drain_s)
+    if running := len(server.server_state.tasks):
+        _LOG.warning("%d HTTP requests did not end in time and are broken off", running)
+    thread.join(_END_WITHIN_S)
+    log.setLevel(level)
 
 
 def _bind(settings: HttpSettings, connections: Connections) -> LimitedListener:

@@ -35,6 +35,9 @@ CLOSED_WITHOUT_ANSWER = frozenset({Refusal.ADDRESS, Refusal.TOO_MANY_CONNECTIONS
 TOO_MANY = frozenset({Refusal.TOO_MANY_ASSOCIATIONS, Refusal.TOO_MANY_OF_PEER, Refusal.TOO_MANY_CONNECTIONS})
 """A connection that is useless may end for the new one."""
 
+ENDED = frozenset({Refusal.GAVE_WAY, Refusal.USELESS, Refusal.STOPPING})
+"""The connection was accepted before."""
+
 
 class Rejection(NamedTuple):
     """The fields of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""

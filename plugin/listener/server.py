@@ -25,6 +25,7 @@ from plugin.dimse.pynetdicom_internals import (
 )
 from plugin.listener.access_control import (
     CLOSED_WITHOUT_ANSWER,
+    ENDED,
     REJECTIONS,
     AssociationRequest,
     Refusal,
@@ -74,7 +75,8 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc, unused
     def __init__(self, *args: Any, resources: ServerResources, **options: Any) -> None:
         self.resources = resources
         self.connections = OpenConnections(resources.settings)
-        self.refusal_log = RepeatedRefusals(_LOG, "refused the connection from")
+        self.refused = RepeatedRefusals(_LOG, "refused the connection from")
+        self.ended = RepeatedRefusals(_LOG, "ended the connection from")
         super().__init__(*args, request_handler=_Connection, **options)
         collect_garbage_every(self, round(_COLLECT_GARBAGE_EVERY_S / POLL_S))
 
@@ -192,7 +194,8 @@ class _Connection(RequestHandler):  # type: ignore[misc, unused-ignore]
         self.server.resources.refusals.count(refusal)
         title = f" ({calling_ae_title.strip()})" if is_ae_title(calling_ae_title) else ""
         reason = f"{refusal.value} ({detail})" if detail else refusal.value
-        self.server.refusal_log.refused(f"{self.client_address[0]}{title}", reason)
+        log = self.server.ended if refusal in ENDED else self.server.refused
+        log.refused(f"{self.client_address[0]}{title}", reason)
         self.server.resources.on_refused(Peer(title.strip(" ()"), self.client_address[0]), refusal.value)
 
 

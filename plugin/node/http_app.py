@@ -79,5 +79,5 @@ def serve_http(
     def note(address: str, what: str) -> None:
         context.access.note(AuditEvent.HTTP, Peer("", address), what)
 
-    with http_server(settings.http, app, settings.shutdown.drain_s, note) as url:
+    with http_server(settings.http, app, context.shutdown_deadline.left_s, note) as url:
         yield NodeHttp(url, checks)

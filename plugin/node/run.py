@@ -29,6 +29,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
 from plugin.logs import Outage
 from plugin.node.data_folder import open_data_folder
+from plugin.node.forced_end import forced_end, graceful_s
 from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
 from plugin.node.services import delivering, open_archive, receiving, recording_access, stopped_by_signals, working
@@ -108,7 +109,10 @@ def _run(
     model = served_package(settings.model.name, settings.installed_models_dir)
     open_data_folder(settings.data_dir)
     with ExitStack() as stack:
-        stack.enter_context(stopped_by_signals(stop))
+        drain_s = settings.shutdown.drain_s
+        deadline = ShutdownDeadline(graceful_s(drain_s))
+        stack.enter_context(forced_end(drain_s))
+        stack.enter_context(stopped_by_signals(stop, deadline))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
         database = stack.enter_context(running_database(settings))
         prepare_schema(database, owns=archive is not None)
@@ -116,7 +120,6 @@ def _run(
             forget_leases(database.pool)  # of an earlier process: the lock on the folder says that it has ended
         elif archive is not None:
             stack.enter_context(archive_lock(database.url, stop))
-        deadline = ShutdownDeadline(settings.shutdown.drain_s)
         access = AccessAudit(database.pool)
         context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics(), access)
         stack.enter_context(recording_access(context))

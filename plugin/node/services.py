@@ -183,13 +183,14 @@ def _running(loops: list[Loop], deadline: ShutdownDeadline) -> Iterator[None]:
 
 
 @contextmanager
-def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGTERM and SIGINT while the block runs. Without effect outside the main thread."""
+def stopped_by_signals(stop: threading.Event, deadline: ShutdownDeadline) -> Iterator[None]:
+    """Set `stop` on SIGTERM and SIGINT while the block runs, and begin the deadline. Only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(_number: int, _frame: FrameType | None) -> None:
+        deadline.left_s()
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -276,7 +276,8 @@ class ShutdownSettings(Section):
     """How long a process may take to shut down."""
 
     drain_s: Seconds = 20.0
-    """For open associations and the running job; a job that is not done by then runs again after the next start."""
+    """From the signal to the end of the process. Open associations and the running job get all but the last 5 s, or
+    half where that is more; a job that is not done by then runs again after the next start."""
 
 
 class Settings(BaseSettings):

@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,6 +12,8 @@ from unittest.mock import patch
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 
 from plugin.archive.store import EmbeddedArchive
 from plugin.database.audit_log import Peer
@@ -107,6 +110,18 @@ def associate_request(
     user = item(0x51, struct.pack(">L", longest_pdu)) + item(0x52, b"1.2.3")
     items = item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, struct.pack("B3x", 1) + context) + item(0x50, user)
     return pdu(0x01, fixed + items)
+
+
+def begin_store(instance: Dataset) -> bytes:
+    """Encode the command of a C-STORE in the presentation context 1, after which a data set has to come."""
+    command = C_STORE()
+    command.MessageID, command.Priority = 1, 2
+    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
+    command.DataSet = BytesIO(b"x")
+    message = C_STORE_RQ()
+    message.primitive_to_message(command)
+    context_id, value = next(message.encode_msg(1, 16384)).presentation_data_value_list[0]
+    return pdu(0x04, struct.pack(">LB", len(value) + 1, context_id) + value)
 
 
 def read_pdu(connection: socket.socket) -> bytes:

@@ -22,7 +22,8 @@ class NodeInProcess:
         self.config = folder / "glionode.toml"
         self.config.write_text(tomli_w.dumps({name: values[name] for name in _SECTIONS} | sections))
         self.log = folder / "node.log"
-        command = [*SERVICE, "serve", str(self.config), str(node.controls)]
+        plugin = [str(node.plugin.script)] if node.plugin is not None else []
+        command = [*SERVICE, "serve", str(self.config), str(node.controls), *plugin]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         self.data_dir = node.settings.data_dir

@@ -97,7 +97,7 @@ def test_http_access_is_told_by_address_route_and_status_without_what_a_path_hol
 
     app = make_app({}, CollectorRegistry(), router)
     settings = HttpSettings(enabled=True, port=0)
-    with http_server(settings, app, 1, lambda address, what: noted.append((address, what))) as url:
+    with http_server(settings, app, note_access=lambda address, what: noted.append((address, what))) as url:
         host = url.removeprefix("http://")
         for method, path, headers in (
             ("GET", "/api/studies/1.2.3?name=MARKER", {"Authorization": "Bearer a-token-of-the-tests"}),

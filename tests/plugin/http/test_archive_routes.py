@@ -72,7 +72,7 @@ def serving(folder: Path, **more: object) -> Iterator[Server]:
     token_file.write_text(TOKEN)
     settings = HttpSettings.model_validate({"enabled": True, "port": 0, "token_file": str(token_file), **more})
     app = make_app({}, CollectorRegistry(), archive_routes(archive, read_http_token(settings)))
-    with http_server(settings, app, 1) as url:
+    with http_server(settings, app) as url:
         yield Server(archive, settings, url)
 
 
@@ -341,7 +341,7 @@ def test_health_reports_what_is_wrong(tmp_path: Path) -> None:
     wrong: dict[str, str | None] = {"listener": None, "disk": "3 MiB are free, the minimum is 5 MiB."}
     questions = {name: (lambda why=why: why) for name, why in wrong.items()}
     app = make_app(questions, CollectorRegistry())
-    with http_server(HttpSettings(port=0), app, 1) as url:
+    with http_server(HttpSettings(port=0), app) as url:
         with pytest.raises(urllib.error.HTTPError) as failed:
             urllib.request.urlopen(f"{url}/health", timeout=10)
         with failed.value as said:

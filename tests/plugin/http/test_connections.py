@@ -48,7 +48,7 @@ def routes() -> APIRouter:
 def serving(*more: APIRouter, **settings: object) -> Iterator[HttpSettings]:
     """Serve, and give the settings with the port."""
     values = HttpSettings.model_validate({"enabled": True, "port": 0, **settings})
-    with http_server(values, make_app({"disk": lambda: None}, CollectorRegistry(), *more), 1) as url:
+    with http_server(values, make_app({"disk": lambda: None}, CollectorRegistry(), *more)) as url:
         yield values.model_copy(update={"port": urlsplit(url).port})
 
 

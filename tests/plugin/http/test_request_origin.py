@@ -107,7 +107,7 @@ def url() -> Iterator[str]:
     def change() -> Response:
         return Response(b"done", headers={"Access-Control-Allow-Origin": "*", "ACCESS-CONTROL-MAX-AGE": "9"})
 
-    with http_server(HttpSettings(port=0), make_app({}, CollectorRegistry(), routes), 1) as served:
+    with http_server(HttpSettings(port=0), make_app({}, CollectorRegistry(), routes)) as served:
         yield served
 
 

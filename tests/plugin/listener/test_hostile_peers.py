@@ -6,12 +6,9 @@ import struct
 import threading
 import tracemalloc
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
@@ -23,6 +20,7 @@ from tests.support.listener import (
     MakeListener,
     associate_request,
     association,
+    begin_store,
     pdu,
     raw_connection,
     read_pdu,
@@ -245,14 +243,7 @@ def test_an_association_that_only_echoes_ends(make_listener: MakeListener) -> No
 def test_an_object_that_comes_byte_by_byte_ends(make_listener: MakeListener) -> None:
     """Each PDU is whole and quick, and the object never ends."""
     listener = make_listener(idle_timeout_s=0.5)
-    command, instance = C_STORE(), make_instance(new_study_uid())
-    command.MessageID, command.Priority = 1, 2
-    command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
-    command.DataSet = BytesIO(b"x")
-    message = C_STORE_RQ()
-    message.primitive_to_message(command)
-    context_id, value = next(message.encode_msg(1, 16384)).presentation_data_value_list[0]
-    begun = pdu(P_DATA, struct.pack(">LB", len(value) + 1, context_id) + value)
+    begun = begin_store(make_instance(new_study_uid()))
     with association(listener.port) as peer:
         connection = peer.dul.socket.socket
         with pytest.raises(OSError, match=r"Broken pipe|reset|Bad file|closed"):

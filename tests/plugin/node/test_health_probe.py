@@ -27,7 +27,7 @@ TLS = {"tls_certificate": "named in the settings", "tls_key": "not read here"}
 def probe(checks: dict[str, Any], host: str = "127.0.0.1", **more: object) -> Probe:
     """Probe a server on loopback with these checks, with settings that name its port and `host`."""
     settings = HttpSettings.model_validate({"enabled": True, "port": 0, **more})
-    with http_server(settings, make_app(checks, CollectorRegistry()), 1) as url:
+    with http_server(settings, make_app(checks, CollectorRegistry())) as url:
         return probe_health(settings.model_copy(update={"port": urlsplit(url).port, "host": host}), TIMEOUT_S)
 
 
@@ -120,7 +120,7 @@ def test_the_exit_status_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None
     assert CliRunner().invoke(app, ["health"]).exit_code == 64
     settings, why = HttpSettings(port=0), ""
     monkeypatch.setenv("GLIONODE_HTTP__ENABLED", "true")
-    with http_server(settings, make_app({"disk": lambda: why or None}, CollectorRegistry()), 1) as url:
+    with http_server(settings, make_app({"disk": lambda: why or None}, CollectorRegistry())) as url:
         monkeypatch.setenv("GLIONODE_HTTP__PORT", str(urlsplit(url).port))
         result = CliRunner().invoke(app, ["health", "--timeout", str(TIMEOUT_S)])
         assert (result.exit_code, result.output) == (0, "The node is healthy.\n")

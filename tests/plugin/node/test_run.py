@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pipeline.errors import ModelUnusable, SettingsWrong
 from plugin.database.pool import database_url
 from plugin.dimse.pynetdicom_internals import ApplicationEntity
+from plugin.node.forced_end import graceful_s
 from plugin.node.lock import running_node
 from tests.support.node import (
     MARKER,
@@ -299,7 +300,7 @@ def test_a_signal_stops_the_node(make_node: MakeNode, data_dir: Path, number: si
 
 
 def test_a_signal_stops_the_node_in_bounded_time_during_a_job(make_node: MakeNode, data_dir: Path) -> None:
-    drain_s = 2.0
+    drain_s = 6.0
     node = make_node(shutdown={"drain_s": drain_s})
     (node.controls / "hold").touch()
     process = NodeInProcess(node, data_dir)
@@ -315,8 +316,7 @@ def test_a_signal_stops_the_node_in_bounded_time_during_a_job(make_node: MakeNod
     wait_until(lambda: "stopping" in process.log.read_text(), "it drains")
     assert peer.send_c_store(late).Status == 0x0000, "a sender may continue for a while"
     assert process.process.wait(30) == 0
-    # After the drain, worker and database have to stop, on a busy machine.
-    assert drain_s <= time.monotonic() - begun < drain_s + 10
+    assert graceful_s(drain_s) <= time.monotonic() - begun < drain_s + 10, "a busy machine reaps it late"
     wait_until(lambda: not peer.is_established, "the association is aborted")
     (node.controls / "hold").unlink()
     node.start()

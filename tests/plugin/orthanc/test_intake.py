@@ -389,7 +389,7 @@ def test_the_routes_require_the_token_and_report_errors(
     study = store(new_study_uid())
     settings = HttpSettings.model_validate({"enabled": True, "port": 0})
     app = make_app({}, CollectorRegistry(), orthanc_routes(intake, TOKEN))
-    with http_server(settings, app, 1) as url:
+    with http_server(settings, app) as url:
 
         def ask(path: str, method: str = "GET", token: str = TOKEN) -> tuple[int, Any]:
             headers = {"Authorization": f"Bearer {token}"}

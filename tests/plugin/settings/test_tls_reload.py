@@ -59,7 +59,7 @@ def port(request: pytest.FixtureRequest, make_listener: MakeListener, in_use: Ce
     if request.param == "listener":
         yield make_listener(**keys).port
         return
-    with http_server(HttpSettings(enabled=True, port=0, **keys), make_app({}, CollectorRegistry()), 1) as url:
+    with http_server(HttpSettings(enabled=True, port=0, **keys), make_app({}, CollectorRegistry())) as url:
         yield int(url.rpartition(":")[2])
 
 
