@@ -4,12 +4,13 @@ import logging
 import shutil
 from collections.abc import Iterable, Mapping
 
-import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from plugin.archive.quarantine import count_quarantined
+from plugin.database.pool import Connection
+from plugin.errors import DatabaseUnavailable
+from plugin.http.database_probe import DatabaseProbe
 from plugin.http.health import HealthCheck, count_live_workers, run_checks
 from plugin.jobs.backlog import LATELY_H, read_backlog
 from plugin.jobs.queries import count_deliveries_by_state, count_jobs_by_state
@@ -20,17 +21,15 @@ from plugin.settings.sections import Settings
 
 _LOG = logging.getLogger(__name__)
 
-_DATABASE_TIMEOUT_S = 1.0
-
 
 class NodeMetricsCollector(Collector):
     """Reads database and disk at each request. If the database does not answer, its metrics alone are missing."""
 
     def __init__(
-        self, settings: Settings, pool: ConnectionPool, checks: Mapping[str, HealthCheck], receives: bool
+        self, settings: Settings, probe: DatabaseProbe, checks: Mapping[str, HealthCheck], receives: bool
     ) -> None:
         self._settings = settings
-        self._pool = pool
+        self._probe = probe
         self._checks = checks
         self._receives = receives
         self._outage = Outage(_LOG, "metrics")
@@ -53,13 +52,9 @@ class NodeMetricsCollector(Collector):
         yield ok
         found: list[Metric] = []
         try:
-            with self._pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
-                found = [*_jobs(connection), _outbox(connection), *_backlog(connection)]
-                found.append(
-                    _gauge("glionode_workers", "Workers with a heartbeat lately.", count_live_workers(connection))
-                )
-        except (psycopg.Error, PoolTimeout) as exc:
-            self._outage.failed(f"those of the database are missing, which does not answer ({type(exc).__name__})")
+            found = self._probe.read(_of_database)
+        except DatabaseUnavailable as exc:
+            self._outage.failed(f"those of the database are missing: {exc}")
         else:
             self._outage.works()
         yield from found
@@ -86,14 +81,19 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def _jobs(connection: psycopg.Connection) -> Iterable[Metric]:
+def _of_database(connection: Connection) -> list[Metric]:
+    workers = _gauge("glionode_workers", "Workers with a heartbeat lately.", count_live_workers(connection))
+    return [*_jobs(connection), _outbox(connection), *_backlog(connection), workers]
+
+
+def _jobs(connection: Connection) -> Iterable[Metric]:
     jobs = GaugeMetricFamily("glionode_jobs", "Jobs by state.", labels=["state"])
     for state, count in count_jobs_by_state(connection).items():
         jobs.add_metric([state], count)
     yield jobs
 
 
-def _backlog(connection: psycopg.Connection) -> Iterable[Metric]:
+def _backlog(connection: Connection) -> Iterable[Metric]:
     backlog = read_backlog(connection)
     oldest = backlog.oldest_queued_s
     yield _gauge("glionode_oldest_queued_seconds", "Age of the job that waits longest; 0 where none waits.", oldest)
@@ -112,7 +112,7 @@ def _backlog(connection: psycopg.Connection) -> Iterable[Metric]:
     yield ages
 
 
-def _outbox(connection: psycopg.Connection) -> Metric:
+def _outbox(connection: Connection) -> Metric:
     objects = GaugeMetricFamily(
         "glionode_outbox_objects", "Objects by destination and state.", labels=["destination", "state"]
     )

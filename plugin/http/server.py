@@ -21,7 +21,7 @@ from plugin.http.connections import (
     Connections,
     LimitedListener,
 )
-from plugin.http.health import FindWarnings, HealthCheck, run_checks
+from plugin.http.health import FindTimes, FindWarnings, HealthCheck, run_checks
 from plugin.http.request_origin import CheckOrigin, own_names
 from plugin.settings.sections import HttpSettings
 from plugin.settings.tls_reload import current_server_context
@@ -41,6 +41,7 @@ def make_app(
     registry: CollectorRegistry,
     *routers: APIRouter,
     find_warnings: FindWarnings = dict,
+    find_times: FindTimes = dict,
 ) -> FastAPI:
     """Return the application for `http_server`. /health and /metrics need no token, and name no study or patient."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -53,7 +54,7 @@ def make_app(
 
         Warnings are in the body alone.
         """
-        result = await to_thread.run_sync(run_checks, checks, find_warnings, limiter=threads)
+        result = await to_thread.run_sync(run_checks, checks, find_warnings, find_times, limiter=threads)
         return JSONResponse(result.as_json(), 200 if result.healthy else 503)
 
     @app.get("/metrics")

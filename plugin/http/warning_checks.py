@@ -7,30 +7,28 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
-
 from plugin.archive.quarantine import count_quarantined
+from plugin.database.pool import Connection
+from plugin.errors import DatabaseUnavailable
+from plugin.http.database_probe import DatabaseProbe
 from plugin.jobs.backlog import LATELY_H, Backlog, read_backlog
 from plugin.retention.taken_study import taken_studies
 from plugin.settings.certificates import certificate_ends
 from plugin.settings.sections import AlertSettings, Settings
 
-_DATABASE_TIMEOUT_S = 1.0
 
-
-def find_warnings(settings: Settings, pool: ConnectionPool) -> dict[str, str]:
+def find_warnings(settings: Settings, probe: DatabaseProbe) -> dict[str, str]:
     """Return the sentences by name; without those of the database where that does not answer."""
-    return find_file_warnings(settings) | find_database_warnings(settings.alerts, pool)
-
-
-def find_database_warnings(alerts: AlertSettings, pool: ConnectionPool) -> dict[str, str]:
-    """Return the warnings about jobs, deliveries and reception; none where the database does not answer."""
+    found = find_file_warnings(settings)
     try:
-        with pool.connection(timeout=_DATABASE_TIMEOUT_S) as connection:
-            return warn_of_backlog(read_backlog(connection), alerts, datetime.now(UTC))
-    except (psycopg.Error, PoolTimeout):  # a check says so
-        return {}
+        return found | probe.read(lambda connection: find_database_warnings(settings.alerts, connection))
+    except DatabaseUnavailable:  # a check says so
+        return found
+
+
+def find_database_warnings(alerts: AlertSettings, connection: Connection) -> dict[str, str]:
+    """Return the warnings about jobs, deliveries and reception."""
+    return warn_of_backlog(read_backlog(connection), alerts, datetime.now(UTC))
 
 
 def warn_of_backlog(backlog: Backlog, alerts: AlertSettings, now: datetime) -> dict[str, str]:

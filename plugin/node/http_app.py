@@ -1,7 +1,7 @@
 """Serve a node process over HTTP: health, metrics, the archive for other hosts, and routes of a hosted plugin."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 from plugin.archive.store import EmbeddedArchive
 from plugin.context import NodeContext
 from plugin.database.audit_log import AuditEvent, Peer
-from plugin.http.health import HealthCheck, check_database, check_free_space, check_workers
+from plugin.http.database_probe import DatabaseProbe
+from plugin.http.health import (
+    HealthCheck,
+    check_database,
+    check_deliveries,
+    check_free_space,
+    check_workers,
+    seconds_since,
+)
 from plugin.listener.listener import Listener
+from plugin.settings.check import may_receive
 from plugin.settings.secrets import read_http_token
 from plugin.worker.supervisor import WorkerSupervisor
 
@@ -33,15 +42,20 @@ class NodeHttp:
         if listener is not None:
             self.checks["listener"] = lambda: None if listener.is_running else "The DICOM listener has stopped."
         if supervisor is not None:
-            self.checks["worker_process"] = lambda: None if supervisor.running else "The worker process has ended."
+            self.checks["worker_process"] = supervisor.find_trouble
         del self.checks["start"]
 
 
 @contextmanager
 def serve_http(
-    context: NodeContext, archive: EmbeddedArchive | None, plugin: "PluginHost | None" = None
+    context: NodeContext,
+    archive: EmbeddedArchive | None,
+    plugin: "PluginHost | None" = None,
+    checks_deliveries: bool = True,
 ) -> Iterator[NodeHttp]:
     """Serve HTTP while the block runs. The archive is served only if the settings have a token for it.
+
+    `checks_deliveries`: whether /health fails where deliveries stand still, on whatever host.
 
     Raises:
         SettingsWrong: the port is taken, or the certificate or token cannot be read.
@@ -52,15 +66,23 @@ def serve_http(
     from plugin.http.warning_checks import find_warnings
 
     settings, pool = context.settings, context.database.pool
+    destinations = [
+        each.name
+        for each in settings.destinations
+        if checks_deliveries and may_receive(each, context.model.intended_use)
+    ]
+    probe = DatabaseProbe(context.database.url)
     checks: dict[str, HealthCheck] = {
         "start": lambda: "The node is starting.",
-        "database": lambda: check_database(pool),
+        "database": lambda: check_database(probe),
         "disk": lambda: check_free_space(settings.data_dir, settings.storage.minimum_free_mb),
     }
     if archive is not None:
-        checks["worker"] = lambda: check_workers(pool)
+        checks["worker"] = lambda: check_workers(probe)
+    if destinations:
+        checks["deliveries"] = lambda: check_deliveries(probe, destinations)
     registry = context.metrics.registry
-    registry.register(NodeMetricsCollector(settings, pool, checks, receives=archive is not None))
+    registry.register(NodeMetricsCollector(settings, probe, checks, receives=archive is not None))
     token = read_http_token(settings.http)
     # Uploads may use the space below storage.minimum_free_mb, which is kept free for results.
     uploads = EmbeddedArchive(settings.data_dir / "archive", minimum_free_bytes=0)
@@ -74,10 +96,16 @@ def serve_http(
         routes.append(orthanc_routes(intake, token))
     if plugin is not None:
         routes += plugin.routes()
-    app = make_app(checks, registry, *routes, find_warnings=partial(find_warnings, settings, pool))
+    app = make_app(
+        checks,
+        registry,
+        *routes,
+        find_warnings=partial(find_warnings, settings, probe),
+        find_times=partial(seconds_since, probe, destinations),
+    )
 
     def note(address: str, what: str) -> None:
         context.access.note(AuditEvent.HTTP, Peer("", address), what)
 
-    with http_server(settings.http, app, context.shutdown_deadline.left_s, note) as url:
+    with closing(probe), http_server(settings.http, app, context.shutdown_deadline.left_s, note) as url:
         yield NodeHttp(url, checks)

@@ -129,7 +129,11 @@ def _run(
         if Service.DELIVER in services:
             stack.enter_context(delivering(context))
         plugin = stack.enter_context(_hosted_plugin(plugin_files, context, archive))
-        http = stack.enter_context(serve_http(context, archive, plugin)) if settings.http.enabled else None
+        http = (
+            stack.enter_context(serve_http(context, archive, plugin, services != {Service.WORK}))
+            if settings.http.enabled
+            else None
+        )
         listener = stack.enter_context(receiving(context, archive, plugin)) if archive is not None else None
         if http is not None:
             http.mark_ready(listener, supervisor)

@@ -118,7 +118,8 @@ def read_status(settings: Settings) -> NodeStatus:
         try:
             with open_pool(database_url(settings)) as pool, readable_schema(pool) as older:
                 database = _read_database(pool)
-                database = replace(database, warnings=find_database_warnings(settings.alerts, pool))
+                with pool.connection() as connection:
+                    database = replace(database, warnings=find_database_warnings(settings.alerts, connection))
                 if older:
                     raise DatabaseUnavailable(older)
         except DatabaseUnavailable as exc:

@@ -21,6 +21,9 @@ _LONGEST_PAUSE_S = 60.0
 _STABLE_AFTER_S = 60.0
 """After this time a worker's earlier crashes no longer count."""
 
+_CHECKED_WITHIN_S = 90.0
+"""Longer than a session with a database takes to notice that its server vanished, and to connect again."""
+
 
 class WorkerSupervisor:
     """Keeps one worker process running.
@@ -48,11 +51,14 @@ class WorkerSupervisor:
         self._outage = Outage(_LOG, "the worker")
         self._not_before = 0.0
         self._running = False
+        self._checked_at = time.monotonic()
 
-    @property
-    def running(self) -> bool:
-        """Whether a worker process existed at the latest `check`. Thread-safe."""
-        return self._running
+    def find_trouble(self) -> str | None:
+        """Return what is wrong with the worker process, for the health check; None if nothing is. Thread-safe."""
+        silent_s = time.monotonic() - self._checked_at
+        if silent_s > _CHECKED_WITHIN_S:
+            return f"Nothing has watched the worker process for {silent_s:.0f} s; if it stays so, restart this process."
+        return None if self._running else "The worker process has ended."
 
     def check(self) -> None:
         """Restart the worker if it crashed, and kill it if its job was cancelled or a step takes too long.
@@ -61,6 +67,7 @@ class WorkerSupervisor:
         """
         self._ensure_worker()
         self._running = self._process is not None
+        self._checked_at = time.monotonic()
 
     def _ensure_worker(self) -> None:
         now = time.monotonic()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.database.pool import Database
+from plugin.http.database_probe import DatabaseProbe
 from plugin.http.metrics import Metrics
 from plugin.http.metrics_collector import NodeMetricsCollector
 from plugin.settings.sections import Settings
@@ -68,7 +69,7 @@ def exported(database: Database, data_dir: Path) -> set[str]:
         audit_log.record(connection, AuditEvent.RECEIVED, AuditSubject("1.2"), "3 new instances", peer)
     registry: CollectorRegistry = Metrics().registry
     settings = Settings(storage={"data_dir": str(data_dir)})
-    registry.register(NodeMetricsCollector(settings, database.pool, {}, receives=True))
+    registry.register(NodeMetricsCollector(settings, DatabaseProbe(database.url), {}, receives=True))
     names = set()
     for line in generate_latest(registry).decode().splitlines():
         if line.startswith("# TYPE "):

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from psycopg_pool import ConnectionPool
 
 from plugin.archive.quarantine import quarantine_folder
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.database.pool import Database
+from plugin.http.database_probe import DatabaseProbe
 from plugin.http.health import Health
 from plugin.http.metrics_collector import NodeMetricsCollector
 from plugin.http.warning_checks import find_warnings
@@ -55,7 +55,7 @@ def test_a_node_in_order_warns_of_nothing(database: Database, tmp_path: Path) ->
     insert_job(database, "k", STUDY)
     insert_delivery(database, 1, "sent", waits_s=1e6)
     insert_delivery(database, 2, "queued", waits_s=60)
-    assert find_warnings(settings_in(tmp_path), database.pool) == {}
+    assert find_warnings(settings_in(tmp_path), DatabaseProbe(database.url)) == {}
 
 
 def test_each_kind_of_backlog_warns(database: Database, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_each_kind_of_backlog_warns(database: Database, tmp_path: Path) -> None:
         audit_log.record(
             connection, AuditEvent.RECEIVED, AuditSubject(STUDY), "3 new instances", Peer("MR1", "192.0.2.1"), at
         )
-    found = find_warnings(settings_in(tmp_path, silent_after_h=24), database.pool)
+    found = find_warnings(settings_in(tmp_path, silent_after_h=24), DatabaseProbe(database.url))
     assert sorted(found) == [
         *("dead_deliveries", "failed_jobs", "held_results", "reception", "waiting_deliveries", "waiting_jobs")
     ]
@@ -80,7 +80,8 @@ def test_each_kind_of_backlog_warns(database: Database, tmp_path: Path) -> None:
     assert found["waiting_deliveries"].startswith("Results wait for pacs for 2.0 h;")
     assert found["reception"].startswith("No image has come for 30.0 h;")
     assert STUDY not in str(found)
-    assert find_warnings(settings_in(tmp_path, silent_after_h=0), database.pool).keys() == found.keys() - {"reception"}
+    never = find_warnings(settings_in(tmp_path, silent_after_h=0), DatabaseProbe(database.url))
+    assert never.keys() == found.keys() - {"reception"}
 
 
 def test_a_job_that_is_retried_waits_from_then_on(database: Database) -> None:
@@ -92,9 +93,9 @@ def test_a_job_that_is_retried_waits_from_then_on(database: Database) -> None:
 
 def test_a_result_that_is_made_again_because_it_was_lost_warns(database: Database, tmp_path: Path) -> None:
     insert_job(database, "k", STUDY, "queued")
-    assert find_warnings(settings_in(tmp_path), database.pool) == {}
+    assert find_warnings(settings_in(tmp_path), DatabaseProbe(database.url)) == {}
     query(database, "UPDATE glionode_jobs SET result_lost = true")
-    (sentence,) = find_warnings(settings_in(tmp_path), database.pool).values()
+    (sentence,) = find_warnings(settings_in(tmp_path), DatabaseProbe(database.url)).values()
     assert sentence.startswith("Results that were lost or damaged on disk are made again: 1; look after the disk")
 
 
@@ -117,16 +118,16 @@ def test_disk_quarantine_and_certificates_warn(tmp_path: Path, program: Any) -> 
         os.utime(folder / f"{name}.dcm", (time.time() - age_h * 3600,) * 2)
     http = {"tls_certificate": made.certificate, "tls_key": made.key}
     settings = settings_in(tmp_path, free_mb=1 << 40).model_copy(update={"http": Settings(http=http).http})
-    pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
-    found = find_warnings(settings, pool)
+    probe = DatabaseProbe("host=127.0.0.1 port=1 dbname=none")
+    found = find_warnings(settings, probe)
     assert sorted(found) == ["certificates", "disk", "quarantine"], "those of the database are missing"
     assert found["quarantine"].startswith("1 objects")
     assert found["certificates"].startswith("http.tls_certificate expires on ")
     assert "MiB are free" in found["disk"]
     Path(made.certificate).write_text("no certificate")
-    assert find_warnings(settings, pool)["certificates"].startswith("http.tls_certificate cannot be read")
+    assert find_warnings(settings, probe)["certificates"].startswith("http.tls_certificate cannot be read")
     registry = CollectorRegistry()
-    registry.register(NodeMetricsCollector(settings, pool, {"disk": lambda: "It is full."}, receives=False))
+    registry.register(NodeMetricsCollector(settings, probe, {"disk": lambda: "It is full."}, receives=False))
     key = {"key": "http.tls_certificate"}
     assert registry.get_sample_value("glionode_certificate_expiry_timestamp_seconds", key) == 0
     assert registry.get_sample_value("glionode_quarantined_files") == 2

@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from psycopg_pool import ConnectionPool
 
 from pipeline.errors import SettingsWrong
 from plugin.database.lease import acquire
 from plugin.database.pool import Database
-from plugin.http.health import check_database, check_free_space, check_workers
+from plugin.http.database_probe import DatabaseProbe
+from plugin.http.health import check_database, check_deliveries, check_free_space, check_workers, seconds_since
 from plugin.http.metrics_collector import NodeMetricsCollector
 from plugin.listener.listener import Address
 from plugin.node.lock import running_node
@@ -219,20 +219,22 @@ def test_a_whole_node_with_a_remote_archive_is_refused(services: Services) -> No
 
 def test_each_service_reports_its_health(services: Services) -> None:
     services.listen()
-    assert sorted(services.health()) == ["database", "disk", "listener", "worker"]
+    assert sorted(services.health()) == ["database", "deliveries", "disk", "listener", "worker"]
     assert services.health()["worker"].startswith("No worker has sent a heartbeat"), "none runs yet"
     services.work()
     wait_until(lambda: set(services.health().values()) == {"ok"}, "a worker was seen, and the node is healthy")
 
 
 def test_a_database_that_does_not_answer_is_reported(tmp_path: Path) -> None:
-    pool = ConnectionPool("host=127.0.0.1 port=1 dbname=none", open=False)
-    assert check_database(pool) == "The database does not answer."
-    assert "does not answer" in (check_workers(pool) or "")
+    probe = DatabaseProbe("host=127.0.0.1 port=1 dbname=none")
+    assert "cannot be reached" in (check_database(probe) or "")
+    assert "does not answer" in (check_workers(probe) or "")
+    assert "does not answer" in (check_deliveries(probe, ["pacs"]) or "")
+    assert seconds_since(probe, ["pacs"]).keys() == {"database_answered"}
     assert "free, the minimum is" in (check_free_space(tmp_path, 1 << 40) or "")
     assert check_free_space(tmp_path, 0) is None
     registry = CollectorRegistry()
-    registry.register(NodeMetricsCollector(Settings(storage={"data_dir": str(tmp_path)}), pool, {}, receives=True))
+    registry.register(NodeMetricsCollector(Settings(storage={"data_dir": str(tmp_path)}), probe, {}, receives=True))
     shown = generate_latest(registry).decode()
     assert "glionode_database_up 0.0" in shown
     assert "glionode_free_bytes" in shown
