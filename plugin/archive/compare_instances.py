@@ -67,14 +67,24 @@ class Comparison:
     """What makes it another image: a clause."""
 
 
-def compare_instances(first: Path, second: Path) -> Comparison:
+_DOES_NOT_PARSE = "a data set that does not parse to its pixels"
+_CUT = "pixels cut short"
+
+
+def compare_instances(first: Path, second: Path) -> Comparison:  # noqa: PLR0911 - one for each kind and reason
     """Compare the file `second` with `first`, which came before it. Raises OSError."""
     try:
-        old, new = read_header(first, None), read_header(second, None)
+        new = read_header(second, None)
     except NotDicom:
-        return Comparison(Kind.OTHER_IMAGE, why="a data set that does not parse to its pixels")
+        return Comparison(Kind.OTHER_IMAGE, why=_DOES_NOT_PARSE)
+    try:
+        old = read_header(first, None)
+    except NotDicom:
+        return Comparison(Kind.FIRST_UNREADABLE) if is_whole_image(second) else Comparison(Kind.OTHER_IMAGE, why=_CUT)
     encoding = () if old.transfer_syntax_uid == new.transfer_syntax_uid else (_TRANSFER_SYNTAX,)
     tags = (*encoding, *_differing_tags(old, new))
+    if old.pixels is None and new.pixels is not None and _is_beginning(old, new) and is_whole_image(second):
+        return Comparison(Kind.FIRST_UNREADABLE, tags)
     if old.text(_SOP_CLASS) != new.text(_SOP_CLASS):
         return Comparison(Kind.OTHER_IMAGE, tags, "another SOP class")
     if old.pixels is None and new.pixels is None:
@@ -82,6 +92,31 @@ def compare_instances(first: Path, second: Path) -> Comparison:
     if not _same_placement(old, new):
         return Comparison(Kind.OTHER_IMAGE, tags, "another place or scale of the pixels")
     return _compare_images((first, old), (second, new), tags)
+
+
+def compare_with_damaged(first: Path, second: Path) -> Comparison:
+    """Compare the file `second` with `first`, which is known to be damaged. Raises OSError where `second` fails.
+
+    What `first` says counts as far as it is read: a whole image takes its place, unless it is for another patient.
+    """
+    if not is_whole_image(second):
+        return Comparison(Kind.OTHER_IMAGE, why=_CUT)
+    try:
+        old, new = read_patient(first), read_patient(second)
+        if any(_value_changed(tag, found, new.text(tag)) for tag in _PATIENT if (found := old.text(tag))):
+            return Comparison(Kind.OTHER_PATIENT)
+    except (NotDicom, OSError):
+        pass
+    return Comparison(Kind.FIRST_UNREADABLE)
+
+
+def is_whole_image(path: Path) -> bool:
+    """Return whether a file parses and holds an object without pixels, or one whose pixels are whole and decode."""
+    try:
+        header = read_header(path, None)
+    except NotDicom:
+        return False
+    return header.pixels is None or (_is_whole(header) and _is_decodable(path, header))
 
 
 def patient_changed(first: Header, second: Header) -> bool:
@@ -112,7 +147,7 @@ def _compare_images(first: tuple[Path, Header], second: tuple[Path, Header], tag
 
     changed = patient_changed(first[1], second[1])
     if not _is_whole(second[1]):
-        return Comparison(Kind.OTHER_IMAGE, tags, "pixels cut short")
+        return Comparison(Kind.OTHER_IMAGE, tags, _CUT)
     try:
         if _is_whole(first[1]):
             kind = Kind.OTHER_PATIENT if changed else Kind.SAME_IMAGE
@@ -126,6 +161,12 @@ def _compare_images(first: tuple[Path, Header], second: tuple[Path, Header], tag
         if not same:
             return Comparison(Kind.OTHER_IMAGE, tags, str(exc))
     return Comparison(kind, tags) if same else Comparison(Kind.OTHER_IMAGE, tags, "other pixels")
+
+
+def _is_beginning(old: Header, new: Header) -> bool:
+    """Return whether all that `old` says is said by `new`, too; its last element may have been cut."""
+    last = max((int(tag) for tag in old.dataset.keys()), default=0)  # noqa: SIM118 - parses nothing
+    return not any(tag in old.dataset and tag != last for tag in _differing_tags(old, new))
 
 
 def _is_whole(header: Header) -> bool:

@@ -1,6 +1,7 @@
 """Write a file that is being received: bytes as they come, checked against the free space, removed unless kept."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ class IncomingFile:
         self.path = path
         self._require_room = require_room
         self._unchecked_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
         require_room()
         with disk_errors_as_no_room():
             self._file = path.open("x+b")
@@ -35,6 +38,13 @@ class IncomingFile:
             self._unchecked_bytes = 0
         with disk_errors_as_no_room():
             self._file.write(chunk)
+        self._sha256.update(chunk)
+        self.size_bytes += len(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was written, hexadecimal: of the bytes as they came, not as the disk gives them back."""
+        return self._sha256.hexdigest()
 
     def read_from(self, start: int) -> BinaryIO:
         """Return the content as a stream positioned at byte `start`. Do not write after this."""

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -77,6 +78,39 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance that was stored, or that took the place of another."""
+
+    key: InstanceKey
+    sha256: str
+    """Of its file as it was received, hexadecimal."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedInstance:
+    """What the index says of an instance that was received."""
+
+    key: InstanceKey
+    sop_class_uid: str
+    size_bytes: int
+    """Of its file when it was received."""
+
+
+class Index(Protocol):
+    """What remembers beside the files which instances were received."""
+
+    def note(self, stored: StoredInstance) -> None:
+        """Note an instance whose file is on disk. Must not wait."""
+
+    def received_sha256(self, key: InstanceKey) -> str:
+        """Return the digest of an instance's file as it was received, hexadecimal; empty where it is not known."""
+
+    def find(self, sop_instance_uids: Collection[str]) -> list[IndexedInstance] | None:
+        """Return the instances with these UIDs; None where only the files can say."""
+
+
 FolderTimes = tuple[tuple[str, int], ...]
 """Series instance UIDs, sorted, with the times of their folders in nanoseconds since 1970."""
 
@@ -124,6 +158,12 @@ class Archive(Protocol):
     def path(self, key: InstanceKey) -> Path:
         """Return the path of an instance, whether it exists or not."""
 
+    def received_sha256(self, key: InstanceKey) -> str:
+        """Return the digest of an instance's file as it was received, hexadecimal; empty where it is not known."""
+
+    def find(self, sop_instance_uids: Collection[str]) -> list[IndexedInstance] | None:
+        """Return the instances with these UIDs, whose files may be gone; None where only the files can say."""
+
     def replace(self, key: InstanceKey, incoming: IncomingFile) -> None:
         """Let a file take the place of an instance, which is kept; `incoming` is gone then. Raises NoRoom."""
 
@@ -142,6 +182,8 @@ class EmbeddedArchive:
         self._incoming = root.parent / "incoming"
         self._minimum_free_bytes = minimum_free_bytes
         self._folder_sync = FolderSync()
+        self.index: Index | None = None
+        """Is told of each instance that is stored; None where nobody keeps an index."""
         self._synced: dict[Path, int] = {}
         """Folders of series whose own names are on disk, with their inode numbers: a purge makes way for new ones."""
 
@@ -236,9 +278,11 @@ class EmbeddedArchive:
                 try:
                     self._link(incoming.path, final)
                 except FileExistsError:
-                    outcome = Stored.SAME if filecmp.cmp(incoming.path, final, shallow=False) else Stored.DIFFERENT
+                    outcome = Stored.SAME if _same_bytes(incoming.path, final) else Stored.DIFFERENT
                 # Also for a repeated instance: the thread that linked it first may not have synced yet.
                 self._folder_sync.sync(series)
+            if outcome is Stored.NEW:
+                self._note(key, incoming)
         finally:
             if outcome is not Stored.DIFFERENT:
                 incoming.discard()
@@ -253,8 +297,21 @@ class EmbeddedArchive:
             incoming.sync()
             with disk_errors_as_no_room():
                 replace_file(self.path(key), incoming.path)
+            self._note(key, incoming)
         finally:
             incoming.discard()
+
+    def received_sha256(self, key: InstanceKey) -> str:
+        """Return the digest of an instance's file as it was received, hexadecimal; empty where it is not known."""
+        return self.index.received_sha256(key) if self.index is not None else ""
+
+    def find(self, sop_instance_uids: Collection[str]) -> list[IndexedInstance] | None:
+        """Return the instances with these UIDs, whose files may be gone; None where only the files can say."""
+        return self.index.find(sop_instance_uids) if self.index is not None else None
+
+    def _note(self, key: InstanceKey, incoming: IncomingFile) -> None:
+        if self.index is not None:
+            self.index.note(StoredInstance(key, incoming.sha256, incoming.size_bytes))
 
     def replaced(self, key: InstanceKey) -> tuple[Path, ...]:
         """The files of an instance that others took the place of, oldest first."""
@@ -305,6 +362,14 @@ class EmbeddedArchive:
             if len(self._synced) >= _MOST_SYNCED:
                 self._synced.clear()
             self._synced[series] = found
+
+
+def _same_bytes(incoming: Path, final: Path) -> bool:
+    """Return whether two files are the same; False where the archived one cannot be read."""
+    try:
+        return filecmp.cmp(incoming, final, shallow=False)
+    except OSError:
+        return False
 
 
 def _inode(folder: Path) -> int | None:

@@ -26,10 +26,21 @@ class StudyInputs:
 def read_inputs(archive: Archive, study_instance_uid: str) -> StudyInputs:
     """Return the MR images of a study, by the file meta information of its files alone."""
     files = archive.files(study_instance_uid)
-    images = tuple(path for path in files if read_sop_class_uid(path) in MR_IMAGE_CLASSES)
+    images = tuple(path for path in files if _is_image(path))
     return StudyInputs(
         images,
         tuple(path.stem for path in images),
         len(files) - len(images),
         replacements=archive.count_replacements(study_instance_uid),
     )
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file is an MR image, or may be one: of a damaged file the job finds out, and says so."""
+    try:
+        sop_class_uid = read_sop_class_uid(path)
+    except FileNotFoundError:  # purged just now
+        return False
+    except OSError:
+        return True
+    return not sop_class_uid or sop_class_uid in MR_IMAGE_CLASSES

@@ -10,6 +10,7 @@ it is true at that time:
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.atomic_write import sync_folder
@@ -19,7 +20,7 @@ from plugin.dimse.commitment_messages import CommitmentReport, FailedReference, 
 
 
 def make_report(archive: Archive, transaction_uid: str, references: Iterable[Reference]) -> CommitmentReport:
-    """Report what the node can commit to now. Searches the studies that got an instance last first."""
+    """Report what the node can commit to now."""
     requested = tuple(dict.fromkeys(references))
     found = _find_classes(archive, {each.sop_instance_uid for each in requested})
     committed, failed = [], []
@@ -36,6 +37,26 @@ def make_report(archive: Archive, transaction_uid: str, references: Iterable[Ref
 
 def _find_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, set[str]]:
     """Return the SOP classes of the instances in the archive; a UID can be there twice, in two series."""
+    indexed = archive.find(sop_instance_uids)
+    if indexed is None:
+        return _search_classes(archive, sop_instance_uids)
+    found: dict[str, set[str]] = {}
+    folders: set[Path] = set()
+    for each in indexed:
+        path = archive.path(each.key)
+        with suppress(OSError):  # the files are the truth, also about one that was cut short since
+            if path.stat().st_size == each.size_bytes:
+                found.setdefault(each.key.sop_instance_uid, set()).add(each.sop_class_uid)
+                folders.add(path.parent)
+    _sync(folders)
+    return found
+
+
+def _search_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, set[str]]:
+    """Do the same by the files alone, the studies that got an instance last first.
+
+    While the index is being completed, or the database does not answer.
+    """
     found: dict[str, set[str]] = {}
     folders: set[Path] = set()
     for study in sorted(archive.studies(), key=lambda study: archive.last_received(study) or 0.0, reverse=True):
@@ -49,8 +70,12 @@ def _find_classes(archive: Archive, sop_instance_uids: set[str]) -> dict[str, se
                 folders.add(path.parent)
         if len(found) == len(sop_instance_uids):
             break
+    _sync(folders)
+    return found
+
+
+def _sync(folders: set[Path]) -> None:
     for folder in folders:  # a copy may have come a moment ago, before the C-STORE response for it
         for each in (folder, folder.parent, folder.parent.parent):
             if each.is_dir():
                 sync_folder(each)
-    return found

@@ -200,6 +200,24 @@ _MIGRATIONS = {
     ALTER TABLE glionode_jobs ADD COLUMN losses integer NOT NULL DEFAULT 0;
     ALTER TABLE glionode_jobs ADD COLUMN result_lost boolean NOT NULL DEFAULT false;
     """,
+    22: """
+    CREATE TABLE glionode_instances (
+        study_instance_uid text NOT NULL,
+        series_instance_uid text NOT NULL,
+        sop_instance_uid text NOT NULL,
+        sop_class_uid text NOT NULL,
+        size_bytes bigint NOT NULL,
+        sha256 text NOT NULL DEFAULT '',
+        received_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (study_instance_uid, series_instance_uid, sop_instance_uid)
+    );
+    CREATE INDEX glionode_instances_sop ON glionode_instances (sop_instance_uid);
+    CREATE TABLE glionode_archive_studies (
+        study_instance_uid text PRIMARY KEY,
+        indexed text NOT NULL DEFAULT '',
+        settled text NOT NULL DEFAULT ''
+    );
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from plugin.database import audit_log
+from plugin.archive.store import InstanceKey
+from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
+from plugin.database.instance_rows import InstanceRow
 from plugin.database.pool import Connection, Database
 from plugin.jobs import outbox
 from plugin.jobs.job import (
@@ -175,6 +177,11 @@ class JobQueue:
         """Return the results of the jobs that came before `job`."""
         with self._database.pool.connection() as connection:
             return read_prior_results(connection, job)
+
+    def received(self, job: Job) -> dict[InstanceKey, InstanceRow]:
+        """Return what the index of the archive says of a job's study: a row for each received instance."""
+        with self._database.pool.connection() as connection:
+            return instance_rows.of_study(connection, job.study_instance_uid)
 
     def find(self, key: str) -> Job | None:
         """Return the job with this key; None if there is none."""

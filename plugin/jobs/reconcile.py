@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from plugin.archive.store import Archive, FolderTimes
 from plugin.archive.study_inputs import read_inputs
+from plugin.jobs.archive_index import mark
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
 from plugin.logs import Outage
@@ -23,6 +25,20 @@ _POLL_EVERY_S = 0.25
 
 _CLOCK_TOLERANCE_S = 60.0
 """How far a file may be ahead of this host's clock: file servers have clocks of their own."""
+
+_AT_A_TIME = 100
+"""Studies of a scan that are checked in one poll: those that get instances meanwhile do not wait for all of them."""
+
+
+class SettledStudies(Protocol):
+    """Remembers beyond this process which studies had their jobs, so that a start need not look at all files."""
+
+    def read_settled(self) -> dict[str, str]:
+        """Return for each study the mark of its folders and its urgency with which it had its job."""
+
+    def write_settled(self, study: str, folders: FolderTimes, urgent: bool) -> None:
+        """Record that a study with these folders and this urgency had its job."""
+
 
 OnFutureTime = Callable[[str], None]
 """Called with a sentence about a study whose files bear times that are still to come."""
@@ -73,12 +89,18 @@ class Reconciler:
         settings: StudySettings,
         model_sha256: str,
         on_future_time: OnFutureTime = lambda _sentence: None,
+        remembered: SettledStudies | None = None,
     ) -> None:
         self._archive = archive
         self._queue = queue
         self._settings = settings
         self._model_sha256 = model_sha256
         self._on_future_time = on_future_time
+        self._remembered = remembered
+        self._settled_before: dict[str, str] | None = None if remembered is not None else {}
+        """What an earlier process remembered; None until it is read."""
+        self._scanned: list[str] = []
+        """Studies of the latest scan that are still to be checked, the last one first."""
         self._touched: set[str] = set()
         self._lock = threading.Lock()
         self._arrivals: dict[str, _Arrivals] = {}
@@ -96,6 +118,8 @@ class Reconciler:
         while not stop.is_set():
             try:
                 self.poll(time.time(), time.monotonic())
+                while self._scanned and not stop.is_set():
+                    self.poll(time.time(), time.monotonic())
                 self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next poll tries again
                 self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
@@ -107,29 +131,43 @@ class Reconciler:
 
         `now` is in seconds since 1970, `monotonic` in seconds of the monotonic clock.
         """
+        if self._settled_before is None and self._remembered is not None:
+            self._settled_before = self._remembered.read_settled()
         if monotonic >= self._next_scan:
-            for study in self._archive.studies():
-                self.touch(study)
+            self._scanned = sorted(self._archive.studies(), reverse=True)
             self._next_scan = monotonic + self._settings.rescan_every_s
+        failed: OSError | None = None
         with self._lock:
             touched = sorted(self._touched)
-        for study in touched:
+        scanned = [self._scanned.pop() for _ in range(min(_AT_A_TIME, len(self._scanned)))]
+        with self._lock:
+            self._touched.update(scanned)  # so that none is forgotten where the poll fails
+        for study in dict.fromkeys([*touched, *scanned]):
             # Removed before the check, so that an instance that arrives meanwhile adds it again.
             with self._lock:
                 self._touched.discard(study)
             try:
                 done = self._reconcile(study, now, monotonic)
+            except OSError as exc:  # a disk that fails for one study holds up no other
+                self.touch(study)
+                failed = exc
+                continue
             except BaseException:
                 self.touch(study)
                 raise
             if not done:
                 self.touch(study)
+        if failed is not None:
+            raise failed
 
     def _reconcile(self, study: str, now: float, monotonic: float) -> bool:
         """Queue a job for a study if it is complete. Return False if the study must be checked again."""
         folders, urgent = self._archive.folder_times(study), self._archive.is_urgent(study)
         settled = self._settled.get(study)
         if not folders or (settled is not None and (settled.folders, settled.urgent) == (folders, urgent)):
+            return True
+        if settled is None and (self._settled_before or {}).pop(study, None) == mark(folders, urgent):
+            self._settled[study] = _Settled(folders, urgent, monotonic)
             return True
         if settled is None or settled.folders != folders:
             arrivals = self._observe(study, folders, now, monotonic)
@@ -147,6 +185,8 @@ class Reconciler:
         if added:
             how = ", urgent" if urgent else ""
             _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, added.key)
+        if self._remembered is not None:
+            self._remembered.write_settled(study, folders, urgent)
         self._settled[study] = _Settled(folders, urgent, monotonic)
         self._arrivals.pop(study, None)
         return True

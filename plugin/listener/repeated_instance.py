@@ -1,13 +1,15 @@
 """Decide what becomes of an instance that comes again with other bytes than those in the archive.
 
 The same image in another encoding, or with elements that a router coerced: the sender gets success, the first is kept.
-Another patient's name on the same image: as the site wants. An image that could not be read and now can: it is taken.
+Another patient's name on the same image: as the site wants. An image that could not be read and now can, or whose file
+in the archive is damaged: it is taken.
 Anything else is another image under a used UID, and refused.
 """
 
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,10 +19,12 @@ from plugin.archive.compare_instances import (
     Comparison,
     Kind,
     compare_instances,
+    compare_with_damaged,
     name_tags,
     patient_changed,
     read_patient,
 )
+from plugin.archive.damage import find_damage
 from plugin.archive.incoming_file import IncomingFile
 from plugin.archive.store import Archive, InstanceKey
 from plugin.database.audit_log import Peer
@@ -77,8 +81,17 @@ class RepeatedInstances:
     def take(self, key: InstanceKey, incoming: IncomingFile) -> RepeatOutcome:
         """Keep the first, or let the new file take its place. The caller discards `incoming`. Raises NoRoom."""
         with self._lock:
-            first = self._archive.path(key)
-            outcome = self._decide(compare_instances(first, incoming.path), key, incoming.path)
+            first, received = self._archive.path(key), self._archive.received_sha256(key)
+            damage = find_damage(first, received)
+            if damage is None:
+                found = compare_instances(first, incoming.path)
+            elif incoming.sha256 == received:
+                found = Comparison(Kind.FIRST_UNREADABLE)
+            else:
+                found = compare_with_damaged(first, incoming.path)
+            if damage is not None:
+                _LOG.warning("instance %s in the archive is damaged: %s", key.sop_instance_uid, damage)
+            outcome = self._decide(found, key, incoming.path)
             if outcome.repeat in (Repeat.NEW_PATIENT, Repeat.MENDED):
                 self._archive.replace(key, incoming)
                 what = "for another patient" if outcome.repeat is Repeat.NEW_PATIENT else "whole"
@@ -104,7 +117,10 @@ class RepeatedInstances:
         """Return whether an earlier file of the instance was for the patient of this one, before it was replaced."""
         try:
             patient = read_patient(new)
-            earlier = [read_patient(path) for path in self._archive.replaced(key)]
         except NotDicom:
             return True
+        earlier = []
+        for path in self._archive.replaced(key):
+            with suppress(NotDicom, OSError):  # a damaged one, which tells nothing
+                earlier.append(read_patient(path))
         return any(not patient_changed(each, patient) and not patient_changed(patient, each) for each in earlier)

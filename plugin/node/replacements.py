@@ -15,9 +15,10 @@ from plugin.archive.incoming_file import IncomingFile, NoRoom
 from plugin.archive.replaced_files import replaced_files, replacing_files
 from plugin.archive.store import EmbeddedArchive, InstanceKey, is_uid
 from plugin.archive.study_inputs import read_inputs
-from plugin.database import audit_log
+from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.pool import Database
+from plugin.jobs.archive_index import read_row
 from plugin.jobs.job import new_job
 from plugin.jobs.queue import JobQueue
 from plugin.node.operations import OperationRefused
@@ -70,6 +71,9 @@ def undo_replacements(settings: Settings, database: Database, study: str) -> Und
                 archive.replace(InstanceKey(study, path.parent.name, path.stem), incoming)
     except NoRoom as exc:
         raise OperationRefused(f"The disk takes no copies: {exc}. Free some space, and undo it once more.") from exc
+    rows = (read_row(InstanceKey(study, path.parent.name, path.stem), path, hashed=True) for path, _ in former)
+    with database.pool.connection() as connection:
+        instance_rows.upsert(connection, [row for row in rows if row is not None])
     inputs = read_inputs(archive, study)
     model = served_package(settings.model.name, settings.installed_models_dir)
     job = new_job(study, inputs.sop_instance_uids, model.sha256, replacements=inputs.replacements)

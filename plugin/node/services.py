@@ -27,6 +27,7 @@ from plugin.delivery.result_check import ResultCheck
 from plugin.delivery.result_source import ResultSource, open_result_source
 from plugin.dimse.association import EventHandler
 from plugin.http.result_upload import remove_interrupted_uploads
+from plugin.jobs.archive_index import ArchiveIndex
 from plugin.jobs.reconcile import Reconciler
 from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
@@ -82,18 +83,20 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
     settings = context.settings
     pool = context.database.pool
     clear_trouble(pool, _CLOCK)
+    index = archive.index = ArchiveIndex(archive, pool)
     reconciler = Reconciler(
         archive,
         context.queue,
         settings.study,
         context.model.sha256,
         lambda sentence: record_trouble(pool, _CLOCK, sentence),
+        index,
     )
     receptions = ReceptionAudit(context.database.pool)
     purger = Purger(settings.data_dir, pool)
     purger.finish_interrupted()  # before anything looks for the study's images or takes new ones
     retention = Retention(purger, settings.storage, lambda: shutil.disk_usage(settings.data_dir).free)
-    loops: list[Loop] = [reconciler.run, receptions.run, retention.run, ResultCheck(pool, context.queue).run]
+    loops: list[Loop] = [index.run, reconciler.run, receptions.run, retention.run, ResultCheck(pool, context.queue).run]
     if settings.orthanc.url:
         loops.append(OutcomeMarker(context.database.pool, settings.orthanc).run)
     reports = CommitmentReportReceiver(context.database.url, settings.delivery)

@@ -11,6 +11,7 @@ from pathlib import Path
 from plugin.archive.incoming_file import NoRoom
 from plugin.archive.replaced_files import replaced_files
 from plugin.archive.store import EmbeddedArchive, InstanceKey, Stored, WrongUid
+from plugin.database import instance_rows
 from plugin.database.audit_log import Peer
 from plugin.jobs.job import OPEN
 from plugin.orthanc_api.enums import ChangeType, InstanceOrigin, ResourceType
@@ -161,6 +162,9 @@ class EmbeddedHost:
         if not (whole and Purger(self.archive.data_dir, self.store.pool).remove_images(study, paths)):
             for path in paths:
                 path.unlink(missing_ok=True)
+            with self.store.pool.connection() as connection:
+                keys = [InstanceKey(study, path.parent.name, path.stem) for path in paths if path.suffix == ".dcm"]
+                instance_rows.delete(connection, keys)
 
     def remove_missing(self, instances: list[Resource]) -> None:
         """Remove instances whose files are gone from the index, and emit their deletion."""

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 
 from plugin.archive.store import EmbeddedArchive, is_uid, results_root
 from plugin.archive.study_inputs import read_inputs
-from plugin.database import audit_log
+from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.purge_lock import may_purge
 from plugin.jobs.job import JobState, new_job
@@ -73,7 +73,8 @@ class Purger:
         """Remove a study that a person named, whatever its outcome; what was not sent of it never will be."""
 
         def reason(facts: StudyFacts) -> str | None:
-            return reason_to_keep_requested(facts) or (None if self._files(study) else "nothing of it is on the disk")
+            there = self._files(study) or self._is_indexed(study)
+            return reason_to_keep_requested(facts) or (None if there else "nothing of it is on the disk")
 
         return self._purge(study, reason, dry_run)
 
@@ -163,6 +164,7 @@ class Purger:
             taken.take("results")
         taken.sync()
         _decide(connection, taken)
+        instance_rows.delete_study(connection, study)
         connection.execute(
             "DELETE FROM glionode_outbox USING glionode_jobs WHERE job_key = key AND study_instance_uid = %s "
             "AND NOT glionode_outbox.state = ANY(%s)",
@@ -192,6 +194,7 @@ class Purger:
         taken.sync()
         with self._pool.connection() as connection:
             _decide(connection, taken)
+            instance_rows.delete_study(connection, study)
         self._remove_taken(taken)
         return True
 
@@ -219,6 +222,11 @@ class Purger:
     def _images(self, study: str) -> tuple[Path, ...]:
         """Return the files in the folders of its series."""
         return tuple((self._data_dir / "archive" / study).glob("*/*"))
+
+    def _is_indexed(self, study: str) -> bool:
+        """Whether the index of the archive knows images of it, as of one whose files are lost."""
+        with self._pool.connection() as connection:
+            return bool(instance_rows.of_study(connection, study))
 
     def _last_received(self, study: str) -> float:
         return self._archive.last_received(study) or 0.0

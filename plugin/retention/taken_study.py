@@ -36,9 +36,11 @@ class TakenStudy:
 
         Raises FileNotFoundError where it has none.
         """
-        taken = self.folder / place / self.study
+        folder, taken = self._data_dir / place / self.study, self.folder / place / self.study
+        if not folder.is_dir():
+            raise FileNotFoundError(folder.name)
         taken.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._data_dir / place / self.study).rename(taken)
+        folder.rename(taken)
         return taken
 
     def sync(self) -> None:

@@ -26,6 +26,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.logs import Outage
 from plugin.settings.sections import Settings
 from plugin.sources.study_source import StudySource, Workspace
+from plugin.worker.intact_images import Received, require_intact
 from plugin.worker.progress_pipe import ProgressWriter
 
 _LOG = logging.getLogger(__name__)
@@ -197,7 +198,8 @@ class JobRunner:
         self.progress.step(job.key, "begin")
         shutil.rmtree(workspace.results, ignore_errors=True)  # of an attempt whose outcome was not recorded
         prior_results = self.queue.prior_results(job)
-        finished, made = self._segment(job.key, workspace, prior_results)
+        received = self.queue.received(job) if job.source is JobSource.OWN else {}
+        finished, made = self._segment(job, workspace, prior_results, received)
         if finished.status == JobState.FAILED:
             _require_room(workspace.results.parent)  # a failure on a full disk says nothing about the study
         if job.source is JobSource.OWN and self.source.inputs(job).replacements != job.replacements:
@@ -225,21 +227,27 @@ class JobRunner:
         _LOG.info("job %s: %s, %d objects%s", job.key, finished.status, len(objects), because, extra=_log_extra(job))
 
     def _segment(
-        self, key: str, workspace: Workspace, prior_results: PriorResults
+        self, job: Job, workspace: Workspace, prior_results: PriorResults, received: Received
     ) -> tuple[Finished, list[outbox.OutgoingObject]]:
         """Return the outcome and the objects in the workspace."""
 
         def on_step(step: str) -> None:
-            self.progress.step(key, step)
+            self.progress.step(job.key, step)
 
         try:
+            if received:
+                require_intact(job.study_instance_uid, workspace.paths, received)
             outcome = self.segment(workspace.paths, workspace.results, prior_results, on_step)
             objects = [
                 outbox.OutgoingObject(_sop_instance_uid(path), path, sha256_of(path).hex())
                 for path in outcome.output_paths
             ]
         except Exception as exc:  # noqa: BLE001 - a job's failure is recorded and must not end the worker
-            _LOG.error("job %s failed:\n%s", key, "".join(traceback.format_tb(exc.__traceback__)), extra={"job": key})
+            _LOG.error(
+                "job %s failed:\n%s",
+                *(job.key, "".join(traceback.format_tb(exc.__traceback__))),
+                extra={"job": job.key},
+            )
             return Finished("failed", describe_failure(exc)), []
         return Finished(outcome.status, outcome.reason), objects
 

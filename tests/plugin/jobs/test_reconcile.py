@@ -1,12 +1,14 @@
 """When a study counts as complete and gets a job, and which studies are checked again."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from plugin.archive.file_meta import encode_file_meta
-from plugin.archive.store import EmbeddedArchive, InstanceKey
+from plugin.archive.store import EmbeddedArchive, FolderTimes, InstanceKey
+from plugin.jobs.archive_index import mark
 from plugin.jobs.job import Job, JobState
 from plugin.jobs.reconcile import Reconciler, is_ready
 from plugin.settings.sections import StudySettings
@@ -188,4 +190,78 @@ def test_a_clock_that_is_set_changes_no_quiet_time(archive: EmbeddedArchive, jum
     reconciler.poll(now + 50, 150.0)
     assert queue.added == [], "the second image came 21 seconds ago, though the clock is right again"
     reconciler.poll(now + 60, 160.0)
+    assert [job.image_count for job in queue.added] == [2]
+
+
+class Remembered:
+    """What is kept of settled studies beyond a process."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, str] = {}
+
+    def read_settled(self) -> dict[str, str]:
+        return dict(self.marks)
+
+    def write_settled(self, study: str, folders: FolderTimes, urgent: bool) -> None:
+        self.marks[study] = mark(folders, urgent)
+
+
+def test_a_later_process_looks_only_into_studies_that_changed(archive: EmbeddedArchive) -> None:
+    for study in ("1.1", "1.2", "1.3"):
+        store(archive, study, 1)
+    remembered, queue = Remembered(), RecordingQueue()
+    Reconciler(archive, queue, SETTINGS, "m", remembered=remembered).poll(1e12, 0.0)  # type: ignore[arg-type]
+    assert len(queue.added) == 3
+    store(archive, "1.2", 2)
+    archive.mark_urgent("1.3")
+    again = RecordingQueue()
+    Reconciler(archive, again, SETTINGS, "m", remembered=remembered).poll(1e12, 0.0)  # type: ignore[arg-type]
+    assert [(job.study_instance_uid, job.urgent) for job in again.added] == [("1.2", False), ("1.3", True)]
+
+
+def test_a_study_that_comes_does_not_wait_for_a_long_scan(
+    archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.jobs.reconcile._AT_A_TIME", 1)
+    for study in ("1.1", "1.2", "1.9"):
+        store(archive, study, 1)
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    reconciler.touch("1.9")
+    reconciler.poll(1e12, 0.0)
+    assert [job.study_instance_uid for job in queue.added] == ["1.9", "1.1"]
+    reconciler.poll(1e12, 0.0)
+    reconciler.poll(1e12, 0.0)
+    assert [job.study_instance_uid for job in queue.added] == ["1.9", "1.1", "1.2"]
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other_study(
+    archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(archive, "1.1", 1)
+    store(archive, "1.2", 1)
+    queue = RecordingQueue()
+    reconciler = Reconciler(archive, queue, SETTINGS, "m")  # type: ignore[arg-type]
+    folder_times = archive.folder_times
+
+    def failing(study: str) -> FolderTimes:
+        if study == "1.1":
+            raise OSError(errno.EIO, "Input/output error")
+        return folder_times(study)
+
+    monkeypatch.setattr(archive, "folder_times", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        reconciler.poll(1e12, 0.0)
+    assert [job.study_instance_uid for job in queue.added] == ["1.2"]
+    monkeypatch.undo()
+    reconciler.poll(1e12, 1.0)
+    assert [job.study_instance_uid for job in queue.added] == ["1.2", "1.1"]
+
+
+def test_a_damaged_file_counts_as_an_image_so_that_its_job_names_it(archive: EmbeddedArchive) -> None:
+    store(archive, "1.1", 1)
+    store(archive, "1.1", 2)
+    archive.files("1.1")[1].write_bytes(b"")
+    queue = RecordingQueue()
+    Reconciler(archive, queue, SETTINGS, "m").poll(1e12, 0.0)  # type: ignore[arg-type]
     assert [job.image_count for job in queue.added] == [2]

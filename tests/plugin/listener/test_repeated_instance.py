@@ -1,5 +1,7 @@
 """Images that come again under their UIDs with other bytes: by another route, corrected, whole at last, or others."""
 
+import errno
+import os
 import subprocess
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 from plugin.archive.store import InstanceKey
 from plugin.listener.c_store_handler import OTHER_IMAGE_UNDER_THIS_UID, OTHER_PATIENT_OF_THIS_UID
 from plugin.listener.repeated_instance import Repeat
+from tests.support.archive_index import MemoryIndex
 from tests.support.hostile_dicom import encoded
 from tests.support.listener import ListenerWithArchive, MakeListener, association, send_bytes
 from tests.support.node import make_instance, new_study_uid, send, write_instance
@@ -119,3 +122,98 @@ def test_an_image_that_came_cut_short_may_be_sent_again(make_listener: MakeListe
     assert (response.Status, response.ErrorComment) == (OTHER_IMAGE_UNDER_THIS_UID, "pixels cut short")
     assert listener.archive.path(key_of(instance)).read_bytes().endswith(content)
     assert [each.repeat for each in listener.repeats] == [Repeat.MENDED, Repeat.REFUSED_IMAGE]
+
+
+def _rot(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\xff")
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 200)
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("other_encoding", [False, True])
+@pytest.mark.parametrize("damage", [_rot, _zero, _cut, _empty])
+def test_a_file_that_was_damaged_on_the_disk_gives_way_to_a_whole_one(
+    make_listener: MakeListener, damage: Callable[[Path], None], other_encoding: bool
+) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    listener.archive.index = MemoryIndex()
+    send(listener.port, instance)
+    path = listener.archive.path(key_of(instance))
+    received = path.read_bytes()
+    damage(path)
+    damaged = path.read_bytes()
+    if other_encoding:
+        instance.InstitutionName = "ROUTER"
+    assert send(listener.port, instance, instance) == [0x0000, 0x0000]
+    assert (path.read_bytes() == received) is not other_encoding
+    assert dcmread(path).pixel_array.tolist() == instance.pixel_array.tolist()
+    assert [each.read_bytes() for each in listener.archive.replaced(key_of(instance))] == [damaged], "it is kept"
+    assert [each.repeat for each in listener.repeats] == [Repeat.MENDED]
+    assert listener.stored_studies == [instance.StudyInstanceUID] * 2, "the study has something new"
+
+
+@pytest.mark.parametrize("damage", [_zero, _cut, _empty])
+def test_damage_that_needs_no_digest_to_be_seen_is_mended_in_an_old_archive_too(
+    make_listener: MakeListener, damage: Callable[[Path], None]
+) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    send(listener.port, instance)
+    damage(listener.archive.path(key_of(instance)))
+    assert send(listener.port, instance) == [0x0000]
+    assert [each.repeat for each in listener.repeats] == [Repeat.MENDED]
+
+
+def test_a_damaged_file_gives_way_to_no_cut_image_and_to_no_other_patient(make_listener: MakeListener) -> None:
+    listener, instance = make_listener(corrected_patients="refuse"), make_instance(new_study_uid())
+    listener.archive.index = MemoryIndex()
+    send(listener.port, instance)
+    path = listener.archive.path(key_of(instance))
+    _rot(path)
+    assert send(listener.port, corrected(instance)) == [OTHER_PATIENT_OF_THIS_UID]
+    instance.PixelData = instance.PixelData[:10]
+    assert send(listener.port, instance) == [OTHER_IMAGE_UNDER_THIS_UID]
+    assert listener.archive.replaced(key_of(instance)) == ()
+
+
+def test_a_file_that_the_disk_cannot_read_gives_way(
+    make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    send(listener.port, instance)
+    path = listener.archive.path(key_of(instance))
+
+    def failing(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("plugin.archive.store.filecmp.cmp", failing)
+    monkeypatch.setattr("plugin.archive.damage.sha256_hex", failing)
+    monkeypatch.setattr("plugin.archive.compare_instances.read_patient", failing)
+    assert send(listener.port, instance) == [0x0000]
+    assert [each.repeat for each in listener.repeats] == [Repeat.MENDED]
+    assert dcmread(path).PatientID == instance.PatientID
+
+
+def test_a_digest_that_a_crash_left_behind_accuses_no_whole_file(make_listener: MakeListener) -> None:
+    """The process ended between a replacement and its record: the digest is that of the file before."""
+    listener, instance = make_listener(), make_instance(new_study_uid())
+    listener.archive.index = index = MemoryIndex()
+    send(listener.port, instance)
+    before = dict(index.digests)
+    send(listener.port, corrected(instance))
+    index.digests = before
+    again = corrected(instance)
+    again.InstitutionName = "ROUTER"
+    assert send(listener.port, again) == [0x0000]
+    assert [each.repeat for each in listener.repeats] == [Repeat.NEW_PATIENT, Repeat.KEPT_FIRST]
