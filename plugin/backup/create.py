@@ -80,7 +80,8 @@ def create_backup(data_dir: Path, database: Database, out: Path, with_images: bo
             sync_folder(out.parent)
         except OSError as exc:
             raise BackupRefused(
-                f"The backup cannot be written to {out}: {exc.strerror or exc}. Choose another place; nothing was left."
+                f"The backup cannot be made in {out}: {exc.strerror or exc} ({exc.filename or out.parent}). Correct "
+                "that or choose another place; nothing was left."
             ) from exc
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -118,7 +119,7 @@ def _write(data_dir: Path, database: Database, part: Path, out: Path, with_image
         len(copied),
         sum(each.size for each in copied),
         len(files) - len(copied),
-        tuple(path for path, digest in owed if path not in files or files[path].sha256 != digest),
+        tuple(path for path, digest in owed if path not in files or digest not in ("", files[path].sha256)),
     )
 
 
@@ -134,15 +135,18 @@ def _copy_files(data_dir: Path, to: Path, with_images: bool) -> dict[str, Indexe
 
 
 def _owed_results(connection: Connection, data_dir: Path) -> list[tuple[str, str]]:
-    """Return path, below the data folder, and digest of each result that a destination has yet to get."""
+    """Return path, below the data folder, and digest ("" if unknown) of each result that a destination has yet to get.
+
+    One that lies elsewhere, as on a host that only delivers, has its whole path, and no backup made here has it.
+    """
     rows = connection.execute(
-        "SELECT DISTINCT path, sha256 FROM glionode_outbox WHERE state = ANY(%s) AND sha256 <> '' ORDER BY path",
+        "SELECT DISTINCT path, sha256 FROM glionode_outbox JOIN glionode_jobs ON key = job_key "
+        "WHERE glionode_outbox.state = ANY(%s) AND purged_at IS NULL ORDER BY path",
         (list(_OWED),),
     ).fetchall()
     return [
-        (Path(path).relative_to(data_dir).as_posix(), digest)
+        (Path(path).relative_to(data_dir).as_posix() if Path(path).is_relative_to(data_dir) else path, digest)
         for path, digest in rows
-        if Path(path).is_relative_to(data_dir)
     ]
 
 

@@ -171,10 +171,17 @@ def test_rows_and_files_come_back(database: Database, filled: Path, machine: Set
         found = JobQueue(restored).find(job.key)
         assert found is not None
         assert (found.state, found.attempts) == (JobState.QUEUED, 0)
+        JobQueue(restored).add(new_job("1.8", ["1"], "m"))  # with the number that the open job had in the queue before
         assert JobQueue(restored).requeue_stalled(20.0) == 1, "the open job waits in the new queue"
         assert query(restored, "SELECT id FROM glionode_identity") != query(
             database, "SELECT id FROM glionode_identity"
         )
+
+
+def test_results_on_another_host_are_named(database: Database, filled: Path, tmp_path: Path) -> None:
+    query(database, "UPDATE glionode_outbox SET sha256 = '', path = '/elsewhere/results/1.2/ab/seg.dcm'")
+    made = create_backup(filled, database, tmp_path / "backup", with_images=True)
+    assert made.damaged == ("/elsewhere/results/1.2/ab/seg.dcm",)
 
 
 class TestWithoutImages:

@@ -192,7 +192,7 @@ def test_files_of_another_version_are_refused(data_dir: Path) -> None:
     cluster = data_dir / "postgres" / "cluster"
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("9\n")
-    with pytest.raises(DatabaseUnavailable, match="PostgreSQL 9 created"):
+    with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL 9 created.*glionode backup OUT.*glionode restore OUT"):
         start_postgres(data_dir)
 
 

@@ -16,6 +16,7 @@ from plugin.database import schema
 from plugin.database.other_versions import named_conninfo
 from plugin.database.pool import Database, database_url, open_pool
 from plugin.database.schema import SCHEMA_VERSION, migrate, read_schema, readable_schema, require_schema
+from plugin.database.upgrade import prepare_schema
 from plugin.errors import DatabaseUnavailable
 from plugin.jobs.job import Job, JobState, new_job
 from plugin.jobs.outbox import OutboxState
@@ -181,6 +182,17 @@ def test_nothing_is_migrated_while_an_older_process_uses_the_database(
     with program_for(SCHEMA_VERSION + 1):
         migrate(empty.pool)
         assert versions(empty.pool) == (SCHEMA_VERSION + 1, FIRST_RELEASED)
+
+
+def test_no_process_serves_beside_an_older_one_that_went_back(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_schema(empty, owns=False)  # whoever comes first creates the tables
+    assert versions(empty.pool) == (SCHEMA_VERSION, FIRST_RELEASED)
+    with older_deliverer(empty.url), monkeypatch.context() as impatient:
+        impatient.setattr(schema, "_OTHERS_END_WITHIN_S", 0.0)
+        for owns in (True, False):
+            with pytest.raises(DatabaseUnavailable, match=r"still used by glionode 0\.1\.0"):
+                prepare_schema(empty, owns=owns)
+        require_schema(empty.pool)  # a command may look at it
 
 
 def test_a_session_of_somebody_else_holds_up_nothing(empty: Database) -> None:

@@ -91,3 +91,28 @@ def test_without_room_for_a_copy_nothing_is_migrated(node: NodeInThread, monkeyp
         with pytest.raises(DatabaseUnavailable, match=r"from schema 15 to .* Free some space"):
             node.start()
     assert schema_of(node.settings) == (15, 15)
+
+
+def test_a_backup_by_this_version_of_the_release_before_comes_back_as_it_was(
+    node: NodeInThread, tmp_path: Path, data_dir: Path
+) -> None:
+    code, text = run(config_of(node, tmp_path), "backup", str(tmp_path / "backup"), "--with-images")
+    assert (code, "schema 15, 8 jobs" in text) == (0, True), text
+    config, new = tmp_path / "new.toml", data_dir / "new"
+    config.write_text(f'[storage]\ndata_dir = "{new}"\n')
+    code, text = run(config, "restore", str(tmp_path / "backup"))
+    assert code == 0, text
+    assert schema_of(Settings(storage={"data_dir": str(new)})) == (15, 15), "that release may start on it, too"
+    jobs = [json.loads(run(each, "jobs", "--json")[1]) for each in (config_of(node, tmp_path), config)]
+    for job in jobs[0]:
+        if job["state"] == "running":  # its worker is gone
+            job.update(state="queued", attempts=0)
+    assert jobs[1] == jobs[0]
+
+
+def test_a_process_that_does_not_receive_leaves_an_older_database_as_it_is(node: NodeInThread) -> None:
+    with running_database(node.settings) as database:
+        with pytest.raises(DatabaseUnavailable, match=r"has schema 15.*`glionode listen` of this one"):
+            upgrade.prepare_schema(database, owns=False)
+        with database.pool.connection() as connection:
+            assert read_schema(connection).version == 15
