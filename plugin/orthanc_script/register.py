@@ -102,6 +102,8 @@ class _Handlers:
                 _send(output, 404, "The path does not end in an identifier of a study in Orthanc.")
             elif method == "GET":
                 output.AnswerBuffer(json.dumps(self._node.outcome(found[1]), indent=1), _JSON)
+            elif method == "POST" and _is_of_another_site(request):
+                _send(output, 403, "The request comes from a page of another site. Send it from Orthanc's own pages.")
             elif method == "POST":
                 force = _has_force(request)
                 answer = self._node.submit(found[1], urgent=True, force=force)
@@ -127,6 +129,17 @@ def _send(output: Any, status: int, text: str) -> None:
     body = json.dumps({"error": text})
     output.SetHttpHeader("Content-Type", _JSON)
     output.SendHttpStatus(status, body, len(body))
+
+
+def _is_of_another_site(request: dict[str, Any]) -> bool:
+    """Return whether a browser says that a page of another site sent a request; Orthanc itself does not look.
+
+    A browser that sends Sec-Fetch-Site knows better than Host tells, which a proxy before Orthanc may have changed.
+    """
+    headers = {name.lower(): value for name, value in request.get("headers", {}).items()}
+    if "sec-fetch-site" in headers:
+        return headers["sec-fetch-site"] not in ("same-origin", "none")
+    return "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host")
 
 
 def _has_force(request: dict[str, Any]) -> bool:

@@ -177,6 +177,29 @@ def test_submissions_are_in_the_audit_log_of_a_current_orthanc(node: FakeNode) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "pacs.example", "origin": "https://pacs.example"}, 200),
+        ({"host": "inside:8042", "origin": "https://pacs.example", "sec-fetch-site": "same-origin"}, 200),
+        ({"host": "pacs.example", "sec-fetch-site": "none"}, 200),
+        ({"host": "pacs.example", "origin": "https://evil.example"}, 403),
+        ({"host": "pacs.example", "origin": "null"}, 403),
+        ({"host": "pacs.example", "origin": "https://pacs.example", "sec-fetch-site": "same-site"}, 403),
+        ({"Host": "pacs.example", "Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_pages_of_other_sites_submit_nothing(
+    orthanc: FakeOrthanc, node: FakeNode, headers: dict[str, str], status: int
+) -> None:
+    register(orthanc, node)
+    output = RestOutput()
+    path = f"/glionode/studies/{name(2)}"
+    orthanc.routes["/glionode/studies/(.*)"](output, path, method="POST", headers=headers, body=b"")
+    assert output.status == status
+    assert submitted_to(node) == ([name(2)] if status == 200 else [])
+
+
 def test_a_comparison_submits_missed_studies_once(orthanc: FakeOrthanc, node: FakeNode) -> None:
     orthanc.studies = [study(1), study(2, stable=False), study(3, 8 * DAY), *(study(n) for n in range(4, 124))]
     queue = make_queue(orthanc, node, reconcile_days=7.0, reconcile_every_s=300.0)
