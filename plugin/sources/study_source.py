@@ -67,8 +67,25 @@ class DiskSource:
         self._archive = archive
 
     def inputs(self, job: Job) -> StudyInputs:
-        """Read the header of each of the study's files."""
-        return read_inputs(self._archive, job.study_instance_uid)
+        """Read the header of each of the study's files.
+
+        An archive without any study has no images of a job that waits: these are purged after it. Raises
+        ArchiveUnavailable for it, because what is gone as a whole is rather a disk that is not mounted.
+        """
+        found = read_inputs(self._archive, job.study_instance_uid)
+        if not found.sop_instance_uids and not found.other_instances and not self._holds_any():
+            raise ArchiveUnavailable(
+                f"The archive in {self._archive.data_dir} is empty, though job {job.key} waits for images in it. Is "
+                "the disk of storage.data_dir mounted? If the images are gone, cancel the job, and send the study "
+                "again."
+            )
+        return found
+
+    def _holds_any(self) -> bool:
+        try:
+            return bool(self._archive.studies())
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def workspace(self, job: Job, inputs: StudyInputs) -> Iterator[Workspace]:

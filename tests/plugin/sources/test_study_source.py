@@ -13,6 +13,7 @@ from plugin.archive.report import Report, Status
 from plugin.archive.result_folder import write_results
 from plugin.archive.store import EmbeddedArchive
 from plugin.archive.study_inputs import StudyInputs
+from plugin.errors import ArchiveUnavailable
 from plugin.http.result_upload import ResultUpload
 from plugin.http.transfer import pack
 from plugin.jobs.job import new_job
@@ -55,6 +56,18 @@ def test_a_result_on_this_hosts_disk_survives(tmp_path: Path, durable_disk: Watc
             write_report(workspace.results)
             assert not survive(disk, tmp_path, workspace.results), "it does not count as stored yet"
             assert survive(disk, tmp_path, source.store_results(JOB, workspace.results))
+
+
+def test_an_archive_that_is_empty_as_a_whole_is_waited_for(tmp_path: Path) -> None:
+    archive = EmbeddedArchive(tmp_path / "archive", 0)
+    source = DiskSource(archive)
+    with pytest.raises(ArchiveUnavailable, match=r"is empty.*Is the disk of storage.data_dir mounted\?"):
+        source.inputs(JOB)
+    archive.open()
+    with pytest.raises(ArchiveUnavailable):
+        source.inputs(JOB)
+    (tmp_path / "archive" / "1.2.9" / "1.2.9.1").mkdir(parents=True)
+    assert source.inputs(JOB) == StudyInputs((), (), 0)
 
 
 def test_an_uploaded_result_survives(tmp_path: Path, durable_disk: Watch) -> None:
