@@ -1,5 +1,6 @@
 """Fixtures for all tests: other packages' programs, and the data beside the checkout."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from plugin.logs import limit_library_logging
 from tests.support.durable_disk import DurableDisk
 from tests.support.installed import find_program
 from tests.support.paths import ROOT
@@ -26,11 +28,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
+    # The tests with most to wait for come first, see below; xdist would run files with few tests, as theirs are, last.
+    config.option.loadscopereorder = False
+
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _group(config.rootpath / nodeid.partition("::")[0])
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the end-to-end tests first: at the end, one process would run them while the others have nothing left."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 @cache
@@ -39,6 +49,18 @@ def _group(path: Path) -> str:
     return (
         "demonstration" if re.search(r"\b(demonstration: Demonstration|study: Path)\b", path.read_text()) else str(path)
     )
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """Let every test log as a node does, whatever commands earlier tests ran in this process."""
+    loggers = [logging.getLogger(), *(each for each in logging.root.manager.loggerDict.values())]
+    levels = {each: each.level for each in loggers if isinstance(each, logging.Logger)}
+    logging.getLogger().setLevel(logging.INFO)
+    limit_library_logging(logging.INFO)
+    yield
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
