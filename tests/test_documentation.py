@@ -37,7 +37,7 @@ RUN_BY: dict[str, str] = {
     "reader-study score": "tests/models/training/reader_study/test_scores.py",
     **dict.fromkeys(
         (
-            *("status", "health", "jobs", "show", "retry", "cancel", "force", "purge", "echo", "check-config"),
+            *("status", "health", "jobs", "show", "retry", "cancel", "force", "purge", "adopt", "echo", "check-config"),
             *("explain", "inspect", "classify", "models list", "models show", "models verify"),
         ),
         "tests/plugin/commands/test_documented_commands.py",

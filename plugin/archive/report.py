@@ -1,7 +1,8 @@
 """The report of one study and its JSON form, `report.json`, which scripts of sites read."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 from pipeline.role_coverage import RoleCoverage
+from plugin.archive.report_reader import ReportedJob
 
 
 class Status(StrEnum):
@@ -42,6 +44,8 @@ class OutputReport:
     sop_instance_uid: str
     series_instance_uid: str
     series_description: str
+    sha256: str = ""
+    """Digest of the file, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,11 @@ class Report:
     remarks: tuple[Remark, ...] = ()
     """What a reader of the result must know beside its numbers."""
     coverage: tuple[RoleCoverage, ...] = ()
+    analysis_started_at: datetime | None = None
+    """When the analysis began, with time zone; the objects state it, too."""
+    software_version: str = ""
+    job: ReportedJob | None = None
+    """None where no job made it."""
 
     def to_json(self) -> str:
         """Return the text of `report.json`."""
@@ -98,6 +107,9 @@ class Report:
             "same_as": self.same_as,
             "remarks": [_remark(each) for each in self.remarks],
             "coverage": {entry.role.value: _coverage(entry) for entry in self.coverage},
+            "analysis_started_at": self.analysis_started_at.isoformat() if self.analysis_started_at else None,
+            "software_version": self.software_version,
+            "job": _job(self.job) if self.job else None,
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -117,7 +129,12 @@ def _output(entry: OutputReport) -> dict[str, str]:
         "sop_instance_uid": entry.sop_instance_uid,
         "series_instance_uid": entry.series_instance_uid,
         "series_description": entry.series_description,
+        "sha256": entry.sha256,
     }
+
+
+def _job(job: ReportedJob) -> dict[str, Any]:
+    return asdict(job) | {"queued_at": job.queued_at.isoformat(), "started_at": job.started_at.isoformat()}
 
 
 def _remark(entry: Remark) -> dict[str, Any]:

@@ -1,13 +1,33 @@
 """Read `report.json` back. A missing or damaged report is read as an empty one."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.remarks import RemarkKind
 
 REPORT_FILE = "report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedJob:
+    """The job that made a result, as its report keeps it: enough to write its row into a database that lost it."""
+
+    key: str
+    instances_sha256: str
+    """Digest of the images of the study."""
+    model_sha256: str
+    """Digest of the model package that was served when the job was made."""
+    image_count: int | None
+    source: str
+    """The archive that holds the images, see `plugin.jobs.job.JobSource`."""
+    replacements: int
+    repetition: int
+    queued_at: datetime
+    started_at: datetime
+    """When the analysis began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +48,8 @@ class WrittenFile:
     sop_instance_uid: str = ""
     """Empty in a report of an older version, as is the series."""
     series_instance_uid: str = ""
+    sha256: str = ""
+    """Digest of the file; empty in a report of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,12 @@ class ReadReport:
     """Empty for a missing or damaged report."""
     package_sha256: str | None = None
     """SHA-256 of the model.toml of the package that made the result; None in a report of an older version."""
+    model_sha256: str = ""
+    """SHA-256 of the weights."""
+    status: str = ""
+    reason: str | None = None
+    job: ReportedJob | None = None
+    """None without a job, and in a report of an older version."""
 
 
 def read_report(folder: Path) -> ReadReport:
@@ -64,6 +92,7 @@ def read_report(folder: Path) -> ReadReport:
                     str(each["sop_class_uid"]),
                     str(each.get("sop_instance_uid", "")),
                     str(each.get("series_instance_uid", "")),
+                    str(each.get("sha256", "")),
                 )
                 for each in document["outputs"]
             ),
@@ -73,6 +102,16 @@ def read_report(folder: Path) -> ReadReport:
             any(each["kind"] == RemarkKind.EMPTY for each in document.get("remarks", ())),
             str(document.get("study_instance_uid", "")),
             document.get("model", {}).get("package_sha256"),
+            str(document.get("model", {}).get("sha256", "")),
+            str(document.get("status", "")),
+            document.get("reason"),
+            _job(document["job"]) if document.get("job") else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ReadReport()
+
+
+def _job(document: dict[str, Any]) -> ReportedJob:
+    known = {each.name: document[each.name] for each in fields(ReportedJob)}  # a newer version may write more
+    times = {name: datetime.fromisoformat(document[name]) for name in ("queued_at", "started_at")}
+    return ReportedJob(**{**known, **times})

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.errors import GlionodeError
+from plugin.commands.adopt import adopt
 from plugin.commands.backup import backup, restore
 from plugin.commands.check import check
 from plugin.commands.classify import classify, inspect
@@ -36,7 +37,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, release, force, replacements, purge, backup, restore),
+        *(jobs, show, retry, cancel, release, force, replacements, purge, adopt, backup, restore),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

@@ -36,6 +36,8 @@ class AuditEvent(StrEnum):
     """A peer was refused; without a study."""
     HTTP = "http"
     """A peer used the HTTP server, or was refused there; without a study."""
+    ADOPTED = "adopted"
+    """A result on the disk was taken over into a database that did not know it."""
 
 
 @dataclass(frozen=True, slots=True)

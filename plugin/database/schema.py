@@ -218,6 +218,12 @@ _MIGRATIONS = {
         settled text NOT NULL DEFAULT ''
     );
     """,
+    23: """
+    CREATE TABLE glionode_unadopted (
+        study_instance_uid text PRIMARY KEY,
+        noticed_at timestamptz NOT NULL DEFAULT now()
+    );
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

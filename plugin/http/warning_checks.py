@@ -11,6 +11,7 @@ from plugin.archive.quarantine import count_quarantined
 from plugin.database.pool import Connection
 from plugin.errors import DatabaseUnavailable
 from plugin.http.database_probe import DatabaseProbe
+from plugin.jobs import unadopted
 from plugin.jobs.backlog import LATELY_H, Backlog, read_backlog
 from plugin.retention.taken_study import taken_studies
 from plugin.settings.certificates import certificate_ends
@@ -28,7 +29,8 @@ def find_warnings(settings: Settings, probe: DatabaseProbe) -> dict[str, str]:
 
 def find_database_warnings(alerts: AlertSettings, connection: Connection) -> dict[str, str]:
     """Return the warnings about jobs, deliveries and reception."""
-    return warn_of_backlog(read_backlog(connection), alerts, datetime.now(UTC))
+    found = warn_of_backlog(read_backlog(connection), alerts, datetime.now(UTC))
+    return found | _warn_of_unadopted(connection)
 
 
 def warn_of_backlog(backlog: Backlog, alerts: AlertSettings, now: datetime) -> dict[str, str]:
@@ -67,6 +69,18 @@ def warn_of_backlog(backlog: Backlog, alerts: AlertSettings, now: datetime) -> d
         if silent_s > alerts.silent_after_h * 3600:
             found["reception"] = f"No image has come for {_hours(silent_s)}; is the scanner's or PACS's route in place?"
     return found
+
+
+def _warn_of_unadopted(connection: Connection) -> dict[str, str]:
+    waiting = unadopted.count_held(connection)
+    if not waiting:
+        return {}
+    return {
+        "unadopted": (
+            f"Studies that the database does not know though their images or results are here: {waiting}. It was lost, "
+            "replaced or restored. Nothing is computed or sent of them; `glionode adopt --dry-run` says what was found."
+        )
+    }
 
 
 def find_file_warnings(settings: Settings) -> dict[str, str]:

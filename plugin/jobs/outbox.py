@@ -48,6 +48,8 @@ class OutgoingObject:
     path: Path
     sha256: str = ""
     """Digest of the file, in hexadecimal; empty where it is not known."""
+    sop_class_uid: str | None = None
+    """Known where it is read from a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def put(
                     "job": job_key,
                     "path": str(item.path),
                     "state": (OutboxState.HELD if hold else OutboxState.QUEUED) if allowed else OutboxState.REFUSED,
-                    "error": (_HELD_WHY if hold else None) if allowed else refusal(destination),
+                    "error": (HELD_WHY if hold else None) if allowed else refusal(destination),
                 },
             ).fetchone()
             if row == (True,):
@@ -110,7 +112,7 @@ _DIFFERS = (
     "report it. The destination keeps the object that it has under this UID; `glionode force STUDY --again` makes "
     "objects with UIDs of their own"
 )
-_HELD_WHY = "nothing was found; look at the study, then send it with `glionode release`"
+HELD_WHY = "nothing was found; look at the study, then send it with `glionode release`"
 _PUT = """
 INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error, sha256)
 VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s, %(sha256)s)

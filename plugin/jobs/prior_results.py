@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 
 from dicom_seg.predecessor import Predecessor
-from plugin.archive.report_reader import ReadReport
+from plugin.archive.report_reader import ReadReport, ReportedJob
 from plugin.database.pool import Connection
 from plugin.jobs.job import Finished, Job, JobState
 
@@ -31,6 +31,8 @@ class PriorResults:
     """When images of the study were last purged; None if they never were."""
     earlier_results: int = 0
     """How many earlier jobs have a result: its series have numbers in the study."""
+    job: ReportedJob | None = None
+    """The job itself, for its report; None where no job is run."""
 
 
 def read_prior_results(connection: Connection, job: Job) -> PriorResults:
@@ -57,6 +59,12 @@ def read_prior_results(connection: Connection, job: Job) -> PriorResults:
         predecessors=tuple(Predecessor(**each) for each in with_result[-1][4] or ()) if with_result else (),
         purged_on=max(purges).date() if purges else None,
         earlier_results=len(with_result),
+        job=ReportedJob(
+            *(job.key, job.instances_sha256, job.model_sha256, job.image_count, job.source.value),
+            *(job.replacements, job.repetition),
+            queued_at=created,
+            started_at=started,
+        ),
     )
 
 

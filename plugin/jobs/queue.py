@@ -13,7 +13,7 @@ from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.instance_rows import InstanceRow
 from plugin.database.pool import Connection, Database
-from plugin.jobs import outbox
+from plugin.jobs import outbox, unadopted
 from plugin.jobs.job import (
     MAX_LOSSES,
     OPEN,
@@ -62,7 +62,8 @@ class JobQueue:
     def add(self, job: Job, again: bool = False) -> Job | None:
         """Queue a job unless the study already has one with the same instances, whatever its model.
 
-        Return the job as it was added; None if it was prevented, see `standing`. Where these instances were analysed
+        Return the job as it was added; None if it was prevented, see `standing`, or if the study waits for
+        `glionode adopt`. Where these instances were analysed
         before, it is a job of its own with another key: its result supersedes the earlier one.
 
         Images that were purged and came again are analysed again, because nobody knows any more how they were.
@@ -109,7 +110,7 @@ class JobQueue:
         """Mark a job as running. Return it as it was before; None if it must not run (any more)."""
         with self._database.pool.connection() as connection:
             job = lock(connection, key)
-            if job is None:
+            if job is None or unadopted.is_held(connection, job.study_instance_uid):
                 return None
             action = next_action(job, Started())
             write(connection, job, action)
@@ -183,6 +184,11 @@ class JobQueue:
         with self._database.pool.connection() as connection:
             return instance_rows.of_study(connection, job.study_instance_uid)
 
+    def held_studies(self) -> frozenset[str]:
+        """Return the studies that wait for `glionode adopt`; no job of them is added or started."""
+        with self._database.pool.connection() as connection:
+            return frozenset(unadopted.held_studies(connection))
+
     def find(self, key: str) -> Job | None:
         """Return the job with this key; None if there is none."""
         with self._database.pool.connection() as connection:
@@ -241,7 +247,9 @@ class JobQueue:
         count = sum(self._requeue_lost(key, entry_id) for key, entry_id in stalled)
         with self._database.pool.connection() as connection:
             rows = connection.execute(
-                "SELECT key, queue_id FROM glionode_jobs WHERE state = ANY(%s)", (list(OPEN),)
+                "SELECT key, queue_id FROM glionode_jobs j WHERE state = ANY(%s) AND NOT EXISTS "
+                "(SELECT 1 FROM glionode_unadopted u WHERE u.study_instance_uid = j.study_instance_uid)",
+                (list(OPEN),),
             ).fetchall()
         without_entry = [key for key, entry_id in rows if not self._entries.contains(entry_id)]
         return count + sum(self._requeue_lost(key, None) for key in without_entry)
@@ -283,6 +291,8 @@ class JobQueue:
         with self._database.pool.connection() as connection:
             # Two listeners may handle one study at the same time.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (job.study_instance_uid,))
+            if unadopted.is_held(connection, job.study_instance_uid):
+                return None
             known = connection.execute(
                 "SELECT 1 FROM glionode_jobs "
                 "WHERE study_instance_uid = %s AND instances_sha256 = %s AND state = ANY(%s) "

@@ -21,6 +21,7 @@ from plugin.settings.sections import StudySettings
 
 _LOG = logging.getLogger(__name__)
 _POLL_EVERY_S = 0.25
+_LOOK_AT_HELD_EVERY_S = 5.0
 
 
 _CLOCK_TOLERANCE_S = 60.0
@@ -106,6 +107,9 @@ class Reconciler:
         self._arrivals: dict[str, _Arrivals] = {}
         self._settled: dict[str, _Settled] = {}
         self._next_scan = 0.0
+        self._held: frozenset[str] = frozenset()
+        """The studies that wait for `glionode adopt`."""
+        self._next_look_at_held = 0.0
         self._outage = Outage(_LOG, "creating jobs for received studies")
 
     def touch(self, study_instance_uid: str) -> None:
@@ -136,6 +140,9 @@ class Reconciler:
         if monotonic >= self._next_scan:
             self._scanned = sorted(self._archive.studies(), reverse=True)
             self._next_scan = monotonic + self._settings.rescan_every_s
+            self._look_at_held(monotonic)
+        elif self._held and monotonic >= self._next_look_at_held:
+            self._look_at_held(monotonic)
         failed: OSError | None = None
         with self._lock:
             touched = sorted(self._touched)
@@ -160,8 +167,18 @@ class Reconciler:
         if failed is not None:
             raise failed
 
+    def _look_at_held(self, monotonic: float) -> None:
+        """Note which studies wait for `glionode adopt`, and check those that do not wait any more."""
+        held = self._queue.held_studies()
+        for study in self._held - held:
+            self.touch(study)
+        self._held = held
+        self._next_look_at_held = monotonic + _LOOK_AT_HELD_EVERY_S
+
     def _reconcile(self, study: str, now: float, monotonic: float) -> bool:
         """Queue a job for a study if it is complete. Return False if the study must be checked again."""
+        if study in self._held:
+            return True
         folders, urgent = self._archive.folder_times(study), self._archive.is_urgent(study)
         settled = self._settled.get(study)
         if not folders or (settled is not None and (settled.folders, settled.urgent) == (folders, urgent)):

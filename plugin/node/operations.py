@@ -127,6 +127,11 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
     if (added := JobQueue(database).add(job, again=again)) is not None:
         _audit(database, added.key, "forced, once more" if again else "forced")
         return added.key
+    if study_instance_uid in JobQueue(database).held_studies():
+        raise OperationRefused(
+            f"The database lost study {study_instance_uid}, which has images or results on the disk; run "
+            f"`glionode adopt {study_instance_uid}` first, which says what was found."
+        )
     raise OperationRefused(
         f"Study {study_instance_uid} is already queued or running with these images."
         if again

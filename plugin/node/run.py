@@ -29,6 +29,7 @@ from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
 from plugin.logs import Outage
 from plugin.node.data_folder import open_data_folder
+from plugin.node.database_mark import hold_unknown_studies
 from plugin.node.forced_end import forced_end, graceful_s
 from plugin.node.http_app import serve_http
 from plugin.node.lock import RunningNode, announce, archive_lock
@@ -124,6 +125,8 @@ def _run(
         context = NodeContext(settings, model, database, JobQueue(database), deadline, Metrics(), access)
         stack.enter_context(recording_access(context))
         _bring_back_times(context)  # first: a worker with a heartbeat that is still to come would count as alive
+        if archive is not None:
+            hold_unknown_studies(settings.data_dir, database.pool)
         context.queue.requeue_stalled(0.0 if database.embedded else STALLED_AFTER_S)
         supervisor = stack.enter_context(working(context, make_segment)) if make_segment is not None else None
         if Service.DELIVER in services:

@@ -32,6 +32,7 @@ from plugin.jobs.reconcile import Reconciler
 from plugin.listener.c_store_handler import StoreEvents
 from plugin.listener.listener import Listener, start_listener
 from plugin.listener.reception_audit import ReceptionAudit
+from plugin.node.database_mark import keep_mark
 from plugin.node.lock import node_lock
 from plugin.orthanc.outcome_marker import OutcomeMarker
 from plugin.retention.loop import Retention
@@ -106,6 +107,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
         EventHandler(evt.EVT_N_EVENT_REPORT, reports.on_event_report),
     ]
     loops.append(commitment.run)
+    loops.append(lambda stop: keep_mark(settings.data_dir, context.database.pool, stop))
 
     def note_instance(study: str, sender: Peer) -> None:
         reconciler.touch(study)

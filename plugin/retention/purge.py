@@ -21,6 +21,7 @@ from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.purge_lock import may_purge
+from plugin.jobs import unadopted
 from plugin.jobs.job import JobState, new_job
 from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 from plugin.retention.taken_study import PURGING, TakenStudy, new_taken_study, put_back, taken_studies
@@ -85,6 +86,8 @@ class Purger:
             with self._pool.connection() as connection:
                 if not may_purge(connection):
                     return KeptStudy(study, _BACKUP)
+                if unadopted.is_held(connection, study):
+                    return KeptStudy(study, "the database lost it; it waits for `glionode adopt`")
                 known = self._images(study)
                 if reason := reason_to_keep_it(self._facts(connection, study)):
                     return KeptStudy(study, reason)

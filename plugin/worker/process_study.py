@@ -1,8 +1,10 @@
 """Process one study through all steps, from its headers to SEG, SR and report."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,16 @@ def process_study(
     return _process(study, _Candidates(study), context, out, stopwatch, prior_results)
 
 
+def _complete(report: Report, prior_results: PriorResults) -> Report:
+    """Add what identifies the analysis."""
+    return replace(
+        report,
+        analysis_started_at=prior_results.started,
+        software_version=version("glionode"),
+        job=prior_results.job,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidates:
     """The series of a study that may be chosen."""
@@ -95,7 +107,8 @@ def _process(
         with stopwatch("choose"):
             selected = choose(candidates.study, context.required_roles, context.rules, context.derive_adc)
         if isinstance(selected, NotEligible):
-            return _write(_report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason), (), out)
+            report = _report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason)
+            return _write(_complete(report, prior_results), (), out)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
         chosen = {each.role: each.series for each in selected.choices}
         with stopwatch("read"):
@@ -104,7 +117,8 @@ def _process(
             volumes = {role: read_volume(selected.series(role), role) for role in context.required_roles}
         sources = _sources(selected, volumes)
         if (current := prior_results.current_results.get(images_sha256(sources))) is not None:
-            return _write(replace(_unchanged(study, context, stopwatch, current), roles=roles), (), out)
+            report = replace(_unchanged(study, context, stopwatch, current), roles=roles)
+            return _write(_complete(report, prior_results), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
         check_adc(result.measurements, result.source(Role.ADC).series.series_instance_uid)
         of_study = (
@@ -118,7 +132,7 @@ def _process(
             objects = encode(result, prior_results.started, context.outputs, prior_results.predecessors)
             if problems := check(objects, result):
                 raise OutputRefused(f"The result failed our own check and was not stored: {' '.join(problems)}")
-        return _write(_segmented(result, objects, stopwatch), objects, out)
+        return _write(_complete(_segmented(result, objects, stopwatch), prior_results), objects, out)
     except GlionodeError as exc:
         if isinstance(exc, SeriesUnsuitable):
             others = candidates.without(chosen[exc.role], exc)
@@ -128,7 +142,8 @@ def _process(
                 return _process(study, others, context, out, stopwatch, prior_results)
         reason = " ".join((str(exc), *(each.text for each in candidates.passed_over)))
         logger.warning("study %s failed: %s", study.study_instance_uid, reason)
-        return write_failure(replace(_report(study, context, stopwatch, Status.FAILED, reason), roles=roles), out)
+        report = replace(_report(study, context, stopwatch, Status.FAILED, reason), roles=roles)
+        return write_failure(_complete(report, prior_results), out)
 
 
 def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:
@@ -244,7 +259,8 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], s
 
 def _output(each: EncodedObject) -> OutputReport:
     uids = (str(each.dataset.SOPInstanceUID), str(each.dataset.SeriesInstanceUID))
-    return OutputReport(each.file_name, each.sop_class_uid, *uids, each.series_description)
+    sha256 = hashlib.sha256(each.content).hexdigest()
+    return OutputReport(each.file_name, each.sop_class_uid, *uids, each.series_description, sha256)
 
 
 def _role(role: Role, series: Series, why: tuple[str, ...]) -> RoleReport:

@@ -6,6 +6,7 @@ a job hang, once for each line; `hold` makes jobs wait until the file is removed
 analysis, as those of the real one do. Each run adds a line to the file `log`.
 """
 
+import hashlib
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_seg.encode import EncodedObject
+from dicom_seg.write import as_bytes
 from models.labels import Role
 from models.package import IntendedUse
 from pipeline.result import ModelIdentity
@@ -61,7 +63,7 @@ class StandIn:
         made = tuple(
             _make(first, of_start, number, sop_class) for number, sop_class in enumerate(OUTPUT_CLASSES, start=1)
         )
-        write_results(_report(study, made), made, out)
+        write_results(_report(study, made, prior_results), made, out)
         return StudyOutcome("segmented", None, tuple(out / each.file_name for each in made))
 
     def _remove_line(self, name: str) -> bool:
@@ -85,10 +87,10 @@ def _make(first: Dataset, of_start: str, number: int, sop_class: str) -> Encoded
     made.PatientID = first.PatientID  # Orthanc identifies studies by it, too
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return EncodedObject(made, f"{number}.dcm", sop_class, "")
+    return EncodedObject(made, f"{number}.dcm", sop_class, "", as_bytes(made))
 
 
-def _report(study: str, made: Sequence[EncodedObject]) -> Report:
+def _report(study: str, made: Sequence[EncodedObject], prior_results: PriorResults) -> Report:
     return Report(
         study,
         Status.SEGMENTED,
@@ -97,9 +99,14 @@ def _report(study: str, made: Sequence[EncodedObject]) -> Report:
         "cpu",
         roles=(RoleReport(Role.T1CE, f"{study}.1", "MARKERxPHI series", ("MARKERxPHI",)),),
         outputs=tuple(
-            OutputReport(each.file_name, each.sop_class_uid, each.dataset.SOPInstanceUID, f"{study}.98.{number}", "")
+            OutputReport(
+                *(each.file_name, each.sop_class_uid, each.dataset.SOPInstanceUID, f"{study}.98.{number}", ""),
+                hashlib.sha256(each.content).hexdigest(),
+            )
             for number, each in enumerate(made, start=1)
         ),
+        analysis_started_at=prior_results.started,
+        job=prior_results.job,
     )
 
 

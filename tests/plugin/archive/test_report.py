@@ -31,7 +31,7 @@ def test_a_full_report() -> None:
         ),
         labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in LABELS),
         timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
-        outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG"),),
+        outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG", "ef" * 32),),
         images_sha256="cd" * 32,
         remarks=(Remark(RemarkKind.COVERAGE, "The top 40 mm of the head were not seen on ADC.", (Role.ADC,)),),
     )
@@ -41,6 +41,7 @@ def test_a_full_report() -> None:
     assert list(document) == [
         *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
         *("outputs", "images_sha256", "same_as", "remarks", "coverage"),
+        *("analysis_started_at", "software_version", "job"),
     ]
     assert document["model"] == {
         "name": "phantom-demo",
@@ -70,6 +71,7 @@ def test_a_full_report() -> None:
             "sop_instance_uid": "1.2.3.5.1",
             "series_instance_uid": "1.2.3.5",
             "series_description": "SEG",
+            "sha256": "ef" * 32,
         }
     ]
     assert (document["images_sha256"], document["same_as"]) == ("cd" * 32, None)

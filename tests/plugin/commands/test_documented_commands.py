@@ -11,7 +11,19 @@ from tests.support.documentation import all_commands
 from tests.support.node import NodeInThread, Pacs, config_of, glionode, make_instance, new_study_uid, send, wait_until
 from tests.support.small_study import write_small_study
 
-NODE_COMMANDS = ("status", "health", "jobs", "show", "retry", "cancel", "force", "purge", "echo", "check-config")
+NODE_COMMANDS = (
+    "status",
+    "health",
+    "jobs",
+    "show",
+    "retry",
+    "cancel",
+    "force",
+    "purge",
+    "adopt",
+    "echo",
+    "check-config",
+)
 OTHER_COMMANDS = ("explain", "inspect", "classify")
 MODEL_COMMANDS = (["models", "list"], ["models", "show"], ["models", "verify"])
 

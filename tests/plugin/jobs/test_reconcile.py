@@ -36,6 +36,10 @@ class RecordingQueue:
         self.added: list[Job] = []
         self.finished: list[tuple[Job, JobState, str]] = []
         self.broken = False
+        self.held: frozenset[str] = frozenset()
+
+    def held_studies(self) -> frozenset[str]:
+        return self.held
 
     def add(self, job: Job) -> Job:
         if self.broken:

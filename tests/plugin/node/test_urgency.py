@@ -130,6 +130,9 @@ class RecordingQueue:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
+    def held_studies(self) -> frozenset[str]:
+        return frozenset()
+
     def add(self, job: Job) -> Job | None:
         self.jobs.append(job)
         return job if len(self.jobs) == 1 else None
