@@ -2,9 +2,11 @@
 
 import logging
 import socket
+import ssl
 import struct
 import threading
 import tracemalloc
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from plugin.dimse.pynetdicom_internals import ApplicationEntity
 from plugin.listener import open_connections
 from plugin.listener.refusals import read_refusals
 from plugin.logs import limit_library_logging
+from tests.support.certificates import Authority
 from tests.support.listener import (
     ListenerWithArchive,
     MakeListener,
@@ -182,6 +185,24 @@ def test_five_hundred_connections_take_few_threads(make_listener: MakeListener) 
         wait_until(lambda: read_counts(listener) == gave_way, "the surplus is closed")
         wait_until(lambda: threads() < before + 50, "their threads end")
         assert still_serves(listener), "although those that are left are silent"
+
+
+def test_silent_connections_over_tls_keep_nobody_out(
+    make_listener: MakeListener, program: Callable[[str], str], tmp_path: Path
+) -> None:
+    mine = Authority(program, tmp_path / "authority").sign("node")
+    limits = {"max_associations": 4, "max_associations_per_peer": 4}
+    listener = make_listener(tls_certificate=mine.certificate, tls_key=mine.key, **limits)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(raw_connection(listener.port))
+        plain = stack.enter_context(raw_connection(listener.port))
+        connection = stack.enter_context(context.wrap_socket(plain))
+        connection.sendall(associate_request())
+        assert connection.recv(1) == bytes([ACCEPTED])
+    assert set(read_counts(listener)) <= {"useless for longest, ended for another connection", "TLS handshake failed"}
 
 
 def echoing(port: int, calling: bytes = b"SENDER") -> socket.socket:
