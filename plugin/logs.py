@@ -10,10 +10,13 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 
@@ -26,6 +29,7 @@ _QUOTING = ("pydicom", "pynetdicom.dul", "pynetdicom.utils")
 """They quote the values of damaged elements and invalid AE titles, which may contain patient data."""
 _MOST_KINDS = 20
 """Lines about one outage, at most: reasons may differ from try to try."""
+_LAST_LINES_BYTES = 1 << 20
 _REFUSED_AGAIN_AFTER_S = 600.0
 _MOST_REFUSED = 1000
 """Peers and reasons that are remembered."""
@@ -52,13 +56,61 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+class TextFormatter(logging.Formatter):
+    """Format a record as a line of text; an exception by traceback and type, as in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging calls it so
+        """Return the traceback of an exception without its message."""
+        kind, _, trace = ei
+        return "".join(traceback.format_tb(trace)) + (kind.__name__ if kind is not None else "")
+
+
+class _QuietFile(RotatingFileHandler):
+    """A log file that is left out where it cannot be written, on a full disk for one."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        """Do nothing: standard error has the line."""
+
+
+def log_folder(data_dir: Path) -> Path:
+    """Return the folder of the last log lines."""
+    return data_dir / "logs"
+
+
+@contextmanager
+def keeping_last_lines(data_dir: Path, name: str) -> Iterator[None]:
+    """Keep the last lines of this process's log in a file of the data folder, for `glionode diagnostics`.
+
+    What a hosted plugin logs is its own text, and is left out.
+    """
+    folder = log_folder(data_dir)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handler = _QuietFile(folder / f"{name}.log", maxBytes=_LAST_LINES_BYTES, backupCount=1, delay=True)
+    except OSError:
+        yield
+        return
+    handler.setFormatter(TextFormatter())
+    handler.addFilter(lambda record: not record.name.startswith("plugin.orthanc_api"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
 def set_up_logging(level: int, log_format: LogFormat = "text") -> None:
     """Log to standard error from `level` upwards, and from WARNING upwards for libraries."""
     root = logging.getLogger()
     if not root.handlers:
         logging.basicConfig(stream=sys.stderr)
     root.setLevel(level)
-    formatter = JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT)
+    formatter = JsonFormatter() if log_format == "json" else TextFormatter()
     for handler in root.handlers:
         if type(handler) is logging.StreamHandler:  # not those of a test runner
             handler.setFormatter(formatter)

@@ -23,6 +23,7 @@ RUN_BY: dict[str, str] = {
     "work": "tests/end_to_end/walk_with_hosts.py",
     "deliver": "tests/end_to_end/walk_with_hosts.py",
     "xnat-session": "tests/plugin/commands/test_xnat.py",
+    "diagnostics": "tests/plugin/node/test_diagnostics.py",
     "replacements": "tests/plugin/node/test_replacements.py",
     **dict.fromkeys(("backup", "restore"), "tests/plugin/backup/test_backup.py"),
     "models install": "tests/plugin/commands/test_app.py",

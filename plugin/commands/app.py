@@ -15,6 +15,7 @@ from plugin.commands.backup import backup, restore
 from plugin.commands.check import check
 from plugin.commands.classify import classify, inspect
 from plugin.commands.dataset import dataset_app
+from plugin.commands.diagnostics import diagnostics
 from plugin.commands.evaluate import evaluate
 from plugin.commands.explain import explain
 from plugin.commands.finetune import finetune
@@ -37,7 +38,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, release, force, replacements, purge, adopt, backup, restore),
+        *(jobs, show, retry, cancel, release, force, replacements, purge, adopt, backup, restore, diagnostics),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

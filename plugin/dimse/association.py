@@ -96,14 +96,17 @@ def open_association(
     for context in proposal.contexts:
         ae.add_requested_context(UID(context.sop_class_uid), UID(context.transfer_syntax_uid))
     connected, lease = threading.Event(), current_lease()
-    association = ae.associate(
-        address.host,
-        address.port,
-        ae_title=address.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected, lease]), *handlers],
-        tls_args=(address.tls, address.tls_server_name or address.host) if address.tls is not None else None,
-        ext_neg=[build_role(UID(sop_class), scp_role=True) for sop_class in proposal.as_scp_of] or None,
-    )
+    try:
+        association = ae.associate(
+            address.host,
+            address.port,
+            ae_title=address.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _on_connection, [connected, lease]), *handlers],
+            tls_args=(address.tls, address.tls_server_name or address.host) if address.tls is not None else None,
+            ext_neg=[build_role(UID(sop_class), scp_role=True) for sop_class in proposal.as_scp_of] or None,
+        )
+    except OSError as exc:  # a name that no server resolves, before there is a connection
+        raise PeerFailed(f"{address.host} cannot be reached ({exc.strerror or type(exc).__name__})") from exc
     if not association.is_established:
         raise _failure(association, connected.is_set(), address)
     try:

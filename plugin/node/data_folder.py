@@ -13,7 +13,18 @@ _LOG = logging.getLogger(__name__)
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITTEN = (
-    *("archive", "commitments", "fetched", "incoming", "postgres", "purged", "purging", "quarantine", "results"),
+    *(
+        "archive",
+        "commitments",
+        "fetched",
+        "incoming",
+        "logs",
+        "postgres",
+        "purged",
+        "purging",
+        "quarantine",
+        "results",
+    ),
     *("refusals.json", "serve.json", "serve.lock"),
 )
 """What a node writes in its data folder."""

@@ -27,7 +27,7 @@ from plugin.jobs.future_times import bring_back
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 from plugin.jobs.queue import JobQueue
 from plugin.listener.listener import Address
-from plugin.logs import Outage
+from plugin.logs import Outage, keeping_last_lines
 from plugin.node.data_folder import open_data_folder
 from plugin.node.database_mark import hold_unknown_studies
 from plugin.node.forced_end import forced_end, graceful_s
@@ -114,6 +114,8 @@ def _run(
         deadline = ShutdownDeadline(graceful_s(drain_s))
         stack.enter_context(forced_end(drain_s))
         stack.enter_context(stopped_by_signals(stop, deadline))
+        name = "node" if len(services) > 1 else next(iter(services)).value
+        stack.enter_context(keeping_last_lines(settings.data_dir, name))
         archive = stack.enter_context(open_archive(settings)) if Service.RECEIVE in services else None
         database = stack.enter_context(running_database(settings))
         prepare_schema(database, owns=archive is not None)

@@ -19,7 +19,7 @@ from plugin.database.pool import RECONNECT_S, Database, clear_trouble, open_pool
 from plugin.errors import describe_failure
 from plugin.jobs.procrastinate_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK
 from plugin.jobs.queue import JobQueue
-from plugin.logs import set_up_logging
+from plugin.logs import keeping_last_lines, set_up_logging
 from plugin.settings.sections import Settings
 from plugin.sources.open import open_source
 from plugin.worker.job_runner import JobRunner, SegmentFactory, WorkerTrouble
@@ -48,7 +48,7 @@ def run_worker(options: WorkerOptions, pipe: PipeEnd) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops this process in its own time
     settings, url = options.settings, options.database_url
     set_up_logging(options.log_level, settings.logging.format)
-    with open_pool(url) as pool:
+    with keeping_last_lines(settings.data_dir, "worker"), open_pool(url) as pool:
         try:
             segment = options.make_segment()
         except Exception as exc:

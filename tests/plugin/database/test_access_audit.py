@@ -1,6 +1,7 @@
 """Refused peers and HTTP access are rows of the audit log: one for each peer, kind and hour, with how often."""
 
 import http.client
+import logging
 import threading
 
 import pytest
@@ -21,6 +22,12 @@ from tests.support.node import make_instance, new_study_uid, query, send, wait_u
 REFUSED, HTTP = AuditEvent.REFUSED, AuditEvent.HTTP
 PEER = Peer("STRANGER", "192.0.2.9")
 WHY = "calling AE title not allowed"
+
+
+@pytest.fixture(autouse=True)
+def log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """A command that ran before in this process may have left another one."""
+    caplog.set_level(logging.WARNING)
 
 
 def rows(database: Database) -> list[tuple[str, str, str, str]]:

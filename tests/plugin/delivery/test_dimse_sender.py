@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from plugin.delivery.deliverer import echo
 from plugin.delivery.dimse_sender import DimseSender
 from plugin.delivery.produced_classes import produced_classes
 from plugin.delivery.sender import NotSent, Outcome, Outgoing, Sent
+from plugin.dimse.association import PeerAddress, send_c_echo
 from plugin.dimse.response_status import Consequence, NotCommitted, not_committed, store_meaning
 from plugin.errors import PeerFailed
 from plugin.settings.destinations import DestinationSettings
@@ -351,3 +353,15 @@ def test_each_status_has_one_meaning() -> None:
     expected = {0x0110: "SEND", 0x0112: "SEND", 0x0119: "GIVE", 0x0122: "GIVE", 0x0131: "ASK", 0x0213: "ASK", 7: "SEND"}
     assert {each: not_committed(each)[0].name.split("_")[0] for each in expected} == expected
     assert len(NotCommitted) == 3
+
+
+def test_a_host_name_that_nobody_knows_is_a_destination_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr("plugin.dimse.association.ApplicationEntity.associate", unknown)
+    address = PeerAddress("PACS", "pacs.invalid", 104)
+    with pytest.raises(PeerFailed, match=r"pacs\.invalid cannot be reached \(Name or service not known\)"):
+        send_c_echo(address, "GLIONODE", 5)

@@ -1,5 +1,6 @@
 """The data folder: of this user, writable, closed to others; anything else is refused in a sentence."""
 
+import logging
 import os
 import pwd
 import stat
@@ -15,6 +16,13 @@ from plugin.node import data_folder
 from plugin.node.data_folder import open_data_folder
 from plugin.node.lock import node_lock
 from tests.support.node import glionode
+
+
+@pytest.fixture(autouse=True)
+def log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """A command that ran before in this process may have left another one."""
+    caplog.set_level(logging.WARNING)
+
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 

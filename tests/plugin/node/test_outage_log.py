@@ -20,6 +20,12 @@ from plugin.settings.sections import DeliverySettings, StudySettings
 LOGGER = logging.getLogger("tests.outage")
 
 
+@pytest.fixture(autouse=True)
+def log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """A command that ran before in this process may have left another one."""
+    caplog.set_level(logging.WARNING)
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0

@@ -94,7 +94,8 @@ class Services:
 
     def files(self, name: str) -> list[str]:
         root = self.folder / name
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
+        found = [path.relative_to(root) for path in root.rglob("*.*") if path.is_file()]
+        return sorted(str(path) for path in found if path.parts[0] != "logs")
 
     def _start(self, service: Callable[..., None]) -> threading.Event:
         stop = threading.Event()

@@ -1,5 +1,6 @@
 """New certificates are taken without a restart, by servers and by clients; broken ones leave the earlier in force."""
 
+import logging
 import shutil
 import socket
 import ssl
@@ -18,6 +19,12 @@ from plugin.settings.sections import HttpSettings
 from plugin.settings.tls_reload import current_client_context
 from tests.support.certificates import Authority, Certificate
 from tests.support.listener import MakeListener
+
+
+@pytest.fixture(autouse=True)
+def log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """A command that ran before in this process may have left another one."""
+    caplog.set_level(logging.WARNING)
 
 
 @pytest.fixture
