@@ -1,8 +1,8 @@
 """Dump the tables of glionode as PostgreSQL's COPY writes them, and load them into tables that are empty.
 
-Left out: the tables of the schema, which migrations make; leases of running processes; the id of the database,
-because clients notice by it that what they handed over since the backup is gone; and procrastinate's, as open jobs
-without an entry are queued anew.
+Left out: the tables of the schema, which migrations make; leases of running processes; how far each study is indexed,
+which a node finds anew on another disk; the id of the database, because clients notice by it that what they handed
+over since the backup is gone; and procrastinate's, as open jobs without an entry are queued anew.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from plugin.backup.manifest import TABLES, DumpedTable, sha256_of
 from plugin.database.pool import Connection
 
 _CHUNK = 1 << 20
-_DUMPED = "relkind = 'r' AND relname ~ '^glionode_' AND relname !~ '^glionode_(schema|identity|leases)'"
+_DUMPED = "relkind = 'r' AND relname ~ '^glionode_' AND relname !~ '^glionode_(schema|identity|leases|archive_studies)'"
 
 
 def dump_tables(connection: Connection, folder: Path) -> tuple[DumpedTable, ...]:

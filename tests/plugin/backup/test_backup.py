@@ -145,6 +145,7 @@ def rows(database: Database, table: str) -> list[Any]:
 def test_rows_and_files_come_back(database: Database, filled: Path, machine: Settings, tmp_path: Path) -> None:
     job = new_job("1.7", ["1"], "m")
     JobQueue(database).add(job)
+    query(database, "INSERT INTO glionode_archive_studies (study_instance_uid, settled) VALUES ('1.2', 'with its job')")
     JobQueue(database).start(job.key)
     made = create_backup(filled, database, tmp_path / "backup", with_images=True)
     assert made.damaged == ("results/1.2/ab/seg.dcm",), "it does not fit the digest of the row that waits"
@@ -167,6 +168,8 @@ def test_rows_and_files_come_back(database: Database, filled: Path, machine: Set
             ("1.9.0", "sent", f"{new}/results/1.2/ab/seg.dcm"),
             ("1.9.1", "queued", f"{new}/results/1.2/ab/seg.dcm"),
         ]
+        for table in ("glionode_leases", "glionode_archive_studies"):
+            assert rows(restored, table) == []
         query(restored, "INSERT INTO glionode_audit (what, study_instance_uid, detail) VALUES ('sent', '1.2', 'y')")
         found = JobQueue(restored).find(job.key)
         assert found is not None
