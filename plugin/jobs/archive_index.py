@@ -16,7 +16,9 @@ from pathlib import Path
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from plugin.archive.damage import sha256_hex
 from plugin.archive.file_meta import read_sop_class_uid
+from plugin.archive.replaced_files import replaced_files, replacing_files
 from plugin.archive.store import EmbeddedArchive, FolderTimes, IndexedInstance, InstanceKey, StoredInstance, WrongUid
 from plugin.database import instance_rows
 from plugin.database.instance_rows import InstanceRow, StudyMarks
@@ -30,6 +32,8 @@ _MOST_PENDING = 50_000
 """Instances without a row that are kept in memory, about 30 MB; beyond, their studies are compared later."""
 _ANSWER_WITHIN_S = 1.0
 """For questions of the listener's threads: senders wait for them."""
+_SILENT_S = 10.0
+"""For so long no question is asked after one without an answer."""
 _SETTLED_AFTER_S = 2.0
 """Folders that changed less than this ago may change once more within the resolution of their times."""
 _PLACE = "archive"
@@ -55,6 +59,8 @@ class ArchiveIndex:
         self._behind: set[str] = set()
         """Studies to compare with their rows."""
         self._complete = False
+        self._asked_again_at = 0.0
+        """When the database is asked for a digest again, in seconds of the monotonic clock."""
         self._overflows = 0
         """How often an instance found no room among the pending ones."""
         self._outage = Outage(_LOG, "writing the index of the archive")
@@ -75,10 +81,13 @@ class ArchiveIndex:
         with self._lock:
             if key in self._pending:
                 return self._pending[key][0].sha256
+        if time.monotonic() < self._asked_again_at:
+            return ""
         try:
             with self._pool.connection(timeout=_ANSWER_WITHIN_S) as connection:
                 return instance_rows.received_sha256(connection, key)
         except (psycopg.Error, PoolTimeout):
+            self._asked_again_at = time.monotonic() + _SILENT_S
             return ""
 
     def find(self, sop_instance_uids: Collection[str]) -> list[IndexedInstance] | None:
@@ -210,6 +219,7 @@ class ArchiveIndex:
                 noted = {key for key in self._pending if key.study_instance_uid == study}
             files = {key: path for path in self._archive.files(study) if (key := _key(path)) is not None}
             new = [read_row(key, path, hashed) for key, path in files.items() if key not in known and key not in noted]
+            new += [read_row(key, files[key], hashed=True) for key in self._outdated(study, known) if key in files]
             instance_rows.upsert(connection, [row for row in new if row is not None])
             gone = known.keys() - files.keys()
             if gone and not files and _was_purged(connection, study):
@@ -220,6 +230,17 @@ class ArchiveIndex:
                 instance_rows.write_indexed(connection, study, mark(folders))
         if gone:
             self._report_gone(study, len(gone))
+
+    def _outdated(self, study: str, known: dict[InstanceKey, InstanceRow]) -> list[InstanceKey]:
+        """Return the instances whose rows are those of files that others took the place of, before a crash."""
+        found = []
+        for path in replacing_files(self._archive.data_dir / "archive" / study):
+            row = known.get(InstanceKey(study, path.parent.name, path.stem))
+            if row is None or not row.sha256 or sha256_hex(path) == row.sha256:
+                continue
+            if row.sha256 in {sha256_hex(earlier) for earlier in replaced_files(path)}:
+                found.append(row.key)
+        return found
 
     def _report_gone(self, study: str, count: int) -> None:
         sentence = (

@@ -4,6 +4,7 @@ Also complete or undo what an interrupted `glionode purge` beside the node left.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 PURGE_EVERY_S = 30.0
 _DAY_S = 86400.0
+_JUMP_S = 3600.0
 
 
 class Retention:
@@ -26,6 +28,10 @@ class Retention:
         self._purger = purger
         self._free_bytes = free_bytes
         self._settings = settings
+        self._ahead_s: float | None = None
+        """Of the wall clock against the monotonic one, at the last look."""
+        self._believed_at = -math.inf
+        """From when on ages are counted by the wall clock, in seconds of the monotonic one."""
         self._outage = Outage(_LOG, "purging")
         self._room = Outage(_LOG, "making room on the disk")
 
@@ -34,16 +40,37 @@ class Retention:
         while not stop.is_set():
             try:
                 self._purger.finish_interrupted()
-                self.purge_due(time.time())
+                now = time.time()
+                self.purge_due(now, by_age=self.believes(now, time.monotonic()))
                 self._outage.works()
             except Exception as exc:  # noqa: BLE001 - the outermost loop of this thread; the next round tries again
                 self._outage.failed(f"it failed ({type(exc).__name__})", level=logging.ERROR)
             stop.wait(PURGE_EVERY_S)
 
-    def purge_due(self, now: float) -> tuple[PurgedStudy, ...]:
-        """Purge what is older than `keep_days`, then the oldest studies until `purge_below_mb` are free."""
+    def believes(self, now: float, monotonic: float) -> bool:
+        """Return whether ages may be counted by the wall clock: not for a day after it was set forward by an hour.
+
+        `now` is in seconds since 1970, `monotonic` in seconds of the monotonic clock.
+        """
+        ahead_s = now - monotonic
+        if self._ahead_s is not None and ahead_s - self._ahead_s > _JUMP_S:
+            self._believed_at = monotonic + _DAY_S
+            if self._settings.keep_days > 0:
+                _LOG.warning(
+                    "this host's clock was set forward by %.1f h, so nothing is purged for its age for a day; check "
+                    "the clock: `timedatectl` should say that it is synchronized",
+                    (ahead_s - self._ahead_s) / 3600,
+                )
+        self._ahead_s = ahead_s
+        return monotonic >= self._believed_at
+
+    def purge_due(self, now: float, by_age: bool = True) -> tuple[PurgedStudy, ...]:
+        """Purge what is older than `keep_days`, then the oldest studies until `purge_below_mb` are free.
+
+        Without `by_age`, only the latter.
+        """
         purged: list[PurgedStudy] = []
-        if self._settings.keep_days > 0:
+        if self._settings.keep_days > 0 and by_age:
             purged += self._purge(now, self._settings.keep_days * _DAY_S, lambda: False)
         if self._low():
             purged += self._purge(now, 0.0, lambda: not self._low())

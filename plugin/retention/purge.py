@@ -102,18 +102,28 @@ class Purger:
     def finish_interrupted(self) -> None:
         """Finish the purges that were decided on and interrupted, and undo the undecided ones."""
         for taken in taken_studies(self._data_dir):
-            with self._pool.connection() as connection:
-                _lock(connection, taken.study)  # wait for another purger that may be at work on it
-                if not taken.folder.is_dir():
-                    continue
-                decided = _is_decided(connection, taken)
-                if not decided:
-                    taken.put_back()
-                    _LOG.warning("the purge of study %s was interrupted; everything of it is back", taken.study)
-            if decided:
-                self._remove_taken(taken)
-                _LOG.warning("the purge of study %s was interrupted; it is complete now", taken.study)
+            try:
+                self._finish(taken)
+            except OSError as exc:  # the disk is full or failing; the next round tries again, and other studies go on
+                _LOG.error(
+                    "the purge of study %s was interrupted, and the disk does not let it be undone (%s); its images "
+                    "are whole in the folder purging of storage.data_dir until it does",
+                    *(taken.study, exc.strerror),
+                )
         self._finish_of_earlier_version()
+
+    def _finish(self, taken: TakenStudy) -> None:
+        with self._pool.connection() as connection:
+            _lock(connection, taken.study)  # wait for another purger that may be at work on it
+            if not taken.folder.is_dir():
+                return
+            decided = _is_decided(connection, taken)
+            if not decided:
+                taken.put_back()
+                _LOG.warning("the purge of study %s was interrupted; everything of it is back", taken.study)
+        if decided:
+            self._remove_taken(taken)
+            _LOG.warning("the purge of study %s was interrupted; it is complete now", taken.study)
 
     def _finish_of_earlier_version(self) -> None:
         for place in (PURGING, "purged"):

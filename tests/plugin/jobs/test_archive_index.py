@@ -194,3 +194,21 @@ def test_commitment_to_an_unknown_instance_is_refused_without_a_walk(
     assert archive.listed == []
     os.truncate(archive.path(key), 100)
     assert make_report(archive, "1", references).committed == (), "no promise for a file that was cut"
+
+
+def test_a_row_that_a_crash_left_behind_a_replacement_is_brought_up_to_date(
+    archive: CountingArchive, database: Database
+) -> None:
+    archive.index = ArchiveIndex(archive, database.pool)
+    key = store(archive, "1.1", 1)
+    archive.index.flush()
+    archive.index = None  # killed before it writes the next row
+    incoming = archive.create_file()
+    incoming.write(b"another")
+    archive.replace(key, incoming)
+    index = catch_up(archive, database)
+    assert index.received_sha256(key) == hashlib.sha256(b"another").hexdigest()
+    rotten = archive.path(key)
+    rotten.write_bytes(b"anothes")
+    age(archive, "1.1")
+    assert catch_up(archive, database).received_sha256(key) == hashlib.sha256(b"another").hexdigest()

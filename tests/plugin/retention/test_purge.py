@@ -1,5 +1,6 @@
 """Which studies are purged and when: only finished and delivered ones, and no image that has just arrived."""
 
+import errno
 import json
 import os
 import time
@@ -382,3 +383,39 @@ def test_a_node_that_starts_puts_back_what_a_killed_purge_took_and_takes_a_study
     assert "purge" not in status.warnings
     assert [trouble.place for trouble in status.troubles] == ["clock"]
     assert future in status.troubles[0].message
+
+
+def test_nothing_is_purged_for_its_age_for_a_day_after_the_clock_was_set_forward(site: Site) -> None:
+    study = site.deliver_study()
+    retention = Retention(site.purger(), StorageSettings(keep_days=1), lambda: 1 << 60)
+    assert retention.believes(1e9, 100.0)
+    assert retention.believes(1e9 + 30, 130.0)
+    assert retention.believes(1e9 - 86400, 160.0), "a clock that was set back makes nothing older"
+    assert not retention.believes(FAR, 190.0)
+    assert retention.purge_due(FAR, by_age=False) == ()
+    assert not retention.believes(FAR + 86000, 190.0 + 86000)
+    assert retention.believes(FAR + 86400, 190.0 + 86400)
+    assert [each.study_instance_uid for each in retention.purge_due(FAR)] == [study]
+
+
+def test_a_study_that_cannot_be_put_back_stops_neither_the_node_nor_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = sorted(site.deliver_study() for _ in range(2))
+    for study in studies:
+        taken = new_taken_study(site.data_dir, study)
+        taken.folder.mkdir(parents=True)
+        taken.take("archive")
+    real = TakenStudy.put_back
+
+    def full(taken: TakenStudy) -> None:
+        if taken.study == studies[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(taken)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(TakenStudy, "put_back", full)
+        site.purger().finish_interrupted()
+    assert [(site.data_dir / "archive" / study).is_dir() for study in studies] == [False, True]
+    site.purger().finish_interrupted()
+    assert site.files(studies[0]) == 3
