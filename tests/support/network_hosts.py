@@ -46,6 +46,14 @@ class Hosts:
             _run("ip", "-n", name, *command)
         return address
 
+    def vanish(self, name: str) -> None:
+        """Drop all packets from and to a host; its connections are not closed."""
+        _run("ip", "link", "set", f"to-{name}", "nomaster")
+
+    def come_back(self, name: str) -> None:
+        """Let a host that vanished reach the others again."""
+        _run("ip", "link", "set", f"to-{name}", "master", _BRIDGE)
+
     def on(self, name: str, *command: str) -> list[str]:
         """Return the command line that runs a command on a host with an empty disk, in the process that is started."""
         mounted = f'mount -t tmpfs -o size=512m tmpfs {self._disk} && exec "$@"'

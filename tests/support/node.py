@@ -103,12 +103,12 @@ def write_outgoing(folder: Path, count: int) -> list[Outgoing]:
     return made
 
 
-def send(port: int, *instances: Dataset) -> list[int]:
+def send(port: int, *instances: Dataset, host: str = "127.0.0.1") -> list[int]:
     """Send instances over one association and return the C-STORE response statuses."""
     ae = ApplicationEntity("SCANNER")
     for sop_class in {str(instance.SOPClassUID) for instance in instances}:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-    peer = ae.associate("127.0.0.1", port, ae_title="GLIONODE")
+    peer = ae.associate(host, port, ae_title="GLIONODE")
     assert peer.is_established
     statuses = [peer.send_c_store(instance).Status for instance in instances]
     peer.release()
