@@ -125,7 +125,14 @@ class ResultLost:
     """A file of the job's result is missing or damaged on disk."""
 
 
-Event = Started | Finished | WorkerLost | Outdated | Retried | Cancelled | Forced | ResultLost
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """The worker of the running job was ended because the job made it hang."""
+
+    reason: str
+
+
+Event = Started | Finished | WorkerLost | Hung | Outdated | Retried | Cancelled | Forced | ResultLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,8 @@ def next_action(job: Job, event: Event) -> Action:  # noqa: PLR0911 - one for ea
             return Start(job.attempts + 1)
         case WorkerLost():
             return Requeue()
+        case Hung(reason):
+            return Record(JobState.FAILED, reason) if job.state is JobState.RUNNING else Ignore()
         case Finished(status, reason):
             return Record(JobState(status), reason)
         case Outdated():

@@ -21,6 +21,7 @@ from plugin.jobs.job import (
     Cancelled,
     Finished,
     Forced,
+    Hung,
     Ignore,
     Job,
     JobSource,
@@ -200,10 +201,22 @@ class JobQueue:
         with self._database.pool.connection() as connection:
             return select(connection, where, (study_instance_uid, list(states)))
 
+    def ping(self) -> None:
+        """Return when the database has answered. Raises psycopg.Error."""
+        with self._database.pool.connection() as connection:
+            connection.execute("SELECT 1")
+
     def record_trouble(self, key: str, trouble: str) -> None:
         """Store why the worker of a job is ended, for the reason of failure if the job is not tried again."""
         with self._database.pool.connection() as connection:
             connection.execute("UPDATE glionode_jobs SET trouble = %s WHERE key = %s", (trouble, key))
+
+    def fail_hung(self, key: str, reason: str) -> None:
+        """Record that a job made its worker hang, which has been ended. It is not tried again by itself."""
+        with self._database.pool.connection() as connection:
+            job = lock(connection, key)
+            if job is not None:
+                write(connection, job, next_action(job, Hung(reason)))
 
     def postpone(self, key: str, attempt: int) -> None:
         """Return a running job to the queue without counting its attempt.

@@ -164,7 +164,8 @@ class ComputeSettings(Section):
     cpu_engine: Literal["torch", "openvino"] = "torch"
     """What runs the network on a CPU; OpenVINO needs the extra `cpu` and is about twice as fast."""
     step_limit_s: Seconds = 900.0
-    """A worker that takes longer for one step of a study is killed; after three times the study's job has failed."""
+    """A worker that takes longer for one step of a study is ended, and the job has failed; where it waited for disk,
+    network or device, or was stopped from outside, the job is tried again, three times at most."""
 
 
 class OutputsSettings(Section):

@@ -123,12 +123,13 @@ class JobRunner:
         job = self.queue.find(key)
         if job is None:
             return
+        self.progress.step(key, "fetch")
         inputs = self.source.inputs(job)
         if _inputs_changed(job, inputs):
             job = self._replace_outdated(job, inputs)
         if job is None or job.state not in OPEN:
+            self.progress.idle()
             return
-        self.progress.step(key, "fetch")
         try:
             self._fetch_and_segment(job, inputs)
         except NotInArchive:

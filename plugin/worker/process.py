@@ -12,11 +12,14 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as PipeEnd
 
+import psycopg
 from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ProcrastinateException
+from psycopg_pool import ConnectionPool
 
 from models.package import IntendedUse
 from plugin.database.pool import RECONNECT_S, Database, clear_trouble, open_pool, record_trouble
-from plugin.errors import describe_failure
+from plugin.errors import DatabaseUnavailable, describe_failure
 from plugin.jobs.procrastinate_queue import HEARTBEAT_S, QUEUE, STALLED_AFTER_S, TASK
 from plugin.jobs.queue import JobQueue
 from plugin.logs import keeping_last_lines, set_up_logging
@@ -26,6 +29,8 @@ from plugin.worker.job_runner import JobRunner, SegmentFactory, WorkerTrouble
 from plugin.worker.progress_pipe import ProgressWriter
 
 _PLACE = "worker"
+DATABASE_LOST = 4
+"""The exit code of a worker whose database does not answer; that is no fault of the worker or its job."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -48,35 +53,44 @@ def run_worker(options: WorkerOptions, pipe: PipeEnd) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops this process in its own time
     settings, url = options.settings, options.database_url
     set_up_logging(options.log_level, settings.logging.format)
-    with keeping_last_lines(settings.data_dir, "worker"), open_pool(url) as pool:
-        try:
-            segment = options.make_segment()
-        except Exception as exc:
-            record_trouble(pool, _PLACE, f"The model does not load. {describe_failure(exc)}")
-            raise SystemExit(3) from exc
-        clear_trouble(pool, _PLACE)
-        source = open_source(settings)
-        runner = JobRunner(
-            settings=settings,
-            source=source,
-            queue=JobQueue(Database(url, pool, options.embedded)),
-            trouble=WorkerTrouble(pool, f"{_PLACE} on {socket.gethostname()}"),
-            intended_use=options.intended_use,
-            segment=segment,
-            progress=ProgressWriter(pipe),
-        )
-        app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, reconnect_timeout=RECONNECT_S))
-        app.task(name=TASK, queue=QUEUE)(runner.run)
-        app.run_worker(
-            queues=[QUEUE],
-            name="segment",
-            concurrency=1,
-            fetch_job_polling_interval=2.0,
-            update_heartbeat_interval=HEARTBEAT_S,
-            stalled_worker_timeout=STALLED_AFTER_S,
-            delete_jobs="always",  # our own rows are the record
-        )
-        source.close()
+    try:
+        with keeping_last_lines(settings.data_dir, "worker"), open_pool(url) as pool:
+            _run_jobs(options, pool, ProgressWriter(pipe))
+    except (psycopg.Error, ProcrastinateException, DatabaseUnavailable) as exc:
+        raise SystemExit(DATABASE_LOST) from exc
+
+
+def _run_jobs(options: WorkerOptions, pool: ConnectionPool, progress: ProgressWriter) -> None:
+    settings, url = options.settings, options.database_url
+    try:
+        segment = options.make_segment()
+    except Exception as exc:
+        record_trouble(pool, _PLACE, f"The model does not load. {describe_failure(exc)}")
+        raise SystemExit(3) from exc
+    clear_trouble(pool, _PLACE)
+    progress.start_signs_of_life()
+    source = open_source(settings)
+    runner = JobRunner(
+        settings=settings,
+        source=source,
+        queue=JobQueue(Database(url, pool, options.embedded)),
+        trouble=WorkerTrouble(pool, f"{_PLACE} on {socket.gethostname()}"),
+        intended_use=options.intended_use,
+        segment=segment,
+        progress=progress,
+    )
+    app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, reconnect_timeout=RECONNECT_S))
+    app.task(name=TASK, queue=QUEUE)(runner.run)
+    app.run_worker(
+        queues=[QUEUE],
+        name="segment",
+        concurrency=1,
+        fetch_job_polling_interval=2.0,
+        update_heartbeat_interval=HEARTBEAT_S,
+        stalled_worker_timeout=STALLED_AFTER_S,
+        delete_jobs="always",  # our own rows are the record
+    )
+    source.close()
 
 
 def _end_with_parent() -> None:

@@ -35,7 +35,7 @@ def test_nobody_waits_for_a_database_that_hangs(
     monkeypatch.setattr(database_probe, "_PATIENCE_S", 0.05)
     goes_on = threading.Event()
     with pytest.raises(DatabaseUnavailable, match="does not answer"):
-        probe.read(lambda _: goes_on.wait())
+        probe.read(lambda _: goes_on.wait(5))
     for check in (check_database, check_workers):
         assert "does not answer" in (check(probe) or "")
     assert seconds_since(probe, ["pacs"]).keys() == {"database_answered"}
