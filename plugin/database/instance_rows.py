@@ -91,6 +91,20 @@ def read_marks(connection: Connection) -> dict[str, StudyMarks]:
     return {study: StudyMarks(indexed, settled) for study, indexed, settled in rows}
 
 
+def read_mark(connection: Connection, study: str) -> StudyMarks:
+    """Return how far a study has come."""
+    row = connection.execute(
+        "SELECT indexed, settled FROM glionode_archive_studies WHERE study_instance_uid = %s", (study,)
+    ).fetchone()
+    return StudyMarks(*row) if row is not None else StudyMarks()
+
+
+def read_studies(connection: Connection) -> set[str]:
+    """Return the studies with rows, which takes a look at all rows."""
+    rows = connection.execute("SELECT DISTINCT study_instance_uid FROM glionode_instances").fetchall()
+    return {study for (study,) in rows}
+
+
 def write_indexed(connection: Connection, study: str, mark: str) -> None:
     """Record with which folders a study is indexed."""
     connection.execute(

@@ -20,6 +20,7 @@ from plugin.archive.damage import sha256_hex
 from plugin.archive.file_meta import read_sop_class_uid
 from plugin.archive.replaced_files import replaced_files, replacing_files
 from plugin.archive.store import EmbeddedArchive, FolderTimes, IndexedInstance, InstanceKey, StoredInstance, WrongUid
+from plugin.archive.study_inputs import MR_IMAGE_CLASSES, StudyInputs, read_inputs
 from plugin.database import instance_rows
 from plugin.database.instance_rows import InstanceRow, StudyMarks
 from plugin.database.pool import Connection, clear_trouble, record_trouble
@@ -45,6 +46,21 @@ _MAKE_WAY_S = 0.01
 def mark(folders: FolderTimes, *more: object) -> str:
     """Return a short text that is another one for other folders or times."""
     return hashlib.sha256(repr((folders, more)).encode()).hexdigest()[:32]
+
+
+def read_inputs_by_index(connection: Connection, archive: EmbeddedArchive, study: str) -> StudyInputs:
+    """Return the MR images of a study as `read_inputs` does, without a look into its files where the index has them."""
+    before = archive.folder_times(study)
+    if instance_rows.read_mark(connection, study).indexed != mark(before):
+        return read_inputs(archive, study)
+    rows = instance_rows.of_study(connection, study).values()
+    images = sorted(archive.path(row.key) for row in rows if row.sop_class_uid in MR_IMAGE_CLASSES)
+    return StudyInputs(
+        tuple(images),
+        tuple(path.stem for path in images),
+        len(rows) - len(images),
+        replacements=archive.count_replacements(study),
+    )
 
 
 class ArchiveIndex:
@@ -164,6 +180,7 @@ class ArchiveIndex:
             overflows = self._overflows
         with self._pool.connection() as connection:
             marks = instance_rows.read_marks(connection)
+            known = instance_rows.read_studies(connection) if not marks else marks.keys()
             clear_trouble(self._pool, _PLACE)
         studies = self._archive.studies()
         changed = [
@@ -180,7 +197,7 @@ class ArchiveIndex:
             self.flush()  # new instances do not wait for old ones
             self._compare(study, hashed=not is_first)
             stop.wait(_MAKE_WAY_S if is_first else 0)
-        for study in sorted(marks.keys() - set(studies)):
+        for study in sorted(known - set(studies)):
             self._compare(study, hashed=False)
         with self._lock:
             self._complete = self._overflows == overflows

@@ -17,11 +17,11 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from plugin.archive.store import EmbeddedArchive, is_uid, results_root
-from plugin.archive.study_inputs import read_inputs
 from plugin.database import audit_log, instance_rows
 from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.purge_lock import may_purge
 from plugin.jobs import unadopted
+from plugin.jobs.archive_index import read_inputs_by_index
 from plugin.jobs.job import JobState, new_job
 from plugin.retention.rules import DELIVERED, JobFacts, StudyFacts, reason_to_keep, reason_to_keep_requested
 from plugin.retention.taken_study import PURGING, TakenStudy, new_taken_study, put_back, taken_studies
@@ -154,7 +154,7 @@ class Purger:
             for key, state, instances, superseded, _ in rows
         ]
         ends = [float(at) for *_, at in [*rows, *sent] if at is not None]
-        inputs = read_inputs(self._archive, study)
+        inputs = read_inputs_by_index(connection, self._archive, study)
         instances = new_job(study, inputs.sop_instance_uids, "", replacements=inputs.replacements).instances_sha256
         there = inputs.paths or inputs.other_instances
         return StudyFacts(jobs, instances if there else None, max([self._last_received(study), *ends]))

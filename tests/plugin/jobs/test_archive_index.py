@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from plugin.archive.file_meta import encode_file_meta
 from plugin.archive.store import EmbeddedArchive, InstanceKey
+from plugin.archive.study_inputs import read_inputs
 from plugin.commitment.verify import make_report
 from plugin.database import instance_rows
 from plugin.database.pool import Database
 from plugin.dimse.commitment_messages import FailureReason, Reference
-from plugin.jobs.archive_index import ArchiveIndex, mark
+from plugin.jobs.archive_index import ArchiveIndex, mark, read_inputs_by_index
 from plugin.jobs.job import Finished, new_job
 from plugin.jobs.queue import JobQueue
 from plugin.retention.purge import PurgedStudy, Purger
@@ -212,3 +214,35 @@ def test_a_row_that_a_crash_left_behind_a_replacement_is_brought_up_to_date(
     rotten.write_bytes(b"anothes")
     age(archive, "1.1")
     assert catch_up(archive, database).received_sha256(key) == hashlib.sha256(b"another").hexdigest()
+
+
+def test_inputs_by_the_index_are_those_by_the_files(archive: CountingArchive, database: Database) -> None:
+    keys = [store(archive, "1.1", number) for number in (1, 2, 10)]
+    other = archive.path(keys[0]).with_name("1.1.1.7.dcm")
+    other.write_bytes(encode_file_meta("1.2.840.10008.5.1.4.1.1.66.4", "1.1.1.7", "1.2.840.10008.1.2.1"))
+    incoming = archive.create_file()
+    incoming.write(archive.path(keys[1]).read_bytes() + b"corrected")
+    archive.replace(keys[1], incoming)
+    by_files = read_inputs(archive, "1.1")
+    age(archive, "1.1")
+    catch_up(archive, database)
+    archive.listed.clear()
+    with database.pool.connection() as connection:
+        assert read_inputs_by_index(connection, archive, "1.1") == by_files
+        assert (len(by_files.paths), by_files.other_instances, by_files.replacements) == (3, 1, 1)
+        assert archive.listed == []
+        store(archive, "1.1", 3)
+        assert read_inputs_by_index(connection, archive, "1.1") == read_inputs(archive, "1.1"), "the index is behind"
+
+
+def test_a_study_that_is_gone_is_told_where_no_study_was_marked(archive: CountingArchive, database: Database) -> None:
+    """As after a restore, which leaves out how far each study is indexed."""
+    key = store(archive, "1.1", 1)
+    age(archive, "1.1")
+    catch_up(archive, database)
+    query(database, "DELETE FROM glionode_archive_studies")
+    shutil.rmtree(archive.path(key).parent.parent)
+    catch_up(archive, database)
+    assert "study 1.1" in query(database, "SELECT message FROM glionode_troubles")[0][0]
+    assert isinstance(Purger(archive.data_dir, database.pool).purge_requested("1.1", dry_run=False), PurgedStudy)
+    assert query(database, "SELECT * FROM glionode_instances") == []
