@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from pydicom import dcmread, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
@@ -114,17 +114,23 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
         assert dice(on_grid, (bits >> (label.number - 1)) & 1 == 1) > least
 
 
-def test_command_line_and_node_give_the_same_voxels_and_uids(
+def test_command_line_and_node_give_the_same_voxels_and_uids_of_their_own(
     segmented: tuple[CommandResult, Path], demonstration: Demonstration
 ) -> None:
-    """The same UIDs mean that a retry makes no duplicates."""
-    _, out = segmented
-    ours = {dcmread(path).SOPInstanceUID: dcmread(path) for path in out.glob("*.dcm")}
-    theirs = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (demonstration.out / "pacs").glob("*.dcm")}
+    """They are two analyses; a UID stands for one content, and the start of the analysis is in it."""
+
+    def read(folder: Path) -> dict[tuple[str, int], Dataset]:
+        found = [dcmread(path) for path in folder.glob("*.dcm")]
+        return {(each.SeriesDescription, int(each.InstanceNumber)): each for each in found}
+
+    ours, theirs = read(segmented[1]), read(demonstration.out / "pacs")
+    assert len(ours) == len(list(segmented[1].glob("*.dcm")))
     assert ours.keys() == theirs.keys()
-    for uid, ours_one in ours.items():
-        if "PixelData" in ours_one:
-            assert ours_one.PixelData == theirs[uid].PixelData
+    for name, one in ours.items():
+        if "PixelData" in one:
+            assert one.PixelData == theirs[name].PixelData
+    uids = [{each.SOPInstanceUID for each in objects.values()} for objects in (ours, theirs)]
+    assert uids[0].isdisjoint(uids[1])
 
 
 def test_dciodvfy_finds_no_error(
