@@ -34,6 +34,7 @@ RUN_BY: dict[str, str] = {
     "finetune": "tests/end_to_end/test_retraining.py",
     "evaluate": "tests/end_to_end/test_retraining.py",
     "release": "tests/plugin/jobs/test_held_results.py",
+    "resend": "tests/plugin/node/test_resend.py",
     "reader-study make": "tests/plugin/commands/test_evaluate_on_dataset.py",
     "reader-study score": "tests/models/training/reader_study/test_scores.py",
     **dict.fromkeys(

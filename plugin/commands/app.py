@@ -26,6 +26,7 @@ from plugin.commands.phantom import demo, phantom
 from plugin.commands.pretrain import pretrain
 from plugin.commands.reader_study import reader_study_app
 from plugin.commands.replacements import replacements
+from plugin.commands.resend import resend
 from plugin.commands.segment import segment
 from plugin.commands.serve import deliver, listen, serve, work
 from plugin.commands.status import check_config, echo, health, status
@@ -38,7 +39,7 @@ _GROUPS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Use": (segment, explain, inspect, classify, check, phantom, demo, xnat_session),
     "Node": (
         *(serve, listen, work, deliver, status, health, check_config, echo),
-        *(jobs, show, retry, cancel, release, force, replacements, purge, adopt, backup, restore, diagnostics),
+        *(jobs, show, retry, resend, cancel, release, force, replacements, purge, adopt, backup, restore, diagnostics),
     ),
     "Models": (models_app,),
     "Data and training": (dataset_app, pretrain, finetune, evaluate, reader_study_app),

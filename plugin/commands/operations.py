@@ -2,15 +2,19 @@
 
 import json
 import re
+import sys
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plugin.commands.jobs import JobArgument, open_database
 from plugin.commands.options import ConfigOption, JsonOption
 from plugin.commands.terminal import FAILED, WRONG_USAGE, refuse, refusing
+
+if TYPE_CHECKING:
+    from plugin.retention.purge import KeptStudy, PurgedStudy
 
 
 def retry(
@@ -87,11 +91,11 @@ def force(
     until there is a new one; what was not sent of it by then is withdrawn. Exit status: 0 queued, 1 refused, with the
     reason.
     """
-    from plugin.node.operations import deliveries_before, force_study
+    from plugin.node.operations import deliveries_of, force_study
 
     with open_database(config) as (settings, database):
+        before = deliveries_of(database, study)  # before the new result may be there
         key = force_study(settings, database, study, again)
-        before = deliveries_before(database, key)
     if as_json:
         print(json.dumps({"job": key, "state": "queued", "deliveries_before": asdict(before)}))
         return
@@ -117,13 +121,15 @@ def purge(
         str, typer.Option(metavar="D", help="Only studies that ended this long ago: 30d, 12h.", show_default="0d")
     ] = "0d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask where a named study has undelivered results.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove images and results of studies whose jobs ended and whose results were all delivered.
 
-    Studies that failed or whose results were sent nowhere are kept, unless they are named. Studies with queued or
-    running jobs are always kept; cancel the jobs first. `glionode show` still shows purged jobs. Exit status: 0 done,
+    Studies that failed or whose results were sent nowhere are kept, unless they are named. Where a named one has
+    deliveries that were not made, the command says how many and asks, or wants --yes. Studies with queued or running
+    jobs are always kept; cancel the jobs first. `glionode show` still shows purged jobs. Exit status: 0 done,
     1 a named study was kept, 64 wrong usage.
     """
     from plugin.archive.store import is_uid
@@ -137,6 +143,8 @@ def purge(
     with open_database(config) as (settings, database):
         purger = Purger(settings.data_dir, database.pool)
         purger.finish_interrupted()
+        if studies and not dry_run and not yes:
+            _ask_for_undelivered([purger.purge_requested(study, dry_run=True) for study in studies])
         outcomes = (
             [purger.purge_requested(study, dry_run) for study in studies]
             if studies
@@ -148,13 +156,24 @@ def purge(
         print(json.dumps({"purged": [asdict(e) for e in purged], "kept": [asdict(e) for e in kept]}, indent=1))
     else:
         for study in purged:
-            print(f"{study.study_instance_uid}: {study.files} files, {study.freed_bytes / 1e6:.1f} MB")
+            dropped = f", {study.undelivered} deliveries dropped" if study.undelivered else ""
+            print(f"{study.study_instance_uid}: {study.files} files, {study.freed_bytes / 1e6:.1f} MB{dropped}")
         for each in kept:
             print(f"{each.study_instance_uid}: kept, {each.why}")
         freed = sum(study.freed_bytes for study in purged) / 1e6
         print(f"{'Would free' if dry_run else 'Freed'} {freed:.1f} MB of {len(purged)} studies; {len(kept)} kept.")
     if studies and kept:
         raise typer.Exit(FAILED)
+
+
+def _ask_for_undelivered(outcomes: "list[PurgedStudy | KeptStudy]") -> None:
+    undelivered = sum(getattr(each, "undelivered", 0) for each in outcomes)
+    if not undelivered:
+        return
+    what = f"{undelivered} deliveries of these studies were not made, and are lost with them"
+    if not sys.stdin.isatty():
+        raise refuse(f"{what}; `glionode show STUDY` lists them, --yes drops them.", WRONG_USAGE)
+    typer.confirm(f"{what}. Go on?", abort=True)
 
 
 def _seconds(text: str) -> float:

@@ -29,6 +29,8 @@ class AuditEvent(StrEnum):
     GIVEN_UP = "given up"
     NOT_REPLACED = "not replaced"
     """An object was made again with other content, and a destination keeps the one that it has under its UID."""
+    NOT_SENT_AGAIN = "not sent again"
+    """A new run made objects that a destination has already."""
     ORDERED = "ordered"
     """A user changed a job with a command."""
     PURGED = "purged"

@@ -224,6 +224,10 @@ _MIGRATIONS = {
         noticed_at timestamptz NOT NULL DEFAULT now()
     );
     """,
+    24: """
+    ALTER TABLE glionode_outbox ADD COLUMN file_sha256 text NOT NULL DEFAULT '';
+    ALTER TABLE glionode_outbox ADD COLUMN intended_use text;
+    """,
 }
 
 SCHEMA_VERSION = max(_MIGRATIONS)

@@ -42,13 +42,14 @@ def adopt_deliveries(
             asks = state is OutboxState.SENT and bool(getattr(destination, "storage_commitment", False))
             added = connection.execute(
                 "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state, last_error, sha256, "
-                "sent_at, sop_class_uid, ask_at) VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, "
-                "%(why)s, %(sha256)s, CASE WHEN %(state)s = 'sent' THEN now() END, %(class)s, "
+                "file_sha256, intended_use, sent_at, sop_class_uid, ask_at) "
+                "VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, "
+                "%(why)s, %(sha256)s, %(sha256)s, %(use)s, CASE WHEN %(state)s = 'sent' THEN now() END, %(class)s, "
                 "CASE WHEN %(asks)s THEN now() END) ON CONFLICT DO NOTHING",
                 {
                     **{"uid": item.sop_instance_uid, "destination": destination.name, "job": job_key, "state": state},
                     **{"path": str(item.path), "why": why, "sha256": item.sha256, "asks": asks},
-                    "class": item.sop_class_uid if asks else None,
+                    **{"class": item.sop_class_uid if asks else None, "use": intended_use.value},
                 },
             )
             if added.rowcount:

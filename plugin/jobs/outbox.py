@@ -3,6 +3,7 @@
 The functions read and write rows within the caller's transaction. `plugin.delivery` sends the objects.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,6 +86,7 @@ def put(
     it is released, also where an earlier attempt queued it. If a file with other content comes under a UID, against the
     rule, row and audit log say so.
     """
+    there: Counter[str] = Counter()
     for item in objects:
         for destination in destinations:
             allowed = may_receive(destination, intended_use)
@@ -98,13 +100,21 @@ def put(
                     "job": job_key,
                     "path": str(item.path),
                     "state": (OutboxState.HELD if hold else OutboxState.QUEUED) if allowed else OutboxState.REFUSED,
-                    "error": (HELD_WHY if hold else None) if allowed else refusal(destination),
+                    "error": (HELD_WHY if hold else None) if allowed else f"{refusal(destination)} {_THEN_RESEND}",
+                    "use": intended_use.value,
                 },
             ).fetchone()
-            if row == (True,):
+            assert row is not None, "INSERT ... RETURNING returns a row"
+            is_there, differs = row
+            there[destination.name] += is_there
+            if differs:
                 uid = item.sop_instance_uid
                 detail = f"{uid} to {destination.name}: {_DIFFERS}"
                 audit_delivery(connection, AuditEvent.NOT_REPLACED, destination.name, uid, detail)
+    for name, count in there.items():
+        if count:
+            detail = f"{count} objects are at {name} already; `glionode resend {job_key} --to {name}` sends them again"
+            audit_log.record_for_job(connection, AuditEvent.NOT_SENT_AGAIN, job_key, detail)
 
 
 _DIFFERS = (
@@ -112,13 +122,17 @@ _DIFFERS = (
     "report it. The destination keeps the object that it has under this UID; `glionode force STUDY --again` makes "
     "objects with UIDs of their own"
 )
-HELD_WHY = "nothing was found; look at the study, then send it with `glionode release`"
+_THEN_RESEND = "Then `glionode resend JOB` sends it."
+HELD_WHY = "nothing was found; look at the study, then send it with `glionode release JOB`"
 _PUT = """
-INSERT INTO glionode_outbox AS o (sop_instance_uid, destination, job_key, path, state, last_error, sha256)
-VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s, %(sha256)s)
+INSERT INTO glionode_outbox AS o
+(sop_instance_uid, destination, job_key, path, state, last_error, sha256, file_sha256, intended_use)
+VALUES (%(uid)s, %(destination)s, %(job)s, %(path)s, %(state)s, %(error)s, %(sha256)s, %(sha256)s, %(use)s)
 ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
     job_key = excluded.job_key,
     path = excluded.path,
+    file_sha256 = excluded.file_sha256,
+    intended_use = excluded.intended_use,
     state = CASE WHEN o.state IN ('sent', 'committed') THEN o.state
         WHEN excluded.state IN ('refused', 'held') OR o.state IN ('dead', 'refused', 'withdrawn', 'held')
             THEN excluded.state
@@ -135,7 +149,8 @@ ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
     attempts = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN 0 ELSE o.attempts END,
     next_try = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN now() ELSE o.next_try END,
     retried_at = CASE WHEN o.state IN ('dead', 'refused', 'withdrawn') THEN now() ELSE o.retried_at END
-RETURNING state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(differs)s
+RETURNING state IN ('sent', 'committed'),
+    state IN ('sent', 'committed') AND last_error IS NOT DISTINCT FROM %(differs)s
 """
 
 
@@ -364,10 +379,34 @@ def producing_job(connection: Connection, study: str, uids: Sequence[str]) -> st
 
 def resend(connection: Connection, uids: Sequence[str], destinations: Sequence[str]) -> None:
     """Queue objects again for destinations that received them and lost them."""
-    connection.execute(
-        "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now() "
+    rows = connection.execute(
+        "SELECT destination, sop_instance_uid FROM glionode_outbox "
         "WHERE sop_instance_uid = ANY(%s) AND destination = ANY(%s) AND state IN ('sent', 'committed')",
         (list(uids), list(destinations)),
+    ).fetchall()
+    for destination in destinations:
+        send_again(connection, [uid for name, uid in rows if name == destination], destination)
+
+
+DIGEST_OF_FILE = (
+    "CASE WHEN file_sha256 <> '' THEN file_sha256 "
+    "WHEN starts_with(last_error, 'it was made again with other content') THEN '' ELSE sha256 END"
+)
+"""The digest of the file at `path`, in SQL: in a row of an older version, `sha256` is that of what was sent."""
+
+
+def send_again(connection: Connection, uids: Sequence[str], destination: str) -> None:
+    """Queue objects for a destination as if it never had them, with the files that are there now."""
+    connection.execute(
+        "UPDATE glionode_outbox SET state = 'queued', attempts = 0, next_try = now(), retried_at = now(), "
+        f"sha256 = {DIGEST_OF_FILE}, "
+        "last_error = NULL, ask_at = NULL, asks = 0, committed_at = NULL "
+        "WHERE sop_instance_uid = ANY(%s) AND destination = %s",
+        (list(uids), destination),
+    )
+    connection.execute(
+        "DELETE FROM glionode_commitments WHERE sop_instance_uid = ANY(%s) AND destination = %s",
+        (list(uids), destination),
     )
 
 

@@ -24,7 +24,8 @@ class PriorResults:
     started: datetime
     """When the job began for the first time; its objects state this as the start of the analysis."""
     current_results: Mapping[str, str] = field(default_factory=dict)
-    """Keys of earlier segmented jobs with the same model, by the checksum of the images they were computed from."""
+    """Keys of earlier segmented jobs with the same model whose results are here, by the checksum of the images they
+    were computed from."""
     predecessors: tuple[Predecessor, ...] = ()
     """The reports of the latest earlier job that was segmented."""
     purged_on: date | None = None
@@ -54,7 +55,9 @@ def read_prior_results(connection: Connection, job: Job) -> PriorResults:
     return PriorResults(
         started=started.astimezone(),
         current_results={
-            images: key for key, _, model, images, *_ in segmented if images and model == job.model_sha256
+            images: key
+            for key, _, model, images, _, purged_at in segmented
+            if images and model == job.model_sha256 and purged_at is None
         },
         predecessors=tuple(Predecessor(**each) for each in with_result[-1][4] or ()) if with_result else (),
         purged_on=max(purges).date() if purges else None,

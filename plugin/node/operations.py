@@ -54,7 +54,7 @@ def retry_job(database: Database, name: str) -> RetryOutcome:
     if not restarted and not deliveries:
         raise OperationRefused(
             f"Job {key} is {_state(queue, key)} and none of its deliveries failed, so there is nothing to retry. "
-            "Use `glionode force STUDY --again` to segment a study again."
+            f"`glionode resend {key}` sends its result again, `glionode force STUDY --again` segments a study again."
         )
     return RetryOutcome((key,) if restarted else (), deliveries)
 
@@ -139,12 +139,10 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
     )
 
 
-def deliveries_before(database: Database, key: str) -> EarlierDeliveries:
-    """Count the deliveries that a forced job finds: those of the earlier results of its study."""
-    job = JobQueue(database).find(key)
-    assert job is not None, "rows of jobs are never removed"
+def deliveries_of(database: Database, study_instance_uid: str) -> EarlierDeliveries:
+    """Count the deliveries of the results of a study."""
     with database.pool.connection() as connection:
-        return outbox.earlier_deliveries(connection, job.study_instance_uid)
+        return outbox.earlier_deliveries(connection, study_instance_uid)
 
 
 def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:

@@ -149,7 +149,10 @@ def _destinations(
     known = {destination.name: destination for destination in settings.destinations}
     found = []
     for name in [*known, *sorted(database.deliveries.keys() - known.keys())]:
-        refused = "it is not in the settings any more; its objects remain queued"
+        refused = (
+            "it is not in the settings any more; its objects remain, and `glionode resend JOB --to DEST` gives them to "
+            "another"
+        )
         if name in known:
             refused = "" if may_receive(known[name], intended_use) else refusal(known[name])
         objects, error = database.deliveries.get(name, {}), database.errors.get(name)

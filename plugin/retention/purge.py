@@ -40,6 +40,8 @@ class PurgedStudy:
     study_instance_uid: str
     files: int
     freed_bytes: int
+    undelivered: int = 0
+    """Deliveries (an object to a destination) that wait, are held or were given up, and are dropped with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,9 @@ class Purger:
         """Read the facts and lock the study's rows, so that none of its jobs starts before the transaction ends."""
         _lock(connection, study)
         rows = connection.execute(
+            # A job that was purged says nothing of images that came since, be they the same.
             "SELECT key, state, instances_sha256, superseded_by IS NOT NULL, extract(epoch FROM finished_at) "
-            "FROM glionode_jobs WHERE study_instance_uid = %s FOR UPDATE",
+            "FROM glionode_jobs WHERE study_instance_uid = %s AND purged_at IS NULL FOR UPDATE",
             (study,),
         ).fetchall()
         sent = connection.execute(
@@ -167,7 +170,13 @@ class Purger:
         What was taken is to be removed once the transaction has ended.
         """
         files = self._files(study)
-        purged = PurgedStudy(study, len(files), sum(path.stat().st_size for path in files))
+        row = connection.execute(
+            "SELECT count(*) FROM glionode_outbox JOIN glionode_jobs ON job_key = key WHERE study_instance_uid = %s "
+            "AND NOT glionode_outbox.state = ANY(%s)",
+            (study, [*DELIVERED, "withdrawn"]),
+        ).fetchone()
+        undelivered = int(row[0]) if row is not None else 0
+        purged = PurgedStudy(study, len(files), sum(path.stat().st_size for path in files), undelivered)
         if dry_run:
             return purged, None
         taken = self._take_images(study, frozenset(known))
@@ -191,9 +200,9 @@ class Purger:
         connection.execute(
             "UPDATE glionode_jobs SET purged_at = now(), results_path = NULL WHERE study_instance_uid = %s", (study,)
         )
-        audit_log.record(
-            connection, AuditEvent.PURGED, AuditSubject(study), f"{purged.files} files, {purged.freed_bytes} bytes"
-        )
+        dropped = f", {undelivered} deliveries that were never made" if undelivered else ""
+        detail = f"{purged.files} files, {purged.freed_bytes} bytes{dropped}"
+        audit_log.record(connection, AuditEvent.PURGED, AuditSubject(study), detail)
         return purged, taken
 
     def remove_images(self, study: str, known: frozenset[Path]) -> bool:

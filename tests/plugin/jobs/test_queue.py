@@ -178,6 +178,18 @@ def test_a_job_gets_the_same_prior_results_at_each_attempt(database: Database, q
     assert [each.sop_instance_uid for each in queue.prior_results(again).predecessors] == ["1.2"]
 
 
+def test_a_result_that_was_purged_is_not_current(database: Database, queue: JobQueue) -> None:
+    study = new_study_uid()
+    first, second = job_of(study, "1"), job_of(study, "1", "2")
+    read = ReadReport(images_sha256="a")
+    finish_job(queue, first, Finished("segmented", None), also=lambda one: record_for_later_jobs(one, first.key, read))
+    finish_job(queue, second, Finished("unchanged", None))
+    query(database, "UPDATE glionode_jobs SET purged_at = now(), results_path = NULL")
+    again = queue.add(second)
+    assert again is not None
+    assert queue.prior_results(again).current_results == {}, "it is computed, since no result of the study is here"
+
+
 def test_the_start_of_an_analysis_is_that_of_the_first_attempt(database: Database, queue: JobQueue) -> None:
     job = job_of(new_study_uid(), "1")
     queue.add(job)

@@ -35,6 +35,7 @@ from tests.support.node import (
     config_of,
     make_instance,
     new_study_uid,
+    query,
     run,
     send,
     wait_until,
@@ -160,8 +161,13 @@ def test_an_undelivered_study_is_purged_on_request_only(site: Site) -> None:
     purger = site.purger()
     assert isinstance(purger.purge(study, FAR, 0.0, dry_run=False), KeptStudy)
     assert site.files(study) == 3
+    outcome = purger.purge_requested(study, dry_run=True)
+    assert isinstance(outcome, PurgedStudy)
+    assert outcome.undelivered == 1
     assert isinstance(purger.purge_requested(study, dry_run=False), PurgedStudy)
     assert site.files(study) == 0
+    purged = query(site.database, "SELECT detail FROM glionode_audit WHERE what = 'purged'")
+    assert "1 deliveries that were never made" in purged[0][0]
     with site.database.pool.connection() as connection:
         assert outbox.due(connection, "pacs", 9) == (), "what is gone is not tried to be sent"
     assert isinstance(purger.purge_requested(study, dry_run=False), KeptStudy), "there is nothing left"
@@ -203,6 +209,20 @@ def test_a_study_with_images_that_no_job_has_taken_stays(site: Site) -> None:
         study, "it has images that no job has taken yet"
     )
     assert site.files(study) == 4
+
+
+def test_images_that_come_again_after_the_purge_stay_until_a_job_has_taken_them(site: Site) -> None:
+    study = new_study_uid()
+    images = [make_instance(study) for _ in range(2)]
+    folder = site.data_dir / "archive" / study / f"{study}.1"
+    uids = [write_instance(each, folder).stem for each in images]
+    site.finish(study, uids)
+    site.deliver(study)
+    assert isinstance(site.purger().purge(study, FAR, 0.0, dry_run=False), PurgedStudy)
+    for each in images:
+        write_instance(each, folder)
+    outcome = site.purger().purge(study, FAR, 0.0, dry_run=False)
+    assert outcome == KeptStudy(study, "it has images that no job has taken yet")
 
 
 def test_an_image_that_arrives_during_the_purge_is_kept(site: Site) -> None:
@@ -274,12 +294,21 @@ def test_a_running_node_purges_old_studies(
     storage = {"data_dir": str(data_dir / "data"), "minimum_free_mb": 0, "keep_days": 1e-6}
     node = make_node(storage=storage, destinations=[pacs.destination()]).start()
     study, failing = new_study_uid(), new_study_uid()
-    send(node.port, *(make_instance(study) for _ in range(2)))
+    images = [make_instance(study) for _ in range(2)]
+    send(node.port, *images)
     archived = data_dir / "data" / "archive" / study
     wait_until(lambda: len(pacs.received) == 2 and not archived.exists(), "it is delivered and removed")
+    send(node.port, *images)
+    wait_until(lambda: node.jobs_are(segmented=2) and not archived.exists(), "it comes again and is segmented again")
+    shown = json.loads(run(config_of(node, data_dir), "show", study, "--json")[1])
+    assert len(pacs.received) == 2, "objects of the same UIDs are not sent twice"
+    said = [entry["detail"] for entry in shown["audit"] if entry["what"] == "not sent again"]
+    assert said == [
+        f"2 objects are at pacs already; `glionode resend {shown['job']['key']} --to pacs` sends them again"
+    ]
     (node.controls / "fail").touch()
     send(node.port, *(make_instance(failing) for _ in range(2)))
-    wait_until(lambda: node.jobs_are(segmented=1, failed=1), "another one fails")
+    wait_until(lambda: node.jobs_are(segmented=2, failed=1), "another one fails")
     config = config_of(node, data_dir)
     status, text = run(config, "purge", "--json")
     assert status == 0
