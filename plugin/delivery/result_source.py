@@ -65,6 +65,8 @@ class HttpResults:
         self._spool = spool
         self._folder: Path | None = None
         self._outage = Outage(_LOG, "fetching objects from the archive")
+        self._failing: set[str] = set()
+        """SOP Instance UIDs at which a fetch failed lately: others go first, so that one object holds up none."""
 
     def fetch(self, entries: Sequence[OutboxEntry]) -> tuple[OutboxEntry, ...]:
         """Remove what was fetched before and fetch these objects."""
@@ -75,9 +77,12 @@ class HttpResults:
             return ()
         self._folder = self._spool.make_folder()
         fetched: list[OutboxEntry] = []
+        self._failing &= {each.sop_instance_uid for each in entries}
         try:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda each: each.sop_instance_uid in self._failing):
+                self._failing.add(entry.sop_instance_uid)
                 fetched.append(self._fetch_one(entry, self._folder / f"{len(fetched)}.dcm"))
+                self._failing.remove(entry.sop_instance_uid)
         except ArchiveUnavailable as exc:
             self._outage.failed(f"{len(entries) - len(fetched)} of {len(entries)} stay due: {exc}", kind=str(exc))
         else:
