@@ -72,6 +72,8 @@ class ReadReport:
     """SHA-256 of the model.toml of the package that made the result; None in a report of an older version."""
     model_sha256: str = ""
     """SHA-256 of the weights."""
+    intended_use: str = ""
+    """What the model was for."""
     status: str = ""
     reason: str | None = None
     job: ReportedJob | None = None
@@ -103,6 +105,7 @@ def read_report(folder: Path) -> ReadReport:
             str(document.get("study_instance_uid", "")),
             document.get("model", {}).get("package_sha256"),
             str(document.get("model", {}).get("sha256", "")),
+            str(document.get("model", {}).get("intended_use", "")),
             str(document.get("status", "")),
             document.get("reason"),
             _job(document["job"]) if document.get("job") else None,

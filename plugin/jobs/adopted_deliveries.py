@@ -17,7 +17,7 @@ class Adoption:
     deliver_to: frozenset[str]
     """The destinations to which it is sent; all others are taken to have it."""
     current: bool
-    """Whether no later result of the study supersedes it."""
+    """Whether no later result of the study supersedes it, and its images are still those of the study."""
     hold: bool
     """Whether it waits until it is released."""
 
@@ -32,14 +32,15 @@ def adopt_deliveries(
 ) -> dict[str, int]:
     """Add a row for each object and destination that has none. Return the number of new rows by state.
 
-    An object that a destination is taken to have is asked about, where storage commitment is configured; one that the
-    destination does not have is then sent.
+    Where storage commitment is configured, a destination is asked about the current objects that it is taken to have,
+    and gets those that it does not have.
     """
     counts: dict[str, int] = {}
     for item in objects:
         for destination in destinations:
             state, why = _adopted_state(destination, intended_use, choice)
-            asks = state is OutboxState.SENT and bool(getattr(destination, "storage_commitment", False))
+            commits = bool(getattr(destination, "storage_commitment", False))
+            asks = state is OutboxState.SENT and choice.current and commits
             added = connection.execute(
                 "INSERT INTO glionode_outbox (sop_instance_uid, destination, job_key, path, state, last_error, sha256, "
                 "file_sha256, intended_use, sent_at, sop_class_uid, ask_at) "
@@ -67,5 +68,5 @@ def _adopted_state(
     if destination.name not in choice.deliver_to:
         return OutboxState.SENT, "taken to be there when the result was adopted after the loss of the database"
     if not choice.current:
-        return OutboxState.WITHDRAWN, "a later result of the study was adopted with it"
+        return OutboxState.WITHDRAWN, "a later result or later images of the study take its place"
     return OutboxState.QUEUED, None

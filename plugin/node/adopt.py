@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from models.package import IntendedUse
 from plugin.archive.found_results import FoundResult, damaged_files, find_results
 from plugin.archive.report_reader import ReportedJob
 from plugin.archive.store import EmbeddedArchive, results_folder
@@ -21,7 +22,6 @@ from plugin.jobs.job import JobSource, JobState, new_job
 from plugin.jobs.outbox import OutgoingObject
 from plugin.jobs.prior_results import record_for_later_jobs
 from plugin.settings.sections import Settings
-from plugin.sources.served_model import served_package
 
 _STATES = {JobState.SEGMENTED, JobState.NOT_ELIGIBLE, JobState.FAILED, JobState.UNCHANGED}
 """How a job with a report ended."""
@@ -97,9 +97,14 @@ def _jobs_of(settings: Settings, study: str, inputs: StudyInputs) -> tuple[list[
             others.append(_describe_result(result, "", None, f"{why}; it stays on the disk and is not taken"))
             continue
         job = _Job(of, result, damaged_files(result))
-        if of.key not in jobs or not job.damaged:  # several attempts, of which the latest whole one counts
+        if of.key not in jobs or _rank(job) >= _rank(jobs[of.key]):  # several attempts, of which the latest counts
             jobs[of.key] = job
     return sorted(jobs.values(), key=lambda job: (job.of.queued_at, job.of.started_at)), others
+
+
+def _rank(job: _Job) -> tuple[bool, bool]:
+    """Return what makes an attempt better than others: files that are whole, and a segmentation."""
+    return not job.damaged, job.result.report.status == JobState.SEGMENTED
 
 
 def _job_of_older_version(result: FoundResult, study: str, inputs: StudyInputs) -> ReportedJob | None:
@@ -127,17 +132,17 @@ def _adopt(
 ) -> None:
     """Write the rows of a study's jobs and let it go on."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (study,))  # the lock that JobQueue takes, too
-    package = served_package(settings.model.name, settings.installed_models_dir)
     segmented = [job for job in jobs if _state(job, inputs)[0] is JobState.SEGMENTED]
     for job in jobs:
         state, reason = _state(job, inputs)
         _write_job(connection, study, job, state, reason)
         detail = f"found on the disk, of an analysis that began {_iso(job.of.started_at)}: {state}"
         if state is JobState.SEGMENTED:
-            current = job is segmented[-1]
+            # Images that others took the place of since then may be of another patient.
+            current = job is segmented[-1] and job.of.replacements >= inputs.replacements
             choice = Adoption(deliver_to, current, job.result.report.empty and settings.delivery.hold_empty)
             states = adopt_deliveries(
-                connection, job.of.key, _objects(job), settings.destinations, package.intended_use, choice
+                connection, job.of.key, _objects(job), settings.destinations, _intended_use(job), choice
             )
             detail += f", {len(job.result.report.written)} objects; {_deliveries(states)}"
             record_for_later_jobs(connection, job.of.key, job.result.report)
@@ -191,6 +196,14 @@ def _objects(job: _Job) -> list[OutgoingObject]:
         for each in job.result.report.written
         if each.sop_instance_uid
     ]
+
+
+def _intended_use(job: _Job) -> IntendedUse:
+    """Return what the model was for that made a result; the narrowest use where its report does not say."""
+    try:
+        return IntendedUse(job.result.report.intended_use)
+    except ValueError:
+        return IntendedUse.DEMONSTRATION
 
 
 def _deliveries(states: Mapping[str, int]) -> str:

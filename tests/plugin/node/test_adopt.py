@@ -35,6 +35,7 @@ from tests.support.node import (
 )
 
 MakeNode = Callable[..., NodeInThread]
+USE = {"intended_use": "research"}
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
 ASKED = {**PACS, "name": "asked", "storage_commitment": True}
@@ -67,7 +68,7 @@ def write_result(data_dir: Path, database: Database, job_key: str, **more: objec
     times = {"queued_at": of.queued_at.isoformat(), "started_at": of.started_at.isoformat()}
     report = {
         **{"study_instance_uid": job.study_instance_uid, "status": "segmented", "reason": None, "roles": {}},
-        **{"outputs": [written], "images_sha256": "i", "model": {"sha256": "w", "package_sha256": "p"}},
+        **{"outputs": [written], "images_sha256": "i", "model": {"sha256": "w", "package_sha256": "p"} | USE},
         "job": {name: getattr(of, name) for name in of.__slots__} | times,
     }
     (folder / "report.json").write_text(json.dumps(report | more))
@@ -172,6 +173,42 @@ def test_of_two_analyses_the_later_one_supersedes_and_is_sent(
     assert rows == [(first, "segmented", again.key), (again.key, "segmented", None)]
     sent = query(database, "SELECT job_key, state FROM glionode_outbox WHERE destination = 'pacs' ORDER BY state")
     assert sent == [(again.key, "queued"), (first, "withdrawn")]
+
+
+def test_a_result_of_a_demonstration_is_refused_whatever_model_is_served_now(
+    settings: Settings, database: Database
+) -> None:
+    key = begin(database, new_study_uid(), "1")
+    write_result(settings.data_dir, database, key, model={"sha256": "w", "intended_use": "demonstration"})
+    lose_database(database)
+    hold_unknown_studies(settings.data_dir, database.pool)
+    adopt_studies(settings, database, (), frozenset({"pacs"}), dry_run=False)
+    assert deliveries(database) == {"pacs": "refused", "asked": "refused"}
+
+
+def test_a_failure_after_a_result_does_not_hide_it(settings: Settings, database: Database) -> None:
+    key = begin(database, new_study_uid(), "1")
+    folder = write_result(settings.data_dir, database, key)
+    write_result(settings.data_dir, database, key, status="failed", outputs=[])  # made later, as after a damaged disk
+    lose_database(database)
+    hold_unknown_studies(settings.data_dir, database.pool)
+    adopt_studies(settings, database, (), frozenset(), dry_run=False)
+    assert query(database, "SELECT state, results_path FROM glionode_jobs") == [("segmented", str(folder))]
+
+
+def test_a_result_of_images_that_were_replaced_since_is_sent_to_nobody(settings: Settings, database: Database) -> None:
+    study = new_study_uid()
+    series = settings.data_dir / "archive" / study / f"{study}.1"
+    path = write_instance(make_instance(study), series)
+    key = begin(database, study, path.stem)
+    write_result(settings.data_dir, database, key)
+    path.rename(series / f"{path.stem}-1.replaced")  # another patient's, perhaps
+    write_instance(make_instance(study), series).rename(path)
+    lose_database(database)
+    hold_unknown_studies(settings.data_dir, database.pool)
+    adopt_studies(settings, database, (), frozenset({"pacs"}), dry_run=False)
+    assert deliveries(database) == {"pacs": "withdrawn", "asked": "sent"}
+    assert query(database, "SELECT count(*) FROM glionode_outbox WHERE ask_at IS NOT NULL") == [(0,)]
 
 
 def test_a_result_of_an_older_version_is_recognised_by_its_folder(settings: Settings, database: Database) -> None:
