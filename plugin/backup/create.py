@@ -1,7 +1,8 @@
 """Make a backup of a node: its database as it was at one time, and every file that this database speaks of.
 
-The rows come first and the files after them, so that no row lacks its file; files that came meanwhile are more than
-the rows say, and a node finds them. Nothing is purged in between.
+The rows come first and the files after them, so that no row lacks its file. An image that came meanwhile is kept, as it
+was acknowledged, and becomes a job again; a result that was made meanwhile is left out, as its job is to be run again:
+with the result and without its row, nobody could say whether it was sent. Nothing is purged in between.
 """
 
 import logging
@@ -94,7 +95,8 @@ def _write(data_dir: Path, database: Database, part: Path, out: Path, with_image
         schema = read_schema(connection).version
         tables = dump_tables(connection, part)
         owed = _owed_results(connection, data_dir)
-    files = _copy_files(data_dir, part / FILES, with_images)
+        known = _known_folders(connection, data_dir)
+    files = _copy_files(data_dir, part / FILES, with_images, known)
     manifest = Manifest(
         software_version(),
         schema,
@@ -123,13 +125,19 @@ def _write(data_dir: Path, database: Database, part: Path, out: Path, with_image
     )
 
 
-def _copy_files(data_dir: Path, to: Path, with_images: bool) -> dict[str, IndexedFile]:
-    """Copy and list all files; twice, for those that were moved during the first round."""
+def _copy_files(
+    data_dir: Path, to: Path, with_images: bool, known_results: frozenset[str] | None
+) -> dict[str, IndexedFile]:
+    """Copy and list all files, of results those in known folders; twice, for those that were moved meanwhile."""
     found: dict[str, IndexedFile] = {}
     for _ in range(2):
         for folders, copied in ((ALWAYS, True), (IMAGES, with_images)):
             for path in list_files(data_dir, folders):
-                if path not in found and (each := index_file(data_dir, path, to if copied else None)) is not None:
+                folder = path.rpartition("/")[0]
+                unknown = known_results is not None and folder not in known_results and path.startswith("results/")
+                if unknown or path in found:
+                    continue
+                if (each := index_file(data_dir, path, to if copied else None)) is not None:
                     found[path] = each
     return found
 
@@ -148,6 +156,19 @@ def _owed_results(connection: Connection, data_dir: Path) -> list[tuple[str, str
         (Path(path).relative_to(data_dir).as_posix() if Path(path).is_relative_to(data_dir) else path, digest)
         for path, digest in rows
     ]
+
+
+def _known_folders(connection: Connection, data_dir: Path) -> frozenset[str] | None:
+    """Return the folders, below the data folder, of the results that rows speak of; None where some lie elsewhere."""
+    rows = connection.execute(
+        "SELECT results_path FROM glionode_jobs WHERE results_path IS NOT NULL UNION "
+        "SELECT regexp_replace(path, '/[^/]*$', '') FROM glionode_outbox JOIN glionode_jobs ON key = job_key "
+        "WHERE purged_at IS NULL"
+    ).fetchall()
+    folders = [Path(folder) for (folder,) in rows]
+    if not all(folder.is_relative_to(data_dir) for folder in folders):
+        return None  # the data folder had another name once
+    return frozenset(folder.relative_to(data_dir).as_posix() for folder in folders)
 
 
 @contextmanager

@@ -187,6 +187,29 @@ def test_results_on_another_host_are_named(database: Database, filled: Path, tmp
     assert made.damaged == ("/elsewhere/results/1.2/ab/seg.dcm",)
 
 
+def test_what_came_while_the_files_were_copied(
+    database: Database, filled: Path, machine: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump_tables = create.dump_tables
+
+    def dump_and_go_on(connection: Any, folder: Path) -> Any:
+        dumped = dump_tables(connection, folder)
+        for name in ("archive/1.2/1.3/1.6.dcm", "results/1.2/cd/seg.dcm"):
+            (filled / name).parent.mkdir(exist_ok=True)
+            (filled / name).write_text("came later")
+        query(database, "INSERT INTO glionode_audit (what, study_instance_uid, detail) VALUES ('sent', '1.2', 'later')")
+        return dumped
+
+    monkeypatch.setattr(create, "dump_tables", dump_and_go_on)
+    create_backup(filled, database, tmp_path / "backup", with_images=True)
+    restore_backup(check_backup(tmp_path / "backup"), machine)
+    assert (machine.data_dir / "archive/1.2/1.3/1.6.dcm").exists(), "an image that was acknowledged is kept"
+    assert not (machine.data_dir / "results/1.2/cd").exists(), "a result without its row is to be made again"
+    assert (machine.data_dir / "results/1.2/ab/seg.dcm").exists()
+    with database_of(machine) as restored:
+        assert [row[0]["detail"] for row in rows(restored, "glionode_audit")] == ["x"]
+
+
 class TestWithoutImages:
     def test_images_are_taken_from_where_they_are(
         self, database: Database, filled: Path, machine: Settings, tmp_path: Path
