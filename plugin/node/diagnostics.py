@@ -23,6 +23,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from models.software_version import software_version
 from plugin.database.pool import database_url, open_pool
 from plugin.database.schema import SCHEMA_VERSION, read_schema
 from plugin.errors import describe_failure
@@ -143,7 +144,7 @@ def _ask_database(settings: Settings) -> _FromDatabase:
 
 def _versions(database: _FromDatabase) -> str:
     found: dict[str, object] = {
-        "glionode": _version("glionode"),
+        "glionode": software_version(),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

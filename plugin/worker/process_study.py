@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from dicom_seg.encode import EncodedObject, encode
 from dicom_seg.series_numbers import first_free_block
 from dicom_seg.uids import images_sha256
 from models.labels import ENHANCING_TUMOUR, LABELS, Role
+from models.software_version import software_version
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
@@ -64,7 +64,7 @@ def _complete(report: Report, prior_results: PriorResults) -> Report:
     return replace(
         report,
         analysis_started_at=prior_results.started,
-        software_version=version("glionode"),
+        software_version=software_version(),
         job=prior_results.job,
     )
 
