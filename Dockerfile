@@ -2,6 +2,8 @@
 #   docker build -t glionode:0.1.0 .                                  runs on the CPU
 #   docker build -t glionode:0.1.0-cuda --build-arg TORCH_INDEX= .    and on NVIDIA GPUs, several GB more
 # Debian 12 has the Python that the tests run on, with Debian's security updates: rebuild with --pull to take them.
+# By tag alone: no registry could be reached where this was written, and a digest that nobody has asked for is none.
+# scripts/pin-images writes the digests here, into orthanc.Dockerfile and compose.yaml; run it again to take updates.
 ARG BASE=debian:bookworm-slim
 
 # ---------------------------------------------------------------- build: a virtual environment, with tools that stay here

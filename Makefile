@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 
-.PHONY: help demo test check serve lock audit clean
+.PHONY: help demo test check serve lock audit sbom clean
 help:  ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -30,6 +30,9 @@ lock:  ## Write requirements/*.txt anew: every package with its version and hash
 
 audit:  ## Ask whether the locked packages have known vulnerabilities; says so where it cannot ask.
 	scripts/audit
+
+sbom:  ## Write a software bill of materials (CycloneDX) of what the node runs on to sbom.cdx.json.
+	scripts/sbom
 
 clean:  ## Remove what was made here.
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info build

@@ -1,5 +1,6 @@
 # An Orthanc for compose.yaml: Debian's, with Debian's Python plugin, the ones that glionode is tested with. Its
-# configuration and script are mounted: orthanc.json, load_plugin.py and the folder plugin/.
+# configuration and script are mounted: orthanc.json, load_plugin.py and the folder plugin/. scripts/pin-images pins the
+# base image by its digest.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends orthanc orthanc-python python3 tini \
