@@ -26,3 +26,15 @@ def test_what_a_destination_has_is_not_queued_again_by_another_run(state: str, d
             connection.execute("UPDATE glionode_outbox SET attempts = 1")
             assert outbox.due(connection, "pacs", 9) == ()
     assert query(database, "SELECT state, attempts FROM glionode_outbox") == [(state, 1)]
+
+
+def test_objects_that_go_alone_take_no_place_of_others(database: Database) -> None:
+    insert_job(database, "first", new_study_uid())
+    with database.pool.connection() as connection:
+        made = [OutgoingObject(f"1.{number}", Path("x")) for number in range(5)]
+        outbox.put(connection, "first", made, (PACS,), IntendedUse.RESEARCH)
+        outbox.send_alone(connection, "pacs", ["1.0", "1.1", "1.2"])
+        due = [each.sop_instance_uid for each in outbox.due(connection, "pacs", 2)]
+        assert due == ["1.3", "1.4"], "though the others were there before, and as many as are taken at once"
+        connection.execute("UPDATE glionode_outbox SET state = 'sent' WHERE NOT alone")
+        assert len(outbox.due(connection, "pacs", 2)) == 1
