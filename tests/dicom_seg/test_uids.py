@@ -6,6 +6,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import UID
 
+from dicom_seg import finalise
 from dicom_seg.encode import encode
 from dicom_seg.uids import derive_uid, device_uid, images_sha256, lesion_tracking_uid, result_uid, tracking_uid
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR
@@ -96,9 +97,17 @@ def test_a_retry_has_the_same_bytes_and_an_analysis_that_began_later_has_no_uid_
 
 
 def test_what_another_library_writes_into_the_file_meta_is_another_content(make_result, started, monkeypatch):
-    before = encode(make_result(), started)
-    monkeypatch.setattr("highdicom.base.__version__", "99")
-    for one, other in zip(before, encode(make_result(), started), strict=True):
+    result = make_result()
+    before = encode(result, started)
+    complete = finalise._completed
+
+    def complete_by_another(dataset, source):
+        completed = complete(dataset, source)
+        completed.file_meta.ImplementationVersionName = "ANOTHER"
+        return completed
+
+    monkeypatch.setattr(finalise, "_completed", complete_by_another)
+    for one, other in zip(before, encode(result, started), strict=True):
         assert one.content != other.content
         assert one.dataset.SOPInstanceUID != other.dataset.SOPInstanceUID
 
