@@ -44,6 +44,7 @@ _MAX_SOCKET_PATH_BYTES = 107
 _SOCKET_NAME = ".s.PGSQL.5432"
 _OPTIONS = (
     *("max_connections=100", "shared_buffers=32MB", "listen_addresses=", "timezone=UTC", "log_timezone=UTC"),
+    "unix_socket_permissions=0700",
     # No line for each checkpoint, and no statements, which name studies.
     *("log_checkpoints=off", "log_min_error_statement=panic"),
 )

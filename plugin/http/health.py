@@ -9,6 +9,7 @@ from pathlib import Path
 from plugin.database.pool import Connection
 from plugin.errors import DatabaseUnavailable
 from plugin.http.database_probe import DatabaseProbe
+from plugin.jobs.backlog import read_since_received
 from plugin.jobs.liveness import DelivererLiveness, WorkersLiveness, read_deliverers, read_workers
 from plugin.jobs.procrastinate_queue import STALLED_AFTER_S
 
@@ -125,12 +126,14 @@ def seconds_since(probe: DatabaseProbe, destinations: Sequence[str]) -> dict[str
     try:
         workers = probe.read(read_workers)
         deliverers = probe.read(lambda connection: read_deliverers(connection, destinations))
+        since_received_s = probe.read(read_since_received)
     except DatabaseUnavailable:
         return since
     since |= {
         "worker_heartbeat": workers.since_heartbeat_s,
         "job_started": workers.since_started_s,
         "job_ended": workers.since_ended_s,
+        "images_received": since_received_s,
     }
     return since | {f"deliver {name}": each.since_turn_s if each.owner else None for name, each in deliverers.items()}
 

@@ -63,3 +63,11 @@ def read_backlog(connection: Connection) -> Backlog:
         str(name): DeliveryBacklog(waiting, dead, held, float(age or 0)) for name, waiting, dead, held, age in rows
     }
     return Backlog(int(failed), float(oldest or 0), deliveries, int(lost), received)
+
+
+def read_since_received(connection: Connection) -> float | None:
+    """Return how many seconds ago the first image of the latest reception came; None where none was received."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM now() - max(at)) FROM glionode_audit WHERE what = 'received'"
+    ).fetchone()
+    return float(row[0]) if row is not None and row[0] is not None else None

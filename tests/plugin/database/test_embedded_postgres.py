@@ -164,6 +164,9 @@ def test_other_users_cannot_enter_its_folder_even_in_an_open_data_folder(data_di
     start_postgres(data_dir).stop()
     home = (data_dir / "postgres").stat()
     assert stat.S_IMODE(home.st_mode) == 0o700
+    with running(data_dir) as server:
+        assert ask(server, "SHOW unix_socket_permissions") == "0700"
+        assert stat.S_IMODE((data_dir / "postgres/.s.PGSQL.5432").stat().st_mode) == 0o700
     assert home.st_uid == os.geteuid()
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
 

@@ -2,11 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from plugin.database import audit_log
+from plugin.database.audit_log import AuditEvent, AuditSubject
 from plugin.database.lease import acquire
 from plugin.database.pool import Database
 from plugin.errors import DatabaseUnavailable
@@ -106,3 +109,11 @@ def test_a_destination_that_pauses_is_not_taken_for_one_without_a_deliverer(
     assert check_deliveries(probe, ["pacs"]) is None
     query(database, "UPDATE glionode_pauses SET next_try = now() - interval '10 s'")
     assert check_deliveries(probe, ["pacs"]) is None, "its pause is just over"
+
+
+def test_when_images_came_last_is_said(database: Database, probe: DatabaseProbe) -> None:
+    assert seconds_since(probe, [])["images_received"] is None
+    with database.pool.connection() as connection:
+        at = datetime.now(UTC) - timedelta(hours=2)
+        audit_log.record(connection, AuditEvent.RECEIVED, AuditSubject("1.2"), "3 new instances", None, at)
+    assert 7200 <= (seconds_since(probe, [])["images_received"] or 0) < 7260
