@@ -71,6 +71,11 @@ class Lease(threading.Event):
         self._turned_at = time.monotonic()
         return super().is_set() or self._stop.is_set() or self.seconds_left <= 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether another process may have the lease; not so where this one is only to end."""
+        return super().is_set() or self.seconds_left <= 0
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for so many seconds, less if the process is to end. Return whether the owner must stop."""
         self._stop.wait(timeout)
@@ -106,6 +111,12 @@ class Lease(threading.Event):
 def current_lease() -> Lease | None:
     """Return the lease under which this thread works; None if it works under none."""
     return _CURRENT.get()
+
+
+def lease_is_over() -> bool:
+    """Return whether this thread works under a lease that another process may have by now."""
+    lease = current_lease()
+    return lease is not None and lease.is_over
 
 
 def acquire(connection: Connection, name: str, stop: threading.Event, until_taken: bool = False) -> Lease | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from plugin.database.lease import lease_is_over
 from plugin.database.pool import Connection
 from plugin.delivery.destination_loop import run_exclusively
 from plugin.delivery.dimse_sender import DimseSender
@@ -173,6 +174,8 @@ class Deliverer:
                 self._send_over_connection(connection, left, stop)
                 return
             except BrokenOff as exc:
+                if lease_is_over():  # that is why, and no fault of object or destination
+                    return
                 self._record_broken_off(connection, exc)
                 for outgoing in exc.objects:
                     del left[outgoing.entry.sop_instance_uid]
@@ -180,7 +183,8 @@ class Deliverer:
                     self._record_unreachable(connection, str(exc))
                     return
             except PeerFailed as exc:
-                self._record_unreachable(connection, str(exc))
+                if not lease_is_over():
+                    self._record_unreachable(connection, str(exc))
                 return
             waiting = outbox.still_waiting(connection, self._name, left)
             left = {uid: outgoing for uid, outgoing in left.items() if uid in waiting}

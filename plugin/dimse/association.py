@@ -110,7 +110,7 @@ def open_association(
     if not association.is_established:
         raise _failure(association, connected.is_set(), address)
     try:
-        if lease is not None and lease.is_set():
+        if lease is not None and lease.is_over:
             raise PeerFailed("the delivery ends here, and goes on in this process or another")
         yield association
     finally:

@@ -13,13 +13,14 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import httpx2
 
+from plugin.database.lease import lease_is_over
 from plugin.logs import Outage
 from plugin.settings.secrets import Credentials, read_credentials
 from plugin.settings.tls_reload import current_client_context
@@ -160,6 +161,8 @@ class HttpClient:
         timeout_s: float | None = None,
     ) -> Iterator[httpx2.Response]:
         """Send a request once and give the response while its body is still to be read. Raises as `request`."""
+        if isinstance(body, Generator):  # a file is read in larger parts than it would yield
+            body = _under_lease(body)
         try:
             with self._connected().stream(
                 method, self._url + path, content=body, headers=headers, timeout=timeout_s or self._timeout_s
@@ -217,6 +220,14 @@ class HttpClient:
                 trust_env=False,
             )
         return self._client
+
+
+def _under_lease(body: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a body; break off when the lease of the thread is over."""
+    for part in body:
+        if lease_is_over():
+            raise RequestFailed("the delivery was broken off, and goes on in this process or another")
+        yield part
 
 
 def check_status(status: int) -> None:

@@ -85,6 +85,26 @@ def test_a_deliverer_that_lost_its_lease_ends_what_it_sends_and_sends_no_more(
     thread.join()
 
 
+def test_what_a_deliverer_breaks_off_is_charged_to_nobody(
+    database: Database, tmp_path: Path, slow_pacs: SlowPacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"RENEW_EVERY_S": 0.02, "_LOOK_S": 0.01}.items():
+        monkeypatch.setattr(leases, name, seconds)
+    put_object(database, tmp_path, slow_pacs.destination)
+    stop = threading.Event()
+    thread = threading.Thread(target=Deliverer(database.url, slow_pacs.destination, "NODE", QUICK).run, args=(stop,))
+    thread.start()
+    wait_until(lambda: slow_pacs.begun, "the object is on its way")
+    # Another one has the lease, and the session of this one still works.
+    query(database, "UPDATE glionode_leases SET owner = 'elsewhere', session_pid = 0")
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%%pg_advisory_unlock_shared%%' AND pid <> %s"
+    wait_until(lambda: query(database, waiting, query(database, "SELECT pg_backend_pid()")[0][0]), "it waits")
+    assert query(database, "SELECT state, attempts, alone FROM glionode_outbox") == [("queued", 0, False)]
+    assert query(database, "SELECT * FROM glionode_pauses") == []
+    stop.set()
+    thread.join()
+
+
 def test_a_deliverer_of_the_version_before_leases_is_waited_for(database: Database) -> None:
     stop, works = threading.Event(), threading.Event()
     with psycopg.connect(database.url, autocommit=True) as old:

@@ -45,6 +45,18 @@ def test_proxies_and_secrets_of_the_environment_are_not_used(
     assert b"authorization" not in server.requests[0].lower()
 
 
+def test_a_body_breaks_off_where_the_lease_to_send_it_is_over(
+    serve: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(OK)
+    monkeypatch.setattr("plugin.http.client.lease_is_over", lambda: next(over))
+    over = iter((False, True))
+    parts = (part for part in (b"first", b"other"))
+    with client(server) as sender, pytest.raises(RequestFailed, match="broken off"):
+        sender.request("POST", "/x", parts, {"Content-Length": "10"})
+    assert not any(b"other" in each for each in server.requests)
+
+
 def test_a_response_without_an_end_is_not_read_for_ever(serve: Callable[..., ScriptedServer]) -> None:
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + bytes(5000))
     with client(server, largest_body=4000) as sender, pytest.raises(RequestFailed, match="does not end"):
