@@ -77,6 +77,8 @@ class ArchiveIndex:
         self._complete = False
         self._asked_again_at = 0.0
         """When the database is asked for a digest again, in seconds of the monotonic clock."""
+        self._gone: dict[str, int] = {}
+        """How many files of a study are gone, where any is."""
         self._overflows = 0
         """How often an instance found no room among the pending ones."""
         self._outage = Outage(_LOG, "writing the index of the archive")
@@ -241,12 +243,12 @@ class ArchiveIndex:
             gone = known.keys() - files.keys()
             if gone and not files and _was_purged(connection, study):
                 instance_rows.delete_study(connection, study)
-                return
+                gone = set()
             last = max((time_ns for _, time_ns in folders), default=0) / 1e9
-            if folders and not noted and looked_at - last >= _SETTLED_AFTER_S:
+            # A study with images that are gone is compared at each start, so that they are not forgotten.
+            if folders and not noted and not gone and looked_at - last >= _SETTLED_AFTER_S:
                 instance_rows.write_indexed(connection, study, mark(folders))
-        if gone:
-            self._report_gone(study, len(gone))
+        self._report_gone(study, len(gone))
 
     def _outdated(self, study: str, known: dict[InstanceKey, InstanceRow]) -> list[InstanceKey]:
         """Return the instances whose rows are those of files that others took the place of, before a crash."""
@@ -260,10 +262,20 @@ class ArchiveIndex:
         return found
 
     def _report_gone(self, study: str, count: int) -> None:
+        """Tell of the files that are gone, of all studies in one trouble; it ends when all of them came again."""
+        if self._gone.get(study, 0) == count:
+            return
+        self._gone[study] = count
+        if not count:
+            del self._gone[study]
+        if not self._gone:
+            clear_trouble(self._pool, _PLACE)
+            return
+        study, count = next(iter(self._gone.items()))
         sentence = (
-            f"{count} images of study {study} were received, and their files are gone from the archive, though nothing "
-            f"of this node removed them. Check the disk, and send the study again; or give it up with `glionode purge "
-            f"{study}`."
+            f"{sum(self._gone.values())} images of {len(self._gone)} studies were received, and their files are gone "
+            f"from the archive, though nothing of this node removed them: {count} of study {study}. Check the disk, "
+            f"and send the study again; or give it up with `glionode purge {study}`."
         )
         _LOG.error("%s", sentence)
         record_trouble(self._pool, _PLACE, sentence)

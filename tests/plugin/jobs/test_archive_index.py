@@ -21,7 +21,7 @@ from plugin.jobs.archive_index import ArchiveIndex, mark, read_inputs_by_index
 from plugin.jobs.job import Finished, new_job
 from plugin.jobs.queue import JobQueue
 from plugin.retention.purge import PurgedStudy, Purger
-from tests.support.node import MR_IMAGE_STORAGE, query
+from tests.support.node import MR_IMAGE_STORAGE, query, wait_until
 
 LONG_AGO = 1e9
 
@@ -152,10 +152,15 @@ def test_a_file_that_is_gone_is_told_and_may_be_given_up(archive: CountingArchiv
     archive.path(gone).unlink()
     index = catch_up(archive, database)
     ((place, message),) = query(database, "SELECT place, message FROM glionode_troubles")
-    assert (place, "1 images of study 1.1" in message) == ("archive", True)
+    assert (place, "1 images of 1 studies" in message) == ("archive", True)
     archive.index = index
     report = make_report(archive, "1", [Reference(MR_IMAGE_STORAGE, each.sop_instance_uid) for each in (gone, kept)])
     assert [each.sop_instance_uid for each in report.committed] == [kept.sop_instance_uid]
+    for series in archive.data_dir.glob("archive/1.1/*/"):
+        os.utime(series, (LONG_AGO + 1, LONG_AGO + 1))
+    catch_up(archive, database)
+    catch_up(archive, database)
+    assert len(query(database, "SELECT * FROM glionode_troubles")) == 1, "no start forgets it"
     archive.path(kept).unlink()
     purged = Purger(archive.data_dir, database.pool).purge_requested("1.1", dry_run=False)
     assert isinstance(purged, PurgedStudy)
@@ -246,3 +251,22 @@ def test_a_study_that_is_gone_is_told_where_no_study_was_marked(archive: Countin
     assert "study 1.1" in query(database, "SELECT message FROM glionode_troubles")[0][0]
     assert isinstance(Purger(archive.data_dir, database.pool).purge_requested("1.1", dry_run=False), PurgedStudy)
     assert query(database, "SELECT * FROM glionode_instances") == []
+
+
+def test_a_file_that_was_gone_and_came_again_is_no_trouble_any_more(
+    archive: CountingArchive, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugin.jobs.archive_index._SETTLED_AFTER_S", -1.0)
+    key = store(archive, "1.1", 1)
+    age(archive, "1.1")
+    catch_up(archive, database)
+    archive.path(key).unlink()
+    index = archive.index = catch_up(archive, database)
+    assert len(query(database, "SELECT * FROM glionode_troubles")) == 1
+    store(archive, "1.1", 1)
+    stop = threading.Event()
+    thread = threading.Thread(target=index.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: query(database, "SELECT * FROM glionode_troubles") == [], "it is told no more")
+    stop.set()
+    thread.join()
