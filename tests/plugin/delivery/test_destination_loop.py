@@ -63,7 +63,7 @@ def test_a_deliverer_that_lost_its_lease_ends_what_it_sends_and_sends_no_more(
         put_object(database, tmp_path, slow_pacs.destination)
     stop = threading.Event()
     deliverer = Deliverer(database.url, slow_pacs.destination, "NODE", QUICK)
-    thread = threading.Thread(target=deliverer.run, args=(stop,))
+    thread = threading.Thread(target=deliverer.run, args=(stop,), daemon=True)
     thread.start()
     wait_until(lambda: slow_pacs.begun, "the first object is on its way")
     with psycopg.connect(database.url, autocommit=True) as standby:
@@ -92,7 +92,9 @@ def test_what_a_deliverer_breaks_off_is_charged_to_nobody(
         monkeypatch.setattr(leases, name, seconds)
     put_object(database, tmp_path, slow_pacs.destination)
     stop = threading.Event()
-    thread = threading.Thread(target=Deliverer(database.url, slow_pacs.destination, "NODE", QUICK).run, args=(stop,))
+    thread = threading.Thread(
+        target=Deliverer(database.url, slow_pacs.destination, "NODE", QUICK).run, args=(stop,), daemon=True
+    )
     thread.start()
     wait_until(lambda: slow_pacs.begun, "the object is on its way")
     # Another one has the lease, and the session of this one still works.
@@ -113,6 +115,7 @@ def test_a_deliverer_of_the_version_before_leases_is_waited_for(database: Databa
         thread = threading.Thread(
             target=run_exclusively,
             args=(database.url, "deliver", "pacs", lambda _, ends: works.set() or ends.wait(), stop),
+            daemon=True,
         )
         thread.start()
         asked = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%%try_advisory_lock_shared%%' AND pid <> %s"
