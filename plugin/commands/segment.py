@@ -43,19 +43,21 @@ def segment(
     Exit status: 0 all studies segmented, 1 a study failed, 2 a study is not eligible, 64 wrong usage.
     """
     from plugin.settings.load import load_settings
-    from plugin.worker.context import open_worker_context
-    from plugin.worker.study_segmenter import preload_libraries
 
     refuse_overlap(source, out)
     try:
         settings = load_settings(config)
         found = find_studies(source)
         refuse_other_results([study.study_instance_uid for study in found.studies], out)
+        from plugin.worker.context import open_worker_context  # loads PyTorch, which takes seconds: after what may fail
+
         context = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
+    from plugin.worker.study_segmenter import preload_libraries
+
     preload_libraries()
     exit_with_worst(segment_all(found, context, out))
 
