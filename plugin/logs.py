@@ -5,6 +5,7 @@ Our own messages contain UIDs and counts only. Libraries log warnings at most.
 
 import json
 import logging
+import math
 import sys
 import threading
 import time
@@ -30,6 +31,8 @@ _QUOTING = ("pydicom", "pynetdicom.dul", "pynetdicom.utils")
 _MOST_KINDS = 20
 """Lines about one outage, at most: reasons may differ from try to try."""
 _LAST_LINES_BYTES = 1 << 20
+_REPEATING = ("pynetdicom.transport", "pynetdicom.association", "pynetdicom.acse")
+"""They log two lines for each try to reach a peer, about which a line of ours says once that it cannot be reached."""
 _REFUSED_AGAIN_AFTER_S = 600.0
 _MOST_REFUSED = 1000
 """Peers and reasons that are remembered."""
@@ -124,6 +127,31 @@ def limit_library_logging(level: int) -> None:
         logging.getLogger(library).setLevel(max(level, logging.WARNING))
     for library in _QUOTING:
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    for library in _REPEATING:
+        logger = logging.getLogger(library)
+        if not any(isinstance(each, RepeatedLines) for each in logger.filters):
+            logger.addFilter(RepeatedLines())
+
+
+class RepeatedLines(logging.Filter):
+    """Lets through a text of a library once, and again after ten minutes at the earliest. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._logged: dict[tuple[int, str], float] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be logged."""
+        line, now = (record.levelno, record.getMessage()), self._clock()
+        with self._lock:
+            if now - self._logged.get(line, -math.inf) < _REFUSED_AGAIN_AFTER_S:
+                return False
+            if line not in self._logged and len(self._logged) >= _MOST_REFUSED:
+                del self._logged[next(iter(self._logged))]
+            self._logged[line] = now
+        return True
 
 
 class Outage:

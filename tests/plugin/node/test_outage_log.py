@@ -12,7 +12,7 @@ from plugin.database.pool import Database
 from plugin.delivery import destination_loop
 from plugin.delivery.deliverer import Deliverer
 from plugin.jobs.reconcile import Reconciler
-from plugin.logs import Outage
+from plugin.logs import Outage, RepeatedLines, limit_library_logging
 from plugin.node import run
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import DeliverySettings, StudySettings
@@ -51,6 +51,27 @@ def test_a_line_at_the_first_failure_and_one_when_it_works_again(caplog: pytest.
     assert not outage.lasts
     outage.failed("it does not answer")
     assert len(caplog.messages) == 3, "the next outage is a new one"
+
+
+def test_a_line_of_a_library_is_logged_once_and_again_after_ten_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    limited = RepeatedLines(clock)
+    LOGGER.addFilter(limited)
+    try:
+        for _ in range(20):
+            for text in ("Association request failed", "TCP Initialisation Error"):
+                LOGGER.error(text)
+            clock.now += 60
+    finally:
+        LOGGER.removeFilter(limited)
+    assert caplog.messages == ["Association request failed", "TCP Initialisation Error"] * 2
+
+
+def test_the_library_that_talks_to_peers_is_limited() -> None:
+    limit_library_logging(logging.INFO)
+    limit_library_logging(logging.INFO)
+    filters = logging.getLogger("pynetdicom.transport").filters
+    assert [isinstance(each, RepeatedLines) for each in filters].count(True) == 1
 
 
 def test_another_reason_is_a_line_of_its_own_but_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
