@@ -135,6 +135,26 @@ def test_a_job_that_hangs_in_a_step_is_ended_once_and_the_next_job_runs(make_nod
     wait_until(lambda: node.jobs_are(segmented=2), "it does not hang again, and is segmented")
 
 
+def test_a_lost_result_is_made_again_at_the_start_and_when_it_is_to_be_sent(make_node: MakeNode, pacs: Pacs) -> None:
+    pacs.stop()
+    node = make_node(destinations=[pacs.destination()]).start()
+    study = new_study_uid()
+    send(node.port, *instances_of(study))
+    wait_until(lambda: node.jobs_are(segmented=1), "its results wait")
+    results = Path(node.settings.data_dir) / "results" / study
+    for runs, lost in ((2, "report.json"), (3, "2.dcm")):
+        if lost == "report.json":  # no deliverer looks for it
+            node.end()
+        max(results.glob(f"*/{lost}"), key=lambda path: path.stat().st_mtime_ns).unlink()
+        if lost == "report.json":
+            node.start()
+        wait_until(lambda runs=runs: node.run_count() == runs, f"the job runs again without {lost}")
+        wait_until(lambda: node.jobs_are(segmented=1), "its results wait again")
+    pacs.start()
+    wait_until(lambda: sorted(pacs.received) == results_of(study), "both results at the PACS, once")
+    wait_until(lambda: node.status().destinations[0].objects == {"sent": 2}, "the outbox records it")
+
+
 def test_a_job_that_raises_fails_without_the_exceptions_message(make_node: MakeNode, caplog: Any, capfd: Any) -> None:
     node = make_node().start("fail")
     send(node.port, *instances_of(new_study_uid()))
