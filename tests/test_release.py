@@ -10,7 +10,7 @@ from dicom_seg.equipment import software_versions
 from models.package import IntendedUse
 from models.software_version import software_version
 from pipeline.result import ModelIdentity
-from plugin.database.schema import _BREAKING, _MIGRATIONS
+from plugin.database.migrations import BREAKING, MIGRATIONS
 from tests.support.node import glionode
 from tests.support.paths import ROOT
 
@@ -40,8 +40,8 @@ def test_the_changelog_says_what_becomes_of_the_database() -> None:
     unreleased, _, released = CHANGELOG.partition("## [Unreleased]")[2].partition("\n## ")
     last = int(re.findall(r"^.*Database: schema (\d+)", released, re.MULTILINE)[0])
     line = "\n".join(re.findall(r"^Database: (.+)$", unreleased, re.MULTILINE))
-    assert line.startswith(f"schema {last} is migrated.") == (max(_MIGRATIONS) > last)
-    assert "may go on with it" in line or any(number > last for number in _BREAKING)
+    assert line.startswith(f"schema {last} is migrated.") == (max(MIGRATIONS) > last)
+    assert "may go on with it" in line or any(number > last for number in BREAKING)
 
 
 def test_the_installed_package_the_command_and_the_objects_have_that_version() -> None:

@@ -13,9 +13,10 @@ from plugin.database.audit_log import AuditEvent
 from plugin.database.pool import Database
 from plugin.jobs import outbox
 from plugin.jobs.job import Cancelled, Ignore, JobSource, JobState, Restart, Retried, new_job
-from plugin.jobs.outbox import EarlierDeliveries, OutboxState
+from plugin.jobs.outbox import OutboxState
 from plugin.jobs.queries import find_job_key, list_jobs, show_job
 from plugin.jobs.queue import JobQueue
+from plugin.jobs.study_deliveries import EarlierDeliveries, earlier_deliveries
 from plugin.settings.sections import Settings
 from plugin.sources.served_model import served_package
 
@@ -142,7 +143,7 @@ def force_study(settings: Settings, database: Database, study_instance_uid: str,
 def deliveries_of(database: Database, study_instance_uid: str) -> EarlierDeliveries:
     """Count the deliveries of the results of a study."""
     with database.pool.connection() as connection:
-        return outbox.earlier_deliveries(connection, study_instance_uid)
+        return earlier_deliveries(connection, study_instance_uid)
 
 
 def _inputs_in_orthanc(settings: Settings, study_instance_uid: str) -> StudyInputs:

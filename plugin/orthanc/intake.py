@@ -16,7 +16,7 @@ from plugin.archive.report_reader import read_report
 from plugin.database import audit_log
 from plugin.database.audit_log import AuditEvent, AuditSubject, Peer
 from plugin.database.pool import database_id
-from plugin.jobs import outbox
+from plugin.jobs import outbox, study_deliveries
 from plugin.jobs.job import WITH_RESULT, Job, JobSource, JobState, new_job, no_images_reason
 from plugin.jobs.queries import NoSuchJob, count_jobs_by_state, show_job
 from plugin.jobs.queue import JobQueue
@@ -120,7 +120,7 @@ class OrthancIntake:
         if (segmented := self._queue.newest_job(study, WITH_RESULT)) is not None:
             return segmented
         with self._pool.connection() as connection:
-            key = outbox.producing_job(connection, study, inputs.others)
+            key = study_deliveries.producing_job(connection, study, inputs.others)
         return self._queue.find(key) if key is not None else None
 
     def _has_result_of_another_patient(self, client: OrthancClient, orthanc_id: str, key: str) -> bool:
@@ -145,7 +145,7 @@ class OrthancIntake:
     def _send_lost_results(self, client: OrthancClient, key: str) -> None:
         """Queue results again that Orthanc has no more: the study was deleted there and received again."""
         with self._pool.connection() as connection:
-            delivered = outbox.delivered(connection, key, self._destinations)
+            delivered = study_deliveries.delivered(connection, key, self._destinations)
         lost = [uid for uid in delivered if not client.post_json("/tools/lookup", uid.encode())]
         if not lost:
             return

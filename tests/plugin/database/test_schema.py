@@ -48,7 +48,7 @@ def program_for(version: int) -> Iterator[None]:
         patch.setattr(schema, "SCHEMA_VERSION", version)
         if version > SCHEMA_VERSION:
             added = {version: f"CREATE TABLE glionode_later_{version} (a integer);"}
-            patch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, **added})
+            patch.setattr(schema, "MIGRATIONS", {**schema.MIGRATIONS, **added})
         yield
 
 
@@ -65,7 +65,7 @@ def create_as_first_released(database: Database) -> None:
         connection.execute(SchemaManager.get_schema())
         connection.execute("CREATE TABLE glionode_schema (version integer NOT NULL)")
         for number in range(1, FIRST_RELEASED + 1):
-            connection.execute(schema._MIGRATIONS[number])  # type: ignore[call-overload]
+            connection.execute(schema.MIGRATIONS[number])  # type: ignore[call-overload]
             connection.execute("INSERT INTO glionode_schema VALUES (%s)", (number,))
         connection.execute(
             "INSERT INTO glionode_jobs (key, study_instance_uid, instances_sha256, model_sha256, state) "
@@ -101,7 +101,7 @@ def test_a_database_of_the_first_release_is_migrated_and_that_release_may_use_it
 def test_a_program_that_a_newer_schema_leaves_behind_says_so(empty: Database) -> None:
     later = SCHEMA_VERSION + 1
     with program_for(later), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "_BREAKING", frozenset({later}))
+        patch.setattr(schema, "BREAKING", frozenset({later}))
         migrate(empty.pool)
     assert versions(empty.pool) == (later, later)
     for use in (migrate, require_schema, lambda pool: ExitStack().enter_context(readable_schema(pool))):
@@ -204,7 +204,7 @@ def test_a_session_of_somebody_else_holds_up_nothing(empty: Database) -> None:
 def test_a_table_that_somebody_has_locked_is_reported(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     create_as_first_released(empty)
     monkeypatch.setattr(schema, "_LOCKED_TABLE_S", 1)
-    monkeypatch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, 16: "ALTER TABLE glionode_jobs ADD later text;"})
+    monkeypatch.setattr(schema, "MIGRATIONS", {**schema.MIGRATIONS, 16: "ALTER TABLE glionode_jobs ADD later text;"})
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 16)
     with psycopg.connect(conninfo.make_conninfo(empty.url, application_name="psql")) as other:
         other.execute("SELECT * FROM glionode_jobs")
@@ -285,8 +285,8 @@ class TestWhatMayBeAdded:
     )
 
     def test_migrations_since_the_first_release_only_add(self) -> None:
-        for number, text in schema._MIGRATIONS.items():
-            if number <= FIRST_RELEASED or number in schema._BREAKING:
+        for number, text in schema.MIGRATIONS.items():
+            if number <= FIRST_RELEASED or number in schema.BREAKING:
                 continue
             for statement in filter(None, (" ".join(part.split()) for part in text.split(";"))):
                 assert any(re.fullmatch(form, statement) for form in self.ADDING), (number, statement)
@@ -295,10 +295,10 @@ class TestWhatMayBeAdded:
         jobs = {"queued", "running", "segmented", "unchanged", "not_eligible", "failed", "superseded", "cancelled"}
         objects = {"queued", "sent", "committed", "failed", "dead", "held", "refused", "withdrawn"}
         added = (set(JobState) - jobs) | (set(OutboxState) - objects)
-        assert not added or schema._BREAKING, f"a migration that 0.1.0 must not survive is needed for {added}"
+        assert not added or schema.BREAKING, f"a migration that 0.1.0 must not survive is needed for {added}"
 
     def test_a_new_procrastinate_comes_with_a_migration_that_breaks_older_versions(self) -> None:
         newest = schema._names_of_procrastinate()[-1]
-        assert newest == schema._PROCRASTINATE_OF_FIRST_RELEASED or schema._BREAKING, (
-            "procrastinate has migrations that version 0.1.0 does not know: add an empty one of ours to _BREAKING"
+        assert newest == schema.PROCRASTINATE_OF_FIRST_RELEASED or schema.BREAKING, (
+            "procrastinate has migrations that version 0.1.0 does not know: add an empty one of ours to BREAKING"
         )

@@ -11,7 +11,7 @@ from models.package import IntendedUse
 from plugin.database.audit_log import read_entries
 from plugin.database.pool import Database, running_database
 from plugin.database.schema import migrate
-from plugin.jobs import outbox
+from plugin.jobs import outbox, study_deliveries
 from plugin.jobs.job import new_job
 from plugin.jobs.outbox import OutgoingObject
 from plugin.jobs.prior_results import PriorResults
@@ -76,7 +76,7 @@ def test_what_is_held_is_sent_after_its_release_alone(queue: JobQueue, database:
     retry_all(database, failed=True, dead=True)
     with database.pool.connection() as connection:
         assert outbox.due(connection, "pacs", 9) == ()
-        assert outbox.delivered(connection, key, ["pacs"]) == ()
+        assert study_deliveries.delivered(connection, key, ["pacs"]) == ()
         (output,) = show_job(connection, key).outputs
         assert output.deliveries[0].state == "held"
         assert "glionode release" in str(output.deliveries[0].last_error)
