@@ -21,7 +21,7 @@ class AccessRecord:
         self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass one request on, and note its outcome when it has ended."""
         status = 0
 
         async def notice(message: Message) -> None:

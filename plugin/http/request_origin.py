@@ -74,7 +74,7 @@ class CheckOrigin:
         self._log = RepeatedRefusals(_LOG, "refused HTTP from")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Respond to a request that is refused, and pass on any other."""
         refused = check_origin(_single_headers(scope["headers"]), scope["server"][0], self._names, scope["scheme"])
         if refused is None:
             await self._app(scope, receive, _WithoutCors(send))
