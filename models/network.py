@@ -1,7 +1,7 @@
-"""Describe and build the network: MONAI's SegResNet with the shape that `model.toml` gives."""
+"""Describe and build the network: a SegResNet with the shape that `model.toml` gives."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import nn  # light commands read NetworkSettings and need no torch
@@ -54,22 +54,17 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     It maps a float tensor (batch, in_channels, slices, rows, columns), each size a multiple of `settings.stride`, to
     logits (batch, out_channels, slices, rows, columns). Each channel has its own sigmoid, as labels overlap.
     """
+    from models.segresnet import BlockSegResNet, SegResNet
+
     shape: dict[str, Any] = {
-        "spatial_dims": 3,
         "init_filters": settings.init_filters,
-        "in_channels": in_channels,
-        "out_channels": out_channels,
         "blocks_down": settings.blocks_down,
         "blocks_up": settings.blocks_up,
         "upsample_mode": settings.upsample_mode,
     }
-    if settings.space_to_depth > 1:
-        from models.block_segresnet import BlockSegResNet
-
-        return cast("nn.Module", BlockSegResNet(settings.space_to_depth, **shape))
-    from monai.networks.nets.segresnet import SegResNet
-
-    return cast("nn.Module", SegResNet(**shape))
+    if settings.space_to_depth == 1:
+        return SegResNet(in_channels, out_channels, **shape)
+    return BlockSegResNet(settings.space_to_depth, in_channels, out_channels, **shape)
 
 
 def count_parameters(network: "nn.Module") -> int:

@@ -148,6 +148,19 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_serving_a_model_imports_neither_monai_nor_what_monai_imports() -> None:
+    code = """
+import sys
+import plugin.worker.process_study
+from models.network import NetworkSettings, build_network
+for edge in (1, 2):
+    build_network(NetworkSettings(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), space_to_depth=edge), 3, 3)
+print(sorted({"monai", "matplotlib", "pandas", "sklearn", "lightning", "tensorboard", "nibabel"} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_no_tracked_file_contains_a_path_of_this_machine() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:

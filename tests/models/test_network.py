@@ -41,7 +41,7 @@ def test_a_voxel_of_a_block_comes_out_where_it_went_in() -> None:
     # With no SegResNet between, blocks are taken apart and put together again.
     volume = torch.arange(2 * 4 * 4 * 8, dtype=torch.float32).reshape(1, 2, 4, 4, 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monai.networks.nets.segresnet.SegResNet.forward", lambda self, x: x)
+        patch.setattr("models.segresnet.SegResNet.forward", lambda self, x: x)
         assert torch.equal(network(volume), volume)
 
 
