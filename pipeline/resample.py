@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pipeline.volume import IDENTITY, Geometry, Matrix
 
-_POINTS_AT_ONCE = 4_000_000
+_POINTS_AT_ONCE = 1_000_000
 """Bound on the sampling points in memory (12 bytes each)."""
 
 
@@ -64,9 +64,12 @@ def _sample(stack: Tensor, index_map: NDArray[np.float64], shape: tuple[int, int
     for first in range(0, shape[0], at_once):
         slices = torch.arange(first, min(first + at_once, shape[0]), device=stack.device, dtype=torch.float64)
         points = plane + (slices[:, None] * steps[:, 0]).float()[:, None, None, :]  # (slices, rows, columns, 3)
-        out[:, first : first + len(slices)] = functional.grid_sample(
-            stack[None], points[None], mode="bilinear", padding_mode="zeros", align_corners=True
-        )[0]
+        # Each slice is a sample of its own of one batch, because torch shares out only these to the cores of a CPU.
+        batch = stack.expand(len(slices), *stack.shape)
+        sampled = functional.grid_sample(
+            batch, points[:, None], mode="bilinear", padding_mode="zeros", align_corners=True
+        )  # (slices, channels, 1, rows, columns)
+        out[:, first : first + len(slices)] = sampled[:, :, 0].transpose(0, 1)
     return out
 
 
