@@ -12,10 +12,20 @@ def box_around(mask: Tensor, margin: int) -> Box | None:
 
     The box is clipped to the grid.
     """
-    extents = []
-    for axis in range(3):
-        planes = torch.nonzero(mask.any(dim=[other for other in range(3) if other != axis])).flatten()
-        if planes.numel() == 0:
-            return None
-        extents.append(slice(max(0, int(planes[0]) - margin), min(mask.shape[axis], int(planes[-1]) + 1 + margin)))
-    return extents[0], extents[1], extents[2]
+    lines = mask.any(dim=2)  # (slices, rows); reduced once, as it is the only pass over the whole grid
+    slices, rows = _extent(lines.any(dim=1)), _extent(lines.any(dim=0))
+    if slices is None or rows is None:
+        return None
+    columns = _extent(mask[slices, rows].any(dim=0).any(dim=0))
+    assert columns is not None
+    wide = [
+        slice(max(0, part.start - margin), min(size, part.stop + margin))
+        for part, size in zip((slices, rows, columns), mask.shape, strict=True)
+    ]
+    return wide[0], wide[1], wide[2]
+
+
+def _extent(planes: Tensor) -> slice | None:
+    """Return the range from the first to the last of `planes`, bool, that is set; None without one."""
+    found = torch.nonzero(planes).flatten()
+    return slice(int(found[0]), int(found[-1]) + 1) if found.numel() else None
