@@ -1,5 +1,6 @@
 """Scale channels as networks were trained on them."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,18 +9,23 @@ from models.labels import Role
 ADC_SCALE = 3500.0
 """The ADC, in 10^-6 mm2/s, that becomes 1: above free water at body temperature (about 3000)."""
 _MAX_SAMPLES = 1_000_000
+_COUNTED_AT_ONCE = 2**24
+"""torch counts in float32, which has no larger odd numbers."""
 _CLIP = (-3.0, 6.0)
 
 
 def otsu_threshold(values: Tensor) -> float:
     """Return Otsu's threshold of the finite values of a tensor (Otsu 1979, IEEE Trans. SMC 9:62), with 256 bins."""
-    values = values[torch.isfinite(values)]
+    values = _select(values, (values > -torch.inf) & (values < torch.inf))
     if values.numel() == 0:
         return 0.0
     low, high = float(values.min()), float(_quantiles(values, (0.995,))[0])
     if high <= low:
         return low
-    counts = torch.histc(values.clamp(max=high).float(), bins=256, min=low, max=high).double()
+    counts = torch.zeros(256, dtype=torch.float64, device=values.device)
+    for part in torch.split(values, _COUNTED_AT_ONCE):
+        counts += torch.histc(part.float(), bins=256, min=low, max=high)
+    counts[-1] += (values > high).sum()
     centres = low + (torch.arange(256, device=counts.device, dtype=torch.float64) + 0.5) * (high - low) / 256
     below = counts.cumsum(0)
     above = below[-1] - below
@@ -36,7 +42,7 @@ def head_mask(t1ce: Tensor) -> Tensor:
 
     Half of Otsu's threshold separates air from tissue: it includes CSF and most bone, and excludes Rician noise.
     """
-    return torch.isfinite(t1ce) & (t1ce > 0.5 * otsu_threshold(t1ce))
+    return (t1ce > 0.5 * otsu_threshold(t1ce)) & (t1ce < torch.inf)
 
 
 def normalise(channels: Tensor, roles: tuple[Role, ...]) -> Tensor:
@@ -48,22 +54,40 @@ def normalise(channels: Tensor, roles: tuple[Role, ...]) -> Tensor:
     x 10^-6 mm2/s becomes 0 to 1. Missing values become 0. Returns the same shape, float32, on the same device.
     """
     head = head_mask(channels[roles.index(Role.T1CE)])
-    scaled = [_scale(channel, role, head) for channel, role in zip(channels, roles, strict=True)]
-    return torch.nan_to_num(torch.stack(scaled), nan=0.0).float()
+    scaled = torch.empty(channels.shape, device=channels.device)
+    for channel, role, out in zip(channels, roles, scaled, strict=True):
+        _scale(channel, role, head, out)
+    return scaled
 
 
-def _scale(channel: Tensor, role: Role, head: Tensor) -> Tensor:
+def _scale(channel: Tensor, role: Role, head: Tensor, out: Tensor) -> None:
+    """Write a channel to `out` as `normalise` scales it, in few passes: each takes as long as the memory does."""
     if role is Role.ADC:
-        return channel.clamp(0, ADC_SCALE) / ADC_SCALE
-    inside = channel[head & torch.isfinite(channel)]
+        torch.clamp(channel, 0, ADC_SCALE, out=out).div_(ADC_SCALE).nan_to_num_(nan=0.0)
+        return
+    inside = _select(channel, head)
+    inside = _select(inside, torch.isfinite(inside))
     if inside.numel() == 0:
-        return torch.zeros_like(channel)
+        out.zero_()
+        return
     p10, median, p90 = _quantiles(inside, (0.1, 0.5, 0.9))
-    scaled: Tensor = (channel - median) / (p90 - p10).clamp(min=1e-6)
-    return scaled.clamp(*_CLIP)
+    torch.sub(channel, median, out=out).div_((p90 - p10).clamp(min=1e-6)).clamp_(*_CLIP).nan_to_num_(nan=0.0)
+
+
+def _select(values: Tensor, mask: Tensor) -> Tensor:
+    """Return `values[mask]`; on a CPU by NumPy, which takes a twentieth of torch's time and less memory."""
+    if values.device.type != "cpu":
+        return values[mask]
+    return torch.from_numpy(values.numpy()[mask.numpy()])
 
 
 def _quantiles(values: Tensor, fractions: tuple[float, ...]) -> Tensor:
-    # torch.quantile refuses more than 2^24 values; an even stride keeps it deterministic.
+    """Return quantiles of values (n), as `torch.quantile` interpolates them, from about a million of the values.
+
+    An even stride keeps it deterministic. NumPy sorts floats with vector instructions, in a tenth of torch's time.
+    """
     step = max(1, values.numel() // _MAX_SAMPLES)
-    return torch.quantile(values.flatten()[::step].float(), torch.tensor(fractions, device=values.device))
+    ordered = torch.from_numpy(np.sort(values[::step].float().cpu().numpy()))
+    ranks = torch.tensor(fractions) * (len(ordered) - 1)
+    found = torch.lerp(ordered[ranks.long()], ordered[ranks.ceil().long()], ranks - ranks.floor())
+    return found.to(values.device)

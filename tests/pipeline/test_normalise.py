@@ -1,10 +1,13 @@
 """Normalised channels do not depend on gain and offset of the scanner, and ADC keeps its units."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from models.labels import Role
-from pipeline.normalise import head_mask, normalise, otsu_threshold
+from pipeline.normalise import ADC_SCALE, head_mask, normalise, otsu_threshold
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)
 
@@ -69,3 +72,98 @@ def test_otsu_separates_two_clusters_and_the_head_mask_finds_the_tissue() -> Non
     assert mask.sum() == 12**3
     assert otsu_threshold(torch.full((4, 4, 4), 7.0)) == 7.0
     assert otsu_threshold(torch.full((4, 4, 4), torch.nan)) == 0.0
+
+
+def plain_quantiles(values: Tensor, fractions: list[float], most: int) -> Tensor:
+    step = max(1, values.numel() // most)
+    return torch.quantile(values[::step], torch.tensor(fractions))
+
+
+def plain_otsu(values: Tensor, most: int) -> float:
+    """Otsu's threshold by its definition: of all thresholds between bins, the one that parts the values best."""
+    values = values[torch.isfinite(values)]
+    if not values.numel():
+        return 0.0
+    low, high = float(values.min()), float(plain_quantiles(values, [0.995], most)[0])
+    if high <= low:
+        return low
+    counts = torch.histc(values.clamp(max=high), 256, low, high).double()
+    centres = low + (torch.arange(256, dtype=torch.float64) + 0.5) * (high - low) / 256
+    between = torch.zeros(256, dtype=torch.float64)
+    for last in range(255):
+        dark, bright = counts[: last + 1], counts[last + 1 :]
+        if dark.sum() and bright.sum():
+            means = (dark * centres[: last + 1]).sum() / dark.sum(), (bright * centres[last + 1 :]).sum() / bright.sum()
+            between[last] = dark.sum() * bright.sum() * (means[0] - means[1]) ** 2
+    return float(centres[between >= between.max() * (1 - 1e-9)].mean())
+
+
+def plain_normalise(channels: Tensor, most: int) -> Tensor:
+    """The scheme "robust-head-1" as its description reads, for (ADC, FLAIR, T1CE)."""
+    adc, *weighted = channels
+    t1ce = channels[2]
+    head = torch.isfinite(t1ce) & (t1ce > 0.5 * plain_otsu(t1ce, most))
+    scaled = [adc.clamp(0, ADC_SCALE) / ADC_SCALE]
+    for channel in weighted:
+        inside = channel[head & torch.isfinite(channel)]
+        if not inside.numel():
+            scaled.append(torch.zeros_like(channel))
+            continue
+        p10, median, p90 = plain_quantiles(inside, [0.1, 0.5, 0.9], most)
+        scaled.append(((channel - median) / (p90 - p10).clamp(min=1e-6)).clamp(-3, 6))
+    return torch.nan_to_num(torch.stack(scaled), nan=0.0)
+
+
+def with_holes() -> Tensor:
+    channels = study(1)
+    channels[torch.rand(channels.shape, generator=torch.Generator().manual_seed(2)) < 0.3] = torch.nan
+    return channels
+
+
+def with_infinities() -> Tensor:
+    channels = study(2)
+    channels[:, 8, 8, 8], channels[:, 9, 9, 9] = torch.inf, -torch.inf
+    return channels
+
+
+def without_a_head() -> Tensor:
+    channels = study(3)
+    channels[2] = torch.nan
+    return channels
+
+
+def of_one_value() -> Tensor:
+    return torch.full((3, 4, 4, 4), 7.0)
+
+
+def of_one_voxel() -> Tensor:
+    return torch.tensor([900.0, 50.0, 80.0])[:, None, None, None]
+
+
+def below_zero() -> Tensor:
+    channels = study(4)
+    channels[1:] -= 600
+    return channels
+
+
+@pytest.mark.parametrize(
+    "make", [study, with_holes, with_infinities, without_a_head, of_one_value, of_one_voxel, below_zero]
+)
+@pytest.mark.parametrize("most", [1_000_000, 1000])
+def test_every_bit_is_as_the_scheme_says_because_networks_were_trained_on_it(
+    make: Callable[[], Tensor], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.normalise._MAX_SAMPLES", most)
+    channels = make()
+    before = channels.clone()
+    found = normalise(channels, ROLES)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain_normalise(channels, most))
+    assert torch.equal(channels.nan_to_num(1e9), before.nan_to_num(1e9))
+
+
+def test_otsu_counts_more_voxels_than_one_histogram_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = with_infinities()[2]
+    expected = otsu_threshold(values)
+    monkeypatch.setattr("pipeline.normalise._COUNTED_AT_ONCE", 1000)
+    assert otsu_threshold(values) == expected
