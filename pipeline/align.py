@@ -49,8 +49,8 @@ def align(
     """Register every volume to T1CE and sample all of them on one grid around the head.
 
     The grid has isotropic voxels of `spacing_mm`, one of which coincides with a voxel of T1CE, and sizes that are
-    multiples of `stride` and of 16. Registration is rigid, by Mattes' mutual information (Mattes et al. 2003, IEEE TMI
-    22:120), and kept on evidence alone (see `pipeline.registration_gate`). Raises KeyError for a role without a volume,
+    multiples of `stride` and of 16. Registration is rigid, by mutual information, and kept on evidence alone (see
+    `pipeline.registration_gate`). Raises KeyError for a role without a volume,
     and PlaceUncertain where neither the scanner's coordinates nor a registration is believed.
     """
     # ADC is missing in air in any case: noise has none.
@@ -59,7 +59,7 @@ def align(
     moving = tuple(role for role in roles if role is not Role.T1CE)
     fixed = torch.from_numpy(t1ce.pixels).to(device)[None]
     low, high = head_box(fixed[0], t1ce.geometry)
-    alignments = register_series(volumes, moving, (low, high), settings)
+    alignments = register_series(volumes, moving, (low, high), settings, device)
     grid = grid_around(low, high, spacing_mm, math.lcm(stride, _GRID_MULTIPLE), t1ce.geometry.frame_of_reference_uid)
     grid = _align_to_voxel(grid, t1ce.geometry)
     to_series = {alignment.role: alignment.matrix for alignment in alignments}

@@ -1,6 +1,7 @@
 """Declare the settings of the registration to T1CE, without importing what registers."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,6 +10,8 @@ class AlignSettings:
 
     enabled: bool = True
     """False uses the scanner's own coordinates for every series, and says so."""
+    engine: Literal["torch", "simpleitk"] = "torch"
+    """What searches the motion; where its result is not believed, the other one is asked, too."""
     max_rotation_deg: float = 45.0
     """With a larger rotation about an axis of the patient a registration is not believed."""
     max_translation_mm: float = 120.0

@@ -42,6 +42,8 @@ class Likeness:
 class Coarse:
     """A series averaged to voxels of a few millimetres."""
 
+    voxels: Tensor
+    """(slices, rows, columns) float32; NaN where less than half of a voxel has a value."""
     bins: Tensor
     """(slices, rows, columns), 0 to 32: brightness for the joint histogram; missing values are 0, as air is."""
     head: Tensor
@@ -73,7 +75,7 @@ def coarse(volume: Volume, role: Role, edge_mm: float) -> Coarse:
     affine[:3, :3] *= np.array(factors)
     shape = (averaged.shape[0], averaged.shape[1], averaged.shape[2])
     geometry = Geometry.from_affine(affine, shape, volume.geometry.frame_of_reference_uid)
-    return Coarse(_binned(averaged, role), filled_head(averaged, role), geometry)
+    return Coarse(averaged, _binned(averaged, role), filled_head(averaged, role), geometry)
 
 
 def _binned(voxels: Tensor, role: Role) -> Tensor:

@@ -1,7 +1,8 @@
 """Find where each series of a study lies against T1CE."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,20 +13,25 @@ from pipeline.alignment import RoleAlignment
 from pipeline.errors import PlaceUncertain
 from pipeline.head_box import Box
 from pipeline.likeness import Comparison, coarse
-from pipeline.registration import FixedHead
+from pipeline.registration import Engine, FixedHead
 from pipeline.registration_gate import Pair, Unplaced, contradict, place, place_by_partner, taken_back
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.volume import IDENTITY, Volume
 
+_CPU = torch.device("cpu")
 _ROUGH_MM, _FINE_MM = 8.0, 3.0
 _LARGE_SHIFT_MM, _LARGE_ROTATION_DEG = 20.0, 15.0
 """Motions above these are told to the reader: patients hardly move so far between two series."""
 
 
 def register_series(
-    volumes: Mapping[Role, Volume], roles: tuple[Role, ...], box: Box, settings: AlignSettings
+    volumes: Mapping[Role, Volume],
+    roles: tuple[Role, ...],
+    box: Box,
+    settings: AlignSettings,
+    device: torch.device = _CPU,
 ) -> tuple[RoleAlignment, ...]:
-    """Return the alignment of each of `roles` with T1CE, whose head lies in `box`.
+    """Return the alignment of each of `roles` with T1CE, whose head lies in `box`; searched on `device`.
 
     Raises PlaceUncertain where neither the scanner's coordinates nor a registration is believed.
     """
@@ -34,20 +40,40 @@ def register_series(
         return tuple(_scanner_geometry(role) for role in roles)
     if not roles:
         return ()
-    head = FixedHead(torch.from_numpy(t1ce.pixels), t1ce.geometry, box, settings.resolution_mm)
     rough, fine = coarse(t1ce, Role.T1CE, _ROUGH_MM), coarse(t1ce, Role.T1CE, _FINE_MM)
+    at_resolution = fine if settings.resolution_mm == _FINE_MM else coarse(t1ce, Role.T1CE, settings.resolution_mm)
+    head = FixedHead(at_resolution, box)
+    engines = _engines(head, settings, device)
 
     def pair_of(role: Role) -> Pair:
         moving = coarse(volumes[role], role, _FINE_MM)
         roughly = Comparison(rough, coarse(volumes[role], role, _ROUGH_MM))
         same = _same_frame(volumes[role], t1ce)
-        return Pair(role, volumes[role], moving, head, roughly, Comparison(fine, moving), same, settings)
+        return Pair(role, volumes[role], moving, head, engines, roughly, Comparison(fine, moving), same, settings)
 
     with ThreadPoolExecutor(max_workers=len(roles)) as pool:
         pairs = tuple(pool.map(pair_of, roles))
         outcomes = dict(zip(roles, pool.map(place, pairs), strict=True))
     _take_back_contradictions(pairs, outcomes)
     return tuple(_settled(pair, pairs, outcomes) for pair in pairs)
+
+
+def _engines(head: FixedHead, settings: AlignSettings, device: torch.device) -> tuple[Callable[[], Engine], ...]:
+    """Return what makes the engines, that of the settings first; each is made once, when it is first needed."""
+
+    @cache
+    def by_torch() -> Engine:
+        from pipeline.torch_registration import TorchEngine
+
+        return TorchEngine(head, device)
+
+    @cache
+    def by_simpleitk() -> Engine:
+        from pipeline.simpleitk_registration import SimpleItkEngine  # takes a second to load
+
+        return SimpleItkEngine(head)
+
+    return (by_torch, by_simpleitk) if settings.engine == "torch" else (by_simpleitk, by_torch)
 
 
 def alignment_remarks(volumes: Mapping[Role, Volume], alignments: tuple[RoleAlignment, ...]) -> tuple[Remark, ...]:

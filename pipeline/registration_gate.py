@@ -6,6 +6,7 @@ search starts from the heads' centres, and a place is believed only if the heads
 so that a small shift loses much of the mutual information. If neither is believed, no place is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.align_settings import AlignSettings
 from pipeline.alignment import AlignmentEvidence, RoleAlignment, as_matrix
 from pipeline.coarse_search import climb_from_identity, search
 from pipeline.likeness import Coarse, Comparison, Likeness
-from pipeline.registration import FixedHead, Registered
+from pipeline.registration import Engine, FixedHead, Registered
 from pipeline.volume import IDENTITY, Volume
 
 _LEAST_MOTION_MM = 1.5
@@ -47,6 +48,8 @@ class Pair:
     moving: Coarse
     """The series with voxels of about 3 mm."""
     fixed: FixedHead
+    engines: tuple[Callable[[], Engine], ...]
+    """What registers, in the order in which it is asked; made when it is."""
     rough: Comparison
     """With voxels of about 8 mm, to search."""
     fine: Comparison
@@ -77,26 +80,48 @@ class Unplaced:
 
 
 def place(pair: Pair) -> RoleAlignment | Unplaced:
-    """Return where the series lies, with the evidence, or why no place is believed."""
+    """Return where the series lies, with the evidence, or why no place is believed.
+
+    Where what an engine finds gains, but is not believed, the next engine is asked; what it finds counts if it is
+    believed.
+    """
+    first: RoleAlignment | Unplaced | None = None
+    for engine in pair.engines:
+        outcome, doubtful = _place_by(pair, engine())
+        if first is None or (isinstance(outcome, RoleAlignment) and outcome.kept):
+            first = outcome
+        if not doubtful:
+            break
+    assert first is not None, "there is an engine"
+    return first
+
+
+def _place_by(pair: Pair, engine: Engine) -> tuple[RoleAlignment | Unplaced, bool]:
+    """Return where the series lies by what one engine finds, and whether another one may find better."""
     header = _candidate(pair, _NOWHERE)
     if pair.same_frame and not pair.moving.head.any():
-        return _believed(header, None, pair.role, "the series shows no head")  # which its coverage tells
+        return _believed(header, None, pair.role, "the series shows no head"), False  # which its coverage tells
     trusted = pair.same_frame and _heads_agree(header.likeness, pair.settings, _LEAST_COMMON)
     if trusted and _motion_mm(climb_from_identity(pair.rough), np.eye(4), pair) <= _LARGE_MOTION_MM:
-        near = _registered(pair, np.eye(4))
+        near = _registered(pair, engine, np.eye(4))
         if near is not None and near.moved_mm <= _LARGE_MOTION_MM:
             if (fault := _fault(near, header, pair, strict=False)) is None:
-                return _kept(pair, header, near)
+                return _kept(pair, header, near), False
             if not _contradicts(near, header):
-                return _believed(header, near, pair.role, fault)
-    found = _registered(pair, search(pair.rough, pair.fine, identity_too=True))
+                return _believed(header, near, pair.role, fault), _claims_more(near, pair.settings)
+    found = _registered(pair, engine, search(pair.rough, pair.fine, identity_too=True))
     if found is None:
         fault = "registration found too little overlap of the two series"
     elif (fault := _fault(found, header, pair, strict=True)) is None:
-        return _kept(pair, header, found)
+        return _kept(pair, header, found), False
     if trusted and not (found is not None and _contradicts(found, header)):
-        return _believed(header, found, pair.role, fault)
-    return Unplaced(header, found, f"{_against_header(pair, header, found)}, and {fault}")
+        return _believed(header, found, pair.role, fault), found is None or _claims_more(found, pair.settings)
+    return Unplaced(header, found, f"{_against_header(pair, header, found)}, and {fault}"), True
+
+
+def _claims_more(found: Candidate, settings: AlignSettings) -> bool:
+    """Return whether a place gains so much, so far from the header's, that it counts if it stands the other checks."""
+    return found.registered.gain >= settings.min_gain and found.moved_mm >= _LEAST_MOTION_MM
 
 
 def place_by_partner(pair: Pair, unplaced: Unplaced, partner: RoleAlignment) -> RoleAlignment | None:
@@ -105,7 +130,7 @@ def place_by_partner(pair: Pair, unplaced: Unplaced, partner: RoleAlignment) -> 
     The two were registered independently, so that their agreement is the evidence that one of them lacks alone.
     """
     start = np.array(partner.matrix)
-    found = _registered(pair, start)
+    found = _registered(pair, pair.engines[0](), start)
     if found is None or _motion_mm(found.registered.matrix, start, pair) > _AGREEMENT_MM:
         return None
     best = unplaced.found.likeness.information if unplaced.found is not None else 0.0
@@ -142,8 +167,8 @@ def _candidate(pair: Pair, registered: Registered) -> Candidate:
     return Candidate(registered, pair.fine.at(registered.matrix), _motion_mm(registered.matrix, np.eye(4), pair))
 
 
-def _registered(pair: Pair, start: NDArray[np.float64]) -> Candidate | None:
-    registered = pair.fixed.register(pair.volume, start)
+def _registered(pair: Pair, engine: Engine, start: NDArray[np.float64]) -> Candidate | None:
+    registered = engine.register(pair.volume, start)
     return _candidate(pair, registered) if registered is not None else None
 
 
@@ -174,7 +199,7 @@ def _out_of_bounds(found: Candidate, pair: Pair) -> bool:
 def _fault(found: Candidate, header: Candidate, pair: Pair, strict: bool) -> str | None:
     """Return what speaks against a place that registration found; None if it is believed."""
     settings, gain = pair.settings, found.registered.gain
-    if pair.same_frame and (gain < settings.min_gain or found.moved_mm < _LEAST_MOTION_MM):
+    if pair.same_frame and not _claims_more(found, settings):
         return f"mutual information gained {gain:.3f} by a motion of {found.moved_mm:.1f} mm: too little"
     if _out_of_bounds(found, pair):
         return f"mutual information gained {gain:.3f}, but the motion is out of bounds ({_motion_words(found)})"

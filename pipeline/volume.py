@@ -71,6 +71,14 @@ class Geometry:
         corner = self.affine[:3, :3] @ first + self.affine[:3, 3]
         return replace(self, shape=tuple(part.stop - part.start for part in box), origin_mm=_vector(corner))
 
+    def averaged(self, factors: tuple[int, int, int]) -> Self:
+        """Return the geometry of an array in which so many voxels along each axis became one, the last few left out."""
+        affine = self.affine
+        affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
+        affine[:3, :3] *= np.array(factors)
+        slices, rows, columns = (size // factor for size, factor in zip(self.shape, factors, strict=True))
+        return self.from_affine(affine, (slices, rows, columns), self.frame_of_reference_uid)
+
     @classmethod
     def from_affine(cls, affine: NDArray[np.float64], shape: tuple[int, int, int], frame_of_reference_uid: str) -> Self:
         """Return the geometry whose `affine` is the given 4 x 4 matrix."""

@@ -135,6 +135,8 @@ class AlignmentSettings(Section):
 
     enabled: bool = _ALIGN.enabled
     """False uses the scanner's coordinates for every series, unchecked."""
+    engine: Literal["torch", "simpleitk"] = _ALIGN.engine
+    """What searches the motion; where its result is not believed, the other one is asked, too."""
     max_rotation_deg: float = Field(default=_ALIGN.max_rotation_deg, gt=0, le=180)
     max_translation_mm: float = Field(default=_ALIGN.max_translation_mm, gt=0)
     """Of the head's centre; only within one frame of reference."""

@@ -1,5 +1,7 @@
 """Where a series lies is decided by evidence: right or refused, and never wrong in silence."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,65 +18,34 @@ from pipeline.alignment import RoleAlignment
 from pipeline.errors import PlaceUncertain
 from pipeline.head_box import head_box
 from pipeline.register_series import alignment_remarks, register_series
-from pipeline.registration import FixedHead, Registered
+from pipeline.registration import Registered
 from pipeline.remarks import RemarkKind
-from pipeline.volume import Geometry, Volume
+from pipeline.simpleitk_registration import SimpleItkEngine
+from pipeline.torch_registration import TorchEngine
+from pipeline.volume import Volume
+from tests.support.paths import ROOT
+from tests.support.tissue_head import (
+    ADC_VALUES,
+    CENTRE,
+    FLAIR_VALUES,
+    FRAME,
+    GRID,
+    OTHER,
+    T1CE_VALUES,
+    THICK,
+    Points,
+    error_mm,
+    head,
+    motion_of,
+    moved,
+    scan,
+    world_points,
+)
 
-FRAME, OTHER = "1.2.3", "1.2.4"
-GRID = Geometry.axial((48, 60, 52), (3.0, 3.0, 3.0), (5, -10, 12), FRAME)
-THICK = Geometry.axial((30, 66, 60), (5.5, 3.0, 3.0), (5, -10, 12), FRAME)
-CENTRE = np.array([5.0, -10.0, 12.0])
-T1CE_VALUES = (0.0, 400, 650, 150, 900, 60)
-FLAIR_VALUES = (0.0, 450, 300, 800, 120, 40)
-ADC_VALUES = (0.0, 1400, 800, 1100, 2900, 0)
 SETTINGS = AlignSettings(resolution_mm=5.0)
-Points = NDArray[np.float64]
-
-
-def head(points: Points, seed: int = 0) -> NDArray[np.intp]:
-    """Tissue of a head with skin, bone, a brain and many parts of three kinds in it; another seed is another person."""
-    random = np.random.default_rng(seed)
-    x, y, z = (points[axis] - CENTRE[axis] for axis in range(3))
-    scale = 1 + 0.15 * random.uniform(-1, 1, 3)
-    radius = np.sqrt((x / 62 / scale[0]) ** 2 + (y / 75 / scale[1]) ** 2 + (z / 60 / scale[2]) ** 2)
-    tissue = np.where(radius < 1, 1, 0)
-    tissue[radius < 0.92] = 5
-    tissue[radius < 0.84] = 2
-    for number in range(40):
-        at, size = random.uniform(-45, 45, 3), random.uniform(6, 16, 3)
-        part = ((x - at[0]) / size[0]) ** 2 + ((y - at[1]) / size[1]) ** 2 + ((z - at[2]) / size[2]) ** 2 < 1
-        tissue[part & (radius < 0.84)] = (2, 3, 4)[number % 3]
-    return tissue
-
-
-def world_points(geometry: Geometry, to_head: Points) -> Points:
-    """Return the points of a grid in the head's coordinates, (3, slices, rows, columns)."""
-    matrix = to_head @ geometry.affine
-    points = np.einsum("ij,jsrc->isrc", matrix[:3, :3], np.indices(geometry.shape))
-    return np.asarray(points + matrix[:3, 3, None, None, None])
-
-
-def scan(
-    values: tuple[float, ...], geometry: Geometry = THICK, motion: Points | None = None, seed: int = 0, uid: str = "1.9"
-) -> Volume:
-    """Scan a head that `motion` has moved in the scanner's world."""
-    to_head = np.linalg.inv(motion if motion is not None else np.eye(4))
-    pixels = gaussian_filter(np.array(values)[head(world_points(geometry, to_head), seed)], (0, 0.6, 0.6))
-    real, imaginary = np.random.default_rng(seed + 9).normal(0, 8, (2, *geometry.shape))
-    return Volume(np.hypot(pixels + real, imaginary).astype(np.float32), geometry, series_instance_uid=uid)
-
-
-def motion_of(angles_deg: list[float], shift_mm: list[float]) -> Points:
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix()
-    matrix[:3, 3] = CENTRE + shift_mm - matrix[:3, :3] @ CENTRE
-    return matrix
-
-
-def moved(volume: Volume, motion: Points, frame: str = FRAME) -> Volume:
-    """Return a scan whose slices were planned on the moved head: its picture is the same, and its place another."""
-    geometry = Geometry.from_affine(motion @ volume.geometry.affine, volume.geometry.shape, frame)
-    return replace(volume, geometry=geometry)
+ENGINES = pytest.mark.parametrize(
+    "settings", [SETTINGS, replace(SETTINGS, engine="simpleitk")], ids=["torch", "simpleitk"]
+)
 
 
 def register(settings: AlignSettings = SETTINGS, **moving: Volume) -> tuple[RoleAlignment, ...]:
@@ -83,19 +54,13 @@ def register(settings: AlignSettings = SETTINGS, **moving: Volume) -> tuple[Role
     return register_series(volumes, tuple(Role[name] for name in moving), box, settings)
 
 
-def error_mm(found: RoleAlignment, truth: Points) -> float:
-    """Mean over points on a sphere of 60 mm, about the surface of the head."""
-    directions = np.random.default_rng(0).normal(size=(3, 50))
-    points = np.vstack([CENTRE[:, None] + 60 * directions / np.linalg.norm(directions, axis=0), np.ones(50)])
-    return float(np.linalg.norm(((np.array(found.matrix) - truth) @ points)[:3], axis=0).mean())
-
-
 T1CE = scan(T1CE_VALUES, GRID)
 FLAIR = scan(FLAIR_VALUES)
 ADC = scan(ADC_VALUES)
 NOISE = np.random.default_rng(1).rayleigh(100, THICK.shape).astype(np.float32)
 
 
+@ENGINES
 @pytest.mark.parametrize(
     ("angles", "shift", "frame"),
     [
@@ -103,20 +68,21 @@ NOISE = np.random.default_rng(1).rayleigh(100, THICK.shape).astype(np.float32)
         ([12.0, -8.0, 20.0], [25.0, -40.0, 400.0], OTHER),
     ],
 )
-def test_a_large_motion_is_found(angles: list[float], shift: list[float], frame: str) -> None:
+def test_a_large_motion_is_found(settings: AlignSettings, angles: list[float], shift: list[float], frame: str) -> None:
     motion = motion_of(angles, shift)
-    for found in register(FLAIR=moved(FLAIR, motion, frame), ADC=moved(ADC, motion, frame)):
+    for found in register(settings, FLAIR=moved(FLAIR, motion, frame), ADC=moved(ADC, motion, frame)):
         assert found.kept
-        assert error_mm(found, motion) < 2, found
+        assert error_mm(found.matrix, motion) < 2, found
         assert found.evidence is not None
         assert found.evidence.overlap_after > 0.95
         assert found.evidence.overlap_before < 0.9
 
 
-def test_a_motion_in_a_field_of_view_that_stays_is_found() -> None:
+@ENGINES
+def test_a_motion_in_a_field_of_view_that_stays_is_found(settings: AlignSettings) -> None:
     motion = motion_of([10.0, -5.0, 15.0], [12.0, -10.0, 15.0])
-    (found,) = register(FLAIR=scan(FLAIR_VALUES, motion=motion))
-    assert error_mm(found, motion) < 2, found
+    (found,) = register(settings, FLAIR=scan(FLAIR_VALUES, motion=motion))
+    assert error_mm(found.matrix, motion) < 2, found
 
 
 @pytest.mark.parametrize("part", [slice(10, 22), slice(0, 18), slice(12, 30)])
@@ -129,10 +95,11 @@ def test_a_part_of_a_head_is_laid_right_or_refused(part: slice, frame: str) -> N
         (found,) = register(FLAIR=moved(cut, motion, frame))
     except PlaceUncertain:
         return
-    assert error_mm(found, motion) < 2, found
+    assert error_mm(found.matrix, motion) < 2, found
 
 
-def test_what_lies_on_one_grid_stays_there() -> None:
+@ENGINES
+def test_what_lies_on_one_grid_stays_there(settings: AlignSettings) -> None:
     # As brains without skulls that were resampled to one grid: within the head alone, mutual information can be gained
     # by moving the edge of a brain across fluid.
     brain = np.isin(head(world_points(GRID, np.eye(4))), (2, 3, 4))
@@ -140,8 +107,14 @@ def test_what_lies_on_one_grid_stays_there() -> None:
     stripped = replace(flair, pixels=np.where(brain, flair.pixels, 0).astype(np.float32))
     t1ce = replace(T1CE, pixels=np.where(brain, T1CE.pixels, 0).astype(np.float32))
     box = head_box(torch.from_numpy(t1ce.pixels), t1ce.geometry)
-    (found,) = register_series({Role.T1CE: t1ce, Role.FLAIR: stripped}, (Role.FLAIR,), box, SETTINGS)
-    assert error_mm(found, np.eye(4)) < 1, found
+    (found,) = register_series({Role.T1CE: t1ce, Role.FLAIR: stripped}, (Role.FLAIR,), box, settings)
+    assert error_mm(found.matrix, np.eye(4)) < 1, found
+
+
+def found_motion(matrix: Points, gain: float) -> Registered:
+    angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz", degrees=True)
+    shift = (matrix @ np.array([*CENTRE, 1.0]))[:3] - CENTRE
+    return Registered(matrix, tuple(angles.tolist()), tuple(shift.tolist()), gain)
 
 
 @pytest.fixture
@@ -149,10 +122,9 @@ def registration_finds(monkeypatch: pytest.MonkeyPatch) -> Callable[[Points, flo
     """Make every registration find one motion, with one gain."""
 
     def finds(matrix: Points, gain: float) -> None:
-        angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz", degrees=True)
-        shift = (matrix @ np.array([*CENTRE, 1.0]))[:3] - CENTRE
-        found = Registered(matrix, tuple(angles.tolist()), tuple(shift.tolist()), gain)
-        monkeypatch.setattr(FixedHead, "register", lambda *_: found)
+        found = found_motion(matrix, gain)
+        for engine in (TorchEngine, SimpleItkEngine):
+            monkeypatch.setattr(engine, "register", lambda *_: found)
 
     return finds
 
@@ -177,6 +149,42 @@ def test_a_registration_without_evidence_is_not_kept(
         np.testing.assert_array_equal(np.array(found.matrix), np.eye(4))
 
 
+@ENGINES
+def test_another_engine_is_asked_where_the_first_gains_but_is_not_believed(
+    settings: AlignSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (TorchEngine, SimpleItkEngine) if settings.engine == "torch" else (SimpleItkEngine, TorchEngine)
+    found = found_motion(motion_of([0, 0, 0], [0, 17.5, 0.0]), 0.1)
+    monkeypatch.setattr(first, "register", lambda *_: found)
+    motion = motion_of([0, 4.0, 0], [0, 0, 6.0])
+    (placed,) = register(settings, FLAIR=moved(FLAIR, motion))
+    assert placed.kept
+    assert error_mm(placed.matrix, motion) < 2
+    # What the other one finds has to stand the same checks.
+    monkeypatch.setattr(second, "register", lambda *_: found)
+    (placed,) = register(settings, FLAIR=FLAIR)
+    assert not placed.kept
+
+
+def test_an_engine_is_asked_no_more_than_needed(
+    registration_finds: Callable[[Points, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Registered:
+        raise AssertionError("SimpleITK is asked")
+
+    for shift, gain in (([1.0, 0.0, 0.0], 0.2), ([0.0, 5.0, 0.0], 0.01)):  # no motion to speak of, no gain to speak of
+        registration_finds(motion_of([0, 0, 0], shift), gain)
+        monkeypatch.setattr(SimpleItkEngine, "register", refuse)
+        (found,) = register(FLAIR=FLAIR)
+        assert not found.kept
+
+
+def test_simpleitk_is_not_loaded_before_it_is_asked() -> None:
+    code = "import sys, pipeline.align, pipeline.torch_registration; print('SimpleITK' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "False"
+
+
 def test_neither_header_nor_registration_is_believed(registration_finds: Callable[[Points, float], None]) -> None:
     registration_finds(motion_of([0, 0, 0], [0, 0, 40.0]), 0.1)
     with pytest.raises(
@@ -199,7 +207,7 @@ def test_a_jump_within_one_frame_of_reference_is_refused() -> None:
 def test_frames_that_nobody_names_are_not_equal() -> None:
     motion = motion_of([0, 0, 5.0], [0, 0, 250.0])
     (found,) = register(FLAIR=moved(FLAIR, motion, ""))
-    assert error_mm(found, motion) < 2
+    assert error_mm(found.matrix, motion) < 2
 
 
 def test_a_series_that_its_partner_confirms_needs_less_of_its_own() -> None:
@@ -212,7 +220,7 @@ def test_a_series_that_its_partner_confirms_needs_less_of_its_own() -> None:
         register(strict, ADC=flat)
     _, adc = register(strict, FLAIR=moved(FLAIR, motion, OTHER), ADC=flat)
     assert "agrees with FLAIR" in adc.why
-    assert error_mm(adc, motion) < 6
+    assert error_mm(adc.matrix, motion) < 6
 
 
 def test_a_large_motion_is_told_to_the_reader() -> None:
