@@ -155,6 +155,7 @@ def _alignment(entry: RoleAlignment) -> dict[str, Any]:
         "kept": entry.kept,
         "rotation_deg": [round(value, 3) for value in entry.rotation_deg],
         "translation_mm": [round(value, 3) for value in entry.translation_mm],
+        "matrix": [list(row) for row in entry.matrix],
         "why": entry.why,
         "evidence": _evidence(entry.evidence),
     }

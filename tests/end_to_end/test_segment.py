@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
+from scipy.spatial.transform import Rotation
 
 from models.labels import LABELS
 from pipeline.measure import dice
@@ -85,6 +86,23 @@ def test_the_report_has_its_documented_fields(
         assert written.SOPClassUID == entry["sop_class_uid"]
         assert written.SeriesDescription == entry["series_description"]
         assert written.SeriesDescription.startswith("Demonstration only")
+
+
+def test_the_reported_matrix_takes_points_of_t1ce_to_the_series(
+    segmented: tuple[CommandResult, Path], demonstration: Demonstration
+) -> None:
+    report = json.loads((segmented[1] / "report.json").read_text())
+    truth = json.loads((demonstration.out / "phantom" / "truth.json").read_text())
+    points = 60.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])  # on the head's surface
+    kept = [role for role, entry in report["alignment"].items() if entry["kept"]]
+    assert kept
+    for role in kept:
+        motion = np.array(truth[f"motion_{role.lower()}"])
+        moved = Rotation.from_euler("xyz", motion[:3]).apply(points) + motion[3:]
+        assert np.linalg.norm(moved - points, axis=1).mean() > 1.5  # the inverse would be wrong by twice this
+        matrix = np.array(report["alignment"][role]["matrix"])
+        found = points @ matrix[:3, :3].T + matrix[:3, 3]
+        assert np.linalg.norm(found - moved, axis=1).mean() < 1.0
 
 
 def test_dcmqi_reads_the_seg_on_the_t1ce_grid(

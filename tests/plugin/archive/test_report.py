@@ -2,16 +2,15 @@
 
 import json
 
-import numpy as np
-
 from models.labels import LABELS, Role
 from models.package import IntendedUse
-from pipeline.alignment import AlignmentEvidence, RoleAlignment, as_matrix
+from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
 from pipeline.role_coverage import RoleCoverage, Side, UnseenSide
 from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
 
+MATRIX = ((1.0, 0.0, 0.0, 1.0), (0.0, 1.0, -0.002155, 2.0), (0.0, 0.002155, 1.0, -3.0), (0.0, 0.0, 0.0, 1.0))
 ADC = AdcStatistics(7, 1000.04, 990.06, 500.0, 2000.0, 250.04, 700.0, 1400.0)
 
 
@@ -25,7 +24,7 @@ def test_a_full_report() -> None:
         roles=(RoleReport(Role.T1CE, "1.2.3.4", " t1 KM ", ("because",)),),
         alignment=(
             RoleAlignment(
-                *(Role.ADC, True, (0.12345, 0, 0), (1.0, 2.0, -3.00049), as_matrix(np.eye(4)), "gained"),
+                *(Role.ADC, True, (0.12345, 0, 0), (1.0, 2.0, -3.00049), MATRIX, "gained"),
                 AlignmentEvidence(0.85123, 0.93449, 0.12344),
             ),
         ),
@@ -57,6 +56,7 @@ def test_a_full_report() -> None:
     }
     assert document["alignment"]["ADC"]["rotation_deg"] == [0.123, 0, 0]
     assert document["alignment"]["ADC"]["translation_mm"] == [1, 2, -3]
+    assert document["alignment"]["ADC"]["matrix"] == [list(row) for row in MATRIX]
     evidence = {"overlap_before": 0.851, "overlap_after": 0.934, "gain": 0.1234}
     assert document["alignment"]["ADC"]["evidence"] == evidence
     assert set(document["labels"]) == {"enhancing_tumour", "adc_abnormality", "flair_hyperintensity"}
