@@ -22,7 +22,8 @@ def load_network(package: ModelPackage) -> nn.Module:
         state = load_safetensors(package.weights_bytes)
     except SafetensorError as exc:
         raise PackageBroken(f"Model {package.name}: {package.weights_path} is no safetensors file ({exc}).") from exc
-    network = build_network(package.network, len(package.channels), len(package.labels))
+    with torch.device("meta"):  # random weights, which take longer than reading the file, would be thrown away
+        network = build_network(package.network, len(package.channels), len(package.labels))
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -31,9 +32,11 @@ def load_network(package: ModelPackage) -> nn.Module:
             f"Model {package.name}: {len(wrong)} weights do not fit the network of model.toml, first {wrong[0]} "
             f"(network {expected.get(wrong[0])}, file {found.get(wrong[0])})."
         )
+    # Before the next line, which is slow on float16.
+    state = {name: value.to(torch.float32, copy=True) for name, value in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise PackageBroken(f"Model {package.name}: some weights are not finite.")
-    network.load_state_dict({name: value.float() for name, value in state.items()})
+    network.load_state_dict(state, assign=True)
     return network.eval()
 
 

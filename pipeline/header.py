@@ -36,7 +36,8 @@ _SMALL_FILE = 2**22
 _PIXEL_REPRESENTATION = 0x00280103
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _CHARACTER_SET = 0x00080005
-_PIXEL_TAGS = _FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_PIXEL_TAGS = frozenset({_FLOAT_PIXELS, _DOUBLE_PIXELS, _PIXEL_DATA})  # a set: pydicom's tags take long to compare
 _TEXT_DELIMITERS = {ord(char) for char in "\\\r\n\t\f"}
 """Characters that end the effect of an escape sequence (PS3.5 6.1.2.5.3)."""
 _NUMBER_CODES = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}

@@ -42,23 +42,25 @@ def segment(
 
     Exit status: 0 all studies segmented, 1 a study failed, 2 a study is not eligible, 64 wrong usage.
     """
-    from plugin.settings.load import load_settings
+    from plugin.worker.loading import loading
 
     refuse_overlap(source, out)
     try:
-        settings = load_settings(config)
-        found = find_studies(source)
-        refuse_other_results([study.study_instance_uid for study in found.studies], out)
-        from plugin.worker.context import open_worker_context  # loads PyTorch, which takes seconds: after what may fail
+        with loading():
+            from plugin.settings.load import load_settings
 
-        context = open_worker_context(settings, model, device)
+            settings = load_settings(config)
+            found = find_studies(source)
+            refuse_other_results([study.study_instance_uid for study in found.studies], out)
+            # Loads PyTorch and the DICOM libraries, which takes a second or more: after what may fail.
+            import plugin.worker.process_study  # noqa: F401
+            from plugin.worker.context import open_worker_context
+
+            context = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
     except ValueError as exc:
         raise refuse(f"{exc}.") from exc
-    from plugin.worker.study_segmenter import preload_libraries
-
-    preload_libraries()
     exit_with_worst(segment_all(found, context, out))
 
 

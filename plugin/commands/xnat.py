@@ -46,8 +46,7 @@ def xnat_session(
     Exit status: as of `segment`.
     """
     from plugin.settings.load import load_settings
-    from plugin.worker.context import open_worker_context
-    from plugin.worker.study_segmenter import preload_libraries
+    from plugin.worker.loading import loading
     from plugin.xnat.outputs import RESULTS, remove_outputs, write_outputs
     from plugin.xnat.session import XnatIds, with_scan_types
 
@@ -59,11 +58,14 @@ def xnat_session(
         _checked("--subject-id", subject_id or session.ids.subject_id),
     )
     try:
-        settings = load_settings(config)
-        found = with_scan_types(find_studies(session.scans_folder), session)
-        refuse_other_results([study.study_instance_uid for study in found.studies], out / RESULTS)
-        context = open_worker_context(settings, model, device)
-        preload_libraries()
+        with loading():
+            settings = load_settings(config)
+            found = with_scan_types(find_studies(session.scans_folder), session)
+            refuse_other_results([study.study_instance_uid for study in found.studies], out / RESULTS)
+            import plugin.worker.process_study  # noqa: F401 - after what may fail, as in `segment`
+            from plugin.worker.context import open_worker_context
+
+            context = open_worker_context(settings, model, device)
         remove_outputs(out)
         reports = segment_all(found, context, out / RESULTS)
         segmented = [report for report in reports if report.status.value == "segmented"]

@@ -7,11 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 from dicom_seg.predecessor import Predecessor
 from plugin.archive.report_reader import ReadReport, ReportedJob
-from plugin.database.pool import Connection
 from plugin.jobs.job import Finished, Job, JobState
+
+if TYPE_CHECKING:
+    from plugin.database.pool import Connection  # `glionode segment` needs no database
 
 _REPORT_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
 """Prefix of the SOP class UIDs of structured reports (PS3.4 B.5)."""
@@ -36,7 +39,7 @@ class PriorResults:
     """The job itself, for its report; None where no job is run."""
 
 
-def read_prior_results(connection: Connection, job: Job) -> PriorResults:
+def read_prior_results(connection: "Connection", job: Job) -> PriorResults:
     """Return the results of the jobs that came before `job`, which must be in the database."""
     row = connection.execute(
         "SELECT created_at, coalesce(analysis_started_at, created_at) FROM glionode_jobs WHERE key = %s", (job.key,)
@@ -71,7 +74,7 @@ def read_prior_results(connection: Connection, job: Job) -> PriorResults:
     )
 
 
-def record_for_later_jobs(connection: Connection, key: str, report: ReadReport) -> None:
+def record_for_later_jobs(connection: "Connection", key: str, report: ReadReport) -> None:
     """Store what later jobs of the same study need to know about a job's result.
 
     A run that writes nothing leaves the reports of an earlier run, which the PACS has or gets.

@@ -1,29 +1,25 @@
-"""Segment studies in the worker process, with model and libraries loaded in advance."""
+"""Segment studies in the worker process, with model and libraries loaded in advance.
 
-import gc
+The process that starts the workers imports this module too, so what takes long is imported where it is used.
+"""
+
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plugin.jobs.prior_results import PriorResults
 from plugin.settings.sections import Settings
 from plugin.sources.site_rules import SiteRules
-from plugin.worker.context import WorkerContext, open_worker_context
 from plugin.worker.job_runner import OnStep, SegmentStudy, StudyOutcome
+from plugin.worker.loading import loading
 from plugin.worker.stopwatch import Stopwatch
 
+if TYPE_CHECKING:
+    from plugin.worker.context import WorkerContext
+
 _LOG = logging.getLogger(__name__)
-
-
-def preload_libraries() -> None:
-    """Import what the steps need and exempt it from garbage collection. Call once in a process of our own.
-
-    Without this, a quarter of the encoding time goes into scanning some hundred thousand objects that are never freed.
-    """
-    import plugin.worker.process_study  # noqa: F401 - loads the DICOM libraries
-
-    gc.freeze()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +30,11 @@ class StudySegmenter:
 
     def __call__(self) -> SegmentStudy:
         """Load the model and return the function that segments studies with it."""
-        context = open_worker_context(self.settings)
-        preload_libraries()
+        with loading():
+            import plugin.worker.process_study  # noqa: F401 - loads the DICOM libraries
+            from plugin.worker.context import open_worker_context
+
+            context = open_worker_context(self.settings)
         rules = SiteRules(self.settings.rules_path)
 
         def segment(files: Sequence[Path], out: Path, prior_results: PriorResults, on_step: OnStep) -> StudyOutcome:
@@ -46,7 +45,7 @@ class StudySegmenter:
 
 
 def segment_files(
-    files: Sequence[Path], out: Path, context: WorkerContext, prior_results: PriorResults, stopwatch: Stopwatch
+    files: Sequence[Path], out: Path, context: "WorkerContext", prior_results: PriorResults, stopwatch: Stopwatch
 ) -> StudyOutcome:
     """Segment the study of these files. Files that cannot be read are logged and left out."""
     from pipeline.scan import scan
