@@ -64,12 +64,13 @@ def _sample(stack: Tensor, index_map: NDArray[np.float64], shape: tuple[int, int
     for first in range(0, shape[0], at_once):
         slices = torch.arange(first, min(first + at_once, shape[0]), device=stack.device, dtype=torch.float64)
         points = plane + (slices[:, None] * steps[:, 0]).float()[:, None, None, :]  # (slices, rows, columns, 3)
-        # Each slice is a sample of its own of one batch, because torch shares out only these to the cores of a CPU.
-        batch = stack.expand(len(slices), *stack.shape)
+        # Each row is a sample of its own of one batch, because torch shares out only these to the cores of a CPU.
+        lines = points.flatten(0, 1)[:, None, None]
         sampled = functional.grid_sample(
-            batch, points[:, None], mode="bilinear", padding_mode="zeros", align_corners=True
-        )  # (slices, channels, 1, rows, columns)
-        out[:, first : first + len(slices)] = sampled[:, :, 0].transpose(0, 1)
+            stack.expand(len(lines), *stack.shape), lines, mode="bilinear", padding_mode="zeros", align_corners=True
+        )  # (slices x rows, channels, 1, 1, columns)
+        by_row = sampled[:, :, 0, 0].reshape(len(slices), shape[1], len(stack), shape[2])
+        out[:, first : first + len(slices)] = by_row.permute(2, 0, 1, 3)
     return out
 
 
