@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional
 
 from models.labels import Role
 from models.package import Refinement
@@ -45,6 +43,11 @@ _MOST = 3.0
 """Bound of the log-likelihood ratio."""
 _ITERATIONS = 2
 
+Voxels = NDArray[np.float32]
+"""(slices, rows, columns)."""
+Mask = NDArray[np.bool_]
+"""(slices, rows, columns)."""
+
 
 def refine(
     probabilities: Tensor, channels: Tensor, roles: Sequence[Role], refinements: Sequence[Refinement | None]
@@ -62,44 +65,56 @@ def refine(
     for label, refinement in enumerate(refinements):
         box = refinement and box_around(probabilities[label] > _POSSIBLE, _AROUND)
         if refinement and box:
-            inside = probabilities[(label, *box)]
-            seen = torch.stack([channels[(roles.index(role), *box)] for role in refinement.channels]).cpu()
+            inside = probabilities[(label, *box)].cpu().numpy()
+            seen = [channels[(roles.index(role), *box)].cpu().numpy() for role in refinement.channels]
             pairs = zip(seen, refinement.channels, strict=True)
-            known = torch.stack([_known(channel, role) for channel, role in pairs]).all(0)
-            refined[(label, *box)] = _refine_label(inside.cpu(), seen, known, refinement.weight).to(refined.device)
+            known = np.logical_and.reduce([_known(channel, role) for channel, role in pairs])
+            corrected = _refine_label(inside, seen, known, refinement.weight)
+            refined[(label, *box)] = torch.from_numpy(corrected).to(refined.device)
     return refined
 
 
-def _known(channel: Tensor, role: Role) -> Tensor:
-    known = torch.isfinite(channel)
+def _known(channel: Voxels, role: Role) -> Mask:
+    known = np.isfinite(channel)
     return known & (channel != 0) if role is Role.ADC else known
 
 
-def _refine_label(probability: Tensor, seen: Tensor, known: Tensor, weight: float) -> Tensor:
-    """Correct `probability` (slices, rows, columns) by `seen` (channels, slices, rows, columns) where `known`."""
+def _refine_label(probability: Voxels, seen: Sequence[Voxels], known: Mask, weight: float) -> Voxels:
+    """Correct `probability` by the channels of `seen` where `known`."""
     used = _near(probability > _POSSIBLE) & known
     if not used.any():
         return probability
     count = _BINS[len(seen)]
     shape = (count,) * len(seen)
-    place = np.ravel_multi_index([_bins(channel[used].numpy(), count) for channel in seen], shape)
-    prior = logit(probability[used]).double().numpy()
+    place = _bins(seen[0][used], count)
+    for channel in seen[1:]:
+        place = place * count + _bins(channel[used], count)
+    prior = logit(torch.from_numpy(probability[used])).double().numpy()
     corrected_logit = prior
     for _ in range(_ITERATIONS):
-        inside, outside = expit(corrected_logit - _surest_logit(corrected_logit)), expit(-corrected_logit)
+        inside, outside = _sigmoid(corrected_logit - _surest_logit(corrected_logit)), _sigmoid(-corrected_logit)
         corrected_logit = prior + weight * _evidence(place, inside, outside, shape)[place]
-    corrected = probability.clone()
-    corrected[used] = torch.sigmoid(torch.from_numpy(corrected_logit)).float()
-    return torch.where(_unfounded(corrected, probability), probability, corrected)
+    corrected = probability.copy()
+    corrected[used] = _sigmoid(corrected_logit)
+    return np.where(_unfounded(corrected, probability), probability, corrected)
 
 
-def _near(possible: Tensor) -> Tensor:
-    """Return the voxels within _AROUND of one of `possible` (slices, rows, columns), along each axis."""
-    near = possible.float()[None, None]
-    for axis in range(3):
-        reach = [_AROUND if axis == other else 0 for other in range(3)]
-        near = functional.max_pool3d(near, [2 * each + 1 for each in reach], stride=1, padding=reach)
-    return near[0, 0] > 0
+def _near(possible: Mask) -> Mask:
+    """Return the voxels within _AROUND of one of `possible`, along each axis."""
+    near = np.pad(possible, _AROUND)
+    for _ in range(3):
+        width = 1  # of the range of voxels of which one is enough; each step doubles it at most
+        while width <= 2 * _AROUND:
+            step = min(width, 2 * _AROUND + 1 - width)
+            near = near[:-step] | near[step:]
+            width += step
+        near = np.moveaxis(near, 0, 2)
+    return np.ascontiguousarray(near)
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = torch.sigmoid(torch.from_numpy(logits)).numpy()  # on all cores
+    return values
 
 
 def _surest_logit(logits: NDArray[np.float64]) -> float:
@@ -108,16 +123,14 @@ def _surest_logit(logits: NDArray[np.float64]) -> float:
     return float(np.quantile(taken, 1 - _SUREST)) if taken.size else 0.0
 
 
-def _unfounded(corrected: Tensor, probability: Tensor) -> Tensor:
-    """Return the voxels of components of the corrected label that the network did not suspect.
-
-    All are (slices, rows, columns); connectivity is 26.
-    """
-    components, count = ndimage.label((corrected >= _TAKEN).numpy(), np.ones((3, 3, 3)))
+def _unfounded(corrected: Voxels, probability: Voxels) -> Mask:
+    """Return the voxels of components of the corrected label that the network did not suspect; connectivity is 26."""
+    components, count = ndimage.label(corrected >= _TAKEN, np.ones((3, 3, 3)))
     unfounded = np.ones(count + 1, bool)
     unfounded[0] = False  # the background
-    unfounded[components[(probability >= _SUSPECTED).numpy()]] = False
-    return torch.from_numpy(unfounded[components])
+    unfounded[components[probability >= _SUSPECTED]] = False
+    found: Mask = unfounded[components]
+    return found
 
 
 def _bins(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from scipy.special import expit
 from torch import Tensor
 
 from models.labels import Role
@@ -129,3 +131,72 @@ def test_refinement_is_deterministic_and_leaves_its_input_unchanged() -> None:
     first, again = (refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(ANSWER, before)
+
+
+def plain_refine(answer: np.ndarray, scans: list[np.ndarray], known: np.ndarray, weight: float) -> np.ndarray:
+    """One label's refinement as its description reads, over the whole grid and without torch."""
+    used = ndimage.maximum_filter(answer > 0.02, 13, mode="constant") & known
+    if not used.any():
+        return answer
+    count = {1: 64, 2: 32}[len(scans)]
+    bins = []
+    for scan in scans:
+        low, high = np.quantile(scan[used], (0.002, 0.998))
+        scaled = (scan[used] - low) / max(float(high - low), 1e-6) * count
+        bins.append(np.clip(scaled, 0, count - 1).astype(int))
+    clipped = np.clip(answer[used], 1e-3, np.float32(1) - np.float32(1e-3)).astype(float)
+    prior = np.log(clipped / (1 - clipped))
+    logits = prior
+    for _ in range(2):
+        surest = np.quantile(logits[logits > 0], 0.6) if (logits > 0).any() else 0.0
+        counts = []
+        for weights in (expit(logits - surest), expit(-logits)):
+            histogram = np.zeros((count,) * len(scans))
+            np.add.at(histogram, tuple(bins), weights)
+            counts.append(ndimage.gaussian_filter(histogram, 0.04 * count, mode="nearest"))
+        around = counts[1] / max(counts[1].sum(), 1e-6)
+        lesion = (counts[0] + 100 * around) / (counts[0].sum() + 100)
+        floor = 0.0128 / lesion.size
+        logits = prior + weight * np.clip(np.log((lesion + floor) / (around + floor)), -3, 3)[tuple(bins)]
+    corrected = answer.copy()
+    corrected[used] = expit(logits)
+    parts, number = ndimage.label(corrected >= 0.5, np.ones((3, 3, 3)))
+    for part in range(1, number + 1):
+        if not (answer[parts == part] >= 0.3).any():
+            corrected[parts == part] = answer[parts == part]
+    return corrected
+
+
+def suspicion(*places: tuple[int, int, int]) -> Tensor:
+    """Probabilities of lesions of one voxel."""
+    answer = torch.full((1, SIZE, SIZE, SIZE), 0.001)
+    for place in places:
+        answer[(0, *place)] = 0.9
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER,
+        ANSWER.roll((-17, 17), (1, 3)),  # the lesion goes on at the opposite ends of the grid
+        suspicion((20, 20, 20)),
+        suspicion((0, 0, 0), (SIZE - 1, SIZE - 1, SIZE - 1)),
+        suspicion((0, 10, SIZE - 1), (30, 0, 3)),
+        torch.full((1, SIZE, SIZE, SIZE), 0.6),
+        torch.full((1, SIZE, SIZE, SIZE), 0.021),
+    ],
+)
+@pytest.mark.parametrize("roles", [(Role.T1CE,), (Role.ADC, Role.FLAIR)])
+@pytest.mark.parametrize("even", [False, True])
+def test_the_result_is_that_of_the_description_over_the_whole_grid(
+    answer: Tensor, roles: tuple[Role, ...], even: bool
+) -> None:
+    scans = torch.cat([torch.full_like(SCAN, 80.0) if even else noisy(SCAN, seed) for seed in range(len(roles))])
+    scans[0, 18:20, :, 5] = torch.nan
+    scans[-1, :3] = torch.nan
+    scans[0, 25, 20:30] = 0  # failed fits, if it is an ADC map
+    known = torch.isfinite(scans).all(0) & (torch.tensor(roles[0] is not Role.ADC) | (scans[0] != 0))
+    found = refine(answer, scans, roles, (Refinement(roles, 1.5),))[0].numpy()
+    expected = plain_refine(answer[0].numpy(), list(scans.numpy()), known.numpy(), 1.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
