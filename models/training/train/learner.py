@@ -12,9 +12,10 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from models.network import NetworkSettings, build_network
+from models.network import NetworkSettings
 from models.training.train.batches import Batch, EpochLoader, ProcessRank
 from models.training.train.loss import training_loss
+from models.training.train.monai_segresnet import monai_segresnet
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import Prepared
 from pipeline.measure import dice
@@ -30,7 +31,7 @@ class TrainingStopped(Exception):
 
 def fresh_network(settings: NetworkSettings, channels: int, labels: int) -> nn.Module:
     """Return a network with random weights that first answers "no lesion"."""
-    network = build_network(settings, channels, labels)
+    network = monai_segresnet(settings, channels, labels)
     # Lesions are rare: without this, the first steps teach no more than that.
     nn.init.constant_(network.get_parameter("conv_final.2.conv.bias"), -3.0)
     return network
