@@ -4,6 +4,10 @@ import os
 import platform
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def describe_machine() -> dict[str, object]:
@@ -14,3 +18,14 @@ def describe_machine() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "page_kib": resource.getpagesize() // 1024,
     }
+
+
+def describe_device(device: "torch.device") -> dict[str, object]:
+    """Return torch's version, and the name and memory of a GPU, or the threads of the CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return {"torch": torch.__version__, "name": "CPU", "threads": torch.get_num_threads()}
+    facts = torch.cuda.get_device_properties(device)
+    memory_gib = round(facts.total_memory / 2**30, 1)
+    return {"torch": torch.__version__, "name": facts.name, "memory_gib": memory_gib, "cuda": torch.version.cuda}

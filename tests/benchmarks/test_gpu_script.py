@@ -1,0 +1,33 @@
+"""benchmarks/gpu.sh runs without a GPU, and a part that fails stands in its JSON."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+
+def test_the_script_runs_on_a_cpu_and_records_what_fails(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    options = ["--device", "cpu", "--small", "--parts", "case no-such-part training", "--rows", "warm"]
+    done = subprocess.run(
+        [str(ROOT / "benchmarks" / "gpu.sh"), str(out), *options],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    found = json.loads(out.read_text())["parts"]
+    failed = found.pop("no-such-part")
+    assert failed["exit_status"] == 2
+    assert any("invalid choice" in line for line in failed["last_lines"])
+    assert {name: part["exit_status"] for name, part in found.items()} == {"case": 0, "training": 0}, found
+    (case,) = found["case"]["result"]["cases"]
+    assert set(case["rows"]) == {"warm"}
+    (run,) = case["rows"]["warm"]
+    assert 0 < run["start_s"] < run["process_s"]
+    assert 0 < run["steps_s"]["segment"] < run["steps_s"]["total"] < run["process_s"]
+    assert set(found["training"]["result"]["seconds"]) == {"float32", "bfloat16"}
