@@ -69,7 +69,7 @@ class Command:
         return self.sop_instance.decode("ascii", errors="replace").rstrip("\0 ")
 
 
-def split_fragments(content: bytes | bytearray) -> Iterator[Fragment]:
+def split_fragments(content: bytes | bytearray | memoryview) -> Iterator[Fragment]:
     """Yield the fragments of a P-DATA-TF PDU, given without its header. Raises InvalidMessage."""
     view, start = memoryview(content), 0
     while start < len(view):

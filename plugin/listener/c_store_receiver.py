@@ -87,7 +87,7 @@ class CStoreReceiver:
         if self._reader.has_unread:
             self._network.read_pdu_by_library()
             return True
-        if not self._association.dul.socket.ready:
+        if not (self._reader.has_ahead or self._association.dul.socket.ready):
             return False
         self._network.reactor_gate.hold()
         try:
@@ -100,6 +100,8 @@ class CStoreReceiver:
         return True
 
     def _is_pdu_coming(self) -> bool:
+        if self._reader.has_ahead:
+            return True
         connection = self._association.dul.socket.socket
         try:
             if isinstance(connection, ssl.SSLSocket) and connection.pending():
@@ -110,9 +112,9 @@ class CStoreReceiver:
 
     def _read_pdu(self) -> bool:
         """Read and process one PDU; return False where pynetdicom has to go on."""
-        head = self._reader.recv(6)
+        head = bytes(self._reader.read(6))
         length = struct.unpack(">xxL", head)[0] if len(head) == 6 else 0
-        content = self._reader.recv(length) if length else bytearray()
+        content = self._reader.read(length) if length else memoryview(b"")
         if len(head) < 6 or len(content) < length:
             self._network.close_connection()
             return False

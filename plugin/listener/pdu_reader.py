@@ -12,6 +12,9 @@ _LARGEST_REQUEST = 1 << 20
 """Bytes of an A-ASSOCIATE-RQ, before any length is agreed on; 128 contexts of 40 transfer syntaxes take a third."""
 _HEADER_SLACK = 128
 """Bytes allowed beyond the agreed length: some senders do not count the headers."""
+_PDU_HEADER = 6
+_TIMEOUT_STEP = 0.01
+"""The part of its timeout by which a socket may wait too long, so that each receive does not set the timeout anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,20 @@ class PduReader:
         """Whether a limit was exceeded."""
         self._opened = time.monotonic()
         self._unread = bytearray()
+        self._buffer = memoryview(b"")
+        """What `read` received, and room for more."""
+        self._start = self._end = 0
+        """Of the bytes in the buffer that `read` has not returned yet."""
 
     @property
     def has_unread(self) -> bool:
-        """Whether `recv` returns bytes without reading from the connection."""
+        """Whether there are bytes that only `recv` returns."""
         return bool(self._unread)
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether `read` received more than it returned."""
+        return self._start < self._end
 
     def unread(self, content: bytes | bytearray) -> None:
         """Let `recv` return these bytes before it reads on, after those of earlier calls."""
@@ -69,6 +81,8 @@ class PduReader:
             unread = self._unread[:length]
             del self._unread[:length]
             return unread
+        if self.has_ahead:
+            return bytearray(self.read(length))
         requested = self._association.requestor.primitive is not None
         if length > (self._limits.pdu_bytes + _HEADER_SLACK if requested else _LARGEST_REQUEST):
             self._refuse(Refusal.PDU_TOO_LONG)
@@ -97,6 +111,52 @@ class PduReader:
         self.has_read = self.has_read or count > 0
         del received[count:]
         return received
+
+    def read(self, length: int) -> memoryview:
+        """Return what `recv` would, of an established association; the bytes are valid until the next call.
+
+        It receives whatever has come, up to the size of a PDU: most senders write small PDUs, or a PDU in small parts,
+        and each receive takes system calls and turns of the interpreter.
+        """
+        if length > self._limits.pdu_bytes + _HEADER_SLACK:
+            self._refuse(Refusal.PDU_TOO_LONG)
+            return memoryview(b"")
+        if self._end - self._start < length:
+            self._receive(length)
+        found = self._buffer[self._start : min(self._start + length, self._end)]
+        self._start += len(found)
+        return found
+
+    def _receive(self, length: int) -> None:
+        """Receive until there are `length` bytes in the buffer; fewer where the connection ended or is too slow."""
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_PDU_HEADER + self._limits.pdu_bytes + _HEADER_SLACK))
+        count = self._end - self._start
+        if not count or self._start + length > len(self._buffer):
+            self._buffer[:count] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, count
+        timeout = idle_timeout = self._limits.idle_timeout_s  # which `recv` has left in force
+        deadline = time.monotonic() + idle_timeout
+        connection = self._association.dul.socket.socket
+        try:
+            while self._end - self._start < length:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                if left < timeout - idle_timeout * _TIMEOUT_STEP:
+                    timeout = left
+                    connection.settimeout(timeout)
+                new = connection.recv_into(self._buffer[self._end :])
+                acknowledge_at_once(connection)
+                if new == 0:
+                    break
+                self._end += new
+            if timeout != idle_timeout:
+                connection.settimeout(idle_timeout)
+        except TimeoutError:
+            self._refuse(Refusal.TOO_SLOW)
+        except OSError:  # closed or broken, by either side
+            pass
 
     def _refuse(self, refusal: Refusal) -> None:
         self.has_refused = True
