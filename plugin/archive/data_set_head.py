@@ -17,6 +17,8 @@ _SOP_UID, _STUDY_UID, _SERIES_UID = 0x00080018, 0x0020000D, 0x0020000E
 _UIDS = (_STUDY_UID, _SERIES_UID, _SOP_UID)
 _STUDY_PRIORITY, _REQUEST_ATTRIBUTES, _REQUESTED_PRIORITY = 0x0032000C, 0x00400275, 0x00401003
 _PRIORITIES = (_STUDY_PRIORITY, _REQUESTED_PRIORITY)
+_WANTED = (*_UIDS, *_PRIORITIES, _REQUEST_ATTRIBUTES)
+_LAST = max(_WANTED)
 _URGENT = frozenset({"STAT", "HIGH", "URGENT", "EMERGENCY", "ASAP", "S", "A"})
 """PS3.3 C.4.11 has STAT and HIGH; the others are what interfaces copy from orders (HL7 table 0485: S stat, A asap)."""
 _LARGEST_HEAD = 1 << 24
@@ -51,28 +53,22 @@ def read_head(data_set: BinaryIO, transfer_syntax_uid: str) -> ReceivedHead:
         except zlib.error as exc:
             raise NotADataSet("it is not deflated as agreed") from exc
     stream = guard_stream(data_set, _MOST_READS, _LARGEST_HEAD)
-    head = _read_elements(stream, transfer_syntax_uid, _UIDS)
+    head = _read_elements(stream, transfer_syntax_uid)
     if not all(tag in head.dataset for tag in _UIDS):
         raise NotADataSet("it does not parse, or a UID of it is missing")
     key = InstanceKey(*(head.free_text(tag).rstrip("\0 ") for tag in _UIDS))
-    return ReceivedHead(
-        key, _is_urgent(_read_elements(stream, transfer_syntax_uid, (*_PRIORITIES, _REQUEST_ATTRIBUTES)))
-    )
+    return ReceivedHead(key, _is_urgent(head))
 
 
-def _read_elements(stream: BinaryIO, transfer_syntax_uid: str, tags: tuple[int, ...]) -> Header:
-    """Read the elements `tags` of a data set and leave the stream behind the last of them.
-
-    What follows damage is not read.
-    """
-    last = max(tags)
+def _read_elements(stream: BinaryIO, transfer_syntax_uid: str) -> Header:
+    """Read the elements of a data set that matter here. What follows damage is not read."""
     elements = data_element_generator(
         stream,
         is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
         is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-        stop_when=lambda tag, vr, length: tag > last,
+        stop_when=lambda tag, vr, length: tag > _LAST,
         defer_size=_LARGEST_VALUE,
-        specific_tags=list(tags),
+        specific_tags=list(_WANTED),
     )
     found = {}
     try:

@@ -30,7 +30,7 @@ def encode_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_
 
 def read_sop_class_uid(path: Path) -> str:
     """Return the SOP class of a file that begins with `encode_file_meta`; empty for any other file. Makes one read."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = file.read(_CLASS_AT + 8 + 64)
     if len(head) < _CLASS_AT + 8 or head[_CLASS_AT : _CLASS_AT + 6] != struct.pack("<HH2s", 0x0002, 0x0002, b"UI"):
         return ""

@@ -28,7 +28,7 @@ class IncomingFile:
         self.size_bytes = 0
         require_room()
         with disk_errors_as_no_room():
-            self._file = path.open("x+b")
+            self._file = path.open("x+b", buffering=0)  # the parts are whole PDUs
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes. Raises NoRoom."""
@@ -37,7 +37,9 @@ class IncomingFile:
             self._require_room()
             self._unchecked_bytes = 0
         with disk_errors_as_no_room():
-            self._file.write(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self._sha256.update(chunk)
         self.size_bytes += len(chunk)
 
@@ -55,14 +57,15 @@ class IncomingFile:
     def sync(self) -> None:
         """Return when the whole content is on disk. Raises NoRoom."""
         with disk_errors_as_no_room():
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def discard(self) -> None:
         """Close the file and remove this name of it, not the names that it was linked to. May be called again."""
+        if self._file.closed:
+            return
         try:
             self._file.close()
-        except OSError as exc:  # close() flushes once more what a full disk did not take
+        except OSError as exc:  # of a network file system, which writes at last what it took before
             if exc.errno not in _DISK_ERRORS:
                 raise
         finally:

@@ -1,10 +1,12 @@
 """The archive: durable, safe against crashes, and confined to its folder."""
 
+import io
 import os
 import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,20 @@ def test_a_full_disk_raises_no_room_and_leaves_nothing(archive: EmbeddedArchive,
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert archive.files("1.2.3") == ()
     assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_disk_that_takes_a_part_of_each_write_gets_all(archive: EmbeddedArchive, tmp_path: Path) -> None:
+    class TakesThreeBytes(io.FileIO):
+        def write(self, content: Any, /) -> int:
+            return super().write(content[:3])
+
+    incoming = archive.create_file()
+    incoming._file.close()
+    incoming._file = TakesThreeBytes(incoming.path, "r+")
+    incoming.write(b"12345678")
+    incoming.write(memoryview(b"9"))
+    assert archive.store(KEY, incoming) is Stored.NEW
+    assert archive.path(KEY).read_bytes() == b"123456789"
 
 
 def test_less_than_the_minimum_of_free_space_raises_no_room(tmp_path: Path) -> None:
