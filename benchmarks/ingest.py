@@ -1,14 +1,19 @@
-"""Compare receiving with DCMTK's storescp and Orthanc: instances per second, and the time to each response.
+"""Compare receiving with DCMTK's storescp and Orthanc: instances per second, time to each response, processor time.
 
-    python -m benchmarks.ingest [--instances 400] [--repeats 3] [--json FILE]
+    python -m benchmarks.ingest [--instances 400] [--repeats 3] [--let-halt] [--json FILE]
 
 MR images of 128 KiB are sent over 1 and over 8 associations. The sender is a few lines on a socket, so that it costs
 little and is the same for all: PDUs encoded beforehand, each image sent after the response to the last, TCP_NODELAY on
 both sides (for DCMTK and Orthanc by the variable of that name), PDUs as long as the receiver accepts, 128 KiB proposed
-to each. Receivers take turns, each started anew on the same disk. The node and Orthanc (by default) respond once an
-image is synced to disk. storescp leaves that to the system and loses images when the power fails after its response; so
-it also runs with a small library that syncs each file as it is closed (sync_at_close.c; needs a C compiler). DCMTK and
-Orthanc are Debian's; needs Linux with network namespaces. Goal: faster than both.
+to each. Receivers take turns, each started anew on the same disk and given the time to come to rest. The node syncs
+each image and the folder that names it before it responds: two waits for the disk where Orthanc, which syncs the image
+alone, has one. storescp leaves that to the system and loses images when the power fails after its response; so it also
+runs with a small library that syncs each file as it is closed (sync_at_close.c; needs a C compiler).
+
+Processor time is that of all processes of the receiver (of the node with its database), user and system, an image.
+Processes of the lowest priority keep the processors busy, unless --let-halt is given: a virtual one that halts may hear
+of the end of a sync only at its next tick, 4 ms later, and then the number of syncs decides alone. DCMTK and Orthanc
+are Debian's; needs Linux with network namespaces. Goal: faster than both.
 """
 
 import argparse
@@ -23,8 +28,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,6 +49,8 @@ UID_ROOT, UID_DIGITS = "2.25.", 30
 PLACEHOLDER = UID_ROOT + "9" * UID_DIGITS
 COMPILER = shutil.which("cc")
 PIXELS = 65000  # of two bytes: 128 KiB with the header
+_AT_REST = 0.05
+"""Of one processor: what a receiver takes that is at rest."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,19 @@ class Row:
     per_second: tuple[float, ...]
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
+    """Processor time of all its processes, an image."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What it took to send instances."""
+
+    per_second: float
+    waits_s: list[float]
+    """For each response."""
+    cpu_ms: float
+    """Processor time of the receiver, an image."""
 
 
 def main() -> None:
@@ -70,37 +91,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--let-halt", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     programs = [shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("storescp", "Orthanc")]
     if None in programs:
         sys.exit("DCMTK's storescp and Orthanc have to be installed: scripts/install-programs")
-    private_network()
     os.environ["TCP_NODELAY"] = "1"
     image = encoded_image()
-    waits: dict[tuple[str, int], list[float]] = {}
-    rates: dict[tuple[str, int], list[float]] = {}
-    for _ in range(options.repeats):
-        for start in (run_glionode, run_synced_storescp, run_storescp, run_orthanc):
-            if start is run_synced_storescp and COMPILER is None:
-                continue
-            with tempfile.TemporaryDirectory() as folder, start(Path(folder), *programs) as receiver:
-                for associations in (1, 8):
-                    rate, response_times = send_all(receiver, image, associations, options.instances)
-                    rates.setdefault((receiver.name, associations), []).append(rate)
-                    waits.setdefault((receiver.name, associations), []).extend(response_times)
+    found: dict[tuple[str, int], list[Sent]] = {}
+    with nullcontext() if options.let_halt else busy_processors():
+        private_network()  # only now, so that it holds this process and the receiver's
+        for _ in range(options.repeats):
+            for start in (run_glionode, run_synced_storescp, run_storescp, run_orthanc):
+                if start is run_synced_storescp and COMPILER is None:
+                    continue
+                with tempfile.TemporaryDirectory() as folder, start(Path(folder), *programs) as receiver:
+                    wait_for_rest()
+                    for associations in (1, 8):
+                        sent = send_all(receiver, image, associations, options.instances)
+                        found.setdefault((receiver.name, associations), []).append(sent)
     rows = [
-        Row(name, associations, tuple(rates[name, associations]), *percentiles_ms(waits[name, associations]))
+        Row(
+            name,
+            associations,
+            tuple(sent.per_second for sent in found[name, associations]),
+            *percentiles_ms([wait for sent in found[name, associations] for wait in sent.waits_s]),
+            statistics.median(sent.cpu_ms for sent in found[name, associations]),
+        )
         for associations in (1, 8)
-        for name in dict.fromkeys(name for name, _ in rates)
+        for name in dict.fromkeys(name for name, _ in found)
     ]
-    print(f"{'':22}{'assoc.':>7}{'images/s':>10}{'lowest':>9}{'p50 ms':>9}{'p99 ms':>9}{'ours : it':>11}")
+    print(f"{'':22}{'assoc.':>7}{'images/s':>10}{'lowest':>9}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'ours : it':>11}")
     for row in rows:
         ours = next(each for each in rows if each.associations == row.associations)
         ratio = statistics.median(ours.per_second) / statistics.median(row.per_second)
         print(
             f"{row.receiver:22}{row.associations:7d}{statistics.median(row.per_second):10.0f}"
-            f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{ratio:11.2f}"
+            f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{row.cpu_ms:9.2f}{ratio:11.2f}"
         )
     if options.json:
         options.json.write_text(
@@ -160,8 +188,51 @@ def run_orthanc(folder: Path, storescp_program: str, orthanc_program: str) -> It
         yield Receiver("Orthanc", "ORTHANC", dicom_port)
 
 
-def send_all(receiver: Receiver, image: bytes, associations: int, instances: int) -> tuple[float, list[float]]:
-    """Send instances over parallel associations; return instances per second, and the seconds to each response."""
+@contextmanager
+def busy_processors() -> Iterator[None]:
+    """Keep the processors from halting by processes that run only where no other wants to."""
+    program = (
+        "import os\nparent = os.getppid()\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+        "while os.getppid() == parent:\n    sum(range(100000))\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def cpu_clocks() -> Counter[int]:
+    """Return the processor time, user and system, of each other process in this one's network namespace, in ns."""
+    namespace, clocks = Path("/proc/self/ns/net").readlink(), Counter[int]()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            with suppress(OSError):  # it has ended, or is not ours to look at
+                if (folder / "ns" / "net").readlink() == namespace:
+                    clocks[int(folder.name)] = time.clock_gettime_ns(~int(folder.name) << 3 | 2)  # clock_getcpuclockid
+    return clocks
+
+
+def cpu_seconds_since(before: Counter[int]) -> float:
+    """Return the processor time of the processes that there are now, in seconds, since their clocks were read."""
+    return (cpu_clocks() - before).total() / 1e9
+
+
+def wait_for_rest() -> None:
+    """Return when the receiver does little: the node still loads its network when it listens already."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        before = cpu_clocks()
+        time.sleep(1)
+        if cpu_seconds_since(before) < _AT_REST:
+            return
+    raise TimeoutError("the receiver did not come to rest within 60 s")
+
+
+def send_all(receiver: Receiver, image: bytes, associations: int, instances: int) -> Sent:
+    """Send instances over parallel associations."""
     ready = threading.Barrier(associations + 1)
     each = -(-instances // associations)
     waits: list[list[float]] = [[] for _ in range(associations)]
@@ -173,6 +244,8 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
                 messages = [sender.message(image, new_uid()) for _ in range(each)]
                 ready.wait()
                 waits[number] = [sender.send(message) for message in messages]
+                ready.wait()
+                ready.wait()  # for the reading of clocks: with the association, a process of the receiver may end
         except BaseException as exc:  # noqa: BLE001 - raised by the waiting thread
             failures.append(exc)
             ready.abort()
@@ -180,17 +253,23 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
     threads = [threading.Thread(target=send, args=(number,)) for number in range(associations)]
     for thread in threads:
         thread.start()
+    seconds = cpu = 0.0
     try:
+        before = cpu_clocks()
         ready.wait()
         started = time.perf_counter()
+        ready.wait()
+        seconds = time.perf_counter() - started
+        cpu = cpu_seconds_since(before)
+        ready.wait()
     except threading.BrokenBarrierError:
-        started = 0.0
+        pass
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    seconds = time.perf_counter() - started
-    return associations * each / seconds, [wait for one in waits for wait in one]
+    sent = associations * each
+    return Sent(sent / seconds, [wait for one in waits for wait in one], cpu * 1000 / sent)
 
 
 class StoreAssociation:
