@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from models.labels import Role
+from pipeline.finite import all_finite
 
 ADC_SCALE = 3500.0
 """The ADC, in 10^-6 mm2/s, that becomes 1: above free water at body temperature (about 3000)."""
@@ -16,7 +17,9 @@ _CLIP = (-3.0, 6.0)
 
 def otsu_threshold(values: Tensor) -> float:
     """Return Otsu's threshold of the finite values of a tensor (Otsu 1979, IEEE Trans. SMC 9:62), with 256 bins."""
-    values = _select(values, (values > -torch.inf) & (values < torch.inf))
+    if not all_finite(values):
+        values = _select(values, (values > -torch.inf) & (values < torch.inf))
+    values = values.flatten()
     if values.numel() == 0:
         return 0.0
     low, high = float(values.min()), float(_quantiles(values, (0.995,))[0])
@@ -25,7 +28,7 @@ def otsu_threshold(values: Tensor) -> float:
     counts = torch.zeros(256, dtype=torch.float64, device=values.device)
     for part in torch.split(values, _COUNTED_AT_ONCE):
         counts += torch.histc(part.float(), bins=256, min=low, max=high)
-    counts[-1] += (values > high).sum()
+    counts[-1] += values.numel() - counts.sum()  # those above
     centres = low + (torch.arange(256, device=counts.device, dtype=torch.float64) + 0.5) * (high - low) / 256
     below = counts.cumsum(0)
     above = below[-1] - below

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from pipeline.resample import resample
+from pipeline.resample import interpolate, resample
 from pipeline.volume import Geometry
 
 DIRECTION = np.array([0.7, -1.3, 2.1])  # different along every axis: a flip, a swap or a shift changes the field
@@ -69,6 +70,40 @@ def test_a_missing_voxel_is_ignored_and_does_not_spread() -> None:
     assert torch.isnan(found[4, 4, 4])
     assert torch.isfinite(found).sum() == 9**3 - 1
     assert found[torch.isfinite(found)].unique().tolist() == pytest.approx([700.0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(-180, 180), min_size=3, max_size=3),
+    st.lists(st.floats(-9, 9), min_size=3, max_size=3),
+    st.sampled_from(["whole", "a part is missing", "only a part is there"]),
+)
+def test_wherever_the_source_lies_the_present_voxels_are_weighed(
+    angles: list[float], shift: list[float], missing: str
+) -> None:
+    source, target = oblique((7, 9, 8), (1.5, 1, 1), angles), oblique((10, 12, 14), (1, 1, 1), [0, 0, 0])
+    x, y, z = shift
+    matrix = ((1.0, 0.0, 0.0, x), (0.0, 1.0, 0.0, y), (0.0, 0.0, 1.0, z), (0.0, 0.0, 0.0, 1.0))
+    voxels = np.random.default_rng(1).uniform(1, 2, source.shape).astype(np.float32)
+    place = (slice(2, 4), slice(3, 6), slice(1, 6))
+    if missing == "a part is missing":
+        voxels[place] = np.nan
+    elif missing == "only a part is there":
+        alone = np.full_like(voxels, np.nan)
+        alone[place] = voxels[place]
+        voxels = alone
+
+    found = interpolate(torch.from_numpy(voxels)[None], source, target, matrix)[0].numpy()
+
+    points = world_points(target) + np.array(shift)[:, None, None, None]
+    inverse = np.linalg.inv(source.affine)
+    index = np.einsum("ij,jsrc->isrc", inverse[:3, :3], points) + inverse[:3, 3, None, None, None]
+    options = {"order": 1, "mode": "grid-constant", "cval": 0.0}
+    weights = map_coordinates(np.isfinite(voxels).astype(float), index, **options)
+    values = map_coordinates(np.nan_to_num(voxels).astype(float), index, **options)
+    clear = abs(weights - 0.5) > 1e-3
+    expected = np.where(weights >= 0.5, values / weights.clip(0.5), np.nan)
+    np.testing.assert_allclose(found[clear], expected[clear], atol=1e-4)
 
 
 def test_a_coarser_target_sees_the_mean_of_a_fine_pattern_not_its_alias() -> None:
