@@ -13,12 +13,13 @@ Box = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def head_box(t1ce: Tensor, geometry: Geometry) -> Box:
     """Return the world corners (low, high) of the axis-aligned box around the head, with a margin of 5 mm."""
-    mask = head_mask(t1ce)
+    mask = head_mask(t1ce).cpu().numpy()
     corners = []
     for axis in range(3):
-        counts = mask.sum(dim=[other for other in range(3) if other != axis]).cpu().numpy()
+        lines = np.add.reduce(mask.view(np.uint8), axis=1 if axis == 2 else 2, dtype=np.uint32)
+        counts = lines.sum(axis=1 if axis == 0 else 0)
         # A plane needs 1 % of its voxels in the mask to count, so that isolated noise does not widen the box.
-        planes = np.flatnonzero(counts > 0.01 * mask[0].numel() if axis == 0 else counts > 0.01 * counts.max())
+        planes = np.flatnonzero(counts > 0.01 * mask[0].size if axis == 0 else counts > 0.01 * counts.max())
         corners.append((planes[0], planes[-1]) if len(planes) else (0, geometry.shape[axis] - 1))
     points = np.array([[s, r, c, 1.0] for s in corners[0] for r in corners[1] for c in corners[2]])
     world = (geometry.affine @ points.T)[:3]
