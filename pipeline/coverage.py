@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.labels import LABELS, Role
 from pipeline.errors import HeadNotCovered
-from pipeline.head_region import DEPTH_MM, Mask, completed, distance_inside, head_region
+from pipeline.head_region import DEPTH_MM, Mask, completed, distance_inside, farther_inside, head_region
 from pipeline.normalise import otsu_threshold
 from pipeline.resample import interpolate
 from pipeline.role_coverage import MarkedUnseen, RoleCoverage, Side, UnseenSide
@@ -181,9 +181,7 @@ def _sample(role: Role, volume: Volume, grid: Geometry, to_series: Matrix) -> _S
 
 def _widened(mask: Mask) -> Mask:
     """Widen every slice by MASK_MM, and none beyond: a slice without values is blank."""
-    distance = ndimage.distance_transform_edt(~mask, sampling=(1e6, GRID_MM, GRID_MM))
-    widened: Mask = distance <= MASK_MM
-    return widened
+    return ~farther_inside(~mask, MASK_MM, GRID_MM, axes=(1, 2))
 
 
 def _in_field(source: Geometry, grid: Geometry, to_series: Matrix) -> Mask:
@@ -236,16 +234,17 @@ def _opened(mask: Mask, radius_mm: float) -> Mask:
     """Return the places of a mask that are covered by balls within it; beyond the grid the mask goes on."""
     reach = int(np.ceil(radius_mm / GRID_MM)) + 1
     padded = np.pad(mask, reach, mode="edge")
-    cores = distance_inside(padded, GRID_MM) > radius_mm
+    cores = farther_inside(padded, radius_mm, GRID_MM)
     if not cores.any():
         return np.zeros_like(mask)
     inner = slice(reach, -reach)
-    opened: Mask = (padded & (distance_inside(~cores, GRID_MM) <= radius_mm))[inner, inner, inner]
+    opened: Mask = (padded & ~farther_inside(~cores, radius_mm, GRID_MM))[inner, inner, inner]
     return opened
 
 
 def _role_coverage(role: Role, region: Mask, shown: Mask, share_of_t1ce_head: float) -> RoleCoverage:
-    hidden_mm = 2 * float(distance_inside(region & ~shown, GRID_MM).max())
+    hidden = region & ~shown
+    hidden_mm = 2 * float(distance_inside(hidden, GRID_MM).max()) if hidden.any() else 0.0
     return RoleCoverage(role, _share(shown, region), share_of_t1ce_head, _unseen_sides(region, shown), hidden_mm)
 
 
