@@ -1,5 +1,7 @@
 """Find roughly where one head lies in another's coordinates, from nothing but the images."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -61,21 +63,25 @@ def _climb(
     """Climb along each parameter in turn, with steps that are halved where none of them rises any more."""
     fixed, moving = centres_mm or (comparison.fixed_centre_mm, comparison.moving_centre_mm)
 
-    def height(at: NDArray[np.float64]) -> float:
-        likeness = comparison.at(motion_about(fixed, moving, at))
-        return likeness.information * min(1.0, likeness.seen / _LEAST_SEEN)
+    def heights(places: NDArray[np.float64]) -> Iterator[float]:
+        for likeness in comparison.of_each(np.stack([motion_about(fixed, moving, each) for each in places])):
+            yield likeness.information * min(1.0, likeness.seen / _LEAST_SEEN)
 
-    best = height(parameters)
+    (best,) = heights(parameters[None])
     while step_mm >= last_step_mm:
-        risen = False
-        for index in range(6):
-            step = step_mm * (_DEGREES_PER_MM if index < 3 else 1.0)
-            for direction in (step, -step):
-                neighbour = parameters.copy()
-                neighbour[index] += direction
-                value = height(neighbour)
+        steps = step_mm * np.array([*[_DEGREES_PER_MM] * 3, *[1.0] * 3])
+        risen, index = False, 0
+        while index < 6:
+            # Both directions along every parameter that is left in this round; those after the first rise go unused.
+            neighbours = (
+                parameters + np.repeat(np.diag(steps)[index:], 2, axis=0) * np.tile([1, -1], 6 - index)[:, None]
+            )
+            for number, value in enumerate(heights(neighbours)):
                 if value > best + _LEAST_RISE:
-                    best, parameters, risen = value, neighbour, True
+                    best, parameters, risen = value, neighbours[number], True
+                    index += number // 2 + 1
                     break
+            else:
+                break
         step_mm = step_mm if risen else step_mm / 2
     return best, parameters

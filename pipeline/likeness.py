@@ -5,6 +5,7 @@ the head counts, as registrations are often masked, mutual information can rise 
 fluid. The border between head and air, which holds most of the information, does not count against it then.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.labels import Role
+from pipeline.finite import all_finite
 from pipeline.head import filled_head
 from pipeline.resample import sample_at
 from pipeline.volume import Geometry, Volume
 
+_CPU = torch.device("cpu")
+_GPU_BATCH = 4_000_000
+"""Voxels that are sampled at once on a GPU."""
 _BINS = 32
 _ADC_RANGE = (0.0, 3500.0)
 _SHIFT_MM = 4.0
@@ -67,9 +72,12 @@ def coarse(volume: Volume, role: Role, edge_mm: float) -> Coarse:
         for size, spacing in zip(volume.geometry.shape, volume.geometry.spacing_mm, strict=True)
     ]
     voxels = torch.from_numpy(volume.pixels)[None, None].float()
-    present = functional.avg_pool3d(torch.isfinite(voxels).float(), factors)
-    mean = functional.avg_pool3d(torch.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0), factors)
-    averaged = torch.where(present >= 0.5, mean / present.clamp(min=0.5), torch.nan)[0, 0]
+    if all_finite(voxels):
+        averaged = functional.avg_pool3d(voxels, factors)[0, 0]
+    else:
+        present = functional.avg_pool3d(torch.isfinite(voxels).float(), factors)
+        mean = functional.avg_pool3d(torch.nan_to_num(voxels, nan=0.0, posinf=0.0, neginf=0.0), factors)
+        averaged = torch.where(present >= 0.5, mean / present.clamp(min=0.5), torch.nan)[0, 0]
     affine = volume.geometry.affine
     affine[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
     affine[:3, :3] *= np.array(factors)
@@ -91,37 +99,56 @@ def _bright(voxels: Tensor) -> float:
 class Comparison:
     """Two series whose likeness is measured under many motions."""
 
-    def __init__(self, fixed: Coarse, moving: Coarse) -> None:
-        """Keep the voxels of `moving` around its head, and the fixed series, smoothed a little.
+    def __init__(self, fixed: Coarse, moving: Coarse, device: torch.device = _CPU) -> None:
+        """Keep the voxels of `moving` around its head, and the fixed series, smoothed a little, on `device`.
 
         Without the smoothing a motion by half a voxel would gain by the interpolation alone, where both series are on
         one grid (Pluim et al. 2000, CVIU 77:211).
         """
         box = _box_around(moving)
         self._geometry = moving.geometry.cropped(box)
-        self._bins, self._head = moving.bins[box].long(), moving.head[box]
+        self._bins, self._head = moving.bins[box].to(device).long(), moving.head[box].to(device)
         filtered = fixed.bins.numpy()
         for axis in range(3):
             filtered = ndimage.convolve1d(filtered, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
-        self._fixed = torch.stack([torch.from_numpy(filtered), fixed.head.float(), torch.ones_like(fixed.bins)])
+        stack = torch.stack([torch.from_numpy(filtered), fixed.head.float(), torch.ones_like(fixed.bins)])
+        self._fixed = stack.to(device)
         self._fixed_geometry = fixed.geometry
         self.fixed_centre_mm = fixed.head_centre_mm
         self.moving_centre_mm = moving.head_centre_mm
         self._head_voxels = max(1, int(self._head.sum()))
+        self._at_once = 1 if device.type == "cpu" else max(1, _GPU_BATCH // self._bins.numel())
 
     def at(self, to_series: NDArray[np.float64]) -> Likeness:
         """Return the likeness under a motion, 4 x 4, from the world of the fixed series to that of the moving one."""
-        values, head, inside = sample_at(self._fixed, self._fixed_geometry, self._geometry, _inverse(to_series))
+        (likeness,) = self.of_each(to_series[None])
+        return likeness
+
+    def of_each(self, to_series: NDArray[np.float64]) -> Iterator[Likeness]:
+        """Yield the likeness under each of several motions, (motions, 4, 4).
+
+        They are measured when they are asked for: on a GPU many at once, on a CPU each on one core alone, as other
+        series are measured at the same time.
+        """
+        for first in range(0, len(to_series), self._at_once):
+            yield from self._measured(to_series[first : first + self._at_once])
+
+    def _measured(self, to_series: NDArray[np.float64]) -> list[Likeness]:
+        to_fixed = np.linalg.inv(to_series).astype(np.float64)
+        sampled = sample_at(self._fixed, self._fixed_geometry, self._geometry, to_fixed)
+        values, head, inside = sampled.flatten(2).unbind(1)  # each (motions, voxels)
         common = inside > 0.5
-        if not common.any():
-            return Likeness(0.0, 0.0, 0.0)
-        fixed = (values[common] / inside[common]).clamp(0, _BINS - 1e-3).long()
-        counts = torch.bincount(fixed * _BINS + self._bins[common], minlength=_BINS**2).reshape(_BINS, _BINS)
-        here, there = head[common] > 0.5, self._head[common]
-        both = int((here & there).sum())
-        smaller = min(int(here.sum()), int(there.sum()))
-        seen = int(there.sum()) / self._head_voxels
-        return Likeness(_mutual_information(counts.double()), both / smaller if smaller else 0.0, seen)
+        fixed = (values / inside.clamp(min=0.5)).clamp(0, _BINS - 1e-3).long()
+        first = torch.arange(len(to_series), device=fixed.device)[:, None] * _BINS**2
+        nowhere = len(to_series) * _BINS**2
+        counter = torch.where(common, first + fixed * _BINS + self._bins.flatten(), nowhere)
+        counts = torch.bincount(counter.flatten(), minlength=nowhere + 1)[:-1].reshape(-1, _BINS, _BINS)
+        here, there = (head > 0.5) & common, self._head.flatten() & common
+        heads = torch.stack([here.sum(1), there.sum(1), (here & there).sum(1)], 1).tolist()
+        return [
+            Likeness(information, both / min(here, there) if here and there else 0.0, there / self._head_voxels)
+            for information, (here, there, both) in zip(_mutual_information(counts).tolist(), heads, strict=True)
+        ]
 
     def distinctness(self, to_series: NDArray[np.float64]) -> float:
         """Return the share of the mutual information that a shift by 4 mm loses, on average over six directions.
@@ -129,16 +156,9 @@ class Comparison:
         At the place of the same head every structure fits, and a small shift loses much. Two heads of different people
         agree in their outline alone, which a small shift hardly changes.
         """
-        here = self.at(to_series).information
-        if here <= 0:
-            return 0.0
         shifts = [_shift(axis, length) for axis in range(3) for length in (_SHIFT_MM, -_SHIFT_MM)]
-        beside = [self.at(shift @ to_series).information for shift in shifts]
-        return 1 - float(np.mean(beside)) / here
-
-
-def _inverse(motion: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.linalg.inv(motion).astype(np.float64)
+        here, *beside = (each.information for each in self.of_each(np.stack([np.eye(4), *shifts]) @ to_series))
+        return 1 - float(np.mean(beside)) / here if here > 0 else 0.0
 
 
 def _shift(axis: int, length_mm: float) -> NDArray[np.float64]:
@@ -147,14 +167,15 @@ def _shift(axis: int, length_mm: float) -> NDArray[np.float64]:
     return matrix
 
 
-def _mutual_information(counts: Tensor) -> float:
-    joint = counts / counts.sum()
-    return float(_entropy(joint.sum(0)) + _entropy(joint.sum(1)) - _entropy(joint.flatten()))
+def _mutual_information(counts: Tensor) -> Tensor:
+    """Return the mutual information, nats, of joint histograms (motions, bins, bins); 0 for an empty one."""
+    joint = counts.double() / counts.sum((1, 2), keepdim=True).clamp(min=1)
+    return _entropy(joint.sum(1)) + _entropy(joint.sum(2)) - _entropy(joint.flatten(1))
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    present = shares[shares > 0]
-    return -(present * present.log()).sum()
+    entropy: Tensor = torch.special.entr(shares).sum(-1)
+    return entropy
 
 
 def _box_around(moving: Coarse) -> tuple[slice, slice, slice]:

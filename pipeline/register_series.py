@@ -47,9 +47,10 @@ def register_series(
 
     def pair_of(role: Role) -> Pair:
         moving = coarse(volumes[role], role, _FINE_MM)
-        roughly = Comparison(rough, coarse(volumes[role], role, _ROUGH_MM))
+        roughly = Comparison(rough, coarse(volumes[role], role, _ROUGH_MM), device)
         same = _same_frame(volumes[role], t1ce)
-        return Pair(role, volumes[role], moving, head, engines, roughly, Comparison(fine, moving), same, settings)
+        finely = Comparison(fine, moving, device)
+        return Pair(role, volumes[role], moving, head, engines, roughly, finely, same, settings)
 
     with ThreadPoolExecutor(max_workers=len(roles)) as pool:
         pairs = tuple(pool.map(pair_of, roles))
