@@ -8,6 +8,7 @@ so that a small shift loses much of the mutual information. If neither is believ
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +86,15 @@ def place(pair: Pair) -> RoleAlignment | Unplaced:
     Where what an engine finds gains, but is not believed, the next engine is asked; what it finds counts if it is
     believed.
     """
+    header = _candidate(pair, _NOWHERE)
+    if pair.same_frame and not pair.moving.head.any():
+        return _believed(header, None, pair.role, "the series shows no head")  # which its coverage tells
+    trusted = pair.same_frame and _heads_agree(header.likeness, pair.settings, _LEAST_COMMON)
+    near = trusted and _motion_mm(climb_from_identity(pair.rough), np.eye(4), pair) <= _LARGE_MOTION_MM
+    searched = cache(lambda: search(pair.rough, pair.fine, identity_too=True))
     first: RoleAlignment | Unplaced | None = None
     for engine in pair.engines:
-        outcome, doubtful = _place_by(pair, engine())
+        outcome, doubtful = _place_by(engine(), pair, header, trusted, searched, near_first=near)
         if first is None or (isinstance(outcome, RoleAlignment) and outcome.kept):
             first = outcome
         if not doubtful:
@@ -96,20 +103,27 @@ def place(pair: Pair) -> RoleAlignment | Unplaced:
     return first
 
 
-def _place_by(pair: Pair, engine: Engine) -> tuple[RoleAlignment | Unplaced, bool]:
-    """Return where the series lies by what one engine finds, and whether another one may find better."""
-    header = _candidate(pair, _NOWHERE)
-    if pair.same_frame and not pair.moving.head.any():
-        return _believed(header, None, pair.role, "the series shows no head"), False  # which its coverage tells
-    trusted = pair.same_frame and _heads_agree(header.likeness, pair.settings, _LEAST_COMMON)
-    if trusted and _motion_mm(climb_from_identity(pair.rough), np.eye(4), pair) <= _LARGE_MOTION_MM:
+def _place_by(
+    engine: Engine,
+    pair: Pair,
+    header: Candidate,
+    trusted: bool,
+    searched: Callable[[], NDArray[np.float64]],
+    near_first: bool,
+) -> tuple[RoleAlignment | Unplaced, bool]:
+    """Return where the series lies by what one engine finds, and whether another one may find better.
+
+    `trusted` says whether the header's place may be right, `near_first` whether the engine begins there; otherwise, and
+    where that fails, it begins at what `searched` returns.
+    """
+    if near_first:
         near = _registered(pair, engine, np.eye(4))
         if near is not None and near.moved_mm <= _LARGE_MOTION_MM:
             if (fault := _fault(near, header, pair, strict=False)) is None:
                 return _kept(pair, header, near), False
             if not _contradicts(near, header):
                 return _believed(header, near, pair.role, fault), _claims_more(near, pair.settings)
-    found = _registered(pair, engine, search(pair.rough, pair.fine, identity_too=True))
+    found = _registered(pair, engine, searched())
     if found is None:
         fault = "registration found too little overlap of the two series"
     elif (fault := _fault(found, header, pair, strict=True)) is None:

@@ -179,6 +179,21 @@ def test_an_engine_is_asked_no_more_than_needed(
         assert not found.kept
 
 
+def test_the_place_to_begin_at_is_searched_once_for_both_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def search(*_: object, **__: object) -> Points:
+        begun.append("search")
+        return np.eye(4)
+
+    monkeypatch.setattr("pipeline.registration_gate.search", search)
+    for engine in (TorchEngine, SimpleItkEngine):
+        monkeypatch.setattr(engine, "register", lambda *_, name=engine.__name__: begun.append(name))
+    with pytest.raises(PlaceUncertain, match="too little overlap"):
+        register(FLAIR=moved(FLAIR, np.eye(4), OTHER))
+    assert sorted(begun) == ["SimpleItkEngine", "TorchEngine", "search"]
+
+
 def test_simpleitk_is_not_loaded_before_it_is_asked() -> None:
     code = "import sys, pipeline.align, pipeline.torch_registration; print('SimpleITK' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
