@@ -12,7 +12,7 @@ from models.network import NetworkSettings
 from pipeline.errors import OutputRefused
 
 Network = Callable[[Tensor], Tensor]
-"""Maps (1, channels, slices, rows, columns) to logits (1, labels, slices, rows, columns)."""
+"""Maps (batch, channels, slices, rows, columns) to logits (batch, labels, slices, rows, columns)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +59,72 @@ def segment(
     `network_on` returns the network, of `shape`, on a device. A volume that is small enough is segmented as a whole;
     otherwise, or if memory runs out, by a sliding window with Gaussian weights, and if a GPU's memory runs out again,
     by one on the CPU. The probabilities are on the device that succeeded. A model that needs windows gives
-    their edge as `window`. With `mirror`, logits are averaged with those of the mirror image, left to right.
+    their edge as `window`. With `mirror`, logits are averaged with those of the mirror image, left to right; both are
+    one batch on a GPU whose memory holds them, and two passes elsewhere.
     Raises torch.OutOfMemoryError if no attempt succeeds, and OutputRefused where a probability is no number.
     """
     settings = settings.for_blocks(shape.space_to_depth)
     if window is not None:
         settings = replace(settings, whole_volume_voxels=0, window=window)
     whole = channels[0].numel() <= settings.whole_volume_voxels
-    attempts = [(device, True)] if whole else []
-    attempts.append((device, False))
-    if device.type != "cpu":
-        attempts.append((torch.device("cpu"), False))
-    for number, (where, at_once) in enumerate(attempts):
+    attempts = _attempts(device, whole, mirror)
+    for number, attempt in enumerate(attempts):
         try:
-            probabilities = _run(
-                channels.to(where), _with_mirror(network_on(where), mirror), shape.stride, at_once, settings
-            )
+            network = network_on(attempt.device)
+            if mirror:
+                network = mean_with_mirror_image(network, attempt.both)
+            probabilities = _run(channels.to(attempt.device), network, shape.stride, attempt.at_once, settings)
         except torch.OutOfMemoryError:
             if number + 1 == len(attempts):
                 raise
-            if where.type == "cuda":
+            if attempt.device.type == "cuda":
                 torch.cuda.empty_cache()
             continue
-        if not bool(torch.isfinite(probabilities).all()):
+        if not bool(torch.isfinite(probabilities.sum())):
             # A NaN lies below every threshold, so that the label would be empty without a word.
             raise OutputRefused(
-                f"The network returned values that are no numbers on {where.type}, so there is no result. Check the "
-                "model package with `glionode models show`; if it is sound, run it on the CPU ([compute] device)."
+                f"The network returned values that are no numbers on {attempt.device.type}, so there is no result. "
+                "Check the model package with `glionode models show`; if it is sound, run it on the CPU ([compute] "
+                "device)."
             )
-        method = "" if at_once else ", sliding window"
-        reason = " (GPU memory ran out)" if (number and whole) or where.type != device.type else ""
-        return Segmented(probabilities, f"{where.type}{method}{reason}")
+        reason = " (GPU memory ran out)" if (number and whole) or attempt.device.type != device.type else ""
+        return Segmented(probabilities, f"{attempt.device.type}{attempt.method}{reason}")
     raise AssertionError("the last attempt either returns or raises")
 
 
-def _with_mirror(network: Network, mirror: bool) -> Network:
-    if not mirror:
-        return network
-    return lambda batch: (network(batch) + network(batch.flip(-1)).flip(-1)) / 2
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A way to run the network, which may need more memory than there is."""
+
+    device: torch.device
+    at_once: bool
+    """Whether the whole volume is segmented at once."""
+    both: bool
+    """Whether the volume and its mirror image are one batch."""
+    method: str
+    """Its words for the report; empty for the usual way."""
+
+
+def _attempts(device: torch.device, whole: bool, mirror: bool) -> list[_Attempt]:
+    """Return the ways to try, the fastest first."""
+    both = whole and mirror and device.type != "cpu"
+    found = [_Attempt(device, at_once=True, both=True, method="")] if both else []
+    if whole:
+        found.append(_Attempt(device, at_once=True, both=False, method=", mirror image by itself" if both else ""))
+    devices = [device] if device.type == "cpu" else [device, torch.device("cpu")]
+    return found + [_Attempt(each, at_once=False, both=False, method=", sliding window") for each in devices]
+
+
+def mean_with_mirror_image(network: Network, in_one_batch: bool) -> Network:
+    """Return a network whose logits are the mean, in float32, of those of its input and of the input's mirror image."""
+
+    def mean(batch: Tensor) -> Tensor:
+        if in_one_batch:
+            logits = network(torch.cat([batch, batch.flip(-1)]))
+            return logits[:1].float().add_(logits[1:].flip(-1)).mul_(0.5)
+        return network(batch).float().add_(network(batch.flip(-1)).flip(-1)).mul_(0.5)
+
+    return mean
 
 
 def _run(channels: Tensor, network: Network, stride: int, at_once: bool, settings: SegmentSettings) -> Tensor:
@@ -105,9 +133,10 @@ def _run(channels: Tensor, network: Network, stride: int, at_once: bool, setting
             return _sliding_window(channels, network, settings)
         sizes = channels.shape[1:]
         padding = [amount for size in reversed(sizes) for amount in (0, -size % stride)]
-        padded = functional.pad(channels, padding)  # 0 is the median of the head, and the value of missing voxels
+        # 0 is the median of the head, and the value of missing voxels
+        padded = functional.pad(channels, padding) if any(padding) else channels
         logits = network(padded[None])[0]
-        return torch.sigmoid(logits[:, : sizes[0], : sizes[1], : sizes[2]]).float()
+        return logits[:, : sizes[0], : sizes[1], : sizes[2]].float().contiguous().sigmoid_()
 
 
 def _sliding_window(channels: Tensor, network: Network, settings: SegmentSettings) -> Tensor:
@@ -121,7 +150,7 @@ def _sliding_window(channels: Tensor, network: Network, settings: SegmentSetting
             raise torch.OutOfMemoryError("no memory for the sliding window's weights") from exc
         raise
     assert isinstance(logits, Tensor)
-    return torch.sigmoid(logits[0]).float()
+    return logits[0].float().contiguous().sigmoid_()
 
 
 def pick_device(name: str) -> torch.device:

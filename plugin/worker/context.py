@@ -50,7 +50,7 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
     # took a fifth of the network's time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     return WorkerContext(
-        model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.cpu_engine),
+        model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.precision),
         rules=SiteRules(settings.rules_path).current(),
         device=pick_device(device or settings.compute.device),
         derive_adc=settings.choose.derive_adc,

@@ -176,7 +176,6 @@ def _segment_volumes(
     with stopwatch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
         segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)
-        by_openvino = model.cpu_engine == "openvino" and segmented.device.startswith("cpu")
     with stopwatch("refine"):
         refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
         probabilities, marked_unseen = leave_out_unseen(
@@ -204,7 +203,7 @@ def _segment_volumes(
         masks=masks,
         measurements=measurements,
         model=model.identity,
-        device=segmented.device + (", OpenVINO" if by_openvino else ""),
+        device=segmented.device + model.precision_on(segmented.probabilities.device),
         native=tuple(_defined_on(role, masks_on[role]) for role in context.outputs.seg_on if role is not Role.T1CE),
         diameters=diameters,
         panels=pictures,

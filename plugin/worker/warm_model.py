@@ -1,25 +1,24 @@
 """Keep a model package loaded, with its network on each device that is used."""
 
-import copy
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from models.inference import InferenceNetwork, prepare
 from models.labels import LABELS
-from models.openvino_network import OpenVinoMissing, openvino_network
 from models.package import ModelPackage, PackageBroken
 from models.weights import load_network
 from pipeline.errors import ModelUnusable
 from pipeline.result import ModelIdentity
-from pipeline.segment import Network
 from plugin.sources.served_model import served_package
 
 
 class WarmModel:
     """A verified package and its network, copied to each device at most once."""
 
-    def __init__(self, package: ModelPackage, cpu_engine: str = "torch") -> None:
-        """Load and verify the weights; `cpu_engine` is "torch" or "openvino". Raises ModelUnusable."""
+    def __init__(self, package: ModelPackage, precision: str = "auto") -> None:
+        """Load and verify the weights; for `precision` see `models.inference.prepare`. Raises ModelUnusable."""
         required = {label.name for label in LABELS}
         provided = {label.name for label in package.labels}
         if provided != required:
@@ -27,15 +26,10 @@ class WarmModel:
                 f"Model {package.name} provides the labels {', '.join(sorted(provided))}; the node needs "
                 f"{', '.join(sorted(required))}. Fine-tune it first."
             )
-        try:
-            self._module = load_network(package)
-        except PackageBroken as exc:
-            raise ModelUnusable(str(exc)) from exc
         self.package = package
-        self.cpu_engine = cpu_engine
-        self._networks: dict[torch.device, Network] = {}
-        if cpu_engine == "openvino":
-            self._networks[torch.device("cpu")] = self._openvino_network()
+        self._unused: nn.Module | None = self._load()
+        self._precision = precision
+        self._networks: dict[torch.device, InferenceNetwork] = {}
 
     @property
     def identity(self) -> ModelIdentity:
@@ -56,19 +50,25 @@ class WarmModel:
         """The probability thresholds, in the order of `models.labels.LABELS`."""
         return tuple(self.package.labels[channel].threshold for channel in self.label_order)
 
-    def on(self, device: torch.device) -> Network:
-        """Return the network on `device`."""
+    def on(self, device: torch.device) -> InferenceNetwork:
+        """Return the network on `device`. Raises ModelUnusable if the weights were damaged since."""
         if device not in self._networks:
-            self._networks[device] = copy.deepcopy(self._module).to(device)
+            module, self._unused = self._unused or self._load(), None
+            self._networks[device] = prepare(module, self.package, device, self._precision)
         return self._networks[device]
 
-    def _openvino_network(self) -> Network:
+    def _load(self) -> nn.Module:
         try:
-            return openvino_network(self._module, len(self.package.channels), self.package.network.stride)
-        except OpenVinoMissing as exc:
+            return load_network(self.package)
+        except PackageBroken as exc:
             raise ModelUnusable(str(exc)) from exc
 
+    def precision_on(self, device: torch.device) -> str:
+        """Return ", bfloat16" for reports if the network runs in it on this type of device, else nothing."""
+        used = (each for each in self._networks.values() if each.device.type == device.type)
+        return ", bfloat16" if any(each.bfloat16 for each in used) else ""
 
-def warm_model(name: str, installed: Path | None, cpu_engine: str = "torch") -> WarmModel:
+
+def warm_model(name: str, installed: Path | None, precision: str = "auto") -> WarmModel:
     """Load the package called `name`. Raises ModelUnusable."""
-    return WarmModel(served_package(name, installed), cpu_engine)
+    return WarmModel(served_package(name, installed), precision)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from models.network import NetworkSettings
 from pipeline.errors import OutputRefused
-from pipeline.segment import Network, SegmentSettings, pick_device, segment
+from pipeline.segment import Network, SegmentSettings, mean_with_mirror_image, pick_device, segment
 
 CPU = torch.device("cpu")
 SHAPE = NetworkSettings()
@@ -120,6 +120,27 @@ def test_a_model_that_asks_for_the_mirror_image_gets_the_mean_of_both(window: in
     both = segment(channels, lambda device: leaning, CPU, SHAPE, window=window, mirror=True).probabilities[0]
     assert (plain[..., 8:] == 0.5).all()
     torch.testing.assert_close(both, torch.sigmoid(channels[0] / 2))
+
+
+def test_the_mirror_image_in_the_same_batch_changes_nothing() -> None:
+    def leaning(batch: Tensor) -> Tensor:
+        return (batch[:, :2] * torch.linspace(0, 2, batch.shape[-1])).bfloat16()
+
+    batch = torch.randn(1, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    together = mean_with_mirror_image(leaning, in_one_batch=True)(batch)
+    assert together.dtype is torch.float32
+    assert torch.equal(together, mean_with_mirror_image(leaning, in_one_batch=False)(batch))
+    torch.testing.assert_close(together, batch[:, :2], atol=0.03, rtol=0.01)
+
+
+def test_a_volume_that_needs_padding_gives_a_result_of_its_own_memory() -> None:
+    """A view would keep the padded volume, and be slow to read."""
+    channels = torch.randn(3, 13, 17, 9, generator=torch.Generator().manual_seed(0))
+    before = channels.clone()
+    found = segment(channels, lambda device: logit_of_first_channel, CPU, SHAPE).probabilities
+    assert found.is_contiguous()
+    assert found.untyped_storage().nbytes() == found.numel() * found.element_size()
+    assert torch.equal(channels, before)
 
 
 def test_a_model_that_asks_for_windows_never_sees_the_whole() -> None:

@@ -98,6 +98,16 @@ def test_an_error_names_its_line(tmp_path: Path, text: str, said: str) -> None:
         load_settings(write(tmp_path, text))
 
 
+def test_a_file_that_names_the_engine_of_earlier_versions_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, '[compute]\ndevice = "cpu"\ncpu_engine = "openvino"\n')
+    assert load_settings(path).compute.device == "cpu"
+    assert "compute.cpu_engine has no effect any more" in caplog.text
+    monkeypatch.setenv("GLIONODE_COMPUTE__CPU_ENGINE", "torch")
+    assert load_settings().compute.precision == "auto"
+
+
 @pytest.mark.parametrize("variable", ["GLIONODE_LISTNER__PORT", "GLIONODE_LISTENER__PROT", "GLIONODE_PORT"])
 def test_an_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "104")

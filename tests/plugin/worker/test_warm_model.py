@@ -69,6 +69,23 @@ def test_the_network_is_copied_to_a_device_once(installed: Path) -> None:
     assert model.on(cpu)(torch.zeros(1, 3, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
 
 
+def test_reports_say_the_precision_of_the_device_that_was_used(installed: Path) -> None:
+    cpu = torch.device("cpu")
+    for precision, words in (("bfloat16", ", bfloat16"), ("float32", "")):
+        model = warm_model("tiny", installed, precision)
+        model.on(cpu)
+        assert model.precision_on(cpu) == words
+        assert model.precision_on(torch.device("meta")) == ""
+
+
+def test_the_network_of_a_second_device_is_loaded_and_checked_again(installed: Path) -> None:
+    model = warm_model("tiny", installed)
+    zeros = torch.zeros(1, 3, 8, 8, 8)
+    logits = model.on(torch.device("cpu"))(zeros)
+    assert model.on(torch.device("meta")).module is not model.on(torch.device("cpu")).module
+    assert torch.equal(model.on(torch.device("cpu"))(zeros), logits)
+
+
 def test_other_labels_are_refused_with_a_remedy(installed: Path) -> None:
     package = read_package(installed / "tiny")
     brats = replace(package, labels=tuple(OutputLabel(name, 0.5) for name in ("TC", "WT", "ET")))
