@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from models.labels import LABELS
 from pipeline.errors import UnitsUnknown
@@ -34,6 +35,13 @@ def test_voxels_that_share_a_corner_are_one_lesion() -> None:
     mask[3, 3, 3] = True
     assert count_lesions(mask) == 2
     assert count_lesions(np.zeros((5, 5, 5), bool)) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.02, 0.1, 1.0])
+def test_lesions_are_counted_up_to_the_ends_of_the_grid(share: float) -> None:
+    for seed in range(5):
+        mask = np.random.default_rng(seed).random((9, 8, 10)) < share
+        assert count_lesions(mask) == ndimage.label(mask, np.ones((3, 3, 3)))[1]
 
 
 def test_adc_is_read_inside_the_mask_and_without_failed_fits() -> None:
