@@ -41,6 +41,7 @@ from plugin.archive.result_folder import write_results
 from plugin.errors import describe_failure
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.context import WorkerContext
+from plugin.worker.freed_memory import return_freed_memory
 from plugin.worker.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -173,14 +174,16 @@ def _segment_volumes(
         require_coverage(coverage, series_uids, context.min_coverage)
     with stopwatch("normalise"):
         channels = normalise(aligned.channels, aligned.roles)
+        return_freed_memory()  # the network's memory is the peak of the process
     with stopwatch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
         segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)
+        del channels
     with stopwatch("refine"):
         refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
-        probabilities, marked_unseen = leave_out_unseen(
-            refined[list(model.label_order)], aligned.grid, model.thresholds, coverage
-        )
+        order = list(model.label_order)
+        in_order = refined if order == sorted(order) else refined[order]  # a copy takes long
+        probabilities, marked_unseen = leave_out_unseen(in_order, aligned.grid, model.thresholds, coverage)
     with stopwatch("restore"):
         inverse = {each.role: each.inverse for each in aligned.alignments}
         # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.

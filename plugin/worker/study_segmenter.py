@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from plugin.jobs.prior_results import PriorResults
 from plugin.settings.sections import Settings
 from plugin.sources.site_rules import SiteRules
+from plugin.worker.freed_memory import return_freed_memory
 from plugin.worker.job_runner import OnStep, SegmentStudy, StudyOutcome
 from plugin.worker.loading import loading
 from plugin.worker.stopwatch import Stopwatch
@@ -39,7 +40,10 @@ class StudySegmenter:
 
         def segment(files: Sequence[Path], out: Path, prior_results: PriorResults, on_step: OnStep) -> StudyOutcome:
             current = replace(context, rules=rules.current())
-            return segment_files(files, out, current, prior_results, Stopwatch(on_step))
+            try:
+                return segment_files(files, out, current, prior_results, Stopwatch(on_step))
+            finally:
+                return_freed_memory()
 
         return segment
 
