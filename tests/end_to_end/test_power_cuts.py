@@ -28,6 +28,9 @@ sync(root / "whole")
 os.link(root / "whole", root / "folder" / "second name")
 sync(root / "folder")
 sync(root)
+(root / "folder" / "later").touch()
+os.utime(root / "folder", ns=(7, 7))
+sync(root / "folder")
 (root / "without its name").rename(root / "renamed")
 sync(root / "renamed")
 (root / "named").mkdir()
@@ -73,7 +76,9 @@ def test_only_what_was_synced_is_left(
         "without its name": "without its name",
         "without its content": "",
         "folder/second name": "whole",
+        "folder/later": "",
     }
     assert (root / "whole").samefile(root / "folder" / "second name")
+    assert (root / "folder").stat().st_mtime_ns == 7, "a sync keeps a folder's own time, too"
     assert not (root / "named").exists(), "its name was not synced"
     assert (root / "folder" / "lost").is_dir(), "its name was"

@@ -3,7 +3,8 @@
 At each fsync, which syncs nothing else here, the file, or the list of names in the folder, is copied to POWER_CUT_KEPT:
 
     file/<inode>-<birth>     the content of a file
-    names/<inode>-<birth>    of a folder; a line each: key, type, mode, user, group, time in ns, name
+    names/<inode>-<birth>    of a folder; a line each: key, type, mode, user, group, time in ns, name.
+                             Its own time is that of the folder, which a sync of the folder keeps with its names.
 
 When POWER_CUT_KEPT has been renamed, the power is off: whoever syncs then stands still and says nothing any more.
 Below POWER_CUT_NAMED, a sync of a file keeps its name as well, as ext4, XFS and Btrfs do and PostgreSQL expects. */
@@ -103,6 +104,10 @@ static void keep(int descriptor) {
     else
         write_content(link, into);
     fclose(into);
+    if (is_folder && key_of(descriptor, "", AT_EMPTY_PATH, &found, key) > 0) { /* with the names, or after them */
+        struct timespec time = {found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec}, times[] = {time, time};
+        utimensat(AT_FDCWD, part, times, 0);
+    }
     if (rename(part, name))
         stand_still();
     close(lock);

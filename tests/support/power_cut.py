@@ -53,6 +53,7 @@ class PowerCut:
     def restore(self) -> None:
         """Replace the folder by what was on the disk. All its processes must have ended."""
         names = {path.name: path.read_text().splitlines() for path in (self._off / "names").iterdir()}
+        own_times = {path.name: path.stat().st_mtime_ns for path in (self._off / "names").iterdir()}
         key = self._key(self._root)
         shutil.rmtree(self._root)
         self._root.mkdir(mode=0o700)
@@ -75,7 +76,7 @@ class PowerCut:
                     made[each] = path
                 os.chown(path, int(user), int(group))
                 path.chmod(int(mode, 8))
-                times.append((path, int(time_ns)))
+                times.append((path, own_times.get(each, int(time_ns))))
         for path, time_ns in times:  # at last: a new name in a folder changes its time
             os.utime(path, ns=(time_ns, time_ns))
         shutil.rmtree(self._off)
