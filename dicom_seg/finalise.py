@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
+from io import BytesIO
 
 from highdicom.base import SOPClass
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID
@@ -32,8 +34,10 @@ def finalise_series(datasets: Sequence[SOPClass], source: SourceHeaders) -> tupl
     model, the version of the software, the start of the analysis or a voxel, is another object. The UIDs that the
     objects come with enter the new ones.
     """
-    completed = [_completed(dataset, source) for dataset in datasets]
-    digests = [hashlib.sha256(as_bytes(dataset)).hexdigest() for dataset in completed]
+    contents = [as_bytes(_completed(dataset, source)) for dataset in datasets]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    # Read back, where elements are bytes until they are accessed: pydicom writes these as they are, which is fast.
+    completed = [dcmread(BytesIO(content)) for content in contents]
     for dataset, digest in zip(completed, digests, strict=True):
         uid = derive_uid("instance", digest, *digests)
         dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID = uid, UID(uid)
