@@ -42,7 +42,7 @@ def segment(
 
     Exit status: 0 all studies segmented, 1 a study failed, 2 a study is not eligible, 64 wrong usage.
     """
-    from plugin.worker.loading import loading
+    from plugin.worker.garbage import loading
 
     refuse_overlap(source, out)
     try:

@@ -46,7 +46,7 @@ def xnat_session(
     Exit status: as of `segment`.
     """
     from plugin.settings.load import load_settings
-    from plugin.worker.loading import loading
+    from plugin.worker.garbage import loading
     from plugin.xnat.outputs import RESULTS, remove_outputs, write_outputs
     from plugin.xnat.session import XnatIds, with_scan_types
 

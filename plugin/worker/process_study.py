@@ -42,6 +42,7 @@ from plugin.errors import describe_failure
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.context import WorkerContext
 from plugin.worker.freed_memory import return_freed_memory
+from plugin.worker.garbage import no_collections
 from plugin.worker.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def _process(
         )
         first_number = first_free_block((each.series_number for each in study.series), prior_results.earlier_results)
         result = replace(result, remarks=(*of_study, *result.remarks), series_numbers_from=first_number)
-        with stopwatch("encode"):
+        with stopwatch("encode"), no_collections():
             objects = encode(result, prior_results.started, context.outputs, prior_results.predecessors)
             if problems := check(objects, result):
                 raise OutputRefused(f"The result failed our own check and was not stored: {' '.join(problems)}")
