@@ -42,7 +42,7 @@ def register_series(
         return ()
     rough, fine = coarse(t1ce, Role.T1CE, _ROUGH_MM), coarse(t1ce, Role.T1CE, _FINE_MM)
     at_resolution = fine if settings.resolution_mm == _FINE_MM else coarse(t1ce, Role.T1CE, settings.resolution_mm)
-    head = FixedHead(at_resolution, box)
+    head = FixedHead(t1ce, at_resolution, box)
     engines = _engines(head, settings, device)
 
     def pair_of(role: Role) -> Pair:
@@ -53,7 +53,9 @@ def register_series(
         return Pair(role, volumes[role], moving, head, engines, roughly, finely, same, settings)
 
     with ThreadPoolExecutor(max_workers=len(roles)) as pool:
+        ready = pool.submit(engines[0])
         pairs = tuple(pool.map(pair_of, roles))
+        ready.result()
         outcomes = dict(zip(roles, pool.map(place, pairs), strict=True))
     _take_back_contradictions(pairs, outcomes)
     return tuple(_settled(pair, pairs, outcomes) for pair in pairs)

@@ -41,8 +41,9 @@ class Engine(Protocol):
 class FixedHead:
     """T1CE around its head, on voxels of a few millimetres."""
 
-    def __init__(self, t1ce: Coarse, box: Box) -> None:
-        """Crop `t1ce` to the `box` around its head and some air."""
+    def __init__(self, volume: Volume, t1ce: Coarse, box: Box) -> None:
+        """Crop `t1ce`, which was made of `volume`, to the `box` around its head and some air."""
+        self.volume = volume
         reach = [max(1, round(_AIR_MM / spacing)) for spacing in t1ce.geometry.spacing_mm]
         part = _indices_of(box, t1ce.geometry, reach)
         self.geometry = t1ce.geometry.cropped(part)

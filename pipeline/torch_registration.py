@@ -1,9 +1,9 @@
 """Register one series to T1CE rigidly, from a given start, by mutual information, in batches of candidate motions.
 
-At each step about twenty motions near the present one are tried: each parameter a step up and down, then, from these
-values, Newton's step by parameter and the gradient's at several lengths. The best is kept; where none is better, the
-step is halved. Three levels go from smoothed to sharp images, and from few points to many. The points are drawn from a
-seeded generator. Mutual information is that of Mattes et al. (2003, IEEE TMI 22:120), with linear windows.
+At each step motions near the present one are tried: each parameter a step up and down, and then, from these values,
+Newton's step by parameter and steps along the gradient. The best is kept; where none is better, the step is halved.
+Three levels go from smooth to sharp images, and from few points of T1CE, drawn from a seeded generator, to many. Mutual
+information is that of Mattes et al. (2003, IEEE TMI 22:120), with linear windows.
 
 The result is the same each time: voxels are counted in whole numbers, so that the order of a device's sums does not
 matter, and on a CPU each operation is too small for PyTorch to divide it among threads. Runs on any device that it has.
@@ -33,8 +33,8 @@ _RADIUS_MM = 80.0
 _LEAST_INSIDE = 0.25
 """Share of the points below which a motion is no candidate."""
 _LEAST_RISE = 1e-5
-_NEWTON = (0.5, 1.0, 1.5)
-_ALONG_GRADIENT = (0.5, 1.0, 2.0, 4.0)
+_NEWTON = (0.5, 1.0)
+_ALONG_GRADIENT = (1.0, 3.0)
 _MOST_STEPS = 60
 _CPU_BATCH = 30_000
 """Values in one operation on a CPU: PyTorch divides more than 32,768 among threads, which would wait for those of the
@@ -46,13 +46,14 @@ _GPU_BATCH = 4_000_000
 class _Level:
     """A resolution of the search."""
 
-    smoothing_mm: float
+    edge_mm: float
+    """Both series are averaged to voxels of at most this edge."""
     points: int
     first_step_mm: float
     last_step_mm: float
 
 
-_LEVELS = (_Level(4.0, 8_000, 4.0, 0.5), _Level(2.0, 15_000, 1.0, 0.2), _Level(0.0, 30_000, 0.4, 0.04))
+_LEVELS = (_Level(6.0, 8_000, 4.0, 1.0), _Level(3.0, 20_000, 1.0, 0.25), _Level(1.5, 150_000, 0.4, 0.3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +73,46 @@ class TorchEngine:
     """Registers series to one T1CE, on a device."""
 
     def __init__(self, head: FixedHead, device: torch.device) -> None:
-        voxels = head.voxels.to(device)
-        index = torch.nonzero(head.mask)
+        index = torch.nonzero(head.mask.cpu())
+        generator = torch.Generator().manual_seed(_SEED)
+        order = torch.randperm(len(index), generator=generator)
+        # Points at random within their voxels: where the voxels of both series lie regularly to each other, those of a
+        # lattice would be interpolated alike (Pluim et al. 2000, CVIU 77:211).
+        place = (index + torch.rand(index.shape, generator=generator) - 0.5).T
         affine = torch.as_tensor(head.geometry.affine, dtype=torch.float32)
-        world = (affine[:3, :3] @ index.T.float() + affine[:3, 3:]).to(device)
-        order = torch.randperm(len(index), generator=torch.Generator().manual_seed(_SEED)).to(device)
-        mask = head.mask.to(device)
-        levels = [
-            _Points(world, _scaled(_smoothed(voxels, head.geometry, each.smoothing_mm), _BINS - 1)[mask].round().int())
-            for each in _LEVELS
-        ]
-        chosen = [order[: each.points].sort().values for each in _LEVELS]
-        self._levels = [points[part] for points, part in zip(levels, chosen, strict=True)]
-        self._all = levels[-1]
+        world = affine[:3, :1] * place[0] + affine[:3, 1:2] * place[1] + affine[:3, 2:3] * place[2] + affine[:3, 3:]
+        pixels = _finite(head.volume, device)
+        self._levels = []
+        for level in _LEVELS:
+            chosen = world[:, order[: level.points].sort().values].to(device)
+            bins = _scaled(_Series(*_averaged(pixels, head.volume.geometry, level.edge_mm)).at(chosen), _BINS - 1)
+            self._levels.append(_Points(chosen, (bins + 0.5).int()))
         self._centre_mm = head.centre_mm
         self._device = device
 
     def register(self, volume: Volume, start: NDArray[np.float64]) -> Registered | None:
         """Return the best motion near `start`, 4 x 4; None if too little of the two series overlaps there."""
-        pixels = torch.nan_to_num(torch.from_numpy(volume.pixels).to(self._device).float(), nan=0.0)
+        pixels = _finite(volume, self._device)
         best = np.zeros(6)
         for level, points in zip(_LEVELS, self._levels, strict=True):
-            averaged, geometry = _averaged(pixels, volume.geometry, level.smoothing_mm)
-            moving = _Moving(_smoothed(averaged, geometry, level.smoothing_mm), geometry)
+            voxels, geometry = _averaged(pixels, volume.geometry, level.edge_mm)
+            moving = _Series(_scaled(voxels, (_BINS - 1) * _PARTS), geometry)
             height, best = _climb(partial(self._heights, moving, points, start), best, level)
             if not math.isfinite(height):
                 return None
+        before = float(moving.information(points, np.eye(4)[None])[0])
         (matrix,) = self._matrices(best[None], start)
-        after, before = moving.information(self._all, np.stack([matrix, np.eye(4)]))
         angles = Rotation.from_matrix(matrix[:3, :3]).as_euler("yxz", degrees=True)
         shift = matrix[:3, :3] @ self._centre_mm + matrix[:3, 3] - self._centre_mm
         return Registered(
             matrix,
             (float(angles[1]), float(angles[0]), float(angles[2])),
             (float(shift[0]), float(shift[1]), float(shift[2])),
-            float(after) - (float(before) if math.isfinite(before) else 0.0),
+            height - (before if math.isfinite(before) else 0.0),
         )
 
     def _heights(
-        self, moving: "_Moving", points: _Points, start: NDArray[np.float64], parameters: NDArray[np.float64]
+        self, moving: "_Series", points: _Points, start: NDArray[np.float64], parameters: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         return moving.information(points, self._matrices(parameters, start))
 
@@ -125,14 +127,20 @@ class TorchEngine:
         return np.asarray(start @ motions)
 
 
-class _Moving:
-    """A series whose joint histogram with T1CE is counted under many motions."""
+class _Series:
+    """A series that is interpolated at points of T1CE, and its joint histogram with T1CE, under many motions."""
 
     def __init__(self, voxels: Tensor, geometry: Geometry) -> None:
-        """Take voxels (slices, rows, columns), finite, on `geometry`."""
-        self._flat = _scaled(voxels, (_BINS - 1) * _PARTS).flatten()
+        """Take voxels (slices, rows, columns), finite, of `geometry`."""
+        self._flat = voxels.flatten()
         self._to_index = np.linalg.inv(geometry.affine)
         self._shape = geometry.shape
+
+    def at(self, points: Tensor) -> Tensor:
+        """Return the values at points (3, N) of the series' own world; outside, that of the nearest voxel's face."""
+        maps = torch.as_tensor(self._to_index[None, :3], dtype=torch.float32, device=points.device)
+        placed = [self._placed(some, maps) for some in torch.split(points, _CPU_BATCH, dim=1)]
+        return torch.cat([self._interpolated(corner, steps)[0] for _, corner, steps in placed])
 
     def information(self, points: _Points, to_series: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mutual information, nats, for motions (K, 4, 4); minus infinity where few points are inside."""
@@ -227,6 +235,11 @@ def _further(best: NDArray[np.float64], height: float, values: NDArray[np.float6
     return np.stack([*(best + s * newton for s in _NEWTON), *(best + s * step * along for s in _ALONG_GRADIENT)])
 
 
+def _finite(volume: Volume, device: torch.device) -> Tensor:
+    """Return the voxels, float32, with 0 where there is no value."""
+    return torch.nan_to_num(torch.from_numpy(volume.pixels).to(device).float(), nan=0.0)
+
+
 def _scaled(voxels: Tensor, top: int) -> Tensor:
     """Scale brightness to 0 to `top`, which the brightest thousandth gets."""
     low = float(voxels.min())
@@ -241,22 +254,6 @@ def _averaged(voxels: Tensor, geometry: Geometry, most_mm: float) -> tuple[Tenso
     slices, rows, columns = (max(1, min(size, int(most_mm / spacing))) for size, spacing in sides)
     averaged = functional.avg_pool3d(voxels[None, None], (slices, rows, columns))[0, 0]
     return averaged, geometry.averaged((slices, rows, columns))
-
-
-def _smoothed(voxels: Tensor, geometry: Geometry, sigma_mm: float) -> Tensor:
-    """Apply a Gaussian of `sigma_mm` along each axis with finer voxels; the edges go on outside."""
-    for axis, (size, spacing) in enumerate(zip(geometry.shape, geometry.spacing_mm, strict=True)):
-        sigma = sigma_mm / spacing
-        if sigma < 0.5:
-            continue
-        offsets = np.arange(-round(2.5 * sigma), round(2.5 * sigma) + 1)
-        weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-        total = torch.zeros_like(voxels)
-        for offset, weight in zip(offsets.tolist(), (weights / weights.sum()).tolist(), strict=True):
-            index = (torch.arange(size, device=voxels.device) + offset).clamp_(0, size - 1)
-            total.add_(voxels.index_select(axis, index), alpha=weight)
-        voxels = total
-    return voxels
 
 
 def _entropy(shares: Tensor) -> Tensor:
