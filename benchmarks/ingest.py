@@ -10,7 +10,8 @@ each image and the folder that names it before it responds: two waits for the di
 alone, has one. storescp leaves that to the system and loses images when the power fails after its response; so it also
 runs with a small library that syncs each file as it is closed (sync_at_close.c; needs a C compiler).
 
-Processor time is that of all processes of the receiver (of the node with its database), user and system, an image.
+Processor time is that of all processes of the receiver (of the node with its database), user and system, an image; not
+of storescp, whose processes end with their associations.
 Processes of the lowest priority keep the processors busy, unless --let-halt is given: a virtual one that halts may hear
 of the end of a sync only at its next tick, 4 ms later, and then the number of syncs decides alone. DCMTK and Orthanc
 are Debian's; needs Linux with network namespaces. Goal: faster than both.
@@ -71,8 +72,8 @@ class Row:
     per_second: tuple[float, ...]
     p50_ms: float
     p99_ms: float
-    cpu_ms: float
-    """Processor time of all its processes, an image."""
+    cpu_ms: float | None
+    """Processor time of all its processes, an image; None of storescp."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def main() -> None:
             associations,
             tuple(sent.per_second for sent in found[name, associations]),
             *percentiles_ms([wait for sent in found[name, associations] for wait in sent.waits_s]),
-            statistics.median(sent.cpu_ms for sent in found[name, associations]),
+            None if "storescp" in name else statistics.median(sent.cpu_ms for sent in found[name, associations]),
         )
         for associations in (1, 8)
         for name in dict.fromkeys(name for name, _ in found)
@@ -126,9 +127,10 @@ def main() -> None:
     for row in rows:
         ours = next(each for each in rows if each.associations == row.associations)
         ratio = statistics.median(ours.per_second) / statistics.median(row.per_second)
+        cpu = "-" if row.cpu_ms is None else f"{row.cpu_ms:.2f}"
         print(
             f"{row.receiver:22}{row.associations:7d}{statistics.median(row.per_second):10.0f}"
-            f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{row.cpu_ms:9.2f}{ratio:11.2f}"
+            f"{min(row.per_second):9.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{cpu:>9}{ratio:11.2f}"
         )
     if options.json:
         options.json.write_text(
@@ -244,8 +246,6 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
                 messages = [sender.message(image, new_uid()) for _ in range(each)]
                 ready.wait()
                 waits[number] = [sender.send(message) for message in messages]
-                ready.wait()
-                ready.wait()  # for the reading of clocks: with the association, a process of the receiver may end
         except BaseException as exc:  # noqa: BLE001 - raised by the waiting thread
             failures.append(exc)
             ready.abort()
@@ -253,19 +253,16 @@ def send_all(receiver: Receiver, image: bytes, associations: int, instances: int
     threads = [threading.Thread(target=send, args=(number,)) for number in range(associations)]
     for thread in threads:
         thread.start()
-    seconds = cpu = 0.0
+    started, before = 0.0, cpu_clocks()
     try:
-        before = cpu_clocks()
         ready.wait()
         started = time.perf_counter()
-        ready.wait()
-        seconds = time.perf_counter() - started
-        cpu = cpu_seconds_since(before)
-        ready.wait()
     except threading.BrokenBarrierError:
         pass
+    # An association ends when its sender is done: Orthanc has fewer threads, which also wait for those that are silent.
     for thread in threads:
         thread.join()
+    seconds, cpu = time.perf_counter() - started, cpu_seconds_since(before)
     if failures:
         raise failures[0]
     sent = associations * each
