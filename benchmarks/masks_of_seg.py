@@ -18,7 +18,7 @@ def dice_between(one: Path, other: Path) -> dict[str, float]:
         seg.get_pixels_by_source_instance(uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True) > 0
         for seg in segs
     )
-    return {label.name: round(dice(first[..., row], second[..., row]), 4) for row, label in enumerate(LABELS)}
+    return {label.name: round(float(dice(first[..., row], second[..., row])), 4) for row, label in enumerate(LABELS)}
 
 
 def dice_against_truth(path: Path, truth_path: Path) -> dict[str, float]:
@@ -36,7 +36,7 @@ def dice_against_truth(path: Path, truth_path: Path) -> dict[str, float]:
     for frame, item in zip(np.atleast_3d(seg.pixel_array), seg.PerFrameFunctionalGroupsSequence, strict=True):
         place_frame(found, frame, item, seg, truth)
     return {
-        label.name: round(dice(mask, (bits >> (label.number - 1)) & 1 == 1), 4)
+        label.name: round(float(dice(mask, (bits >> (label.number - 1)) & 1 == 1)), 4)
         for label, mask in zip(LABELS, found, strict=True)
     }
 
