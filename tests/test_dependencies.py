@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from tests.support.paths import ROOT
 
-LOCKS = {"node.txt": (), "test.txt": ("train", "cpu", "test")}
+LOCKS = {"node.txt": (), "test.txt": ("train", "test")}
 """The lock files, and the extras that each has."""
 NOT_LOCKED = re.compile(r"torch|triton|(nvidia|cuda)-.*")
 """PyTorch and what one build of it brings; scripts/lock says why."""
