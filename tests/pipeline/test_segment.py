@@ -79,6 +79,23 @@ def test_a_full_gpu_falls_back_to_the_cpu_and_says_so() -> None:
     assert found.probabilities.device == CPU
 
 
+def test_a_gpu_takes_both_mirror_images_at_once_and_then_each_by_itself() -> None:
+    shapes = []
+
+    def network_on(device: torch.device) -> Network:
+        def full(batch: Tensor) -> Tensor:
+            shapes.append((device.type, len(batch), batch.shape[-1]))
+            raise torch.OutOfMemoryError("the GPU is full")
+
+        return full
+
+    channels = torch.zeros(3, 24, 24, 24)
+    with pytest.raises(torch.OutOfMemoryError):
+        segment(channels, network_on, torch.device("meta"), SHAPE, SegmentSettings(window=16), mirror=True)
+    # MONAI makes no weights of windows on the device that stands for a GPU, and says that memory ran out.
+    assert shapes == [("meta", 2, 24), ("meta", 1, 24), ("cpu", 1, 16)]
+
+
 def test_running_out_of_memory_on_the_cpu_is_an_error() -> None:
     def full(batch: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("full")
