@@ -32,7 +32,7 @@ def collect(folder: Path, parts: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the results of all parts to one JSON file; exit with status 1 if a part failed."""
     folder, out, *parts = sys.argv[1:]
     found = collect(Path(folder), parts)
     Path(out).write_text(json.dumps({"machine": describe_machine(), "parts": found}, indent=1) + "\n")

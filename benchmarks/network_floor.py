@@ -32,7 +32,7 @@ SMALL_GRID = (48, 48, 48)
 
 
 def main() -> None:
-    """Measure, and print JSON."""
+    """Measure the arithmetic of a pass and the rate of matrix products, and print both as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--model", default="phantom-demo")

@@ -39,7 +39,7 @@ _STEPS: dict[str, float] = {}
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Measure a block."""
+    """Record how many seconds the block, a step of the pipeline, takes."""
     started = time.perf_counter()
     yield
     _STEPS[name] = time.perf_counter() - started

@@ -135,7 +135,7 @@ def _voxels_to_blocks(x: Tensor, edge: int) -> Tensor:
 
 
 def _blocks_to_voxels(x: Tensor, edge: int) -> Tensor:
-    """Undo `_voxels_to_blocks`."""
+    """Put the voxels of blocks back in their places: the inverse of `_voxels_to_blocks`."""
     batch, channels, slices, rows, columns = x.shape
     blocks = x.reshape(batch, channels // edge**3, edge, edge, edge, slices, rows, columns)
     voxels = blocks.permute(0, 1, 5, 2, 6, 3, 7, 4)

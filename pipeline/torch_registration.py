@@ -58,7 +58,7 @@ _LEVELS = (_Level(6.0, 8_000, 4.0, 1.0), _Level(3.0, 20_000, 1.0, 0.25), _Level(
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """Points of T1CE."""
+    """Points of T1CE's head, at which the two series are compared."""
 
     world: Tensor
     """(3, points), mm, float32."""
