@@ -72,18 +72,21 @@
     viewport()?.viewportStatus === 'rendered' &&
     displaySet(series).instances.some((each) => each.SOPInstanceUID === sopOf(viewport().getCurrentImageId()));
 
-  const scrollTo = (sop) => {
-    viewport().setImageIdIndex(viewport().getImageIds().findIndex((each) => sopOf(each) === sop));
-  };
-
-  /** True once the image and that many overlays of its own are drawn. */
+  /**
+   * True once that image of the series in the viewport and that many overlays of its own are drawn. It scrolls there as
+   * often as needed: OHIF makes the viewport anew, at an image of its choice, when it has loaded a SEG.
+   */
   const drawn = (sop, overlays) => {
+    if (viewport()?.viewportStatus !== 'rendered') return false;
+    if (sopOf(viewport().getCurrentImageId()) !== sop) {
+      const index = viewport().getImageIds().findIndex((each) => sopOf(each) === sop);
+      if (index >= 0) viewport().setImageIdIndex(index);
+      return false;
+    }
     const layers = viewport().getActors().filter((each) => each.uid !== viewport().id);
     return (
-      viewport().viewportStatus === 'rendered' &&
-      sopOf(viewport().getCurrentImageId()) === sop &&
       layers.length === overlays &&
-      layers.every((each) => sopOf(cornerstone.cache.getImage(each.referencedId).referencedImageId) === sop)
+      layers.every((each) => sopOf(cornerstone.cache.getImage(each.referencedId)?.referencedImageId) === sop)
     );
   };
 
@@ -111,5 +114,5 @@
     return { shape, sha256: await sha256(new Uint8Array(image.getPixelData())) };
   }
 
-  window.glionode = { allSeries, segments, show, shows, scrollTo, drawn, inPage, measurements, pixels };
+  window.glionode = { allSeries, segments, show, shows, drawn, inPage, measurements, pixels };
 })();

@@ -62,7 +62,6 @@ class Ohif:
         self.ask("show", series)
         self._page.get_by_role("button", name="Yes").click()
         self._wait_for("shows", source)
-        self.ask("scrollTo", sop)
         self._wait_for("drawn", sop, overlays)
 
     def open_measurements(self, series: str, printed: str) -> str:
@@ -86,7 +85,6 @@ class Ohif:
         """Open a series of images and go to one of them."""
         self.ask("show", series)
         self._wait_for("shows", series)
-        self.ask("scrollTo", sop)
         self._wait_for("drawn", sop, 0)
 
     def shoot(self, name: str) -> str:
