@@ -44,7 +44,7 @@ def main() -> None:
     package = served_package(options.model, options.installed)
     shape = grid_of(options.study, package)
     passes = 2 if package.mirror else 1
-    gflop = passes * count_gflop(load_network(package), (1, len(package.channels), *shape))
+    gflop = passes * count_gflop(load_network(package), (1, package.network_channels, *shape))
     edge = 512 if options.small else 2048 if device.type == "cpu" else 8192
     rates = {name: matrix_gflops(edge, kind, device) for name, kind in DTYPES.items()}
     plain = SMALL_GRID if options.small else PLAIN_GRID

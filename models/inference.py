@@ -56,6 +56,8 @@ def prepare(module: nn.Module, package: ModelPackage, device: torch.device, prec
         return exact
     reduced = InferenceNetwork(module, device, stride, bfloat16=True)
     sample = make_sample(len(package.channels), stride).to(device)
+    if package.presence:  # of a complete study
+        sample = torch.cat([sample, torch.ones_like(sample)], dim=1)
     if (problem := disagreement(exact(sample), reduced(sample), [each.threshold for each in package.labels])) is None:
         return reduced
     _LOG.warning("model %s runs in float32 on %s: in bfloat16 %s", package.name, device.type, problem)

@@ -61,6 +61,9 @@ class OutputLabel:
     """Probability from which a voxel belongs to the label."""
     refinement: Refinement | None = None
     """None leaves the network's probabilities as they are."""
+    inferred_from: tuple[Role, ...] = ()
+    """Input channels from which the network may infer the label in a study without the series that defines it; all of
+    them must be there. Empty: the label is not reported of such a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,23 @@ class ModelPackage:
     """SHA-256 of `model.toml`, which names that of the weights: it identifies the package. Empty if never read."""
     mirror: bool = False
     """Whether logits are averaged with those of the mirror image, left to right."""
+    optional: tuple[Role, ...] = ()
+    """Channels that a study may lack; the network was trained without them, too."""
+    presence: bool = False
+    """Whether the network is told which channels are there, by one plane for each; see `pipeline.presence`."""
     sensitivity: tuple[SizeSensitivity, ...] = ()
     """Empty if it was not measured."""
     sensitivity_measured_on: str = ""
+
+    @property
+    def required(self) -> tuple[Role, ...]:
+        """The channels that a study must have, in the order of `channels`."""
+        return tuple(role for role in self.channels if role not in self.optional)
+
+    @property
+    def network_channels(self) -> int:
+        """Number of input channels of the network, presence planes included."""
+        return len(self.channels) * (2 if self.presence else 1)
 
     @property
     def refinements(self) -> tuple[Refinement | None, ...]:
@@ -139,6 +156,8 @@ class _Input(StrictModel):
     normalisation: str
     window: int | None = None
     mirror: bool = False
+    optional: tuple[Role, ...] = ()
+    presence: bool = False
 
 
 class _Weights(StrictModel):
@@ -149,6 +168,7 @@ class _Output(StrictModel):
     label: str
     threshold: float
     refinement: Refinement | None = None
+    inferred_from: tuple[Role, ...] = ()
 
 
 class _Size(StrictModel):
@@ -210,12 +230,17 @@ def read_package(folder: Path) -> ModelPackage:
         spacing_mm=found.input.spacing_mm,
         normalisation=found.input.normalisation,
         window=found.input.window,
-        labels=tuple(OutputLabel(output.label, output.threshold, output.refinement) for output in found.output),
+        labels=tuple(
+            OutputLabel(output.label, output.threshold, output.refinement, output.inferred_from)
+            for output in found.output
+        ),
         network=found.network,
         weights_sha256=found.weights.sha256,
         folder=folder,
         sha256=hashlib.sha256(content).hexdigest(),
         mirror=found.input.mirror,
+        optional=found.input.optional,
+        presence=found.input.presence,
         sensitivity=tuple(
             SizeSensitivity(size.label, size.above_ml, size.up_to_ml, size.heads, size.detected)
             for size in (found.sensitivity.sizes if found.sensitivity else ())
@@ -241,6 +266,7 @@ def check_package(package: ModelPackage, where: Path) -> None:
             raise PackageBroken(f"{where}: a refinement names one or two of the input channels, once each.")
         if not 0 < asked.weight <= 10:
             raise PackageBroken(f"{where}: the weight of a refinement must lie between 0 and 10.")
+    _check_incomplete_studies(package, where)
     _check_sensitivity(package, where)
     if not 0.2 <= package.spacing_mm <= 5:
         raise PackageBroken(f"{where}: spacing_mm must lie between 0.2 and 5.")
@@ -248,6 +274,19 @@ def check_package(package: ModelPackage, where: Path) -> None:
         raise PackageBroken(f"{where}: normalisation {package.normalisation!r} is unknown; this is {NORMALISATION!r}.")
     if package.window is not None and (package.window < 32 or package.window % package.network.stride):
         raise PackageBroken(f"{where}: window must be a multiple of {package.network.stride} and at least 32.")
+
+
+def _check_incomplete_studies(package: ModelPackage, where: Path) -> None:
+    """Check what the package says of studies that lack a series."""
+    if len(set(package.optional) & set(package.channels)) != len(package.optional):
+        raise PackageBroken(f"{where}: optional channels are some of the input channels, once each.")
+    if not package.required:
+        raise PackageBroken(f"{where}: at least one input channel must not be optional.")
+    if package.optional and not package.presence:
+        raise PackageBroken(f"{where}: a network with optional channels needs presence = true; 0 is a value of images.")
+    for label in package.labels:
+        if len(set(label.inferred_from) & set(package.channels)) != len(label.inferred_from):
+            raise PackageBroken(f"{where}: a label is inferred from some of the input channels, once each.")
 
 
 def _check_sensitivity(package: ModelPackage, where: Path) -> None:

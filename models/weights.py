@@ -23,7 +23,7 @@ def load_network(package: ModelPackage) -> nn.Module:
     except SafetensorError as exc:
         raise PackageBroken(f"Model {package.name}: {package.weights_path} is no safetensors file ({exc}).") from exc
     with torch.device("meta"):  # random weights, which take longer than reading the file, would be thrown away
-        network = build_network(package.network, len(package.channels), len(package.labels))
+        network = build_network(package.network, package.network_channels, len(package.labels))
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

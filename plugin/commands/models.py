@@ -33,19 +33,30 @@ def list_models(
     table = Table("Name", "Version", "Intended use", "Channels", "Labels", "Folder")
     for package in packages:
         labels = ", ".join(label.name for label in package.labels)
-        use, channels = package.intended_use.value, ", ".join(package.channels)
+        use, channels = package.intended_use.value, _channels(package)
         table.add_row(package.name, package.version, use, channels, labels, str(package.folder))
     print_table(table)
 
 
 @models_app.command()
 def show(name: NameArgument, config: ConfigOption = None) -> None:
-    """Print a package's model card: how it was trained, and what was measured."""
+    """Print a package's model card: how it was trained, and what was measured.
+
+    Where a study may lack some of the channels, a sentence before it says which, and what is still reported.
+    """
     from models.package import CARD_FILE
 
-    card = _find(name, config).folder / CARD_FILE
+    package = _find(name, config)
+    card = package.folder / CARD_FILE
     with refusing_os_errors(f"{card} cannot be read"):
-        print(card.read_text(encoding="utf-8"), end="")
+        text = card.read_text(encoding="utf-8")
+    if package.optional:
+        print(f"Channels: {_channels(package)}.")
+        for label in package.labels:
+            if label.inferred_from:
+                print(f"The label {label.name} may be inferred from {', '.join(label.inferred_from)}.")
+        print()
+    print(text, end="")
 
 
 @models_app.command()
@@ -127,12 +138,17 @@ def _find(name: str, config: Path | None) -> "ModelPackage":
         return find_package(name, _installed(config))
 
 
+def _channels(package: "ModelPackage") -> str:
+    return ", ".join(f"{role} (optional)" if role in package.optional else role for role in package.channels)
+
+
 def _summary(package: "ModelPackage") -> dict[str, object]:
     return {
         "name": package.name,
         "version": package.version,
         "intended_use": package.intended_use.value,
         "channels": list(package.channels),
+        "optional": list(package.optional),
         "labels": [label.name for label in package.labels],
         "sha256": package.weights_sha256,
         "folder": str(package.folder),

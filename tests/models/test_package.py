@@ -19,7 +19,10 @@ from models.package import (
     list_packages,
     read_package,
 )
+from models.training.train.write_package import Provenance, write_package
+from models.weights import load_network
 
+NONE = Provenance(())
 Make = Callable[..., ModelPackage]
 Edit = Callable[[Path, str, str], None]
 
@@ -80,6 +83,21 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
         ),
         ("threshold = 0.5", "threshold = 0.5, refinement = true", r"output\.0\.refinement: Input should be"),
         ("[input]", "[input", "cannot be read"),
+        ("spacing_mm = 3.0", 'spacing_mm = 3.0\noptional = ["ADC"]', "optional channels needs presence = true"),
+        (
+            "spacing_mm = 3.0",
+            'spacing_mm = 3.0\noptional = ["PET"]',
+            r"input\.optional\.0: Input should be 'T1', 'T1CE'",
+        ),
+        ("spacing_mm = 3.0", 'spacing_mm = 3.0\noptional = ["T2"]\npresence = true', "optional channels are some of"),
+        (
+            "spacing_mm = 3.0",
+            'spacing_mm = 3.0\noptional = ["ADC", "FLAIR", "T1CE"]\npresence = true',
+            "at least one input channel must not be optional",
+        ),
+        ("spacing_mm = 3.0", "spacing_mm = 3.0\npresence = 1", r"input\.presence: Input should be a valid boolean"),
+        ("threshold = 0.5", 'threshold = 0.5, inferred_from = ["T2"]', "a label is inferred from some of the input"),
+        ("threshold = 0.5", 'threshold = 0.5, inferred_from = ["ADC", "ADC"]', "a label is inferred from some of the"),
     ],
 )
 def test_each_mistake_in_model_toml_has_its_sentence(
@@ -103,6 +121,35 @@ def test_the_use_of_the_mirror_image_is_read(make_package: Make, edit: Edit) -> 
     assert not read_package(folder).mirror
     edit(folder, "spacing_mm = 3.0", "spacing_mm = 3.0\nmirror = true")
     assert read_package(folder).mirror
+
+
+def test_a_package_says_what_it_can_do_without(make_package: Make, edit: Edit) -> None:
+    package = make_package()
+    assert package.required == package.channels
+    assert not package.presence
+    assert package.network_channels == 3
+    package = make_package("lacking", optional=(Role.ADC,))
+    assert package.optional == (Role.ADC,)
+    assert package.required == (Role.FLAIR, Role.T1CE)
+    assert package.network_channels == 6
+    verify_package(package)  # the network has twice as many channels
+    edit(package.folder, "threshold = 0.5", 'threshold = 0.5, inferred_from = ["FLAIR", "T1CE"]')
+    assert read_package(package.folder).labels[0].inferred_from == (Role.FLAIR, Role.T1CE)
+
+
+def test_what_a_package_can_do_without_identifies_its_weights(make_package: Make) -> None:
+    package = make_package("lacking", optional=(Role.ADC,))
+    labels = (dataclasses.replace(package.labels[0], inferred_from=(Role.FLAIR,)), *package.labels[1:])
+    less, inferring = dataclasses.replace(package, optional=()), dataclasses.replace(package, labels=labels)
+    written = [
+        write_package(
+            dataclasses.replace(each, folder=package.folder.parent / f"{number}"), load_network(package), NONE, None
+        )
+        for number, each in enumerate((package, less, inferring))
+    ]
+    assert written[0].weights_sha256 == package.weights_sha256
+    assert len({each.weights_sha256 for each in written}) == 3
+    assert written[2].labels == inferring.labels
 
 
 def test_tampered_weights_are_refused(make_package: Make) -> None:

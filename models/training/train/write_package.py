@@ -54,6 +54,8 @@ def model_toml(package: ModelPackage, provenance: Provenance) -> str:
                 "normalisation": NORMALISATION,
                 **({"window": package.window} if package.window is not None else {}),
                 **({"mirror": True} if package.mirror else {}),
+                **({"optional": [role.value for role in package.optional]} if package.optional else {}),
+                **({"presence": True} if package.presence else {}),
             },
             "network": {
                 "init_filters": network.init_filters,
@@ -74,12 +76,18 @@ def _output(label: OutputLabel) -> dict[str, object]:
     if label.refinement is not None:
         channels = [role.value for role in label.refinement.channels]
         output["refinement"] = {"channels": channels, "weight": label.refinement.weight}
+    if label.inferred_from:
+        output["inferred_from"] = [role.value for role in label.inferred_from]
     return output
 
 
 def _uses(package: ModelPackage) -> Iterator[str]:
     """Yield how the weights are used beyond their shape; it goes into their sha256 (see `models.weights`)."""
+    if package.optional:
+        yield f"without {' or '.join(package.optional)}"
     for label in package.labels:
+        if label.inferred_from:
+            yield f"{label.name} inferred from {'+'.join(label.inferred_from)}"
         if (used := label.refinement) is not None:
             yield f"{label.name} from {label.threshold} refined by {'+'.join(used.channels)} times {used.weight}"
 

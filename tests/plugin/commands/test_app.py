@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from models.package import BUNDLED
+from models.labels import Role
+from models.package import BUNDLED, ModelPackage
 from models.training.synthetic.tumour import Variant
 from plugin.commands.app import app
 from tests.support.node import glionode, make_instance, new_study_uid, write_instance
@@ -91,6 +93,20 @@ def test_an_installed_package_is_listed_before_the_bundled_one(tmp_path: Path) -
     _, listed = glionode("models", "list", "--json")
     assert [each["name"] for each in json.loads(listed)].count("phantom-demo") == 2
     assert json.loads(listed)[0]["folder"].startswith(str(tmp_path))
+
+
+def test_what_a_package_can_do_without_is_shown_before_its_card(make_package: Callable[..., ModelPackage]) -> None:
+    package = make_package(optional=(Role.ADC,))
+    where = package.folder / "model.toml"
+    where.write_text(where.read_text().replace('"adc_abnormality"', '"adc_abnormality", inferred_from = ["FLAIR"]'))
+    assert glionode("models", "install", package.folder)[0] == 0
+    status, text = glionode("models", "show", "tiny")
+    assert status == 0
+    first, second, empty, title, *_ = text.splitlines()
+    assert first == "Channels: ADC (optional), FLAIR, T1CE."
+    assert second == "The label adc_abnormality may be inferred from FLAIR."
+    assert (empty, title) == ("", "# tiny 1.0.0: demonstration, not for patients")
+    assert json.loads(glionode("models", "list", "--json")[1])[0]["optional"] == ["ADC"]
 
 
 def test_check_config_names_file_line_and_key(tmp_path: Path) -> None:
