@@ -1,5 +1,6 @@
 """Make small data sets of random voxels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,13 @@ def new_case(number: int, patient: str = "", grid: Geometry = GRID) -> NewCase:
         masks={name: asymmetric(grid.shape, 10 * number + place) for place, name in enumerate(NAMES)},
         annotators=dict.fromkeys(NAMES, Annotator.PERSON),
     )
+
+
+def lacking(case: NewCase, *names: str) -> NewCase:
+    """Return a case without some of its channels and labels."""
+    channels = {role: voxels for role, voxels in case.channels.items() if role not in names}
+    masks = {label: mask for label, mask in case.masks.items() if label not in names}
+    return replace(case, channels=channels, masks=masks)
 
 
 def write_cases(folder: Path, *cases: NewCase, shares: Shares | None = None) -> None:

@@ -51,7 +51,7 @@ class CheckedCase:
     case: Case
     volumes: dict[Role, Volume]
     masks: NDArray[np.bool_]
-    """(labels, slices, rows, columns)"""
+    """(labels, slices, rows, columns), in the order of the case's labels."""
     fingerprint: str
     """Fingerprint of the present files."""
 
@@ -67,8 +67,10 @@ class _Summary:
     """The data by which a case is compared with the others."""
 
     case: Case
-    t1ce: str
-    """Fingerprint of the T1CE."""
+    images: dict[Role, str]
+    """Image fingerprint of each channel."""
+    reference: Role
+    """The channel of `coarse`."""
     coarse: NDArray[np.float32]
 
 
@@ -80,13 +82,14 @@ def check_dataset(
     summaries: list[_Summary] = []
     for case in dataset.cases:
         try:
-            checked = _read(case, dataset)
+            checked = _read(case)
         except DatasetBroken as exc:
             findings.append(DatasetFinding(case.case_id, True, str(exc)))
             continue
-        own = tuple(_check_case(checked, dataset))
+        summary = _summarise(checked)
+        own = (*_check_images(checked, summary), *_check_case(checked, dataset))
         findings += own
-        summaries.append(_summarise(checked))
+        summaries.append(summary)
         report(checked, own)
     findings += _compare_cases(summaries)
     whole = dataset_fingerprint(
@@ -99,14 +102,17 @@ def check_dataset(
     return tuple(findings)
 
 
-def _read(case: Case, dataset: Dataset) -> CheckedCase:
-    volumes = dict(case.volumes(dataset.channels))
-    masks, label_grid = case.masks_with_geometry(dataset.labels)
-    geometry = volumes[dataset.channels[0]].geometry
+def _read(case: Case) -> CheckedCase:
+    volumes = dict(case.volumes(case.channels))
+    masks, label_grid = case.masks_with_geometry(case.labels)
+    geometry = volumes[case.reference].geometry
+    expected = {*map(channel_file, case.channels), *map(label_file, case.labels)}
+    if unlisted := sorted(path.name for path in case.folder.glob("*.nii.gz") if path.name not in expected):
+        raise DatasetBroken(f"Case {case.case_id}: {unlisted[0]} is not listed in dataset.json. Make it again.")
     if not same_grid(label_grid, geometry):
         raise DatasetBroken(f"Case {case.case_id}: its labels are on another grid than its channels. Make it again.")
     parts: list[tuple[str, NDArray[Any]]] = [(channel_file(role), volume.pixels) for role, volume in volumes.items()]
-    parts += [(label_file(label), mask) for label, mask in zip(dataset.labels, masks, strict=True)]
+    parts += [(label_file(label), mask) for label, mask in zip(case.labels, masks, strict=True)]
     return CheckedCase(case, volumes, masks, case_fingerprint(parts, geometry))
 
 
@@ -128,6 +134,13 @@ def _check_whole(dataset: Dataset) -> Iterable[DatasetFinding]:
         yield DatasetFinding("", False, f"The folder {CASES_FOLDER}/{name} is not listed in dataset.json. Remove it.")
 
 
+def _check_images(checked: CheckedCase, summary: _Summary) -> Iterable[DatasetFinding]:
+    stated = dict(checked.case.entry.images)
+    if stated and stated != summary.images and checked.fingerprint == checked.case.entry.fingerprint:
+        sentence = "The fingerprints of its images in dataset.json are not those of its channels. Make it again."
+        yield DatasetFinding(checked.case.case_id, True, sentence)
+
+
 def _check_case(checked: CheckedCase, dataset: Dataset) -> Iterable[DatasetFinding]:
     def wrong(sentence: str) -> DatasetFinding:
         return DatasetFinding(checked.case.case_id, True, sentence)
@@ -137,25 +150,28 @@ def _check_case(checked: CheckedCase, dataset: Dataset) -> Iterable[DatasetFindi
 
     if checked.fingerprint != checked.case.entry.fingerprint:
         yield wrong("Its voxels do not match their fingerprint in dataset.json. Copy or make it again.")
-    spacing = checked.volumes[dataset.channels[0]].geometry.spacing_mm
+    reference = checked.volumes[checked.case.reference]
+    spacing = reference.geometry.spacing_mm
     if max(abs(edge - dataset.spacing_mm) for edge in spacing) > 1e-3:
         yield wrong(f"Its voxels have edges of {_edges(spacing)} mm, not {dataset.spacing_mm:g}. Make it again.")
-    head = head_mask(torch.from_numpy(checked.volumes[Role.T1CE].pixels)).numpy()
+    head = head_mask(torch.from_numpy(reference.pixels)).numpy()
     for role, volume in checked.volumes.items():
         yield from map(wrong, _check_values(role, volume, head, dataset.manifest.source))
-    annotators = dict(checked.case.entry.annotators)
-    for label, mask in zip(dataset.labels, checked.masks, strict=True):
-        if annotators.get(label) is Annotator.NODE:
+    annotators = checked.case.annotators
+    for label, mask in zip(checked.case.labels, checked.masks, strict=True):
+        if annotators[label] is Annotator.NODE:
             yield notice(f"{label} is the node's own segmentation, and no person changed it.")
+        if annotators[label] is Annotator.PROGRAM:
+            yield notice(f"{label} is a program's segmentation, and no person changed it.")
         if not mask.any():
             yield notice(
                 f"{label} is empty"
-                + (", because nobody annotated it." if annotators.get(label) is Annotator.NOBODY else ".")
+                + (", because nobody annotated it." if annotators[label] is Annotator.NOBODY else ".")
             )
             continue
         if (share := 1 - (mask & head).sum() / mask.sum()) > _OUTSIDE:
             yield notice(f"{100 * share:.0f} % of {label} is outside of the head. Does it belong to another case?")
-        if label in _ENHANCING and _is_dark(checked, mask, head):
+        if label in _ENHANCING and Role.T1CE in checked.volumes and _is_dark(checked, mask, head):
             yield notice(
                 f"{label} is darker on T1CE than the rest of the head, as a cavity or necrosis is. Do the label "
                 "numbers mean what they were taken for?"
@@ -193,15 +209,17 @@ def _check_values(role: Role, volume: Volume, head: NDArray[np.bool_], source: D
 
 
 def _summarise(checked: CheckedCase) -> _Summary:
-    pixels = checked.volumes[Role.T1CE].pixels
+    reference = checked.case.reference
+    pixels = checked.volumes[reference].pixels
     filled = torch.from_numpy(np.nan_to_num(pixels, nan=0.0))[None, None]
     coarse = functional.adaptive_avg_pool3d(filled, _COARSE_EDGE).numpy().ravel()
     coarse = coarse - coarse.mean()
-    return _Summary(checked.case, image_fingerprint(pixels), coarse / max(float(np.linalg.norm(coarse)), 1e-12))
+    images = {role: image_fingerprint(volume.pixels) for role, volume in checked.volumes.items()}
+    return _Summary(checked.case, images, reference, coarse / max(float(np.linalg.norm(coarse)), 1e-12))
 
 
 def _compare_cases(summaries: list[_Summary]) -> Iterable[DatasetFinding]:
-    """Find pairs of cases with equal or nearly equal T1CE images."""
+    """Find pairs of cases with equal or nearly equal images."""
     if len(summaries) < 2:
         return
     stack = np.stack([summary.coarse for summary in summaries])
@@ -209,13 +227,21 @@ def _compare_cases(summaries: list[_Summary]) -> Iterable[DatasetFinding]:
     for first, second in combinations(range(len(summaries)), 2):
         one, other = summaries[first], summaries[second]
         apart = one.case.patient != other.case.patient
-        if one.t1ce == other.t1ce:
-            sentence = f"Its T1CE equals that of case {other.case.case_id}. Remove one of them."
+        theirs = set(other.images.values())
+        if equal := [role for role in _most_telling(one) if one.images[role] in theirs]:
+            sentence = f"Its {equal[0]} equals that of case {other.case.case_id}. Remove one of them."
             yield DatasetFinding(one.case.case_id, True, sentence)
-        elif apart and alike[first, second] > _SIMILAR:
+        elif apart and one.reference is other.reference and alike[first, second] > _SIMILAR:
             where = "in another split" if one.case.split is not other.case.split else "in the same split"
-            sentence = f"Its T1CE nearly equals that of {other.case.case_id}, another patient {where}. Is it one scan?"
+            sentence = (
+                f"Its {one.reference} nearly equals that of {other.case.case_id}, another patient {where}. Is it one "
+                "scan?"
+            )
             yield DatasetFinding(one.case.case_id, False, sentence)
+
+
+def _most_telling(summary: _Summary) -> list[Role]:
+    return sorted(summary.images, key=lambda role: role is not summary.reference)
 
 
 def _edges(spacing: tuple[float, float, float]) -> str:

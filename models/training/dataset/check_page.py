@@ -40,16 +40,16 @@ def check_and_report(dataset: Dataset) -> tuple[DatasetFinding, ...]:
     """Check a data set and write `check/index.html` and `check/fingerprint.json` into it. Raises DatasetBroken."""
     cases: list[dict[str, object]] = []
     fingerprints: dict[str, str] = {}
-    volumes_ml: list[tuple[float, ...]] = []
+    volumes_ml: dict[str, list[float]] = {label: [] for label in dataset.labels}
 
     def add_case(checked: CheckedCase, findings: tuple[DatasetFinding, ...]) -> None:
         fingerprints[checked.case.case_id] = checked.fingerprint
-        volumes_ml.append(checked.volumes_ml)
+        for label, volume in zip(checked.case.labels, checked.volumes_ml, strict=True):
+            volumes_ml[label].append(volume)
         cases.append({"png": _picture(checked, dataset.labels), "caption": _caption(checked), "findings": findings})
 
     findings = check_dataset(dataset, add_case)
     sound = not any(finding.wrong for finding in findings)
-    quartiles = np.percentile(volumes_ml, (0, 25, 50, 75, 100), axis=0).T if volumes_ml else ()
     html = render(
         "dataset/check_page.html.jinja",
         title="Check of a data set",
@@ -58,8 +58,9 @@ def check_and_report(dataset: Dataset) -> tuple[DatasetFinding, ...]:
             (split.value, len(dataset.of(split)), len({case.patient for case in dataset.of(split)})) for split in Split
         ],
         quartiles=[
-            (title_of(label), *(f"{value:.1f}" for value in row))
-            for label, row in zip(dataset.labels, quartiles, strict=False)
+            (title_of(label), len(found), *(f"{value:.1f}" for value in np.percentile(found, (0, 25, 50, 75, 100))))
+            for label, found in volumes_ml.items()
+            if found
         ],
         wrong=_rows(findings, wrong=True),
         notices=_rows(findings, wrong=False),
@@ -96,7 +97,7 @@ def _picture(checked: CheckedCase, labels: tuple[str, ...]) -> bytes:
     columns, rows = size_of(next(iter(checked.volumes.values())).geometry)
     width = _WIDTH_PX // len(checked.volumes)
     size = (width, max(1, round(rows * width / columns)))
-    colours = colours_of(labels)
+    colours = [colour for label, colour in zip(labels, colours_of(labels), strict=True) if label in checked.case.labels]
     outlines = [Outline(mask, colour) for mask, colour in zip(checked.masks[:, index], colours, strict=True)]
     panels = [
         outlined(grey_slice(volume, index, window_of(volume, role)).resize(size, Image.Resampling.LANCZOS), outlines)

@@ -10,10 +10,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.labels import Role
-from models.training.dataset.manifest import CASES_FOLDER, CaseEntry, DatasetBroken, Manifest, Split, read_manifest
+from models.training.dataset.fingerprint import image_fingerprint
+from models.training.dataset.manifest import (
+    CASES_FOLDER,
+    Annotator,
+    CaseEntry,
+    DatasetBroken,
+    Manifest,
+    Split,
+    read_manifest,
+)
 from models.training.dataset.nifti import read_nifti
 from pipeline.normalise import normalise
 from pipeline.volume import Geometry, Volume
+
+_REFERENCE_ORDER = (Role.T1CE, Role.FLAIR, Role.T1, Role.T2, Role.ADC, Role.DWI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +34,10 @@ class Case:
     entry: CaseEntry
     folder: Path
     channels: tuple[Role, ...]
-    """Channels of the data set."""
+    """The channels that the case has, in the order of the data set's."""
     labels: tuple[str, ...]
-    """Labels of the data set."""
+    """The labels that the case has, in the order of the data set's. One that nobody looked for is not among them, and
+    an empty mask is something else: somebody looked and found nothing."""
 
     @property
     def case_id(self) -> str:
@@ -42,10 +54,29 @@ class Case:
         """Return what the case is used for."""
         return self.entry.split
 
+    @property
+    def reference(self) -> Role:
+        """Return the channel on which the head is found: T1CE where the case has it."""
+        return min(self.channels, key=_REFERENCE_ORDER.index)
+
+    @property
+    def annotators(self) -> Mapping[str, Annotator]:
+        """Return who annotated each label of the case."""
+        return dict(self.entry.annotators)
+
+    @property
+    def image_fingerprints(self) -> frozenset[str]:
+        """Return the image fingerprint of each channel: two cases that share one, in whatever sets, are of one scan.
+
+        Reads the channels of a case of format 2, whose manifest does not state them. Raises DatasetBroken.
+        """
+        stated = frozenset(fingerprint for _, fingerprint in self.entry.images)
+        return stated or frozenset(image_fingerprint(self.volume(role).pixels) for role in self.channels)
+
     def volume(self, role: Role) -> Volume:
         """Read a channel as it was measured: ADC in 10^-6 mm2/s, others in the scanner's units, NaN for no value.
 
-        Raises DatasetBroken if the data set has no such channel, or its file is missing or damaged.
+        Raises DatasetBroken if the case has no such channel, or its file is missing or damaged.
         """
         if role not in self.channels:
             names = ", ".join(self.channels)
@@ -126,12 +157,12 @@ class Dataset:
 
     @property
     def channels(self) -> tuple[Role, ...]:
-        """Return the channels that every case has."""
+        """Return the channels that at least one case has."""
         return self.manifest.channels
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return the labels that every case has."""
+        """Return the labels that at least one case has."""
         return self.manifest.labels
 
     @property
@@ -153,7 +184,12 @@ def read_dataset(folder: Path) -> Dataset:
     """Open the data set in a folder. Reads no voxels. Raises DatasetBroken."""
     manifest = read_manifest(folder)
     cases = tuple(
-        Case(entry, folder / CASES_FOLDER / entry.case_id, manifest.channels, manifest.labels)
+        Case(
+            entry,
+            folder / CASES_FOLDER / entry.case_id,
+            entry.channels,
+            tuple(label for label in manifest.labels if label in dict(entry.annotators)),
+        )
         for entry in manifest.entries()
     )
     for case in cases:

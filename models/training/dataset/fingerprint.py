@@ -13,8 +13,32 @@ from pipeline.volume import Geometry
 
 
 def image_fingerprint(voxels: NDArray[np.float32]) -> str:
-    """Hash the voxels of a channel and nothing else: equal images under two names have equal fingerprints."""
-    return hashlib.sha256(f"{voxels.shape}".encode() + _bytes(voxels)).hexdigest()
+    """Hash how the brighter half of an image (slices, rows, columns) is spread over its planes.
+
+    Equal for images that differ in the order and direction of their axes, in the air around the head where that has one
+    value, and in the scale of their intensities, so that one scan is found under two names, or in two data sets. Files
+    of one scan that were resampled to other voxels are not found.
+    """
+    inside = np.isfinite(voxels)
+    background = _background(voxels)
+    if background is not None:
+        inside &= voxels != background
+    known = voxels[inside]
+    if known.size:
+        # The middle value itself, not the mean of two: the same voxels are above it whatever the scale.
+        inside &= voxels >= np.partition(known, known.size // 2)[known.size // 2]
+    profiles = []
+    for axis in range(3):
+        planes = np.trim_zeros(inside.sum(axis=tuple(other for other in range(3) if other != axis))).tolist()
+        profiles.append(min(planes, planes[::-1]))
+    return hashlib.sha256(json.dumps(sorted(profiles)).encode()).hexdigest()
+
+
+def _background(voxels: NDArray[np.float32]) -> np.float32 | None:
+    """Return the value of most voxels on the faces of an image, as around a stripped brain; None if there is none."""
+    faces = np.concatenate([np.take(voxels, end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    values, counts = np.unique(faces[np.isfinite(faces)], return_counts=True)
+    return values[counts.argmax()] if len(values) and 2 * counts.max() > counts.sum() else None
 
 
 def case_fingerprint(parts: Iterable[tuple[str, NDArray[np.float32] | NDArray[np.bool_]]], grid: Geometry) -> str:

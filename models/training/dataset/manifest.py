@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from models.labels import Role
 from models.validation import StrictModel, describe_first_error
@@ -42,10 +43,15 @@ class Annotator(StrEnum):
     """Who annotated a label of a case."""
 
     PERSON = "person"
+    PROGRAM = "program"
+    """Another program than the node, and no person changed the result."""
+    RULE = "rule"
+    """It follows from other labels or from the images by a rule."""
     NODE = "node"
     """The node itself, and no person changed the result."""
     NOBODY = "nobody"
-    """No annotation mentions the label; it was taken for empty because the user asked for that."""
+    """No annotation mentions the label; it was taken for empty because the user asked for that. A label that nobody
+    looked for and that nobody asked to be taken for empty is absent from the case instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,21 @@ class CaseEntry:
     """Keyed hash of the patient. All cases of a patient share it, and are in the same split."""
     split: Split
     annotators: tuple[tuple[str, Annotator], ...]
-    """Who annotated each label of the data set: pairs of label and annotator."""
+    """Who annotated each label of the case: pairs of label and annotator. A label that is not among them is absent."""
     fingerprint: str
     """SHA-256 of all voxels and of their grid; see `fingerprint.case_fingerprint`."""
+    channels: tuple[Role, ...]
+    """The channels of the case, in the order of the data set's."""
+    images: tuple[tuple[Role, str], ...]
+    """`fingerprint.image_fingerprint` of each channel; () in a data set of format 2, which does not state them."""
 
 
 class CaseDocument(StrictModel):
     """One case as `dataset.json` stores it."""
 
     patient: str
+    images: dict[Role, str] = Field(default_factory=dict)
+    """Image fingerprint of each channel that the case has; left out in format 2, where every case has all channels."""
     drawn: dict[str, Annotator]
     fingerprint: str
 
@@ -74,12 +86,14 @@ class CaseDocument(StrictModel):
 class Manifest(StrictModel):
     """The document `dataset.json`, key by key."""
 
-    format: Literal[2]
-    """Version of the format on disk. A reader refuses every other version."""
+    format: Literal[2, 3]
+    """Version of the format on disk. Until 2 every case had all channels and labels. Other versions are refused."""
     source: DatasetSource
     channels: tuple[Role, ...]
+    """Those that at least one case has."""
     units: dict[Role, str]
     labels: tuple[str, ...]
+    """Those that at least one case has."""
     spacing_mm: float
     """Edge of the isotropic voxels of every case."""
     seed: int
@@ -95,7 +109,15 @@ class Manifest(StrictModel):
         """Return the cases, sorted by case ID."""
         splits = {case_id: split for split, ids in self.splits.items() for case_id in ids}
         return tuple(
-            CaseEntry(case_id, case.patient, splits[case_id], tuple(case.drawn.items()), case.fingerprint)
+            CaseEntry(
+                case_id=case_id,
+                patient=case.patient,
+                split=splits[case_id],
+                annotators=tuple(case.drawn.items()),
+                fingerprint=case.fingerprint,
+                channels=tuple(role for role in self.channels if self.format == 2 or role in case.images),
+                images=tuple(case.images.items()),
+            )
             for case_id, case in sorted(self.cases.items())
         )
 
@@ -121,11 +143,29 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as exc:
         first = exc.errors()[0]
         if first["type"] == "literal_error" and first["loc"] == ("format",):
-            raise DatasetBroken(f"{path}: format is {first['input']!r}; this version of glionode reads 2.") from exc
+            raise DatasetBroken(
+                f"{path}: format is {first['input']!r}; this version of glionode reads 2 and 3."
+            ) from exc
         raise DatasetBroken(f"{path}: {describe_first_error(exc)}. Make the data set again.") from exc
     listed = Counter(case_id for ids in manifest.splits.values() for case_id in ids)
     if repeated := [case_id for case_id, count in listed.items() if count > 1]:
         raise DatasetBroken(f"{path}: splits list case {repeated[0]} more than once. Make the data set again.")
     if set(listed) != set(manifest.cases):
         raise DatasetBroken(f"{path}: splits and cases do not list the same cases. Make the data set again.")
+    if wrong := next(_contradictions(manifest), None):
+        raise DatasetBroken(f"{path}: {wrong}. Make the data set again.")
     return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """Yield clauses on cases whose channels or labels are not those that the data set lists."""
+    channels, labels = set(manifest.channels), set(manifest.labels)
+    for case_id, case in sorted(manifest.cases.items()):
+        if manifest.format == 2:
+            if case.images or set(case.drawn) != labels:
+                yield f"case {case_id} has other channels or labels than the data set, which format 2 does not know"
+            continue
+        if not case.images or not case.drawn:
+            yield f"case {case_id} has no {'labels' if case.images else 'channels'}"
+        if unlisted := [*sorted(set(case.images) - channels), *sorted(set(case.drawn) - labels)]:
+            yield f"case {case_id} has {unlisted[0]}, which is not among the data set's channels and labels"

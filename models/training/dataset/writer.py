@@ -54,9 +54,9 @@ class NewCase:
     """Identifies the study within the source; only its hash is written."""
     grid: Geometry
     channels: Mapping[Role, NDArray[np.float32]]
-    """(slices, rows, columns) on `grid` by role, NaN for no value; ADC in 10^-6 mm2/s."""
+    """(slices, rows, columns) on `grid` by role, NaN for no value; ADC in 10^-6 mm2/s. Without what the study lacks."""
     masks: Mapping[str, NDArray[np.bool_]]
-    """(slices, rows, columns) on `grid` by label."""
+    """(slices, rows, columns) on `grid` by label. A label that nobody looked for is not among them."""
     annotators: Mapping[str, Annotator]
     """Who annotated each label."""
     source: CaseSource | None = None
@@ -91,6 +91,7 @@ class DatasetWriter:
     ) -> None:
         """Open an empty or new folder. Raises DatasetBroken if it holds files or cannot be made.
 
+        `channels` and `labels` are all that a case may have, in the order of the data set.
         A folder with an empty folder of cases, as a run leaves it that found none, is as good as an empty one.
         """
         if out.exists() and (
@@ -113,21 +114,26 @@ class DatasetWriter:
             raise DatasetBroken(f"{out} cannot be made: {exc.strerror or exc}. Choose another folder.") from exc
 
     def add(self, case: NewCase) -> str:
-        """Write a case and return its ID. Raises CaseRefused, or DatasetBroken if the disk cannot be written."""
+        """Write a case and return its ID. Raises CaseRefused, or DatasetBroken if the disk cannot be written.
+
+        A case needs one channel and one label.
+        """
         case_id, patient = (
             self._pseudonyms("study", case.patient, case.study),
             self._pseudonyms("patient", case.patient),
         )
         if case_id in self._entries:
             raise CaseRefused("The study occurs twice. Remove one of the copies.")
-        images = image_fingerprint(case.channels[self._channels[0]])
-        if images in self._images:
-            self._same_patient.append((self._entries[self._images[images]].patient, patient))
-            raise CaseRefused(f"Its images are those of case {self._images[images]}. Remove one of the two.")
         _validate(case)
+        channels = tuple(role for role in self._channels if role in case.channels)
+        labels = tuple(label for label in self._labels if label in case.masks)
+        images = {role: image_fingerprint(case.channels[role]) for role in channels}
+        if twin := next((self._images[each] for each in images.values() if each in self._images), None):
+            self._same_patient.append((self._entries[twin].patient, patient))
+            raise CaseRefused(f"Its images are those of case {twin}. Remove one of the two.")
         files: dict[str, NDArray[np.float32] | NDArray[np.bool_]] = {
-            **{channel_file(role): case.channels[role] for role in self._channels},
-            **{label_file(label): case.masks[label] for label in self._labels},
+            **{channel_file(role): case.channels[role] for role in channels},
+            **{label_file(label): case.masks[label] for label in labels},
         }
         folder = self._out / CASES_FOLDER / case_id
         part = folder.with_name(f".{case_id}.part")
@@ -146,10 +152,12 @@ class DatasetWriter:
             case_id=case_id,
             patient=patient,
             split=Split.TRAIN,
-            annotators=tuple((label, case.annotators[label]) for label in self._labels),
+            annotators=tuple((label, case.annotators[label]) for label in labels),
             fingerprint=case_fingerprint(files.items(), case.grid),
+            channels=channels,
+            images=tuple(images.items()),
         )
-        self._images[images] = case_id
+        self._images |= dict.fromkeys(images.values(), case_id)
         self._same_patient += [(self._persons.setdefault(each, patient), patient) for each in case.persons]
         self.remarks += [(case.study, remark) for remark in case.remarks]
         if case.source is not None:
@@ -170,23 +178,28 @@ class DatasetWriter:
         patients = {entry.patient for entry in self._entries.values()}
         splits = split_patients(patients, shares, seed, known, self._same_patient)
         entries = tuple(replace(entry, split=splits[entry.patient]) for _, entry in sorted(self._entries.items()))
+        channels = tuple(role for role in self._channels if any(role in each.channels for each in entries))
+        labels = tuple(label for label in self._labels if any(label in dict(each.annotators) for each in entries))
         manifest = Manifest(
-            format=2,
+            format=3,
             source=self._source,
-            channels=self._channels,
-            units={role: ADC_UNIT if role is Role.ADC else "arbitrary" for role in self._channels},
-            labels=self._labels,
+            channels=channels,
+            units={role: ADC_UNIT if role is Role.ADC else "arbitrary" for role in channels},
+            labels=labels,
             spacing_mm=self._spacing_mm,
             seed=seed,
             key=self._pseudonyms.fingerprint,
             splits={split: tuple(each.case_id for each in entries if each.split is split) for split in Split},
             cases={
                 each.case_id: CaseDocument(
-                    patient=each.patient, drawn=dict(each.annotators), fingerprint=each.fingerprint
+                    patient=each.patient,
+                    images=dict(each.images),
+                    drawn=dict(each.annotators),
+                    fingerprint=each.fingerprint,
                 )
                 for each in entries
             },
-            fingerprint=dataset_fingerprint(self._source, self._channels, self._labels, self._spacing_mm, entries),
+            fingerprint=dataset_fingerprint(self._source, channels, labels, self._spacing_mm, entries),
         )
         try:
             write_manifest(manifest, self._out)
@@ -200,7 +213,11 @@ def _holds_files(path: Path) -> bool:
 
 
 def _validate(case: NewCase) -> None:
-    """Raise CaseRefused if a channel is constant, empty or has infinite values."""
+    """Raise CaseRefused if there is no channel or label, or a channel is constant, empty or has infinite values."""
+    if not case.channels:
+        raise CaseRefused("It has no channel. Add the images.")
+    if not case.masks:
+        raise CaseRefused("It has no label. Add an annotation.")
     assert max(case.grid.spacing_mm) - min(case.grid.spacing_mm) < 2e-3, case.grid.spacing_mm
     for role, voxels in case.channels.items():
         assert voxels.shape == case.grid.shape, (role, voxels.shape, case.grid.shape)

@@ -21,7 +21,7 @@ from models.training.dataset.nifti import read_nifti, write_nifti
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import NewCase
 from pipeline.volume import Geometry
-from tests.support.small_cases import NAMES, ROLES, new_case
+from tests.support.small_cases import NAMES, ROLES, lacking, new_case
 
 Write = Callable[..., Path]
 LARGER = Geometry.axial((16, 20, 18), (1.0, 1.0, 1.0), (3.5, -7.25, 11.0), "")
@@ -137,6 +137,29 @@ def test_labels_that_need_review_are_reported(write_dataset: Write) -> None:
         "notice: flair_hyperintensity is the node's own segmentation, and no person changed it.",
         "notice: 100 % of flair_hyperintensity is where FLAIR has no value.",
     ]
+
+
+def test_cases_that_lack_something_are_checked_for_what_they_have(write_dataset: Write) -> None:
+    cases = (lacking(head_case(1), Role.ADC, NAMES[1]), head_case(2), lacking(head_case(3), *NAMES[:2]))
+    folder = write_dataset(*cases)
+    assert sentences(folder) == []
+    page = (folder / "check" / "index.html").read_text()
+    assert re.search(r"<td>ADC abnormality</td>\s*<td[^>]*>1</td>", page)
+    assert re.search(r"<td>FLAIR hyperintensity</td>\s*<td[^>]*>3</td>", page)
+    lacks = next(case for case in read_dataset(folder).cases if Role.ADC not in case.channels)
+    (lacks.folder / "channel-ADC.nii.gz").write_bytes((lacks.folder / "channel-T1CE.nii.gz").read_bytes())
+    (said,) = sentences(folder)
+    assert re.fullmatch(r"wrong: .*channel-ADC\.nii\.gz is not listed in dataset\.json.*", said)
+
+
+def test_images_under_another_fingerprint_are_found(write_dataset: Write) -> None:
+    folder = write_dataset(head_case(1))
+    written = json.loads((folder / "dataset.json").read_text())
+    (entry,) = written["cases"].values()
+    entry["images"]["ADC"] = entry["images"]["FLAIR"]
+    (folder / "dataset.json").write_text(json.dumps(written))
+    (said,) = sentences(folder)
+    assert said.startswith("wrong: The fingerprints of its images in dataset.json are not those")
 
 
 def test_duplicate_patients_and_images_are_found(write_dataset: Write) -> None:
