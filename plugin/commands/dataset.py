@@ -53,6 +53,14 @@ SplitsFromOption = Annotated[
     Path | None,
     typer.Option("--splits-from", help="Earlier data set, made with the same key, whose patients keep their split."),
 ]
+RequireOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="The channels and labels that every case must have: `all`, `any` (one of each), or names with commas. A "
+        "case without another one is written with what it has.",
+    ),
+]
 SpacingOption = Annotated[float, typer.Option(help="Edge of the voxels, mm.")]
 
 
@@ -62,8 +70,10 @@ def from_brats(
     out: OutArgument,
     channels: Annotated[str, typer.Option(help="Channels, of T1, T1CE, T2 and FLAIR.")] = "T2,FLAIR,T1CE",
     labels: Annotated[
-        str, typer.Option(help="Labels, of TC, WT, ET and RC (resection cavity, since 2024).")
+        str,
+        typer.Option(help="Labels, of TC, WT, ET, NCR (necrosis) and RC (resection cavity, since 2024)."),
     ] = "TC,WT,ET",
+    require: RequireOption = "all",
     numbers: Annotated[
         str | None,
         typer.Option(
@@ -86,22 +96,29 @@ def from_brats(
     because 4 is enhancing tumour in some sets and a resection cavity in others. Studies of a patient are recognised by
     their names up to the time point (_Timepoint_2, _ses-01, -101).
 
-    The command skips cases that it cannot use and says why. Exit status: 0 all cases were used, 1 a case was skipped
-    or the command failed, 64 wrong usage.
+    The labels are named tumour_core, whole_tumour, enhancing_tumour, necrotic_core and resection_cavity.
+
+    The command skips cases that it cannot use, says why, and says what a case lacks. Exit status: 0 all cases were
+    used, 1 a case was skipped or the command failed, 64 wrong usage.
 
     Example: glionode dataset from-brats BraTS2020_TrainingData brats --seed 1
     """
     _require_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
-    from models.training.dataset.label_numbers import parse_numbers
+    from models.training.dataset.label_numbers import label_of_region, parse_numbers
     from models.training.dataset.manifest import DatasetSource
+    from models.training.dataset.required import parse_required
     from models.training.dataset.splits import Shares
 
     _require_folder(source)
     refuse_overlap(source, out)
     with _errors_as_exits():
         settings = BratsSettings(
-            _roles(channels), _split_list(labels), spacing, None if numbers is None else parse_numbers(numbers)
+            _roles(channels),
+            tuple(map(label_of_region, _split_list(labels))),
+            spacing,
+            None if numbers is None else parse_numbers(numbers),
+            parse_required(",".join(map(label_of_region, _split_list(require)))),
         )
         request = DatasetRequest(
             out,
@@ -124,9 +141,10 @@ def from_dicom(
     ],
     out: OutArgument,
     channels: Annotated[str, typer.Option(help="Channels, of T1, T1CE, T2, FLAIR, ADC and DWI.")] = "ADC,FLAIR,T1CE",
-    labels: Annotated[str, typer.Option(help="Labels that every case must have.")] = (
+    labels: Annotated[str, typer.Option(help="Labels, of those that the node knows.")] = (
         "enhancing_tumour,adc_abnormality,flair_hyperintensity"
     ),
+    require: RequireOption = "all",
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -217,6 +235,8 @@ def check(
 ) -> None:
     """Check files, grids, values, empty labels, ADC units, and patients or images that occur twice.
 
+    Prints how many cases have which channels and labels, and who drew these.
+
     Names of public cases are printed with their hashes if the table beside the key has them, with --names those of the
     site, too; they are not written to DATASET.
 
@@ -227,6 +247,7 @@ def check(
     """
     _require_extra()
     from models.training.dataset.check_page import check_and_report, page_path
+    from models.training.dataset.contents import contents_tables
     from models.training.dataset.dataset import read_dataset
 
     with refusing(GlionodeError):
@@ -237,6 +258,8 @@ def check(
     for finding in findings:
         where = f"Case {finding.case_id}: " if finding.case_id and finding.case_id not in finding.sentence else ""
         complain(explained(f"{'Wrong' if finding.wrong else 'Review'}: {where}{finding.sentence}"))
+    for table in contents_tables(read):
+        print(f"{table.caption}:\n\n{table.markdown}\n")
     print(f"{len(read.cases)} cases, {len(wrong)} errors, {len(findings) - len(wrong)} findings to review.")
     print(f"Pictures and numbers: {page_path(dataset)}")
     if wrong:

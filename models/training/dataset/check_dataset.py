@@ -30,6 +30,7 @@ _OUTSIDE = 0.3
 
 
 _ENHANCING = ("ET", ENHANCING_TUMOUR.name)
+"""The label under its name, and under the one that cases of BraTS had in data sets of format 2."""
 _DARK = 0.75
 """Share of the rest of the head's median on T1CE below which nothing enhances. Fluid has less than half of it."""
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from models.training.dataset.check_dataset import CheckedCase, DatasetFinding, check_dataset
+from models.training.dataset.contents import contents_tables
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
 from models.training.report.html import render
@@ -46,7 +47,9 @@ def check_and_report(dataset: Dataset) -> tuple[DatasetFinding, ...]:
         fingerprints[checked.case.case_id] = checked.fingerprint
         for label, volume in zip(checked.case.labels, checked.volumes_ml, strict=True):
             volumes_ml[label].append(volume)
-        cases.append({"png": _picture(checked, dataset.labels), "caption": _caption(checked), "findings": findings})
+        cases.append(
+            {"png": _picture(checked, dataset.labels), "caption": _caption(checked, dataset), "findings": findings}
+        )
 
     findings = check_dataset(dataset, add_case)
     sound = not any(finding.wrong for finding in findings)
@@ -57,6 +60,7 @@ def check_and_report(dataset: Dataset) -> tuple[DatasetFinding, ...]:
         splits=[
             (split.value, len(dataset.of(split)), len({case.patient for case in dataset.of(split)})) for split in Split
         ],
+        contents=contents_tables(dataset),
         quartiles=[
             (title_of(label), len(found), *(f"{value:.1f}" for value in np.percentile(found, (0, 25, 50, 75, 100))))
             for label, found in volumes_ml.items()
@@ -83,11 +87,15 @@ def _rows(findings: tuple[DatasetFinding, ...], wrong: bool) -> list[tuple[str, 
     return list(dict.fromkeys((each.sentence, each.case_id) for each in findings if each.wrong is wrong))
 
 
-def _caption(checked: CheckedCase) -> str:
+def _caption(checked: CheckedCase, dataset: Dataset) -> str:
     case = checked.case
     size = " x ".join(map(str, checked.masks.shape[1:]))
+    lacks: list[str] = [role for role in dataset.channels if role not in case.channels]
+    lacks += [title_of(label) for label in dataset.labels if label not in case.labels]
     volumes = [f"{title_of(name)} {ml:.1f} ml" for name, ml in zip(case.labels, checked.volumes_ml, strict=True)]
-    return f"{case.case_id}: {case.split}, patient {case.patient}, {size} voxels; {', '.join(volumes)}"
+    return f"{case.case_id}: {case.split}, patient {case.patient}, {size} voxels; {', '.join(volumes)}" + (
+        f"; it has no {' and no '.join(lacks)}" if lacks else ""
+    )
 
 
 def _picture(checked: CheckedCase, labels: tuple[str, ...]) -> bytes:

@@ -22,9 +22,8 @@ from models.training.dataset.manifest import (
 )
 from models.training.dataset.nifti import read_nifti
 from pipeline.normalise import normalise
+from pipeline.reference import reference_on_one_grid
 from pipeline.volume import Geometry, Volume
-
-_REFERENCE_ORDER = (Role.T1CE, Role.FLAIR, Role.T1, Role.T2, Role.ADC, Role.DWI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Case:
     @property
     def reference(self) -> Role:
         """Return the channel on which the head is found: T1CE where the case has it."""
-        return min(self.channels, key=_REFERENCE_ORDER.index)
+        return reference_on_one_grid(self.channels)
 
     @property
     def annotators(self) -> Mapping[str, Annotator]:

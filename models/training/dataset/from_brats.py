@@ -1,4 +1,4 @@
-"""Convert BraTS cases, and others of that form, to a data set with the regions TC, WT, ET and RC as labels.
+"""Convert BraTS cases, and others of that form, to a data set with the regions TC, WT, ET, NCR and RC as labels.
 
 BraTS images are aligned and skull-stripped. A network trained on them alone has never seen a whole head.
 """
@@ -19,6 +19,7 @@ from models.training.dataset.label_numbers import EXAMPLE, IN_2023, REGIONS, Lab
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.name_table import CaseSource
 from models.training.dataset.nifti import read_nifti
+from models.training.dataset.required import ALL_REQUIRED, Required
 from models.training.dataset.whole_numbers import whole_numbers
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
 from pipeline.resample import resample
@@ -26,7 +27,7 @@ from pipeline.volume import Geometry
 
 CHANNELS = (Role.T2, Role.FLAIR, Role.T1CE)
 """Channels for pretraining in the order of Wan et al. 2024."""
-LABELS = ("TC", "WT", "ET")
+LABELS = ("tumour_core", "whole_tumour", "enhancing_tumour")
 _MARGIN_MM = 5.0
 """Empty space kept around the brain, as `pipeline.align` keeps it around the head."""
 
@@ -43,21 +44,26 @@ class BratsSettings:
 
     channels: tuple[Role, ...] = CHANNELS
     regions: tuple[str, ...] = LABELS
-    """Of TC, WT, ET and RC; RC, the resection cavity, exists since 2024."""
+    """Of REGIONS; the resection cavity exists since 2024."""
     spacing_mm: float = 1.0
     """Edge of the voxels. BraTS has 1 mm; another value resamples the images."""
     numbers: LabelNumbers | None = None
     """Label numbers of the cases whose name tells none; None refuses these cases."""
+    required: Required = ALL_REQUIRED
+    """What every case must have; it may lack other channels and regions."""
 
     def __post_init__(self) -> None:
         check_choice(self.channels, self.regions, self.spacing_mm)
         if unknown := set(self.regions) - set(REGIONS):
-            raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET and RC")
+            raise ValueError(f"BraTS has no region {sorted(unknown)[0]}; it has TC, WT, ET, NCR and RC")
         if unmeasured := set(self.channels) - {Role.T1, Role.T1CE, Role.T2, Role.FLAIR}:
             raise ValueError(f"BraTS has no {sorted(unmeasured)[0]}; it has T1, T1CE, T2 and FLAIR")
-        if self.numbers is not None and (
-            lacking := [region for region in self.regions if region not in self.numbers.regions]
-        ):
+        self.required.check(self.channels, self.regions)
+        if self.numbers is None:
+            return
+        named = self.numbers.regions
+        lacking = self.required.lacking(self.regions, named) if set(self.regions) & set(named) else self.regions
+        if lacking:
             needed = " and ".join(part for part in TumourPart if part in REGIONS[lacking[0]])
             raise ValueError(
                 f"{lacking[0]} is made of {needed}, and --numbers {self.numbers} does not name all of these; name "
@@ -98,27 +104,36 @@ def _read(files: BratsFiles, settings: BratsSettings) -> NewCase:
         one, other = (path.name for path in files.twins)
         raise CaseRefused(f"It has both {one} and {other}. Keep the one that belongs to it.")
     numbers = _numbers(files, settings)
-    regions = numbers.regions
-    if lacking := [region for region in settings.regions if region not in regions]:
+    regions = {region: numbers.regions[region] for region in settings.regions if region in numbers.regions}
+    if lacking := settings.required.lacking(settings.regions, regions):
         raise CaseRefused(
-            f"Data of its year have no region {lacking[0]}. Remove the case, or do not request the region."
+            f"Data of its year have no region {lacking[0]}. Remove the case, do not request the region, or do not "
+            "require it (--require)."
         )
-    if missing := [role for role in settings.channels if role not in files.channels]:
-        raise CaseRefused(f"It has no {' and no '.join(missing)}. Add the file, or request other channels.")
+    if not regions:
+        raise CaseRefused(f"Data of its year have none of {', '.join(settings.regions)}. Request other regions.")
+    roles = [role for role in settings.channels if role in files.channels]
+    if missing := settings.required.lacking(settings.channels, roles):
+        raise CaseRefused(
+            f"It has no {' and no '.join(missing)}. Add the file, request other channels, or do not require it "
+            "(--require)."
+        )
+    if not roles:
+        raise CaseRefused(f"It has none of {', '.join(settings.channels)}. Add the files.")
     if files.segmentation is None:
         raise CaseRefused("It has no segmentation (_seg or -seg). Add it; training needs one.")
     voxels, grid = _read_volume(files.segmentation)
     labels = whole_numbers(voxels, files.segmentation.name)
     _check_numbers(files, numbers, {int(number) for number in np.unique(labels)})
     channels: dict[Role, NDArray[np.float32]] = {}
-    for role in settings.channels:
+    for role in roles:
         voxels, geometry = _read_volume(files.channels[role])
         if not same_grid(geometry, grid):
             raise CaseRefused(f"Its {role} and its segmentation are on different grids. Check the files.")
         if not np.isfinite(voxels).all():
             raise CaseRefused(f"Its {role} holds NaN or infinite values. Check the file.")
         channels[role] = voxels.astype(np.float32)
-    masks = {region: np.isin(labels, regions[region]) for region in settings.regions}
+    masks = {region: np.isin(labels, numbers_of_it) for region, numbers_of_it in regions.items()}
     return _new_case(files, grid, channels, masks, settings.spacing_mm)
 
 

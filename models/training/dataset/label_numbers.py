@@ -26,13 +26,24 @@ class TumourPart(StrEnum):
 
 REGIONS: Mapping[str, frozenset[TumourPart]] = MappingProxyType(
     {
-        "TC": frozenset({TumourPart.NCR, TumourPart.ET}),
-        "WT": frozenset({TumourPart.NCR, TumourPart.ED, TumourPart.ET}),
-        "ET": frozenset({TumourPart.ET}),
-        "RC": frozenset({TumourPart.RC}),
+        "tumour_core": frozenset({TumourPart.NCR, TumourPart.ET}),
+        "whole_tumour": frozenset({TumourPart.NCR, TumourPart.ED, TumourPart.ET}),
+        "enhancing_tumour": frozenset({TumourPart.ET}),
+        "necrotic_core": frozenset({TumourPart.NCR}),
+        "resection_cavity": frozenset({TumourPart.RC}),
     }
 )
-"""The parts of tumour core, whole tumour, enhancing tumour and resection cavity."""
+"""The parts of each region, by the name of the label (`models.labels`). No number of BraTS means an ADC abnormality or
+a FLAIR hyperintensity, so that cases of BraTS lack these labels."""
+_SHORT = MappingProxyType(
+    {
+        "TC": "tumour_core",
+        "WT": "whole_tumour",
+        "ET": "enhancing_tumour",
+        "NCR": "necrotic_core",
+        "RC": "resection_cavity",
+    }
+)
 EXAMPLE = "1=NCR,2=ED,3=ET,4=RC"
 _ALSO_CALLED = {"NET": TumourPart.NCR, "NETC": TumourPart.NCR, "SNFH": TumourPart.ED}
 _PAIR = re.compile(r"\s*([1-9]\d*)\s*=\s*([A-Za-z]+)\s*", re.ASCII)
@@ -78,6 +89,11 @@ class LabelNumbers:
 UNTIL_2021 = LabelNumbers(((1, TumourPart.NCR), (2, TumourPart.ED), (4, TumourPart.ET)))
 IN_2023 = LabelNumbers(((1, TumourPart.NCR), (2, TumourPart.ED), (3, TumourPart.ET)))
 SINCE_2024 = LabelNumbers((*IN_2023.parts, (4, TumourPart.RC)))
+
+
+def label_of_region(name: str) -> str:
+    """Return the label that BraTS calls TC, WT, ET, NCR or RC; any other name as it is."""
+    return _SHORT.get(name, name)
 
 
 def parse_numbers(text: str) -> LabelNumbers:

@@ -159,7 +159,10 @@ class DatasetWriter:
         )
         self._images |= dict.fromkeys(images.values(), case_id)
         self._same_patient += [(self._persons.setdefault(each, patient), patient) for each in case.persons]
-        self.remarks += [(case.study, remark) for remark in case.remarks]
+        name = case.source.name if case.source is not None else case.study
+        self.remarks += [(name, remark) for remark in case.remarks]
+        if lacks := [each for each in (*self._channels, *self._labels) if each not in (*channels, *labels)]:
+            self.remarks.append((name, f"It has no {' and no '.join(lacks)}."))
         if case.source is not None:
             self._sources[case_id] = case.source
         self._spacing_mm = self._spacing_mm or round(case.grid.spacing_mm[0], 4)

@@ -24,15 +24,15 @@ LAST_BIAS = "conv_final.2.conv.bias"
 
 ORIGIN = ("parent_sha256", "channels_from", "labels_from", "dropped")
 """Names in provenance and checkpoints: the package that fine-tuning starts from, and where its weights go."""
-STANDS_IN = {
-    "ADC": "T2",
-    "enhancing_tumour": "ET",
-    "adc_abnormality": "TC",
-    "flair_hyperintensity": "WT",
-}
-STANDS_IN |= {other: name for name, other in STANDS_IN.items()}
-"""The name that takes the place of one that the parent lacks, in both directions (Wan et al. 2024: the ADC channel
-starts with the weights of T2, each label with those of the BraTS region that matches it)."""
+_ALIKE = (
+    ("ADC", "T2"),
+    ("enhancing_tumour", "ET"),
+    ("tumour_core", "TC", "adc_abnormality"),
+    ("whole_tumour", "WT", "flair_hyperintensity"),
+)
+"""Names of which each takes the place of one that the parent lacks, the first that is there (Wan et al. 2024: the ADC
+channel starts with the weights of T2, each label with those of the BraTS region that matches it). TC, WT and ET are the
+regions in packages that learned from data sets of format 2."""
 
 
 class How(StrEnum):
@@ -133,7 +133,8 @@ def match_names(
 
 
 def _by_name(target: str, parents: Sequence[str]) -> WeightSource | None:
-    candidates = [name for name in (target, STANDS_IN.get(target, target)) if name in parents]
+    alike = next((names for names in _ALIKE if target in names), ())
+    candidates = [name for name in (target, *alike) if name in parents]
     return WeightSource(target, How.COPY, (candidates[0],)) if candidates else None
 
 

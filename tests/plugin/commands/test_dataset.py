@@ -78,12 +78,35 @@ def test_skipped_cases_are_named_and_change_the_status(tmp_path: Path) -> None:
     source = write_brats(tmp_path / "in", 3, without="t2")
     made = run("from-brats", source, tmp_path / "out", "--key", tmp_path / "key")
     assert made.exit_code == FAILED
-    assert "BraTS2021_00002: It has no T2. Add the file, or request other channels." in made.stderr
+    assert "BraTS2021_00002: It has no T2. Add the file, request other channels, or do not require it" in made.stderr
     assert "Wrote 2 cases" in made.stdout
     # T2 is needed no more when it is not requested.
     made = run("from-brats", source, tmp_path / "three", "--key", tmp_path / "key", "--channels", "FLAIR,T1CE")
     assert made.exit_code == 0
     assert "Wrote 3 cases" in made.stdout
+
+
+def test_cases_that_lack_something_are_written_on_request_and_shown(tmp_path: Path) -> None:
+    source = write_brats(tmp_path / "in", 3, without="t2")
+    options = ("--key", tmp_path / "key", "--labels", "WT,ET,RC", "--require", "WT,FLAIR")
+    made = run("from-brats", source, tmp_path / "out", *options)
+    assert made.exit_code == 0, made.output
+    assert "Note on study BraTS2021_00002: It has no T2 and no resection_cavity." in made.stderr
+    assert "Note on study BraTS2021_00000: It has no resection_cavity." in made.stderr
+    checked = run("check", tmp_path / "out")
+    assert checked.exit_code == 0, checked.output
+    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in checked.stdout.splitlines()]
+    assert ["cases", "T2", "FLAIR", "T1CE", "whole_tumour", "enhancing_tumour"] in rows
+    assert ["2", "x", "x", "x", "x", "x"] in rows
+    assert ["1", "-", "x", "x", "x", "x"] in rows
+    assert ["3 in all", "2", "3", "3", "3", "3"] in rows
+    assert ["label", "person", "absent"] in rows
+    page = (tmp_path / "out" / "check" / "index.html").read_text()
+    assert "<td>3 in all</td><td>2</td>" in page
+    assert page.count("it has no T2<") == 1
+    refused = run("from-brats", source, tmp_path / "not", "--key", tmp_path / "key", "--require", "ADC")
+    assert refused.exit_code == WRONG_USAGE
+    assert "ADC is required, and is not among the channels and labels" in refused.stderr
 
 
 def test_a_folder_without_cases_can_be_used_again(tmp_path: Path) -> None:
@@ -206,7 +229,7 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
         (("from-brats", "IN", "OUT", "--channels", "ADC,T1CE"), WRONG_USAGE, "BraTS has no ADC"),
         (("from-brats", "IN", "OUT", "--test", "0.9"), WRONG_USAGE, "their sum must be below 1"),
         (("from-brats", "IN", "OUT", "--numbers", "3=cavity"), WRONG_USAGE, "a label number cannot mean CAVITY"),
-        (("from-brats", "IN", "OUT", "--numbers", "1=ED"), WRONG_USAGE, "TC is made of NCR and ET"),
+        (("from-brats", "IN", "OUT", "--numbers", "1=ED"), WRONG_USAGE, "tumour_core is made of NCR and ET"),
         (("from-brats", "IN/absent", "OUT"), WRONG_USAGE, "is not a folder"),
         (("from-brats", "IN", "OUT", "--key", "OUT/key"), FAILED, "would be inside of the data set"),
         (("from-brats", "IN", "IN"), WRONG_USAGE, "is the input itself"),

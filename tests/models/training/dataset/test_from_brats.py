@@ -17,6 +17,7 @@ from models.training.dataset.from_brats import BratsSettings, convert_brats
 from models.training.dataset.label_numbers import IN_2023, SINCE_2024, UNTIL_2021, parse_numbers
 from models.training.dataset.manifest import DatasetBroken, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
+from models.training.dataset.required import parse_required
 from models.training.dataset.splits import Shares
 from models.training.dataset.writer import DatasetWriter, SkippedStudy
 
@@ -88,10 +89,10 @@ def convert(tmp_path: Path) -> Convert:
 def true_regions(seed: int) -> dict[str, np.ndarray]:
     parts = anatomy(seed)
     return {
-        "TC": np.isin(parts, (1, 3)),
-        "WT": np.isin(parts, (1, 2, 3)),
-        "ET": parts == 3,
-        "RC": parts == 4,
+        "tumour_core": np.isin(parts, (1, 3)),
+        "whole_tumour": np.isin(parts, (1, 2, 3)),
+        "enhancing_tumour": parts == 3,
+        "resection_cavity": parts == 4,
     }
 
 
@@ -112,6 +113,31 @@ def assert_case_is(dataset: Dataset, name: str, patient: str, seed: int) -> None
         assert mask.sum() == true_regions(seed)[label].sum() > 0
 
 
+def test_a_case_keeps_what_it_has_where_not_all_is_required(tmp_path: Path, convert: Convert) -> None:
+    """A cavity that its year does not know and a file that is missing are absent; whoever requires them skips it."""
+    write_case(tmp_path / "in", "BraTS2021_00000", 1)
+    treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+    folder = write_case(tmp_path / "in", "BraTS-GLI-00005-101", 2, numbers=treated)
+    (folder / "BraTS-GLI-00005-101-t1c.nii.gz").unlink()
+    regions = ("tumour_core", "necrotic_core", "resection_cavity")
+    settings = BratsSettings((Role.T1CE, Role.T2), regions, required=parse_required("any"))
+    dataset, skipped = convert(tmp_path / "in", settings)
+    assert skipped == ()
+    assert (dataset.channels, dataset.labels) == (settings.channels, regions)
+    one, other = sorted(dataset.cases, key=lambda case: len(case.channels), reverse=True)
+    assert (one.channels, one.labels) == ((Role.T1CE, Role.T2), regions[:2])
+    assert (other.channels, other.labels) == ((Role.T2,), regions)
+    assert other.masks(("resection_cavity",)).sum() == true_regions(2)["resection_cavity"].sum()
+    assert one.masks(("necrotic_core",)).sum() == (anatomy(1) == SUBREGIONS["necrosis"]).sum()
+    for required, skips in (("T1CE", "BraTS-GLI-00005-101"), ("resection_cavity", "BraTS2021_00000")):
+        again = replace(settings, required=parse_required(required))
+        _, (only,) = convert(tmp_path / "in", again, required)
+        assert only.where == skips
+    (folder / "BraTS-GLI-00005-101-t2w.nii.gz").unlink()
+    _, (only,) = convert(tmp_path / "in", settings, "none")
+    assert only.reason == "It has none of T1CE, T2. Add the files."
+
+
 def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -> None:
     folder = tmp_path / "in"
     write_case(folder / "HGG", "Brats18_2013_2_1", 1)
@@ -123,7 +149,10 @@ def test_every_year_becomes_the_same_regions(tmp_path: Path, convert: Convert) -
     write_case(folder / "2024", "BraTS-GLI-00005-101", 6, numbers=treated)
     dataset, skipped = convert(folder)
     assert skipped == ()
-    assert (dataset.channels, dataset.labels) == ((Role.T2, Role.FLAIR, Role.T1CE), ("TC", "WT", "ET"))
+    assert (dataset.channels, dataset.labels) == (
+        (Role.T2, Role.FLAIR, Role.T1CE),
+        ("tumour_core", "whole_tumour", "enhancing_tumour"),
+    )
     assert len(dataset.cases) == 6
     assert_case_is(dataset, "Brats18_2013_2_1", "2013_2", 1)
     assert_case_is(dataset, "BraTS20_Training_001", "BraTS20_Training_001", 2)
@@ -137,11 +166,11 @@ def test_the_cavity_is_a_region_of_its_own_since_2024(tmp_path: Path, convert: C
     treated = {"necrosis": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
     write_case(tmp_path / "in", "BraTS-GLI-00005-101", 6, numbers=treated)
     write_case(tmp_path / "in", "BraTS-GLI-00006-000", 4)
-    settings = BratsSettings(channels=(Role.T1, Role.T1CE), regions=("ET", "RC"))
+    settings = BratsSettings(channels=(Role.T1, Role.T1CE), regions=("enhancing_tumour", "resection_cavity"))
     dataset, skipped = convert(tmp_path / "in", settings)
     assert_case_is(dataset, "BraTS-GLI-00005-101", "GLI-00005", 6)
     assert [each.where for each in skipped] == ["BraTS-GLI-00006-000"]
-    assert "have no region RC" in skipped[0].reason
+    assert "have no region resection_cavity" in skipped[0].reason
 
 
 def test_a_file_with_other_axes_is_reoriented(tmp_path: Path, convert: Convert) -> None:
@@ -217,14 +246,16 @@ def test_a_cavity_of_another_set_never_becomes_tumour(tmp_path: Path, convert: C
     write_case(tmp_path / "in", name, 1, numbers=AFTER_TREATMENT)
     with pytest.raises(DatasetBroken, match=f"such as {name}.*is of no year.*as in --numbers {NUMBERS}"):
         convert(tmp_path / "in")
-    settings = BratsSettings(regions=("TC", "WT", "ET", "RC"), numbers=parse_numbers(NUMBERS))
+    settings = BratsSettings(
+        regions=("tumour_core", "whole_tumour", "enhancing_tumour", "resection_cavity"), numbers=parse_numbers(NUMBERS)
+    )
     dataset, skipped = convert(tmp_path / "in", settings)
     assert skipped == ()
     found = dict(zip(settings.regions, dataset.cases[0].masks(settings.regions), strict=True))
     assert {label: mask.sum() for label, mask in found.items()} == {
         label: mask.sum() for label, mask in true_regions(1).items()
     }
-    assert not (found["RC"] & found["WT"]).any()
+    assert not (found["resection_cavity"] & found["whole_tumour"]).any()
 
 
 def test_other_names_are_skipped_beside_those_of_brats(tmp_path: Path, convert: Convert) -> None:
@@ -256,9 +287,11 @@ def test_a_number_that_is_not_given_is_refused(tmp_path: Path, convert: Convert)
     assert len(dataset.cases) == 1
     assert [each.where for each in skipped] == ["P01"]
     assert "holds 3, which --numbers 1=NCR,2=ED,4=ET does not name" in skipped[0].reason
-    with pytest.raises(ValueError, match="WT is made of NCR and ED and ET"):
-        BratsSettings(regions=("WT",), numbers=parse_numbers("3=ET,4=RC"))
-    assert BratsSettings(regions=("ET",), numbers=parse_numbers("3=ET,4=RC")).regions == ("ET",)
+    with pytest.raises(ValueError, match="whole_tumour is made of NCR and ED and ET"):
+        BratsSettings(regions=("whole_tumour",), numbers=parse_numbers("3=ET,4=RC"))
+    assert BratsSettings(regions=("enhancing_tumour",), numbers=parse_numbers("3=ET,4=RC")).regions == (
+        "enhancing_tumour",
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,11 +329,11 @@ def test_only_a_name_of_a_known_year_tells_numbers(name: str, numbers: object) -
 
 def test_after_treatment_a_cavity_may_be_without_enhancement(tmp_path: Path, convert: Convert) -> None:
     write_case(tmp_path / "in", "BraTS-GLI-00005-100", 6, numbers={"necrosis": 1, "oedema": 2, "cavity": 4})
-    dataset, skipped = convert(tmp_path / "in", BratsSettings(regions=("ET", "RC")))
+    dataset, skipped = convert(tmp_path / "in", BratsSettings(regions=("enhancing_tumour", "resection_cavity")))
     assert skipped == ()
-    enhancing, cavity = dataset.cases[0].masks(("ET", "RC"))
+    enhancing, cavity = dataset.cases[0].masks(("enhancing_tumour", "resection_cavity"))
     assert enhancing.sum() == 0
-    assert cavity.sum() == true_regions(6)["RC"].sum()
+    assert cavity.sum() == true_regions(6)["resection_cavity"].sum()
 
 
 def test_patients_are_recognised_across_years(tmp_path: Path, convert: Convert) -> None:
@@ -451,9 +484,19 @@ def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, conver
 
 
 def test_numbers_of_each_year_are_those_of_the_challenge() -> None:
-    assert UNTIL_2021.regions == {"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}
-    assert IN_2023.regions == {"TC": (1, 3), "WT": (1, 2, 3), "ET": (3,)}
-    assert SINCE_2024.regions == {**IN_2023.regions, "RC": (4,)}
+    assert UNTIL_2021.regions == {
+        "tumour_core": (1, 4),
+        "whole_tumour": (1, 2, 4),
+        "enhancing_tumour": (4,),
+        "necrotic_core": (1,),
+    }
+    assert IN_2023.regions == {
+        "tumour_core": (1, 3),
+        "whole_tumour": (1, 2, 3),
+        "enhancing_tumour": (3,),
+        "necrotic_core": (1,),
+    }
+    assert SINCE_2024.regions == {**IN_2023.regions, "resection_cavity": (4,)}
     assert parse_numbers(NUMBERS) == SINCE_2024
 
 
