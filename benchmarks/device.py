@@ -107,14 +107,14 @@ def measure_compiled(device: torch.device, options: argparse.Namespace) -> dict[
 
 def measure_training(device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
     """Measure a step of training in float32 and in bfloat16."""
-    from models.labels import LABELS
+    from models.labels import PAPER_LABELS
     from models.network import NetworkSettings
     from models.training.train.learner import fresh_network
     from models.training.train.loss import training_loss
     from models.training.train.settings import Preset, preset_settings
 
     edge, settings = SMALL_EDGE if options.small else EDGE, preset_settings(Preset.PAPER, 1)
-    labels = tuple(label.name for label in LABELS)
+    labels = tuple(label.name for label in PAPER_LABELS)
     channels = torch.randn(1, 3, edge, edge, edge, device=device)
     truth = (torch.rand(1, 3, edge, edge, edge, device=device) > 0.99).float()
     torch.manual_seed(1)

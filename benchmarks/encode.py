@@ -38,19 +38,19 @@ from dicom_seg.source_headers import read_headers
 from dicom_seg.sr import encode_sr
 from dicom_seg.sr_diameters import encode_diameters
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 result, started = pickle.loads((FOLDER / "result").read_bytes())
 # Encoders know labels by identity, which pickling takes away.
-measurements = (replace(each, label=LABELS[each.label.number - 1]) for each in result.measurements)
+measurements = (replace(each, label=PAPER_LABELS[each.label.number - 1]) for each in result.measurements)
 result = replace(result, measurements=tuple(measurements))
 headers = lambda role: read_headers(result.source(role))
 gc.freeze()  # as plugin/worker/context.py does
 """
-SEG = "objects = [encode_seg(result, result.on_t1ce(), headers(Role.T1CE), started)]"
+SEG = "objects = [encode_seg(result, result.on_reference(), headers(Role.T1CE), started)]"
 ALL = "objects = [each.dataset for each in encode(result, started)]"
 BEFORE_SR = """
 source, library = headers(Role.T1CE), [headers(each.role) for each in result.sources]
-seg = encode_seg(result, result.on_t1ce(), source, started)
+seg = encode_seg(result, result.on_reference(), source, started)
 """
 WRITE = """
 for number, dataset in enumerate(objects):
@@ -183,7 +183,7 @@ def prepare(folder: Path) -> None:
     """Write a study, the result of segmenting it, and the same masks in dcmqi's formats."""
     from datetime import UTC, datetime
 
-    from models.labels import LABELS, Role
+    from models.labels import PAPER_LABELS, Role
     from models.package import IntendedUse
     from pipeline.alignment import RoleAlignment, as_matrix
     from pipeline.choose import Selected, choose
@@ -218,7 +218,7 @@ def prepare(folder: Path) -> None:
         alignments=alignments,
         masks=masks,
         measurements=measure_masks(
-            masks, geometry, np.zeros((len(LABELS), *volumes[Role.ADC].geometry.shape), bool), volumes[Role.ADC]
+            masks, geometry, np.zeros((len(PAPER_LABELS), *volumes[Role.ADC].geometry.shape), bool), volumes[Role.ADC]
         ),
         model=ModelIdentity("benchmark", "1", "ab" * 32, IntendedUse.RESEARCH),
         device="cpu",
@@ -251,7 +251,7 @@ def write_for_dcmqi(folder: Path, masks: NDArray[np.bool_], series: Path) -> Non
     """Write an NRRD image of each mask in the geometry of the series, and dcmqi's description of the segments."""
     import SimpleITK as sitk
 
-    from models.labels import LABELS
+    from models.labels import PAPER_LABELS
 
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series)))
@@ -263,7 +263,7 @@ def write_for_dcmqi(folder: Path, masks: NDArray[np.bool_], series: Path) -> Non
     }
     lesion = {"CodingSchemeDesignator": "SCT", "CodeValue": "52988006", "CodeMeaning": "Lesion"}
     segments = []
-    for label, mask in zip(LABELS, masks, strict=True):
+    for label, mask in zip(PAPER_LABELS, masks, strict=True):
         image = sitk.GetImageFromArray(mask.astype(np.uint8))
         image.CopyInformation(source)
         sitk.WriteImage(image, str(folder / f"{label.number}.nrrd"), useCompression=False)

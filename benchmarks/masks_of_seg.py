@@ -9,7 +9,7 @@ def dice_between(one: Path, other: Path) -> dict[str, float]:
     """Return the Dice of each label between two SEG objects on the same images."""
     from highdicom.seg import segread
 
-    from models.labels import LABELS
+    from models.labels import PAPER_LABELS
     from pipeline.measure import dice
 
     segs = segread(one), segread(other)
@@ -18,7 +18,9 @@ def dice_between(one: Path, other: Path) -> dict[str, float]:
         seg.get_pixels_by_source_instance(uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True) > 0
         for seg in segs
     )
-    return {label.name: round(float(dice(first[..., row], second[..., row])), 4) for row, label in enumerate(LABELS)}
+    return {
+        label.name: round(float(dice(first[..., row], second[..., row])), 4) for row, label in enumerate(PAPER_LABELS)
+    }
 
 
 def dice_against_truth(path: Path, truth_path: Path) -> dict[str, float]:
@@ -26,18 +28,18 @@ def dice_against_truth(path: Path, truth_path: Path) -> dict[str, float]:
     import SimpleITK as sitk
     from highdicom.seg import segread
 
-    from models.labels import LABELS
+    from models.labels import PAPER_LABELS
     from pipeline.measure import dice
 
     truth = sitk.ReadImage(str(truth_path))
     bits = sitk.GetArrayFromImage(truth)
-    found = np.zeros((len(LABELS), *bits.shape), bool)
+    found = np.zeros((len(PAPER_LABELS), *bits.shape), bool)
     seg = segread(path)
     for frame, item in zip(np.atleast_3d(seg.pixel_array), seg.PerFrameFunctionalGroupsSequence, strict=True):
         place_frame(found, frame, item, seg, truth)
     return {
         label.name: round(float(dice(mask, (bits >> (label.number - 1)) & 1 == 1)), 4)
-        for label, mask in zip(LABELS, found, strict=True)
+        for label, mask in zip(PAPER_LABELS, found, strict=True)
     }
 
 

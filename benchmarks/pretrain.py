@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.network import NetworkSettings
 from models.training.train.learner import fresh_network
 from models.training.train.loss import training_loss
@@ -29,7 +29,7 @@ VARIANTS = tuple(itertools.product((False, True), (False, True)))
 
 def seconds_a_step(steps: int, edge: int, filters: int, last: bool) -> float:
     """Return the median over the steps after a first one, in which kernels are chosen."""
-    settings, labels = preset_settings(Preset.SYNTHETIC, 1), tuple(label.name for label in LABELS)
+    settings, labels = preset_settings(Preset.SYNTHETIC, 1), tuple(label.name for label in PAPER_LABELS)
     network = fresh_network(NetworkSettings(init_filters=filters, space_to_depth=2), 3, 3)
     if last:
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.network import NetworkSettings
 from models.training.dataset.dataset import Case, Dataset, read_dataset
 from models.training.dataset.manifest import Annotator, DatasetSource
@@ -36,7 +36,7 @@ from models.training.train.settings import Cache, Preset, preset_settings
 from pipeline.volume import Geometry
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 WARM_UP = 5
 """Steps that are not counted: kernels are chosen, workers start."""
 

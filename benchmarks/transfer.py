@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
@@ -35,7 +35,7 @@ from pipeline.volume import Geometry
 from tests.support.programs import GLIONODE
 
 GENERAL, LOCAL = (Role.T2, Role.FLAIR, Role.T1CE), (Role.ADC, Role.FLAIR, Role.T1CE)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 CORE = (Tissue.ENHANCING, Tissue.NECROSIS, Tissue.NON_ENHANCING)
 REGIONS = {"ET": (Tissue.ENHANCING,), "TC": CORE, "WT": (*CORE, Tissue.OEDEMA)}
 BRAIN = (Tissue.WHITE, Tissue.GREY, Tissue.CSF, *REGIONS["WT"])

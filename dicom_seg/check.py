@@ -147,4 +147,4 @@ def _masks_of(dataset: Dataset, result: SegmentationResult) -> MasksOnSeries:
     for on in result.native:
         if referenced in series_of(result.source(on.role).series):
             return on
-    return result.on_t1ce()
+    return result.on_reference()

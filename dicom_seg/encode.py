@@ -83,7 +83,7 @@ def _encode_wanted(
     reports = [_MEASUREMENTS] * wanted.measurements + [_DIAMETERS] * bool(wanted.diameters and result.diameters)
     source = read_headers(result.source(Role.T1CE))
     if Role.T1CE in wanted.seg_on:
-        seg = encode_seg(result, result.on_t1ce(), source, started)
+        seg = encode_seg(result, result.on_reference(), source, started)
         yield _encoded(seg, "seg-t1ce.dcm")
     for on in result.native:
         if on.role in wanted.seg_on:

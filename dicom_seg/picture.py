@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dicom_seg import equipment
 from dicom_seg.contours import contour_map
 from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_position
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.result import LabelMeasurement, Panels, SegmentationResult
 from pipeline.volume import Geometry
 
@@ -123,7 +123,7 @@ def _slice_image(
     grey = (np.nan_to_num((pixels - low) / (high - low), nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
     enlarged = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
     drawn = contours > 0
-    enlarged[drawn] = np.array([label.colour_rgb for label in LABELS], np.uint8)[contours[drawn] - 1]
+    enlarged[drawn] = np.array([label.colour_rgb for label in PAPER_LABELS], np.uint8)[contours[drawn] - 1]
     return Image.fromarray(enlarged)
 
 

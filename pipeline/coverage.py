@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.errors import HeadNotCovered
 from pipeline.head_region import DEPTH_MM, Mask, completed, distance_inside, farther_inside, head_region
 from pipeline.normalise import otsu_threshold
@@ -119,14 +119,14 @@ def leave_out_unseen(
 ) -> tuple[Tensor, MarkedUnseen]:
     """Return probabilities without labels where the series on which they are defined was not seen, and what that is.
 
-    `probabilities` is (labels, slices, rows, columns) on `grid`, in the order of `models.labels.LABELS`. What is marked
-    where only another series was not seen is kept: it is a finding, if a doubtful one.
+    `probabilities` is (labels, slices, rows, columns) on `grid`, in the order of `models.labels.PAPER_LABELS`. What is
+    marked where only another series was not seen is kept: it is a finding, if a doubtful one.
     """
     if coverage.whole:
         return probabilities, MarkedUnseen()
     every = torch.from_numpy(coverage.seen_on(grid, coverage.shown)).to(probabilities.device)
     left_out, doubtful, kept = [], [], []
-    for label, probability, threshold in zip(LABELS, probabilities, thresholds, strict=True):
+    for label, probability, threshold in zip(PAPER_LABELS, probabilities, thresholds, strict=True):
         defined = torch.from_numpy(coverage.seen_on(grid, [label.defined_on])).to(probabilities.device)
         marked = probability >= threshold
         left_out.append(int((marked & ~defined).sum()) * grid.voxel_volume_mm3 / 1000)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from pipeline.errors import UnitsUnknown
 from pipeline.result import AdcStatistics, LabelMeasurement
 from pipeline.volume import Geometry, Volume
@@ -24,7 +24,7 @@ def measure(
     adc: Volume,
     seen_share: float = 1.0,
 ) -> tuple[LabelMeasurement, ...]:
-    """Measure each of `models.labels.LABELS`.
+    """Measure each of `models.labels.PAPER_LABELS`.
 
     `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid, for volumes and lesions. `masks_on_adc` are
     the same labels on the grid of `adc` (10^-6 mm2/s, NaN for missing values): ADC is measured at the map's own voxels
@@ -38,7 +38,7 @@ def measure(
             adc=adc_statistics(on_adc, adc) if label.number in _ADC_LABELS else None,
             seen_share=seen_share,
         )
-        for label, mask, on_adc in zip(LABELS, masks, masks_on_adc, strict=True)
+        for label, mask, on_adc in zip(PAPER_LABELS, masks, masks_on_adc, strict=True)
     )
 
 

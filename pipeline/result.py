@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import LABELS, Label, Role
+from models.labels import PAPER_LABELS, Label, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
 from pipeline.remarks import Remark
@@ -61,7 +61,7 @@ class AdcStatistics:
 
 @dataclass(frozen=True, slots=True)
 class LabelMeasurement:
-    """Measurements of one label, on the T1CE grid unless a field says otherwise."""
+    """Measurements of one label, on the grid of the reference series unless a field says otherwise."""
 
     label: Label
     volume_ml: float
@@ -90,6 +90,24 @@ class MasksOnSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class NotReported:
+    """A label of the model that is not reported, as the series on which it is defined is absent."""
+
+    label: Label
+    absent: Role
+    """The role that no series of the study has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A label that is reported although the series on which it is defined is absent, as the model's package says."""
+
+    label: Label
+    absent: Role
+    inferred_from: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Diameter:
     """A straight line across a lesion in one slice."""
 
@@ -113,13 +131,13 @@ class LesionDiameters:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Slices of T1CE for pictures, with FLAIR and ADC resampled to them."""
+    """Slices of the reference series for pictures, with the other series resampled to them."""
 
     slice_indices: tuple[int, ...]
-    """Indices of slices of the T1CE series, ascending."""
+    """Indices of slices of the reference series, ascending."""
     roles: tuple[Role, ...]
     pixels: NDArray[np.float32]
-    """(roles, slice indices, rows, columns), the rows and columns of T1CE; NaN outside of a series."""
+    """(roles, slice indices, rows, columns), the rows and columns of the reference; NaN outside of a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +147,16 @@ class SegmentationResult:
     study_instance_uid: str
     sources: tuple[SourceSeries, ...]
     alignments: tuple[RoleAlignment, ...]
-    """One for every source except T1CE."""
+    """One for every source except the reference."""
     masks: NDArray[np.bool_]
-    """(labels, slices, rows, columns) on the T1CE series' own grid; labels in the order of `models.labels.LABELS`."""
+    """(labels, slices, rows, columns) on the own grid of the reference series, in the order of `labels`."""
     measurements: tuple[LabelMeasurement, ...]
-    """In the order of `models.labels.LABELS`."""
+    """In the order of `labels`."""
     model: ModelIdentity
     device: str
     """Device that the network ran on, such as "cuda", "cpu" or "cpu (GPU memory ran out)"."""
     native: tuple[MasksOnSeries, ...] = ()
-    """Labels on other series than T1CE, at most one entry per role."""
+    """Labels on other series than the reference, at most one entry per role."""
     diameters: tuple[LesionDiameters, ...] = ()
     """Diameters of the enhancing tumour; empty if no lesion is measurable."""
     panels: Panels | None = None
@@ -149,10 +167,19 @@ class SegmentationResult:
     """What each series shows of the head."""
     series_numbers_from: int = 8000
     """Our series are numbered from here, see `dicom_seg.series_numbers`."""
+    labels: tuple[Label, ...] = PAPER_LABELS
+    """The labels that are reported, in the order of their numbers."""
+    reference: Role = Role.T1CE
+    """The role of the series that the others are aligned with, and on whose slices all labels are; T1CE where it is
+    there."""
+    absent: tuple[Role, ...] = ()
+    """Input channels of the model that the study lacks."""
+    not_reported: tuple[NotReported, ...] = ()
+    inferred: tuple[Inferred, ...] = ()
 
-    def on_t1ce(self) -> MasksOnSeries:
-        """Return all labels on the T1CE series."""
-        return MasksOnSeries(Role.T1CE, LABELS, self.masks)
+    def on_reference(self) -> MasksOnSeries:
+        """Return all labels on the reference series."""
+        return MasksOnSeries(self.reference, self.labels, self.masks)
 
     def source(self, role: Role) -> SourceSeries:
         """Return the series of a role. Raises KeyError."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.remarks import Remark, RemarkKind
 
 WHOLE = 0.95
@@ -38,7 +38,7 @@ class UnseenSide:
 
 @dataclass(frozen=True, slots=True)
 class MarkedUnseen:
-    """Volumes that the model marked where not every series shows the head, for each of `models.labels.LABELS`."""
+    """Volumes that the model marked where not every series shows the head, for each of `models.labels.PAPER_LABELS`."""
 
     left_out_ml: tuple[float, ...] = ()
     """Where the series on which the label is defined was not seen."""
@@ -98,7 +98,7 @@ def coverage_remarks(roles: Iterable[RoleCoverage], marked: MarkedUnseen) -> tup
 
 
 def _volumes(volumes_ml: Iterable[float]) -> str:
-    named = zip(LABELS, volumes_ml, strict=False)
+    named = zip(PAPER_LABELS, volumes_ml, strict=False)
     return ", ".join(f"{volume:.1f} ml of {label.title}" for label, volume in named if volume >= _SMALLEST_ML)
 
 

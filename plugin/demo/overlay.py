@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.resample import resample
 from pipeline.volume import Geometry, Volume
 
@@ -74,7 +74,7 @@ def _plane(voxels: NDArray[_T], axis: int, middle: tuple[int, int, int]) -> NDAr
 def _panel(grey: NDArray[np.float32], masks: list[NDArray[np.bool_]]) -> Picture:
     large = np.repeat(np.repeat(grey, _ENLARGE, 0), _ENLARGE, 1)
     picture = np.repeat((large * 255).astype(np.uint8)[..., None], 3, axis=2)
-    for label, mask in zip(LABELS, masks, strict=True):
+    for label, mask in zip(PAPER_LABELS, masks, strict=True):
         inside = np.repeat(np.repeat(mask, _ENLARGE, 0), _ENLARGE, 1)
         picture[inside & ~binary_erosion(inside, border_value=1)] = label.colour_rgb
     return picture
@@ -87,5 +87,5 @@ def _padded(panel: Picture, height: int) -> Picture:
 def _caption(picture: Image.Image, title: str) -> None:
     draw = ImageDraw.Draw(picture)
     draw.text((8, 6), title, fill=(255, 255, 255), font_size=18)
-    for number, label in enumerate(LABELS):
+    for number, label in enumerate(PAPER_LABELS):
         draw.text((8, 30 + 22 * number), label.title, fill=label.colour_rgb, font_size=18)

@@ -14,7 +14,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.errors import OutputRefused
 from pipeline.resample import resample
 from pipeline.volume import Geometry, Matrix, Vector, Volume
@@ -35,7 +35,7 @@ class ScannableHead(Protocol):
         """Return a scan with one sequence. `motion` maps the head's world coordinates to the scanner's."""
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
-        """Return the true masks, (labels, slices, rows, columns), in the order of `models.labels.LABELS`."""
+        """Return the true masks, (labels, slices, rows, columns), in the order of `models.labels.PAPER_LABELS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def write_phantom(head: ScannableHead, out: Path, seed: int, variant: str = "") 
         )
         volumes = tuple(
             (label.name, _volume_ml(truths[label.defined_on][row], wanted[label.defined_on].geometry))
-            for row, label in enumerate(LABELS)
+            for row, label in enumerate(PAPER_LABELS)
         )
         study = PhantomStudy(study_uid, dicom_folder, series, paths, volumes)
         _write_json(study, wanted, seed, variant, out / "truth.json")
@@ -275,7 +275,7 @@ def _decimal(value: float) -> str:
 
 def _write_truth(masks: NDArray[np.bool_], geometry: Geometry, path: Path) -> Path:
     """Write the labels as a bit mask in NIfTI; SimpleITK converts LPS to NIfTI's RAS."""
-    bits = sum(masks[row].astype(np.uint8) << row for row in range(len(LABELS)))
+    bits = sum(masks[row].astype(np.uint8) << row for row in range(len(PAPER_LABELS)))
     image = sitk.GetImageFromArray(np.asarray(bits, np.uint8))
     slices, rows, columns = geometry.spacing_mm
     image.SetOrigin(geometry.origin_mm)

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import Verification
 from SimpleITK import GetArrayFromImage, ReadImage
 
 from dicom_seg.series_numbers import MEASUREMENTS, SEG, first_free_block
-from models.labels import LABELS, Label, Role
+from models.labels import PAPER_LABELS, Label, Role
 from pipeline.choose import NotEligible, choose
 from pipeline.errors import GlionodeError
 from pipeline.measure import dice
@@ -234,7 +234,7 @@ def _compare(study: PhantomStudy, seg_path: Path, sr_path: Path, out: Path) -> D
     bits = GetArrayFromImage(ReadImage(str(truth_path)))
     millilitres = t1ce.geometry.voxel_volume_mm3 / 1000
     rows = []
-    for label, mask in zip(LABELS, found, strict=True):
+    for label, mask in zip(PAPER_LABELS, found, strict=True):
         truth = (bits >> (label.number - 1)) & 1 == 1
         rows.append(LabelResult(label, mask.sum() * millilitres, truth.sum() * millilitres, dice(mask, truth)))
     picture = out / "overlay.png"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, PackageBroken, find_package
 from pipeline.errors import ModelUnusable
 
@@ -17,4 +17,4 @@ def served_package(name: str, installed: Path | None) -> ModelPackage:
 
 def required_roles(package: ModelPackage) -> tuple[Role, ...]:
     """Return the roles that a study must have: the model's channels, and those on which labels are defined."""
-    return tuple(dict.fromkeys([*package.channels, *(label.defined_on for label in LABELS)]))
+    return tuple(dict.fromkeys([*package.channels, *(label.defined_on for label in PAPER_LABELS)]))

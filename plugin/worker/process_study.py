@@ -13,7 +13,7 @@ from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
 from dicom_seg.series_numbers import first_free_block
 from dicom_seg.uids import images_sha256
-from models.labels import ENHANCING_TUMOUR, LABELS, Role
+from models.labels import ENHANCING_TUMOUR, PAPER_LABELS, Role
 from models.software_version import software_version
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
@@ -197,7 +197,7 @@ def _segment_volumes(
         masks, geometry = masks_on[Role.T1CE], volumes[Role.T1CE].geometry
     with stopwatch("measure"):
         measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC], coverage.seen_share)
-        diameters = lesion_diameters(masks[LABELS.index(ENHANCING_TUMOUR)], geometry)
+        diameters = lesion_diameters(masks[PAPER_LABELS.index(ENHANCING_TUMOUR)], geometry)
     with stopwatch("picture"):
         pictures = panels(volumes, masks, aligned.alignments) if context.outputs.capture else None
     return SegmentationResult(
@@ -223,8 +223,8 @@ def _segment_volumes(
 
 def _defined_on(role: Role, masks: NDArray[np.bool_]) -> MasksOnSeries:
     """Select the labels that are defined on `role` from masks (labels, slices, rows, columns) on its series."""
-    labels = tuple(label for label in LABELS if label.defined_on is role)
-    return MasksOnSeries(role, labels, masks[[LABELS.index(label) for label in labels]])
+    labels = tuple(label for label in PAPER_LABELS if label.defined_on is role)
+    return MasksOnSeries(role, labels, masks[[PAPER_LABELS.index(label) for label in labels]])
 
 
 def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[SourceSeries, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models.inference import InferenceNetwork, prepare
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import ModelPackage, PackageBroken
 from models.weights import load_network
 from pipeline.errors import ModelUnusable
@@ -19,7 +19,7 @@ class WarmModel:
 
     def __init__(self, package: ModelPackage, precision: str = "auto") -> None:
         """Load and verify the weights; for `precision` see `models.inference.prepare`. Raises ModelUnusable."""
-        required = {label.name for label in LABELS}
+        required = {label.name for label in PAPER_LABELS}
         provided = {label.name for label in package.labels}
         if provided != required:
             raise ModelUnusable(
@@ -41,13 +41,13 @@ class WarmModel:
 
     @property
     def label_order(self) -> tuple[int, ...]:
-        """The network's output channel of each of `models.labels.LABELS`."""
+        """The network's output channel of each of `models.labels.PAPER_LABELS`."""
         names = [label.name for label in self.package.labels]
-        return tuple(names.index(label.name) for label in LABELS)
+        return tuple(names.index(label.name) for label in PAPER_LABELS)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The probability thresholds, in the order of `models.labels.LABELS`."""
+        """The probability thresholds, in the order of `models.labels.PAPER_LABELS`."""
         return tuple(self.package.labels[channel].threshold for channel in self.label_order)
 
     def on(self, device: torch.device) -> InferenceNetwork:

@@ -17,7 +17,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
-from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment
 from pipeline.result import (
@@ -293,7 +293,7 @@ def _result_maker(parent: Path) -> MakeResult:
                 lesion_count=2 if mask.sum() > 1 else int(mask.any()),
                 adc=ADC_EXAMPLE if label.number < 3 and mask.any() else None,
             )
-            for label, mask in zip(LABELS, masks, strict=True)
+            for label, mask in zip(PAPER_LABELS, masks, strict=True)
         )
         return SegmentationResult(
             study_instance_uid=study,
@@ -352,7 +352,7 @@ def write_seg(tmp_path: Path, started: datetime) -> Callable[..., Path]:
     counter = iter(range(1000))
 
     def write(result: SegmentationResult, when: datetime = started, on: MasksOnSeries | None = None) -> Path:
-        on = on or result.on_t1ce()
+        on = on or result.on_reference()
         path = tmp_path / f"seg{next(counter)}.dcm"
         write_dicom(encode_seg(result, on, read_headers(result.source(on.role)), when), path)
         return path

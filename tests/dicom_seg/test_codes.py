@@ -3,7 +3,7 @@ from pydicom.sr import _concepts_dict
 from pydicom.sr.coding import Code
 
 from dicom_seg import codes
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 
 CONSTANTS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
 
@@ -33,4 +33,8 @@ def test_code_and_meaning_are_those_of_the_standard(name):
 
 
 def test_every_label_has_a_property_type():
-    assert [codes.property_type(label) for label in LABELS] == [codes.ENHANCING_LESION, codes.LESION, codes.LESION]
+    assert [codes.property_type(label) for label in PAPER_LABELS] == [
+        codes.ENHANCING_LESION,
+        codes.LESION,
+        codes.LESION,
+    ]

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.signal import fftconvolve
 
 from dicom_seg.picture import FOOTER_PX, HEADER_PX, draw_pictures, layout
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import Panels
@@ -37,7 +37,7 @@ def draw(make_result):
     """The pictures of a result on T1CE slices of 40 rows and 50 columns."""
 
     def draw(panels=None, masks=None, shape=SHAPE, **result):
-        masks = boxed(*LABELS) if masks is None else masks
+        masks = boxed(*PAPER_LABELS) if masks is None else masks
         made = make_result(masks, shape=shape, **result)
         return list(draw_pictures(made, panels or grey(100, 100, 1500))), made.source(Role.T1CE).geometry
 
@@ -80,7 +80,7 @@ def shows(picture, text):
 
 
 def test_three_panels_show_each_label_where_it_lies(draw):
-    for label in LABELS:
+    for label in PAPER_LABELS:
         pictures, geometry = draw(masks=boxed(label))
         scale = np.array(layout(geometry).image[::-1]) / SHAPE[1:]
         expected = scale[:, None] * [[BOX[0].start, BOX[0].stop], [BOX[1].start, BOX[1].stop]]
@@ -94,7 +94,7 @@ def test_all_labels_are_visible_where_they_coincide(draw):
     pictures, geometry = draw()
     for number in range(3):
         found = panel(pictures[1], geometry, number)
-        assert {tuple(colour) for colour in found[coloured(found)]} == {label.colour_rgb for label in LABELS}
+        assert {tuple(colour) for colour in found[coloured(found)]} == {label.colour_rgb for label in PAPER_LABELS}
 
 
 def test_a_slice_without_a_label_has_no_contour(draw):
@@ -189,7 +189,7 @@ def _opposites(name):
 def test_every_picture_has_the_table_the_model_and_its_use(draw):
     pictures, geometry = draw()
     for index, picture in zip((2, 3, 4), pictures, strict=True):
-        for label in LABELS:
+        for label in PAPER_LABELS:
             assert shows(foot(picture), label.title)
             assert (picture == label.colour_rgb).all(axis=2)[HEADER_PX + layout(geometry).panel[1] :].sum() == 13 * 13
         voxels = 3 * 10 * 20  # three slices of BOX
@@ -261,7 +261,7 @@ REMARKS = (
 
 
 def test_remarks_are_written_whole_in_the_narrowest_picture(make_result):
-    result = make_result(boxed(*LABELS), shape=SHAPE)
+    result = make_result(boxed(*PAPER_LABELS), shape=SHAPE)
     (plain, *_) = draw_pictures(result, grey(100, 100, 1500))
     (picture, *_) = draw_pictures(replace(result, remarks=REMARKS), grey(100, 100, 1500))
     assert picture.shape[0] > plain.shape[0]

@@ -9,7 +9,7 @@ import pytest
 from dicom_seg.check import check
 from dicom_seg.encode import Outputs, encode
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.read import read_volume
 from pipeline.result import LabelMeasurement, ModelIdentity, SegmentationResult, SourceSeries
@@ -41,7 +41,7 @@ def test_real_series(folder, shared_data, started, program, tmp_path):
         masks=masks,
         measurements=tuple(
             LabelMeasurement(label, float(mask.sum()) * volume.geometry.voxel_volume_mm3 / 1000, 2, None)
-            for label, mask in zip(LABELS, masks, strict=True)
+            for label, mask in zip(PAPER_LABELS, masks, strict=True)
         ),
         model=ModelIdentity("phantom-demo", "0.1.0", "ab" * 32, IntendedUse.RESEARCH),
         device="cpu",

@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 from dicom_seg.check import check
 from dicom_seg.encode import Outputs, encode
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.errors import OutputRefused
 from tests.support.seg_readers import BENIGN, complaints
@@ -72,7 +72,7 @@ def test_segments_describe_the_labels(make_result, write_seg):
     assert seg.SegmentsOverlap == "YES"
     assert seg.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
     types = [Code("C113842", "NCIt", ""), Code("52988006", "SCT", ""), Code("52988006", "SCT", "")]
-    for segment, label, kind in zip(seg.SegmentSequence, LABELS, types, strict=True):
+    for segment, label, kind in zip(seg.SegmentSequence, PAPER_LABELS, types, strict=True):
         assert (segment.SegmentNumber, segment.SegmentLabel) == (label.number, label.title)
         assert segment.SegmentAlgorithmType == "AUTOMATIC"
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]

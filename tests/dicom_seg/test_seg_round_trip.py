@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import dcmread
 
-from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, FLAIR_HYPERINTENSITY, PAPER_LABELS, Role
 from pipeline.result import MasksOnSeries
 from tests.support.seg_readers import BENIGN, complaints, masks_by_dcmqi, masks_by_highdicom
 
@@ -118,7 +118,7 @@ def test_empty_result_is_a_valid_seg_with_three_empty_segments(enhanced, make_re
     seg = dcmread(path)
     assert seg.NumberOfFrames == 3
     assert not any(seg.PixelData)
-    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == [label.title for label in LABELS]
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == [label.title for label in PAPER_LABELS]
     source = result.source(Role.T1CE)
     assert not masks_by_highdicom(path, source).any()
     assert not masks_by_dcmqi(program, path, source, tmp_path / "itk").any()

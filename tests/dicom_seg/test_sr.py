@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from dicom_seg.encode import encode
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 
 
@@ -38,7 +38,7 @@ def test_groups_describe_and_refer_to_their_segments(make_result, written):
     result = make_result(orientation="sagittal")
     seg_path, sr_path = written(result)
     seg = dcmread(seg_path)
-    for group, segment, label in zip(groups(sr_path), seg.SegmentSequence, LABELS, strict=True):
+    for group, segment, label in zip(groups(sr_path), seg.SegmentSequence, PAPER_LABELS, strict=True):
         assert (group.tracking_identifier, group.tracking_uid) == (segment.TrackingID, segment.TrackingUID)
         assert group.referenced_segment.referenced_sop_instance_uid == seg.SOPInstanceUID
         assert group.referenced_segment.referenced_segment_numbers == [label.number]
@@ -95,7 +95,7 @@ def test_tid1500reader_reads_the_same_numbers(make_result, written, program, tmp
         [program("tid1500reader"), "--inputDICOM", sr_path, "--outputMetadata", out], check=True, capture_output=True
     )
     read = json.loads(out.read_text())["Measurements"]
-    for group, measurement, label in zip(read, result.measurements, LABELS, strict=True):
+    for group, measurement, label in zip(read, result.measurements, PAPER_LABELS, strict=True):
         assert group["TrackingIdentifier"] == label.title
         assert group["ReferencedSegment"] == label.number
         assert group["segmentationSOPInstanceUID"] == dcmread(written(result)[0]).SOPInstanceUID
@@ -162,7 +162,7 @@ def test_notes_from_reading_a_series_are_algorithm_parameters(make_result, writt
     parameters = [
         item.value for item in _items(hd.sr.srread(written(replace(result, sources=sources))[1])) if "TextValue" in item
     ]
-    assert parameters.count(f"ADC: {noted}") == len(LABELS)
+    assert parameters.count(f"ADC: {noted}") == len(PAPER_LABELS)
     unnoted = [item.value for item in _items(hd.sr.srread(written(result)[1])) if "TextValue" in item]
     assert f"ADC: {noted}" not in unnoted
 

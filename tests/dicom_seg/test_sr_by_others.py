@@ -12,7 +12,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from dicom_seg.encode import encode
 from dicom_seg.predecessor import Predecessor
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.diameters import lesion_diameters
 from pipeline.remarks import Remark, RemarkKind
 
@@ -86,7 +86,7 @@ def test_the_report_of_an_empty_result_is_valid(make_result, started, program, t
     assert complaints(run(program("dciodvfy"), path).stderr) == DCIODVFY_BENIGN
     shown = run(program("dsrdump"), path)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("Measurement Group") == len(LABELS)
+    assert shown.stdout.count("Measurement Group") == len(PAPER_LABELS)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_report_of_a_study_with_remarks_is_valid_and_says_them(with_remarks,
     assert complaints(run(program("dciodvfy"), with_remarks).stderr) == DCIODVFY_BENIGN
     shown = run(program("dsrdump"), "+Pl", with_remarks)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("Measurement Group") == len(LABELS)
+    assert shown.stdout.count("Measurement Group") == len(PAPER_LABELS)
     for remark in REMARKS:
         assert f'"Comment")="{remark.text}"' in shown.stdout
     assert shown.stdout.count("Not found in the part of the head that was seen.") == 2
@@ -187,7 +187,7 @@ def test_dcmtk_reads_both_without_a_warning(enhanced, reports, program):
     for name in REPORTS:
         dumped = run(program("dcmdump"), paths[name])
         assert (dumped.returncode, dumped.stderr, shown[name].returncode, shown[name].stderr) == (0, "", 0, "")
-    assert shown["measurements"].stdout.count("Measurement Group") == len(LABELS)
+    assert shown["measurements"].stdout.count("Measurement Group") == len(PAPER_LABELS)
     assert shown["diameters"].stdout.count("Measurement Group") == len(result.diameters)
     lines = shown["diameters"].stdout.splitlines()
     for lesion in result.diameters:

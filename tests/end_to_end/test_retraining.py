@@ -16,7 +16,7 @@ from tests.support.command_line import CommandResult, glionode
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import read_package
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.signal import draw_contrast, signal_levels
@@ -80,7 +80,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     for number in range(2):
         head = synthesise(200 + number, Variant.UNIFOCAL, 4.0)
         study = write_study(tmp_path / "studies" / str(number), head, {}, number)
-        for label in LABELS:
+        for label in PAPER_LABELS:
             write_nifti_maps(study, label)
     Path("threads.toml").write_text("threads = 1")
     toy = ("--patch", "0", "--epochs", "2", "--learning-rate", "0.005", "--config", "threads.toml")
@@ -95,7 +95,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     document = tomllib.loads(Path("ours/model.toml").read_text())
     parent = tomllib.loads(Path("general/model.toml").read_text())
     assert parent["input"]["channels"] == ["T2", "FLAIR", "T1CE"]
-    assert [output["label"] for output in document["output"]] == [label.name for label in LABELS]
+    assert [output["label"] for output in document["output"]] == [label.name for label in PAPER_LABELS]
     provenance = document["provenance"]
     assert provenance["parent_sha256"] == parent["weights"]["sha256"]
     assert provenance["channels_from"] == "ADC=T2:copy, FLAIR=FLAIR:copy, T1CE=T1CE:copy"
@@ -118,7 +118,7 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     assert report["model"]["intended_use"] == "research"
     assert report["model"]["sha256"] == document["weights"]["sha256"]
     seg = dcmread("out/seg-t1ce.dcm")
-    assert [item.SegmentLabel for item in seg.SegmentSequence] == [label.title for label in LABELS]
+    assert [item.SegmentLabel for item in seg.SegmentSequence] == [label.title for label in PAPER_LABELS]
     dciodvfy = [program("dciodvfy"), "-new", "out/seg-t1ce.dcm"]
     complaints = subprocess.run(dciodvfy, capture_output=True, text=True, check=False).stderr.splitlines()
     assert [line for line in complaints if line.startswith("Error")] == []

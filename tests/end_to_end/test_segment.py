@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from scipy.spatial.transform import Rotation
 
 from models.inference import has_bfloat16
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from pipeline.measure import dice
 from tests.support.command_line import CommandResult, Demonstration, glionode
 from tests.support.programs import GLIONODE
@@ -68,7 +68,7 @@ def test_the_report_has_its_documented_fields(
     assert all(
         len(entry["rotation_deg"]) == len(entry["translation_mm"]) == 3 for entry in report["alignment"].values()
     )
-    assert list(report["labels"]) == [label.name for label in LABELS]
+    assert list(report["labels"]) == [label.name for label in PAPER_LABELS]
     steps = [
         "choose",
         "read",
@@ -123,7 +123,7 @@ def test_dcmqi_reads_the_seg_on_the_t1ce_grid(
     truth = sitk.ReadImage(str(demonstration.out / "phantom" / "truth_t1ce.nii.gz"))
     bits = sitk.GetArrayFromImage(truth)
     report = json.loads((out / "report.json").read_text())
-    for label in LABELS:
+    for label in PAPER_LABELS:
         cropped = sitk.ReadImage(str(tmp_path / f"label-{label.number}.nii.gz"))
         index = np.array(truth.TransformPhysicalPointToContinuousIndex(cropped.GetOrigin()))
         np.testing.assert_allclose(index, np.round(index), atol=0.02)  # its voxels lie on the T1CE grid

@@ -21,7 +21,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_seg.encode import encode
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.measure import dice
 from pipeline.result import MasksOnSeries, SegmentationResult
 from tests.support.command_line import Demonstration
@@ -117,7 +117,7 @@ def seg_plan(truth: SegmentationResult, role: Role) -> dict[str, Any]:
 
 
 def masks_on(truth: SegmentationResult, role: Role) -> MasksOnSeries:
-    return next(each for each in (truth.on_t1ce(), *truth.native) if each.role is role)
+    return next(each for each in (truth.on_reference(), *truth.native) if each.role is role)
 
 
 def shown_slice(truth: SegmentationResult, role: Role) -> int:
@@ -295,7 +295,7 @@ def test_ohif_opens_the_capture(walked: dict[str, Any], objects: dict[str, Path]
     assert walked["capture"]["sha256"] == hashlib.sha256(pixels).hexdigest()
     # The screen shows the colours of all labels too, in the table and in the contours.
     shot = np.asarray(Image.open(walked["capture"]["shot"]).convert("RGB")).astype(int)
-    for label in LABELS:
+    for label in PAPER_LABELS:
         assert (np.abs(shot - label.colour_rgb).max(axis=2) < 40).any(), label.title
 
 

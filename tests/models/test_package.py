@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.install import install_package, verify_package
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import (
     BUNDLED,
     CARD_FILE,
@@ -30,7 +30,7 @@ Edit = Callable[[Path, str, str], None]
 def test_what_was_written_is_read(make_package: Make) -> None:
     package = make_package()
     assert package.channels == (Role.ADC, Role.FLAIR, Role.T1CE)
-    assert [label.name for label in package.labels] == [label.name for label in LABELS]
+    assert [label.name for label in package.labels] == [label.name for label in PAPER_LABELS]
     assert package.intended_use is IntendedUse.DEMONSTRATION
     assert package.network.stride == 2
     verify_package(package)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.coverage import Coverage, leave_out_unseen, measure_coverage, require_coverage
 from pipeline.errors import HeadNotCovered
 from pipeline.role_coverage import MarkedUnseen, RoleCoverage, Side, coverage_remarks
@@ -139,8 +139,8 @@ def test_a_label_is_left_out_where_its_own_series_shows_nothing_and_doubtful_whe
     assert (kept.sum(dim=(1, 2, 3)) / 0.6).tolist() == pytest.approx([250, 125, 250])
     texts = [remark.text for remark in coverage_remarks(found.roles, marked)]
     assert len(texts) == 3
-    assert f"{cube_ml:.1f} ml of {LABELS[0].title} lie where" in texts[1]
-    assert f"{cube_ml:.1f} ml of {LABELS[1].title} were marked" in texts[2]
+    assert f"{cube_ml:.1f} ml of {PAPER_LABELS[0].title} lie where" in texts[1]
+    assert f"{cube_ml:.1f} ml of {PAPER_LABELS[1].title} were marked" in texts[2]
     whole, nothing = leave_out_unseen(probabilities, COMMON_GRID, (0.5, 0.5, 0.5), measured()[0])
     assert whole is probabilities
     assert nothing == MarkedUnseen()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from pipeline.errors import UnitsUnknown
 from pipeline.measure import adc_statistics, check_adc, count_lesions, measure
 from pipeline.volume import Geometry, Volume
@@ -21,7 +21,7 @@ def test_a_ball_has_the_volume_of_a_ball() -> None:
     masks = np.stack([ball, ball, np.zeros_like(ball)])
     adc = Volume(np.full(ADC_GRID.shape, 900, np.float32), ADC_GRID)
     found = measure(masks, GRID, np.zeros((3, *ADC_GRID.shape), bool), adc)
-    assert [entry.label for entry in found] == list(LABELS)
+    assert [entry.label for entry in found] == list(PAPER_LABELS)
     assert found[0].volume_ml == pytest.approx(4 / 3 * np.pi * radius_mm**3 / 1000, rel=0.01)
     assert (found[2].volume_ml, found[2].lesion_count) == (0, 0)
     assert found[0].adc is None  # no voxel of the ADC grid lies inside
@@ -67,7 +67,7 @@ def test_adc_of_failed_fits_only_is_not_measured() -> None:
 @pytest.mark.parametrize(("value", "refused"), [(3900.0, False), (4100.0, True)])
 def test_adc_beyond_water_is_a_fault_of_the_map(value: float, refused: bool) -> None:
     grid = Geometry.axial((2, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "")
-    masks = np.zeros((len(LABELS), 2, 4, 4), bool)
+    masks = np.zeros((len(PAPER_LABELS), 2, 4, 4), bool)
     masks[0, 1] = True
     adc = np.full((2, 4, 4), 900.0, np.float32)
     adc[1] = value

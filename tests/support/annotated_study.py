@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
-from models.labels import LABELS, Label, Role
+from models.labels import PAPER_LABELS, Label, Role
 from models.training.synthetic.head import SyntheticHead
 from pipeline.alignment import as_matrix
 from pipeline.volume import Geometry, Matrix
@@ -93,7 +93,7 @@ class WrittenStudy:
         return sorted((self.folder / role).glob("*.dcm"))
 
     def mask(self, label: Label, role: Role | None = None) -> np.ndarray:
-        return self.truth[role or label.defined_on][LABELS.index(label)]
+        return self.truth[role or label.defined_on][PAPER_LABELS.index(label)]
 
 
 def write_study(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Annotator, DatasetSource, Split
 from pipeline.normalise import ADC_SCALE
@@ -39,7 +39,7 @@ class FindsHighAdc(nn.Module):
 
     def forward(self, channels: Tensor) -> Tensor:
         """Return logits (1, labels, ...) of (1, channels, ...), ADC being the first channel."""
-        return ((channels[:, :1] * ADC_SCALE - (LESION_ADC + 800) / 2) / 100).expand(-1, len(LABELS), -1, -1, -1)
+        return ((channels[:, :1] * ADC_SCALE - (LESION_ADC + 800) / 2) / 100).expand(-1, len(PAPER_LABELS), -1, -1, -1)
 
 
 def balls(where: tuple[Ball, ...]) -> np.ndarray:
@@ -63,7 +63,7 @@ def high_adc_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def write_ball_dataset(
-    folder: Path, *cases: BallCase, labels: tuple[str, ...] = tuple(label.name for label in LABELS)
+    folder: Path, *cases: BallCase, labels: tuple[str, ...] = tuple(label.name for label in PAPER_LABELS)
 ) -> Dataset:
     """Write a data set and read it."""
     pytest.importorskip("nibabel", reason="data sets are written with nibabel, of the extra glionode[train]")

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from torch import Tensor, nn
 
-from models.labels import ADC_ABNORMALITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, PAPER_LABELS, Role
 from models.training.synthetic.head import SyntheticHead, synthesise
 from models.training.synthetic.tumour import Variant
 from pipeline.normalise import ADC_SCALE
@@ -31,7 +31,7 @@ class MarkedHead:
         volume = self.head.acquire(role, geometry, motion, noise_seed)
         if role is not Role.ADC:
             return volume
-        lesion = self.truth(geometry, motion)[LABELS.index(ADC_ABNORMALITY)]
+        lesion = self.truth(geometry, motion)[PAPER_LABELS.index(ADC_ABNORMALITY)]
         return replace(volume, pixels=np.where(lesion, np.float32(_MARKED), np.minimum(volume.pixels, 1500)))
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> np.ndarray:
@@ -43,7 +43,7 @@ class FindsMarks(nn.Module):
 
     def forward(self, channels: Tensor) -> Tensor:
         """Return logits (1, labels, ...) of (1, channels, ...), ADC being the first channel."""
-        return ((channels[:, :1] * ADC_SCALE - 2200) / 100).expand(-1, len(LABELS), -1, -1, -1)
+        return ((channels[:, :1] * ADC_SCALE - 2200) / 100).expand(-1, len(PAPER_LABELS), -1, -1, -1)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def marked_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Writte
     head = MarkedHead(synthesise(1_000_000, Variant.UNIFOCAL, 3.0))
     study = write_study(folder / "dicom", head, MOTION)
     for role, masks in study.truth.items():
-        bits = np.tensordot(1 << np.arange(len(LABELS)), masks, 1).astype(np.uint8)
+        bits = np.tensordot(1 << np.arange(len(PAPER_LABELS)), masks, 1).astype(np.uint8)
         turned = sitk.DICOMOrient(itk_image(bits, GEOMETRIES[role]), "RAS")
         sitk.WriteImage(turned, str(folder / f"truth_{role.lower()}.nii.gz"))
     return folder, study

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.manifest import Annotator, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
@@ -13,7 +13,7 @@ from models.training.dataset.writer import DatasetWriter, NewCase
 from pipeline.volume import Geometry
 
 ROLES = (Role.ADC, Role.FLAIR, Role.T1CE)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 GRID = Geometry.axial((6, 8, 10), (1.0, 1.0, 1.0), (3.5, -7.25, 11.0), "")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.network import NetworkSettings, build_network
 from models.package import NORMALISATION, IntendedUse, ModelPackage, OutputLabel
 from models.training.train.write_package import Provenance, write_package
@@ -31,7 +31,7 @@ def write_tiny_package(
         spacing_mm=3.0,
         normalisation=NORMALISATION,
         window=None,
-        labels=tuple(OutputLabel(label.name, 0.5) for label in LABELS),
+        labels=tuple(OutputLabel(label.name, 0.5) for label in PAPER_LABELS),
         network=TINY,
         weights_sha256="",
         folder=folder,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.manifest import Annotator, DatasetSource, Split
 from models.training.dataset.pseudonyms import Pseudonyms
 from models.training.dataset.splits import Shares
@@ -17,7 +17,7 @@ from models.training.train.case_crops import CaseCrops, CropIndex
 from pipeline.volume import Geometry
 
 OURS = (Role.ADC, Role.FLAIR, Role.T1CE)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 BRATS = (Role.T2, Role.FLAIR, Role.T1CE)
 REGIONS = ("TC", "WT", "ET")
 SPACING_MM = 4.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Label, Role
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
@@ -82,19 +82,19 @@ class LabelNames:
     """The site's names, codes or numbers, each with its label. They take precedence over the built-in ones."""
 
     def __post_init__(self) -> None:
-        known = {label.name for label in LABELS}
+        known = {label.name for label in PAPER_LABELS}
         if unknown := set(self.site_names.values()) - known:
             raise ValueError(f"there is no label {sorted(unknown)[0]}; the labels are {', '.join(sorted(known))}")
 
     def label_of_name(self, *texts: str) -> str | None:
         """Return the label of the first text that names one, or None."""
-        ours = {_plain(name): label.name for label in LABELS for name in _names(label)}
+        ours = {_plain(name): label.name for label in PAPER_LABELS for name in _names(label)}
         table = ours | {_plain(text): label for text, label in self.site_names.items()}
         return next((table[_plain(text)] for text in texts if _plain(text) in table), None)
 
     def label_of_number(self, number: int) -> str | None:
         """Return the label of a number in a label map; by default 1, 2 and 3 as in the node and in Wan et al. 2024."""
-        numbers = {str(label.number): label.name for label in LABELS} | dict(self.site_names)
+        numbers = {str(label.number): label.name for label in PAPER_LABELS} | dict(self.site_names)
         return numbers.get(str(number))
 
     def label_of_file(self, name: str) -> str | None:

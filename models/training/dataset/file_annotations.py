@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.annotation import Annotation, LabelNames
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.nifti import read_nifti
@@ -48,9 +48,9 @@ def read_file(path: Path, names: LabelNames, values: LabelMapValues) -> tuple[An
     if _is_binary(found) and names.is_brain_mask(path.name):
         return None
     if values is LabelMapValues.BITS:
-        if found and max(found) >= 2 ** len(LABELS):
+        if found and max(found) >= 2 ** len(PAPER_LABELS):
             raise CaseRefused(f"{path.name} holds {max(found)}, which is no sum of 1, 2 and 4. Check its numbers.")
-        masks = {label.name: (voxels >> place) & 1 > 0 for place, label in enumerate(LABELS)}
+        masks = {label.name: (voxels >> place) & 1 > 0 for place, label in enumerate(PAPER_LABELS)}
         defined = names.label_of_file(path.name)
         # truth_adc.nii.gz holds all labels; only the one defined on ADC counts.
         return _annotations(path, geometry, {defined: masks[defined]} if defined else masks, names)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.labels import LABELS, Label, Role
+from models.labels import PAPER_LABELS, Label, Role
 from models.network import NetworkSettings
 from models.training.dataset.annotation import Annotation, LabelNames, select_annotation
 from models.training.dataset.annotation_evidence import check_brightness, check_not_lost
@@ -47,7 +47,7 @@ class DicomSettings:
 
     rules: Rules
     channels: tuple[Role, ...] = CHANNELS
-    labels: tuple[str, ...] = tuple(label.name for label in LABELS)
+    labels: tuple[str, ...] = tuple(label.name for label in PAPER_LABELS)
     spacing_mm: float = 1.0
     """Edge of the voxels (Wan et al. 2024: 1 mm). A model trained on the data set gets the same."""
     names: LabelNames = field(default_factory=LabelNames)
@@ -66,14 +66,14 @@ class DicomSettings:
 
     def __post_init__(self) -> None:
         check_choice(self.channels, self.labels, self.spacing_mm)
-        known = {label.name for label in LABELS}
+        known = {label.name for label in PAPER_LABELS}
         if unknown := set(self.labels) - known:
             raise ValueError(f"there is no label {sorted(unknown)[0]}; the labels are {', '.join(sorted(known))}")
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """Return the series that a study must have: the channels, and those on which the labels are defined."""
-        defined_on = [label.defined_on for label in LABELS if label.name in self.labels]
+        defined_on = [label.defined_on for label in PAPER_LABELS if label.name in self.labels]
         return tuple(dict.fromkeys([*self.channels, *defined_on]))
 
 
@@ -139,7 +139,7 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
         for choice in selected.choices
     }
     masks: dict[str, NDArray[np.bool_]] = {}
-    for label in (each for each in LABELS if each.name in settings.labels):
+    for label in (each for each in PAPER_LABELS if each.name in settings.labels):
         annotation = truth[label.name]
         if annotation is None:
             masks[label.name] = np.zeros(aligned.grid.shape, bool)
@@ -193,7 +193,7 @@ def _select_truth(
 ) -> Mapping[str, Annotation | None]:
     """Select the annotation of each label; None if there is none and `missing_is_empty` allows that."""
     truth: dict[str, Annotation | None] = {}
-    for label in (each for each in LABELS if each.name in settings.labels):
+    for label in (each for each in PAPER_LABELS if each.name in settings.labels):
         candidates = tuple(each for each in annotations if each.label == label.name)
         if not candidates and (annotated.unread or not settings.missing_is_empty):
             raise CaseRefused(

@@ -1,6 +1,6 @@
 """The tables of an evaluation on heads and studies, for the model card and for the terminal."""
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.training.evaluation.cases import REAL, StudyCase
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.summary import Evaluation, LabelSummary
@@ -44,7 +44,7 @@ def _by_variant(evaluation: Evaluation) -> Table:
         for group in evaluation.groups
         for variant in group.variants
     ]
-    head = ("heads", "variant", "number", *(label.name for label in LABELS))
+    head = ("heads", "variant", "number", *(label.name for label in PAPER_LABELS))
     return Table(head, rows, "By variant: median Dice (mean; lowest)")
 
 
@@ -70,7 +70,7 @@ def _studies(evaluation: Evaluation) -> Table:
         )
         for measured in evaluation.cases
         if isinstance(measured.case, StudyCase)
-        for label, score in zip(LABELS, measured.labels, strict=True)
+        for label, score in zip(PAPER_LABELS, measured.labels, strict=True)
     ]
     numbers = ("Dice", "HD95, mm", "true ml", "found ml", "lesions detected", "confirmed")
     return Table(("study", "label", "scored on", *numbers), rows, "Study by study")

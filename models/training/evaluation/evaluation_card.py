@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import CARD_FILE, CURVES_FILE, IntendedUse
 from models.training.evaluation.card_tables import card_tables, group_name
 from models.training.evaluation.cases import REAL, HeadCase
@@ -63,7 +63,7 @@ def evaluation_card(evaluation: Evaluation, figures: Sequence[Figure], command: 
         seeds=lambda seeds: f"seeds {min(seeds)} to {max(seeds)}" if seeds else "none",
         studies=sum(each.case.group == REAL for each in evaluation.cases),
         spacing_mm=evaluation.spacing_mm,
-        panels=", ".join(f"{label.name} on {label.defined_on}" for label in LABELS),
+        panels=", ".join(f"{label.name} on {label.defined_on}" for label in PAPER_LABELS),
         tables=card_tables(evaluation),
         unmeasured=evaluation.unmeasured,
         figures=figures,

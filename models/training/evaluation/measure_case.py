@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.dataset.resample_annotations import on_grid
 from models.training.evaluation.case_score import CaseScore
@@ -135,12 +135,15 @@ def _load(case: EvaluationCase, package: ModelPackage, spacing_mm: float) -> _Lo
             head = synthesise(case.seed, case.variant, spacing_mm, case.family)
             volumes = scan_head(head, needed_channels(package))
             masks = head.truth(volumes[Role.T1CE].geometry)
-            truth = tuple(_TrueLabel(label.name, Role.T1CE, mask) for label, mask in zip(LABELS, masks, strict=True))
+            truth = tuple(
+                _TrueLabel(label.name, Role.T1CE, mask) for label, mask in zip(PAPER_LABELS, masks, strict=True)
+            )
             return _LoadedCase(volumes, truth, lambda output: head.truth(output.grid))
         case StudyCase():
             study = read_phantom_study(case.folder, package.channels)
             truth = tuple(
-                _TrueLabel(label.name, label.defined_on, mask) for label, mask in zip(LABELS, study.truth, strict=True)
+                _TrueLabel(label.name, label.defined_on, mask)
+                for label, mask in zip(PAPER_LABELS, study.truth, strict=True)
             )
             return _LoadedCase(study.volumes, truth, lambda output: _on_model_grid(truth, study.volumes, output))
         case DatasetCase():

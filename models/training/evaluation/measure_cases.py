@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import EvaluationCase, Unmeasured
@@ -73,10 +73,10 @@ def measure_cases(
 def refuse_other_labels(package: ModelPackage) -> None:
     """Raise ValueError where a package lacks the labels or the sequences of synthetic heads."""
     names = {label.name for label in package.labels}
-    if names != {label.name for label in LABELS}:
+    if names != {label.name for label in PAPER_LABELS}:
         raise ValueError(
             f"model {package.name} finds {', '.join(sorted(names))}, and the truth of heads is "
-            f"{', '.join(label.name for label in LABELS)}; fine-tune it first"
+            f"{', '.join(label.name for label in PAPER_LABELS)}; fine-tune it first"
         )
     if Role.T1CE not in package.channels:
         raise ValueError(f"model {package.name} does not take T1CE, onto which everything is aligned")

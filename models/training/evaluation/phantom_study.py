@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import LABELS, Label, Role
+from models.labels import PAPER_LABELS, Label, Role
 from models.training.dataset.nifti import read_nifti
 from models.training.dataset.resample_annotations import on_series
 from models.training.dataset.whole_numbers import whole_numbers
@@ -30,7 +30,7 @@ class StudyWithTruth:
 
     volumes: Mapping[Role, Volume]
     truth: tuple[NDArray[np.bool_], ...]
-    """In the order of LABELS, each (slices, rows, columns) on the series on which it is defined."""
+    """In the order of PAPER_LABELS, each (slices, rows, columns) on the series on which it is defined."""
 
 
 def read_phantom_study(folder: Path, channels: tuple[Role, ...]) -> StudyWithTruth:
@@ -41,12 +41,14 @@ def read_phantom_study(folder: Path, channels: tuple[Role, ...]) -> StudyWithTru
     studies = scan([folder / "dicom"]).studies
     if len(studies) != 1:
         raise CaseRefused(f"{folder.name}/dicom holds {len(studies)} studies. Give a folder with one study.")
-    roles = tuple(dict.fromkeys([*channels, *(label.defined_on for label in LABELS)]))
+    roles = tuple(dict.fromkeys([*channels, *(label.defined_on for label in PAPER_LABELS)]))
     selected = choose(studies[0], roles, load_rules())
     if isinstance(selected, NotEligible):
         raise CaseRefused(f"Study {studies[0].study_instance_uid} has {selected.reason}. Give a study with all series.")
     volumes = {role: read_volume(selected.series(role), role) for role in roles}
-    return StudyWithTruth(volumes, tuple(_truth(folder, label, volumes[label.defined_on].geometry) for label in LABELS))
+    return StudyWithTruth(
+        volumes, tuple(_truth(folder, label, volumes[label.defined_on].geometry) for label in PAPER_LABELS)
+    )
 
 
 def _truth(folder: Path, label: Label, series: Geometry) -> NDArray[np.bool_]:
@@ -58,7 +60,7 @@ def _truth(folder: Path, label: Label, series: Geometry) -> NDArray[np.bool_]:
     except OSError as exc:
         raise CaseRefused(f"{exc}. Write the truth anew.") from exc
     bits = whole_numbers(voxels, path.name)
-    if bits.min() < 0 or bits.max() >= 2 ** len(LABELS):
+    if bits.min() < 0 or bits.max() >= 2 ** len(PAPER_LABELS):
         raise CaseRefused(f"{path.name} holds other numbers than sums of 1, 2 and 4. Write the truth anew.")
     mask = on_series([((bits >> (label.number - 1)) & 1 > 0, geometry)], series)
     if mask is None:

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage
 from models.training.evaluation.cases import needed_channels
 from models.training.evaluation.predict import segment_volumes
@@ -23,14 +23,14 @@ REGISTERED = AlignSettings()
 def head_probabilities(
     head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
 ) -> tuple[Tensor, Geometry, Geometry]:
-    """Return probabilities of LABELS (labels, slices, rows, columns) on the model's grid, that grid, and T1CE's grid.
+    """Return probabilities of PAPER_LABELS (labels, slices, rows, columns) on the model's grid, that grid, and T1CE's.
 
     `network` is on the CPU.
     """
     volumes = scan_head(head, needed_channels(package))
     output = segment_volumes(volumes, package, network, alignment, torch.device("cpu"))
     names = [label.name for label in package.labels]
-    order = [names.index(label.name) for label in LABELS]
+    order = [names.index(label.name) for label in PAPER_LABELS]
     return output.probabilities[order], output.grid, volumes[Role.T1CE].geometry
 
 

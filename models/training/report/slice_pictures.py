@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_seg.contours import contour_map
 from dicom_seg.patient_orientation import opposite_letters, orientation_letters
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.volume import Geometry, Volume
 
 Colour = tuple[int, int, int]
@@ -19,7 +19,7 @@ ADC_WINDOW: Window = (0.0, 3000.0)
 """10^-6 mm2/s, the same for every case."""
 _PERCENTILES = (1.0, 99.5)
 _LONG_SIDE_PX = 384
-_COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in LABELS} | {
+_COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in PAPER_LABELS} | {
     "TC": (70, 210, 100),
     "WT": (70, 215, 235),
     "ET": (235, 90, 225),
@@ -121,12 +121,12 @@ def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
 
 def title_of(label: str) -> str:
     """Return what a person calls a label."""
-    return next((known.title for known in LABELS if known.name == label), label)
+    return next((known.title for known in PAPER_LABELS if known.name == label), label)
 
 
 def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
     """Return the channel to draw a label on: the one on which it is defined, else T1CE."""
-    role = next((known.defined_on for known in LABELS if known.name == label), Role.T1CE)
+    role = next((known.defined_on for known in PAPER_LABELS if known.name == label), Role.T1CE)
     return role if role in volumes else Role.T1CE
 
 

@@ -48,7 +48,7 @@ class Sample:
     channels: Tensor
     """(CHANNELS, slices, rows, columns) float32, normalised."""
     fractions: Tensor
-    """(labels, slices, rows, columns) float32 in the order of LABELS: fraction of the voxel, 0 to 1."""
+    """(labels, slices, rows, columns) float32 in the order of PAPER_LABELS: fraction of the voxel, 0 to 1."""
 
 
 def augment(head: SyntheticHead, generator: np.random.Generator, spacing_mm: float) -> Sample:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.synthetic.anatomy import HEAD_CENTRE_MM, paint_head
 from models.training.synthetic.artefacts import smooth_field
 from models.training.synthetic.families import Family
@@ -50,9 +50,9 @@ LABEL_TISSUES: tuple[tuple[Tissue, ...], ...] = (
     (Tissue.ENHANCING, Tissue.NECROSIS, Tissue.NON_ENHANCING, Tissue.OEDEMA),
     (Tissue.ENHANCING, Tissue.NON_ENHANCING, Tissue.OEDEMA),
 )
-"""The label rule, in the order of `models.labels.LABELS`."""
+"""The label rule, in the order of `models.labels.PAPER_LABELS`."""
 
-assert len(LABEL_TISSUES) == len(LABELS)
+assert len(LABEL_TISSUES) == len(PAPER_LABELS)
 
 _SCANNER_UNITS = 400.0
 """Signal of white matter in weighted images, in the arbitrary units of a scanner."""
@@ -98,7 +98,7 @@ class SyntheticHead:
         return Volume(pixels=np.ascontiguousarray(pixels, dtype=np.float32), geometry=geometry)
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
-        """Return masks (labels, slices, rows, columns) in the order of LABELS: voxels at least half of the label."""
+        """Return masks (labels, slices, rows, columns) in the order of PAPER_LABELS: voxels at least half of each."""
         masks = np.stack([np.isin(self.tissue, tissues) for tissues in LABEL_TISSUES])
         share = self._sample(torch.from_numpy(masks).float(), geometry, motion)
         return np.asarray(share.numpy() >= 0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.network import NetworkSettings
 from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
 from models.training.dataset.dataset import Dataset
@@ -86,7 +86,7 @@ def describe(
 
     If the labels are the node's, they are in the node's order.
     """
-    names = tuple(label.name for label in LABELS)
+    names = tuple(label.name for label in PAPER_LABELS)
     channels, labels = (CHANNELS, names) if isinstance(cases, SampleSettings) else (cases.channels, cases.labels)
     package = ModelPackage(
         name=name or folder.name,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.network import NetworkSettings
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import HeadSamples, SampleSettings
@@ -14,7 +14,7 @@ from models.training.train.dataset_cases import DatasetCases
 from models.training.train.settings import SettingsContradict
 from models.training.train.synthetic_heads import HeadBatches, head_seed
 
-_LABELS = tuple(label.name for label in LABELS)
+_LABELS = tuple(label.name for label in PAPER_LABELS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Role
 from models.network import NetworkSettings
 from models.package import ModelPackage, Refinement
 from models.training.evaluation.segment_head import head_probabilities
@@ -68,7 +68,7 @@ class SyntheticHeads:
     @property
     def view(self) -> View:
         """Return the channels and labels of heads, and the grid of the samples."""
-        return View(CHANNELS, tuple(label.name for label in LABELS), self.samples.spacing_mm)
+        return View(CHANNELS, tuple(label.name for label in PAPER_LABELS), self.samples.spacing_mm)
 
     @property
     def validation_cases(self) -> int:
@@ -97,7 +97,7 @@ class SyntheticHeads:
     def tuning_cases(self, package: ModelPackage, network: nn.Module, device: torch.device) -> Iterator[SegmentedCase]:
         """Make the tuning heads, scan them and segment the scans; masks are compared on the T1CE grid, restored."""
         network = network.eval()
-        order = [[each.name for each in LABELS].index(label.name) for label in package.labels]
+        order = [[each.name for each in PAPER_LABELS].index(label.name) for label in package.labels]
         for number in range(self.settings.tuning_heads):
             variant = _TUNING_VARIANTS[number % len(_TUNING_VARIANTS)]
             family = LEARNED_FROM[number % len(LEARNED_FROM)]
@@ -113,10 +113,10 @@ class SyntheticHeads:
 def _segmented_case(
     head: SyntheticHead, order: list[int], probabilities: Tensor, grid: Geometry, target: Geometry
 ) -> SegmentedCase:
-    """Labels of probabilities and truth are those of LABELS; `order` has the number of each label of the package."""
+    """Labels of probabilities and truth are those of PAPER_LABELS; `order` has the number of each in the package."""
 
     def masks_at(threshold: float) -> Masks:
-        return restore(probabilities, grid, target, (threshold,) * len(LABELS))[order]
+        return restore(probabilities, grid, target, (threshold,) * len(PAPER_LABELS))[order]
 
     return SegmentedCase(masks_at, head.truth(target)[order])
 

@@ -2,7 +2,7 @@
 
 import json
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark, RemarkKind
@@ -28,7 +28,7 @@ def test_a_full_report() -> None:
                 AlignmentEvidence(0.85123, 0.93449, 0.12344),
             ),
         ),
-        labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in LABELS),
+        labels=tuple(LabelMeasurement(label, 12.34567, 2, ADC if label.number < 3 else None) for label in PAPER_LABELS),
         timings=(StepTime("choose", 0.00049), StepTime("total", 12.3456)),
         outputs=(OutputReport("seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3.5.1", "1.2.3.5", "SEG", "ef" * 32),),
         images_sha256="cd" * 32,
@@ -81,7 +81,10 @@ def test_a_full_report() -> None:
 
 def test_a_label_that_was_not_found_where_not_all_was_seen_has_no_volume() -> None:
     model = ModelIdentity("m", "1", "0", IntendedUse.RESEARCH)
-    nothing, some = LabelMeasurement(LABELS[0], 0.0, 0, None, 0.8), LabelMeasurement(LABELS[1], 1.5, 1, None, 0.8)
+    nothing, some = (
+        LabelMeasurement(PAPER_LABELS[0], 0.0, 0, None, 0.8),
+        LabelMeasurement(PAPER_LABELS[1], 1.5, 1, None, 0.8),
+    )
     coverage = (RoleCoverage(Role.ADC, 0.8, 0.8123, (UnseenSide(Side.TOP, 40.0),)), RoleCoverage(Role.FLAIR, 1.0, 1.0))
     report = Report("1.2.3", Status.SEGMENTED, None, model, "cpu", labels=(nothing, some), coverage=coverage)
     document = json.loads(report.to_json())

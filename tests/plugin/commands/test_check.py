@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from dicom_seg.encode import Outputs, encode
 from dicom_seg.write import write_dicom
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.read import read_volume
 from pipeline.result import LabelMeasurement, ModelIdentity, SegmentationResult, SourceSeries
@@ -59,7 +59,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         sources=(SourceSeries(Role.T1CE, study.series[0], volume.geometry, volume.frames, ()),),
         alignments=(),
         masks=np.ones((3, 4, 5, 6), bool),
-        measurements=tuple(LabelMeasurement(label, 4 * 5 * 6 * 2 / 1000, 1, None) for label in LABELS),
+        measurements=tuple(LabelMeasurement(label, 4 * 5 * 6 * 2 / 1000, 1, None) for label in PAPER_LABELS),
         model=ModelIdentity("phantom-demo", "0.1.0", "ab" * 32, IntendedUse.RESEARCH),
         device="cpu",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, Split
@@ -136,7 +136,7 @@ def test_empty_truth_is_no_perfect_score(make_package: Callable[..., ModelPackag
 
 def test_an_evaluation_of_nothing_is_a_failure(make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
-    by_node = {label.name: Annotator.NODE for label in LABELS}
+    by_node = {label.name: Annotator.NODE for label in PAPER_LABELS}
     dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,), drawn_by=by_node))
     given = [str(make_package().folder), str(dataset.folder), str(tmp_path / "out"), "--threads", "1"]
     result = runner.invoke(app, ["evaluate", *given])

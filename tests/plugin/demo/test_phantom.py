@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from pipeline.choose import Selected, choose, load_rules
 from pipeline.errors import OutputRefused
 from pipeline.read import read_volume
@@ -40,7 +40,7 @@ class BallHead:
 
     def truth(self, geometry: Geometry, motion: Matrix | None = None) -> NDArray[np.bool_]:
         x, y, z = head_points(geometry, motion)
-        return np.stack([ball(x, y, z, TUMOUR_MM[label.name], CENTRE_MM) for label in LABELS])
+        return np.stack([ball(x, y, z, TUMOUR_MM[label.name], CENTRE_MM) for label in PAPER_LABELS])
 
 
 def ball(x, y, z, radius_mm, centre_mm):

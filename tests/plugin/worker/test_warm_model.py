@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.network import NetworkSettings, build_network
 from models.package import OutputLabel, read_package
 from models.weights import pack_weights
@@ -56,7 +56,7 @@ def installed(tmp_path: Path) -> Path:
 
 def test_thresholds_and_channels_follow_the_labels_by_name(installed: Path) -> None:
     model = warm_model("tiny", installed)
-    assert [label.name for label in LABELS] == ["enhancing_tumour", "adc_abnormality", "flair_hyperintensity"]
+    assert [label.name for label in PAPER_LABELS] == ["enhancing_tumour", "adc_abnormality", "flair_hyperintensity"]
     assert model.label_order == (1, 2, 0)
     assert model.thresholds == (0.6, 0.5, 0.3)
     assert model.identity.name == "tiny"

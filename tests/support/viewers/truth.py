@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import RoleAlignment, as_matrix
 from pipeline.choose import Selected, choose
@@ -46,10 +46,10 @@ def true_result(phantom: Path) -> SegmentationResult:
         model=ModelIdentity("truth-of-phantom", "1.0.0", "ab" * 32, IntendedUse.DEMONSTRATION),
         device="none",
         native=tuple(
-            MasksOnSeries(label.defined_on, (label,), on[label.defined_on][[LABELS.index(label)]])
+            MasksOnSeries(label.defined_on, (label,), on[label.defined_on][[PAPER_LABELS.index(label)]])
             for label in (FLAIR_HYPERINTENSITY, ADC_ABNORMALITY)
         ),
-        diameters=lesion_diameters(masks[LABELS.index(ENHANCING_TUMOUR)], geometry),
+        diameters=lesion_diameters(masks[PAPER_LABELS.index(ENHANCING_TUMOUR)], geometry),
         panels=panels(volumes, masks, alignments, most=_PICTURES),
     )
 
@@ -67,7 +67,7 @@ def _masks(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
     bits = sitk.ReadImage(str(path))
     on_grid = sitk.GetArrayFromImage(sitk.Resample(bits, grid, sitk.Transform(), sitk.sitkNearestNeighbor))
     assert np.bincount(on_grid.ravel()).tolist() == np.bincount(sitk.GetArrayFromImage(bits).ravel()).tolist()
-    return np.stack([(on_grid >> (label.number - 1)) & 1 == 1 for label in LABELS])
+    return np.stack([(on_grid >> (label.number - 1)) & 1 == 1 for label in PAPER_LABELS])
 
 
 def _motion(path: Path, role: Role) -> RoleAlignment:

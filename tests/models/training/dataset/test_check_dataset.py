@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.dataset.check_dataset import DatasetFinding
 from models.training.dataset.check_page import check_and_report
 from models.training.dataset.dataset import Dataset, read_dataset
@@ -79,7 +79,7 @@ def test_pictures_show_each_label_in_its_colour_at_its_place(write_dataset: Writ
     encoded = re.findall(r"base64,([^\"]+)", (folder / "check" / "index.html").read_text())[0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")).astype(int)
     third = pixels.shape[1] / len(ROLES)
-    for label in LABELS:
+    for label in PAPER_LABELS:
         rows, columns = np.nonzero((pixels == label.colour_rgb).all(axis=2))
         if (block := blocks[label.name]) is None:
             assert not len(rows)

@@ -16,7 +16,7 @@ from pydicom.uid import RTStructureSetStorage
 from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, LABELS, Label, Role
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Label, Role
 from models.package import IntendedUse
 from models.training.dataset.annotation import Annotation, LabelNames
 from models.training.dataset.annotation_evidence import check_not_lost
@@ -54,7 +54,7 @@ from tests.support.annotated_study import (
     write_study,
 )
 
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 RULES = load_rules(None)
 SETTINGS = DicomSettings(rules=RULES, spacing_mm=2.5, align=AlignSettings(enabled=False))
 """Without registration, so that the expected result follows from the scanner coordinates."""
@@ -80,7 +80,7 @@ def registered(written_study: WrittenStudy, tmp_path_factory: pytest.TempPathFac
     """A case that was aligned by registration."""
     folder = tmp_path_factory.mktemp("registered")
     study = in_folder(written_study, folder / "in" / "one")
-    for label in LABELS:
+    for label in PAPER_LABELS:
         write_nifti_maps(study, label)
     settings = replace(SETTINGS, spacing_mm=3.0, align=COARSE)
     writer = DatasetWriter(folder / "out", DatasetSource.DICOM, settings.channels, NAMES, Pseudonyms(b"k" * 32))
@@ -129,7 +129,7 @@ def expected(study: WrittenStudy, label: Label, case: Case, on: Role | None = No
 
 def annotate_all(form: str, study: WrittenStudy, program: Callable[[str], str], work: Path) -> None:
     """Annotate each label on the series that defines it, in one file format."""
-    for label in LABELS:
+    for label in PAPER_LABELS:
         if form == "nifti":
             write_nifti_maps(study, label)
         elif form == "nrrd":
@@ -178,7 +178,7 @@ def test_every_format_puts_every_label_at_its_place(
     (case,) = dataset.cases
     who = Annotator.NODE if form == "ours" else Annotator.PERSON
     assert case.entry.annotators == tuple((name, who) for name in NAMES)
-    for label, mask in zip(LABELS, case.masks(NAMES), strict=True):
+    for label, mask in zip(PAPER_LABELS, case.masks(NAMES), strict=True):
         wanted = expected(study, label, case)
         assert mask.sum() > 200
         # Both interpolate; where ours smooths thin voxels first, a voxel of the surface may fall the other way.
@@ -220,7 +220,7 @@ def served_input(folder: Path, out: Path, spacing_mm: float) -> torch.Tensor:
 
 def test_a_label_is_moved_with_its_series(registered: Case, written_study: WrittenStudy, head: SyntheticHead) -> None:
     """The patient moved before the ADC map; its annotation follows the registration to T1CE."""
-    wanted = head.truth(registered.geometry)[LABELS.index(ADC_ABNORMALITY)]
+    wanted = head.truth(registered.geometry)[PAPER_LABELS.index(ADC_ABNORMALITY)]
     (found,) = registered.masks((ADC_ABNORMALITY.name,))
     # Annotated on voxels of 4.5 mm, and registered to within a millimetre.
     assert dice(found, wanted) > 0.85
@@ -243,7 +243,7 @@ def test_no_header_text_is_written(study: WrittenStudy, convert: Convert, tmp_pa
 
 def test_a_persons_correction_takes_precedence_whatever_the_dates(study: WrittenStudy, convert: Convert) -> None:
     """The node segmented all series; a person changed one label on T1CE and accepted the others."""
-    for label in LABELS:
+    for label in PAPER_LABELS:
         write_own_seg(study, label.defined_on, (label,), shift=4)
     assert "no person changed" in refusal(convert)
     corrected = study.mask(FLAIR_HYPERINTENSITY, Role.T1CE)
@@ -276,7 +276,7 @@ def test_an_annotated_series_that_is_no_channel_is_placed_by_scanner_coordinates
     assert skipped == ()
     (case,) = dataset.cases
     for name, mask in zip(wanted, case.masks(wanted), strict=True):
-        label = next(each for each in LABELS if each.name == name)
+        label = next(each for each in PAPER_LABELS if each.name == name)
         assert dice(mask, expected(study, label, case, Role.ADC)) > 0.985
 
 
@@ -302,7 +302,7 @@ def test_bit_masks_are_read_with_values_bits(study: WrittenStudy, convert: Conve
     assert "--values bits" in refusal(convert)
     dataset, _ = convert(replace(SETTINGS, values=LabelMapValues.BITS))
     (case,) = dataset.cases
-    for label, mask in zip(LABELS, case.masks(NAMES), strict=True):
+    for label, mask in zip(PAPER_LABELS, case.masks(NAMES), strict=True):
         assert dice(mask, expected(study, label, case)) > 0.985
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import EvaluationCase, HeadCase
 from models.training.evaluation.lesions import LesionScore
@@ -36,9 +36,9 @@ def scored() -> Callable[..., CaseScore]:
     """Make a case whose labels have these values of Dice; None for a label that the truth lacks."""
 
     def make(case: EvaluationCase, *dice: float | None, found_ml: float = 9.5) -> CaseScore:
-        values = dice if len(dice) == len(LABELS) else dice * len(LABELS)
+        values = dice if len(dice) == len(PAPER_LABELS) else dice * len(PAPER_LABELS)
         scores = []
-        for label, value in zip(LABELS, values, strict=True):
+        for label, value in zip(PAPER_LABELS, values, strict=True):
             present = value is not None
             lesions = LesionScore(2, 1, 1, 1) if present else LesionScore(0, 0, int(found_ml > 0), 0)
             hd95 = 4.0 if value else NOT_FOUND_MM

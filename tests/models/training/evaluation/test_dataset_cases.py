@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, Refinement, read_package
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
@@ -24,7 +24,7 @@ from tests.support.ball_dataset import BallCase, write_ball_dataset
 
 BALL = ((20.0, 24.0, 14.0), 5.0)
 OTHER = ((12.0, 16.0, 27.0), 3.0)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 Result = tuple[tuple[CaseScore, ...], tuple[Unmeasured, ...]]
 Measure = Callable[..., Result]
 Packages = Callable[..., ModelPackage]

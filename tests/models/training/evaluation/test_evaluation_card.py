@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.install import verify_package
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import BUNDLED, CARD_FILE, ModelPackage
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import HeadCase, StudyCase, Unmeasured
@@ -78,7 +78,7 @@ def test_the_card_begins_with_a_warning_and_holds_the_numbers(
     assert "- command: `a test`" in card
     rows = cells(card)
     mean = f"{(0.8125 + 0.25) / 2:.3f}"
-    for label in LABELS:
+    for label in PAPER_LABELS:
         assert [
             "of the families learned from",
             label.name,

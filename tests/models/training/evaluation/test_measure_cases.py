@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.evaluation import measure_case
 from models.training.evaluation.case_score import CaseScore
@@ -98,8 +98,8 @@ def test_each_label_of_a_head_is_scored_on_the_t1ce_grid(make_package: Callable[
     output = segment_volumes(volumes, package, load_network(package), UNMOVED, torch.device("cpu"))
     t1ce = volumes[Role.T1CE].geometry
     names = [label.name for label in package.labels]
-    assert [score.label for score in measured.score.labels] == [label.name for label in LABELS]
-    for score, label, truth in zip(measured.score.labels, LABELS, head.truth(t1ce), strict=True):
+    assert [score.label for score in measured.score.labels] == [label.name for label in PAPER_LABELS]
+    for score, label, truth in zip(measured.score.labels, PAPER_LABELS, head.truth(t1ce), strict=True):
         channel = [names.index(label.name)]
         (found,) = restore(output.probabilities[channel], output.grid, t1ce, (package.labels[channel[0]].threshold,))
         assert score == score_label(label.name, truth, found, t1ce.spacing_mm)

@@ -5,12 +5,12 @@ import io
 import numpy as np
 from PIL import Image
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.evaluation.overlays import FOUND_COLOUR, SMALL_BYTES, TRUE_COLOUR, Overlay, draw_overlay
 from pipeline.volume import Geometry, Volume
 
 SHAPE = (9, 60, 50)
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 GRID = Geometry.axial(SHAPE, (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), "")
 
 
@@ -83,7 +83,7 @@ def test_the_file_is_small_and_holds_nothing_but_the_picture() -> None:
         role: Volume(noise.normal(1500, 150, shape).astype(np.float32), grid)
         for role in (Role.ADC, Role.FLAIR, Role.T1CE)
     }
-    masks = np.zeros((len(LABELS), *shape), bool)
+    masks = np.zeros((len(PAPER_LABELS), *shape), bool)
     masks[:, 1, 40:90, 30:80] = True
     png = draw_overlay(noisy, NAMES, masks, masks, show_errors=False).png
     assert len(png) < SMALL_BYTES <= 150_000

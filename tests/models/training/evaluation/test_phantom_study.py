@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.labels import ADC_ABNORMALITY, LABELS, Role
+from models.labels import ADC_ABNORMALITY, PAPER_LABELS, Role
 from models.package import ModelPackage
 from models.training.dataset.writer import CaseRefused
 from models.training.evaluation import measure_case
@@ -34,7 +34,7 @@ def test_truth_stands_on_the_voxels_of_its_series(marked_study: tuple[Path, Writ
     folder, study = marked_study
     read = read_phantom_study(folder, CHANNELS)
     assert set(read.volumes) == set(CHANNELS)
-    for label, mask in zip(LABELS, read.truth, strict=True):
+    for label, mask in zip(PAPER_LABELS, read.truth, strict=True):
         geometry = read.volumes[label.defined_on].geometry
         assert mask.shape == geometry.shape
         expected = points(study.mask(label), GEOMETRIES[label.defined_on])
@@ -58,7 +58,7 @@ def test_each_label_is_scored_on_its_series_through_its_alignment(
         return draw_overlay(volumes, labels, truth, found, show_errors)
 
     shown: list[tuple[np.ndarray, np.ndarray]] = []
-    place = LABELS.index(ADC_ABNORMALITY)
+    place = PAPER_LABELS.index(ADC_ABNORMALITY)
     monkeypatch.setattr(measure_case, "segment_volumes", watched)
     monkeypatch.setattr(measure_case, "draw_overlay", drawn)
     measured = MeasureSettings(make_package().folder, alignment=AlignSettings(resolution_mm=5))()(StudyCase(folder))

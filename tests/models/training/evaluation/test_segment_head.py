@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage
 from models.training.evaluation.segment_head import head_probabilities, scan_head
 from models.training.synthetic.head import synthesise
@@ -43,7 +43,7 @@ def test_a_head_is_segmented_on_its_own_grid_and_compared_on_that_of_t1ce(
     head = synthesise(FIRST_HELD_OUT_SEED + 3, Variant.UNIFOCAL, spacing_mm=3.0)
     package = make_package()
     probabilities, grid, t1ce = head_probabilities(head, package, AdcThreshold(), AlignSettings(resolution_mm=8))
-    found = restore(probabilities, grid, t1ce, (0.5,) * len(LABELS))
+    found = restore(probabilities, grid, t1ce, (0.5,) * len(PAPER_LABELS))
     truth = head.truth(t1ce)
     assert truth.shape == found.shape == (3, *t1ce.shape)
     # Most of the lesion's voxels are found, so no axis is swapped or flipped on the way there and back.

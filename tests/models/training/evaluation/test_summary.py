@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import ModelPackage
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import REAL, HeadCase, StudyCase
@@ -15,7 +15,7 @@ from models.training.evaluation.summary import ALL, Evaluation, GroupSummary
 from models.training.synthetic.families import Family
 from models.training.synthetic.tumour import Variant
 
-LABEL = LABELS[0].name
+LABEL = PAPER_LABELS[0].name
 Heads = Callable[..., HeadCase]
 Scores = Callable[..., CaseScore]
 

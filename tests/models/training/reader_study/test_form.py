@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.training.reader_study.answer_key import Item, Key, MaskSource
 from models.training.reader_study.answers import read_answers
 from models.training.reader_study.form import form_page
@@ -46,7 +46,7 @@ def page(tmp_path: Path, browser: Any) -> Iterator[Any]:
         Image.new("L", (90, 30), 60 * number + 60).save(pictures / f"{item}-{number:03d}.jpg")
         Image.new("RGBA", (90, 30)).save(pictures / f"{item}-{number:03d}.png")
     where = tmp_path / "for-readers" / "reading.html"
-    labels = tuple(label.name for label in LABELS)
+    labels = tuple(label.name for label in PAPER_LABELS)
     where.write_text(form_page("0123", SEQUENCES, labels, dict.fromkeys(ITEMS, 2), [ITEMS, ITEMS[::-1]]))
     with browser.new_context(viewport={"width": 1300, "height": 800}) as context:
         opened = context.new_page()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import ModelPackage
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.reader_study.answer_key import Key, MaskSource, read_key
@@ -212,7 +212,7 @@ def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Pa
     path = folder / "for-readers" / "pictures" / f"{key.items[0].item_id}-002.png"
     drawn = np.asarray(Image.open(path).convert("RGBA"))
     width = (drawn.shape[1] + 4) // 3
-    by_role = {label.defined_on.value: label.colour_rgb for label in LABELS}
+    by_role = {label.defined_on.value: label.colour_rgb for label in PAPER_LABELS}
     for number, sequence in enumerate(key.sequences):
         panel = drawn[:, number * width : (number + 1) * width - 4]
         colours = panel[panel[..., 3] > 0][:, :3].astype(int)
@@ -242,7 +242,7 @@ def test_what_cannot_be_shown_is_refused(
     tmp_path: Path,
 ) -> None:
     dataset = write_ball_dataset(
-        tmp_path / "set", BallCase((LEFT,)), BallCase((RIGHT,), drawn_by={LABELS[0].name: Annotator.NODE})
+        tmp_path / "set", BallCase((LEFT,)), BallCase((RIGHT,), drawn_by={PAPER_LABELS[0].name: Annotator.NODE})
     )
     package = make_package()
 

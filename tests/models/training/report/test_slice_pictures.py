@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.training.reader_study.case_pictures import Scene, write_pictures
 from models.training.report.slice_pictures import colours_of
 from pipeline.volume import Geometry, Volume
 
-OURS, BRATS = tuple(label.name for label in LABELS), ("TC", "WT", "ET", "RC")
+OURS, BRATS = tuple(label.name for label in PAPER_LABELS), ("TC", "WT", "ET", "RC")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_labels_of_one_picture_have_colours_far_apart(labels: tuple[str, ...]) -
 
 
 def test_known_labels_have_their_colours_in_every_company() -> None:
-    assert colours_of(OURS) == tuple(label.colour_rgb for label in LABELS)
+    assert colours_of(OURS) == tuple(label.colour_rgb for label in PAPER_LABELS)
     alone = {label: colours_of((label,))[0] for label in OURS + BRATS}
     assert dict(zip(BRATS[::-1], colours_of(BRATS[::-1]), strict=True)) == {label: alone[label] for label in BRATS}
     assert colours_of(("x", "ET", "y"))[1] == alone["ET"]

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.training.train.loss import training_loss
 from models.training.train.settings import Preset, preset_settings
 
-NAMES = tuple(label.name for label in LABELS)
+NAMES = tuple(label.name for label in PAPER_LABELS)
 PAPER = preset_settings(Preset.PAPER, 1)
 
 

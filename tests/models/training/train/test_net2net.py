@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.network import NetworkSettings, build_network
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
@@ -36,11 +36,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fresh_learner(network: NetworkSettings) -> Learner:
     plan = Plan(SyntheticHeads(SampleSettings(), TOY), network, None, TOY)
-    return Learner(plan, fresh_network(network, len(CHANNELS), len(LABELS)))
+    return Learner(plan, fresh_network(network, len(CHANNELS), len(PAPER_LABELS)))
 
 
 def logits(state: dict[str, torch.Tensor], settings: NetworkSettings, prefix: str) -> torch.Tensor:
-    network = build_network(settings, len(CHANNELS), len(LABELS)).eval()
+    network = build_network(settings, len(CHANNELS), len(PAPER_LABELS)).eval()
     network.load_state_dict({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
     with torch.no_grad():
         return network(CHANNELS_SEEN)

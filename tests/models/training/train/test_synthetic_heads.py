@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.install import verify_package
-from models.labels import LABELS
+from models.labels import PAPER_LABELS
 from models.package import IntendedUse, ModelPackage, OutputLabel, find_package
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.families import LEARNED_FROM
@@ -281,7 +281,7 @@ def test_each_label_gets_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch)
         synthetic_heads, "synthesise", lambda seed, variant, family: made.append((seed, family)) or FakeHead()
     )
     monkeypatch.setattr(synthetic_heads, "head_probabilities", lambda *_: (probabilities, GRID, GRID))
-    labels = tuple(OutputLabel(label.name, 0.55) for label in reversed(LABELS))
+    labels = tuple(OutputLabel(label.name, 0.55) for label in reversed(PAPER_LABELS))
     found = tuned_thresholds(dataclasses.replace(find_package("phantom-demo", None), labels=labels), 3)
     assert list(found) == [label.name for label in labels]
     assert found == {"enhancing_tumour": 0.75, "adc_abnormality": 0.55, "flair_hyperintensity": 0.3}

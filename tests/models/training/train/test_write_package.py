@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.install import verify_package
-from models.labels import LABELS, Role
+from models.labels import PAPER_LABELS, Role
 from models.network import NetworkSettings, build_network
 from models.package import (
     NORMALISATION,
@@ -35,7 +35,7 @@ def described(folder: Path, refinement: Refinement | None = None) -> ModelPackag
         spacing_mm=2.0,
         normalisation=NORMALISATION,
         window=None,
-        labels=tuple(OutputLabel(label.name, 0.4, refinement) for label in LABELS),
+        labels=tuple(OutputLabel(label.name, 0.4, refinement) for label in PAPER_LABELS),
         network=TINY,
         weights_sha256="",
         folder=folder,
