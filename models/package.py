@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from models.labels import Role
+from models.labels import ENHANCING_TUMOUR, Role
 from models.network import NetworkSettings
 from models.validation import StrictModel, describe_first_error
 
@@ -287,6 +287,8 @@ def _check_incomplete_studies(package: ModelPackage, where: Path) -> None:
     for label in package.labels:
         if len(set(label.inferred_from) & set(package.channels)) != len(label.inferred_from):
             raise PackageBroken(f"{where}: a label is inferred from some of the input channels, once each.")
+        if label.inferred_from and label.name == ENHANCING_TUMOUR.name:
+            raise PackageBroken(f"{where}: {label.name} is not inferred: what enhances is seen after contrast alone.")
 
 
 def _check_sensitivity(package: ModelPackage, where: Path) -> None:

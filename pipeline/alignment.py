@@ -14,8 +14,8 @@ class AlignmentEvidence:
     """What the alignment of one series was decided on."""
 
     overlap_before: float
-    """Share of the smaller head, within the common field of view, that lies in T1CE's head with the scanner's
-    coordinates."""
+    """Share of the smaller head, within the common field of view, that lies in the reference's head with the
+    scanner's coordinates."""
     overlap_after: float
     """The same with the alignment that was used."""
     gain: float
@@ -24,7 +24,7 @@ class AlignmentEvidence:
 
 @dataclass(frozen=True, slots=True)
 class RoleAlignment:
-    """The rigid motion that aligns one series with T1CE."""
+    """The rigid motion that aligns one series with the reference series: T1CE where there is one."""
 
     role: Role
     kept: bool
@@ -34,7 +34,7 @@ class RoleAlignment:
     translation_mm: Vector
     """Shift of the head's centre, LPS."""
     matrix: Matrix
-    """4 x 4, from T1CE world coordinates to this series' world coordinates (LPS, mm)."""
+    """4 x 4, from the reference's world coordinates to this series' world coordinates (LPS, mm)."""
     why: str
     """The decision in words, with the mutual information that it is based on."""
     evidence: AlignmentEvidence | None = None
@@ -42,7 +42,7 @@ class RoleAlignment:
 
     @property
     def inverse(self) -> Matrix:
-        """From this series' world coordinates to T1CE world coordinates."""
+        """From this series' world coordinates to those of the reference."""
         return as_matrix(np.linalg.inv(np.array(self.matrix)))
 
 

@@ -1,5 +1,6 @@
 """Choose the series of a study for the roles that a model needs. Uses headers only, no pixels."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from models.labels import Role
@@ -30,9 +31,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A study with a series for every wanted role, in the order in which they were given."""
+    """A study with a series for every required role, in the order in which they were given."""
 
     choices: tuple[Choice, ...]
+    absent: tuple[Role, ...] = ()
+    """The optional roles that the study lacks."""
+    why_absent: str = ""
+    """A clause for people: which series was nearest to them; empty if none is absent. No text from headers."""
 
     def series(self, role: Role) -> Series:
         """Return the series chosen for a role. Raises KeyError."""
@@ -51,7 +56,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class NotEligible:
-    """A study that lacks a wanted role. This is no failure: most studies are of something else."""
+    """A study that lacks a required role. This is no failure: most studies are of something else."""
 
     reason: str
     missing: tuple[Role, ...]
@@ -71,8 +76,14 @@ class Explained:
     """What else it can be used for."""
 
 
-def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: bool = True) -> Selected | NotEligible:
-    """Choose the series of a study for the wanted roles; return NotEligible if a role has none.
+def choose(
+    study: Study,
+    wanted: tuple[Role, ...],
+    rules: Rules,
+    derive_adc: bool = True,
+    optional: Collection[Role] = (),
+) -> Selected | NotEligible:
+    """Choose the series of a study for the wanted roles; return NotEligible if one that is not optional has none.
 
     The choice does not depend on the order of files. If there is no ADC map and `derive_adc` allows it, a diffusion
     series with b = 0 and b around 1000 is chosen instead; `pipeline.read` computes the map.
@@ -80,7 +91,7 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
     joined = join_series(study)
     candidates = list_candidates(joined, rules)
     choices: list[Choice] = []
-    missing: list[Role] = []
+    lacking: list[Role] = []
     for role in wanted:
         ranked = ranked_for(candidates, role)
         derived = _derived_adc(candidates, joined) if role is Role.ADC and not ranked and derive_adc else None
@@ -90,10 +101,12 @@ def choose(study: Study, wanted: tuple[Role, ...], rules: Rules, derive_adc: boo
             best = ranked[0].series
             choices.append(Choice(role, best, _reasons(ranked, role), _remarks(role, best, joined)))
         else:
-            missing.append(role)
+            lacking.append(role)
+    missing = [role for role in lacking if role not in optional]
     if missing:
         return NotEligible(_why_missing(missing, candidates, study, derive_adc), tuple(missing))
-    return Selected(tuple(choices))
+    why_absent = _why_missing(lacking, candidates, study, derive_adc) if lacking else ""
+    return Selected(tuple(choices), tuple(lacking), why_absent)
 
 
 def _derived_adc(candidates: tuple[Candidate, ...], joined: Study) -> Choice | None:

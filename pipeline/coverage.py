@@ -1,6 +1,6 @@
 """Measure which part of the head each series shows, after alignment, and refuse series that show too little.
 
-The head is that of all series together, so that a T1CE which is itself cut is found out by the others;
+The head is that of all series together, so that a reference which is itself cut is found out by the others;
 `pipeline.head_region` says which part of it has to be seen. A series shows a place if it lies in its field of view and
 is not blank there: images of zeros, masks that cut too much and padding are blank where a ball of BLANK_MM radius finds
 room. Ventricles and cysts are dark, but enclosed by tissue, and count as shown.
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from models.labels import PAPER_LABELS, Role
+from models.labels import Role
 from pipeline.errors import HeadNotCovered
 from pipeline.head_region import DEPTH_MM, Mask, completed, distance_inside, farther_inside, head_region
 from pipeline.normalise import otsu_threshold
+from pipeline.reference import reference_of
+from pipeline.reported_labels import ReportedLabels
 from pipeline.resample import interpolate
 from pipeline.role_coverage import MarkedUnseen, RoleCoverage, Side, UnseenSide
 from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
@@ -58,7 +60,8 @@ class Coverage:
     shown: Mapping[Role, Mask]
     """For each series that is not whole the places that it shows, (slices, rows, columns) on `grid`."""
     grid: Geometry
-    """Axis-aligned in T1CE's world: slices towards the head, rows towards the back, columns towards the left."""
+    """Axis-aligned in the reference's world: slices towards the head, rows towards the back, columns towards the left.
+    """
 
     @property
     def whole(self) -> bool:
@@ -66,7 +69,7 @@ class Coverage:
         return all(each.whole for each in self.roles)
 
     def seen_on(self, grid: Geometry, roles: Iterable[Role]) -> Mask:
-        """Return which voxels of another axis-aligned grid of T1CE's world all of `roles` show."""
+        """Return which voxels of another axis-aligned grid of the reference's world all of `roles` show."""
         index_map = np.linalg.inv(self.grid.affine) @ grid.affine
         inside, places = [], []
         for axis, size in enumerate(self.grid.shape):
@@ -81,18 +84,19 @@ class Coverage:
 
 
 def measure_coverage(volumes: Mapping[Role, Volume], to_series: Mapping[Role, Matrix]) -> Coverage:
-    """Measure what each of `volumes`, among them T1CE, shows of the head.
+    """Measure what each of `volumes` shows of the head.
 
-    `to_series` maps world points of T1CE to those of the other series; a role that it lacks is not moved.
+    `to_series` maps world points of the reference series to those of the others; a role that it lacks is not moved.
     """
+    reference = reference_of(volumes)
     grid = _common_grid(volumes, to_series)
     scans = {role: _sample(role, volume, grid, to_series.get(role, IDENTITY)) for role, volume in volumes.items()}
     in_field = np.logical_or.reduce([scan.in_field for scan in scans.values()])
-    head, below, above = completed(_head(scans), in_field, GRID_MM)
+    head, below, above = completed(_head(scans, reference), in_field, GRID_MM)
     region = head_region(head, GRID_MM)
     shown = {role: np.pad(_shown(scan), ((below, above), (0, 0), (0, 0))) for role, scan in scans.items()}
     roles = tuple(
-        _role_coverage(role, region, mask, _share(mask, region & shown[Role.T1CE])) for role, mask in shown.items()
+        _role_coverage(role, region, mask, _share(mask, region & shown[reference])) for role, mask in shown.items()
     )
     partial = {each.role for each in roles if not each.whole}
     seen = np.logical_and.reduce([region, *(shown[role] for role in partial)])
@@ -115,24 +119,24 @@ def require_coverage(coverage: Coverage, series_uids: Mapping[Role, str], min_co
 
 
 def leave_out_unseen(
-    probabilities: Tensor, grid: Geometry, thresholds: tuple[float, ...], coverage: Coverage
+    probabilities: Tensor, grid: Geometry, reported: ReportedLabels, coverage: Coverage
 ) -> tuple[Tensor, MarkedUnseen]:
-    """Return probabilities without labels where the series on which they are defined was not seen, and what that is.
+    """Return probabilities without labels where the series that shows them was not seen, and what that is.
 
-    `probabilities` is (labels, slices, rows, columns) on `grid`, in the order of `models.labels.PAPER_LABELS`. What is
-    marked where only another series was not seen is kept: it is a finding, if a doubtful one.
+    `probabilities` is (labels, slices, rows, columns) on `grid`, in the order of `reported`. What is marked where only
+    another series was not seen is kept: it is a finding, if a doubtful one.
     """
     if coverage.whole:
         return probabilities, MarkedUnseen()
     every = torch.from_numpy(coverage.seen_on(grid, coverage.shown)).to(probabilities.device)
     left_out, doubtful, kept = [], [], []
-    for label, probability, threshold in zip(PAPER_LABELS, probabilities, thresholds, strict=True):
-        defined = torch.from_numpy(coverage.seen_on(grid, [label.defined_on])).to(probabilities.device)
+    for shown_by, probability, threshold in zip(reported.shown_by, probabilities, reported.thresholds, strict=True):
+        defined = torch.from_numpy(coverage.seen_on(grid, shown_by)).to(probabilities.device)
         marked = probability >= threshold
         left_out.append(int((marked & ~defined).sum()) * grid.voxel_volume_mm3 / 1000)
         doubtful.append(int((marked & defined & ~every).sum()) * grid.voxel_volume_mm3 / 1000)
         kept.append(probability.masked_fill(~defined, 0.0))
-    return torch.stack(kept), MarkedUnseen(tuple(left_out), tuple(doubtful))
+    return torch.stack(kept), MarkedUnseen(reported.labels, tuple(left_out), tuple(doubtful))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +158,14 @@ def _common_grid(volumes: Mapping[Role, Volume], to_series: Mapping[Role, Matrix
     for role, volume in volumes.items():
         ends = [(-0.5, size - 0.5) for size in volume.geometry.shape]
         index = np.array([[s, r, c, 1.0] for s in ends[0] for r in ends[1] for c in ends[2]])
-        to_t1ce = np.linalg.inv(np.array(to_series.get(role, IDENTITY)))
-        corners.append((to_t1ce @ volume.geometry.affine @ index.T)[:3])
+        to_reference = np.linalg.inv(np.array(to_series.get(role, IDENTITY)))
+        corners.append((to_reference @ volume.geometry.affine @ index.T)[:3])
     points = np.concatenate(corners, axis=1)
     low, high = points.min(axis=1), points.max(axis=1)
     x, y, z = (int(np.ceil(length / GRID_MM)) for length in high - low)
     middle = (low + high) / 2
     centre = (float(middle[0]), float(middle[1]), float(middle[2]))
-    frame_of_reference_uid = volumes[Role.T1CE].geometry.frame_of_reference_uid
+    frame_of_reference_uid = volumes[reference_of(volumes)].geometry.frame_of_reference_uid
     return Geometry.axial((z, y, x), (GRID_MM, GRID_MM, GRID_MM), centre, frame_of_reference_uid)
 
 
@@ -195,15 +199,15 @@ def _in_field(source: Geometry, grid: Geometry, to_series: Matrix) -> Mask:
     return inside
 
 
-def _head(scans: Mapping[Role, _Scan]) -> Mask:
-    """Return the head as all series show it together; those that show another place than T1CE do are left out."""
-    t1ce = _largest(scans[Role.T1CE].tissue)
-    head = t1ce.copy()
+def _head(scans: Mapping[Role, _Scan], reference: Role) -> Mask:
+    """Return the head as all series show it together; those that show another place than the reference are left out."""
+    fixed = _largest(scans[reference].tissue)
+    head = fixed.copy()
     for role, scan in scans.items():
-        if role is Role.T1CE or not scan.tells_head:
+        if role is reference or not scan.tells_head:
             continue
         other = _largest(scan.tissue)
-        left, right = t1ce & scan.in_field, other & scans[Role.T1CE].in_field
+        left, right = fixed & scan.in_field, other & scans[reference].in_field
         smaller = min(np.count_nonzero(left), np.count_nonzero(right))
         if smaller and np.count_nonzero(left & right) >= _SAME_HEAD * smaller:
             head |= other

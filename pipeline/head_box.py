@@ -1,4 +1,4 @@
-"""Find the box around the head on T1CE, and make grids of it."""
+"""Find the box around the head on the reference series, and make grids of it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ Box = tuple[NDArray[np.float64], NDArray[np.float64]]
 """World corners (low, high) of an axis-aligned box, mm."""
 
 
-def head_box(t1ce: Tensor, geometry: Geometry) -> Box:
+def head_box(reference: Tensor, geometry: Geometry) -> Box:
     """Return the world corners (low, high) of the axis-aligned box around the head, with a margin of 5 mm."""
-    mask = head_mask(t1ce).cpu().numpy()
+    mask = head_mask(reference).cpu().numpy()
     corners = []
     for axis in range(3):
         lines = np.add.reduce(mask.view(np.uint8), axis=1 if axis == 2 else 2, dtype=np.uint32)

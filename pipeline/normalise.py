@@ -6,6 +6,7 @@ from torch import Tensor
 
 from models.labels import Role
 from pipeline.finite import all_finite
+from pipeline.reference import reference_on_one_grid
 
 ADC_SCALE = 3500.0
 """The ADC, in 10^-6 mm2/s, that becomes 1: above free water at body temperature (about 3000)."""
@@ -40,23 +41,24 @@ def otsu_threshold(values: Tensor) -> float:
     return float(centres[between >= between.max() * (1 - 1e-9)].mean())
 
 
-def head_mask(t1ce: Tensor) -> Tensor:
-    """Return the mask of the head, bool, from T1CE voxels (slices, rows, columns), NaN outside.
+def head_mask(reference: Tensor) -> Tensor:
+    """Return the mask of the head, bool, from voxels of the reference series (slices, rows, columns), NaN outside.
 
     Half of Otsu's threshold separates air from tissue: it includes CSF and most bone, and excludes Rician noise.
     """
-    return (t1ce > 0.5 * otsu_threshold(t1ce)) & (t1ce < torch.inf)
+    return (reference > 0.5 * otsu_threshold(reference)) & (reference < torch.inf)
 
 
 def normalise(channels: Tensor, roles: tuple[Role, ...]) -> Tensor:
     """Scale channels by the scheme "robust-head-1" (`models.package.NORMALISATION`).
 
-    `channels` is (roles, slices, rows, columns), float, NaN for missing values; T1CE is among the roles. T1CE, FLAIR
-    and other weighted images become (value - median) / (90th - 10th percentile), both inside the head, clipped to
-    [-3, 6]: robust against enhancement, fat and a few hot voxels. ADC is quantitative, so its scale is fixed: 0 to 3500
-    x 10^-6 mm2/s becomes 0 to 1. Missing values become 0. Returns the same shape, float32, on the same device.
+    `channels` is (roles, slices, rows, columns) on one grid, float, NaN for missing values. T1CE, FLAIR and other
+    weighted images become (value - median) / (90th - 10th percentile), both inside the head, clipped to [-3, 6]: robust
+    against enhancement, fat and a few hot voxels. ADC is quantitative, so its scale is fixed: 0 to 3500 x 10^-6 mm2/s
+    becomes 0 to 1. Missing values become 0. The head is that of T1CE, or without it that of the first of
+    `pipeline.reference.reference_on_one_grid`. Returns the same shape, float32, on the same device.
     """
-    head = head_mask(channels[roles.index(Role.T1CE)])
+    head = head_mask(channels[roles.index(reference_on_one_grid(roles))])
     scaled = torch.empty(channels.shape, device=channels.device)
     for channel, role, out in zip(channels, roles, scaled, strict=True):
         _scale(channel, role, head, out)

@@ -1,7 +1,11 @@
 """Tell a network which of its channels a study has."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from models.labels import Role
 
 
 def network_input(channels: Tensor, present: tuple[bool, ...]) -> Tensor:
@@ -17,3 +21,21 @@ def network_input(channels: Tensor, present: tuple[bool, ...]) -> Tensor:
     there = torch.tensor(present, dtype=torch.bool, device=channels.device)[:, None, None, None]
     zero = torch.zeros((), dtype=channels.dtype, device=channels.device)
     return torch.cat([torch.where(there, channels, zero), there.to(channels.dtype).expand_as(channels)])
+
+
+def study_input(channels: Tensor, roles: Sequence[Role], wanted: Sequence[Role], presence: bool) -> Tensor:
+    """Return the input of a network whose channels are `wanted`, from those that a study has.
+
+    `channels` is (roles, slices, rows, columns), normalised. Without presence planes it is the input itself, of a study
+    that has all that is wanted, in this order. Raises ValueError if it has not.
+    """
+    if not presence:
+        if tuple(roles) != tuple(wanted):
+            raise ValueError(f"the network needs {', '.join(wanted)}, and the study has {', '.join(roles)}")
+        return channels
+    present = tuple(role in roles for role in wanted)
+    filled = channels.new_zeros((len(wanted), *channels.shape[1:]))
+    for channel, role in zip(filled, wanted, strict=True):
+        if role in roles:
+            channel.copy_(channels[list(roles).index(role)])
+    return network_input(filled, present)

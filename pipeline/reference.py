@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from models.labels import Role
-from pipeline.volume import Geometry
+from pipeline.volume import Geometry, Volume
 
 _ORDER = (Role.T1CE, Role.FLAIR, Role.T1, Role.T2, Role.ADC, Role.DWI)
 _DIFFUSION = (Role.ADC, Role.DWI)
@@ -22,6 +22,11 @@ def reference_role(geometries: Mapping[Role, Geometry]) -> Role:
         return role is not Role.T1CE, role in _DIFFUSION, coarsest_mm, _ORDER.index(role)
 
     return min(geometries, key=rank)
+
+
+def reference_of(volumes: Mapping[Role, Volume]) -> Role:
+    """Return the role of the reference series of a study that was read, see `reference_role`."""
+    return reference_role({role: volume.geometry for role, volume in volumes.items()})
 
 
 def reference_on_one_grid(roles: Collection[Role]) -> Role:

@@ -1,4 +1,4 @@
-"""Find where each series of a study lies against T1CE."""
+"""Find where each series of a study lies against the reference series."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +13,7 @@ from pipeline.alignment import RoleAlignment
 from pipeline.errors import PlaceUncertain
 from pipeline.head_box import Box
 from pipeline.likeness import Comparison, coarse
+from pipeline.reference import reference_of
 from pipeline.registration import Engine, FixedHead
 from pipeline.registration_gate import Pair, Unplaced, contradict, place, place_by_partner, taken_back
 from pipeline.remarks import Remark, RemarkKind
@@ -31,24 +32,25 @@ def register_series(
     settings: AlignSettings,
     device: torch.device = _CPU,
 ) -> tuple[RoleAlignment, ...]:
-    """Return the alignment of each of `roles` with T1CE, whose head lies in `box`; searched on `device`.
+    """Return the alignment of each of `roles` with the reference, whose head lies in `box`; searched on `device`.
 
     Raises PlaceUncertain where neither the scanner's coordinates nor a registration is believed.
     """
-    t1ce = volumes[Role.T1CE]
+    reference = reference_of(volumes)
+    fixed = volumes[reference]
     if not settings.enabled:
         return tuple(_scanner_geometry(role) for role in roles)
     if not roles:
         return ()
-    rough, fine = coarse(t1ce, Role.T1CE, _ROUGH_MM), coarse(t1ce, Role.T1CE, _FINE_MM)
-    at_resolution = fine if settings.resolution_mm == _FINE_MM else coarse(t1ce, Role.T1CE, settings.resolution_mm)
-    head = FixedHead(t1ce, at_resolution, box)
+    rough, fine = coarse(fixed, reference, _ROUGH_MM), coarse(fixed, reference, _FINE_MM)
+    at_resolution = fine if settings.resolution_mm == _FINE_MM else coarse(fixed, reference, settings.resolution_mm)
+    head = FixedHead(fixed, reference, at_resolution, box)
     engines = _engines(head, settings, device)
 
     def pair_of(role: Role) -> Pair:
         moving = coarse(volumes[role], role, _FINE_MM)
         roughly = Comparison(rough, coarse(volumes[role], role, _ROUGH_MM), device)
-        same = _same_frame(volumes[role], t1ce)
+        same = _same_frame(volumes[role], fixed)
         finely = Comparison(fine, moving, device)
         return Pair(role, volumes[role], moving, head, engines, roughly, finely, same, settings)
 
@@ -82,14 +84,16 @@ def _engines(head: FixedHead, settings: AlignSettings, device: torch.device) -> 
 def alignment_remarks(volumes: Mapping[Role, Volume], alignments: tuple[RoleAlignment, ...]) -> tuple[Remark, ...]:
     """Return what a reader must know: large motions, and coordinates that were used though they mean nothing."""
     remarks = []
+    reference = reference_of(volumes)
     for each in alignments:
         shift, turn = float(np.linalg.norm(each.translation_mm)), max(map(abs, each.rotation_deg))
-        same, text = _same_frame(volumes[each.role], volumes[Role.T1CE]), ""
+        same, text = _same_frame(volumes[each.role], volumes[reference]), ""
         if each.kept and (shift > _LARGE_SHIFT_MM or turn > _LARGE_ROTATION_DEG):
             why = "" if same else ", as the scanner gives them no common coordinates"
-            text = f"{each.role.value} was moved by {shift:.0f} mm and turned by {turn:.0f} degrees to fit T1CE{why}."
+            moved = f"moved by {shift:.0f} mm and turned by {turn:.0f} degrees"
+            text = f"{each.role} was {moved} to fit {reference}{why}."
         elif not each.kept and not same:
-            text = f"{each.role.value} and T1CE have no common coordinates, and {each.role.value} was not registered."
+            text = f"{each.role} and {reference} have no common coordinates, and {each.role} was not registered."
         if text:
             remarks.append(Remark(RemarkKind.ALIGNMENT, f"{text} Compare the pictures before use.", (each.role,)))
     return tuple(remarks)
@@ -107,9 +111,9 @@ def _settled(pair: Pair, pairs: tuple[Pair, ...], outcomes: Mapping[Role, RoleAl
             if placed is not None:
                 return placed
     raise PlaceUncertain(
-        f"Series {pair.volume.series_instance_uid} ({pair.role.value}) cannot be laid on T1CE: {outcome.why}. Look at "
-        "both in a viewer. If they show the same head, send both from one examination with the positions that the "
-        "scanner gave them; if a patient did move so far, [alignment] in the settings has the bounds.",
+        f"Series {pair.volume.series_instance_uid} ({pair.role}) cannot be laid on {pair.fixed.role}: {outcome.why}. "
+        "Look at both in a viewer. If they show the same head, send both from one examination with the positions that "
+        "the scanner gave them; if a patient did move so far, [alignment] in the settings has the bounds.",
         pair.role,
     )
 

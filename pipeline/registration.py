@@ -1,4 +1,4 @@
-"""Hold what every registration of a series to T1CE needs and gives, whichever engine finds the motion."""
+"""Hold what every registration of a series to the reference needs and gives, whichever engine finds the motion."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from models.labels import Role
 from pipeline.head_box import Box
 from pipeline.likeness import Coarse
 from pipeline.volume import Geometry, Vector, Volume
@@ -22,38 +23,40 @@ class Registered:
     """A rigid motion that a registration found."""
 
     matrix: NDArray[np.float64]
-    """4 x 4, from T1CE's world to that of the series."""
+    """4 x 4, from the reference's world to that of the series."""
     rotation_deg: Vector
     """Euler angles about x, y and z."""
     translation_mm: Vector
-    """Shift of the middle of T1CE's head."""
+    """Shift of the middle of the reference's head."""
     gain: float
-    """Mutual information, nats, more than with the scanner's coordinates, in the head of T1CE and the air around it."""
+    """Mutual information, nats, more than with the scanner's coordinates, in the reference's head and the air around.
+    """
 
 
 class Engine(Protocol):
-    """Registers series to one T1CE."""
+    """Registers series to one reference series."""
 
     def register(self, volume: Volume, start: NDArray[np.float64]) -> Registered | None:
         """Return the best motion near `start`, 4 x 4; None if too little of the two series overlaps there."""
 
 
 class FixedHead:
-    """T1CE around its head, on voxels of a few millimetres."""
+    """The reference series around its head, on voxels of a few millimetres."""
 
-    def __init__(self, volume: Volume, t1ce: Coarse, box: Box) -> None:
-        """Crop `t1ce`, which was made of `volume`, to the `box` around its head and some air."""
+    def __init__(self, volume: Volume, role: Role, averaged: Coarse, box: Box) -> None:
+        """Crop `averaged`, which was made of `volume`, to the `box` around its head and some air."""
         self.volume = volume
-        reach = [max(1, round(_AIR_MM / spacing)) for spacing in t1ce.geometry.spacing_mm]
-        part = _indices_of(box, t1ce.geometry, reach)
-        self.geometry = t1ce.geometry.cropped(part)
-        voxels = t1ce.voxels[part]
+        self.role = role
+        reach = [max(1, round(_AIR_MM / spacing)) for spacing in averaged.geometry.spacing_mm]
+        part = _indices_of(box, averaged.geometry, reach)
+        self.geometry = averaged.geometry.cropped(part)
+        voxels = averaged.voxels[part]
         self.voxels = torch.nan_to_num(voxels, nan=0.0)
-        """(slices, rows, columns) float32 on `geometry`; 0 where T1CE has no value."""
-        padded = functional.pad(t1ce.head[part].float()[None], [each for r in reversed(reach) for each in (r, r)])
+        """(slices, rows, columns) float32 on `geometry`; 0 where the reference has no value."""
+        padded = functional.pad(averaged.head[part].float()[None], [each for r in reversed(reach) for each in (r, r)])
         near = functional.max_pool3d(padded, [2 * each + 1 for each in reach], stride=1)[0] > 0
         self.mask = near & torch.isfinite(voxels)
-        """The head and the air around it, as far as T1CE shows them."""
+        """The head and the air around it, as far as the reference shows them."""
         low, high = box
         self.centre_mm = (low + high) / 2
         half = 0.7 * (high - low) / 2  # the corners of the box lie outside of the head

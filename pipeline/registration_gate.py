@@ -1,4 +1,4 @@
-"""Decide by evidence where a series lies against T1CE: where its header says, where a registration puts it, or unknown.
+"""Decide by evidence where a series lies: where its header says, where a registration puts it, or unknown.
 
 Within one frame of reference the scanner's coordinates are believed where the heads overlap, and a registration has to
 show that it is better. Between two frames of reference, and where the heads do not overlap, they mean nothing: the
@@ -27,9 +27,9 @@ finds up to 1 mm, as brightness differs between sequences."""
 _LARGE_MOTION_MM = 10.0
 """Above it a registration may have been caught at a wrong place, so more is searched and more evidence is needed."""
 _LEAST_SEEN = 0.5
-"""Share of a series' head that must lie in T1CE's field of view, for a registration to be believed."""
+"""Share of a series' head that must lie in the reference's field of view, for a registration to be believed."""
 _LEAST_COMMON = 0.2
-"""The same for the scanner's coordinates: a T1CE that was cut may lie where it says all the same."""
+"""The same for the scanner's coordinates: a reference that was cut may lie where it says all the same."""
 _OVERLAP_LOSS = 0.02
 """The overlap of two heads may fall by so much in a registration that is right, as their outlines differ by bone."""
 _CONTRADICTION = 1.15
@@ -42,7 +42,7 @@ _NOWHERE = Registered(np.eye(4), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A series and T1CE, ready to be compared and registered."""
+    """A series and the reference series, ready to be compared and registered."""
 
     role: Role
     volume: Volume
@@ -252,12 +252,14 @@ def _believed(header: Candidate, found: Candidate | None, role: Role, fault: str
 
 def _against_header(pair: Pair, header: Candidate, found: Candidate | None) -> str:
     if not pair.same_frame:
-        return "its frame of reference is not known to be T1CE's, so that its coordinates mean nothing there"
+        return (
+            f"its frame of reference is not known to be {pair.fixed.role}'s, so that its coordinates mean nothing there"
+        )
     if not _heads_agree(header.likeness, pair.settings, _LEAST_COMMON):
         seen = header.likeness.overlap if header.likeness.seen >= _LEAST_COMMON else header.likeness.seen
-        return f"with the scanner's coordinates {_percent(seen)} of the head lie in T1CE's"
+        return f"with the scanner's coordinates {_percent(seen)} of the head lie in {pair.fixed.role}'s"
     more = found.moved_mm if found is not None else 0.0
-    return f"a place {more:.0f} mm from where its header says fits T1CE much better"
+    return f"a place {more:.0f} mm from where its header says fits {pair.fixed.role} much better"
 
 
 def _motion_words(found: Candidate) -> str:

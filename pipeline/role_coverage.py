@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.labels import PAPER_LABELS, Role
+from models.labels import Label, Role
 from pipeline.remarks import Remark, RemarkKind
 
 WHOLE = 0.95
@@ -38,10 +38,11 @@ class UnseenSide:
 
 @dataclass(frozen=True, slots=True)
 class MarkedUnseen:
-    """Volumes that the model marked where not every series shows the head, for each of `models.labels.PAPER_LABELS`."""
+    """Volumes that the model marked where not every series shows the head."""
 
+    labels: tuple[Label, ...] = ()
     left_out_ml: tuple[float, ...] = ()
-    """Where the series on which the label is defined was not seen."""
+    """For each label, where the series that shows it was not seen."""
     doubtful_ml: tuple[float, ...] = ()
     """Where only another series was not seen; kept."""
 
@@ -54,7 +55,7 @@ class RoleCoverage:
     share_of_head: float
     """Of the head as all series together show it."""
     share_of_t1ce_head: float
-    """Of the part that T1CE shows."""
+    """Of the part that the reference series shows: T1CE where there is one."""
     unseen_sides: tuple[UnseenSide, ...] = ()
     """The sides of the head that it does not show, the one that explains most of the unseen part first."""
     hidden_mm: float = 0.0
@@ -88,17 +89,17 @@ def coverage_remarks(roles: Iterable[RoleCoverage], marked: MarkedUnseen) -> tup
         for each in partial
     ]
     names = tuple(each.role for each in partial)
-    if volumes := _volumes(marked.doubtful_ml):
+    if volumes := _volumes(marked.labels, marked.doubtful_ml):
         text = f"{volumes} lie where not every series shows the head; there the model is not to be relied on."
         remarks.append(Remark(RemarkKind.COVERAGE, text, names))
-    if volumes := _volumes(marked.left_out_ml):
+    if volumes := _volumes(marked.labels, marked.left_out_ml):
         text = f"{volumes} were marked where the series on which they are defined shows nothing, and were left out."
         remarks.append(Remark(RemarkKind.COVERAGE, text, names))
     return tuple(remarks)
 
 
-def _volumes(volumes_ml: Iterable[float]) -> str:
-    named = zip(PAPER_LABELS, volumes_ml, strict=False)
+def _volumes(labels: Iterable[Label], volumes_ml: Iterable[float]) -> str:
+    named = zip(labels, volumes_ml, strict=True)
     return ", ".join(f"{volume:.1f} ml of {label.title}" for label, volume in named if volume >= _SMALLEST_ML)
 
 

@@ -26,10 +26,12 @@ from pipeline.identity import check_one_patient, identity_remarks
 from pipeline.measure import check_adc, measure
 from pipeline.normalise import normalise
 from pipeline.panels import panels
+from pipeline.presence import study_input
 from pipeline.read import read_volume
 from pipeline.refine import refine
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
+from pipeline.reported_labels import reported_labels
 from pipeline.restore import restore
 from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
 from pipeline.role_coverage import coverage_remarks
@@ -164,8 +166,9 @@ def _segment_volumes(
     model = context.model
     for source in sources:
         check_head_geometry(source.series.series_instance_uid, source.role, source.geometry)
+    package = model.package
+    reported = reported_labels(package, volumes)
     with stopwatch("align"):
-        package = model.package
         aligned = align(
             volumes, package.channels, package.spacing_mm, package.network.stride, context.device, context.align
         )
@@ -174,27 +177,33 @@ def _segment_volumes(
         series_uids = {each.role: each.series.series_instance_uid for each in sources}
         require_coverage(coverage, series_uids, context.min_coverage)
     with stopwatch("normalise"):
-        channels = normalise(aligned.channels, aligned.roles)
+        normalised = normalise(aligned.channels, aligned.roles)
+        channels = study_input(normalised, aligned.roles, package.channels, package.presence)
+        del normalised
         return_freed_memory()  # the network's memory is the peak of the process
     with stopwatch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
         segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)
         del channels
     with stopwatch("refine"):
-        refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
-        order = list(model.label_order)
-        in_order = refined if order == sorted(order) else refined[order]  # a copy takes long
-        probabilities, marked_unseen = leave_out_unseen(in_order, aligned.grid, model.thresholds, coverage)
+        # A label whose brightness is that of an absent series keeps the network's answer.
+        refinements = [
+            each if each and set(each.channels) <= set(aligned.roles) else None for each in package.refinements
+        ]
+        refined = refine(segmented.probabilities, aligned.channels, aligned.roles, refinements)
+        order = list(reported.channels)
+        in_order = refined if order == list(range(len(refined))) else refined[order]  # a copy takes long
+        probabilities, marked_unseen = leave_out_unseen(in_order, aligned.grid, reported, coverage)
     with stopwatch("restore"):
         inverse = {each.role: each.inverse for each in aligned.alignments}
         # ADC is measured at the map's own voxels, whether a SEG is wanted there or not.
         masks_on = {
             role: restore(
-                probabilities, aligned.grid, volumes[role].geometry, model.thresholds, inverse.get(role, IDENTITY)
+                probabilities, aligned.grid, volumes[role].geometry, reported.thresholds, inverse.get(role, IDENTITY)
             )
-            for role in {Role.T1CE, Role.ADC, *context.outputs.seg_on}
+            for role in {aligned.reference, Role.ADC, *context.outputs.seg_on} & volumes.keys()
         }
-        masks, geometry = masks_on[Role.T1CE], volumes[Role.T1CE].geometry
+        masks, geometry = masks_on[aligned.reference], volumes[aligned.reference].geometry
     with stopwatch("measure"):
         measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC], coverage.seen_share)
         diameters = lesion_diameters(masks[PAPER_LABELS.index(ENHANCING_TUMOUR)], geometry)

@@ -96,6 +96,11 @@ def test_a_folder_without_model_toml_is_no_package(tmp_path: Path) -> None:
             "at least one input channel must not be optional",
         ),
         ("spacing_mm = 3.0", "spacing_mm = 3.0\npresence = 1", r"input\.presence: Input should be a valid boolean"),
+        (
+            '"enhancing_tumour"',
+            '"enhancing_tumour", inferred_from = ["FLAIR"]',
+            "enhancing_tumour is not inferred: what enhances is seen after contrast alone",
+        ),
         ("threshold = 0.5", 'threshold = 0.5, inferred_from = ["T2"]', "a label is inferred from some of the input"),
         ("threshold = 0.5", 'threshold = 0.5, inferred_from = ["ADC", "ADC"]', "a label is inferred from some of the"),
     ],
@@ -133,13 +138,13 @@ def test_a_package_says_what_it_can_do_without(make_package: Make, edit: Edit) -
     assert package.required == (Role.FLAIR, Role.T1CE)
     assert package.network_channels == 6
     verify_package(package)  # the network has twice as many channels
-    edit(package.folder, "threshold = 0.5", 'threshold = 0.5, inferred_from = ["FLAIR", "T1CE"]')
-    assert read_package(package.folder).labels[0].inferred_from == (Role.FLAIR, Role.T1CE)
+    edit(package.folder, '"adc_abnormality"', '"adc_abnormality", inferred_from = ["FLAIR", "T1CE"]')
+    assert read_package(package.folder).labels[1].inferred_from == (Role.FLAIR, Role.T1CE)
 
 
 def test_what_a_package_can_do_without_identifies_its_weights(make_package: Make) -> None:
     package = make_package("lacking", optional=(Role.ADC,))
-    labels = (dataclasses.replace(package.labels[0], inferred_from=(Role.FLAIR,)), *package.labels[1:])
+    labels = (*package.labels[:2], dataclasses.replace(package.labels[2], inferred_from=(Role.T1CE,)))
     less, inferring = dataclasses.replace(package, optional=()), dataclasses.replace(package, labels=labels)
     written = [
         write_package(

@@ -20,6 +20,9 @@ from pydicom.uid import (
 )
 
 from pipeline.volume import Geometry
+from tests.support.tiny_package import make_package
+
+__all__ = ["make_package"]
 
 Change = Callable[[Dataset, int], None]
 

@@ -127,6 +127,26 @@ def test_without_motion_the_scanners_geometry_is_kept() -> None:
     assert "too little" in aligned.alignments[0].why
 
 
+def test_without_t1ce_the_series_are_aligned_with_the_finest_one_in_any_order() -> None:
+    motion = motion_matrix([3, -2, 4], [4, -3, 2.5])
+    volumes = {Role.FLAIR: volume(THICK, FLAIR_VALUES, motion), Role.T1: T1CE, Role.T2: T1CE}
+    wanted = (Role.ADC, Role.FLAIR, Role.T1CE, Role.T1)
+    aligned = align(volumes, wanted, 3.0, 8, CPU)
+    assert aligned.reference is Role.T1
+    assert aligned.roles == (Role.FLAIR, Role.T1), "the channels that the study has"
+    assert [each.role for each in aligned.alignments] == [Role.FLAIR, Role.T2], "T2 is no channel, but has a place"
+    assert aligned.alignments[0].kept
+    classes = head(world_points(aligned.grid))
+    for number in (2, 3):
+        inside = aligned.channels[0].numpy()[classes == number]
+        assert np.nanmedian(inside) == pytest.approx(FLAIR_VALUES[number], rel=0.1)
+    other = align(dict(reversed(volumes.items())), wanted, 3.0, 8, CPU)
+    assert other.alignments == aligned.alignments
+    torch.testing.assert_close(other.channels, aligned.channels, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match="none of the channels"):
+        align(volumes, (Role.ADC,), 3.0, 8, CPU)
+
+
 def test_a_series_without_a_head_elsewhere_is_refused_by_its_uid() -> None:
     elsewhere = Geometry.axial((20, 40, 40), (5, 3, 3), (900, 900, 900), "1.2.3")
     noise = np.random.default_rng(0).rayleigh(20, elsewhere.shape).astype(np.float32)

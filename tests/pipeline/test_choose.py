@@ -51,6 +51,28 @@ def test_a_missing_role_makes_a_study_not_eligible(rules):
     assert none.reason == "no ADC map and no FLAIR and no T1 after contrast among 0 series"
 
 
+def test_what_is_there_is_chosen_where_an_optional_role_is_missing(rules):
+    knee = replace(ADC, instances=tuple(replace(one, body_part="KNEE") for one in ADC.instances))
+    chosen = choose(study(FLAIR, T1CE, knee), WANTED, rules, optional=(Role.ADC,))
+    assert isinstance(chosen, Selected)
+    assert [choice.role for choice in chosen.choices] == [Role.FLAIR, Role.T1CE]
+    assert chosen.absent == (Role.ADC,)
+    assert chosen.why_absent == (
+        "no ADC map among 3 series; series 6 (1.2.6) seems to be an ADC map, but was ruled out: other body part"
+    )
+    both = choose(study(FLAIR), WANTED, rules, optional=(Role.T1CE, Role.ADC))
+    assert isinstance(both, Selected)
+    assert both.absent == (Role.ADC, Role.T1CE)
+    complete = choose(study(FLAIR, ADC, T1CE), WANTED, rules, optional=(Role.ADC,))
+    assert complete == choose(study(FLAIR, ADC, T1CE), WANTED, rules)
+    assert (complete.absent, complete.why_absent) == ((), "")
+
+
+def test_only_the_required_roles_that_are_missing_make_a_study_not_eligible(rules):
+    chosen = choose(study(FLAIR), WANTED, rules, optional=(Role.ADC,))
+    assert chosen == NotEligible("no T1 after contrast among 1 series", (Role.T1CE,))
+
+
 def test_the_order_of_series_does_not_matter(rules):
     rivals = [
         make_series(number, "t1_mprage_KM", "T1", slices=170 + number % 3, step_mm=1.0) for number in range(10, 16)

@@ -1,5 +1,6 @@
 """What each series shows of a head whose shape is known."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.labels import PAPER_LABELS, Role
+from models.labels import ADC_ABNORMALITY, PAPER_LABELS, Role
 from pipeline.coverage import Coverage, leave_out_unseen, measure_coverage, require_coverage
 from pipeline.errors import HeadNotCovered
+from pipeline.reported_labels import ReportedLabels
 from pipeline.role_coverage import MarkedUnseen, RoleCoverage, Side, coverage_remarks
 from pipeline.volume import Geometry, Matrix, Volume
 from tests.support.head_volumes import AXIAL, SAGITTAL, TOP_MM, head
@@ -39,6 +41,11 @@ def measured(
 ) -> tuple[Coverage, dict[Role, RoleCoverage]]:
     found = measure_coverage({Role.ADC: adc, Role.FLAIR: flair, Role.T1CE: t1ce}, to_series or {})
     return found, {each.role: each for each in found.roles}
+
+
+def reported(*thresholds: float) -> ReportedLabels:
+    shown_by = tuple((label.defined_on,) for label in PAPER_LABELS)
+    return ReportedLabels(PAPER_LABELS, (0, 1, 2), thresholds, shown_by, (), ())
 
 
 def test_a_good_study_is_whole_although_its_series_show_different_parts_of_neck_and_skin() -> None:
@@ -132,7 +139,7 @@ def test_a_label_is_left_out_where_its_own_series_shows_nothing_and_doubtful_whe
     found, _ = measured(adc=cut(ADC, 0, 0, 20))  # it ends at 35 mm
     probabilities = torch.zeros(3, *COMMON_GRID.shape)
     probabilities[:, 20:25, 20:25, 20:25] = probabilities[:, 30:35, 20:25, 20:25] = 0.6
-    kept, marked = leave_out_unseen(probabilities, COMMON_GRID, (0.5, 0.5, 0.7), found)
+    kept, marked = leave_out_unseen(probabilities, COMMON_GRID, reported(0.5, 0.5, 0.7), found)
     cube_ml = 25**3 / 1000
     assert marked.left_out_ml == pytest.approx((0, cube_ml, 0))
     assert marked.doubtful_ml == pytest.approx((cube_ml, 0, 0))
@@ -141,9 +148,29 @@ def test_a_label_is_left_out_where_its_own_series_shows_nothing_and_doubtful_whe
     assert len(texts) == 3
     assert f"{cube_ml:.1f} ml of {PAPER_LABELS[0].title} lie where" in texts[1]
     assert f"{cube_ml:.1f} ml of {PAPER_LABELS[1].title} were marked" in texts[2]
-    whole, nothing = leave_out_unseen(probabilities, COMMON_GRID, (0.5, 0.5, 0.5), measured()[0])
+    whole, nothing = leave_out_unseen(probabilities, COMMON_GRID, reported(0.5, 0.5, 0.5), measured()[0])
     assert whole is probabilities
     assert nothing == MarkedUnseen()
+
+
+def test_an_inferred_label_is_left_out_where_the_series_that_it_is_inferred_from_shows_nothing() -> None:
+    found = measure_coverage({Role.FLAIR: cut(FLAIR, 0, 0, 20), Role.T1: T1CE}, {})
+    partial = ReportedLabels((ADC_ABNORMALITY,), (0,), (0.5,), ((Role.FLAIR, Role.T1),), (), ())
+    probabilities = torch.full((1, *COMMON_GRID.shape), 0.6)
+    kept, marked = leave_out_unseen(probabilities, COMMON_GRID, partial, found)
+    assert not kept[0, 32:35].any(), "above the end of FLAIR, at 35 mm"
+    assert kept[0, 20].any()
+    assert marked.labels == (ADC_ABNORMALITY,)
+    assert "ml of ADC abnormality were marked where" in coverage_remarks(found.roles, marked)[-1].text
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([Role.ADC, Role.FLAIR, Role.T1])))
+def test_without_t1ce_the_finest_series_is_the_one_that_the_others_are_compared_with(order: tuple[Role, ...]) -> None:
+    volumes = {Role.ADC: ADC, Role.FLAIR: cut(FLAIR, 0, 0, 20), Role.T1: T1CE}
+    found = measure_coverage({role: volumes[role] for role in order}, {})
+    shares = {each.role: each for each in found.roles}
+    assert (shares[Role.T1].whole, shares[Role.FLAIR].whole, shares[Role.ADC].whole) == (True, False, True)
+    assert shares[Role.T1].share_of_t1ce_head == 1
 
 
 def test_a_study_without_any_tissue_has_no_coverage() -> None:

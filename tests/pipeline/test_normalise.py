@@ -167,3 +167,11 @@ def test_otsu_counts_more_voxels_than_one_histogram_can_hold(monkeypatch: pytest
     expected = otsu_threshold(values)
     monkeypatch.setattr("pipeline.normalise._COUNTED_AT_ONCE", 1000)
     assert otsu_threshold(values) == expected
+
+
+def test_without_t1ce_the_head_is_that_of_another_weighted_series() -> None:
+    channels = study()
+    flair, adc = channels[[ROLES.index(Role.FLAIR), ROLES.index(Role.ADC)]]
+    as_t1ce = normalise(torch.stack([flair, adc, flair]), (Role.T2, Role.ADC, Role.T1CE))
+    found = normalise(torch.stack([adc, flair]), (Role.ADC, Role.FLAIR))
+    assert torch.equal(found, as_t1ce[[1, 2]])

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.labels import Role
 from models.network import NetworkSettings, build_network
-from pipeline.presence import network_input
+from pipeline.presence import network_input, study_input
 
 SHAPE = (4, 8, 8)
 SUBSETS = st.lists(st.booleans(), min_size=3, max_size=3).filter(any)
@@ -53,3 +54,15 @@ def test_channels_keep_their_planes_in_any_order(order: list[int], present: list
     made = network_input(_channels(), tuple(present))
     turned = network_input(_channels()[order], tuple(present[each] for each in order))
     assert torch.equal(turned, made[[*order, *(3 + each for each in order)]])
+
+
+def test_the_channels_of_a_study_take_their_places_in_the_networks_input() -> None:
+    wanted = (Role.ADC, Role.FLAIR, Role.T1CE)
+    channels = _channels()[:2]
+    made = study_input(channels, (Role.T1CE, Role.FLAIR), wanted, presence=True)
+    zero = torch.zeros(1, *SHAPE)
+    assert torch.equal(made, torch.cat([zero, channels[1:], channels[:1], zero, zero + 1, zero + 1]))
+    assert torch.equal(made, study_input(channels[[1, 0]], (Role.FLAIR, Role.T1CE), wanted, presence=True))
+    assert study_input(channels, wanted[:2], wanted[:2], presence=False) is channels
+    with pytest.raises(ValueError, match="the network needs ADC, FLAIR, T1CE, and the study has T1CE, FLAIR"):
+        study_input(channels, (Role.T1CE, Role.FLAIR), wanted, presence=False)

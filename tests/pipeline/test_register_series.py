@@ -254,3 +254,14 @@ def test_coordinates_that_nobody_checked_are_told_to_the_reader() -> None:
     (remark,) = alignment_remarks(volumes, alignments)
     assert remark.roles == (Role.FLAIR,)
     assert "no common coordinates" in remark.text
+
+
+def test_without_t1ce_the_reference_is_named_where_a_series_cannot_be_laid_on_it() -> None:
+    noise = replace(FLAIR, pixels=NOISE, series_instance_uid="1.9")
+    volumes = {Role.T1: T1CE, Role.T2: moved(noise, np.eye(4), OTHER)}
+    box = head_box(torch.from_numpy(T1CE.pixels), T1CE.geometry)
+    with pytest.raises(PlaceUncertain, match=r"1\.9 \(T2\) cannot be laid on T1: .*T1's"):
+        register_series(volumes, (Role.T2,), box, SETTINGS)
+    off = replace(SETTINGS, enabled=False)
+    (remark,) = alignment_remarks(volumes, register_series(volumes, (Role.T2,), box, off))
+    assert remark.text.startswith("T2 and T1 have no common coordinates, and T2 was not registered.")

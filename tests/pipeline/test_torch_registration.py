@@ -32,7 +32,7 @@ MOTION = motion_of([4.0, -3.0, 5.0], [3.0, -4.0, 2.0])
 @pytest.fixture(scope="module")
 def fixed() -> FixedHead:
     box = head_box(torch.from_numpy(T1CE.pixels), T1CE.geometry)
-    return FixedHead(T1CE, coarse(T1CE, Role.T1CE, 3.0), box)
+    return FixedHead(T1CE, Role.T1CE, coarse(T1CE, Role.T1CE, 3.0), box)
 
 
 @pytest.fixture(scope="module")
