@@ -3,7 +3,7 @@
     python -m benchmarks.pretrain [--steps 4] [--edge 176] [--filters 16] [--threads 2] [--json]
 
 Each variant runs in a process of its own, in turns, on noise of the size of a whole head: forward in bfloat16, loss,
-backward, one step of Adam. "Kept" is `models.training.train.malloc`; training keeps memory and leaves channels first.
+backward, one step of Adam. "Kept" is `models.malloc`; training keeps memory and leaves channels first.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import time
 import torch
 
 from models.labels import PAPER_LABELS
+from models.malloc import keep_freed_memory
 from models.network import NetworkSettings
 from models.training.train.learner import fresh_network
 from models.training.train.loss import training_loss
-from models.training.train.malloc import keep_freed_memory
 from models.training.train.settings import Preset, preset_settings
 
 TURNS = 2

@@ -14,6 +14,7 @@ from dicom_seg.encode import EncodedObject, encode
 from dicom_seg.series_numbers import first_free_block
 from dicom_seg.uids import images_sha256
 from models.labels import ENHANCING_TUMOUR, PAPER_LABELS, Role
+from models.malloc import freed_memory_kept
 from models.software_version import software_version
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
@@ -43,7 +44,6 @@ from plugin.archive.result_folder import write_results
 from plugin.errors import describe_failure
 from plugin.jobs.prior_results import PriorResults
 from plugin.worker.context import WorkerContext
-from plugin.worker.freed_memory import return_freed_memory
 from plugin.worker.garbage import no_collections
 from plugin.worker.stopwatch import Stopwatch
 
@@ -168,7 +168,7 @@ def _segment_volumes(
         check_head_geometry(source.series.series_instance_uid, source.role, source.geometry)
     package = model.package
     reported = reported_labels(package, volumes)
-    with stopwatch("align"):
+    with stopwatch("align"), freed_memory_kept():
         aligned = align(
             volumes, package.channels, package.spacing_mm, package.network.stride, context.device, context.align
         )
@@ -176,11 +176,10 @@ def _segment_volumes(
         coverage = measure_coverage(volumes, to_series)
         series_uids = {each.role: each.series.series_instance_uid for each in sources}
         require_coverage(coverage, series_uids, context.min_coverage)
-    with stopwatch("normalise"):
+    with stopwatch("normalise"), freed_memory_kept():  # and returned: the peak is in the network
         normalised = normalise(aligned.channels, aligned.roles)
         channels = study_input(normalised, aligned.roles, package.channels, package.presence)
         del normalised
-        return_freed_memory()  # the network's memory is the peak of the process
     with stopwatch("segment"):
         shape, window, mirror = package.network, package.window, package.mirror
         segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.malloc import return_freed_memory
 from plugin.jobs.prior_results import PriorResults
 from plugin.settings.sections import Settings
 from plugin.sources.site_rules import SiteRules
-from plugin.worker.freed_memory import return_freed_memory
 from plugin.worker.garbage import loading
 from plugin.worker.job_runner import OnStep, SegmentStudy, StudyOutcome
 from plugin.worker.stopwatch import Stopwatch

@@ -20,9 +20,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from models.malloc import keep_freed_memory
 from models.training.train.checkpoints import AtomicCheckpointIO, Curve, Epoch, Interrupted, KeepCheckpoints
 from models.training.train.learner import Learner, TrainingStopped
-from models.training.train.malloc import keep_freed_memory
 from models.training.train.plan import Plan
 from models.training.train.resume import ResumePoint, open_checkpoint
 from models.training.train.settings import SettingsContradict, TrainSettings

@@ -3,7 +3,7 @@
 import signal
 from typing import Any
 
-from models.training.train.malloc import keep_freed_memory
+from models.malloc import keep_freed_memory
 
 START_METHOD = "forkserver"
 """How the workers are started.

@@ -6,7 +6,7 @@ import platform
 import numpy as np
 import pytest
 
-from plugin.worker.freed_memory import return_freed_memory
+from models.malloc import return_freed_memory
 from tests.support.programs import memory_mib
 
 

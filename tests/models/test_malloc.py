@@ -1,4 +1,4 @@
-"""`keep_freed_memory` keeps freed memory in the process."""
+"""Freed memory is kept in the process, until its end or that of a block."""
 
 import subprocess
 import sys
@@ -10,13 +10,18 @@ pytest.importorskip("resource", reason="page faults are counted on POSIX alone")
 FAULTS = """
 import resource, sys
 import torch
-from models.training.train.malloc import keep_freed_memory
+from models.malloc import freed_memory_kept, keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "kept" and not keep_freed_memory():
     print("not glibc")
     sys.exit()
+block = freed_memory_kept()
+if sys.argv[1] in ("in block", "after block"):
+    block.__enter__()
 for _ in range(10):
     torch.ones(20_000_000)
+if sys.argv[1] == "after block":
+    block.__exit__(None, None, None)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(20_000_000)
@@ -34,3 +39,9 @@ def faults(how: str) -> int:
 
 def test_freed_memory_is_not_requested_from_the_kernel_again() -> None:
     assert faults("kept") < 0.5 * faults("given back")
+
+
+def test_a_block_keeps_freed_memory_and_returns_it_at_its_end() -> None:
+    given_back = faults("given back")
+    assert faults("in block") < 0.5 * given_back
+    assert faults("after block") > 0.5 * given_back
