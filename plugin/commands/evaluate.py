@@ -26,6 +26,7 @@ from plugin.commands.terminal import FAILED, complain, refuse, refusing
 if TYPE_CHECKING:
     import torch
 
+    from models.labels import Role
     from models.package import ModelPackage
     from models.training.dataset.manifest import Split
     from models.training.evaluation.case_score import CaseScore
@@ -53,6 +54,14 @@ def evaluate(
         bool, typer.Option("--synthetic", help="Measure on synthetic heads instead, and on studies with --study.")
     ] = False,
     split: SplitOption = "test",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHANNELS",
+            help="Optional channels of the model to leave out, such as ADC or ADC,FLAIR, of all cases.",
+            show_default=False,
+        ),
+    ] = None,
     names: ShowNamesOption = False,
     key: ReadKeyOption = None,
     groups: Annotated[
@@ -119,9 +128,12 @@ def evaluate(
     With DATASET: each case goes through the node's own segmenting and restoring. Subgroups are the columns of --groups
     and, unless a column is called so, focality by the components of the truth.
 
+    A label that a case lacks is not scored in it. A case without an optional channel of the model goes through without
+    it; the Dice is then also told by the channels that the network was given.
+
     With --synthetic: heads that no training saw, and studies, go through the whole pipeline, aligning included. The
-    results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json. A head takes
-    about 30 s a process.
+    results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json; not with
+    --without. A head takes about 30 s a process.
 
     Names of public cases are printed with their hashes if the table beside the key has them, with --names those of the
     site, too; they are not written to OUT.
@@ -145,7 +157,8 @@ def evaluate(
     from models.training.evaluation.report_page import PAGE_FILE
     from pipeline.errors import GlionodeError
 
-    run = _Run(package, results, chosen_device(device, threads), threads, workers, seed)
+    left_out = _left_out(package, without or [], synthetic)
+    run = _Run(package, results, chosen_device(device, threads), threads, workers, seed, left_out)
     try:
         with refusing(GlionodeError, PackageBroken):
             if dataset is not None:
@@ -172,6 +185,8 @@ class _Run:
     threads: int
     workers: int
     seed: int
+    without: "tuple[Role, ...]"
+    """Channels that the network is not given."""
     explained: Callable[[str], str] = str
     """Adds names to a sentence with the hashes of cases."""
 
@@ -195,26 +210,37 @@ def _evaluate_on_dataset(
     from models.training.evaluation.measure_case import MeasureSettings
     from models.training.evaluation.report_page import write_evaluation
     from models.training.evaluation.subgroups import read_groups, with_focality
+    from models.training.evaluation.subset_table import subset_table
     from models.training.evaluation.summary import EvaluatedDataset, Evaluation
 
     package, dataset = run.package, read_dataset(folder)
     refuse_overlap(folder, run.out)
-    cases, unmeasured = select_dataset_cases(dataset, split, package)
+    cases, unmeasured = select_dataset_cases(dataset, split, package, run.without)
     # A wrong file is refused now, and not after an hour.
     chosen = dataset.cases if split is None else dataset.of(split)
     groupings = read_groups(groups, [case.case_id for case in chosen]) if groups else ()
     lineage, key = read_lineage(package), dataset.manifest.key
     for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
         complain(sentence)
-    settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
+    settings = MeasureSettings(
+        package.folder.resolve(), device=run.device.type, threads=run.threads, without=run.without
+    )
     run = replace(run, explained=name_cases(names.key, [case.case_id for case in chosen], names.all_names))
     for each in unmeasured:
         _say_unmeasured(run, each)
     for label in package.labels:
-        if nobody := sum(dict(case.stored.entry.annotators)[label.name] is Annotator.NOBODY for case in cases):
+        drawn = [case.stored.annotators.get(label.name) for case in cases]
+        if nobody := drawn.count(Annotator.NOBODY):
             complain(
                 f"Nobody annotated {label.name} in {nobody} of {len(cases)} cases, where it counts as empty because "
                 "the data set was made with --missing-is-empty: all that is found there counts as false."
+            )
+        if absent := drawn.count(None):
+            complain(f"{label.name} is absent from {absent} of {len(cases)} cases, which are not scored on it.")
+        if programs := drawn.count(Annotator.PROGRAM):
+            complain(
+                f"A program drew {label.name} in {programs} of {len(cases)} cases, and nobody corrected it: what is "
+                "measured there is how far the model agrees with the program."
             )
     measured = _measure(run, cases, settings, lambda scores: worst_cases(scores, worst))
     if not measured.cases:
@@ -231,6 +257,8 @@ def _evaluate_on_dataset(
     write_evaluation(evaluation, measured.figures, this_command(), run.out)
     for summary in evaluation.labels:
         print(_in_short(summary))
+    if (by_channels := subset_table(evaluation)) is not None:
+        print(f"\n{by_channels.caption}:\n\n{by_channels.markdown}\n")
     return evaluation
 
 
@@ -253,17 +281,20 @@ def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: f
     from models.training.evaluation.summary import Evaluation
 
     package, command = run.package, this_command()
-    settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads)
+    settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads, without=run.without)
     measured = _measure(run, selection.cases, settings, representatives)
     if not measured.cases:
         raise refuse("Nothing could be measured, so the model card was left as it is.", FAILED)
     groupings = (by_case_group(measured.cases),)
     evaluation = Evaluation(package, measured.cases, measured.unmeasured, groupings, run.seed, spacing_mm=spacing_mm)
     write_evaluation(evaluation, measured.figures, command, run.out)
-    write_card(evaluation, measured.figures, command)
     for table in card_tables(evaluation):
         print(f"\n{table.caption}\n\n{table.markdown}")
-    print(f"\nCard, pictures and metrics are in {package.folder}.")
+    if run.without:
+        print(f"\nMeasured without {', '.join(run.without)}: the card of the model, which is of all channels, stays.")
+    else:
+        write_card(evaluation, measured.figures, command)
+        print(f"\nCard, pictures and metrics are in {package.folder}.")
     return evaluation
 
 
@@ -291,6 +322,21 @@ def _measure(
             print(run.explained(f"{done} of {len(cases)}: {newest.case.title}: {labels}"), flush=True)
 
     return measure_cases(cases, settings, run.out, run.workers, show, choose_figures)
+
+
+def _left_out(package: "ModelPackage", given: list[str], synthetic: bool) -> "tuple[Role, ...]":
+    """Return the channels of --without in the order of the model's; refuse what cannot be left out."""
+    from models.labels import Role
+    from models.training.evaluation.cases import check_without
+
+    try:
+        wanted = {Role(word.strip()) for each in given for word in each.split(",")}
+        check_without(package, sorted(wanted))
+    except ValueError as exc:
+        raise refuse(f"--without cannot be used: {exc}.") from exc
+    if synthetic and Role.T1CE in wanted:
+        raise refuse("--without T1CE goes with a data set: heads are compared on the grid of their T1CE.")
+    return tuple(role for role in package.channels if role in wanted)
 
 
 def _split_places(places: list[Path], synthetic: bool) -> tuple[Path | None, Path | None]:

@@ -32,6 +32,8 @@ class BallCase:
     split: Split = Split.TEST
     drawn_by: Mapping[str, Annotator] = field(default_factory=dict)
     """Of labels that no person drew."""
+    lacks: tuple[str, ...] = ()
+    """Channels and labels that the case does not have."""
 
 
 class FindsHighAdc(nn.Module):
@@ -79,7 +81,9 @@ def write_ball_dataset(
         known[names("patient", patient)] = case.split
         drawn = balls(case.seen if case.drawn is None else case.drawn)
         who = {label: case.drawn_by.get(label, Annotator.PERSON) for label in labels}
-        writer.add(NewCase(patient, str(number), GRID, _channels(case, number), dict.fromkeys(labels, drawn), who))
+        channels = {role: voxels for role, voxels in _channels(case, number).items() if role not in case.lacks}
+        masks = {label: drawn for label in labels if label not in case.lacks}
+        writer.add(NewCase(patient, str(number), GRID, channels, masks, who))
     writer.finish(Shares(), seed=1, known=known)
     return read_dataset(folder)
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.labels import ENHANCING_TUMOUR, PAPER_LABELS, Role
+from models.labels import ENHANCING_TUMOUR, Role, find_label
 from models.training.dataset.dataset import Case, Dataset, channel_file, label_file, same_grid
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
 from models.training.dataset.manifest import CASES_FOLDER, Annotator, DatasetBroken, DatasetSource, Split
@@ -177,7 +177,8 @@ def _check_case(checked: CheckedCase, dataset: Dataset) -> Iterable[DatasetFindi
                 f"{label} is darker on T1CE than the rest of the head, as a cavity or necrosis is. Do the label "
                 "numbers mean what they were taken for?"
             )
-        own = next((each.defined_on for each in PAPER_LABELS if each.name == label), None)
+        known = find_label(label)
+        own = known.defined_on if known is not None else None
         if own in checked.volumes:
             missing = np.isnan(checked.volumes[own].pixels) & mask
             if (share := missing.sum() / mask.sum()) > _OUTSIDE:

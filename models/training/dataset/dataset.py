@@ -94,9 +94,10 @@ class Case:
     def normalised(self, roles: tuple[Role, ...]) -> Tensor:
         """Read channels on the scale of the network's input: (roles, slices, rows, columns) float32; see `normalise`.
 
-        T1CE is always read, since `normalise` finds the head on it. Raises DatasetBroken.
+        T1CE, or the reference of a case without, is always read, since `normalise` finds the head on it. Raises
+        DatasetBroken.
         """
-        wanted = roles if Role.T1CE in roles else (*roles, Role.T1CE)
+        wanted = roles if self.reference in roles else (*roles, self.reference)
         volumes = self.volumes(wanted)
         raw = torch.from_numpy(np.stack([volumes[role].pixels for role in wanted]))
         return normalise(raw, wanted)[: len(roles)]

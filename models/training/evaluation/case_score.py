@@ -3,6 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
+from models.labels import Role
 from models.training.evaluation.cases import EvaluationCase
 from models.training.evaluation.score import LabelScore
 
@@ -16,6 +17,8 @@ class CaseScore:
     """The labels that were compared."""
     foci: int
     """Separate foci in the truth, see `count_foci`."""
+    absent: tuple[Role, ...] = ()
+    """Channels of the model that the case lacks, or that were left out on purpose."""
 
     @property
     def mean_dice(self) -> float:

@@ -5,6 +5,7 @@ They are selected here, before anything is made or read. Every case is picklable
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,11 +125,11 @@ class StudyCase(EvaluationCase):
 
 @dataclass(frozen=True, slots=True)
 class DatasetCase(EvaluationCase):
-    """A case of a data set with the labels that a person drew in it."""
+    """A case of a data set with the labels that somebody drew in it."""
 
     stored: StoredCase
     labels: tuple[str, ...]
-    """Labels of the package that are compared, in the package's order."""
+    """Labels of the package that are compared, in the package's order: a label that the case lacks is not."""
     on_node_grid: bool
     """Whether the voxels need no further sampling, see `predict.is_on_node_grid`."""
 
@@ -204,25 +205,33 @@ class SyntheticSelection:
 
 
 def select_dataset_cases(
-    dataset: Dataset, split: Split | None, package: ModelPackage
+    dataset: Dataset, split: Split | None, package: ModelPackage, without: tuple[Role, ...] = ()
 ) -> tuple[tuple[DatasetCase, ...], tuple[Unmeasured, ...]]:
     """Return the cases of a split (None: of all) in the order of their ids, and what of them cannot be measured.
 
-    A label that the node drew itself and nobody corrected is left out: a model agrees with its own work. Raises
-    DatasetBroken where the data set lacks what the package needs, or has no case in the split.
+    A label that the node drew itself and nobody corrected is left out: a model agrees with its own work. So is a case
+    that lacks a channel that the package requires. `without` are optional channels to leave out. Raises DatasetBroken
+    where the data set lacks what the package needs, or has no case in the split.
     """
     stored = dataset.cases if split is None else dataset.of(split)
     refuse_mismatch(package, dataset)
     if not stored:
         raise DatasetBroken(f"{dataset.folder} has no case for {split}; `--split all` takes every one.")
     on_node_grid = is_on_node_grid(dataset, package)
-    cases = [DatasetCase(case, labels_drawn_by_a_person(case, package), on_node_grid) for case in stored]
-    left_out = tuple(
-        Unmeasured(case, f"the node drew {', '.join(by_node)} itself; nobody corrected it")
-        for case in cases
-        if (by_node := [label.name for label in package.labels if label.name not in case.labels])
-    )
-    return tuple(case for case in cases if case.labels), left_out
+    cases, left_out = [], []
+    for each in stored:
+        case = DatasetCase(each, comparable_labels(each, package), on_node_grid)
+        by_node = [label.name for label in package.labels if each.annotators.get(label.name) is Annotator.NODE]
+        if lacking := [role for role in package.required if role not in each.channels]:
+            left_out.append(Unmeasured(case, f"it has no {' and no '.join(lacking)}, which the model needs"))
+            continue
+        if by_node:
+            left_out.append(Unmeasured(case, f"the node drew {', '.join(by_node)} itself; nobody corrected it"))
+        elif not case.labels:
+            left_out.append(Unmeasured(case, "it has none of the labels of the model"))
+        if case.labels:
+            cases.append(case)
+    return tuple(cases), tuple(left_out)
 
 
 def needed_channels(package: ModelPackage) -> tuple[Role, ...]:
@@ -230,17 +239,41 @@ def needed_channels(package: ModelPackage) -> tuple[Role, ...]:
     return package.channels if Role.T1CE in package.channels else (*package.channels, Role.T1CE)
 
 
-def labels_drawn_by_a_person(case: StoredCase, package: ModelPackage) -> tuple[str, ...]:
-    """Return the labels of the package that the node did not draw itself in a case, in the package's order."""
-    by_node = {label for label, who in case.entry.annotators if who is Annotator.NODE}
-    return tuple(label.name for label in package.labels if label.name not in by_node)
+def channels_to_read(case: StoredCase, package: ModelPackage) -> tuple[Role, ...]:
+    """Return those of the needed channels that a case of a data set has."""
+    return tuple(role for role in needed_channels(package) if role in case.channels)
+
+
+def absent_channels(case: EvaluationCase, package: ModelPackage, without: Collection[Role]) -> tuple[Role, ...]:
+    """Return the channels of the package that the network is not given of a case."""
+    there = case.stored.channels if isinstance(case, DatasetCase) else package.channels
+    return tuple(role for role in package.channels if role in without or role not in there)
+
+
+def comparable_labels(case: StoredCase, package: ModelPackage) -> tuple[str, ...]:
+    """Return the labels of the package that a case has and the node did not draw itself, in the package's order."""
+    return tuple(
+        label.name for label in package.labels if case.annotators.get(label.name, Annotator.NODE) is not Annotator.NODE
+    )
+
+
+def check_without(package: ModelPackage, without: Collection[Role]) -> None:
+    """Raise ValueError where a channel cannot be left out."""
+    for role in without:
+        if role not in package.channels:
+            raise ValueError(f"model {package.name} does not take {role}; it takes {', '.join(package.channels)}")
+        if role not in package.optional:
+            raise ValueError(
+                f"model {package.name} cannot do without {role}; its optional channels are "
+                f"{', '.join(package.optional) or 'none'}"
+            )
 
 
 def refuse_mismatch(package: ModelPackage, dataset: Dataset) -> None:
-    """Raise DatasetBroken where the data set lacks a channel or a label of the package."""
-    channels = [role for role in needed_channels(package) if role not in dataset.channels]
+    """Raise DatasetBroken where no case has a channel that the package requires, or any of its labels."""
+    channels = [role for role in package.required if role not in dataset.channels]
     labels = [label.name for label in package.labels if label.name not in dataset.labels]
-    if channels or labels:
+    if channels or len(labels) == len(package.labels):
         raise DatasetBroken(
             f"Model {package.name} needs {', '.join((*channels, *labels))}, which {dataset.folder} does not have: its "
             f"channels are {', '.join(dataset.channels)}, its labels {', '.join(dataset.labels)}. "

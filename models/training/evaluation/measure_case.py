@@ -23,6 +23,8 @@ from models.training.evaluation.cases import (
     HeadCase,
     StudyCase,
     Unmeasured,
+    absent_channels,
+    channels_to_read,
     needed_channels,
 )
 from models.training.evaluation.lesions import count_foci
@@ -35,6 +37,7 @@ from models.training.synthetic.head import synthesise
 from models.weights import load_network
 from pipeline.align_settings import AlignSettings
 from pipeline.errors import GlionodeError
+from pipeline.reference import reference_on_one_grid
 from pipeline.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ class MeasureSettings:
     threads: int = 1
     alignment: AlignSettings = field(default=REGISTERED)
     """Of heads and studies; the volumes of a data set stand on one grid already."""
+    without: tuple[Role, ...] = ()
+    """Channels that the network is not given, though the case may have them."""
 
     def __call__(self) -> Callable[[EvaluationCase], MeasuredCase | Unmeasured]:
         """Load the network and return the function that measures, which raises nothing. Raises PackageBroken."""
@@ -80,14 +85,15 @@ class MeasureSettings:
 
     def _measure(self, case: EvaluationCase, package: ModelPackage, network: nn.Module) -> MeasuredCase:
         loaded, device = _load(case, package, self.spacing_mm), torch.device(self.device)
+        given = {role: volume for role, volume in loaded.volumes.items() if role not in self.without}
         if isinstance(case, DatasetCase):
-            output = segment_on_one_grid(loaded.volumes, package, network, device, case.on_node_grid)
+            output = segment_on_one_grid(given, package, network, device, case.on_node_grid)
         else:
-            output = segment_volumes(loaded.volumes, package, network, self.alignment, device)
+            output = segment_volumes(given, package, network, self.alignment, device)
         found = []
         for label in loaded.truth:
             series = loaded.volumes[label.role].geometry
-            # Where the model does not take the series of a label, the series was not aligned either.
+            # A series that the network is not given was not aligned either.
             found.append(restore_labels(output, package, [label.name], series, output.from_series(label.role))[0])
         scores = tuple(
             score_label(label.name, label.mask, mask, loaded.volumes[label.role].geometry.spacing_mm)
@@ -102,10 +108,11 @@ class MeasureSettings:
             volumes = {role: Volume(raw[place], output.grid) for place, role in enumerate(output.roles)}
             truth = loaded.truth_on_model_grid(output)
             result = restore_labels(output, package, labels, output.grid)
-        foci = count_foci(truth, volumes[Role.T1CE].geometry.voxel_volume_mm3)
+        foci = count_foci(truth, next(iter(volumes.values())).geometry.voxel_volume_mm3)
         show_errors = isinstance(case, DatasetCase)
         overlay = None if case.is_lesion_free else draw_overlay(volumes, labels, truth, result, show_errors)
-        return MeasuredCase(CaseScore(case, scores, foci), overlay)
+        absent = absent_channels(case, package, self.without)
+        return MeasuredCase(CaseScore(case, scores, foci, absent), overlay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +154,9 @@ def _load(case: EvaluationCase, package: ModelPackage, spacing_mm: float) -> _Lo
             )
             return _LoadedCase(study.volumes, truth, lambda output: _on_model_grid(truth, study.volumes, output))
         case DatasetCase():
-            volumes, masks = case.stored.volumes(needed_channels(package)), case.stored.masks(case.labels)
-            truth = tuple(_TrueLabel(label, Role.T1CE, mask) for label, mask in zip(case.labels, masks, strict=True))
+            volumes = case.stored.volumes(channels_to_read(case.stored, package))
+            role, masks = reference_on_one_grid(volumes), case.stored.masks(case.labels)
+            truth = tuple(_TrueLabel(label, role, mask) for label, mask in zip(case.labels, masks, strict=True))
             return _LoadedCase(volumes, truth, None)
     raise TypeError(f"{type(case).__name__} cannot be measured")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.evaluation.case_score import CaseScore
-from models.training.evaluation.cases import EvaluationCase, Unmeasured
+from models.training.evaluation.cases import EvaluationCase, Unmeasured, absent_channels
 from models.training.evaluation.code_fingerprint import fingerprint
 from models.training.evaluation.figures import Choice, Figure
 from models.training.evaluation.journal import open_journal
@@ -43,14 +43,16 @@ def measure_cases(
     The journal lies in a folder below `folder`, one for each model, code and setting. A case that fails, or whose
     process dies, ends no other. Raises PackageBroken, JournalBusy, and OSError where nothing can be kept.
     """
-    load_network(read_package(settings.package_folder))
+    package = read_package(settings.package_folder)
+    load_network(package)
     with open_journal(folder / fingerprint(settings)[:12]) as journal:
         keys = {case: case.journal_key for case in cases}
         scores: dict[EvaluationCase, CaseScore] = {}
         unmeasured: dict[EvaluationCase, Unmeasured] = {}
         for case in cases:
             if (entry := journal.entry(keys[case])) is not None:
-                scores[case] = CaseScore(case, entry.labels, entry.foci)
+                absent = absent_channels(case, package, settings.without)
+                scores[case] = CaseScore(case, entry.labels, entry.foci, absent)
         if scores:
             report(len(scores), None)
         for result in _measure([case for case in cases if case not in scores], settings, processes):

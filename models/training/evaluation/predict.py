@@ -17,6 +17,8 @@ from pipeline.align import align
 from pipeline.align_settings import AlignSettings
 from pipeline.alignment import RoleAlignment
 from pipeline.normalise import normalise
+from pipeline.presence import study_input
+from pipeline.reference import reference_on_one_grid
 from pipeline.refine import refine
 from pipeline.restore import restore
 from pipeline.segment import segment
@@ -36,6 +38,7 @@ class ModelOutput:
     channels: Tensor
     """(roles, slices, rows, columns), in the units of the scans; NaN where a series has no value."""
     roles: tuple[Role, ...]
+    """The channels of the package that the case has."""
     alignments: tuple[RoleAlignment, ...]
 
     def to_series(self, role: Role) -> Matrix:
@@ -60,7 +63,8 @@ def predict(
 ) -> Masks:
     """Return the masks of a case of a data set on its own grid, labels and thresholds those of the package."""
     output = segment_on_one_grid(volumes, package, network, device, on_node_grid)
-    return restore_labels(output, package, [label.name for label in package.labels], volumes[Role.T1CE].geometry)
+    grid = volumes[reference_on_one_grid(volumes)].geometry
+    return restore_labels(output, package, [label.name for label in package.labels], grid)
 
 
 def segment_on_one_grid(
@@ -69,14 +73,15 @@ def segment_on_one_grid(
     """Segment a case whose volumes stand on one grid; `network` is on `device`.
 
     With `on_node_grid`, see `is_on_node_grid`, the network gets the voxels as they are, the same that it gets in the
-    node. Else the case is cut to the head and sampled on the package's grid first. Raises KeyError where a channel of
-    the package, or T1CE, has no volume.
+    node. Else the case is cut to the head and sampled on the package's grid first. Raises KeyError where a channel that
+    the package requires has no volume; optional ones may lack it.
     """
     if not on_node_grid:
         return segment_volumes(volumes, package, network, NOT_ALIGNED, device)
-    raw = torch.from_numpy(np.stack([volumes[role].pixels for role in package.channels])).to(device)
-    probabilities = _segment(raw, package, network, device)
-    return ModelOutput(probabilities, volumes[Role.T1CE].geometry, raw, package.channels, ())
+    roles = _roles_there(volumes, package)
+    raw = torch.from_numpy(np.stack([volumes[role].pixels for role in roles])).to(device)
+    probabilities = _segment(raw, roles, package, network, device)
+    return ModelOutput(probabilities, volumes[roles[0]].geometry, raw, roles, ())
 
 
 def segment_volumes(
@@ -86,10 +91,13 @@ def segment_volumes(
     alignment: AlignSettings,
     device: torch.device,
 ) -> ModelOutput:
-    """Align, normalise, segment and refine; `network` is on `device`. Raises KeyError where a channel has no volume."""
-    stride = package.network.stride
-    aligned = align(volumes, package.channels, package.spacing_mm, stride, device, alignment)
-    probabilities = _segment(aligned.channels, package, network, device)
+    """Align, normalise, segment and refine; `network` is on `device`.
+
+    Raises KeyError where a channel that the package requires has no volume; optional ones may lack it.
+    """
+    roles, stride = _roles_there(volumes, package), package.network.stride
+    aligned = align(volumes, roles, package.spacing_mm, stride, device, alignment)
+    probabilities = _segment(aligned.channels, roles, package, network, device)
     return ModelOutput(probabilities, aligned.grid, aligned.channels, aligned.roles, aligned.alignments)
 
 
@@ -107,8 +115,22 @@ def restore_labels(
     return restore(output.probabilities[channels], output.grid, target, thresholds, target_to_grid)
 
 
-def _segment(raw: Tensor, package: ModelPackage, network: nn.Module, device: torch.device) -> Tensor:
-    channels = normalise(raw, package.channels)
+def _roles_there(volumes: Mapping[Role, Volume], package: ModelPackage) -> tuple[Role, ...]:
+    """Return the channels of the package that have a volume. Raises KeyError for a required one without."""
+    for role in package.required:
+        volumes[role]
+    return tuple(role for role in package.channels if role in volumes)
+
+
+def _segment(
+    raw: Tensor, roles: tuple[Role, ...], package: ModelPackage, network: nn.Module, device: torch.device
+) -> Tensor:
+    """Return the probabilities; `raw` is (roles, slices, rows, columns). Other channels of the package are absent."""
+    channels = study_input(normalise(raw, roles), roles, package.channels, package.presence)
     shape, window, mirror = package.network, package.window, package.mirror
     segmented = segment(channels, network.to, device, shape, window=window, mirror=mirror)
-    return refine(segmented.probabilities, raw, package.channels, package.refinements)
+    # A refinement by a channel that is absent has nothing to go by.
+    refinements = [
+        asked if asked is not None and set(asked.channels) <= set(roles) else None for asked in package.refinements
+    ]
+    return refine(segmented.probabilities, raw, roles, refinements)

@@ -8,6 +8,7 @@ from models.training.evaluation.plots import bland_altman, box_plot
 from models.training.evaluation.result_files import cases_csv, evaluation_json
 from models.training.evaluation.score import NOT_FOUND_MM
 from models.training.evaluation.subgroups import METRICS
+from models.training.evaluation.subset_table import subset_table
 from models.training.evaluation.summary import Evaluation, LabelSummary
 from models.training.report.html import Picture, Table, format_p, render
 from models.training.report.slice_pictures import title_of
@@ -42,6 +43,7 @@ def report_page(evaluation: Evaluation, figures: Sequence[Figure], command: str)
         command=command,
         unmeasured=[(each.case.title, each.reason) for each in evaluation.unmeasured],
         tables=[_label_table(summaries), _lesion_table(summaries), _present_table(summaries)] if summaries else [],
+        subsets=subset_table(evaluation),
         plots=[
             Picture(
                 box_plot(evaluation.cases, labels, metric, None),

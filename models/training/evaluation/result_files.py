@@ -23,7 +23,7 @@ def cases_csv(evaluation: Evaluation) -> str:
     writer.writerow(
         ["case", "patient", *(each.name for each in groupings), "label", "true_ml", "found_ml"]
         + [metric.name for metric in METRICS]
-        + ["true_lesions", "detected_lesions", "found_lesions", "confirmed_lesions"]
+        + ["true_lesions", "detected_lesions", "found_lesions", "confirmed_lesions", "absent_channels"]
     )
     for measured in evaluation.cases:
         case = measured.case
@@ -33,7 +33,7 @@ def cases_csv(evaluation: Evaluation) -> str:
                 [case.case_id, case.patient or "", *(each.groups.get(case.case_id, "") for each in groupings)]
                 + [score.label, score.true_ml, score.found_ml]
                 + [metric.of(score) for metric in METRICS]
-                + [lesions.true, lesions.detected, lesions.found, lesions.confirmed]
+                + [lesions.true, lesions.detected, lesions.found, lesions.confirmed, " ".join(measured.absent)]
             )
     return stream.getvalue()
 
@@ -53,6 +53,15 @@ def evaluation_json(evaluation: Evaluation, command: str) -> str:
         "left_out": [{"case_id": each.case.case_id, "why": each.reason} for each in evaluation.unmeasured],
         "not_found_mm": NOT_FOUND_MM,
         "labels": {summary.label: _label(summary) for summary in evaluation.labels},
+        "subsets": [
+            {
+                "channels": subset.name,
+                "absent": subset.cases[0].absent,
+                "cases": len(subset.cases),
+                "labels": {summary.label: _label(summary) for summary in subset.labels},
+            }
+            for subset in evaluation.subsets
+        ],
         "comparisons": [
             {
                 "metric": each.metric,

@@ -12,7 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
+from models.labels import Role
 from models.package import ModelPackage
+from models.training.dataset.channel_subsets import subset_name
 from models.training.dataset.lineage import Overlap
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import HeadCase, Unmeasured
@@ -194,6 +196,16 @@ class Evaluation:
         free = [score for score in self.cases if score.case.is_lesion_free]
         groups = self._by_group(free)
         return (*groups, GroupSummary(ALL, tuple(free), self.seed)) if len(groups) > 1 else groups
+
+    @cached_property
+    def subsets(self) -> tuple[GroupSummary, ...]:
+        """The cases by the channels of the package that they have, those with most channels first."""
+        found: dict[tuple[Role, ...], list[CaseScore]] = {}
+        for score in self.cases:
+            found.setdefault(score.absent, []).append(score)
+        channels = self.package.channels
+        ordered = sorted(found, key=lambda absent: (len(absent), list(map(channels.index, absent))))
+        return tuple(GroupSummary(subset_name(each, channels), tuple(found[each]), self.seed) for each in ordered)
 
     def _by_group(self, cases: Sequence[CaseScore]) -> tuple[GroupSummary, ...]:
         names = dict.fromkeys(score.case.group for score in cases)

@@ -33,7 +33,7 @@ class Scene:
     """What all items of a case show."""
 
     volumes: Mapping[Role, Volume]
-    """In the order of the sequences."""
+    """In the order of the sequences; without any value where a case lacks one."""
     labels: tuple[str, ...]
     slices: tuple[int, ...]
 
@@ -61,7 +61,8 @@ def write_pictures(scene: Scene, items: Sequence[tuple[str, Masks]], folder: Pat
     sequence on which it is defined. The pictures hold no text but directions. Raises OSError.
     """
     windows = {role: window_of(volume, role) for role, volume in scene.volumes.items()}
-    roles = [drawn_on(label, scene.volumes) for label in scene.labels]
+    seen = {role: volume for role, volume in scene.volumes.items() if np.isfinite(volume.pixels).any()}
+    roles = [drawn_on(label, seen) for label in scene.labels]
     for number, index in enumerate(scene.slices):
         greys = {role: grey_slice(volume, index, windows[role]) for role, volume in scene.volumes.items()}
         base = side_by_side(list(greys.values()), GAP_PX)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 
 from models.labels import Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.evaluation.cases import labels_drawn_by_a_person, needed_channels, refuse_mismatch
+from models.training.evaluation.cases import channels_to_read, comparable_labels, needed_channels, refuse_mismatch
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import is_on_node_grid, predict
 from models.training.evaluation.score import Masks
@@ -60,19 +61,23 @@ def make_study(
 ) -> Key:
     """Write OUT/for-readers and OUT/key.json, the key last; `report` gets how many cases are done, and of how many.
 
-    Cases in which a person did not draw every label are left out. Raises DatasetBroken, PackageBroken and OSError.
+    The labels are those of the package that the data set has. Cases in which a person did not draw every one are left
+    out, and those that lack a channel that the package requires. The pictures of an optional channel that a case lacks
+    are black. Raises DatasetBroken, PackageBroken and OSError.
     """
     if out.exists() and any(out.iterdir()):
         raise DatasetBroken(f"{out} already holds files. Choose an empty folder for the study.")
     refuse_mismatch(package, dataset)
     seed = secrets.randbits(63) if settings.seed is None else settings.seed
     generator = Random(seed)
+    labels = tuple(label.name for label in package.labels if label.name in dataset.labels)
     cases = _drawn(package, dataset, split, settings.cases, generator)
     items = draw_items([case.case_id for case in cases], settings.repeats, generator)
     network, on_node_grid = load_network(package).to(device), is_on_node_grid(dataset, package)
 
     def segment(volumes: Mapping[Role, Volume]) -> Masks:
-        return predict(volumes, package, network, device, on_node_grid)
+        found = predict(volumes, package, network, device, on_node_grid)
+        return found[[place for place, label in enumerate(package.labels) if label.name in labels]]
 
     pictures = out / READERS_FOLDER / PICTURES_FOLDER
     pictures.mkdir(parents=True)
@@ -80,7 +85,7 @@ def make_study(
     shown: dict[str, int] = {}
     for number, case in enumerate(cases):
         shown_items = [item for item in items if item.case_id == case.case_id]
-        foci[case.case_id], slices = _draw_case(case, shown_items, package, segment, settings.slices, pictures)
+        foci[case.case_id], slices = _draw_case(case, shown_items, package, labels, segment, settings.slices, pictures)
         shown |= {item.item_id: slices for item in shown_items}
         report(number + 1, len(cases))
     key = Key(
@@ -94,7 +99,6 @@ def make_study(
         foci=foci,
     )
     orders = [reading_order(items, generator) for _ in range(settings.readers)]
-    labels = tuple(label.name for label in package.labels)
     write_file(out / READERS_FOLDER / FORM_FILE, form_page(key.study, key.sequences, labels, shown, orders))
     _set_one_time(out / READERS_FOLDER)
     write_key(key, out)
@@ -128,7 +132,12 @@ def _drawn(
     package: ModelPackage, dataset: Dataset, split: Split | None, count: int | None, generator: Random
 ) -> list[Case]:
     chosen = dataset.cases if split is None else dataset.of(split)
-    manual = [case for case in chosen if len(labels_drawn_by_a_person(case, package)) == len(package.labels)]
+    labels = [label.name for label in package.labels if label.name in dataset.labels]
+    manual = [
+        case
+        for case in chosen
+        if list(comparable_labels(case, package)) == labels and set(package.required) <= set(case.channels)
+    ]
     if not manual:
         raise DatasetBroken(
             f"{dataset.folder} has no case for {split or 'any split'} in which a person drew every label. "
@@ -145,18 +154,20 @@ def _draw_case(
     case: Case,
     items: Sequence[Item],
     package: ModelPackage,
+    labels: tuple[str, ...],
     segment: Callable[[Mapping[Role, Volume]], Masks],
     most: int,
     folder: Path,
 ) -> tuple[int, int]:
     """Draw the items of a case in the order given, which is random; return its foci and how many slices are shown."""
-    volumes = case.volumes(needed_channels(package))
-    labels = tuple(label.name for label in package.labels)
+    volumes = case.volumes(channels_to_read(case, package))
     masks = {MaskSource.MANUAL: case.masks(labels), MaskSource.MODEL: segment(volumes)}
     slices = slices_to_show(tuple(masks.values()), most)
-    scene = Scene({role: volumes[role] for role in sequences_of(package)}, labels, slices)
+    grid = volumes[case.reference].geometry
+    black = Volume(np.full(grid.shape, np.nan, np.float32), grid)
+    scene = Scene({role: volumes.get(role, black) for role in sequences_of(package)}, labels, slices)
     write_pictures(scene, [(item.item_id, masks[item.source]) for item in items], folder)
-    foci = count_foci(masks[MaskSource.MANUAL], volumes[Role.T1CE].geometry.voxel_volume_mm3)
+    foci = count_foci(masks[MaskSource.MANUAL], grid.voxel_volume_mm3)
     return foci, len(slices)
 
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_seg.contours import contour_map
 from dicom_seg.patient_orientation import opposite_letters, orientation_letters
-from models.labels import PAPER_LABELS, Role
+from models.labels import LABELS, Role, find_label
+from pipeline.reference import reference_on_one_grid
 from pipeline.volume import Geometry, Volume
 
 Colour = tuple[int, int, int]
@@ -19,13 +20,13 @@ ADC_WINDOW: Window = (0.0, 3000.0)
 """10^-6 mm2/s, the same for every case."""
 _PERCENTILES = (1.0, 99.5)
 _LONG_SIDE_PX = 384
-_COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in PAPER_LABELS} | {
+_COLOURS: Mapping[str, Colour] = {label.name: label.colour_rgb for label in LABELS} | {
     "TC": (70, 210, 100),
     "WT": (70, 215, 235),
     "ET": (235, 90, 225),
     "RC": (255, 140, 20),
 }
-"""Colours of the node's labels and of BraTS's regions, all of which may be in one picture."""
+"""Colours of the registered labels, and of BraTS's regions as data sets of format 2 call them."""
 _FURTHER_COLOURS: tuple[Colour, ...] = ((160, 110, 255), (190, 235, 60), (255, 175, 185), (175, 125, 70))
 
 
@@ -121,13 +122,15 @@ def colours_of(labels: Sequence[str]) -> tuple[Colour, ...]:
 
 def title_of(label: str) -> str:
     """Return what a person calls a label."""
-    return next((known.title for known in PAPER_LABELS if known.name == label), label)
+    known = find_label(label)
+    return label if known is None else known.title
 
 
 def drawn_on(label: str, volumes: Mapping[Role, Volume]) -> Role:
-    """Return the channel to draw a label on: the one on which it is defined, else T1CE."""
-    role = next((known.defined_on for known in PAPER_LABELS if known.name == label), Role.T1CE)
-    return role if role in volumes else Role.T1CE
+    """Return the channel to draw a label on: the one on which it is defined, else T1CE or what stands in for it."""
+    known = find_label(label)
+    role = Role.T1CE if known is None else known.defined_on
+    return role if role in volumes else reference_on_one_grid(volumes)
 
 
 def _write_directions(picture: Image.Image, geometry: Geometry) -> None:

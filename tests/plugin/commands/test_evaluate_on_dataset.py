@@ -1,5 +1,6 @@
 """`glionode evaluate` and `glionode reader-study make` on a data set, from the command line to the files."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from models.labels import PAPER_LABELS
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, Split
@@ -76,6 +77,46 @@ def test_groups_of_no_case_that_is_measured_are_refused_before_the_work(
     assert result.exit_code == FAILED
     assert "names none of the cases" in result.stderr
     assert result.stdout == ""
+
+
+def test_the_dice_is_told_by_the_channels_that_there_were(
+    make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    """The network of these tests sees a lesion on ADC alone, so without ADC it finds none."""
+    pytest.importorskip("matplotlib", reason="figures need the extra glionode[train]")
+    cases = BallCase((BALL,)), BallCase((OTHER,), lacks=("ADC", "adc_abnormality"))
+    dataset, package = write_ball_dataset(tmp_path / "set", *cases), make_package(optional=(Role.ADC, Role.FLAIR))
+    given = [str(package.folder), str(dataset.folder)]
+    result = runner.invoke(app, ["evaluate", *given, str(tmp_path / "out"), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "adc_abnormality is absent from 1 of 2 cases, which are not scored on it." in result.stderr
+    assert "median Dice 0.9" in next(line for line in result.stdout.splitlines() if line.startswith("adc_abnormality:"))
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in result.stdout.splitlines()]
+    assert ["without ADC", "enhancing_tumour", "1", "1", "0.000", "0.000", "0.000", "yes"] in rows
+    assert not [row for row in rows if row[:2] == ["without ADC", "adc_abnormality"]]
+    numbers = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [(each["channels"], each["absent"], each["cases"]) for each in numbers["subsets"]] == [
+        ("all", [], 1),
+        ("without ADC", ["ADC"], 1),
+    ]
+    assert list(numbers["subsets"][1]["labels"]) == ["enhancing_tumour", "flair_hyperintensity"]
+    assert numbers["labels"]["adc_abnormality"]["cases"] == 1
+    assert "<td>without ADC</td>" in (tmp_path / "out" / "report.html").read_text()
+
+    result = runner.invoke(app, ["evaluate", *given, str(tmp_path / "less"), "--threads", "1", "--without", "FLAIR"])
+    assert result.exit_code == 0, result.output
+    subsets = json.loads((tmp_path / "less" / "evaluation.json").read_text())["subsets"]
+    assert [(each["channels"], each["cases"]) for each in subsets] == [("without FLAIR", 1), ("T1CE alone", 1)]
+    csv_rows = list(csv.DictReader((tmp_path / "less" / "cases.csv").open()))
+    assert {(row["case"], row["absent_channels"]) for row in csv_rows} == {
+        (case.case_id, "FLAIR" if Role.ADC in case.channels else "ADC FLAIR") for case in dataset.cases
+    }
+    assert "| without FLAIR | flair_hyperintensity | 1 " in result.stdout
+    assert " no " in next(line for line in result.stdout.splitlines() if "without FLAIR | flair_hyper" in line)
+    for channel, words in (("T1CE", "cannot do without T1CE"), ("T9", "'T9' is not a valid Role")):
+        refused = runner.invoke(app, ["evaluate", *given, str(tmp_path / "no"), "--without", channel])
+        assert refused.exit_code == WRONG_USAGE
+        assert words in refused.stderr
 
 
 def test_a_reader_study_is_made(dataset: Dataset, make_package: Callable[..., ModelPackage], tmp_path: Path) -> None:

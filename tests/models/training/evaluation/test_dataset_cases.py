@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,15 +13,16 @@ from torch.nn import functional
 
 from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, Refinement, read_package
+from models.training.dataset.channel_subsets import is_reported, subset_name
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.evaluation.case_score import CaseScore
-from models.training.evaluation.cases import Unmeasured, select_dataset_cases
+from models.training.evaluation.cases import Unmeasured, check_without, select_dataset_cases
 from models.training.evaluation.figures import worst_cases
 from models.training.evaluation.measure_case import MeasureSettings
 from models.training.evaluation.measure_cases import measure_cases
 from pipeline.normalise import ADC_SCALE
-from tests.support.ball_dataset import BallCase, write_ball_dataset
+from tests.support.ball_dataset import LESION_ADC, BallCase, write_ball_dataset
 
 BALL = ((20.0, 24.0, 14.0), 5.0)
 OTHER = ((12.0, 16.0, 27.0), 3.0)
@@ -35,12 +37,13 @@ def measured(tmp_path: Path) -> Measure:
     """Measure a package on a data set; return the scores and what was left out."""
     folders = count()
 
-    def measure(package: ModelPackage, dataset: Dataset, split: Split | None = Split.TEST) -> Result:
+    def measure(
+        package: ModelPackage, dataset: Dataset, split: Split | None = Split.TEST, without: tuple[Role, ...] = ()
+    ) -> Result:
         cases, unmeasured = select_dataset_cases(dataset, split, package)
         folder = tmp_path / f"work-{next(folders)}"
-        found = measure_cases(
-            cases, MeasureSettings(package.folder), folder, 1, lambda *_: None, lambda scores: worst_cases(scores, 1)
-        )
+        settings = MeasureSettings(package.folder, without=without)
+        found = measure_cases(cases, settings, folder, 1, lambda *_: None, lambda scores: worst_cases(scores, 1))
         return found.cases, (*unmeasured, *found.unmeasured)
 
     return measure
@@ -161,6 +164,94 @@ def test_labels_that_the_node_drew_are_left_out(make_package: Packages, measured
 
 
 def test_a_data_set_of_other_labels_is_refused(make_package: Packages, measured: Measure, tmp_path: Path) -> None:
-    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)), labels=("WT", "enhancing_tumour"))
-    with pytest.raises(DatasetBroken, match="needs adc_abnormality, flair_hyperintensity, which"):
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)), labels=("WT",))
+    with pytest.raises(DatasetBroken, match="needs enhancing_tumour, adc_abnormality, flair_hyperintensity, which"):
         measured(make_package(), dataset)
+    dataset = write_ball_dataset(tmp_path / "no ADC", BallCase((BALL,), lacks=(Role.ADC,)))
+    with pytest.raises(DatasetBroken, match="needs ADC, which"):
+        measured(make_package(), dataset)
+
+
+class FindsWhatIsThere(nn.Module):
+    """Finds all labels where ADC is high or, in a study without ADC, where FLAIR is bright."""
+
+    inputs: ClassVar[list[Tensor]] = []
+
+    def forward(self, channels: Tensor) -> Tensor:
+        self.inputs.append(channels)
+        has_adc = channels[:, 3:4]
+        adc = (channels[:, :1] * ADC_SCALE - (LESION_ADC + 800) / 2) / 100
+        flair = (channels[:, 1:2] - 3) * 10
+        return torch.where(has_adc > 0, adc, flair).expand(-1, 3, -1, -1, -1)
+
+
+@pytest.fixture
+def without_adc(monkeypatch: pytest.MonkeyPatch) -> type[FindsWhatIsThere]:
+    monkeypatch.setattr("models.training.evaluation.measure_case.load_network", lambda _: FindsWhatIsThere())
+    FindsWhatIsThere.inputs.clear()
+    return FindsWhatIsThere
+
+
+def test_a_case_is_scored_with_what_it_has_and_on_what_it_has(
+    make_package: Packages, measured: Measure, without_adc: type[FindsWhatIsThere], tmp_path: Path
+) -> None:
+    """An absent channel is 0 and is said to be absent; an absent label is no empty one."""
+    lacks = (Role.ADC, NAMES[1])
+    cases = BallCase((BALL,)), BallCase((OTHER,), lacks=lacks), BallCase((BALL, OTHER), lacks=NAMES[:2])
+    dataset, package = write_ball_dataset(tmp_path / "set", *cases), make_package(optional=(Role.ADC,))
+    found, left_out = measured(package, dataset)
+    assert left_out == ()
+    scores = {score.absent: score for score in found if len(score.labels) > 1}
+    assert [label.label for label in scores[()].labels] == list(NAMES)
+    assert [label.label for label in scores[Role.ADC,].labels] == [NAMES[0], NAMES[2]]
+    assert all(label.dice > 0.85 for score in found for label in score.labels)
+    assert sorted(len(score.labels) for score in found) == [1, 2, 3]
+    absent = [channels for channels in without_adc.inputs if not channels[:, 3].any()]
+    assert len(absent) == 1
+    assert not absent[0][:, 0].any()
+    assert (absent[0][:, 4:] == 1).all()
+
+
+def test_a_channel_is_left_out_on_purpose(
+    make_package: Packages, measured: Measure, without_adc: type[FindsWhatIsThere], tmp_path: Path
+) -> None:
+    """It is the same as a data set that never had it, down to the last bit."""
+    package = make_package(optional=(Role.ADC, Role.FLAIR))
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)))
+    ((case,), _) = measured(package, dataset, without=(Role.ADC,))
+    assert case.absent == (Role.ADC,)
+    never = write_ball_dataset(tmp_path / "never", BallCase((BALL,), lacks=(Role.ADC,)))
+    ((other,), _) = measured(package, never)
+    assert case.labels == other.labels
+    first, second = without_adc.inputs
+    assert torch.equal(first, second)
+    with pytest.raises(ValueError, match="cannot do without T1CE; its optional channels are ADC, FLAIR"):
+        check_without(package, [Role.T1CE])
+    with pytest.raises(ValueError, match="does not take T2; it takes ADC, FLAIR, T1CE"):
+        check_without(package, [Role.T2])
+
+
+@pytest.mark.usefixtures("high_adc_network")
+def test_a_case_without_a_required_channel_or_any_label_is_named(
+    make_package: Packages, measured: Measure, tmp_path: Path
+) -> None:
+    cases = BallCase((BALL,)), BallCase((OTHER,), lacks=(Role.FLAIR,)), BallCase((BALL, OTHER), lacks=NAMES)
+    dataset = write_ball_dataset(tmp_path / "set", *cases, labels=(*NAMES, "tumour_core"))
+    found, left_out = measured(make_package(), dataset)
+    assert len(found) == 1
+    assert sorted(each.reason for each in left_out) == [
+        "it has no FLAIR, which the model needs",
+        "it has none of the labels of the model",
+    ]
+
+
+def test_subsets_of_channels_are_told_apart(make_package: Packages) -> None:
+    package = make_package(optional=(Role.ADC, Role.FLAIR))
+    assert subset_name((), package.channels) == "all"
+    assert subset_name((Role.FLAIR, Role.ADC), package.channels) == "T1CE alone"
+    assert subset_name((Role.FLAIR, Role.ADC), (*package.channels, Role.T2)) == "without ADC and FLAIR"
+    enhancing, adc, _ = package.labels
+    assert [is_reported(each, (Role.ADC,)) for each in (enhancing, adc)] == [True, False]
+    inferred = replace(adc, inferred_from=(Role.FLAIR,))
+    assert is_reported(inferred, (Role.ADC,))
+    assert not is_reported(inferred, (Role.ADC, Role.FLAIR))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.labels import PAPER_LABELS
+from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
 from models.training.reader_study.answer_key import Key, MaskSource, read_key
@@ -217,6 +217,30 @@ def test_contours_have_the_colour_of_the_label_of_their_sequence(study: tuple[Pa
         panel = drawn[:, number * width : (number + 1) * width - 4]
         colours = panel[panel[..., 3] > 0][:, :3].astype(int)
         assert np.abs(colours - by_role[sequence]).max() <= 8  # of 16 colours in all
+
+
+@pytest.mark.usefixtures("high_adc_network")
+def test_a_case_without_an_optional_channel_is_shown_with_what_it_has(
+    make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    """Its panel is black, and its label is drawn on T1CE. Cases that lack a label stay out."""
+    lacks = BallCase((LEFT,), lacks=(Role.FLAIR,)), BallCase((RIGHT,), lacks=(PAPER_LABELS[0].name,))
+    dataset = write_ball_dataset(tmp_path / "set", *lacks)
+    settings = ReaderStudySettings(repeats=0, slices=5, seed=1)
+    package, out = make_package(optional=(Role.FLAIR,)), tmp_path / "study"
+    key = make_study(package, dataset, Split.TEST, settings, CPU, out, lambda *_: None)
+    assert {item.case_id for item in key.items} == {case.case_id for case in dataset.cases if len(case.labels) == 3}
+    pictures = out / "for-readers" / "pictures"
+    base = np.asarray(Image.open(next(pictures.glob("*-002.jpg"))).convert("L"))
+    lines = np.asarray(Image.open(next(pictures.glob("*-002.png"))).convert("RGBA"))
+    width = (base.shape[1] + 4) // 3
+    panels = {name: slice(place * width, (place + 1) * width - 4) for place, name in enumerate(key.sequences)}
+    middle = slice(base.shape[0] // 4, base.shape[0] // 2)  # apart from the letters at the edges
+    inner = {name: slice(panel.start + 30, panel.stop - 30) for name, panel in panels.items()}
+    assert base[middle, inner["FLAIR"]].max() < 10
+    assert base[middle, inner["ADC"]].max() > 50
+    assert not lines[:, panels["FLAIR"], 3].any()
+    assert lines[:, panels["T1CE"], 3].any()
 
 
 @pytest.mark.usefixtures("high_adc_network")
