@@ -189,6 +189,7 @@ def from_dicom(
     from models.training.dataset.file_annotations import LabelMapValues
     from models.training.dataset.from_dicom import DicomSettings, convert_dicom
     from models.training.dataset.manifest import DatasetSource
+    from models.training.dataset.required import parse_required
     from models.training.dataset.splits import Shares
     from pipeline.segment import pick_device
     from plugin.settings.load import load_settings
@@ -206,6 +207,7 @@ def from_dicom(
             values=LabelMapValues(values),
             accept_own=accept_own,
             missing_is_empty=missing_is_empty,
+            required=parse_required(require),
             off_grid=off_grid,
             derive_adc=of_node.choose.derive_adc,
             min_coverage=of_node.choose.min_coverage,

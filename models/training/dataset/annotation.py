@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Label, Role
+from models.labels import (
+    ADC_ABNORMALITY,
+    ENHANCING_TUMOUR,
+    FLAIR_HYPERINTENSITY,
+    LABELS,
+    PAPER_LABELS,
+    TUMOUR_CORE,
+    WHOLE_TUMOUR,
+    Label,
+    Role,
+)
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.writer import CaseRefused
 from pipeline.volume import Geometry
@@ -19,6 +29,8 @@ _ALSO_CALLED = {
     ENHANCING_TUMOUR: ("enhancing tumor", "enhancing lesion", "enhancing", "et", "t1ce"),
     ADC_ABNORMALITY: ("adc", "adc lesion"),
     FLAIR_HYPERINTENSITY: ("flair", "flair lesion"),
+    TUMOUR_CORE: ("tumor core", "tc"),
+    WHOLE_TUMOUR: ("whole tumor", "wt"),
 }
 _ROLE_WORDS = frozenset(role.casefold() for role in Role)
 _NEGATIONS = frozenset({"non", "no", "not", "without"})
@@ -48,6 +60,8 @@ _NEUTRAL_WORDS = (
     | frozenset({"map", "manual", "drawn", "drawing", "corrected", "final", "reader", "sub", "ses", "patient", "study"})
 )
 """Words that may accompany the name of a series without changing that the series' label is meant."""
+
+_PRECEDENCE = (Annotator.PERSON, Annotator.PROGRAM, Annotator.NODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +96,13 @@ class LabelNames:
     """The site's names, codes or numbers, each with its label. They take precedence over the built-in ones."""
 
     def __post_init__(self) -> None:
-        known = {label.name for label in PAPER_LABELS}
+        known = {label.name for label in LABELS}
         if unknown := set(self.site_names.values()) - known:
             raise ValueError(f"there is no label {sorted(unknown)[0]}; the labels are {', '.join(sorted(known))}")
 
     def label_of_name(self, *texts: str) -> str | None:
         """Return the label of the first text that names one, or None."""
-        ours = {_plain(name): label.name for label in PAPER_LABELS for name in _names(label)}
+        ours = {_plain(name): label.name for label in LABELS for name in _names(label)}
         table = ours | {_plain(text): label for text, label in self.site_names.items()}
         return next((table[_plain(text)] for text in texts if _plain(text) in table), None)
 
@@ -132,11 +146,11 @@ class LabelNames:
 def select_annotation(candidates: tuple[Annotation, ...], defined_on: str) -> Annotation:
     """Select the annotation of a label that counts as truth. `defined_on` is the UID of the label's own series.
 
-    A person's annotation takes precedence over the node's, a later one over an earlier one, one on the label's own
-    series over one on another. Raises CaseRefused if two have equal precedence.
+    A person's annotation takes precedence over a program's, and that over the node's; then a later one over an earlier
+    one, and one on the label's own series over one on another. Raises CaseRefused if two have equal precedence.
     """
-    persons = tuple(each for each in candidates if each.annotator is Annotator.PERSON)
-    candidates = persons or candidates
+    best = min((each.annotator for each in candidates), key=_PRECEDENCE.index)
+    candidates = tuple(each for each in candidates if each.annotator is best)
     if len(candidates) > 1 and not all(each.annotated_at for each in candidates):
         raise CaseRefused(f"{_conflict(candidates)}, and one has no date. Keep one of them.")
     ranked = sorted(candidates, key=lambda each: _rank(each, defined_on), reverse=True)
@@ -154,7 +168,7 @@ def _conflict(candidates: tuple[Annotation, ...]) -> str:
 
 
 def _names(label: Label) -> tuple[str, ...]:
-    return label.name, label.title, *_ALSO_CALLED[label]
+    return label.name, label.title, *_ALSO_CALLED.get(label, ())
 
 
 def _words(file_name: str) -> list[str]:

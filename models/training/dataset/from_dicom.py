@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.labels import PAPER_LABELS, Label, Role
+from models.labels import LABELS, PAPER_LABELS, Label, Role
 from models.network import NetworkSettings
 from models.training.dataset.annotation import Annotation, LabelNames, select_annotation
 from models.training.dataset.annotation_evidence import check_brightness, check_not_lost
@@ -21,11 +21,12 @@ from models.training.dataset.file_annotations import LabelMapValues, read_file
 from models.training.dataset.manifest import Annotator, DatasetBroken
 from models.training.dataset.match_annotations import AnnotatedStudy, annotated_studies
 from models.training.dataset.name_table import CaseSource
+from models.training.dataset.required import ALL_REQUIRED, Required
 from models.training.dataset.resample_annotations import on_grid, on_series, padded
 from models.training.dataset.seg_annotations import read_seg
 from models.training.dataset.study_patient import study_patient
 from models.training.dataset.writer import CaseRefused, DatasetWriter, NewCase, SkippedStudy, check_choice
-from pipeline.align import align
+from pipeline.align import Aligned, align
 from pipeline.align_settings import AlignSettings
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import measure_coverage, require_coverage
@@ -58,6 +59,8 @@ class DicomSettings:
     """Whether a label that no annotation mentions counts as empty."""
     off_grid: bool = False
     """Whether to use a file whose grid matches no series, in the coordinates of the label's own series."""
+    required: Required = ALL_REQUIRED
+    """What every case must have; it may lack other channels and labels."""
     derive_adc: bool = True
     min_coverage: float = 0.7
     """Share of the head that each series has to show, as in the node's settings."""
@@ -66,15 +69,22 @@ class DicomSettings:
 
     def __post_init__(self) -> None:
         check_choice(self.channels, self.labels, self.spacing_mm)
-        known = {label.name for label in PAPER_LABELS}
+        self.required.check(self.channels, self.labels)
+        known = {label.name for label in LABELS}
         if unknown := set(self.labels) - known:
             raise ValueError(f"there is no label {sorted(unknown)[0]}; the labels are {', '.join(sorted(known))}")
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """Return the series that a study must have: the channels, and those on which the labels are defined."""
-        defined_on = [label.defined_on for label in PAPER_LABELS if label.name in self.labels]
+        """Return the series to choose: the channels, and those on which the labels are defined."""
+        defined_on = [label.defined_on for label in LABELS if label.name in self.labels]
         return tuple(dict.fromkeys([*self.channels, *defined_on]))
+
+    @property
+    def optional(self) -> tuple[Role, ...]:
+        """Return those of the series that a study may lack."""
+        needed = self.required.lacking(self.roles, ())
+        return tuple(role for role in self.roles if role not in needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +127,18 @@ def convert_dicom(
 def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
     study = annotated.study
     annotations = _annotations(annotated, settings)
-    selected = choose(study, settings.roles, settings.rules, settings.derive_adc)
+    selected = choose(study, settings.roles, settings.rules, settings.derive_adc, settings.optional)
     if isinstance(selected, NotEligible):
-        raise CaseRefused(f"It has {selected.reason}. Remove it, or request other channels.")
+        raise CaseRefused(
+            f"It has {selected.reason}. Remove it, request other channels, or do not require it (--require)."
+        )
+    if not any(choice.role in settings.channels for choice in selected.choices):
+        raise CaseRefused(f"It has {selected.why_absent}, and no other channel of the data set. Remove it.")
     series = {choice.role: choice.series for choice in selected.choices}
     check_one_patient(series)
     check_instance_uids(series)
     truth = _select_truth(annotated, annotations, selected, settings)
-    volumes = {role: read_volume(selected.series(role), role) for role in settings.roles}
+    volumes = {role: read_volume(each, role) for role, each in series.items()}
     aligned = align(
         volumes, settings.roles, settings.spacing_mm, NetworkSettings().stride, settings.device, settings.align
     )
@@ -139,21 +153,22 @@ def _make_case(annotated: AnnotatedStudy, settings: DicomSettings) -> NewCase:
         for choice in selected.choices
     }
     masks: dict[str, NDArray[np.bool_]] = {}
-    for label in (each for each in PAPER_LABELS if each.name in settings.labels):
+    for label in (each for each in LABELS if each.name in truth):
         annotation = truth[label.name]
         if annotation is None:
             masks[label.name] = np.zeros(aligned.grid.shape, bool)
         else:
-            masks[label.name] = _mask_on_grid(annotation, label, study, chosen, aligned.grid, settings)
-    raw = aligned.channels.cpu().numpy()
-    check_brightness(masks, truth, raw[aligned.roles.index(Role.T1CE)])
+            masks[label.name] = _mask_on_grid(annotation, label, study, chosen, aligned, settings)
+    raw = dict(zip(aligned.roles, aligned.channels.cpu().numpy(), strict=True))
+    if Role.T1CE in raw:
+        check_brightness(masks, truth, raw[Role.T1CE])
     patient = study_patient(study, series.values())
     remarks = (*identity_remarks(study, series), *coverage_remarks(coverage.roles, MarkedUnseen()))
     return NewCase(
         patient=patient.identity,
         study=study.study_instance_uid,
         grid=aligned.grid,
-        channels={role: raw[aligned.roles.index(role)] for role in settings.channels},
+        channels={role: raw[role] for role in settings.channels if role in raw},
         masks=masks,
         annotators={label: Annotator.NOBODY if one is None else one.annotator for label, one in truth.items()},
         source=CaseSource(study.study_instance_uid, _folder(study), public=False),
@@ -191,17 +206,26 @@ def _though(annotated: AnnotatedStudy) -> str:
 def _select_truth(
     annotated: AnnotatedStudy, annotations: tuple[Annotation, ...], selected: Selected, settings: DicomSettings
 ) -> Mapping[str, Annotation | None]:
-    """Select the annotation of each label; None if there is none and `missing_is_empty` allows that."""
+    """Select the annotation of each label; None if there is none and `missing_is_empty` allows that.
+
+    A label without annotation that is not required is left out. So is one, whatever `missing_is_empty` says, of a study
+    without the series that defines it, on which nobody can have looked for it.
+    """
     truth: dict[str, Annotation | None] = {}
-    for label in (each for each in PAPER_LABELS if each.name in settings.labels):
+    series = {choice.role: choice.series.series_instance_uid for choice in selected.choices}
+    for label in (each for each in LABELS if each.name in settings.labels):
         candidates = tuple(each for each in annotations if each.label == label.name)
-        if not candidates and (annotated.unread or not settings.missing_is_empty):
+        if candidates:
+            truth[label.name] = select_annotation(candidates, series.get(label.defined_on, ""))
+        elif settings.missing_is_empty and not annotated.unread and label.defined_on in series:
+            truth[label.name] = None
+        elif settings.required.lacking([label.name], ()):
             raise CaseRefused(
                 f"No annotation mentions {label.name}{_though(annotated)}. Add one, tell what segments mean with "
-                "--map, or give --missing-is-empty."
+                "--map, give --missing-is-empty, or do not require it (--require)."
             )
-        defined_on = selected.series(label.defined_on).series_instance_uid
-        truth[label.name] = select_annotation(candidates, defined_on) if candidates else None
+    if not any(truth.values()):
+        raise CaseRefused(f"No annotation mentions any of {', '.join(settings.labels)}{_though(annotated)}. Add one.")
     return truth
 
 
@@ -210,10 +234,11 @@ def _mask_on_grid(
     label: Label,
     study: Study,
     chosen: Mapping[str, _CandidateSeries],
-    grid: Geometry,
+    aligned: Aligned,
     settings: DicomSettings,
 ) -> NDArray[np.bool_]:
-    for candidate in _candidate_series(annotation, label, study, chosen):
+    grid = aligned.grid
+    for candidate in _candidate_series(annotation, label, study, chosen, aligned.reference):
         mask = on_series(annotation.parts, candidate.geometry)
         if mask is not None:
             found = on_grid(mask, candidate.geometry, grid, candidate.grid_to_series)
@@ -232,31 +257,31 @@ def _mask_on_grid(
 
 
 def _candidate_series(
-    annotation: Annotation, label: Label, study: Study, chosen: Mapping[str, _CandidateSeries]
+    annotation: Annotation, label: Label, study: Study, chosen: Mapping[str, _CandidateSeries], reference: Role
 ) -> list[_CandidateSeries]:
     """Return the series to try: the one that it names, else the suggested one, the label's own, then all others."""
     uid, frame = annotation.series_instance_uid, annotation.frame_of_reference_uid
     if uid in chosen:
         return [chosen[uid]]
-    order = [annotation.role_hint, label.defined_on, Role.T1CE]
+    order = [annotation.role_hint, label.defined_on, reference]
     taken = sorted(chosen.values(), key=lambda each: order.index(each.role) if each.role in order else len(order))
     others = [series for series in study.series if series.series_instance_uid not in chosen]
     named = [series for series in others if series.series_instance_uid == uid]
-    unaligned = [found for series in named or others if (found := _unaligned_series(series, chosen)) is not None]
+    fixed = next(each.geometry for each in chosen.values() if each.role is reference)
+    unaligned = [found for series in named or others if (found := _unaligned_series(series, fixed)) is not None]
     if named:
         return unaligned
     # Grids of two patients may be equal; a frame of reference is of one examination (PS3.3 C.7.4.1.1.1).
     return [each for each in (*taken, *unaligned) if not frame or each.geometry.frame_of_reference_uid in ("", frame)]
 
 
-def _unaligned_series(series: Series, chosen: Mapping[str, _CandidateSeries]) -> _CandidateSeries | None:
-    """Return a series that is not a channel, if its frame of reference is T1CE's; else None."""
-    t1ce = next(each.geometry for each in chosen.values() if each.role is Role.T1CE)
+def _unaligned_series(series: Series, reference: Geometry) -> _CandidateSeries | None:
+    """Return a series that is not a channel, if its frame of reference is that of the reference series; else None."""
     try:
         geometry = find_stack(series, Role.T1).geometry
     except SeriesUnreadable:
         return None
-    same = geometry.frame_of_reference_uid == t1ce.frame_of_reference_uid != ""
+    same = geometry.frame_of_reference_uid == reference.frame_of_reference_uid != ""
     return _CandidateSeries(None, geometry, IDENTITY) if same else None
 
 

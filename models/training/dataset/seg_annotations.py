@@ -76,9 +76,11 @@ def _label(segment: Dataset, names: LabelNames) -> str | None:
 
 
 def _annotator(dataset: Dataset, automatic: bool) -> Annotator:
-    """Return NODE if the SEG is this node's and its segments are AUTOMATIC, else PERSON."""
+    """Return NODE or PROGRAM if all segments are AUTOMATIC (PS3.3 C.8.20.2: calculated), else PERSON."""
     ours = dataset.get("Manufacturer") == MANUFACTURER and dataset.get("ManufacturerModelName") == DEVICE_NAME
-    return Annotator.NODE if ours and automatic else Annotator.PERSON
+    if not automatic:
+        return Annotator.PERSON
+    return Annotator.NODE if ours else Annotator.PROGRAM
 
 
 def _when(dataset: Dataset) -> str:

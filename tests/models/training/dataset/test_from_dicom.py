@@ -16,7 +16,16 @@ from pydicom.uid import RTStructureSetStorage
 from dicom_seg.seg import encode_seg
 from dicom_seg.source_headers import read_headers
 from dicom_seg.write import write_dicom
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, PAPER_LABELS, Label, Role
+from models.labels import (
+    ADC_ABNORMALITY,
+    ENHANCING_TUMOUR,
+    FLAIR_HYPERINTENSITY,
+    PAPER_LABELS,
+    TUMOUR_CORE,
+    WHOLE_TUMOUR,
+    Label,
+    Role,
+)
 from models.package import IntendedUse
 from models.training.dataset.annotation import Annotation, LabelNames
 from models.training.dataset.annotation_evidence import check_not_lost
@@ -25,6 +34,7 @@ from models.training.dataset.file_annotations import LabelMapValues
 from models.training.dataset.from_dicom import CHANNELS, DicomSettings, convert_dicom
 from models.training.dataset.manifest import Annotator, DatasetBroken, DatasetSource
 from models.training.dataset.pseudonyms import Pseudonyms
+from models.training.dataset.required import parse_required
 from models.training.dataset.splits import Shares
 from models.training.dataset.study_patient import study_patient
 from models.training.dataset.writer import CaseRefused, DatasetWriter, SkippedStudy
@@ -408,6 +418,61 @@ def test_contours_that_are_not_read_are_told_and_never_empty(study: WrittenStudy
     write_nifti_maps(study, FLAIR_HYPERINTENSITY)
     asked = replace(QUICK, labels=NAMES, missing_is_empty=True)
     assert "No annotation mentions enhancing_tumour, and its RTSTRUCT cannot be read" in refusal(convert, asked)
+
+
+def test_a_study_becomes_a_case_with_what_it_has_and_what_was_drawn(study: WrittenStudy, convert: Convert) -> None:
+    """Nobody can have looked for an ADC abnormality without ADC: it is not taken for empty, whoever asks for that."""
+    write_nifti_maps(study, FLAIR_HYPERINTENSITY)
+    for path in study.files(Role.ADC):
+        path.unlink()
+    settings = replace(QUICK, labels=NAMES)
+    assert "no ADC map" in refusal(convert, settings)
+    dataset, skipped = convert(replace(settings, required=parse_required("any")))
+    assert skipped == ()
+    (case,) = dataset.cases
+    assert (case.channels, case.labels) == ((Role.FLAIR, Role.T1CE), (FLAIR_HYPERINTENSITY.name,))
+    assert dice(case.masks(case.labels)[0], expected(study, FLAIR_HYPERINTENSITY, case)) > 0.97
+    assert [remark for _, remark in convert.remarks if "has no" in remark] == [  # type: ignore[attr-defined]
+        "It has no ADC and no enhancing_tumour and no adc_abnormality."
+    ]
+    empty = replace(settings, required=parse_required("T1CE"), missing_is_empty=True)
+    (case,) = convert(empty)[0].cases
+    assert case.annotators == {
+        ENHANCING_TUMOUR.name: Annotator.NOBODY,
+        FLAIR_HYPERINTENSITY.name: Annotator.PERSON,
+    }
+    assert "No annotation mentions adc_abnormality" in refusal(
+        convert, replace(empty, required=parse_required("adc_abnormality"))
+    )
+    for path in study.files(Role.T1CE):
+        path.unlink()
+    assert "no T1 after contrast" in refusal(convert, empty)
+    (case,) = convert(replace(settings, required=parse_required("any")))[0].cases
+    assert (case.channels, case.reference) == ((Role.FLAIR,), Role.FLAIR)
+    assert dice(case.masks(case.labels)[0], expected(study, FLAIR_HYPERINTENSITY, case)) > 0.97
+    with pytest.raises(ValueError, match="T2 is required, and is not among"):
+        replace(settings, required=parse_required("T2"))
+    adc_only = replace(settings, required=parse_required("any"), labels=(ADC_ABNORMALITY.name,))
+    assert "No annotation mentions any of adc_abnormality" in refusal(convert, adc_only)
+
+
+def test_labels_beyond_the_papers_are_read_and_a_programs_are_told(study: WrittenStudy, convert: Convert) -> None:
+    """An AUTOMATIC segment of another manufacturer is a program's; what a person drew goes before it."""
+    wanted = (TUMOUR_CORE.name, WHOLE_TUMOUR.name)
+    masks = {"Tumor Core": study.mask(ENHANCING_TUMOUR), "whole tumour": study.mask(FLAIR_HYPERINTENSITY, Role.T1CE)}
+    path = write_highdicom_seg(study, Role.T1CE, masks)
+    automatic = dcmread(path)
+    for segment in automatic.SegmentSequence:
+        segment.SegmentAlgorithmType, segment.SegmentAlgorithmName = "AUTOMATIC", "a program"
+    automatic.save_as(path)
+    settings = replace(QUICK, labels=wanted)
+    (case,) = convert(settings)[0].cases
+    assert case.annotators == dict.fromkeys(wanted, Annotator.PROGRAM)
+    assert dice(case.masks(wanted)[1], expected(study, FLAIR_HYPERINTENSITY, case, Role.T1CE)) > 0.97
+    write_highdicom_seg(study, Role.T1CE, {"Tumor Core": study.mask(ADC_ABNORMALITY, Role.T1CE)})
+    (case,) = convert(settings)[0].cases
+    assert case.annotators == {TUMOUR_CORE.name: Annotator.PERSON, WHOLE_TUMOUR.name: Annotator.PROGRAM}
+    assert dice(case.masks(wanted)[0], expected(study, ADC_ABNORMALITY, case, Role.T1CE)) > 0.97
 
 
 def test_a_seg_of_another_patient_or_examination_is_not_used(study: WrittenStudy, convert: Convert) -> None:
