@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.labels import PAPER_LABELS
+from models.labels import PAPER_LABELS, Label
 from pipeline.errors import UnitsUnknown
 from pipeline.result import AdcStatistics, LabelMeasurement
 from pipeline.volume import Geometry, Volume
@@ -20,25 +20,26 @@ _ADC_LABELS = (1, 2)
 def measure(
     masks: NDArray[np.bool_],
     geometry: Geometry,
-    masks_on_adc: NDArray[np.bool_],
-    adc: Volume,
+    on_adc: tuple[NDArray[np.bool_], Volume] | None,
     seen_share: float = 1.0,
+    labels: tuple[Label, ...] = PAPER_LABELS,
 ) -> tuple[LabelMeasurement, ...]:
-    """Measure each of `models.labels.PAPER_LABELS`.
+    """Measure each of `labels`.
 
-    `masks` is (labels, slices, rows, columns) on `geometry`, the T1CE grid, for volumes and lesions. `masks_on_adc` are
-    the same labels on the grid of `adc` (10^-6 mm2/s, NaN for missing values): ADC is measured at the map's own voxels
-    and not at interpolated ones. `seen_share` is the share of the head that every series shows.
+    `masks` is (labels, slices, rows, columns) on `geometry`, the reference's grid, for volumes and lesions. `on_adc`
+    are the same labels on the grid of the ADC map, and the map (10^-6 mm2/s, NaN for missing values), None where the
+    study has none: ADC is measured at the map's own voxels and not at interpolated ones. `seen_share` is the share of
+    the head that every series shows.
     """
     return tuple(
         LabelMeasurement(
             label=label,
             volume_ml=float(np.count_nonzero(mask)) * geometry.voxel_volume_mm3 / 1000,
             lesion_count=count_lesions(mask),
-            adc=adc_statistics(on_adc, adc) if label.number in _ADC_LABELS else None,
+            adc=adc_statistics(on_adc[0][row], on_adc[1]) if on_adc and label.number in _ADC_LABELS else None,
             seen_share=seen_share,
         )
-        for label, mask, on_adc in zip(PAPER_LABELS, masks, masks_on_adc, strict=True)
+        for row, (label, mask) in enumerate(zip(labels, masks, strict=True))
     )
 
 

@@ -1,4 +1,4 @@
-"""Choose slices of T1CE for pictures of the result, and sample FLAIR and ADC on them."""
+"""Choose slices of the reference series for pictures of the result, and sample FLAIR and ADC on them."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.labels import Role
 from pipeline.alignment import RoleAlignment
 from pipeline.boxes import Box
+from pipeline.reference import reference_of
 from pipeline.resample import resample
 from pipeline.result import Panels
 from pipeline.volume import IDENTITY, Geometry, Matrix, Volume
@@ -24,26 +25,27 @@ def panels(
     alignments: tuple[RoleAlignment, ...],
     most: int = 16,
 ) -> Panels:
-    """Select at most `most` slices of T1CE, ascending, with FLAIR and ADC resampled to them.
+    """Select at most `most` slices of the reference series, ascending, with FLAIR and ADC resampled to them.
 
-    `masks` is (labels, slices, rows, columns) on T1CE. The slices are spread over those with any label and
-    include the one with the largest area of each label. Without labels they are a few from the middle. Each series is
-    moved by its alignment; NaN are points outside of it. Raises KeyError without T1CE, and ValueError if `most` is less
+    `masks` is (labels, slices, rows, columns) on the reference: T1CE where there is one. The slices are spread over
+    those with any label and include the one with the largest area of each label. Without labels they are a few from the
+    middle. Each series is moved by its alignment; NaN are points outside of it. Raises ValueError if `most` is less
     than the number of labels.
     """
     if most < len(masks):
         raise ValueError(f"{most} slices have no room for the largest area of each of {len(masks)} labels")
-    t1ce = volumes[Role.T1CE]
+    reference = reference_of(volumes)
+    fixed = volumes[reference]
     indices = _choose_slices(masks, most)
-    roles = tuple(role for role in _SHOWN if role in volumes)
+    roles = tuple(role for role in dict.fromkeys((reference, *_SHOWN)) if role in volumes)
     to_series = {alignment.role: alignment.matrix for alignment in alignments}
-    pixels = np.empty((len(roles), len(indices), *t1ce.geometry.shape[1:]), np.float32)
+    pixels = np.empty((len(roles), len(indices), *fixed.geometry.shape[1:]), np.float32)
     for role, panel in zip(roles, pixels, strict=True):
-        if role is Role.T1CE:
-            panel[:] = t1ce.pixels[list(indices)]
+        if role is reference:
+            panel[:] = fixed.pixels[list(indices)]
             continue
         for number, index in enumerate(indices):
-            panel[number] = _on_slice(volumes[role], _slice(t1ce.geometry, index), to_series.get(role, IDENTITY))
+            panel[number] = _on_slice(volumes[role], _slice(fixed.geometry, index), to_series.get(role, IDENTITY))
     return Panels(indices, roles, pixels)
 
 

@@ -11,6 +11,8 @@ class RemarkKind(StrEnum):
 
     COVERAGE = "coverage"
     """A part of the head was not seen on a series."""
+    ABSENT = "absent"
+    """A series that the model can do without was absent: labels are not reported, or inferred from other series."""
     EMPTY = "empty"
     """The model found no voxel of any label."""
     ALIGNMENT = "alignment"

@@ -13,9 +13,9 @@ from plugin.commands.segment import find_studies, load_site_rules
 from plugin.commands.terminal import WRONG_USAGE, complain, print_table, refusing
 
 if TYPE_CHECKING:
-    from models.labels import Role
     from pipeline.choose import Explained, NotEligible, Selected
     from pipeline.study import Study
+    from plugin.sources.served_model import WantedRoles
 
 
 def explain(
@@ -33,13 +33,13 @@ def explain(
     from plugin.xnat.session import find_sessions, with_scan_types
 
     rules = load_site_rules(config)
-    roles, derive_adc = _settings_of_choosing(config)
+    wanted, derive_adc = _settings_of_choosing(config)
     with refusing(GlionodeError):
         found = find_studies(source)
         for session in find_sessions(source):
             found = with_scan_types(found, session)
     documents = [
-        _document(study, explain_study(study, rules), choose(study, roles, rules, derive_adc))
+        _document(study, explain_study(study, rules), choose(study, wanted.roles, rules, derive_adc, wanted.optional))
         for study in found.studies
     ]
     if as_json:
@@ -49,15 +49,15 @@ def explain(
         _print_table(document)
 
 
-def _settings_of_choosing(config: Path | None) -> "tuple[tuple[Role, ...], bool]":
-    """Return the roles that the served model needs, and whether ADC is computed; exit with an error without a model."""
+def _settings_of_choosing(config: Path | None) -> "tuple[WantedRoles, bool]":
+    """Return the roles that the served model takes, and whether ADC is computed; exit with an error without a model."""
     from plugin.settings.load import load_settings
-    from plugin.sources.served_model import required_roles, served_package
+    from plugin.sources.served_model import served_package, wanted_roles
 
     with refusing(GlionodeError, status=WRONG_USAGE):
         settings = load_settings(config)
         package = served_package(settings.model.name, settings.installed_models_dir)
-    return required_roles(package), settings.choose.derive_adc
+        return wanted_roles(package, settings.model.require), settings.choose.derive_adc
 
 
 def _document(study: "Study", explained: "tuple[Explained, ...]", selected: "Selected | NotEligible") -> dict[str, Any]:
@@ -65,10 +65,12 @@ def _document(study: "Study", explained: "tuple[Explained, ...]", selected: "Sel
     from pipeline.choose import NotEligible
 
     document: dict[str, Any] = {"study_instance_uid": study.study_instance_uid, "not_eligible": None, "selected": {}}
+    document |= {"absent": [], "why_absent": None}
     if isinstance(selected, NotEligible):
         document["not_eligible"] = selected.reason
     else:
         document["selected"] = {choice.role: choice.series.series_instance_uid for choice in selected.choices}
+        document |= {"absent": list(selected.absent), "why_absent": selected.why_absent or None}
     return document | {"series": [_series(each) for each in explained]}
 
 
@@ -120,3 +122,5 @@ def _print_table(document: dict[str, Any]) -> None:
     print_table(table)
     if document["not_eligible"]:
         complain(f"Study {document['study_instance_uid']}: not eligible. {document['not_eligible']}")
+    if document["absent"]:
+        print(f"Segmented without {' and '.join(document['absent'])}: {document['why_absent']}.")

@@ -142,12 +142,16 @@ def _address(destination: "AnyDestination") -> str:
 
 
 def _intended_use(settings: "Settings") -> "tuple[IntendedUse | None, str]":
-    from models.package import PackageBroken, find_package
+    from plugin.sources.served_model import served_package, wanted_roles
 
+    use = None
     try:
-        return find_package(settings.model.name, settings.installed_models_dir).intended_use, ""
-    except PackageBroken as exc:
-        return None, str(exc)
+        package = served_package(settings.model.name, settings.installed_models_dir)
+        use = package.intended_use
+        wanted_roles(package, settings.model.require)
+    except GlionodeError as exc:
+        return use, str(exc)
+    return use, ""
 
 
 def _broken_off(destination: "DestinationStatus") -> Iterator[str]:

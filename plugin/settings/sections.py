@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from models.labels import Role
 from pipeline.align_settings import DEFAULT_SETTINGS as _ALIGN
 from pipeline.align_settings import AlignSettings
 from plugin.settings.destinations import DestinationByKind
@@ -160,6 +161,8 @@ class ModelSettings(Section):
     name: Name = "phantom-demo"
     installed_dir: str = ""
     """Folder of installed model packages. Empty: `models` in the data folder."""
+    require: tuple[Role, ...] = ()
+    """Channels of the model, such as "ADC", that a study must have; empty: those that the package cannot do without."""
 
 
 class ComputeSettings(Section):

@@ -19,7 +19,7 @@ from plugin.jobs.job import Job
 from plugin.orthanc.client import OrthancClient
 from plugin.orthanc.studies import OrthancImage, OrthancInputs, find_inputs
 from plugin.settings.sections import Settings
-from plugin.sources.served_model import required_roles, served_package
+from plugin.sources.served_model import served_package, wanted_roles
 from plugin.sources.site_rules import SiteRules
 from plugin.sources.study_source import StudySource, Workspace
 
@@ -34,7 +34,8 @@ class OrthancSource:
         self._results = results
         self._rules = SiteRules(settings.rules_path)
         self._derive_adc = settings.choose.derive_adc
-        self._roles = required_roles(served_package(settings.model.name, settings.installed_models_dir))
+        package = served_package(settings.model.name, settings.installed_models_dir)
+        self._wanted = wanted_roles(package, settings.model.require)
         self._complete_series: frozenset[str] = frozenset()
         """UIDs of the series in the latest workspace that were fetched with their pixels."""
 
@@ -82,7 +83,8 @@ class OrthancSource:
     def _choose(self, paths: Sequence[Path]) -> Iterator[Path]:
         """Yield the files of the series that the segmentation will choose by these headers."""
         studies = scan(paths).studies
-        selected = choose(studies[0], self._roles, self._rules.current(), self._derive_adc) if studies else None
+        wanted, rules = self._wanted, self._rules.current()
+        selected = choose(studies[0], wanted.roles, rules, self._derive_adc, wanted.optional) if studies else None
         series = [each.series for each in selected.choices] if isinstance(selected, Selected) else []
         self._complete_series = frozenset(each.series_instance_uid for each in series)
         yield from {instance.path for each in series for instance in each.instances}

@@ -12,7 +12,7 @@ from pipeline.errors import SettingsWrong
 from pipeline.rules import Rules
 from pipeline.segment import SegmentSettings, pick_device
 from plugin.settings.sections import OutputsSettings, Settings
-from plugin.sources.served_model import required_roles
+from plugin.sources.served_model import WantedRoles, wanted_roles
 from plugin.sources.site_rules import SiteRules
 from plugin.worker.warm_model import WarmModel, warm_model
 
@@ -32,10 +32,13 @@ class WorkerContext:
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     outputs: Outputs = field(default_factory=Outputs)
 
+    require: tuple[Role, ...] = ()
+    """Channels that a study must have though the model can do without them."""
+
     @property
-    def required_roles(self) -> tuple[Role, ...]:
-        """The roles that a study must have."""
-        return required_roles(self.model.package)
+    def wanted(self) -> WantedRoles:
+        """The roles that series are chosen for."""
+        return wanted_roles(self.model.package, self.require)
 
 
 def open_worker_context(settings: Settings, model: str = "", device: str = "") -> WorkerContext:
@@ -49,8 +52,11 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
     # For pages of 2 MB, which torch asks Linux for if it finds this at its first allocation. To clear new pages of 4 KB
     # took a fifth of the network's time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    warm = warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.precision)
+    wanted_roles(warm.package, settings.model.require)  # an error is one of the settings, and not of the first study
     return WorkerContext(
-        model=warm_model(model or settings.model.name, settings.installed_models_dir, settings.compute.precision),
+        model=warm,
+        require=settings.model.require,
         rules=SiteRules(settings.rules_path).current(),
         device=pick_device(device or settings.compute.device),
         derive_adc=settings.choose.derive_adc,

@@ -13,9 +13,10 @@ from dicom_seg.check import check
 from dicom_seg.encode import EncodedObject, encode
 from dicom_seg.series_numbers import first_free_block
 from dicom_seg.uids import images_sha256
-from models.labels import ENHANCING_TUMOUR, PAPER_LABELS, Role
+from models.labels import ENHANCING_TUMOUR, Label, Role
 from models.malloc import freed_memory_kept
 from models.software_version import software_version
+from pipeline.absence import absence_remarks
 from pipeline.align import align
 from pipeline.choose import NotEligible, Selected, choose
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
@@ -34,7 +35,7 @@ from pipeline.remarks import Remark, RemarkKind
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.reported_labels import reported_labels
 from pipeline.restore import restore
-from pipeline.result import MasksOnSeries, SegmentationResult, SourceSeries
+from pipeline.result import LesionDiameters, MasksOnSeries, SegmentationResult, SourceSeries
 from pipeline.role_coverage import coverage_remarks
 from pipeline.segment import segment
 from pipeline.study import Series, Study
@@ -82,18 +83,25 @@ class _Candidates:
     passed_over: tuple[Remark, ...] = ()
     """One for each series that was chosen first and turned out not to show the head."""
 
-    def without(self, series: Series, exc: SeriesUnsuitable) -> "_Candidates":
-        """Return the candidates without a series that was chosen, for the reason that the exception gives."""
+    def choose(self, context: WorkerContext) -> Selected | NotEligible:
+        """Choose the series for the roles that the model takes."""
+        wanted = context.wanted
+        return choose(self.study, wanted.roles, context.rules, context.derive_adc, wanted.optional)
+
+    def without(self, series: Series) -> "_Candidates":
+        """Return the candidates without a series that was chosen."""
         parts = {series.series_instance_uid, *(each.series_instance_uid for each in series.instances)}
         rest = tuple(each for each in self.study.series if each.series_instance_uid not in parts)
+        return replace(self, study=replace(self.study, series=rest))
+
+    def passing_over(self, series: Series, role: Role, replaced: bool) -> "_Candidates":
+        """Return the candidates with a remark that a series was passed over, as it does not show the head."""
         number = "" if series.series_number is None else f" {series.series_number}"
         text = (
-            f"Series{number} ({series.series_instance_uid}) was the first choice for {exc.role}, but does not show the "
-            "head as that needs it; another series was taken."
+            f"Series{number} ({series.series_instance_uid}) was the first choice for {role}, but does not show the "
+            f"head as that needs it; {'another series was taken' if replaced else 'it was left out'}."
         )
-        return _Candidates(
-            replace(self.study, series=rest), (*self.passed_over, Remark(RemarkKind.COVERAGE, text, (exc.role,)))
-        )
+        return replace(self, passed_over=(*self.passed_over, Remark(RemarkKind.COVERAGE, text, (role,))))
 
 
 def _process(
@@ -109,22 +117,24 @@ def _process(
     chosen: dict[Role, Series] = {}
     try:
         with stopwatch("choose"):
-            selected = choose(candidates.study, context.required_roles, context.rules, context.derive_adc)
-        if isinstance(selected, NotEligible):
-            report = _report(study, context, stopwatch, Status.NOT_ELIGIBLE, selected.reason)
+            selected = candidates.choose(context)
+        if reason := _why_not_eligible(selected, context):
+            report = _report(study, context, stopwatch, Status.NOT_ELIGIBLE, reason)
             return _write(_complete(report, prior_results), (), out)
+        assert isinstance(selected, Selected)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
         chosen = {each.role: each.series for each in selected.choices}
         with stopwatch("read"):
             check_one_patient(chosen)
             check_instance_uids(chosen)
-            volumes = {role: read_volume(selected.series(role), role) for role in context.required_roles}
+            volumes = {each.role: read_volume(each.series, each.role) for each in selected.choices}
         sources = _sources(selected, volumes)
         if (current := prior_results.current_results.get(images_sha256(sources))) is not None:
             report = replace(_unchanged(study, context, stopwatch, current), roles=roles)
             return _write(_complete(report, prior_results), (), out)
         result = _segment_volumes(study, sources, volumes, context, stopwatch)
-        check_adc(result.measurements, result.source(Role.ADC).series.series_instance_uid)
+        if Role.ADC in chosen:
+            check_adc(result.measurements, chosen[Role.ADC].series_instance_uid)
         of_study = (
             *candidates.passed_over,
             *identity_remarks(study, chosen),
@@ -139,15 +149,31 @@ def _process(
         return _write(_complete(_segmented(result, objects, stopwatch), prior_results), objects, out)
     except GlionodeError as exc:
         if isinstance(exc, SeriesUnsuitable):
-            others = candidates.without(chosen[exc.role], exc)
-            again = choose(others.study, context.required_roles, context.rules, context.derive_adc)
+            series = chosen[exc.role]
+            others = candidates.without(series)
+            again = others.choose(context)
             if isinstance(again, Selected):
-                logger.info("study %s: %s Another series is taken.", study.study_instance_uid, exc)
+                replaced = exc.role not in again.absent
+                what = "Another series is taken." if replaced else f"The study is segmented without {exc.role}."
+                logger.info("study %s: %s %s", study.study_instance_uid, exc, what)
+                others = others.passing_over(series, exc.role, replaced)
                 return _process(study, others, context, out, stopwatch, prior_results)
         reason = " ".join((str(exc), *(each.text for each in candidates.passed_over)))
         logger.warning("study %s failed: %s", study.study_instance_uid, reason)
         report = replace(_report(study, context, stopwatch, Status.FAILED, reason), roles=roles)
         return write_failure(_complete(report, prior_results), out)
+
+
+def _why_not_eligible(selected: Selected | NotEligible, context: WorkerContext) -> str:
+    """Return why there is nothing to segment; empty if there is."""
+    if isinstance(selected, NotEligible):
+        return selected.reason
+    present = [each.role for each in selected.choices]
+    reported = reported_labels(context.model.package, present)
+    if reported.labels:
+        return ""
+    missing = " and ".join(dict.fromkeys(each.absent for each in reported.not_reported))
+    return f"without {missing} the model reports no label: {selected.why_absent}"
 
 
 def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:
@@ -168,6 +194,7 @@ def _segment_volumes(
         check_head_geometry(source.series.series_instance_uid, source.role, source.geometry)
     package = model.package
     reported = reported_labels(package, volumes)
+    absent = tuple(role for role in package.channels if role not in volumes)
     with stopwatch("align"), freed_memory_kept():
         aligned = align(
             volumes, package.channels, package.spacing_mm, package.network.stride, context.device, context.align
@@ -204,8 +231,11 @@ def _segment_volumes(
         }
         masks, geometry = masks_on[aligned.reference], volumes[aligned.reference].geometry
     with stopwatch("measure"):
-        measurements = measure(masks, geometry, masks_on[Role.ADC], volumes[Role.ADC], coverage.seen_share)
-        diameters = lesion_diameters(masks[PAPER_LABELS.index(ENHANCING_TUMOUR)], geometry)
+        on_adc = (masks_on[Role.ADC], volumes[Role.ADC]) if Role.ADC in volumes else None
+        measurements = measure(masks, geometry, on_adc, coverage.seen_share, reported.labels)
+        diameters: tuple[LesionDiameters, ...] = ()
+        if ENHANCING_TUMOUR in reported.labels:
+            diameters = lesion_diameters(masks[reported.labels.index(ENHANCING_TUMOUR)], geometry)
     with stopwatch("picture"):
         pictures = panels(volumes, masks, aligned.alignments) if context.outputs.capture else None
     return SegmentationResult(
@@ -216,23 +246,33 @@ def _segment_volumes(
         measurements=measurements,
         model=model.identity,
         device=segmented.device + model.precision_on(segmented.probabilities.device),
-        native=tuple(_defined_on(role, masks_on[role]) for role in context.outputs.seg_on if role is not Role.T1CE),
+        native=tuple(
+            _defined_on(role, reported.labels, masks_on[role])
+            for role in context.outputs.seg_on
+            if role in volumes and role is not aligned.reference
+        ),
         diameters=diameters,
         panels=pictures,
         remarks=(
             *(remark for source in sources for remark in source.remarks),
+            *absence_remarks(absent, reported.not_reported, reported.inferred),
             *aligned.remarks,
             *coverage_remarks(coverage.roles, marked_unseen),
             *empty_remarks(measurements, package),
         ),
         coverage=coverage.roles,
+        labels=reported.labels,
+        reference=aligned.reference,
+        absent=absent,
+        not_reported=reported.not_reported,
+        inferred=reported.inferred,
     )
 
 
-def _defined_on(role: Role, masks: NDArray[np.bool_]) -> MasksOnSeries:
+def _defined_on(role: Role, reported: tuple[Label, ...], masks: NDArray[np.bool_]) -> MasksOnSeries:
     """Select the labels that are defined on `role` from masks (labels, slices, rows, columns) on its series."""
-    labels = tuple(label for label in PAPER_LABELS if label.defined_on is role)
-    return MasksOnSeries(role, labels, masks[[PAPER_LABELS.index(label) for label in labels]])
+    labels = tuple(label for label in reported if label.defined_on is role)
+    return MasksOnSeries(role, labels, masks[[reported.index(label) for label in labels]])
 
 
 def _sources(selected: Selected, volumes: Mapping[Role, Volume]) -> tuple[SourceSeries, ...]:

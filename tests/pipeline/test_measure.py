@@ -20,7 +20,7 @@ def test_a_ball_has_the_volume_of_a_ball() -> None:
     ball = distance <= radius_mm**2
     masks = np.stack([ball, ball, np.zeros_like(ball)])
     adc = Volume(np.full(ADC_GRID.shape, 900, np.float32), ADC_GRID)
-    found = measure(masks, GRID, np.zeros((3, *ADC_GRID.shape), bool), adc)
+    found = measure(masks, GRID, (np.zeros((3, *ADC_GRID.shape), bool), adc))
     assert [entry.label for entry in found] == list(PAPER_LABELS)
     assert found[0].volume_ml == pytest.approx(4 / 3 * np.pi * radius_mm**3 / 1000, rel=0.01)
     assert (found[2].volume_ml, found[2].lesion_count) == (0, 0)
@@ -72,7 +72,7 @@ def test_adc_beyond_water_is_a_fault_of_the_map(value: float, refused: bool) -> 
     adc = np.full((2, 4, 4), 900.0, np.float32)
     adc[1] = value
     adc[1, 0, 0] = 4095.0  # a saturated voxel is none
-    measured = measure(masks, grid, masks, Volume(adc, grid))
+    measured = measure(masks, grid, (masks, Volume(adc, grid)))
     if refused:
         with pytest.raises(UnitsUnknown, match=r"Series 1\.2\.3: the mean of its ADC inside enhancing tumour is 41"):
             check_adc(measured, "1.2.3")

@@ -131,6 +131,7 @@ def test_check_config_accepts_the_defaults() -> None:
         ("models install .", "", 1, "no model.toml"),
         ("check-config --config glionode.toml", "[listener]\nhost = '0.0.0.0'\n", 64, "calling_ae_titles"),
         ("check-config --config glionode.toml", "[model]\nname = 'nobody'\n", 64, "nobody"),
+        ("check-config --config glionode.toml", "[model]\nrequire = ['T2']\n", 64, "model.require names T2"),
         ("echo pacs", "", 64, "'pacs'"),
         ("classify nothing.txt", "", 64, "nothing.txt"),
         ("inspect .", "", 1, "no DICOM study"),

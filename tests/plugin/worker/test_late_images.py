@@ -42,7 +42,7 @@ def test_images_that_are_not_used_leave_the_result_current(tmp_path: Path, monke
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     series = study.series[0]
-    choices = tuple(Choice(role, series, ("the test says so",)) for role in context.required_roles)
+    choices = tuple(Choice(role, series, ("the test says so",)) for role in context.wanted.roles)
     frames = (Frame("1.2.840.10008.5.1.4.1.1.4", series.instances[0].sop_instance_uid, 1),)
     volume = SimpleNamespace(geometry=None, frames=frames, notes=(), remarks=())
     monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))

@@ -52,13 +52,13 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
 ) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
-    choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in context.required_roles)
+    choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in context.wanted.roles)
     monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
     report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert report.reason
     assert study.series[0].series_instance_uid in report.reason
-    assert {entry.role for entry in report.roles} == set(context.required_roles)
+    assert {entry.role for entry in report.roles} == set(context.wanted.roles)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
 
 

@@ -42,7 +42,7 @@ def true_result(phantom: Path) -> SegmentationResult:
         ),
         alignments=alignments,
         masks=masks,
-        measurements=measure(masks, geometry, on[Role.ADC], volumes[Role.ADC]),
+        measurements=measure(masks, geometry, (on[Role.ADC], volumes[Role.ADC])),
         model=ModelIdentity("truth-of-phantom", "1.0.0", "ab" * 32, IntendedUse.DEMONSTRATION),
         device="none",
         native=tuple(
