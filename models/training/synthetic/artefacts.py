@@ -10,15 +10,19 @@ from torch.nn import functional
 from models.labels import Role
 from pipeline.volume import Geometry
 
+_IN_PLANE = (0.7, 0.22, 0.08)
+"""Chances of voxels of 1, 2 and 3 mm in the plane of T1CE and FLAIR: most scans are fine, some are fast."""
 _SINUS_MM = (0.0, -70.0, -30.0)
 """Air next to the frontal lobes (x, y, z), which distorts echo-planar images most."""
 
 
 def draw_voxel(generator: np.random.Generator, role: Role, head_mm: float) -> tuple[int, int, int]:
-    """Draw a voxel size as fine voxels along S, P, L: slices of 1 to 6 mm along any axis, mostly axial."""
-    in_plane = 2 if role is Role.ADC or generator.random() < 0.25 else 1
+    """Draw a voxel size as fine voxels along S, P, L: 1 to 3 mm, slices of up to 6 mm along any axis, mostly axial."""
+    in_plane = int(
+        generator.choice((2, 3), p=(0.85, 0.15)) if role is Role.ADC else generator.choice((1, 2, 3), p=_IN_PLANE)
+    )
     thick = generator.random() < (0.3 if role is Role.T1CE else 0.75)
-    through = int(generator.integers(2, 7)) if thick else in_plane
+    through = max(in_plane, int(generator.integers(2, 7))) if thick else in_plane
     axis = 0 if role is Role.ADC else int(generator.choice(3, p=(0.7, 0.12, 0.18)))
     voxel = [in_plane] * 3
     voxel[axis] = through
@@ -83,6 +87,25 @@ def make_adc_map(native: Tensor, white_signal: float, generator: np.random.Gener
     holes = torch.from_numpy(generator.random(adc.shape, dtype=np.float32)) < float(generator.uniform(0, 0.004))
     adc = torch.where(holes, 0.0, adc.clamp(min=0))
     return (adc * float(np.exp(generator.normal(0, 0.03))))[None]
+
+
+def lower_resolution(channels: Tensor, generator: np.random.Generator) -> Tensor:
+    """Return (channels, slices, rows, columns) with one channel as if scanned in thick slices or large voxels.
+
+    Half of the time its voxels are averaged over 2 to 6 along one axis, else over 2 along each. The mean over them is
+    interpolated back, as the node resamples a coarse series.
+    """
+    channel = int(generator.integers(len(channels)))
+    factors = [2, 2, 2]
+    if generator.random() < 0.5:
+        factors = [1, 1, 1]
+        factors[int(generator.integers(3))] = int(generator.integers(2, 7))
+    size = channels.shape[1:]
+    coarse = [max(1, edge // factor) for edge, factor in zip(size, factors, strict=True)]
+    seen = functional.interpolate(channels[channel][None, None], size=coarse, mode="area")
+    lower = channels.clone()
+    lower[channel] = functional.interpolate(seen, size=size, mode="trilinear")[0, 0]
+    return lower
 
 
 def draw_misalignment(generator: np.random.Generator) -> NDArray[np.float64]:

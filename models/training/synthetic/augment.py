@@ -37,6 +37,13 @@ _BRIGHTER = {
     Role.T1CE: ([Tissue.ENHANCING], 0.5),
 }
 """Tissues of a lesion that may be brighter than the signal equations say, and the largest log of the factor."""
+_FLAIR_AFTER_CONTRAST = 0.15
+"""Share of the samples whose FLAIR was scanned after contrast agent was given."""
+_STRIPPED = 0.1
+"""Share of the samples without skull and face."""
+_OUTSIDE = [
+    *(Tissue.AIR, Tissue.MUSCLE, Tissue.FAT, Tissue.BONE, Tissue.MARROW, Tissue.DURA, Tissue.MUCOSA, Tissue.VITREOUS),
+]
 _BRAIN = [Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY]
 _LESION = sorted({tissue for tissues in LABEL_TISSUES for tissue in tissues})
 
@@ -57,8 +64,11 @@ def augment(head: SyntheticHead, generator: np.random.Generator, spacing_mm: flo
     grid = _draw_grid(generator, spacing_mm)
     pose = _draw_pose(generator)
     texture = _draw_texture(generator, head)
-    raw = torch.cat([_acquire(role, head, texture, contrast, grid, pose, generator) for role in CHANNELS])
+    enhanced, stripped = generator.random(2) < (_FLAIR_AFTER_CONTRAST, _STRIPPED)
+    raw = torch.cat([_acquire(role, head, texture, contrast, grid, pose, generator, enhanced) for role in CHANNELS])
     _drop_coverage(raw, generator)
+    if stripped:
+        _strip_skull(raw, head, grid, pose)
     box = _head_box(raw[CHANNELS.index(Role.T1CE)], generator, spacing_mm)
     return Sample(channels=normalise(raw[box], CHANNELS), fractions=label_fractions(head, grid, as_matrix(pose))[box])
 
@@ -175,10 +185,11 @@ def _acquire(
     grid: Geometry,
     pose: NDArray[np.float64],
     generator: np.random.Generator,
+    enhanced: bool,
 ) -> Tensor:
     """Return one sequence (1, slices, rows, columns) on the grid: random resolution, artefacts and misalignment."""
     voxel = artefacts.draw_voxel(generator, role, head.geometry.spacing_mm[0])
-    levels = _tissue_values(signal_levels(role, contrast) * _draw_brightness(role, generator), head)
+    levels = _tissue_values(signal_levels(role, contrast, enhanced) * _draw_brightness(role, generator), head)
     # The sequences share a texture, with different amplitude and sometimes opposite sign.
     levels *= (1 + float(generator.uniform(-0.5, 1.2)) * texture).clamp_(min=0)
     levels *= _draw_regions(generator, head)
@@ -207,6 +218,13 @@ def _draw_brightness(role: Role, generator: np.random.Generator) -> NDArray[np.f
         tissues, most = _BRIGHTER[role]
         factors[tissues] = np.exp(generator.uniform(0, most))
     return np.asarray(factors * np.exp(spread * generator.standard_normal(len(Tissue))), np.float32)
+
+
+def _strip_skull(raw: Tensor, head: SyntheticHead, grid: Geometry, pose: NDArray[np.float64]) -> None:
+    """Make everything outside the dura 0, in place, as in public sets whose brains were extracted."""
+    inside = torch.from_numpy(~np.isin(head.tissue, _OUTSIDE)).float()[None]
+    brain = resample(inside, head.geometry, grid, as_matrix(pose))[0] >= 0.5  # NaN, outside the head's grid, is not
+    raw[:, ~brain] = 0
 
 
 def _drop_coverage(raw: Tensor, generator: np.random.Generator) -> None:

@@ -143,23 +143,28 @@ def draw_contrast(generator: np.random.Generator, spread: float) -> Contrast:
     )
 
 
-def signal_levels(role: Role, contrast: Contrast) -> Levels:
-    """Return the signal of each tissue in a sequence, white matter being 1; for ADC the ADC in 10^-6 mm2/s."""
+def signal_levels(role: Role, contrast: Contrast, enhanced: bool = False) -> Levels:
+    """Return the signal of each tissue in a sequence, white matter being 1; for ADC the ADC in 10^-6 mm2/s.
+
+    `enhanced` is for a FLAIR that is scanned after contrast agent, as many are: what takes it up is brighter.
+    """
     if role is Role.ADC:
         return contrast.adc
-    signal = _raw_signal(role, contrast)
+    signal = _raw_signal(role, contrast, enhanced)
     if role in (Role.T1CE, Role.FLAIR):
         left = contrast.remaining_fat[0 if role is Role.T1CE else 1]
         signal[[Tissue.FAT, Tissue.MARROW]] *= left
     return np.asarray(signal / signal[Tissue.WHITE], dtype=np.float32)
 
 
-def _raw_signal(role: Role, contrast: Contrast) -> Levels:
+def _raw_signal(role: Role, contrast: Contrast, enhanced: bool) -> Levels:
     density, t1, t2 = contrast.density, contrast.t1_ms, contrast.t2_ms
+    enhanced = role is Role.T1CE or (enhanced and role is Role.FLAIR)
+    if enhanced or role is Role.T1:
+        uptake = contrast.uptake_per_s if enhanced else np.zeros_like(t1)
+        t1 = np.asarray(1 / (1 / t1 + uptake / 1000), dtype=np.float32)
     if role in (Role.T1, Role.T1CE):
         tr, te = contrast.t1_timing_ms
-        uptake = contrast.uptake_per_s if role is Role.T1CE else np.zeros_like(t1)
-        t1 = np.asarray(1 / (1 / t1 + uptake / 1000), dtype=np.float32)
         return np.asarray(density * (1 - np.exp(-tr / t1)) * np.exp(-te / t2))
     if role is Role.T2:
         tr, te = contrast.t2_timing_ms

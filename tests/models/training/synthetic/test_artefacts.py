@@ -13,10 +13,12 @@ GEOMETRY = Geometry.axial((10, 60, 50), (5.0, 3.0, 3.0), (0.0, -10.0, 0.0), "")
 
 def test_voxels_are_thick_along_one_axis_at_most() -> None:
     drawn = {artefacts.draw_voxel(np.random.default_rng(seed), Role.FLAIR, 1.0) for seed in range(200)}
-    assert all(sorted(voxel)[0] == sorted(voxel)[1] <= 2 for voxel in drawn)
+    assert all(sorted(voxel)[0] == sorted(voxel)[1] <= 3 for voxel in drawn)
+    assert (3, 3, 3) in drawn, "of low resolution throughout"
     assert {max(voxel) for voxel in drawn} >= {1, 2, 3, 4, 5, 6}
     assert {int(np.argmax(voxel)) for voxel in drawn if max(voxel) > 2} == {0, 1, 2}
-    assert all(artefacts.draw_voxel(np.random.default_rng(seed), Role.ADC, 1.0)[1:] == (2, 2) for seed in range(20))
+    of_adc = [artefacts.draw_voxel(np.random.default_rng(seed), Role.ADC, 1.0)[1:] for seed in range(40)]
+    assert set(of_adc) == {(2, 2), (3, 3)}
 
 
 def test_the_distortion_runs_front_to_back_and_is_small() -> None:
@@ -60,3 +62,17 @@ def test_the_residual_misalignment_is_small() -> None:
     lengths = [float(np.linalg.norm(matrix[:3, 3])) for matrix in moved]
     assert min(lengths) == 0
     assert 1.5 < max(lengths) <= 3.0
+
+
+def test_a_channel_of_low_resolution_keeps_its_mean_and_loses_its_details() -> None:
+    channels = torch.randn(3, 24, 24, 24, generator=torch.Generator().manual_seed(1)) + 2
+    kinds = set()
+    for seed in range(12):
+        coarse = artefacts.lower_resolution(channels, np.random.default_rng(seed))
+        (changed,) = [n for n in range(3) if not torch.equal(coarse[n], channels[n])]
+        assert float(coarse[changed].mean()) == pytest.approx(float(channels[changed].mean()), abs=0.05)
+        smooth = [
+            float(coarse[changed].diff(dim=axis).std() / channels[changed].diff(dim=axis).std()) for axis in range(3)
+        ]
+        kinds.add(sum(ratio < 0.5 for ratio in smooth))
+    assert kinds == {1, 3}, "thick slices, and large voxels"

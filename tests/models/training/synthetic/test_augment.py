@@ -77,7 +77,23 @@ def test_white_matter_varies_in_brightness() -> None:
     assert np.median(spread) > 0.025
 
 
-def test_a_sample_is_cropped_to_the_head() -> None:
+def test_a_stripped_head_has_brain_and_lesion_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = synthesise(31, Variant.UNIFOCAL, 4.0)
+    shown = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("models.training.synthetic.augment._STRIPPED", share)
+        sample = augment(head, np.random.default_rng(3), 6.0)
+        t1ce, adc = sample.channels[2], sample.channels[0]
+        shown.append(int((t1ce != t1ce[0, 0, 0]).sum()))
+        lesion = sample.fractions[1] > 0.9
+        assert lesion.any()
+        assert 900 / 3500 < float(adc[lesion].median()) < 2500 / 3500
+    whole, stripped = shown
+    assert 0.2 * whole < stripped < 0.75 * whole
+
+
+def test_a_sample_is_cropped_to_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.synthetic.augment._STRIPPED", 0.0)  # of a head without skull less is left
     head = synthesise(33, Variant.LESION_FREE, 4.0)
     for seed in range(5):
         sample = augment(head, np.random.default_rng(seed), 6.0)

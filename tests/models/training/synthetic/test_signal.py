@@ -36,6 +36,15 @@ def test_sequences_have_their_usual_contrast(contrast: Contrast) -> None:
     assert t1ce[Tissue.GREY] == pytest.approx(t1[Tissue.GREY], rel=0.1)
 
 
+def test_a_flair_after_contrast_is_brighter_where_contrast_agent_is(contrast: Contrast) -> None:
+    before, after = (signal_levels(Role.FLAIR, contrast, enhanced) for enhanced in (False, True))
+    assert after[Tissue.ENHANCING] > 1.1 * before[Tissue.ENHANCING]
+    assert after[Tissue.VESSEL] > before[Tissue.VESSEL]
+    assert after[Tissue.OEDEMA] == pytest.approx(before[Tissue.OEDEMA], rel=0.1)
+    for role in (Role.T1, Role.T1CE, Role.ADC):
+        assert np.array_equal(*(signal_levels(role, contrast, enhanced) for enhanced in (False, True)))
+
+
 def test_signals_agree_with_the_label_rule(contrast: Contrast) -> None:
     adc, flair = signal_levels(Role.ADC, contrast), signal_levels(Role.FLAIR, contrast)
     enhancing, abnormal, bright = LABEL_TISSUES
