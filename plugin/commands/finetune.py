@@ -13,14 +13,19 @@ from plugin.commands.terminal import refuse
 if TYPE_CHECKING:
     from models.package import ModelPackage
     from models.training.dataset.dataset import Dataset
+    from models.training.train.joined_sets import JoinedSets
     from models.training.train.transfer import Parent
 
 
 def finetune(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", file_okay=False, help="Data set that `glionode dataset` made.")
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATASET ... OUT",
+            file_okay=False,
+            help="Data sets that `glionode dataset` made, and folder of the model package to write.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder of the model package to write.")],
     parent: Annotated[
         str, typer.Option("--from", metavar="MODEL", help="Folder of a package, or the name of a bundled one.")
     ],
@@ -40,6 +45,10 @@ def finetune(
     epochs: training_run.EpochsOption = None,
     patch: training_run.PatchOption = None,
     learning_rate: training_run.RateOption = None,
+    weight: training_run.WeightOption = None,
+    mix_synthetic: training_run.MixOption = None,
+    drop_channels: training_run.DropOption = None,
+    optional: training_run.OptionalOption = None,
     folds: training_run.FoldsOption = None,
     workers: training_run.WorkersOption = None,
     cache: training_run.CacheOption = None,
@@ -49,22 +58,28 @@ def finetune(
         Path | None, typer.Option(exists=True, help="Work folder of a run, or its last.ckpt, to go on from.")
     ] = None,
 ) -> None:
-    """Train a package's network on a local data set, whose channels and labels may be others.
+    """Train a package's network on local data sets, whose channels and labels may be others.
 
     Weights move by name: a channel or label that both have keeps its own, ADC begins as T2, enhancing_tumour as ET,
     adc_abnormality as TC, flair_hyperintensity as WT. Anything else has to be said with --channel, --head and --drop,
     and is recorded. The best epoch by mean validation Dice becomes the package OUT, for research.
+    Several sets are joined as `glionode pretrain` joins them.
 
     Example: glionode finetune our-data runs/ours --from runs/brats --preset fast --cache disk --workers 4
     """
+    if len(folders) < 2:
+        raise refuse("Say what to train on, and where to: `glionode finetune DATASET OUT --from MODEL`.")
     training_run.require_lightning()
-    options = training_run.TrainingOptions(preset, config, epochs, patch, learning_rate, workers, cache)
+    options = training_run.TrainingOptions(
+        preset, config, epochs, patch, learning_rate, workers, cache, None, drop_channels, mix_synthetic
+    )
     settings, file = options.read(Preset.PAPER, FINETUNE_EPOCHS)
-    cases, package = training_run.open_dataset(dataset, out, "finetune"), find_model(parent)
+    out = folders[-1]
+    cases, package = training_run.open_datasets(folders[:-1], out, "finetune", weight or []), find_model(parent)
     from models.training.train.experiment import Experiment, describe
 
     spacing_mm = file.spacing_mm or package.spacing_mm
-    described = describe(cases, package.network, spacing_mm, settings, out, name, file.version)
+    described = describe(cases, package.network, spacing_mm, settings, out, name, file.version, package)
     training_run.run(
         Experiment(
             cases=cases,
@@ -74,6 +89,7 @@ def finetune(
             command=this_command(),
             parent=_parent(package, cases, described, channel or [], head or [], drop or []),
             folds=folds or 0,
+            optional=training_run.optional_channels(optional),
             resume=resume,
         )
     )
@@ -81,7 +97,7 @@ def finetune(
 
 def _parent(
     package: "ModelPackage",
-    dataset: "Dataset",
+    dataset: "Dataset | JoinedSets",
     described: "ModelPackage",
     channels: list[str],
     heads: list[str],

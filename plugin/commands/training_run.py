@@ -2,14 +2,16 @@
 
 import importlib.util
 import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
 
+from models.labels import Role
 from models.training.train.settings import (
     Cache,
     ConfigFile,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from models.training.dataset.dataset import Dataset
     from models.training.train.experiment import Experiment, Outcome
     from models.training.train.fit import TrainingProgress
+    from models.training.train.joined_sets import JoinedSets
 
 
 def _option(text: str, default: str, low: float | None = None) -> typer.models.OptionInfo:
@@ -56,6 +59,23 @@ WorkersOption = Annotated[int | None, _option("Processes that prepare batches.",
 CacheOption = Annotated[
     Cache | None, _option("Where normalised cases are kept between epochs: none, ram or disk.", "none")
 ]
+WeightOption = Annotated[
+    list[str] | None,
+    typer.Option("--weight", metavar="NAME=2", help="How often cases of one of several sets are seen, by folder name."),
+]
+DropOption = Annotated[
+    float | None, _option("Share of the samples that lose channels, so that a study may lack some.", "0", low=0)
+]
+MixOption = Annotated[float | None, _option("Share of the samples that are synthetic heads.", "0", low=0)]
+OptionalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optional",
+        metavar="CHANNEL",
+        help="Channel that a study may lack.",
+        show_default="those without which it was trained and measured",
+    ),
+]
 NameOption = Annotated[str | None, _option("Name of the model.", "that of OUT")]
 WorkOption = Annotated[
     Path | None, typer.Option(file_okay=False, help="Folder for checkpoints and logs.", show_default="runs/NAME")
@@ -74,6 +94,8 @@ class TrainingOptions:
     workers: int | None
     cache: Cache | None
     minutes: float | None = None
+    drop_channels: float | None = None
+    synthetic_share: float | None = None
 
     def read(self, preset: Preset, epochs: int) -> tuple[TrainSettings, ConfigFile]:
         """Return the settings, and the configuration file that they come from.
@@ -81,7 +103,7 @@ class TrainingOptions:
         Options override the file, and the file overrides the preset; `preset` and `epochs` are the command's own.
         Refuses contradictions.
         """
-        names = ("preset", "epochs", "patch", "learning_rate", "workers", "cache", "minutes")
+        names = [field.name for field in fields(self) if field.name != "config"]
         try:
             config = read_config(self.config) if self.config is not None else ConfigFile({})
             options = {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -97,19 +119,54 @@ def require_lightning() -> None:
         raise refuse("Training needs Lightning, which is not installed here; install glionode[train].")
 
 
-def open_dataset(folder: Path, out: Path, command: str) -> "Dataset":
-    """Return the data set in a folder; refuse a folder without one, and DATASET and OUT in the former order."""
+def open_datasets(
+    folders: Sequence[Path], out: Path, command: str, weights: Sequence[str] = ()
+) -> "Dataset | JoinedSets":
+    """Return the data set in a folder, or those in several as one.
+
+    Refuses a folder without one, DATASET and OUT in the former order, and weights of other sets.
+    """
     from models.training.dataset.dataset import read_dataset
     from models.training.dataset.manifest import MANIFEST_FILE, DatasetBroken
+    from models.training.train.joined_sets import join_sets, sets_table
 
-    if not (folder / MANIFEST_FILE).is_file() and (out / MANIFEST_FILE).is_file():
+    first = folders[0]
+    if len(folders) == 1 and not (first / MANIFEST_FILE).is_file() and (out / MANIFEST_FILE).is_file():
         raise refuse(
             f"{out} is the data set, and it stands where OUT belongs: the order has changed, and OUT comes last. "
-            f"Say: glionode {command} {shlex.quote(str(out))} {shlex.quote(str(folder))}"
+            f"Say: glionode {command} {shlex.quote(str(out))} {shlex.quote(str(first))}"
         )
-    refuse_overlap(folder, out)
+    for folder in folders:
+        refuse_overlap(folder, out)
+    by_name = dict(map(_weight, weights))
     with refusing(DatasetBroken):
-        return read_dataset(folder)
+        datasets = [read_dataset(folder) for folder in folders]
+        if len(datasets) == 1 and not weights:
+            return datasets[0]
+        try:
+            joined = join_sets(datasets, by_name)
+        except SettingsContradict as exc:
+            raise refuse(f"These data sets cannot be joined: {exc}.") from exc
+    print(sets_table(joined))
+    return joined
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise refuse(f"--weight {text} is no weight: write --weight NAME=2, NAME being the folder of a set.") from None
+
+
+def optional_channels(names: Sequence[str] | None) -> tuple[Role, ...] | None:
+    """Return the channels of --optional; None if it was not given. Refuses unknown names."""
+    if names is None:
+        return None
+    unknown = [name for name in names if name not in set(Role)]
+    if unknown:
+        raise refuse(f"--optional {unknown[0]} is no channel; channels are {', '.join(Role)}.")
+    return tuple(map(Role, names))
 
 
 def work_folder(name: str, work: Path | None, resume: Path | None) -> Path:
@@ -160,6 +217,8 @@ def run(experiment: "Experiment") -> None:
 
 
 def _print_outcome(outcome: "Outcome", measured_on: str) -> None:
+    from models.package import CARD_FILE
+
     package, trained = outcome.package, outcome.trained
     best, epochs = trained.curve.best, len(trained.curve.epochs)
     ended = "" if trained.complete else " Training was interrupted."
@@ -175,6 +234,11 @@ def _print_outcome(outcome: "Outcome", measured_on: str) -> None:
             )
             continue
         print(f"{each.label}: mean Dice {each.mean_dice:.3f} on {len(each.dice)} cases, at threshold {each.threshold}")
+    if package.presence:
+        lacking = (
+            f"A study may lack {', '.join(package.optional)}" if package.optional else "A study may lack no channel"
+        )
+        print(f"{lacking}; {package.folder / CARD_FILE} has the Dice by what is there.")
     sha = package.weights_sha256[:12]
     print(f"Wrote model {package.name} {package.version} to {package.folder} (weights sha256 {sha}...).")
     folder = shlex.quote(str(package.folder))

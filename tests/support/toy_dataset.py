@@ -33,9 +33,9 @@ def toy_case(
     head = np.linalg.norm(points - (edge - 1) / 2, axis=-1) < 0.42 * edge
     middle = (edge - 1) / 2 + generator.uniform(-0.12, 0.12, size=3) * edge
     distance = np.linalg.norm(points - middle, axis=-1)
-    sizes = {"ET": 3, "TC": 5, "WT": 7, **dict(zip(NAMES, (3, 5, 7), strict=True))}
+    sizes = {"ET": 3, "TC": 5, "WT": 7, "tumour_core": 5, "whole_tumour": 7, **dict(zip(NAMES, (3, 5, 7), strict=True))}
     masks = {label: distance < sizes[label] * edge / 36 for label in labels}
-    bright = {Role.T1CE: 3, Role.T2: 5, Role.ADC: 5, Role.FLAIR: 7}
+    bright = {Role.T1: 3, Role.T1CE: 3, Role.T2: 5, Role.ADC: 5, Role.FLAIR: 7}
     channels = {}
     for role in roles:
         voxels = head * (800 + generator.normal(0, 40, head.shape)) + (distance < bright[role] * edge / 36) * 700
@@ -51,14 +51,16 @@ def toy_dataset(
     roles: tuple[Role, ...] = OURS,
     labels: tuple[str, ...] = NAMES,
     edge: int = 36,
+    first: int = 0,
+    key: bytes = b"k" * 32,
 ) -> Path:
-    """Write a data set of so many patients, one case each, and return its folder."""
-    names = Pseudonyms(b"k" * 32)
+    """Write a data set of so many patients from number `first` on, one case each, and return its folder."""
+    names = Pseudonyms(key)
     writer = DatasetWriter(folder, DatasetSource.DICOM, roles, labels, names)
     known = {}
-    for number in range(train + validation):
+    for number in range(first, first + train + validation):
         writer.add(toy_case(number, roles, labels, edge))
-        known[names("patient", f"PATIENT-{number}")] = Split.TRAIN if number < train else Split.VALIDATION
+        known[names("patient", f"PATIENT-{number}")] = Split.TRAIN if number < first + train else Split.VALIDATION
     writer.finish(Shares(), seed=1, known=known)
     return folder
 
@@ -70,7 +72,7 @@ class IndexCrops(CaseCrops):
         pass
 
     def __getitem__(self, index: CropIndex) -> Batch:
-        return torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1)
+        return Batch(torch.tensor([index.epoch, index.position, index.case]), torch.zeros(1), torch.zeros(1))
 
 
 class InterruptedCrops(IndexCrops):

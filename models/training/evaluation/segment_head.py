@@ -21,14 +21,19 @@ REGISTERED = AlignSettings()
 
 
 def head_probabilities(
-    head: SyntheticHead, package: ModelPackage, network: nn.Module, alignment: AlignSettings = REGISTERED
+    head: SyntheticHead,
+    package: ModelPackage,
+    network: nn.Module,
+    alignment: AlignSettings = REGISTERED,
+    seen: tuple[Role, ...] | None = None,
 ) -> tuple[Tensor, Geometry, Geometry]:
     """Return probabilities of PAPER_LABELS (labels, slices, rows, columns) on the model's grid, that grid, and T1CE's.
 
-    `network` is on the CPU.
+    `network` is on the CPU. With `seen` the study has these series only; their scans are the same.
     """
     volumes = scan_head(head, needed_channels(package))
-    output = segment_volumes(volumes, package, network, alignment, torch.device("cpu"))
+    shown = {role: volume for role, volume in volumes.items() if seen is None or role in seen}
+    output = segment_volumes(shown, package, network, alignment, torch.device("cpu"))
     names = [label.name for label in package.labels]
     order = [names.index(label.name) for label in PAPER_LABELS]
     return output.probabilities[order], output.grid, volumes[Role.T1CE].geometry

@@ -2,11 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
-"""(batch, channels, slices, rows, columns) and (batch, labels, slices, rows, columns) from 0 to 1, both float32."""
+
+class Batch(NamedTuple):
+    """Samples of a step. One sample has the same fields, without the first axis."""
+
+    channels: Tensor
+    """The network's input: (batch, channels, slices, rows, columns) float32, with presence planes if it takes them."""
+    truth: Tensor
+    """(batch, labels, slices, rows, columns) float32, 0 to 1; 0 where it is not known."""
+    known: Tensor
+    """(batch, labels) bool: whether somebody looked for the label in the sample's case. Absent is not empty."""
+
+
 EpochBatches = Callable[[int, int], Iterator[Batch]]
 """Called with an epoch, from 0, and a step, from 0: returns the batches of that epoch from that step on."""
 

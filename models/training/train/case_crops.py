@@ -3,18 +3,21 @@
 A crop follows from the seed, the epoch and its position in the epoch alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from models.labels import Role
 from models.training.dataset.dataset import Case
+from models.training.synthetic.artefacts import lower_resolution
 from models.training.train.batches import ALONE, Batch, ProcessRank
+from models.training.train.channel_dropout import as_network_input, keep_channels
 from models.training.train.prepared_cases import Prepared, PreparedCases, View
 from models.training.train.sample_workers import worker_options
 from models.training.train.settings import TrainSettings
@@ -31,11 +34,29 @@ class CropIndex:
     """Index into the training cases."""
 
 
-def epoch_crops(epoch: int, cases: int, settings: TrainSettings) -> list[CropIndex]:
-    """Return all crops of an epoch: `crops_per_case` rounds over the cases, each in an order of its own."""
+def epoch_crops(epoch: int, weights: Sequence[float], settings: TrainSettings) -> list[CropIndex]:
+    """Return all crops of an epoch: `crops_per_case` rounds over the cases, each in an order of its own.
+
+    `weights` are those of the cases: one with weight 2 is in a round twice, one with 0.5 in every other.
+    """
     generator = np.random.default_rng([settings.seed, 1, epoch])
-    order = np.concatenate([generator.permutation(cases) for _ in range(settings.crops_per_case)])
+    order = np.concatenate([_draw_round(weights, generator) for _ in range(settings.crops_per_case)])
     return [CropIndex(epoch, position, int(case)) for position, case in enumerate(order)]
+
+
+def round_size(weights: Sequence[float]) -> int:
+    """Return the crops of a round over cases with these weights."""
+    return max(1, round(sum(weights)))
+
+
+def _draw_round(weights: Sequence[float], generator: np.random.Generator) -> NDArray[np.intp]:
+    """Draw the cases of a round, each as often as its weight says: rounded down or up, at random."""
+    order = generator.permutation(len(weights))
+    if all(weight == 1 for weight in weights):
+        return order
+    size, reached = round_size(weights), np.cumsum(np.asarray(weights, float)[order])
+    drawn = order[np.searchsorted(reached * (size / reached[-1]), np.arange(size) + 0.5)]
+    return generator.permutation(drawn)
 
 
 class CaseCrops(torch.utils.data.Dataset[Batch]):
@@ -52,15 +73,26 @@ class CaseCrops(torch.utils.data.Dataset[Batch]):
         self._settings = settings
 
     def __getitem__(self, index: CropIndex) -> Batch:
+        settings, roles = self._settings, self._view.channels
         prepared = self._prepared(self._cases[index.case])
-        generator = np.random.default_rng([self._settings.seed, 2, index.epoch, index.position])
-        channels, masks = _cut(prepared, self._settings, self._stride, generator)
-        if self._settings.flip and generator.random() < 0.5:
+        generator = np.random.default_rng([settings.seed, 2, index.epoch, index.position])
+        channels, masks = _cut(prepared, settings, self._stride, generator)
+        if settings.flip and generator.random() < 0.5:
             channels, masks = channels.flip(3), masks.flip(3)
-        return _vary(channels, self._view.channels, self._settings.intensity, generator), masks.contiguous()
+        channels = _vary(channels, roles, settings.intensity, generator)
+        # A stream of its own: crops are the same with other settings of these two.
+        generator = np.random.default_rng([settings.seed, 3, index.epoch, index.position])
+        if generator.random() < settings.low_resolution:
+            channels = lower_resolution(channels, generator)
+        # Zeros stand for absent channels; scaling has shifted them.
+        present = keep_channels(prepared.present, settings.drop_channels, generator)
+        channels = as_network_input(channels, present, self._view.presence)
+        return Batch(channels, masks.contiguous(), prepared.known)
 
 
-def _cut(prepared: Prepared, settings: TrainSettings, stride: int, generator: np.random.Generator) -> Batch:
+def _cut(
+    prepared: Prepared, settings: TrainSettings, stride: int, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Cut a cubic crop, zero-padded if the head is smaller; take the whole head if `patch` is 0."""
     size = prepared.channels.shape[1:]
     if settings.patch == 0:
@@ -105,9 +137,9 @@ def _vary(channels: Tensor, roles: tuple[Role, ...], limit: float, generator: np
     return (channels * (1 + scale[:, None, None, None]) + shift[:, None, None, None]).contiguous()
 
 
-def steps_per_epoch(cases: int, settings: TrainSettings, processes: int) -> int:
-    """Return the optimiser steps of an epoch, the last one filled up."""
-    return -(-cases * settings.crops_per_case // (settings.batch * processes))
+def steps_per_epoch(weights: Sequence[float], settings: TrainSettings, processes: int) -> int:
+    """Return the optimiser steps of an epoch over cases with these weights, the last one filled up."""
+    return -(-round_size(weights) * settings.crops_per_case // (settings.batch * processes))
 
 
 class _BatchSampler:
@@ -126,8 +158,10 @@ class _BatchSampler:
 class CropBatches:
     """The batches of crops of one process, by epoch (see `batches.EpochBatches`)."""
 
-    def __init__(self, crops: CaseCrops, cases: int, settings: TrainSettings, rank: ProcessRank = ALONE) -> None:
-        self._cases = cases
+    def __init__(
+        self, crops: CaseCrops, weights: Sequence[float], settings: TrainSettings, rank: ProcessRank = ALONE
+    ) -> None:
+        self._weights = weights
         self._settings = settings
         self._rank = rank
         self._sampler = _BatchSampler()
@@ -141,10 +175,10 @@ class CropBatches:
         yield from self._loader
 
     def _indices(self, epoch: int) -> list[list[CropIndex]]:
-        crops = epoch_crops(epoch, self._cases, self._settings)
+        crops = epoch_crops(epoch, self._weights, self._settings)
         batch, processes = self._settings.batch, self._rank.processes
         # A last step that is not full is filled from the epoch's beginning; each crop is a new one.
-        whole = steps_per_epoch(self._cases, self._settings, processes) * batch * processes
+        whole = steps_per_epoch(self._weights, self._settings, processes) * batch * processes
         crops += [CropIndex(epoch, len(crops) + n, crops[n % len(crops)].case) for n in range(whole - len(crops))]
         first = self._rank.number * batch
         return [crops[step + first : step + first + batch] for step in range(0, whole, batch * processes)]

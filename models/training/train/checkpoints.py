@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from models.training.train.learner import Learner, TrainingStopped
+from models.training.train.learner import Learner, TrainingStopped, mean_of_known
 from models.training.train.settings import TrainSettings
 from pipeline.atomic_write import write_file
 
@@ -40,8 +40,8 @@ class Epoch:
 
     @property
     def mean_dice(self) -> float:
-        """Mean validation Dice, by which the best epoch is chosen; 0 if nothing was validated."""
-        return sum(self.validation_dice) / len(self.validation_dice) if self.validation_dice else 0.0
+        """Mean validation Dice of the labels that were validated, by which the best epoch is chosen; 0 if none was."""
+        return mean_of_known(self.validation_dice)
 
 
 @dataclass(frozen=True, slots=True)

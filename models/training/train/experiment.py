@@ -10,29 +10,31 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.labels import PAPER_LABELS
+from models.labels import Role
 from models.network import NetworkSettings
 from models.package import CURVES_FILE, NORMALISATION, IntendedUse, ModelPackage, OutputLabel, check_package
-from models.training.dataset.dataset import Dataset
+from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.manifest import Split
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import SampleSettings
 from models.training.train.checkpoints import CHECKPOINT_FILE, CURVE_FILE, curve_csv, write_whole
 from models.training.train.dataset_cases import DatasetCases, fold_cases
 from models.training.train.fit import ProgressCallback, TrainingResult, train
+from models.training.train.joined_sets import JoinedSets, in_registry_order, sets_table
 from models.training.train.learner import TrainingStopped, fresh_network
 from models.training.train.learning_curves import draw_curves
 from models.training.train.mixed_cases import mix
 from models.training.train.model_card import training_card
+from models.training.train.optional_channels import channels_absent_in_training, check_wanted, optional_channels
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.provenance import lineage, summary, training_facts
 from models.training.train.resume import is_package
 from models.training.train.settings import SettingsContradict, TrainSettings
 from models.training.train.sources import CaseSource
-from models.training.train.synthetic_heads import REFINEMENTS, SyntheticHeads
-from models.training.train.thresholds import TunedLabel, tune
-from models.training.train.transfer import Parent, transfer
+from models.training.train.synthetic_heads import HEAD_LABELS, REFINEMENTS, SyntheticHeads
+from models.training.train.thresholds import SubsetDice, Tuned, TunedLabel, tune
+from models.training.train.transfer import Parent, plane_name, plane_sources, transfer
 from models.training.train.write_package import Provenance, write_package
 from models.weights import load_network
 from pipeline.segment import pick_device
@@ -42,8 +44,8 @@ from pipeline.segment import pick_device
 class Experiment:
     """A training to run: its cases, its settings, and the package and folder to write."""
 
-    cases: Dataset | SampleSettings
-    """A data set, or how synthetic heads are cut."""
+    cases: Dataset | JoinedSets | SampleSettings
+    """A data set, several of them, or how synthetic heads are cut."""
     settings: TrainSettings
     package: ModelPackage
     """All but weights and thresholds, see `describe`."""
@@ -54,6 +56,8 @@ class Experiment:
     parent: Parent | None = None
     folds: int = 0
     """Cross-validate with so many folds and write a package for each; 0 uses the data set's own splits."""
+    optional: tuple[Role, ...] | None = None
+    """Channels that the package can do without; None for those that `optional_channels` finds."""
     resume: Path | None = None
     """A checkpoint, the work folder of a run, or (with synthetic heads) a package."""
 
@@ -65,6 +69,7 @@ class Outcome:
     package: ModelPackage
     trained: TrainingResult
     tuned: tuple[TunedLabel, ...]
+    subsets: tuple[SubsetDice, ...] = ()
 
     @property
     def mean_dice(self) -> float:
@@ -74,20 +79,23 @@ class Outcome:
 
 
 def describe(
-    cases: Dataset | SampleSettings,
+    cases: Dataset | JoinedSets | SampleSettings,
     network: NetworkSettings,
     spacing_mm: float,
     settings: TrainSettings,
     folder: Path,
     name: str | None = None,
     version: str = "1.0.0",
+    parent: ModelPackage | None = None,
 ) -> ModelPackage:
     """Return the package that training will fill, by default named after its folder.
 
-    If the labels are the node's, they are in the node's order.
+    Labels that the node knows are in its order. The network takes presence planes if training shows it incomplete
+    cases, or if that of `parent`, from which training starts, does.
     """
-    names = tuple(label.name for label in PAPER_LABELS)
-    channels, labels = (CHANNELS, names) if isinstance(cases, SampleSettings) else (cases.channels, cases.labels)
+    heads = isinstance(cases, SampleSettings)
+    channels, labels = (CHANNELS, HEAD_LABELS) if isinstance(cases, SampleSettings) else (cases.channels, cases.labels)
+    absent = channels_absent_in_training(channels, () if isinstance(cases, SampleSettings) else cases.cases, settings)
     package = ModelPackage(
         name=name or folder.name,
         version=version,
@@ -97,12 +105,13 @@ def describe(
         spacing_mm=spacing_mm,
         normalisation=NORMALISATION,
         window=settings.patch or None,
-        labels=tuple(OutputLabel(label, 0.5) for label in (names if set(labels) == set(names) else labels)),
+        labels=tuple(OutputLabel(label, 0.5) for label in in_registry_order(labels)),
         network=network,
         weights_sha256="",
         folder=folder,
+        presence=bool(absent) or (parent is not None and parent.presence),
     )
-    if not isinstance(cases, SampleSettings):
+    if not heads:
         return package
     return replace(
         package,
@@ -123,9 +132,14 @@ def run_experiment(
     DatasetBroken, NamesDoNotMatch and OSError; the work folder keeps what was trained until then.
     """
     settings, package, resume = experiment.settings, experiment.package, experiment.resume
-    if isinstance(experiment.cases, Dataset):
+    cases: tuple[Case, ...] = ()
+    if not isinstance(experiment.cases, SampleSettings):
         settings.check_network(package.network)
+        cases = experiment.cases.of(Split.TRAIN)
     check_package(package, package.folder)
+    if experiment.optional is not None:
+        absent = channels_absent_in_training(package.channels, cases, settings)
+        check_wanted(package.channels, absent, experiment.optional)
     if experiment.folds and settings.devices * settings.nodes > 1:
         raise SettingsContradict("folds are trained one after the other: give each its own process, and devices 1")
     if experiment.folds and resume is not None and resume.is_file():
@@ -150,9 +164,9 @@ def _sources(experiment: Experiment) -> Iterator[tuple[int, CaseSource, Path]]:
     if isinstance(dataset, SampleSettings):
         if settings.synthetic_share:
             raise SettingsContradict("synthetic_share mixes heads into a data set: without one, leave it at 0")
-        yield 0, SyntheticHeads(dataset, settings), work
+        yield 0, SyntheticHeads(dataset, settings, package.presence), work
         return
-    view = View(package.channels, tuple(label.name for label in package.labels), package.spacing_mm)
+    view = View(package.channels, tuple(label.name for label in package.labels), package.spacing_mm, package.presence)
     if experiment.folds:
         folds = list(fold_cases(dataset, experiment.folds, settings.seed))
         trainings = [(fold, cases, work / f"fold-{fold}") for fold, cases in enumerate(folds, start=1)]
@@ -179,15 +193,19 @@ def _train_and_write(
     if trained.curve.best is None and source.validation_cases:
         raise TrainingStopped(f"Training ended before the first epoch was over; go on with --resume {work}.")
     tuned = tune(package.labels, source.tuning_cases(package, network, pick_device("auto")))
-    thresholds = {each.label: each.threshold for each in tuned}
+    thresholds = {each.label: each.threshold for each in tuned.labels}
     labels = tuple(replace(each, threshold=thresholds.get(each.name, each.threshold)) for each in package.labels)
     package = replace(package, labels=labels)
+    if package.presence:
+        absent = channels_absent_in_training(package.channels, getattr(source, "train", ()), settings)
+        package = replace(package, optional=optional_channels(package, absent, tuned.subsets, experiment.optional))
     patients = None
     if isinstance(source, DatasetCases):
         package = replace(package, summary=summary(experiment.parent, source))
         patients = lineage(experiment.parent, package, source)
-    facts = tuple(training_facts(settings, experiment.parent, source, trained, network, tuned))
-    return Outcome(_write(package, network, Provenance(facts, patients), trained, tuned, work), trained, tuned)
+    facts = tuple(training_facts(settings, experiment.parent, source, trained, network, tuned.labels))
+    written = _write(package, network, Provenance(facts, patients), trained, tuned, source, work)
+    return Outcome(written, trained, tuned.labels, tuned.subsets)
 
 
 def _write(
@@ -195,7 +213,8 @@ def _write(
     network: nn.Module,
     provenance: Provenance,
     trained: TrainingResult,
-    tuned: tuple[TunedLabel, ...],
+    tuned: Tuned,
+    source: CaseSource,
     work: Path,
 ) -> ModelPackage:
     """Write the package with its card, and with the curve if an epoch was trained."""
@@ -204,7 +223,9 @@ def _write(
         write_whole(work / CURVE_FILE, curve_csv(trained.curve, tuple(label.name for label in package.labels)).encode())
         draw_curves(trained.curve, tuple(label.name for label in package.labels), work / CURVES_FILE)
         figures = (work / CURVES_FILE,)
-    card = training_card(package, provenance, tuned, bool(figures))
+    sets = getattr(source, "dataset", None)
+    table = sets_table(sets) if isinstance(sets, JoinedSets) else ""
+    card = training_card(package, provenance, tuned, bool(figures), table)
     return write_package(package, network, provenance, work / CURVE_FILE, card, figures)
 
 
@@ -227,11 +248,16 @@ def _checkpoint(experiment: Experiment, work: Path) -> Path | None:
 def first_network(package: ModelPackage, seed: int, parent: Parent | None = None) -> nn.Module:
     """Return the network before its first step: with random weights, or with those of its parent."""
     torch.manual_seed(seed)
-    network = fresh_network(package.network, len(package.channels), len(package.labels))
+    network = fresh_network(package.network, package.network_channels, len(package.labels))
     if parent is None:
         return network
-    names = tuple(parent.package.channels), tuple(label.name for label in parent.package.labels)
-    return transfer(load_network(parent.package), network, parent.channels, parent.heads, names)
+    inputs, channels = [str(role) for role in parent.package.channels], parent.channels
+    if parent.package.presence:
+        inputs += [plane_name(role) for role in parent.package.channels]
+    if package.presence:
+        channels = (*channels, *plane_sources(channels, parent.package))
+    names = tuple(inputs), tuple(label.name for label in parent.package.labels)
+    return transfer(load_network(parent.package), network, channels, parent.heads, names)
 
 
 def _write_folds(path: Path, outcomes: list[Outcome]) -> None:

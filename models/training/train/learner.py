@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,13 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from models.labels import Role
 from models.network import NetworkSettings
+from models.package import OutputLabel
+from models.training.dataset.channel_subsets import is_reported, subset_name
 from models.training.train.batches import Batch, EpochLoader, ProcessRank
+from models.training.train.channel_dropout import as_network_input
+from models.training.train.channel_subsets import absent_from, measured_subsets, smaller_subsets
 from models.training.train.loss import training_loss
 from models.training.train.monai_segresnet import monai_segresnet
 from models.training.train.plan import Plan
@@ -35,6 +41,12 @@ def fresh_network(settings: NetworkSettings, channels: int, labels: int) -> nn.M
     # Lesions are rare: without this, the first steps teach no more than that.
     nn.init.constant_(network.get_parameter("conv_final.2.conv.bias"), -3.0)
     return network
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """Return the mean of the values that are numbers; 0 if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else 0.0
 
 
 def half_cosine(share_done: float) -> float:
@@ -72,13 +84,15 @@ class Learner(LightningModule):  # type: ignore[misc]
         """Position of the data loader in the checkpoint."""
         self._loader: EpochLoader | None = None
         self._started = time.monotonic()
+        self._subsets = measured_subsets(plan.source.view.channels)
         self._dice = torch.zeros(0)
-        self._validated = 0
+        """Sum and number of the Dice of this validation: (2, subsets and a last row for others, labels)."""
         self.validation_dice: tuple[float, ...] = ()
-        """Mean over the validation cases of the latest validation, by label; empty without validation."""
-        self._sums = torch.zeros(2 + len(self._labels), dtype=torch.float64)
-        """Loss, steps and soft Dice of each label, summed since the epoch began. Not a buffer: Lightning makes buffers
-        equal in all processes at each step."""
+        """Mean over the validation cases of the latest validation, by label, NaN where no case has the label; empty
+        without validation."""
+        self._sums = torch.zeros(2 + 2 * len(self._labels), dtype=torch.float64)
+        """Loss and steps, then for each label the soft Dice and the steps that know it, summed since the epoch began.
+        Not a buffer: Lightning makes buffers equal in all processes at each step."""
 
     @property
     def answering_network(self) -> nn.Module:
@@ -118,11 +132,12 @@ class Learner(LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of one batch."""
-        channels, truth = batch
+        channels, truth, known = batch
         if self._settings.channels_last:
             channels = channels.contiguous(memory_format=torch.channels_last_3d)
-        loss, soft_dice = training_loss(self.network(channels).float(), truth, self._labels, self._settings)
-        self._sums += torch.cat((loss.detach()[None], torch.ones_like(loss)[None], soft_dice))
+        loss, soft_dice = training_loss(self.network(channels).float(), truth, known, self._labels, self._settings)
+        one = torch.ones_like(loss)[None]
+        self._sums += torch.cat((loss.detach()[None], one, soft_dice.nan_to_num(0.0), known.any(0)))
         self.log("loss", loss.detach())
         for label, value in zip(self._labels, soft_dice, strict=True):
             self.log(f"soft_dice_{label}", value)
@@ -142,17 +157,18 @@ class Learner(LightningModule):  # type: ignore[misc]
     def epoch_means(self) -> tuple[float, tuple[float, ...]]:
         """Return the mean loss, and the mean soft Dice by label, since the epoch began, over all processes.
 
-        All processes have to call this, since they add their sums here. Raises TrainingStopped if the loss is not
-        finite.
+        A label that no step knew has NaN. All processes have to call this, since they add their sums here. Raises
+        TrainingStopped if the loss is not finite.
         """
         self._sums = self.trainer.strategy.reduce(self._sums, reduce_op="mean")
-        loss, *soft_dice = (self._sums[[0, *range(2, len(self._sums))]] / self._sums[1].clamp(min=1)).tolist()
+        loss = float(self._sums[0] / self._sums[1].clamp(min=1))
+        soft_dice, known = self._sums[2:].chunk(2)
         if not math.isfinite(loss):
             raise TrainingStopped(
                 f"The loss is not a finite number any more, at step {self.trainer.global_step}. The last checkpoint is "
                 "from before. Look at the data with `glionode dataset check`, or start with a lower learning rate."
             )
-        return loss, tuple(soft_dice)
+        return loss, tuple((soft_dice / known).tolist())
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums of loss and soft Dice."""
@@ -173,7 +189,10 @@ class Learner(LightningModule):  # type: ignore[misc]
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums and the position."""
         sums = checkpoint["losses"]
-        self._sums = functional.pad(sums, [0, len(self._sums) - len(sums)])  # older checkpoints have no soft Dice
+        if len(sums) < len(self._sums):  # older checkpoints know every label in each step, or have no soft Dice at all
+            sums = functional.pad(sums, [0, 2 + len(self._labels) - len(sums)])
+            sums = torch.cat((sums, sums[1].expand(len(self._labels))))
+        self._sums = sums
         self._position = checkpoint["place"]
         self._steps_before = int(checkpoint["global_step"])
 
@@ -186,11 +205,15 @@ class Learner(LightningModule):  # type: ignore[misc]
         self._sums = self._sums.to(self.device)
         self.lr_schedulers().base_lrs = [self._settings.learning_rate]
 
-    def probabilities(self, prepared: Prepared) -> Tensor:
-        """Segment a whole head as the node does, in float32: (labels, slices, rows, columns)."""
+    def probabilities(self, prepared: Prepared, present: Tensor) -> Tensor:
+        """Segment a whole head as the node does, in float32: (labels, slices, rows, columns).
+
+        Of the channels that are there the network sees those that `present` (channels) says, bool.
+        """
+        channels = as_network_input(prepared.channels, present, self._plan.source.view.presence)
         with torch.autocast(self.device.type, enabled=False):
             return segment(
-                prepared.channels, self._network_on, self.device, self._plan.network, window=self._plan.window
+                channels, self._network_on, self.device, self._plan.network, window=self._plan.window
             ).probabilities
 
     def _network_on(self, device: torch.device) -> nn.Module:
@@ -199,27 +222,47 @@ class Learner(LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_start(self) -> None:
         """Reset the sums of Dice."""
-        self._dice = torch.zeros(len(self._labels), dtype=torch.float64)
-        self._validated = 0
+        self._dice = torch.zeros((2, len(self._subsets) + 1, len(self._labels)), dtype=torch.float64)
 
     def validation_step(self, number: int, _: int) -> None:
-        """Add the Dice of one whole head at a threshold of 0.5, by label."""
+        """Add the Dice of one whole head at a threshold of 0.5, by subset of channels and label.
+
+        If training drops channels, so does validation: a second time the case has one of the smaller subsets, the next
+        one for each case.
+        """
         if number == _NO_CASE:
             return
-        prepared = self._source.validation_case(number)
-        found = (self.probabilities(prepared).cpu() >= 0.5).numpy()
-        truth = prepared.masks.numpy()
-        self._dice += torch.tensor([dice(*masks) for masks in zip(found, truth, strict=True)])
-        self._validated += 1
+        prepared, roles = self._source.validation_case(number), self._source.view.channels
+        there = tuple(role for role, present in zip(roles, prepared.present, strict=True) if present)
+        self._validate(prepared, there)
+        smaller = smaller_subsets(there) if self._settings.drop_channels else ()
+        if smaller:
+            self._validate(prepared, smaller[number % len(smaller)])
+
+    def _validate(self, prepared: Prepared, seen: tuple[Role, ...]) -> None:
+        roles = self._source.view.channels
+        shown, absent = torch.tensor([role in seen for role in roles]), absent_from(seen, roles)
+        found = (self.probabilities(prepared, shown).cpu() >= 0.5).numpy()
+        row = self._subsets.index(seen) if seen in self._subsets else -1
+        for label, name in enumerate(self._labels):
+            if prepared.known[label] and is_reported(OutputLabel(name, 0.5), absent):
+                value = dice(found[label], prepared.masks[label].numpy())
+                self._dice[:, row, label] += torch.tensor([value, 1.0], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        """Average over all cases of all processes."""
-        here = torch.cat((self._dice, torch.tensor([float(self._validated)], dtype=torch.float64))).to(self.device)
-        sums = self.trainer.strategy.reduce(here, reduce_op="sum").cpu()
-        self.validation_dice = tuple(float(value) for value in sums[:-1] / sums[-1])
+        """Average over all cases of all processes, together and by subset of channels."""
+        sums = self.trainer.strategy.reduce(self._dice.to(self.device), reduce_op="sum").cpu()
+        total, count = sums.sum(1)
+        self.validation_dice = tuple((total / count).tolist())
         for label, value in zip(self._labels, self.validation_dice, strict=True):
             self.log(f"validation_dice_{label}", value, rank_zero_only=True)
-        self.log("validation_dice", sum(self.validation_dice) / len(self.validation_dice), rank_zero_only=True)
+        roles = self._source.view.channels
+        for subset, mean, known in zip(self._subsets, *sums[:, :-1], strict=True):
+            if known.any():
+                name = subset_name(absent_from(subset, roles), roles).replace(" ", "_")
+                value = mean_of_known((mean / known).tolist())
+                self.log(f"validation_dice_{name}", value, rank_zero_only=True)
+        self.log("validation_dice", mean_of_known(self.validation_dice), rank_zero_only=True)
 
     def is_out_of_time(self) -> bool:
         """Return whether `minutes` are over, in any of the processes."""

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.labels import PAPER_LABELS
 from models.network import NetworkSettings
 from models.training.synthetic.augment import CHANNELS
 from models.training.synthetic.samples import HeadSamples, SampleSettings
 from models.training.train.batches import Batch, EpochBatches, EpochLoader, ProcessRank
 from models.training.train.dataset_cases import DatasetCases
 from models.training.train.settings import SettingsContradict
-from models.training.train.synthetic_heads import HeadBatches, head_seed
-
-_LABELS = tuple(label.name for label in PAPER_LABELS)
+from models.training.train.synthetic_heads import HEAD_LABELS, HeadBatches, head_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,8 @@ class MixedCases(DatasetCases):
     """The cases of a data set and, in `settings.synthetic_share` of the steps, synthetic heads.
 
     Each case is still trained on once an epoch, and epochs are longer. Validation and thresholds use the data set
-    alone. A resumed run goes on with other heads than the run would have made without the interruption.
+    alone. Channels and labels that heads do not have are absent from them. A resumed run goes on with other heads than
+    the run would have made without the interruption.
     """
 
     samples: SampleSettings
@@ -30,13 +28,10 @@ class MixedCases(DatasetCases):
 
     def __post_init__(self) -> None:
         DatasetCases.__post_init__(self)
-        missing = [
-            *(role for role in self.view.channels if role not in CHANNELS),
-            *(label for label in self.view.labels if label not in _LABELS),
-        ]
-        if missing:
+        if not set(self.view.channels) & set(CHANNELS) or not set(self.view.labels) & set(HEAD_LABELS):
             raise SettingsContradict(
-                f"synthetic heads have no {', '.join(missing)}: leave synthetic_share at 0 for this data set"
+                f"synthetic heads have the channels {', '.join(CHANNELS)} and the labels {', '.join(HEAD_LABELS)}, and "
+                "this network has none of one of them: leave synthetic_share at 0"
             )
 
     def steps_per_epoch(self, processes: int) -> int:
@@ -48,12 +43,8 @@ class MixedCases(DatasetCases):
         """Return the crops and heads of one process."""
         case_steps = DatasetCases.steps_per_epoch(self, rank.processes)
         head_steps = self._head_steps(case_steps)
-        samples = HeadSamples(head_seed(self.settings, rank, steps_before), self.samples)
-        heads = _Reordered(
-            HeadBatches(samples, head_steps, self.settings.workers),
-            [CHANNELS.index(role) for role in self.view.channels],
-            [_LABELS.index(label) for label in self.view.labels],
-        )
+        seed = head_seed(self.settings, rank, steps_before)
+        heads = HeadBatches(HeadSamples(seed, self.samples), head_steps, self.settings, self.view, seed)
         mixed = MixedBatches(self.crop_batches(rank, stride), case_steps, heads, head_steps, self.settings.seed)
         return EpochLoader(case_steps + head_steps, mixed)
 
@@ -100,17 +91,3 @@ class MixedBatches:
         crops, heads = self._crops(epoch, step - heads_before), self._heads(epoch, heads_before)
         for choose_head in is_head[step:]:
             yield next(heads if choose_head else crops)
-
-
-class _Reordered:
-    """Batches with the channels and labels of another order."""
-
-    def __init__(self, batches: EpochBatches, channels: list[int], labels: list[int]) -> None:
-        self._batches = batches
-        self._channels = channels
-        self._labels = labels
-
-    def __call__(self, epoch: int, step: int) -> Iterator[Batch]:
-        """Yield the batches of `epoch` from `step` on."""
-        for channels, fractions in self._batches(epoch, step):
-            yield channels[:, self._channels], fractions[:, self._labels]

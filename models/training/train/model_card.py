@@ -3,7 +3,9 @@
 import statistics
 
 from models.package import CURVES_FILE, IntendedUse, ModelPackage
-from models.training.train.thresholds import TunedLabel
+from models.training.dataset.channel_subsets import is_reported, subset_name
+from models.training.train.channel_subsets import absent_from
+from models.training.train.thresholds import SubsetDice, Tuned, TunedLabel
 from models.training.train.write_package import Provenance
 
 _FOR = {
@@ -13,10 +15,8 @@ _FOR = {
 """What a package may be used for, and what `glionode evaluate` measures it on."""
 
 
-def training_card(
-    package: ModelPackage, provenance: Provenance, tuned: tuple[TunedLabel, ...], has_curves: bool
-) -> str:
-    """Return the card as Markdown; everything in it comes from this training."""
+def training_card(package: ModelPackage, provenance: Provenance, tuned: Tuned, has_curves: bool, sets: str = "") -> str:
+    """Return the card as Markdown; everything in it comes from this training. `sets` is a table of its data sets."""
     facts = "\n".join(f"- {name.replace('_', ' ')}: `{value}`" for name, value in provenance.facts)
     window = "whole heads" if package.window is None else f"windows of {package.window} voxels"
     window += " and their mirror images" if package.mirror else ""
@@ -29,15 +29,16 @@ def training_card(
 ## What it is
 
 {package.network.description}. Input {", ".join(package.channels)} on a grid of {package.spacing_mm} mm, in {window}; \
-one output sigmoid for each of {", ".join(label.name for label in package.labels)}. The labels overlap.
+one output sigmoid for each of {", ".join(label.name for label in package.labels)}. The labels overlap.\
+{_optional(package)}
 
 ## How it was trained
 
 {facts}
-{curves}
+{f"{chr(10)}{sets}{chr(10)}" if sets else ""}{curves}
 ## What was measured
 
-{_thresholds(tuned)}`glionode evaluate` measures it {measured_on}.
+{_thresholds(tuned.labels)}{_subsets(package, tuned.subsets)}`glionode evaluate` measures it {measured_on}.
 """
 
 
@@ -63,3 +64,35 @@ truth and finding are both empty it counts as 1, where one of them is as 0.
 
 Mean of the labels: **{mean}**. Thresholds, and the epoch where there was validation, were chosen on these very \
 cases, so the numbers flatter the model: """
+
+
+def _optional(package: ModelPackage) -> str:
+    if not package.presence:
+        return ""
+    said = f"A study may lack {' and '.join(package.optional)}" if package.optional else "A study may lack none of them"
+    return f" {said}; presence planes tell the network which channels are there."
+
+
+def _subsets(package: ModelPackage, subsets: tuple[SubsetDice, ...]) -> str:
+    """Return a table of the Dice by subset of channels and label, with its caveats; empty for a single subset."""
+    if len(subsets) < 2:
+        return ""
+    names = [label.name for label in package.labels]
+    rows = []
+    for subset in subsets:
+        absent, cells = absent_from(subset.channels, package.channels), []
+        for label, dice in zip(package.labels, subset.dice, strict=True):
+            value = f"{statistics.fmean(dice):.3f} ({len(dice)})" if dice else "unknown (0)"
+            cells.append(value if is_reported(label, absent) else f"*{value}*")
+        rows.append(f"| {subset_name(absent, package.channels)} | {' | '.join(cells)} |")
+    return f"""
+
+The same by what the network saw of each case, with the number of cases in brackets. In italics: labels that the node \
+does not report of such a study, because the series that defines them is missing. Where cases lack channels of their \
+own, rows count different cases.
+
+| channels | {" | ".join(names)} |
+|---|{"---|" * len(names)}
+{chr(10).join(rows)}
+
+"""

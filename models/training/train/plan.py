@@ -33,6 +33,7 @@ class Plan:
         signature = {
             "channels": " ".join(view.channels),
             "labels": " ".join(view.labels),
+            "presence": str(view.presence),
             "spacing_mm": str(view.spacing_mm),
             "window": str(self.window),
             "data set": self.source.identity,

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,12 +19,13 @@ from models.training.dataset.dataset import Case
 from models.training.dataset.manifest import DatasetBroken
 from models.training.train.settings import Cache
 from pipeline.normalise import head_mask, normalise
+from pipeline.reference import reference_on_one_grid
 from pipeline.resample import resample
 from pipeline.volume import Geometry
 
 _MARGIN_MM = 5.0
 """Kept around the head, as `pipeline.align` does."""
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 """Part of the cache's keys; raise it when the cached content changes."""
 
 
@@ -35,6 +36,8 @@ class View:
     channels: tuple[Role, ...]
     labels: tuple[str, ...]
     spacing_mm: float
+    presence: bool = False
+    """Whether the network gets a presence plane for each channel, see `pipeline.presence`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,14 @@ class Prepared:
     """One case on the network's grid, cut to the head."""
 
     channels: Tensor
-    """(channels, slices, rows, columns) float32, normalised."""
+    """(channels, slices, rows, columns) float32, normalised; 0 where the case does not have the channel."""
     masks: Tensor
-    """(labels, slices, rows, columns) bool."""
+    """(labels, slices, rows, columns) bool; empty where the case does not have the label."""
     grid: Geometry
+    present: Tensor
+    """(channels), bool: which channels the case has."""
+    known: Tensor
+    """(labels), bool: which labels the case has, empty or not."""
 
 
 PreparedCases = Callable[[Case], Prepared]
@@ -54,19 +61,25 @@ PreparedCases = Callable[[Case], Prepared]
 def prepare(case: Case, view: View) -> Prepared:
     """Read a case, resample it if the network's voxels have another size, normalise it, and cut it to the head.
 
-    Raises DatasetBroken if the case lacks a channel or label, or a channel has no value in the head.
+    Channels and labels of the view that the case does not have become 0 and are marked as absent. Raises DatasetBroken
+    if the case has none of the channels or none of the labels, or a channel has no value in the head.
     """
-    wanted = view.channels if Role.T1CE in view.channels else (*view.channels, Role.T1CE)
+    channels = tuple(role for role in view.channels if role in case.channels)
+    labels = tuple(label for label in view.labels if label in case.labels)
+    if not channels or not labels:
+        raise DatasetBroken(f"Case {case.case_id} has no channel or no label of the network's. Leave the case out.")
+    reference = reference_on_one_grid(case.channels)
+    wanted = channels if reference in channels else (*channels, reference)
     volumes = case.volumes(wanted)
-    source = volumes[Role.T1CE].geometry
+    source = volumes[reference].geometry
     raw = torch.from_numpy(np.stack([volumes[role].pixels for role in wanted]))
-    masks = torch.from_numpy(case.masks(view.labels))
+    masks = torch.from_numpy(case.masks(labels))
     grid = source
     if not np.allclose(source.spacing_mm, view.spacing_mm, rtol=1e-3):
         grid = _same_extent(source, view.spacing_mm)
         raw = torch.stack([resample(channel[None], source, grid)[0] for channel in raw])
         masks = resample(masks.float(), source, grid) >= 0.5
-    head = head_mask(raw[wanted.index(Role.T1CE)])
+    head = head_mask(raw[wanted.index(reference)])
     for role, channel in zip(wanted, raw, strict=True):
         if not torch.isfinite(channel[head]).any():
             raise DatasetBroken(
@@ -74,9 +87,22 @@ def prepare(case: Case, view: View) -> Prepared:
                 "Run `glionode dataset check`, and leave the case out."
             )
     box = _head_box(head, grid)
-    channels = normalise(raw, wanted)[: len(view.channels)]
     window = (slice(None), *box)
-    return Prepared(channels[window].contiguous(), masks[window].contiguous(), grid.cropped(box))
+    normalised = normalise(raw, wanted)[: len(channels)]
+    return Prepared(
+        channels=_spread(normalised[window], channels, view.channels),
+        masks=_spread(masks[window], labels, view.labels),
+        grid=grid.cropped(box),
+        present=torch.tensor([role in channels for role in view.channels]),
+        known=torch.tensor([label in labels for label in view.labels]),
+    )
+
+
+def _spread(found: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Return (wanted, slices, rows, columns) with what is found at its place, and 0 for what is not."""
+    spread = found.new_zeros((len(wanted), *found.shape[1:]))
+    spread[[wanted.index(name) for name in names]] = found
+    return spread
 
 
 def _same_extent(source: Geometry, spacing_mm: float) -> Geometry:
@@ -123,7 +149,8 @@ class _OnDisk:
         # "c": copy on write. torch needs writable arrays, and the file must not change.
         channels, masks = (np.load(kept / f"{name}.npy", mmap_mode="c") for name in ("channels", "masks"))
         grid = Geometry.from_affine(np.load(kept / "affine.npy"), channels.shape[1:], "")
-        return Prepared(torch.from_numpy(channels), torch.from_numpy(masks), grid)
+        present, known = (torch.from_numpy(np.load(kept / f"{name}.npy")) for name in ("present", "known"))
+        return Prepared(torch.from_numpy(channels), torch.from_numpy(masks), grid, present, known)
 
     def _key(self, case: Case) -> str:
         parts = (_CACHE_VERSION, NORMALISATION, case.entry.fingerprint, *self.view.channels, "", *self.view.labels)
@@ -138,6 +165,8 @@ class _OnDisk:
             np.save(staging / "channels.npy", prepared.channels.numpy())
             np.save(staging / "masks.npy", prepared.masks.numpy())
             np.save(staging / "affine.npy", prepared.grid.affine)
+            np.save(staging / "present.npy", prepared.present.numpy())
+            np.save(staging / "known.npy", prepared.known.numpy())
             try:
                 os.rename(staging, kept)  # noqa: PTH104  (its errors are told apart below)
             except OSError:

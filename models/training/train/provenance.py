@@ -11,8 +11,10 @@ from torch import nn
 from models.network import count_parameters
 from models.package import ModelPackage
 from models.software_version import software_version
+from models.training.dataset.dataset import Dataset
 from models.training.dataset.lineage import Lineage, TrainingRecord, package_label, read_lineage
-from models.training.train.dataset_cases import DatasetCases
+from models.training.dataset.manifest import CASES_FOLDER
+from models.training.train.dataset_cases import DatasetCases, sets_in_words
 from models.training.train.fit import TrainingResult
 from models.training.train.settings import TrainSettings
 from models.training.train.sources import CaseSource
@@ -43,6 +45,9 @@ def training_facts(
         yield from parent.origin().items()
     for name in ("learning_rate", "warm_up_epochs", "batch", "patch", "crops_per_case", "foreground", "intensity"):
         yield name, getattr(settings, name)
+    for name in ("drop_channels", "low_resolution"):
+        if value := getattr(settings, name):
+            yield name, value
     yield from (("precision", settings.precision), ("processes", settings.devices * settings.nodes))
     yield from (("parameters", count_parameters(network)), ("seconds", round(trained.seconds)))
     for each in tuned:
@@ -52,16 +57,23 @@ def training_facts(
 
 
 def lineage(parent: Parent | None, package: ModelPackage, source: DatasetCases) -> Lineage:
-    """Return the patients that the parent learned from, and these."""
-    before = Lineage(()) if parent is None else read_lineage(parent.package)
-    cases = (source.train, source.validation)
-    training, validation = (tuple(sorted({case.patient for case in some})) for some in cases)
-    return before.with_record(TrainingRecord(package_label(package), source.dataset.manifest.key, training, validation))
+    """Return the patients that the parent learned from, and these: a record for each key of pseudonyms."""
+    found = Lineage(()) if parent is None else read_lineage(parent.package)
+    dataset = source.dataset
+    sets = [dataset] if isinstance(dataset, Dataset) else [each.dataset for each in dataset.sets]
+    for key in sorted({each.manifest.key for each in sets}):
+        folders = {each.folder / CASES_FOLDER for each in sets if each.manifest.key == key}
+        training, validation = (
+            tuple(sorted({case.patient for case in some if case.folder.parent in folders}))
+            for some in (source.train, source.validation)
+        )
+        found = found.with_record(TrainingRecord(package_label(package), key, training, validation))
+    return found
 
 
 def summary(parent: Parent | None, source: DatasetCases) -> str:
     """Return one line on what a package was trained on and what for."""
-    cases, kind = len(source.train), source.dataset.manifest.source.value
+    cases, kind = len(source.train), sets_in_words(source.dataset)
     if parent is None:
         return f"Pretrained on {cases} cases ({kind}). For research, not for patients."
     name, version = parent.package.name, parent.package.version

@@ -13,10 +13,13 @@ from models.training.train.learner import Learner
 from models.training.train.net2net import NotNarrower, widen_checkpoint
 from models.training.train.plan import Plan
 from models.training.train.settings import DEFAULTS, SettingsContradict
+from models.training.train.transfer import FIRST_CONVOLUTION, with_blind_planes
 from models.training.train.write_package import LOG_FILE
 from models.weights import load_network
 
 WIDENED = "widened.ckpt"
+_BEFORE = DEFAULTS | {"presence": False}
+"""What a checkpoint says of values that are newer than it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def open_checkpoint(path: Path, plan: Plan, learner: Learner, work: Path) -> Res
 def _check_signature(path: Path, made_by: dict[str, str], plan: Plan) -> None:
     now = plan.signature()
     for name in now:
-        before = made_by.get(name, str(DEFAULTS.get(name)))
+        before = made_by.get(name, str(_BEFORE.get(name)))
         if before != now[name]:
             raise SettingsContradict(
                 f"{path} was made with {name} {before}, and this run says {now[name]}; "
@@ -105,6 +108,8 @@ def _open_package(folder: Path, plan: Plan, learner: Learner) -> ResumePoint:
             f"{folder} is a package trained on {trained_on}: only training on synthetic heads resumes a package, and "
             "only one that was trained so; `glionode finetune --from` trains any package on"
         )
+    if plan.source.view.presence and not package.presence:
+        weights[FIRST_CONVOLUTION] = with_blind_planes(weights[FIRST_CONVOLUTION])
     state = learner.state_dict()
     for name in state:
         key = name.removeprefix("mean_network.module.").removeprefix("network.")

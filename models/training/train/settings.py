@@ -69,6 +69,10 @@ class TrainSettings:
     """Mirror half of the crops left to right."""
     intensity: float = 0.1
     """Weighted images are scaled and shifted by up to so much; ADC, which is quantitative, is not."""
+    low_resolution: float = 0.0
+    """Share of the crops in which one channel looks as if its slices were thick or its voxels large."""
+    drop_channels: float = 0.0
+    """Share of the samples that lose channels, after normalising: at least one, never all."""
     enhancing_weight: float = 1.0
     """Weight of the enhancing tumour's Dice in the loss; the other labels weigh 1."""
     dice_power: int = 1
@@ -112,6 +116,8 @@ class TrainSettings:
             (self.patch == 0 and self.batch > 1, f"whole heads (patch 0) differ in size: batch {self.batch} wants 1"),
             (not 0 <= self.synthetic_share < 1, f"synthetic_share is {self.synthetic_share}: at least 0 and below 1"),
             (not 0 <= self.foreground <= 1, f"foreground is {self.foreground}: between 0 and 1"),
+            (not 0 <= self.low_resolution <= 1, f"low_resolution is {self.low_resolution}: between 0 and 1"),
+            (not 0 <= self.drop_channels < 1, f"drop_channels is {self.drop_channels}: at least 0 and below 1"),
             (min(counts) < 1, "counts are at least 1"),
             (min(self.patience, self.workers, self.threads, self.tuning_heads, self.seed) < 0, "counts are at least 0"),
             (self.cache is Cache.RAM and self.workers > 0, "each worker would fill its own RAM: use cache disk"),

@@ -154,6 +154,31 @@ def _missing_options(
     return "; ".join(parts) + f". If that is intended, add: {' '.join(options)}"
 
 
+def plane_sources(channels: Sequence[WeightSource], parent: ModelPackage) -> tuple[WeightSource, ...]:
+    """Return where the weights of the presence planes begin: as those of the channels, or 0 if `parent` has no planes.
+
+    A network that gets planes then answers first as its parent does, whatever the planes say.
+    """
+    sources = []
+    for source in channels:
+        if parent.presence and source.how in (How.COPY, How.MEAN):
+            names = tuple(plane_name(name) for name in source.names or parent.channels)
+            sources.append(WeightSource(plane_name(source.target), source.how, names))
+        else:
+            sources.append(WeightSource(plane_name(source.target), How.ZERO))
+    return tuple(sources)
+
+
+def plane_name(channel: str) -> str:
+    """Return the name of a channel's presence plane among the inputs of a network."""
+    return f"presence of {channel}"
+
+
+def with_blind_planes(first_convolution: Tensor) -> Tensor:
+    """Return weights (filters, channels, 3, 3, 3) of a first convolution with as many more inputs, which it ignores."""
+    return torch.cat([first_convolution, torch.zeros_like(first_convolution)], dim=1)
+
+
 def transfer(
     parent: nn.Module,
     network: nn.Module,
@@ -163,9 +188,9 @@ def transfer(
 ) -> nn.Module:
     """Fill a fresh `network` with the weights of `parent`, and return it.
 
-    `parents` are the parent's channels and labels in the order of its weights, `channels` and `heads` the sources in
-    the order of the new network's. `reinitialise` leaves the weights as they are. Raises NamesDoNotMatch if the
-    networks differ elsewhere than in channels and labels.
+    `parents` are the parent's inputs and labels in the order of its weights, `channels` and `heads` the sources in the
+    order of the new network's; presence planes are inputs behind the channels. `reinitialise` leaves the weights as
+    they are. Raises NamesDoNotMatch if the networks differ elsewhere than in channels and labels.
     """
     old, fresh = parent.state_dict(), network.state_dict()
     ends = {

@@ -14,6 +14,7 @@ from tests.support.node import refusal, sentence
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
+from models.labels import Role
 from models.package import read_package
 from models.training.dataset.dataset import read_dataset
 from models.training.dataset.lineage import find_overlap, read_lineage
@@ -127,9 +128,43 @@ def test_options_are_passed_on(ours: Path, general: Path, tmp_path: Path, monkey
     assert str(wanted.parent.channels[0]) == "ADC=T2+FLAIR:mean"
     assert str(wanted.parent.heads[1]) == "adc_abnormality=reinitialise"
     assert wanted.parent.dropped == ("TC",)
+    assert wanted.optional is None
+    assert not wanted.package.presence
+    asked.clear()
+    shares = ["--drop-channels", "0.35", "--mix-synthetic", "0.3", "--optional", "ADC", "--optional", "T1CE"]
+    glionode("finetune", ours, "mine", "--from", general, *shares)
+    assert (asked[0].settings.drop_channels, asked[0].settings.synthetic_share) == (0.35, 0.3)
+    assert asked[0].optional == (Role.ADC, Role.T1CE)
+    assert asked[0].package.presence
     asked.clear()
     glionode("pretrain", ours, "p", "--resume", tmp_path)
     assert (asked[0].settings.epochs, asked[0].work, asked[0].resume) == (100, tmp_path, tmp_path)
+
+
+def test_several_sets_are_joined_and_the_table_says_what_was_left_out(
+    ours: Path, brats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patients 0 to 2 are in both sets, with the same T1CE."""
+    asked: list[Experiment] = []
+    monkeypatch.setattr(experiment, "run_experiment", lambda wanted, *_: asked.append(wanted) or ())
+    for order in ((ours, brats), (brats, ours)):
+        result = glionode("pretrain", *order, "p", "--weight", "brats=2")
+        assert "| brats | 2 | 1 | 0 | 0 | 2 | none |" in result.stdout
+        assert "| ours | 1 | 1 | 2 | 0 | 1 | none |" in result.stdout
+    one, other = (each.package for each in asked)
+    assert one == other
+    assert one.channels == (Role.ADC, Role.FLAIR, Role.T1CE, Role.T2)
+    assert one.presence
+    assert asked[0].cases.fingerprint == asked[1].cases.fingerprint
+    for options, words in (
+        (["--weight", "brats"], "--weight brats is no weight"),
+        (["--weight", "bratz=2"], "the sets are brats, ours"),
+        (["--optional", "PET"], "--optional PET is no channel"),
+    ):
+        status, said = refusal("pretrain", ours, brats, "p", *options)
+        assert (status, words in said) == (WRONG_USAGE, True), said
+    assert refusal("finetune", ours, "--from", "phantom-demo")[0] == WRONG_USAGE
+    assert "are for data sets" in refusal("pretrain", "--synthetic", "p", "--mix-synthetic", "0.3")[1]
 
 
 CONFIGS = {

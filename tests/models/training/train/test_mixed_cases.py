@@ -36,12 +36,12 @@ class Numbered:
 
     def __call__(self, epoch: int, step: int) -> Iterator[Batch]:
         for number in range(step, self._steps):
-            yield torch.tensor([ord(self._letter), epoch, number]), torch.zeros(1)
+            yield Batch(torch.tensor([ord(self._letter), epoch, number]), torch.zeros(1), torch.zeros(1))
 
 
 def drawn(epoch: int, step: int = 0, crops: int = 6, heads: int = 3) -> list[tuple[str, int]]:
     batches = MixedBatches(Numbered("c", crops), crops, Numbered("h", heads), heads, seed=1)
-    return [(chr(batch[0]), int(batch[2])) for batch, _ in batches(epoch, step)]
+    return [(chr(batch.channels[0]), int(batch.channels[2])) for batch in batches(epoch, step)]
 
 
 def cases(folder: Path, view: View, settings: TrainSettings = SETTINGS) -> DatasetCases:
@@ -83,7 +83,7 @@ def first_head(folder: Path, view: View) -> Batch:
 
 
 def test_heads_have_the_channels_and_labels_of_the_data_set_in_its_order(tmp_path: Path) -> None:
-    channels, fractions = first_head(tmp_path / "all", View(OURS, NAMES, SPACING_MM))
+    channels, fractions, _ = first_head(tmp_path / "all", View(OURS, NAMES, SPACING_MM))
     view = View((Role.T1CE, Role.ADC), (NAMES[2], NAMES[0]), SPACING_MM)
     of_view = first_head(tmp_path / "some", view)  # the same head: it has the same seed
     assert channels.shape[1] == len(OURS)
@@ -91,10 +91,21 @@ def test_heads_have_the_channels_and_labels_of_the_data_set_in_its_order(tmp_pat
     torch.testing.assert_close(of_view[1], fractions[:, [2, 0]])
 
 
-def test_a_data_set_with_other_channels_is_refused(tmp_path: Path) -> None:
-    plain = cases(tmp_path, View((Role.T2, *OURS), (*NAMES, "necrosis"), SPACING_MM))
-    with pytest.raises(SettingsContradict, match="synthetic heads have no T2, necrosis"):
-        mix(plain, TINY)
+def test_channels_and_labels_that_heads_do_not_have_are_absent_from_them(tmp_path: Path) -> None:
+    """And not empty: the presence planes say so, and the loss does not count them."""
+    plain = first_head(tmp_path / "plain", View(OURS, NAMES, SPACING_MM))
+    more = first_head(tmp_path / "more", View((Role.T2, *OURS), ("necrosis", *NAMES), SPACING_MM, presence=True))
+    torch.testing.assert_close(more.channels[:, 1:4], plain.channels)
+    assert not more.channels[:, 0].any()
+    assert more.channels[0, 4:].mean((1, 2, 3)).tolist() == [0, 1, 1, 1]
+    torch.testing.assert_close(more.truth[:, 1:], plain.truth)
+    assert more.known.tolist() == [[False, True, True, True]]
+
+
+def test_a_network_without_a_channel_or_label_of_heads_is_refused(tmp_path: Path) -> None:
+    for number, view in enumerate((View((Role.T2,), NAMES, SPACING_MM), View(OURS, ("necrosis",), SPACING_MM))):
+        with pytest.raises(SettingsContradict, match="synthetic heads have the channels ADC, FLAIR, T1CE and"):
+            mix(cases(tmp_path / str(number), view), TINY)
 
 
 def test_a_mixture_trains_and_the_package_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,8 @@ def test_two_processes_take_each_step_with_the_mean_of_their_gradients(tmp_path:
         network = fresh_network(package.network, len(OURS), len(NAMES))
         optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
         for rank in ranks:
-            ((channels, truth),) = CropBatches(crops, 2, settings, ProcessRank(rank, 2))(0, 0)
-            loss, _ = training_loss(network(channels), truth, NAMES, settings)
+            (batch,) = CropBatches(crops, (1.0, 1.0), settings, ProcessRank(rank, 2))(0, 0)
+            loss, _ = training_loss(network(batch.channels), batch.truth, batch.known, NAMES, settings)
             (loss / len(ranks)).backward()
         optimiser.step()
         return torch.cat([weights.detach().flatten() for weights in network.parameters()])

@@ -27,6 +27,7 @@ from models.training.train.fit import TrainingProgress
 from models.training.train.settings import SettingsContradict
 from models.training.train.synthetic_heads import HeadBatches, SyntheticHeads, sample_settings
 from models.training.train.thresholds import tune
+from models.training.train.transfer import FIRST_CONVOLUTION
 from models.training.train.write_package import LOG_FILE
 from models.weights import load_network
 from pipeline.volume import Geometry
@@ -141,6 +142,25 @@ def test_the_bundled_package_can_be_resumed(tmp_path: Path) -> None:
     assert 0 <= provenance["steps"] - curve[-1].step < 100
 
 
+def test_a_package_without_presence_planes_is_resumed_with_them(tmp_path: Path) -> None:
+    """It answers as before at first, and its steps go on; what it can do without is measured or said."""
+    begun = pretrain_toy(tmp_path / "a", network=BLOCKS).package
+    dropping = dataclasses.replace(TOY, drop_channels=0.5)
+    written = pretrain_toy(
+        tmp_path / "b", dataclasses.replace(dropping, minutes=0), BLOCKS, resume=begun.folder
+    ).package
+    assert (written.presence, written.optional) == (True, ())
+    seen = torch.randn(1, 3, 8, 8, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for plane in (0.0, 1.0):
+            planes = torch.full_like(seen, plane)
+            assert torch.equal(load_network(written)(torch.cat([seen, planes], 1)), load_network(begun)(seen))
+    longer = pretrain_toy(tmp_path / "c", dropping, BLOCKS, resume=begun.folder).package
+    assert load_network(longer).get_parameter(FIRST_CONVOLUTION)[:, 24:].abs().max() > 0
+    with pytest.raises(SettingsContradict, match="was made with presence True, and this run says False"):
+        pretrain_toy(tmp_path / "d", TOY, BLOCKS, resume=tmp_path / "c" / "work" / CHECKPOINT_FILE)
+
+
 def test_a_package_of_another_network_or_another_training_is_not_resumed(tmp_path: Path) -> None:
     begun = pretrain_toy(tmp_path / "a", network=BLOCKS).package.folder
     wider = dataclasses.replace(BLOCKS, init_filters=16)
@@ -202,9 +222,11 @@ def test_the_time_limit_ends_the_run(tmp_path: Path) -> None:
 @pytest.fixture
 def large_batches() -> Any:
     """A stream of large samples from one worker, as torch's loader makes it."""
-    stream = HeadBatches(LargeSamples(), steps=100, workers=1)  # type: ignore[arg-type]
-    next(stream(0, 0))
-    return stream._stream
+    settings = dataclasses.replace(TOY, workers=1)
+    batches = HeadBatches(LargeSamples(), 100, settings, SyntheticHeads(SampleSettings(), settings).view, seed=1)  # type: ignore[arg-type]
+    stream = iter(batches._loader)
+    next(stream)
+    return stream
 
 
 @pytest.mark.parametrize("_run", range(2))
@@ -231,8 +253,29 @@ def test_workers_end_with_the_run(tmp_path: Path, minutes: float | None) -> None
 
 
 def test_an_epoch_goes_on_in_the_stream_where_the_one_before_ended() -> None:
-    stream = HeadBatches(range(100), steps=3, workers=0)  # type: ignore[arg-type]
-    assert [list(stream(0, 0)), list(stream(1, 1)), list(stream(2, 0))] == [[0, 1, 2], [3, 4], [5, 6, 7]]
+    samples = [(torch.full((1, 3, 1, 1, 1), float(number)), torch.zeros(1, 3, 1, 1, 1)) for number in range(100)]
+    stream = HeadBatches(samples, 3, TOY, SyntheticHeads(SampleSettings(), TOY).view, seed=1)  # type: ignore[arg-type]
+    epochs = [[int(batch.channels[0, 0]) for batch in stream(*at)] for at in ((0, 0), (1, 1), (2, 0))]
+    assert epochs == [[0, 1, 2], [3, 4], [5, 6, 7]]
+
+
+def test_dropped_channels_do_not_change_the_heads() -> None:
+    """Two runs of one seed, with and without, see the same heads, and the same channels are dropped each time."""
+    samples = [(torch.rand(2, 3, 2, 2, 2) + 1, torch.rand(2, 3, 2, 2, 2)) for _ in range(40)]
+    dropping = dataclasses.replace(TOY, drop_channels=0.5)
+    plain, one, again = (
+        list(HeadBatches(samples, 40, settings, SyntheticHeads(SampleSettings(), settings, True).view, 7)(0, 0))  # type: ignore[arg-type]
+        for settings in (TOY, dropping, dropping)
+    )
+    seen = [tuple(sample[3:, 0, 0, 0].int().tolist()) for batch in one for sample in batch.channels]
+    assert 25 < sum(planes == (1, 1, 1) for planes in seen) < 55
+    assert len(set(seen)) == 7, "all but none at all"
+    for full, less, same in zip(plain, one, again, strict=True):
+        assert torch.equal(less.channels, same.channels)
+        assert torch.equal(less.truth, full.truth)
+        kept = less.channels[:, 3:] > 0
+        assert torch.equal(less.channels[:, :3][kept], full.channels[:, :3][kept])
+        assert not less.channels[:, :3][~kept].any()
 
 
 def test_processes_and_resumed_runs_make_heads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +311,7 @@ def tuned_thresholds(package: ModelPackage, heads: int) -> dict[str, float]:
     """Return the threshold of each label after tuning on so many heads, in the order of the package."""
     source = SyntheticHeads(SampleSettings(), dataclasses.replace(TOY, tuning_heads=heads))
     tuned = tune(package.labels, source.tuning_cases(package, nn.Identity(), torch.device("cpu")))
-    return {each.label: each.threshold for each in tuned}
+    return {each.label: each.threshold for each in tuned.labels}
 
 
 def test_each_label_gets_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +323,7 @@ def test_each_label_gets_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         synthetic_heads, "synthesise", lambda seed, variant, family: made.append((seed, family)) or FakeHead()
     )
-    monkeypatch.setattr(synthetic_heads, "head_probabilities", lambda *_: (probabilities, GRID, GRID))
+    monkeypatch.setattr(synthetic_heads, "head_probabilities", lambda *_, **__: (probabilities, GRID, GRID))
     labels = tuple(OutputLabel(label.name, 0.55) for label in reversed(PAPER_LABELS))
     found = tuned_thresholds(dataclasses.replace(find_package("phantom-demo", None), labels=labels), 3)
     assert list(found) == [label.name for label in labels]
@@ -305,5 +348,5 @@ def test_thresholds_fit_the_grid_on_which_masks_are_read(monkeypatch: pytest.Mon
     probabilities[:, :4] = 0.9
     probabilities[:, 4] = 0.2  # 0.375 at 7.5 mm: from 0.25 to 0.35 is right there, 0.5 only on the coarse grid
     monkeypatch.setattr(synthetic_heads, "synthesise", lambda *_, **__: HeadBelowAPlane())
-    monkeypatch.setattr(synthetic_heads, "head_probabilities", lambda *_: (probabilities, coarse, fine))
+    monkeypatch.setattr(synthetic_heads, "head_probabilities", lambda *_, **__: (probabilities, coarse, fine))
     assert list(tuned_thresholds(find_package("phantom-demo", None), 1).values()) == [0.35] * 3

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.labels import Role
 from models.network import NetworkSettings, build_network
+from models.package import ModelPackage, find_package
 from models.training.train.transfer import (
     FIRST_CONVOLUTION,
     LAST_BIAS,
@@ -16,6 +18,8 @@ from models.training.train.transfer import (
     WeightSource,
     match_names,
     parse_source,
+    plane_name,
+    plane_sources,
     transfer,
 )
 
@@ -149,3 +153,35 @@ def test_a_source_is_written_as_it_is_read() -> None:
         WeightSource("ADC", How.MEAN, ("T2", "T1")),
     ):
         assert parse_source(str(source)) == source
+
+
+def package_of(channels: tuple[str, ...], presence: bool) -> ModelPackage:
+    return replace(find_package("phantom-demo", None), channels=tuple(map(Role, channels)), presence=presence)
+
+
+@pytest.mark.parametrize("settings", [TINY, BLOCKS])
+def test_a_network_that_gets_presence_planes_first_answers_as_before(settings: NetworkSettings) -> None:
+    """Whatever the planes say, and with weights that can learn from them."""
+    parent = fresh(1, settings=settings).eval()
+    channels, heads = matched(("ADC=T2",))
+    inputs = (*channels, *plane_sources(channels, package_of(BRATS[0], presence=False)))
+    child = transfer(parent, fresh(2, channels=6, settings=settings), inputs, heads, BRATS).eval()
+    seen = torch.randn(1, 3, 8, 8, 8)
+    with torch.no_grad():
+        expected = parent(seen)[:, [BRATS[1].index(name) for name in ("ET", "TC", "WT")]]
+        for plane in (0.0, 1.0):
+            assert torch.equal(child(torch.cat([seen, torch.full_like(seen, plane)], dim=1)), expected)
+    child(torch.cat([seen, torch.ones_like(seen)], dim=1)).sum().backward()
+    assert child.get_parameter(FIRST_CONVOLUTION).grad[:, -1].abs().max() > 0
+
+
+def test_presence_planes_follow_their_channels() -> None:
+    parent, child = fresh(1, channels=6), fresh(2, channels=6)
+    channels = match_names("channel", BRATS[0], ("T1CE", "ADC", "FLAIR"), [parse_source("FLAIR=mean")], ())
+    planes = plane_sources(channels, package_of(BRATS[0], presence=True))
+    inputs = (*BRATS[0], *(plane_name(name) for name in BRATS[0]))
+    moved = transfer(parent, child, (*channels, *planes), matched()[1], (inputs, BRATS[1])).state_dict()
+    old, new = parent.state_dict()[FIRST_CONVOLUTION], moved[FIRST_CONVOLUTION]
+    assert torch.equal(new[:, 3], old[:, 5]), "T1CE"
+    assert torch.equal(new[:, 4], old[:, 3]), "ADC begins as T2"
+    assert torch.allclose(new[:, 5], old[:, 3:].mean(1)), "FLAIR as the mean of all planes, and of no channel"
