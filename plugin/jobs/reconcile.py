@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from models.labels import Role
 from plugin.archive.store import Archive, FolderTimes
-from plugin.archive.study_inputs import read_inputs
+from plugin.archive.study_inputs import StudyInputs, read_inputs
 from plugin.jobs.archive_index import mark
 from plugin.jobs.job import JobState, new_job, no_images_reason
 from plugin.jobs.queue import JobQueue
@@ -45,6 +46,10 @@ OnFutureTime = Callable[[str], None]
 """Called with a sentence about a study whose files bear times that are still to come."""
 
 
+Awaited = Callable[[StudyInputs], tuple[Role, ...]]
+"""Returns the roles that a study lacks, that the model can do without, and that may still come."""
+
+
 def is_ready(first: float, last: float, now: float, settings: StudySettings) -> bool:
     """Return whether a study counts as complete: nothing arrived for long enough, or the first arrival is long ago.
 
@@ -64,6 +69,15 @@ class _Arrivals:
     first: float
     last: float
     checked: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A study that could have its job, but waits for an optional series."""
+
+    folders: FolderTimes
+    until: float
+    """In seconds of the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,7 @@ class Reconciler:
         model_sha256: str,
         on_future_time: OnFutureTime = lambda _sentence: None,
         remembered: SettledStudies | None = None,
+        awaited: Awaited | None = None,
     ) -> None:
         self._archive = archive
         self._queue = queue
@@ -98,6 +113,9 @@ class Reconciler:
         self._model_sha256 = model_sha256
         self._on_future_time = on_future_time
         self._remembered = remembered
+        self._awaited = awaited
+        self._waiting: dict[str, _Waiting] = {}
+        """Studies that are quiet, but lack an optional series."""
         self._settled_before: dict[str, str] | None = None if remembered is not None else {}
         """What an earlier process remembered; None until it is read."""
         self._scanned: list[str] = []
@@ -147,6 +165,7 @@ class Reconciler:
         with self._lock:
             touched = sorted(self._touched)
         scanned = [self._scanned.pop() for _ in range(min(_AT_A_TIME, len(self._scanned)))]
+        scanned += [study for study, waiting in self._waiting.items() if waiting.until <= monotonic]
         with self._lock:
             self._touched.update(scanned)  # so that none is forgotten where the poll fails
         for study in dict.fromkeys([*touched, *scanned]):
@@ -186,6 +205,7 @@ class Reconciler:
         if settled is None and (self._settled_before or {}).pop(study, None) == mark(folders, urgent):
             self._settled[study] = _Settled(folders, urgent, monotonic)
             return True
+        arrivals = None
         if settled is None or settled.folders != folders:
             arrivals = self._observe(study, folders, now, monotonic)
             if arrivals is None:
@@ -193,6 +213,15 @@ class Reconciler:
             if not is_ready(arrivals.first, arrivals.last, monotonic, self._settings):
                 return False
             folders = arrivals.folders
+        if arrivals is None or not self._waits(study, arrivals, monotonic):
+            self._add_job(study, urgent)
+            if self._remembered is not None:
+                self._remembered.write_settled(study, folders, urgent)
+            self._settled[study] = _Settled(folders, urgent, monotonic)
+            self._arrivals.pop(study, None)
+        return True
+
+    def _add_job(self, study: str, urgent: bool) -> None:
         inputs = read_inputs(self._archive, study)
         job = new_job(study, inputs.sop_instance_uids, self._model_sha256, urgent, replacements=inputs.replacements)
         if inputs.paths:
@@ -202,11 +231,25 @@ class Reconciler:
         if added:
             how = ", urgent" if urgent else ""
             _LOG.info("study %s is complete with %d MR images%s: job %s", study, len(inputs.paths), how, added.key)
-        if self._remembered is not None:
-            self._remembered.write_settled(study, folders, urgent)
-        self._settled[study] = _Settled(folders, urgent, monotonic)
-        self._arrivals.pop(study, None)
-        return True
+
+    def _waits(self, study: str, arrivals: _Arrivals, monotonic: float) -> bool:
+        """Return whether a quiet study still waits for an optional series: until force_after_s at the longest.
+
+        Its headers are read once for what has come. It is looked at again when an instance comes, and at that time.
+        """
+        until = arrivals.first + self._settings.force_after_s
+        waiting = self._waiting.pop(study, None)
+        if self._awaited is None or until <= monotonic or not self._settings.force_after_s:
+            return False
+        if waiting is not None and waiting.folders == arrivals.folders:
+            self._waiting[study] = waiting
+            return True
+        absent = self._awaited(read_inputs(self._archive, study))
+        if absent:
+            self._waiting[study] = _Waiting(arrivals.folders, until)
+            names = " and no ".join(absent)
+            _LOG.info("study %s has no %s yet; it is waited for %.0f s at most", study, names, until - monotonic)
+        return bool(absent)
 
     def _observe(self, study: str, folders: FolderTimes, now: float, monotonic: float) -> _Arrivals | None:
         """Return when the study's instances arrived; None if they are gone."""

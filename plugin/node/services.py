@@ -40,6 +40,7 @@ from plugin.retention.purge import Purger
 from plugin.settings.check import may_receive
 from plugin.settings.destinations import DestinationSettings
 from plugin.settings.sections import Settings
+from plugin.sources.awaited_series import awaited_series
 from plugin.worker.job_runner import SegmentFactory
 from plugin.worker.supervisor import WorkerSupervisor
 
@@ -92,6 +93,7 @@ def receiving(context: NodeContext, archive: EmbeddedArchive, plugin: "PluginHos
         context.model.sha256,
         lambda sentence: record_trouble(pool, _CLOCK, sentence),
         index,
+        awaited_series(settings, context.model),
     )
     receptions = ReceptionAudit(context.database.pool)
     purger = Purger(settings.data_dir, pool)

@@ -117,7 +117,8 @@ class StudySettings(Section):
     stable_after_s: Seconds = 30.0
     """Seconds without a new instance."""
     force_after_s: float = Field(default=3600.0, ge=0)
-    """Seconds after the first instance, after which a study counts as complete in any case; 0: never."""
+    """Seconds after the first instance, after which a study counts as complete in any case; 0: never. Until then a
+    quiet study waits for series that the model can do without; with 0 for none."""
     rescan_every_s: Seconds = 300.0
     """How often all studies are compared with their jobs; studies that get instances are checked at once."""
 

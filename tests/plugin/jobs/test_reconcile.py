@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from models.labels import Role
 from plugin.archive.file_meta import encode_file_meta
 from plugin.archive.store import EmbeddedArchive, FolderTimes, InstanceKey
+from plugin.archive.study_inputs import StudyInputs
 from plugin.jobs.archive_index import mark
 from plugin.jobs.job import Job, JobState
 from plugin.jobs.reconcile import Reconciler, is_ready
@@ -269,3 +271,87 @@ def test_a_damaged_file_counts_as_an_image_so_that_its_job_names_it(archive: Emb
     queue = RecordingQueue()
     Reconciler(archive, queue, SETTINGS, "m").poll(1e12, 0.0)  # type: ignore[arg-type]
     assert [job.image_count for job in queue.added] == [2]
+
+
+class Waiting:
+    """A study 1.1 that is quiet from the start, and a reconciler that waits for what it lacks."""
+
+    def __init__(self, archive: EmbeddedArchive, settings: StudySettings = SETTINGS) -> None:
+        self.archive, self.queue, self.absent = archive, RecordingQueue(), (Role.ADC,)
+        self.asked: list[int] = []
+        """Numbers of images in the study, each time that it was asked what it lacks."""
+        store(archive, "1.1", 1)
+        (path,) = archive.files("1.1")
+        os.utime(path, (1000.0, 1000.0))
+        os.utime(path.parent, (1000.0, 1000.0))
+        self.reconciler = Reconciler(archive, self.queue, settings, "m", awaited=self._awaited)  # type: ignore[arg-type]
+
+    def _awaited(self, inputs: StudyInputs) -> tuple[Role, ...]:
+        self.asked.append(len(inputs.paths))
+        return self.absent
+
+    def poll(self, *seconds: float) -> list[int]:
+        """Poll at these times after the first image; return the numbers of images of the jobs since the start."""
+        for each in seconds:
+            self.reconciler.poll(1000.0 + each, 5000.0 + each)
+        return [job.image_count for job in self.queue.added]
+
+    def store(self, number: int, at_s: float) -> None:
+        store(self.archive, "1.1", number)
+        for path in (
+            self.archive.path(InstanceKey("1.1", "1.1.1", f"1.1.1.{number}")),
+            self.archive.files("1.1")[0].parent,
+        ):
+            os.utime(path, (1000.0 + at_s, 1000.0 + at_s))
+        self.reconciler.touch("1.1")
+
+
+def test_an_optional_series_is_waited_for_until_the_study_is_forced(archive: EmbeddedArchive) -> None:
+    study = Waiting(archive)
+    assert study.poll(0, 30, 31, 400, 3599) == []
+    assert study.asked == [1], "headers are read once for what has come"
+    assert study.poll(3600, 3601) == [1]
+    assert study.asked == [1]
+
+
+def test_a_study_has_its_job_once_the_optional_series_came_and_is_quiet(archive: EmbeddedArchive) -> None:
+    study = Waiting(archive)
+    study.poll(0, 31)
+    study.store(2, at_s=100)
+    assert study.poll(100.2, 129) == []
+    study.absent = ()
+    assert study.poll(131) == [2]
+    assert study.asked == [1, 2]
+
+
+def test_other_images_do_not_put_the_end_of_waiting_off(archive: EmbeddedArchive) -> None:
+    study = Waiting(archive)
+    study.poll(0, 31)
+    study.store(2, at_s=3500)
+    assert study.poll(3500.2, 3550, 3599) == []
+    assert study.poll(3601) == [2]
+
+
+def test_a_late_optional_series_makes_another_job(archive: EmbeddedArchive) -> None:
+    study = Waiting(archive)
+    study.poll(0, 31, 3600)
+    study.store(2, at_s=5000)
+    study.absent = ()
+    assert study.poll(5000.2, 5031) == [1, 2]
+
+
+def test_without_a_longest_wait_nothing_is_waited_for(archive: EmbeddedArchive) -> None:
+    study = Waiting(archive, StudySettings(stable_after_s=30, force_after_s=0))
+    assert study.poll(0, 31) == [1]
+
+
+def test_a_study_that_waits_and_one_that_does_not_each_have_their_job_though_the_database_fails(
+    archive: EmbeddedArchive,
+) -> None:
+    study = Waiting(archive)
+    study.poll(0, 31)
+    study.queue.broken = True
+    with pytest.raises(ConnectionError):
+        study.poll(3600)
+    study.queue.broken = False
+    assert study.poll(3601) == [1]
