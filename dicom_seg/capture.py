@@ -19,15 +19,14 @@ from dicom_seg.patient_orientation import orientation_letters
 from dicom_seg.picture import Picture, draw_pictures
 from dicom_seg.source_headers import SourceHeaders, SourcePlane
 from dicom_seg.uids import result_uid
-from models.labels import Role
 from pipeline.result import SegmentationResult
 
 
 def encode_capture(result: SegmentationResult, source: SourceHeaders, started: datetime) -> tuple[Dataset, ...]:
     """Return one single-frame image for each slice of the result's panels, in their order; none without panels.
 
-    `source` is the headers of the T1CE series; each image names the slice that it shows. `started` is when the analysis
-    began, written in the time zone of the study.
+    `source` is the headers of the reference series; each image names the slice that it shows. `started` is when the
+    analysis began, written in the time zone of the study.
     """
     return finalise_series([*_encode_all(result, source, in_zone(started, source.copied))], source)
 
@@ -47,7 +46,7 @@ def _encode_all(result: SegmentationResult, source: SourceHeaders, started: date
 def _image(
     result: SegmentationResult, stand_in: Dataset, picture: Picture, series_uid: str, number: int, started: datetime
 ) -> SCImage:
-    geometry = result.source(Role.T1CE).geometry
+    geometry = result.source(result.reference).geometry
     right, down = orientation_letters(geometry.column_step_mm), orientation_letters(geometry.row_step_mm)
     dataset = SCImage.from_ref_dataset(
         stand_in,
@@ -81,15 +80,20 @@ def _describe(dataset: Dataset, result: SegmentationResult, header: Dataset, sta
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{started:%Y%m%d}", f"{started:%H%M%S.%f}"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     warning = equipment.use_warning(result.model)
-    dataset.DerivationDescription = "T1CE, FLAIR and ADC with contours and volumes" + (
-        f". {warning}" if warning else ""
-    )
+    dataset.DerivationDescription = f"{_shown(result)} with contours and volumes" + (f". {warning}" if warning else "")
     # PS3.3 C.7.6.1.1.4 is about text that identifies the patient or the date; ours describes only the result.
     dataset.BurnedInAnnotation = "NO"
     # Lossy compression of a source must stay declared (PS3.3 C.7.6.1.1.5).
     for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if keyword in header:
             setattr(dataset, keyword, header.get(keyword))
+
+
+def _shown(result: SegmentationResult) -> str:
+    """Return the series that the pictures show, in words."""
+    assert result.panels is not None
+    *first, last = result.panels.roles
+    return f"{', '.join(first)} and {last}" if first else str(last)
 
 
 def _source_image(plane: SourcePlane) -> Dataset:

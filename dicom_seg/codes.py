@@ -6,12 +6,25 @@ Image Biomarker Standardisation Initiative, UCUM the Unified Code for Units of M
 
 from pydicom.sr.coding import Code
 
-from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, FLAIR_HYPERINTENSITY, Label
+from models.labels import (
+    ADC_ABNORMALITY,
+    ENHANCING_TUMOUR,
+    FLAIR_HYPERINTENSITY,
+    NECROTIC_CORE,
+    RESECTION_CAVITY,
+    TUMOUR_CORE,
+    WHOLE_TUMOUR,
+    Label,
+)
 
 # What a segment is (PS3.16 CID 7150, 7151)
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ENHANCING_LESION = Code("C113842", "NCIt", "Enhancing Lesion")
 LESION = Code("52988006", "SCT", "Lesion")
+NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+NECROSIS = Code("6574001", "SCT", "Necrosis")
+# PS3.16 has no type for the space that a resection leaves; a designator that begins with 99 is private (PS3.3 8.2).
+RESECTION_CAVITY_TYPE = Code("resection-cavity", "99GLIONODE", "Resection cavity")
 BRAIN = Code("12738006", "SCT", "Brain")
 
 # What was measured, how, and in which unit (CID 7469, 7464, 7474, 7181)
@@ -68,6 +81,11 @@ _TYPES = {
     ADC_ABNORMALITY: LESION,
     # 79654002 SCT Edema would claim that it contains no tumour.
     FLAIR_HYPERINTENSITY: LESION,
+    TUMOUR_CORE: NEOPLASM,
+    # It contains oedema.
+    WHOLE_TUMOUR: LESION,
+    NECROTIC_CORE: NECROSIS,
+    RESECTION_CAVITY: RESECTION_CAVITY_TYPE,
 }
 
 

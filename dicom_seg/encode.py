@@ -27,9 +27,10 @@ class Outputs:
     """Which objects to make of a study."""
 
     seg_on: tuple[Role, ...] = (Role.T1CE, Role.FLAIR, Role.ADC)
-    """SEGs on the slices of these series: all labels on T1CE, on others the label that is defined there."""
+    """SEGs on the slices of these series: all labels on T1CE, on others the label that is defined there. In a study
+    without T1CE, "T1CE" stands for the reference series (`pipeline.reference`)."""
     measurements: bool = True
-    """SR with volumes, lesion counts and ADC; it refers to the SEG on T1CE."""
+    """SR with volumes, lesion counts and ADC; it refers to the SEG with all labels."""
     diameters: bool = True
     """SR with diameters, if an enhancing lesion is measurable."""
     capture: bool = True
@@ -65,11 +66,11 @@ def encode(
 ) -> tuple[EncodedObject, ...]:
     """Return the wanted objects of a result; an object comes after those that it refers to.
 
-    A SEG on another series than T1CE needs its masks in `result.native`, the captures need `result.panels`. The headers
-    of the source series are read again from their files. `started` is when the analysis began (IHE RAD AIR asks for it
-    as content date and time), and is written in the time zone of the study. `predecessors` are the study's earlier
-    reports, which the new ones name. The same result, time and predecessors give the same bytes. Raises OutputRefused
-    where a source file is missing.
+    A SEG on another series than the reference needs its masks in `result.native`, the captures need `result.panels`.
+    The headers of the source series are read again from their files. `started` is when the analysis began (IHE RAD AIR
+    asks for it as content date and time), and is written in the time zone of the study. `predecessors` are the study's
+    earlier reports, which the new ones name. The same result, time and predecessors give the same bytes. Raises
+    OutputRefused where a source file is missing.
     """
     # pydicom's warnings about malformed values quote them, so a birth date could reach the log.
     with disable_value_validation(), warnings.catch_warnings():
@@ -81,12 +82,12 @@ def _encode_wanted(
     result: SegmentationResult, started: datetime, wanted: Outputs, predecessors: Sequence[Predecessor]
 ) -> Iterator[EncodedObject]:
     reports = [_MEASUREMENTS] * wanted.measurements + [_DIAMETERS] * bool(wanted.diameters and result.diameters)
-    source = read_headers(result.source(Role.T1CE))
+    source = read_headers(result.source(result.reference))
     if Role.T1CE in wanted.seg_on:
         seg = encode_seg(result, result.on_reference(), source, started)
-        yield _encoded(seg, "seg-t1ce.dcm")
+        yield _encoded(seg, f"seg-{result.reference.lower()}.dcm")
     for on in result.native:
-        if on.role in wanted.seg_on:
+        if on.role in wanted.seg_on and on.labels:
             headers = read_headers(result.source(on.role))
             yield _encoded(encode_seg(result, on, headers, started), f"seg-{on.role.lower()}.dcm")
     if wanted.measurements:

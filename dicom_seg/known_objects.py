@@ -10,7 +10,6 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from models.labels import Role
 from pipeline.result import SegmentationResult
 from pipeline.study import FrameHeader, Instance, Series
 
@@ -75,9 +74,9 @@ class KnownObjects:
 
 
 def known_from_result(result: SegmentationResult, datasets: Sequence[Dataset]) -> KnownObjects:
-    """Return what the objects encoded from `result` may refer to: its source series, T1CE first, and each other."""
+    """Return what the objects encoded from `result` may refer to: its sources, the reference first, and each other."""
     by_uid: dict[str, KnownObject] = {}
-    for source in sorted(result.sources, key=lambda source: source.role is not Role.T1CE):
+    for source in sorted(result.sources, key=lambda source: source.role is not result.reference):
         by_uid.update(_images_of(result.study_instance_uid, source.series))
     for dataset in datasets:
         by_uid[str(dataset.get("SOPInstanceUID", ""))] = KnownObject(

@@ -1,4 +1,4 @@
-"""Draw pictures for a PACS that does not show SEG: T1CE, FLAIR and ADC side by side with contours, above a table.
+"""Draw pictures for a PACS that does not show SEG: the series side by side with contours, above a table.
 
 A picture contains nothing about the patient.
 """
@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from dicom_seg import equipment
 from dicom_seg.contours import contour_map
 from dicom_seg.patient_orientation import opposite_letters, orientation_letters, slice_position
-from models.labels import PAPER_LABELS, Role
-from pipeline.result import LabelMeasurement, Panels, SegmentationResult
+from models.labels import Label, Role
+from pipeline.result import LabelMeasurement, NotReported, Panels, SegmentationResult
 from pipeline.volume import Geometry
 
 Picture = NDArray[np.uint8]
@@ -31,9 +31,11 @@ HEADER_PX, FOOTER_PX, GAP_PX = 24, 102, 4
 ADC_WINDOW: Window = (0.0, 3000.0)
 """10^-6 mm2/s, up to free water at body temperature; fixed, so that studies can be compared."""
 _PERCENTILES = (1.0, 99.5)
-_FONT_PX, _LINE_PX = 16, 23
+_FONT_PX, _LINE_PX, _ROWS = 16, 23, 3
 _TABLE_PX = 400
-"""Width of the table; the narrowest picture is 776 pixels wide."""
+"""Width of the table."""
+_NARROWEST_PICTURE_PX = 3 * NARROWEST_PX + 2 * GAP_PX
+"""The width of three narrow panels; the table and the model stand side by side in it."""
 _MARGIN_PX = 8
 _WHITE, _GREY, _WARNING = (255, 255, 255), (160, 160, 160), (255, 190, 60)
 
@@ -54,13 +56,13 @@ class Layout:
             HEADER_PX + (self.panel[1] - self.image[1]) // 2,
         )
 
-    def size(self, panels: int, remark_lines: int = 0) -> tuple[int, int]:
-        """Return (width, height) of a picture with this many panels and lines of remarks."""
-        return self.width(panels), HEADER_PX + self.panel[1] + FOOTER_PX + remark_lines * _LINE_PX
+    def size(self, panels: int, further_lines: int = 0) -> tuple[int, int]:
+        """Return (width, height) of a picture with this many panels, and lines beyond the table of three labels."""
+        return self.width(panels), HEADER_PX + self.panel[1] + FOOTER_PX + further_lines * _LINE_PX
 
     def width(self, panels: int) -> int:
         """Return the width of a picture with this many panels."""
-        return panels * (self.panel[0] + GAP_PX) - GAP_PX
+        return max(panels * (self.panel[0] + GAP_PX) - GAP_PX, _NARROWEST_PICTURE_PX)
 
 
 def layout(geometry: Geometry) -> Layout:
@@ -76,16 +78,16 @@ def layout(geometry: Geometry) -> Layout:
 
 def draw_pictures(result: SegmentationResult, panels: Panels) -> Iterator[Picture]:
     """Yield one picture for each slice of `panels`, in their order."""
-    geometry = result.source(Role.T1CE).geometry
+    geometry = result.source(result.reference).geometry
     sizes = layout(geometry)
     font = ImageFont.load_default(_FONT_PX)
-    windows = _windows(panels)
+    windows = _windows(panels, result.reference)
     background = _background(result, panels.roles, sizes, font)
     for number, index in enumerate(panels.slice_indices):
         picture = background.copy()
         contours = contour_map(result.masks[:, index], sizes.image)
         for panel, window in enumerate(windows):
-            slice_image = _slice_image(panels.pixels[panel, number], window, contours, sizes.image)
+            slice_image = _slice_image(panels.pixels[panel, number], window, contours, sizes.image, result.labels)
             picture.paste(slice_image, sizes.corner(panel))
         draw = ImageDraw.Draw(picture)
         for panel in range(len(windows)):
@@ -95,13 +97,13 @@ def draw_pictures(result: SegmentationResult, panels: Panels) -> Iterator[Pictur
         yield np.asarray(picture)
 
 
-def _windows(panels: Panels) -> list[Window]:
+def _windows(panels: Panels, reference: Role) -> list[Window]:
     """Return the grey-level window of each role, the same for all slices: percentiles in the head, or fixed for ADC."""
     # Every second row and column is enough for a percentile.
     sample = panels.pixels[:, :, ::2, ::2]
-    t1ce = sample[panels.roles.index(Role.T1CE)]
-    known = t1ce[np.isfinite(t1ce)]
-    head = t1ce > (0.1 * np.percentile(known, 99) if known.size else np.inf)
+    shown = sample[panels.roles.index(reference)]
+    known = shown[np.isfinite(shown)]
+    head = shown > (0.1 * np.percentile(known, 99) if known.size else np.inf)
     return [
         _window(role, values[head & np.isfinite(values)]) for role, values in zip(panels.roles, sample, strict=True)
     ]
@@ -117,13 +119,17 @@ def _window(role: Role, inside: NDArray[np.float32]) -> Window:
 
 
 def _slice_image(
-    pixels: NDArray[np.float32], window: Window, contours: NDArray[np.uint8], size: tuple[int, int]
+    pixels: NDArray[np.float32],
+    window: Window,
+    contours: NDArray[np.uint8],
+    size: tuple[int, int],
+    labels: tuple[Label, ...],
 ) -> Image.Image:
     low, high = window
     grey = (np.nan_to_num((pixels - low) / (high - low), nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
     enlarged = np.array(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
     drawn = contours > 0
-    enlarged[drawn] = np.array([label.colour_rgb for label in PAPER_LABELS], np.uint8)[contours[drawn] - 1]
+    enlarged[drawn] = np.array([label.colour_rgb for label in labels], np.uint8)[contours[drawn] - 1]
     return Image.fromarray(enlarged)
 
 
@@ -145,7 +151,9 @@ def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layo
     remarks = [
         line for each in result.remarks for line in _wrapped(each.text, sizes.width(len(roles)) - 2 * _MARGIN_PX, font)
     ]
-    picture = Image.new("RGB", sizes.size(len(roles), len(remarks)))
+    # The model and the use stand beside the table, in three lines.
+    rows = max(_ROWS, len(result.measurements) + len(result.not_reported))
+    picture = Image.new("RGB", sizes.size(len(roles), rows - _ROWS + len(remarks)))
     draw = ImageDraw.Draw(picture)
     for panel, role in enumerate(roles):
         scale = f", {ADC_WINDOW[0]:.0f}-{ADC_WINDOW[1]:.0f} x 10-6 mm2/s" if role is Role.ADC else ""
@@ -153,7 +161,9 @@ def _background(result: SegmentationResult, roles: tuple[Role, ...], sizes: Layo
     top = HEADER_PX + sizes.panel[1] + 6
     for row, measurement in enumerate(result.measurements):
         _write_row(draw, measurement, top + row * _LINE_PX, font)
-    for row, line in enumerate(remarks, start=len(result.measurements)):
+    for row, missing in enumerate(result.not_reported, start=len(result.measurements)):
+        _write_row(draw, missing, top + row * _LINE_PX, font)
+    for row, line in enumerate(remarks, start=rows):
         draw.text((_MARGIN_PX, top + row * _LINE_PX), line, fill=_WARNING, font=font)
     found = any(measurement.lesion_count for measurement in result.measurements)
     note = "Contours that run together are dashed." if found else _nothing_found(result)
@@ -172,13 +182,14 @@ def _nothing_found(result: SegmentationResult) -> str:
     return "Nothing was found in the part of the head that was seen."
 
 
-def _write_row(draw: ImageDraw.ImageDraw, measurement: LabelMeasurement, y: int, font: Font) -> None:
-    label, count = measurement.label, measurement.lesion_count
-    draw.rectangle((8, y + 3, 20, y + 15), fill=label.colour_rgb)
-    draw.text((28, y), label.title, fill=_WHITE, font=font)
-    if not measurement.assessed:
-        draw.text((_TABLE_PX - 16, y), "not found where seen", fill=_WARNING, font=font, anchor="ra")
+def _write_row(draw: ImageDraw.ImageDraw, row: LabelMeasurement | NotReported, y: int, font: Font) -> None:
+    draw.rectangle((8, y + 3, 20, y + 15), fill=row.label.colour_rgb)
+    draw.text((28, y), row.label.title, fill=_WHITE, font=font)
+    if isinstance(row, NotReported) or not row.assessed:
+        text = f"not reported: no {row.absent}" if isinstance(row, NotReported) else "not found where seen"
+        draw.text((_TABLE_PX - 16, y), text, fill=_WARNING, font=font, anchor="ra")
         return
+    measurement, count = row, row.lesion_count
     draw.text((290, y), _millilitres(measurement.volume_ml), fill=_WHITE, font=font, anchor="ra")
     draw.text((_TABLE_PX - 16, y), f"{count} lesion{'' if count == 1 else 's'}", fill=_WHITE, font=font, anchor="ra")
 

@@ -19,6 +19,10 @@ _DEFINITIONS = {
     "enhancing_tumour": "Enhancing part of the tumour, defined on T1 after contrast",
     "adc_abnormality": "Oedema with high ADC and tumour with intermediate ADC, defined on the ADC map",
     "flair_hyperintensity": "All that is bright on FLAIR, defined on FLAIR",
+    "tumour_core": "Enhancing tumour and what is necrotic or solid without enhancement, defined on T1 after contrast",
+    "whole_tumour": "Tumour and the oedema around it, defined on FLAIR",
+    "necrotic_core": "Part of the tumour that is necrotic, defined on T1 after contrast",
+    "resection_cavity": "Space that a resection left, defined on T1 after contrast",
 }
 
 

@@ -10,7 +10,7 @@ _FIRST = 8000
 _BLOCK = 10
 """Numbers kept for one result."""
 
-SEG = {Role.T1CE: 1, Role.ADC: 3, Role.FLAIR: 4}
+SEG = {Role.T1CE: 1, Role.ADC: 3, Role.FLAIR: 4, Role.T1: 7, Role.T2: 8, Role.DWI: 9}
 """Place of each series in the block of a result; so are the others."""
 MEASUREMENTS, DIAMETERS, CAPTURES = 2, 5, 6
 

@@ -34,6 +34,7 @@ from dicom_seg.sr_document import (
 )
 from dicom_seg.uids import tracking_uid
 from models.labels import FLAIR_HYPERINTENSITY
+from pipeline.absence import inferred_sentence
 from pipeline.result import AdcStatistics, LabelMeasurement, SegmentationResult
 
 _NOT_FOUND_WHERE_SEEN = (
@@ -55,9 +56,10 @@ def encode_sr(
 ) -> Dataset:
     """Return the measurements of all labels as a report (SR-A).
 
-    `source` is the headers of the T1CE series, on which `seg` is defined. The image library lists the first image of
-    each of `library`. A label without a voxel keeps its group, with volume 0 and no lesion, because "not found" is a
-    result; where a part of the head was not seen it is none, so the group says "indeterminate" instead of numbers.
+    `source` is the headers of the reference series, on which `seg` is defined. The image library lists the first image
+    of each of `library`. A label without a voxel keeps its group, with volume 0 and no lesion, because "not found" is a
+    result; where a part of the head was not seen it is none, so the group says "indeterminate" instead of numbers. A
+    label that is not reported has no group: the remarks say why.
     """
     images = [
         EvidenceInstance(
@@ -85,7 +87,7 @@ def _group(
         referenced_segment=ReferencedSegment(
             sop_class_uid=seg.SOPClassUID,
             sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=label.number,
+            segment_number=1 + result.labels.index(label),
             source_series=SourceSeriesForSegmentation(source.series_instance_uid),
         ),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
@@ -97,6 +99,8 @@ def _group(
     )
     if measurement.seen_share < 1:
         group[0].ContentSequence.append(comment(_NOT_ALL_SEEN if measurement.assessed else _NOT_FOUND_WHERE_SEEN))
+    for inferred in (each for each in result.inferred if each.label == label):
+        group[0].ContentSequence.append(comment(inferred_sentence(inferred)))
     return group
 
 

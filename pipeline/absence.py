@@ -24,7 +24,12 @@ def _sentences(role: Role, lost: tuple[NotReported, ...], guessed: tuple[Inferre
         yield f"Not reported, which does not mean that there is none: {_listed(titles)}."
     for each in guessed:
         if each.absent is role:
-            yield f"{each.label.title} was inferred from {_listed(each.inferred_from)}."
+            yield inferred_sentence(each)
+
+
+def inferred_sentence(inferred: Inferred) -> str:
+    """Return the sentence that goes with an inferred label."""
+    return f"{inferred.label.title} was inferred from {_listed(inferred.inferred_from)}."
 
 
 def _listed(words: Iterable[str]) -> str:

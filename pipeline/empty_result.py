@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from models.labels import PAPER_LABELS
+from models.labels import LABELS
 from models.package import ModelPackage, SizeSensitivity
 from pipeline.remarks import Remark, RemarkKind
 from pipeline.result import LabelMeasurement
@@ -25,7 +25,7 @@ def _sensitivity(package: ModelPackage) -> str:
     if not package.sensitivity:
         return "The model's sensitivity by size of lesion was not measured."
     by_label = []
-    for label in PAPER_LABELS:
+    for label in LABELS:
         sizes = [_size(each) for each in package.sensitivity if each.label == label.name]
         if sizes:
             by_label.append(f"{label.title} {', '.join(sizes)}")

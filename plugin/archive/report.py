@@ -1,6 +1,7 @@
 """The report of one study and its JSON form, `report.json`, which scripts of sites read."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any
 from models.labels import Role
 from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark
-from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+from pipeline.result import AdcStatistics, Inferred, LabelMeasurement, ModelIdentity, NotReported
 from pipeline.role_coverage import RoleCoverage
 from plugin.archive.report_reader import ReportedJob
 
@@ -78,6 +79,10 @@ class Report:
     remarks: tuple[Remark, ...] = ()
     """What a reader of the result must know beside its numbers."""
     coverage: tuple[RoleCoverage, ...] = ()
+    absent: tuple[Role, ...] = ()
+    """Input channels of the model that the study lacks."""
+    not_reported: tuple[NotReported, ...] = ()
+    inferred: tuple[Inferred, ...] = ()
     analysis_started_at: datetime | None = None
     """When the analysis began, with time zone; the objects state it, too."""
     software_version: str = ""
@@ -100,7 +105,9 @@ class Report:
             "device": self.device,
             "roles": {entry.role.value: _role(entry) for entry in self.roles},
             "alignment": {entry.role.value: _alignment(entry) for entry in self.alignment},
-            "labels": {entry.label.name: _label(entry) for entry in self.labels},
+            "absent": [role.value for role in self.absent],
+            "labels": {entry.label.name: _label(entry, self.inferred) for entry in self.labels},
+            "not_reported": {entry.label.name: {"absent": entry.absent.value} for entry in self.not_reported},
             "timings_s": {entry.step: round(entry.seconds, 3) for entry in self.timings},
             "outputs": [_output(each) for each in self.outputs],
             "images_sha256": self.images_sha256,
@@ -171,7 +178,7 @@ def _evidence(evidence: AlignmentEvidence | None) -> dict[str, float] | None:
     }
 
 
-def _label(entry: LabelMeasurement) -> dict[str, Any]:
+def _label(entry: LabelMeasurement, inferred: Iterable[Inferred]) -> dict[str, Any]:
     fields: dict[str, Any] = {
         # A script must not take "nothing found in the part that was seen" for an absent tumour.
         "volume_ml": round(entry.volume_ml, 3) if entry.assessed else None,
@@ -180,6 +187,9 @@ def _label(entry: LabelMeasurement) -> dict[str, Any]:
     }
     if entry.adc is not None:
         fields["adc_1e-6_mm2_per_s"] = _adc(entry.adc)
+    for each in inferred:
+        if each.label == entry.label:
+            fields["inferred_from"] = [role.value for role in each.inferred_from]
     return fields
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models.inference import InferenceNetwork, prepare
-from models.labels import PAPER_LABELS
+from models.labels import LABELS
 from models.package import ModelPackage, PackageBroken
 from models.weights import load_network
 from pipeline.errors import ModelUnusable
@@ -19,12 +19,11 @@ class WarmModel:
 
     def __init__(self, package: ModelPackage, precision: str = "auto") -> None:
         """Load and verify the weights; for `precision` see `models.inference.prepare`. Raises ModelUnusable."""
-        required = {label.name for label in PAPER_LABELS}
-        provided = {label.name for label in package.labels}
-        if provided != required:
+        known = {label.name: label for label in LABELS}
+        if unknown := sorted(label.name for label in package.labels if label.name not in known):
             raise ModelUnusable(
-                f"Model {package.name} provides the labels {', '.join(sorted(provided))}; the node needs "
-                f"{', '.join(sorted(required))}. Fine-tune it first."
+                f"Model {package.name} provides the labels {', '.join(unknown)}, for which the node has no code and no "
+                f"defining series; it knows {', '.join(known)}. Name the outputs in model.toml by these."
             )
         self.package = package
         self._unused: nn.Module | None = self._load()
@@ -38,17 +37,6 @@ class WarmModel:
         return ModelIdentity(
             package.name, package.version, package.weights_sha256, package.intended_use, package.sha256
         )
-
-    @property
-    def label_order(self) -> tuple[int, ...]:
-        """The network's output channel of each of `models.labels.PAPER_LABELS`."""
-        names = [label.name for label in self.package.labels]
-        return tuple(names.index(label.name) for label in PAPER_LABELS)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """The probability thresholds, in the order of `models.labels.PAPER_LABELS`."""
-        return tuple(self.package.labels[channel].threshold for channel in self.label_order)
 
     def on(self, device: torch.device) -> InferenceNetwork:
         """Return the network on `device`. Raises ModelUnusable if the weights were damaged since."""

@@ -16,13 +16,13 @@ from tests.support.command_line import CommandResult, glionode
 
 pytest.importorskip("lightning", reason="training needs the extra: pip install 'glionode[train]'")
 
-from models.labels import PAPER_LABELS, Role
+from models.labels import ENHANCING_TUMOUR, PAPER_LABELS, TUMOUR_CORE, WHOLE_TUMOUR, Role
 from models.package import read_package
 from models.training.synthetic.head import synthesise
 from models.training.synthetic.signal import draw_contrast, signal_levels
 from models.training.synthetic.tissue import Tissue
 from models.training.synthetic.tumour import Variant
-from pipeline.errors import ModelUnusable
+from pipeline.reported_labels import reported_labels
 from plugin.worker.warm_model import WarmModel
 from tests.support.annotated_study import write_nifti_maps, write_study
 
@@ -107,9 +107,8 @@ def test_from_folders_of_brats_to_a_seg_of_the_node(
     succeeded(glionode("evaluate", "ours", "local", "evaluation", "--split", "validation"))
     assert "ours" in Path("evaluation/report.html").read_text()
     Path("glionode.toml").write_text(SETTINGS)
-    # The node refuses a model trained on BraTS until it is fine-tuned.
-    with pytest.raises(ModelUnusable, match=r"provides the labels ET, TC, WT; .* Fine-tune it first"):
-        WarmModel(read_package(Path("general")))
+    general = WarmModel(read_package(Path("general"))).package
+    assert reported_labels(general, general.channels).labels == (ENHANCING_TUMOUR, TUMOUR_CORE, WHOLE_TUMOUR)
     succeeded(glionode("models", "install", "ours", "--config", "glionode.toml"))
     succeeded(glionode("segment", "studies/0", "out", "--config", "glionode.toml"))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.labels import PAPER_LABELS
 from models.network import NetworkSettings, build_network
 from models.package import OutputLabel, read_package
 from models.weights import pack_weights
@@ -54,12 +53,8 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_thresholds_and_channels_follow_the_labels_by_name(installed: Path) -> None:
-    model = warm_model("tiny", installed)
-    assert [label.name for label in PAPER_LABELS] == ["enhancing_tumour", "adc_abnormality", "flair_hyperintensity"]
-    assert model.label_order == (1, 2, 0)
-    assert model.thresholds == (0.6, 0.5, 0.3)
-    assert model.identity.name == "tiny"
+def test_a_package_is_found_by_its_name(installed: Path) -> None:
+    assert warm_model("tiny", installed).identity.name == "tiny"
 
 
 def test_the_network_is_copied_to_a_device_once(installed: Path) -> None:
@@ -86,10 +81,10 @@ def test_the_network_of_a_second_device_is_loaded_and_checked_again(installed: P
     assert torch.equal(model.on(torch.device("cpu"))(zeros), logits)
 
 
-def test_other_labels_are_refused_with_a_remedy(installed: Path) -> None:
+def test_unknown_labels_are_refused_with_a_remedy(installed: Path) -> None:
     package = read_package(installed / "tiny")
     brats = replace(package, labels=tuple(OutputLabel(name, 0.5) for name in ("TC", "WT", "ET")))
-    with pytest.raises(ModelUnusable, match=r"ET, TC, WT.*Fine-tune it"):
+    with pytest.raises(ModelUnusable, match=r"labels ET, TC, WT, .*Name the outputs"):
         WarmModel(brats)
 
 
