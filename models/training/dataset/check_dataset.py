@@ -14,6 +14,7 @@ from torch.nn import functional
 from models.labels import ENHANCING_TUMOUR, Role, find_label
 from models.training.dataset.dataset import Case, Dataset, channel_file, label_file, same_grid
 from models.training.dataset.fingerprint import case_fingerprint, dataset_fingerprint, image_fingerprint
+from models.training.dataset.label_numbers import FORMER_NAMES
 from models.training.dataset.manifest import CASES_FOLDER, Annotator, DatasetBroken, DatasetSource, Split
 from pipeline.adc_units import typical_value, unit_factor
 from pipeline.normalise import head_mask
@@ -30,7 +31,7 @@ _OUTSIDE = 0.3
 
 
 _ENHANCING = ("ET", ENHANCING_TUMOUR.name)
-"""The label under its name, and under the one that cases of BraTS had in data sets of format 2."""
+"""The label under its name and its former one."""
 _DARK = 0.75
 """Share of the rest of the head's median on T1CE below which nothing enhances. Fluid has less than half of it."""
 
@@ -129,6 +130,13 @@ def _check_whole(dataset: Dataset) -> Iterable[DatasetFinding]:
         if len(found) > 1:
             names = " and ".join(sorted(found))
             yield DatasetFinding("", True, f"Patient {patient} is in {names}. Make the data set again.")
+    if old := [f"{name} for {label}" for name, label in FORMER_NAMES.items() if name in dataset.labels]:
+        yield DatasetFinding(
+            "",
+            False,
+            f"Its labels have the names of before format 3 ({', '.join(old)}). Make it again before it is trained "
+            "together with other data sets: labels are matched by name.",
+        )
     known = {case.case_id for case in dataset.cases}
     strays = sorted(path.name for path in (dataset.folder / CASES_FOLDER).iterdir() if path.name not in known)
     for name in strays:

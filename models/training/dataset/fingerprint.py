@@ -16,8 +16,9 @@ def image_fingerprint(voxels: NDArray[np.float32]) -> str:
     """Hash how the brighter half of an image (slices, rows, columns) is spread over its planes.
 
     Equal for images that differ in the order and direction of their axes, in the air around the head where that has one
-    value, and in the scale of their intensities, so that one scan is found under two names, or in two data sets. Files
-    of one scan that were resampled to other voxels are not found.
+    value, and in the scale of their intensities, so that one scan is found under two names, or in two data sets. Where
+    intensities are fractions, rounding after a change of scale may move the median by a voxel and so change the hash.
+    Files of one scan that were resampled to other voxels are not found.
     """
     inside = np.isfinite(voxels)
     background = _background(voxels)

@@ -35,15 +35,11 @@ REGIONS: Mapping[str, frozenset[TumourPart]] = MappingProxyType(
 )
 """The parts of each region, by the name of the label (`models.labels`). No number of BraTS means an ADC abnormality or
 a FLAIR hyperintensity, so that cases of BraTS lack these labels."""
-_SHORT = MappingProxyType(
-    {
-        "TC": "tumour_core",
-        "WT": "whole_tumour",
-        "ET": "enhancing_tumour",
-        "NCR": "necrotic_core",
-        "RC": "resection_cavity",
-    }
+FORMER_NAMES: Mapping[str, str] = MappingProxyType(
+    {"TC": "tumour_core", "WT": "whole_tumour", "ET": "enhancing_tumour", "RC": "resection_cavity"}
 )
+"""The label of each region by its name in data sets of before format 3."""
+_SHORT = FORMER_NAMES | {"NCR": "necrotic_core"}
 EXAMPLE = "1=NCR,2=ED,3=ET,4=RC"
 _ALSO_CALLED = {"NET": TumourPart.NCR, "NETC": TumourPart.NCR, "SNFH": TumourPart.ED}
 _PAIR = re.compile(r"\s*([1-9]\d*)\s*=\s*([A-Za-z]+)\s*", re.ASCII)

@@ -69,8 +69,6 @@ class NewCase:
 
 def check_choice(channels: tuple[Role, ...], labels: tuple[str, ...], spacing_mm: float) -> None:
     """Raise ValueError if no data set can have these channels, labels and voxels."""
-    if Role.T1CE not in channels:
-        raise ValueError("T1CE must be among the channels: normalisation finds the head on it")
     for names in (channels, labels):
         if len(set(names)) != len(names) or not names:
             raise ValueError("every channel and every label must be named once")

@@ -103,6 +103,16 @@ def test_format_2_is_read_as_if_every_case_had_all(write_dataset: Write) -> None
         assert (case.channels, case.labels, case.annotators) == (same.channels, same.labels, same.annotators)
         assert case.image_fingerprints == same.image_fingerprints != frozenset()
     assert not any(finding.wrong for finding in check_dataset(old, lambda *_: None))
+    written = json.dumps(older)
+    for name, former in zip(NAMES, ("ET", "TC", "unknown"), strict=True):
+        written = written.replace(name, former)
+        for case in old.cases:
+            (case.folder / f"label-{name}.nii.gz").rename(case.folder / f"label-{former}.nii.gz")
+    (folder / "dataset.json").write_text(written)
+    assert any(
+        "before format 3 (TC for tumour_core, ET for enhancing_tumour)" in finding.sentence
+        for finding in check_dataset(read_dataset(folder), lambda *_: None)
+    )
     (case_id, *_) = older["cases"]
     del older["cases"][case_id]["drawn"][NAMES[0]]
     (folder / "dataset.json").write_text(json.dumps(older))

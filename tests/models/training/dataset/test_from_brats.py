@@ -8,10 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from models.labels import Role
 from models.training.dataset.brats_files import find_brats
 from models.training.dataset.case_names import patient_in, read_case_name
+from models.training.dataset.check_dataset import check_dataset
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.from_brats import BratsSettings, convert_brats
 from models.training.dataset.label_numbers import IN_2023, SINCE_2024, UNTIL_2021, parse_numbers
@@ -479,8 +481,19 @@ def test_another_spacing_resamples_around_the_same_centre(tmp_path: Path, conver
     (case,), (fine,) = dataset.cases, finer.cases
     assert case.geometry.spacing_mm == pytest.approx((2, 2, 2))
     assert np.allclose(case.geometry.centre_mm, fine.geometry.centre_mm, atol=0.01)
-    with pytest.raises(ValueError, match="T1CE must be among"):
-        replace(BratsSettings(), channels=(Role.T2,))
+
+
+def test_a_data_set_may_do_without_t1ce(tmp_path: Path, convert: Convert) -> None:
+    """The head is then found on another channel."""
+    write_case(tmp_path / "in", "BraTS2021_00000", 1)
+    dataset, skipped = convert(tmp_path / "in", BratsSettings(channels=(Role.T2, Role.FLAIR)))
+    assert skipped == ()
+    (case,) = dataset.cases
+    assert (case.channels, case.reference) == ((Role.T2, Role.FLAIR), Role.FLAIR)
+    (t2,) = case.normalised((Role.T2,))
+    assert torch.equal(t2, case.normalised((Role.FLAIR, Role.T2))[1])
+    assert t2.min() < 0 < t2.max()
+    assert not [each for each in check_dataset(dataset, lambda *_: None) if each.wrong]
 
 
 def test_numbers_of_each_year_are_those_of_the_challenge() -> None:

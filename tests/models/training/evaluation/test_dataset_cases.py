@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import combinations, count
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +21,8 @@ from models.training.evaluation.cases import Unmeasured, check_without, select_d
 from models.training.evaluation.figures import worst_cases
 from models.training.evaluation.measure_case import MeasureSettings
 from models.training.evaluation.measure_cases import measure_cases
+from models.training.evaluation.predict import NOT_ALIGNED, segment_volumes
+from models.weights import load_network
 from pipeline.normalise import ADC_SCALE
 from tests.support.ball_dataset import LESION_ADC, BallCase, write_ball_dataset
 
@@ -210,6 +212,38 @@ def test_a_case_is_scored_with_what_it_has_and_on_what_it_has(
     assert len(absent) == 1
     assert not absent[0][:, 0].any()
     assert (absent[0][:, 4:] == 1).all()
+
+
+def test_a_case_without_t1ce_is_measured_on_the_grid_of_what_it_has(
+    make_package: Packages, measured: Measure, without_adc: type[FindsWhatIsThere], tmp_path: Path
+) -> None:
+    dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL, OTHER), lacks=(Role.T1CE,)))
+    ((case,), _) = measured(make_package(optional=(Role.T1CE,)), dataset)
+    assert case.absent == (Role.T1CE,)
+    assert case.foci == 2
+    assert all(label.dice > 0.9 for label in case.labels)
+    assert not without_adc.inputs[0][:, (2, 5)].any()
+
+
+def test_any_subset_of_channels_gives_finite_probabilities_in_any_order(make_package: Packages, tmp_path: Path) -> None:
+    package = make_package(optional=(Role.ADC, Role.FLAIR))
+    network = load_network(package)
+    package = replace(package, optional=package.channels)
+    volumes = write_ball_dataset(tmp_path / "set", BallCase((BALL,))).cases[0].volumes(package.channels)
+    seen = []
+    for size in (1, 2, 3):
+        for roles in combinations(package.channels, size):
+            given = {role: volumes[role] for role in roles}
+            backwards = {role: volumes[role] for role in reversed(roles)}
+            found, again = (
+                segment_volumes(each, package, network, NOT_ALIGNED, torch.device("cpu")).probabilities
+                for each in (given, backwards)
+            )
+            assert torch.isfinite(found).all()
+            assert torch.equal(found, again)
+            seen.append(found)
+    # Every channel tells, and so does its absence.
+    assert all(one.shape != other.shape or not torch.equal(one, other) for one, other in combinations(seen, 2))
 
 
 def test_a_channel_is_left_out_on_purpose(
