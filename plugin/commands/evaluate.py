@@ -58,7 +58,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="CHANNELS",
-            help="Optional channels of the model to leave out, such as ADC or ADC,FLAIR, of all cases.",
+            help="Measure every case once more without these optional channels of the model, such as ADC, or ADC,FLAIR "
+            "for both at once. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -129,11 +130,11 @@ def evaluate(
     and, unless a column is called so, focality by the components of the truth.
 
     A label that a case lacks is not scored in it. A case without an optional channel of the model goes through without
-    it; the Dice is then also told by the channels that the network was given.
+    it. There, and with --without, the Dice is also told by the channels that the network was given.
 
     With --synthetic: heads that no training saw, and studies, go through the whole pipeline, aligning included. The
-    results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json; not with
-    --without. A head takes about 30 s a process.
+    results are also written into the model's own folder: MODEL_CARD.md with pictures, and metrics.json. A head takes
+    about 30 s a process.
 
     Names of public cases are printed with their hashes if the table beside the key has them, with --names those of the
     site, too; they are not written to OUT.
@@ -185,8 +186,8 @@ class _Run:
     threads: int
     workers: int
     seed: int
-    without: "tuple[Role, ...]"
-    """Channels that the network is not given."""
+    without: "tuple[tuple[Role, ...], ...]"
+    """Collections of channels without which every case is measured once more."""
     explained: Callable[[str], str] = str
     """Adds names to a sentence with the hashes of cases."""
 
@@ -215,16 +216,14 @@ def _evaluate_on_dataset(
 
     package, dataset = run.package, read_dataset(folder)
     refuse_overlap(folder, run.out)
-    cases, unmeasured = select_dataset_cases(dataset, split, package, run.without)
+    cases, unmeasured = select_dataset_cases(dataset, split, package)
     # A wrong file is refused now, and not after an hour.
     chosen = dataset.cases if split is None else dataset.of(split)
     groupings = read_groups(groups, [case.case_id for case in chosen]) if groups else ()
     lineage, key = read_lineage(package), dataset.manifest.key
     for sentence in find_overlap(lineage, key, {case.patient for case in chosen}).warnings():
         complain(sentence)
-    settings = MeasureSettings(
-        package.folder.resolve(), device=run.device.type, threads=run.threads, without=run.without
-    )
+    settings = MeasureSettings(package.folder.resolve(), device=run.device.type, threads=run.threads)
     run = replace(run, explained=name_cases(names.key, [case.case_id for case in chosen], names.all_names))
     for each in unmeasured:
         _say_unmeasured(run, each)
@@ -253,6 +252,7 @@ def _evaluate_on_dataset(
         with_focality(groupings, {score.case.case_id: score.foci for score in measured.cases}),
         run.seed,
         EvaluatedDataset(dataset.fingerprint, split, find_overlap(lineage, key, patients)),
+        measured.reduced,
     )
     write_evaluation(evaluation, measured.figures, this_command(), run.out)
     for summary in evaluation.labels:
@@ -281,20 +281,19 @@ def _evaluate_on_heads(run: _Run, selection: "SyntheticSelection", spacing_mm: f
     from models.training.evaluation.summary import Evaluation
 
     package, command = run.package, this_command()
-    settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads, without=run.without)
+    settings = MeasureSettings(package.folder.resolve(), spacing_mm, run.device.type, run.threads)
     measured = _measure(run, selection.cases, settings, representatives)
     if not measured.cases:
         raise refuse("Nothing could be measured, so the model card was left as it is.", FAILED)
     groupings = (by_case_group(measured.cases),)
-    evaluation = Evaluation(package, measured.cases, measured.unmeasured, groupings, run.seed, spacing_mm=spacing_mm)
+    evaluation = Evaluation(
+        package, measured.cases, measured.unmeasured, groupings, run.seed, None, measured.reduced, spacing_mm
+    )
     write_evaluation(evaluation, measured.figures, command, run.out)
+    write_card(evaluation, measured.figures, command)
     for table in card_tables(evaluation):
         print(f"\n{table.caption}\n\n{table.markdown}")
-    if run.without:
-        print(f"\nMeasured without {', '.join(run.without)}: the card of the model, which is of all channels, stays.")
-    else:
-        write_card(evaluation, measured.figures, command)
-        print(f"\nCard, pictures and metrics are in {package.folder}.")
+    print(f"\nCard, pictures and metrics are in {package.folder}.")
     return evaluation
 
 
@@ -305,12 +304,15 @@ def _measure(
     choose_figures: "Callable[[Sequence[CaseScore]], Sequence[Choice]]",
 ) -> "Measurement":
     """Measure cases; print a line for each that is measured, and how many an earlier run measured."""
+    from models.training.evaluation.case_channels import with_fewer_channels
     from models.training.evaluation.cases import Unmeasured
     from models.training.evaluation.measure_cases import measure_cases
 
+    everything = (*cases, *with_fewer_channels(cases, run.package, run.without))
+
     def show(done: int, newest: "CaseScore | Unmeasured | None") -> None:
         if newest is None:
-            print(f"Measured by an earlier run, and kept: {done} of {len(cases)}.", flush=True)
+            print(f"Measured by an earlier run, and kept: {done} of {len(everything)}.", flush=True)
         elif isinstance(newest, Unmeasured):
             _say_unmeasured(run, newest)
         else:
@@ -319,24 +321,25 @@ def _measure(
                 f"({score.found_ml:.1f} of {score.true_ml:.1f} ml)"
                 for score in newest.labels
             )
-            print(run.explained(f"{done} of {len(cases)}: {newest.case.title}: {labels}"), flush=True)
+            print(run.explained(f"{done} of {len(everything)}: {newest.case.title}: {labels}"), flush=True)
 
-    return measure_cases(cases, settings, run.out, run.workers, show, choose_figures)
+    return measure_cases(everything, settings, run.out, run.workers, show, choose_figures)
 
 
-def _left_out(package: "ModelPackage", given: list[str], synthetic: bool) -> "tuple[Role, ...]":
-    """Return the channels of --without in the order of the model's; refuse what cannot be left out."""
+def _left_out(package: "ModelPackage", given: list[str], synthetic: bool) -> "tuple[tuple[Role, ...], ...]":
+    """Return the channels of each --without; refuse what cannot be left out."""
     from models.labels import Role
-    from models.training.evaluation.cases import check_without
+    from models.training.evaluation.case_channels import check_without
 
     try:
-        wanted = {Role(word.strip()) for each in given for word in each.split(",")}
-        check_without(package, sorted(wanted))
+        wanted = tuple(tuple(Role(word.strip()) for word in each.split(",")) for each in given)
+        for roles in wanted:
+            check_without(package, roles)
     except ValueError as exc:
         raise refuse(f"--without cannot be used: {exc}.") from exc
-    if synthetic and Role.T1CE in wanted:
+    if synthetic and any(Role.T1CE in roles for roles in wanted):
         raise refuse("--without T1CE goes with a data set: heads are compared on the grid of their T1CE.")
-    return tuple(role for role in package.channels if role in wanted)
+    return wanted
 
 
 def _split_places(places: list[Path], synthetic: bool) -> tuple[Path | None, Path | None]:

@@ -39,7 +39,7 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType(
     {"TC": "tumour_core", "WT": "whole_tumour", "ET": "enhancing_tumour", "RC": "resection_cavity"}
 )
 """The label of each region by its name in data sets of before format 3."""
-_SHORT = FORMER_NAMES | {"NCR": "necrotic_core"}
+_SHORT: Mapping[str, str] = MappingProxyType({**FORMER_NAMES, "NCR": "necrotic_core"})
 EXAMPLE = "1=NCR,2=ED,3=ET,4=RC"
 _ALSO_CALLED = {"NET": TumourPart.NCR, "NETC": TumourPart.NCR, "SNFH": TumourPart.ED}
 _PAIR = re.compile(r"\s*([1-9]\d*)\s*=\s*([A-Za-z]+)\s*", re.ASCII)

@@ -3,6 +3,7 @@
 from models.labels import PAPER_LABELS
 from models.training.evaluation.cases import REAL, StudyCase
 from models.training.evaluation.lesions import LesionScore
+from models.training.evaluation.subset_table import subset_table
 from models.training.evaluation.summary import Evaluation, LabelSummary
 from models.training.report.html import Table, format_number
 from models.training.synthetic.families import LEARNED, Family
@@ -16,8 +17,14 @@ _GROUP_NAMES = {
 
 def card_tables(evaluation: Evaluation) -> tuple[Table, ...]:
     """Return the tables that have rows."""
-    tables = (_by_label(evaluation), _by_variant(evaluation), _lesion_free(evaluation), _studies(evaluation))
-    return tuple(table for table in tables if table.rows)
+    tables = (
+        _by_label(evaluation),
+        _by_variant(evaluation),
+        _lesion_free(evaluation),
+        _studies(evaluation),
+        subset_table(evaluation),
+    )
+    return tuple(table for table in tables if table is not None and table.rows)
 
 
 def group_name(group: str) -> str:

@@ -5,7 +5,6 @@ They are selected here, before anything is made or read. Every case is picklable
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,9 @@ class EvaluationCase(ABC):
 
     __slots__ = ()
 
+    without: tuple[Role, ...]
+    """Channels that the network is not given, though the case has them: it is measured once more without these."""
+
     @property
     @abstractmethod
     def case_id(self) -> str:
@@ -48,12 +50,18 @@ class EvaluationCase(ABC):
 
     @property
     def title(self) -> str:
-        """What a person calls it, with its group."""
-        return f"{self.group}, {self.name}" if self.group else self.name
+        """What a person calls it, with its group and what is left out of it."""
+        title = f"{self.group}, {self.name}" if self.group else self.name
+        return f"{title}, without {' and '.join(self.without)}" if self.without else title
 
     @property
     def journal_key(self) -> str:
-        """Its id in the journal, which changes with the content of its files. Raises OSError."""
+        """Its id in the journal, which changes with what is measured. Raises OSError."""
+        return f"{self._content_key}-without-{'-'.join(self.without)}" if self.without else self._content_key
+
+    @property
+    def _content_key(self) -> str:
+        """Its id, which changes with the content of its files. Raises OSError."""
         return self.case_id
 
     @property
@@ -74,6 +82,7 @@ class HeadCase(EvaluationCase):
     family: Family
     seed: int
     variant: Variant
+    without: tuple[Role, ...] = ()
 
     @property
     def case_id(self) -> str:
@@ -101,6 +110,7 @@ class StudyCase(EvaluationCase):
     """A folder with `dicom/` and the truth beside it, as `glionode phantom` writes it; see `phantom_study`."""
 
     folder: Path
+    without: tuple[Role, ...] = ()
 
     @property
     def case_id(self) -> str:
@@ -113,7 +123,7 @@ class StudyCase(EvaluationCase):
         return REAL
 
     @property
-    def journal_key(self) -> str:
+    def _content_key(self) -> str:
         """The folder's name with a digest of the truth and of the images' names and sizes. Raises OSError."""
         digest = hashlib.sha256()
         for path in sorted(self.folder.glob("truth_*")):
@@ -132,6 +142,7 @@ class DatasetCase(EvaluationCase):
     """Labels of the package that are compared, in the package's order: a label that the case lacks is not."""
     on_node_grid: bool
     """Whether the voxels need no further sampling, see `predict.is_on_node_grid`."""
+    without: tuple[Role, ...] = ()
 
     @property
     def case_id(self) -> str:
@@ -144,7 +155,7 @@ class DatasetCase(EvaluationCase):
         return self.stored.patient
 
     @property
-    def journal_key(self) -> str:
+    def _content_key(self) -> str:
         """The id with a digest of the voxels, as the manifest states it, and of what is compared."""
         content = (self.stored.entry.fingerprint, self.labels, self.on_node_grid)
         return f"{self.case_id}-{hashlib.sha256(repr(content).encode()).hexdigest()[:8]}"
@@ -205,13 +216,13 @@ class SyntheticSelection:
 
 
 def select_dataset_cases(
-    dataset: Dataset, split: Split | None, package: ModelPackage, without: tuple[Role, ...] = ()
+    dataset: Dataset, split: Split | None, package: ModelPackage
 ) -> tuple[tuple[DatasetCase, ...], tuple[Unmeasured, ...]]:
     """Return the cases of a split (None: of all) in the order of their ids, and what of them cannot be measured.
 
     A label that the node drew itself and nobody corrected is left out: a model agrees with its own work. So is a case
-    that lacks a channel that the package requires. `without` are optional channels to leave out. Raises DatasetBroken
-    where the data set lacks what the package needs, or has no case in the split.
+    that lacks a channel that the package requires. Raises DatasetBroken where the data set lacks what the package
+    needs, or has no case in the split.
     """
     stored = dataset.cases if split is None else dataset.of(split)
     refuse_mismatch(package, dataset)
@@ -234,39 +245,11 @@ def select_dataset_cases(
     return tuple(cases), tuple(left_out)
 
 
-def needed_channels(package: ModelPackage) -> tuple[Role, ...]:
-    """Return the channels to read of a case: the package's, and T1CE, on whose grid everything stands."""
-    return package.channels if Role.T1CE in package.channels else (*package.channels, Role.T1CE)
-
-
-def channels_to_read(case: StoredCase, package: ModelPackage) -> tuple[Role, ...]:
-    """Return those of the needed channels that a case of a data set has."""
-    return tuple(role for role in needed_channels(package) if role in case.channels)
-
-
-def absent_channels(case: EvaluationCase, package: ModelPackage, without: Collection[Role]) -> tuple[Role, ...]:
-    """Return the channels of the package that the network is not given of a case."""
-    there = case.stored.channels if isinstance(case, DatasetCase) else package.channels
-    return tuple(role for role in package.channels if role in without or role not in there)
-
-
 def comparable_labels(case: StoredCase, package: ModelPackage) -> tuple[str, ...]:
     """Return the labels of the package that a case has and the node did not draw itself, in the package's order."""
     return tuple(
         label.name for label in package.labels if case.annotators.get(label.name, Annotator.NODE) is not Annotator.NODE
     )
-
-
-def check_without(package: ModelPackage, without: Collection[Role]) -> None:
-    """Raise ValueError where a channel cannot be left out."""
-    for role in without:
-        if role not in package.channels:
-            raise ValueError(f"model {package.name} does not take {role}; it takes {', '.join(package.channels)}")
-        if role not in package.optional:
-            raise ValueError(
-                f"model {package.name} cannot do without {role}; its optional channels are "
-                f"{', '.join(package.optional) or 'none'}"
-            )
 
 
 def refuse_mismatch(package: ModelPackage, dataset: Dataset) -> None:

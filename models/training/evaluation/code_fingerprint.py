@@ -21,7 +21,7 @@ _START = "models.training.evaluation.measure_case"
 def fingerprint(settings: MeasureSettings) -> str:
     """Return 64 hexadecimal digits. Raises OSError where package or code cannot be read."""
     digest = hashlib.sha256((settings.package_folder / "model.toml").read_bytes())  # which names the weights' sha256
-    digest.update(repr((settings.spacing_mm, settings.device, settings.alignment, settings.without)).encode())
+    digest.update(repr((settings.spacing_mm, settings.device, settings.alignment)).encode())
     digest.update(_code().encode())
     return digest.hexdigest()
 

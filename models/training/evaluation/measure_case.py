@@ -16,6 +16,7 @@ from torch import nn
 from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
 from models.training.dataset.resample_annotations import on_grid
+from models.training.evaluation.case_channels import absent_channels, channels_to_read, needed_channels
 from models.training.evaluation.case_score import CaseScore
 from models.training.evaluation.cases import (
     DatasetCase,
@@ -23,9 +24,6 @@ from models.training.evaluation.cases import (
     HeadCase,
     StudyCase,
     Unmeasured,
-    absent_channels,
-    channels_to_read,
-    needed_channels,
 )
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.overlays import Overlay, draw_overlay
@@ -49,7 +47,7 @@ class MeasuredCase:
 
     score: CaseScore
     overlay: Overlay | None
-    """None for a head without a lesion."""
+    """None for a head without a lesion, and for a case of which channels are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,6 @@ class MeasureSettings:
     threads: int = 1
     alignment: AlignSettings = field(default=REGISTERED)
     """Of heads and studies; the volumes of a data set stand on one grid already."""
-    without: tuple[Role, ...] = ()
-    """Channels that the network is not given, though the case may have them."""
 
     def __call__(self) -> Callable[[EvaluationCase], MeasuredCase | Unmeasured]:
         """Load the network and return the function that measures, which raises nothing. Raises PackageBroken."""
@@ -85,7 +81,7 @@ class MeasureSettings:
 
     def _measure(self, case: EvaluationCase, package: ModelPackage, network: nn.Module) -> MeasuredCase:
         loaded, device = _load(case, package, self.spacing_mm), torch.device(self.device)
-        given = {role: volume for role, volume in loaded.volumes.items() if role not in self.without}
+        given = {role: volume for role, volume in loaded.volumes.items() if role not in case.without}
         if isinstance(case, DatasetCase):
             output = segment_on_one_grid(given, package, network, device, case.on_node_grid)
         else:
@@ -110,8 +106,9 @@ class MeasureSettings:
             result = restore_labels(output, package, labels, output.grid)
         foci = count_foci(truth, next(iter(volumes.values())).geometry.voxel_volume_mm3)
         show_errors = isinstance(case, DatasetCase)
-        overlay = None if case.is_lesion_free else draw_overlay(volumes, labels, truth, result, show_errors)
-        absent = absent_channels(case, package, self.without)
+        is_drawn = not case.is_lesion_free and not case.without
+        overlay = draw_overlay(volumes, labels, truth, result, show_errors) if is_drawn else None
+        absent = absent_channels(case, package)
         return MeasuredCase(CaseScore(case, scores, foci, absent), overlay)
 
 

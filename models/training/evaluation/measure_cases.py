@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage, read_package
+from models.training.evaluation.case_channels import absent_channels
 from models.training.evaluation.case_score import CaseScore
-from models.training.evaluation.cases import EvaluationCase, Unmeasured, absent_channels
+from models.training.evaluation.cases import EvaluationCase, Unmeasured
 from models.training.evaluation.code_fingerprint import fingerprint
 from models.training.evaluation.figures import Choice, Figure
 from models.training.evaluation.journal import open_journal
@@ -22,6 +23,8 @@ class Measurement:
     """The scores of the cases that could be measured, in the order given."""
 
     cases: tuple[CaseScore, ...]
+    reduced: tuple[CaseScore, ...]
+    """Those from which channels were left out on purpose."""
     unmeasured: tuple[Unmeasured, ...]
     figures: tuple[Figure, ...]
     """Pictures of the cases that were chosen."""
@@ -51,8 +54,7 @@ def measure_cases(
         unmeasured: dict[EvaluationCase, Unmeasured] = {}
         for case in cases:
             if (entry := journal.entry(keys[case])) is not None:
-                absent = absent_channels(case, package, settings.without)
-                scores[case] = CaseScore(case, entry.labels, entry.foci, absent)
+                scores[case] = CaseScore(case, entry.labels, entry.foci, absent_channels(case, package))
         if scores:
             report(len(scores), None)
         for result in _measure([case for case in cases if case not in scores], settings, processes):
@@ -63,13 +65,16 @@ def measure_cases(
                 journal.keep(keys[score.case], score.labels, score.foci, result.overlay)
                 scores[score.case] = score
             report(len(scores) + len(unmeasured), result if isinstance(result, Unmeasured) else result.score)
-        measured = tuple(scores[case] for case in cases if case in scores)
+        measured, reduced = (
+            tuple(scores[case] for case in cases if case in scores and bool(case.without) is fewer)
+            for fewer in (False, True)
+        )
         figures = tuple(
             Figure(score, overlay, rank)
             for rank, score in choose_figures(measured)
             if (overlay := journal.overlay(keys[score.case])) is not None
         )
-        return Measurement(measured, tuple(unmeasured[case] for case in cases if case in unmeasured), figures)
+        return Measurement(measured, reduced, tuple(unmeasured[case] for case in cases if case in unmeasured), figures)
 
 
 def refuse_other_labels(package: ModelPackage) -> None:

@@ -25,7 +25,7 @@ def cases_csv(evaluation: Evaluation) -> str:
         + [metric.name for metric in METRICS]
         + ["true_lesions", "detected_lesions", "found_lesions", "confirmed_lesions", "absent_channels"]
     )
-    for measured in evaluation.cases:
+    for measured in (*evaluation.cases, *evaluation.reduced):
         case = measured.case
         for score in measured.labels:
             lesions = score.lesions
@@ -53,15 +53,7 @@ def evaluation_json(evaluation: Evaluation, command: str) -> str:
         "left_out": [{"case_id": each.case.case_id, "why": each.reason} for each in evaluation.unmeasured],
         "not_found_mm": NOT_FOUND_MM,
         "labels": {summary.label: _label(summary) for summary in evaluation.labels},
-        "subsets": [
-            {
-                "channels": subset.name,
-                "absent": subset.cases[0].absent,
-                "cases": len(subset.cases),
-                "labels": {summary.label: _label(summary) for summary in subset.labels},
-            }
-            for subset in evaluation.subsets
-        ],
+        "subsets": _subsets(evaluation),
         "comparisons": [
             {
                 "metric": each.metric,
@@ -87,6 +79,7 @@ def metrics_json(evaluation: Evaluation, figures: Sequence[Figure], command: str
         "head_spacing_mm": evaluation.spacing_mm,
         "groups": {group.name: _group(group) for group in evaluation.groups},
         "lesion_free": {free.name: _lesion_free(free) for free in evaluation.lesion_free},
+        "subsets": _subsets(evaluation),
         "figures": [
             {"file": each.file_name, "group": each.score.case.group, "place": each.rank, "case": each.score.case.name}
             for each in figures
@@ -117,6 +110,18 @@ def _label(summary: LabelSummary) -> dict[str, Any]:
         "false_ml": summary.false_ml and asdict(summary.false_ml),
         "volume": summary.volume and asdict(summary.volume),
     }
+
+
+def _subsets(evaluation: Evaluation) -> list[dict[str, Any]]:
+    return [
+        {
+            "channels": subset.name,
+            "absent": subset.cases[0].absent,
+            "cases": len(subset.cases),
+            "labels": {summary.label: _label(summary) for summary in subset.labels},
+        }
+        for subset in evaluation.subsets
+    ]
 
 
 def _group(group: GroupSummary) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.labels import PAPER_LABELS, Role
 from models.package import ModelPackage
-from models.training.evaluation.cases import needed_channels
+from models.training.evaluation.case_channels import needed_channels
 from models.training.evaluation.predict import segment_volumes
 from models.training.synthetic.head import SyntheticHead
 from pipeline.align_settings import AlignSettings

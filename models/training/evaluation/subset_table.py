@@ -7,7 +7,7 @@ from models.training.report.html import Table, format_number
 
 def subset_table(evaluation: Evaluation) -> Table | None:
     """Return the Dice of each label by subset of channels; None where every case has all channels of the model."""
-    if not any(score.absent for score in evaluation.cases):
+    if not any(score.absent for score in (*evaluation.cases, *evaluation.reduced)):
         return None
     outputs = {label.name: label for label in evaluation.package.labels}
     rows = [

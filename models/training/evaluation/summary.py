@@ -167,6 +167,8 @@ class Evaluation:
     """Seed of bootstrap intervals."""
     dataset: EvaluatedDataset | None = None
     """None for synthetic heads and studies."""
+    reduced: tuple[CaseScore, ...] = ()
+    """The cases once more, without some of their channels; they count nowhere but in `subsets`."""
     spacing_mm: float = 1.0
     """Edge of the voxels in which synthetic heads were made."""
 
@@ -199,9 +201,9 @@ class Evaluation:
 
     @cached_property
     def subsets(self) -> tuple[GroupSummary, ...]:
-        """The cases by the channels of the package that they have, those with most channels first."""
+        """All cases, the reduced ones too, by the channels that the network was given; those with most come first."""
         found: dict[tuple[Role, ...], list[CaseScore]] = {}
-        for score in self.cases:
+        for score in (*self.cases, *self.reduced):
             found.setdefault(score.absent, []).append(score)
         channels = self.package.channels
         ordered = sorted(found, key=lambda absent: (len(absent), list(map(channels.index, absent))))

@@ -14,7 +14,8 @@ from models.labels import Role
 from models.package import ModelPackage
 from models.training.dataset.dataset import Case, Dataset
 from models.training.dataset.manifest import DatasetBroken, Split
-from models.training.evaluation.cases import channels_to_read, comparable_labels, needed_channels, refuse_mismatch
+from models.training.evaluation.case_channels import channels_to_read, needed_channels
+from models.training.evaluation.cases import comparable_labels, refuse_mismatch
 from models.training.evaluation.lesions import count_foci
 from models.training.evaluation.predict import is_on_node_grid, predict
 from models.training.evaluation.score import Masks

@@ -106,11 +106,22 @@ def test_the_dice_is_told_by_the_channels_that_there_were(
     result = runner.invoke(app, ["evaluate", *given, str(tmp_path / "less"), "--threads", "1", "--without", "FLAIR"])
     assert result.exit_code == 0, result.output
     subsets = json.loads((tmp_path / "less" / "evaluation.json").read_text())["subsets"]
-    assert [(each["channels"], each["cases"]) for each in subsets] == [("without FLAIR", 1), ("T1CE alone", 1)]
+    assert [(each["channels"], each["cases"]) for each in subsets] == [
+        ("all", 1),
+        ("without ADC", 1),
+        ("without FLAIR", 1),
+        ("T1CE alone", 1),
+    ]
     csv_rows = list(csv.DictReader((tmp_path / "less" / "cases.csv").open()))
     assert {(row["case"], row["absent_channels"]) for row in csv_rows} == {
-        (case.case_id, "FLAIR" if Role.ADC in case.channels else "ADC FLAIR") for case in dataset.cases
+        (case.case_id, absent)
+        for case in dataset.cases
+        for absent in (("", "FLAIR") if Role.ADC in case.channels else ("ADC", "ADC FLAIR"))
     }
+    # What is measured once more counts in its own rows alone.
+    whole, less = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("out", "less"))
+    assert whole["labels"] == less["labels"]
+    assert (whole["cases"], less["cases"]) == (2, 2)
     assert "| without FLAIR | flair_hyperintensity | 1 " in result.stdout
     assert " no " in next(line for line in result.stdout.splitlines() if "without FLAIR | flair_hyper" in line)
     for channel, words in (("T1CE", "cannot do without T1CE"), ("T9", "'T9' is not a valid Role")):

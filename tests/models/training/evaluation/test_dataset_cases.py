@@ -1,6 +1,6 @@
 """A model is measured on a data set by the node's own steps; whatever is left out is named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations, count
 from pathlib import Path
@@ -16,8 +16,9 @@ from models.package import ModelPackage, Refinement, read_package
 from models.training.dataset.channel_subsets import is_reported, subset_name
 from models.training.dataset.dataset import Dataset
 from models.training.dataset.manifest import Annotator, DatasetBroken, Split
+from models.training.evaluation.case_channels import check_without, with_fewer_channels
 from models.training.evaluation.case_score import CaseScore
-from models.training.evaluation.cases import Unmeasured, check_without, select_dataset_cases
+from models.training.evaluation.cases import Unmeasured, select_dataset_cases
 from models.training.evaluation.figures import worst_cases
 from models.training.evaluation.measure_case import MeasureSettings
 from models.training.evaluation.measure_cases import measure_cases
@@ -40,13 +41,17 @@ def measured(tmp_path: Path) -> Measure:
     folders = count()
 
     def measure(
-        package: ModelPackage, dataset: Dataset, split: Split | None = Split.TEST, without: tuple[Role, ...] = ()
+        package: ModelPackage,
+        dataset: Dataset,
+        split: Split | None = Split.TEST,
+        without: Sequence[Sequence[Role]] = (),
     ) -> Result:
-        cases, unmeasured = select_dataset_cases(dataset, split, package)
+        selected, unmeasured = select_dataset_cases(dataset, split, package)
+        cases = (*selected, *with_fewer_channels(selected, package, without))
         folder = tmp_path / f"work-{next(folders)}"
-        settings = MeasureSettings(package.folder, without=without)
+        settings = MeasureSettings(package.folder)
         found = measure_cases(cases, settings, folder, 1, lambda *_: None, lambda scores: worst_cases(scores, 1))
-        return found.cases, (*unmeasured, *found.unmeasured)
+        return (*found.cases, *found.reduced), (*unmeasured, *found.unmeasured)
 
     return measure
 
@@ -249,15 +254,19 @@ def test_any_subset_of_channels_gives_finite_probabilities_in_any_order(make_pac
 def test_a_channel_is_left_out_on_purpose(
     make_package: Packages, measured: Measure, without_adc: type[FindsWhatIsThere], tmp_path: Path
 ) -> None:
-    """It is the same as a data set that never had it, down to the last bit."""
+    """It is the same as a data set that never had it, down to the last bit; nothing is measured twice."""
     package = make_package(optional=(Role.ADC, Role.FLAIR))
     dataset = write_ball_dataset(tmp_path / "set", BallCase((BALL,)))
-    ((case,), _) = measured(package, dataset, without=(Role.ADC,))
-    assert case.absent == (Role.ADC,)
+    ((whole, case), _) = measured(package, dataset, without=[(Role.ADC,)])
+    assert (whole.absent, case.absent) == ((), (Role.ADC,))
+    assert whole.case.case_id == case.case.case_id
+    assert case.case.journal_key != whole.case.journal_key
+    assert case.case.title == f"{whole.case.title}, without ADC"
     never = write_ball_dataset(tmp_path / "never", BallCase((BALL,), lacks=(Role.ADC,)))
-    ((other,), _) = measured(package, never)
+    ((other, alone), _) = measured(package, never, without=[(Role.ADC,), (Role.FLAIR, Role.ADC), (Role.FLAIR,)])
     assert case.labels == other.labels
-    first, second = without_adc.inputs
+    assert alone.absent == (Role.ADC, Role.FLAIR)
+    _, first, second, _ = without_adc.inputs
     assert torch.equal(first, second)
     with pytest.raises(ValueError, match="cannot do without T1CE; its optional channels are ADC, FLAIR"):
         check_without(package, [Role.T1CE])

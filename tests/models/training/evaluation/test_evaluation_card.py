@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -144,6 +145,35 @@ def test_the_card_shows_its_pictures_and_older_ones_are_removed(
         *("learned-best.png", "real-best.png", "of-somebody-else.png"),
     }
     assert f"enhancing_tumour on {Role.T1CE}" in card
+
+
+def test_what_was_measured_with_fewer_channels_stands_in_a_table_of_its_own(
+    evaluation: Evaluation, figures: tuple[Figure, ...]
+) -> None:
+    """It changes no other number of the card."""
+    folder = evaluation.package.folder
+    write_card(evaluation, figures, COMMAND)
+    plain = (folder / CARD_FILE).read_text()
+    assert "By the channels that the network was given" not in plain
+    reduced = tuple(
+        replace(score, case=replace(score.case, without=(Role.ADC,)), absent=(Role.ADC,))
+        for score in evaluation.cases
+        if not score.case.is_lesion_free
+    )
+    write_card(replace(evaluation, reduced=reduced), figures, COMMAND)
+    card = (folder / CARD_FILE).read_text()
+    rows = cells(card)
+    assert [row for row in rows if row not in cells(plain)][-6:] == [
+        ["all", "enhancing_tumour", "6", "4", "0.562", "0.547", "0.250", "yes"],
+        ["all", "adc_abnormality", "6", "4", "0.562", "0.547", "0.250", "yes"],
+        ["all", "flair_hyperintensity", "6", "4", "0.562", "0.547", "0.250", "yes"],
+        ["without ADC", "enhancing_tumour", "4", "4", "0.562", "0.547", "0.250", "yes"],
+        ["without ADC", "adc_abnormality", "4", "4", "0.562", "0.547", "0.250", "no"],
+        ["without ADC", "flair_hyperintensity", "4", "4", "0.562", "0.547", "0.250", "yes"],
+    ]
+    assert all(row in rows for row in cells(plain))
+    subsets = json.loads((folder / METRICS_FILE).read_text())["subsets"]
+    assert [(each["channels"], each["cases"]) for each in subsets] == [("all", 6), ("without ADC", 4)]
 
 
 def test_a_wheel_takes_cards_and_pictures_along() -> None:

@@ -35,6 +35,7 @@ class NamedCase(EvaluationCase):
 
     case_id: str = ""
     group: str = ""
+    without: tuple[Role, ...] = ()
 
     @property
     def patient(self) -> str:
