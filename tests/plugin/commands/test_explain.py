@@ -1,12 +1,15 @@
 """`glionode explain` says for every series what it is and why; its JSON lacks nothing that its table shows."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
 
+from models.labels import Role
+from models.package import ModelPackage
 from plugin.commands.app import app
 from tests.support.node import new_study_uid
 from tests.support.small_study import write_small_study
@@ -52,6 +55,23 @@ def test_a_role_that_is_missing_is_explained(study: Path) -> None:
         f"no ADC map among 5 series; series 3 ({adc['series_instance_uid']}) seems to be an ADC map, but was ruled "
         "out: other body part"
     )
+
+
+def test_a_series_that_the_model_can_do_without_is_said_to_be_absent(
+    study: Path, make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    folder = make_package(optional=(Role.ADC,), root=tmp_path / "models").folder
+    folder.rename(folder.with_name("tiny"))
+    model = {"GLIONODE_MODEL__NAME": "tiny", "GLIONODE_MODEL__INSTALLED_DIR": str(tmp_path / "models")}
+    (document,) = json.loads(runner.invoke(app, ["explain", str(study), "--json"], env=model).stdout)
+    assert (document["absent"], document["not_eligible"]) == (["ADC"], None)
+    assert set(document["selected"]) == {"FLAIR", "T1CE"}
+    assert document["why_absent"].startswith("no ADC map among 5 series; series 3 (")
+    shown = runner.invoke(app, ["explain", str(study)], env=model | {"COLUMNS": "300"})
+    assert f"Segmented without ADC: {document['why_absent']}." in shown.stdout
+    required = model | {"GLIONODE_MODEL__REQUIRE": '["ADC"]'}
+    (document,) = json.loads(runner.invoke(app, ["explain", str(study), "--json"], env=required).stdout)
+    assert document["not_eligible"] is not None
 
 
 def test_joined_series_are_one_entry_that_names_its_parts(study: Path) -> None:
