@@ -42,6 +42,7 @@ def segment(
 
     Exit status: 0 all studies segmented, 1 a study failed, 2 a study is not eligible, 64 wrong usage.
     """
+    from plugin.commands.early_scan import begin_scan
     from plugin.worker.garbage import loading
 
     refuse_overlap(source, out)
@@ -50,12 +51,14 @@ def segment(
             from plugin.settings.load import load_settings
 
             settings = load_settings(config)
-            found = find_studies(source)
-            refuse_other_results([study.study_instance_uid for study in found.studies], out)
-            # Loads PyTorch and the DICOM libraries, which takes a second or more: after what may fail.
+            _require(source)
+            scanned = begin_scan(source)
+            # Loads PyTorch and the DICOM libraries, which takes a second or more.
             import plugin.worker.process_study  # noqa: F401
             from plugin.worker.context import open_worker_context
 
+            found = _with_studies(scanned(), source)
+            refuse_other_results([study.study_instance_uid for study in found.studies], out)
             context = open_worker_context(settings, model, device)
     except GlionodeError as exc:
         raise refuse(str(exc), FAILED) from exc
@@ -75,12 +78,20 @@ def exit_with_worst(reports: "list[Report]") -> None:
 
 def find_studies(source: Path) -> "Scan":
     """Return the studies in a file or folder; report damaged files on standard error. Raises StudyUnreadable."""
-    from pipeline.errors import StudyUnreadable
     from pipeline.scan import scan
 
+    _require(source)
+    return _with_studies(scan([source]), source)
+
+
+def _require(source: Path) -> None:
     if not source.exists():
         raise refuse(f"{source} does not exist. Give the file or folder that holds the images.")
-    found = scan([source])
+
+
+def _with_studies(found: "Scan", source: Path) -> "Scan":
+    from pipeline.errors import StudyUnreadable
+
     for ignored in found.ignored:
         if ignored.damaged:
             complain(f"{ignored.path}: {ignored.reason}")
