@@ -1,6 +1,6 @@
 """The tables of an evaluation on heads and studies, for the model card and for the terminal."""
 
-from models.labels import PAPER_LABELS
+from models.labels import find_label
 from models.training.evaluation.cases import REAL, StudyCase
 from models.training.evaluation.lesions import LesionScore
 from models.training.evaluation.subset_table import subset_table
@@ -51,7 +51,7 @@ def _by_variant(evaluation: Evaluation) -> Table:
         for group in evaluation.groups
         for variant in group.variants
     ]
-    head = ("heads", "variant", "number", *(label.name for label in PAPER_LABELS))
+    head = ("heads", "variant", "number", *(label.label for label in evaluation.labels))
     return Table(head, rows, "By variant: median Dice (mean; lowest)")
 
 
@@ -71,16 +71,22 @@ def _lesion_free(evaluation: Evaluation) -> Table:
 def _studies(evaluation: Evaluation) -> Table:
     rows = [
         (
-            *(measured.case.name, score.label, label.defined_on.value),
+            *(measured.case.name, score.label, _scored_on(score.label)),
             *(format_number(value if score.is_present else None) for value in (score.dice, score.hd95_mm)),
             *(format_number(score.true_ml), format_number(score.found_ml), *_lesions(score.lesions)),
         )
         for measured in evaluation.cases
         if isinstance(measured.case, StudyCase)
-        for label, score in zip(PAPER_LABELS, measured.labels, strict=True)
+        for score in measured.labels
     ]
     numbers = ("Dice", "HD95, mm", "true ml", "found ml", "lesions detected", "confirmed")
     return Table(("study", "label", "scored on", *numbers), rows, "Study by study")
+
+
+def _scored_on(label: str) -> str:
+    known = find_label(label)
+    assert known is not None, label
+    return known.defined_on.value
 
 
 def _dice(label: LabelSummary) -> tuple[str, str, str]:

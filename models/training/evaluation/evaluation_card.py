@@ -42,6 +42,7 @@ def write_card(evaluation: Evaluation, figures: Sequence[Figure], command: str) 
 def evaluation_card(evaluation: Evaluation, figures: Sequence[Figure], command: str) -> str:
     """Return the card as Markdown, made of model.toml and the evaluation alone."""
     package = evaluation.package
+    measured = {label.label for label in evaluation.labels}
     heads = {family: [each for each in _heads(evaluation) if each.family is family] for family in Family}
     return render(
         "evaluation/card.md.jinja",
@@ -63,7 +64,7 @@ def evaluation_card(evaluation: Evaluation, figures: Sequence[Figure], command: 
         seeds=lambda seeds: f"seeds {min(seeds)} to {max(seeds)}" if seeds else "none",
         studies=sum(each.case.group == REAL for each in evaluation.cases),
         spacing_mm=evaluation.spacing_mm,
-        panels=", ".join(f"{label.name} on {label.defined_on}" for label in PAPER_LABELS),
+        panels=", ".join(f"{label.name} on {label.defined_on}" for label in PAPER_LABELS if label.name in measured),
         tables=card_tables(evaluation),
         unmeasured=evaluation.unmeasured,
         figures=figures,

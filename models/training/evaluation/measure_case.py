@@ -138,16 +138,15 @@ def _load(case: EvaluationCase, package: ModelPackage, spacing_mm: float) -> _Lo
         case HeadCase():
             head = synthesise(case.seed, case.variant, spacing_mm, case.family)
             volumes = scan_head(head, needed_channels(package))
+            places = _places_of_truth(package)
             masks = head.truth(volumes[Role.T1CE].geometry)
-            truth = tuple(
-                _TrueLabel(label.name, Role.T1CE, mask) for label, mask in zip(PAPER_LABELS, masks, strict=True)
-            )
-            return _LoadedCase(volumes, truth, lambda output: head.truth(output.grid))
+            truth = tuple(_TrueLabel(PAPER_LABELS[place].name, Role.T1CE, masks[place]) for place in places)
+            return _LoadedCase(volumes, truth, lambda output: head.truth(output.grid)[places])
         case StudyCase():
             study = read_phantom_study(case.folder, package.channels)
             truth = tuple(
-                _TrueLabel(label.name, label.defined_on, mask)
-                for label, mask in zip(PAPER_LABELS, study.truth, strict=True)
+                _TrueLabel(PAPER_LABELS[place].name, PAPER_LABELS[place].defined_on, study.truth[place])
+                for place in _places_of_truth(package)
             )
             return _LoadedCase(study.volumes, truth, lambda output: _on_model_grid(truth, study.volumes, output))
         case DatasetCase():
@@ -156,6 +155,12 @@ def _load(case: EvaluationCase, package: ModelPackage, spacing_mm: float) -> _Lo
             truth = tuple(_TrueLabel(label, role, mask) for label, mask in zip(case.labels, masks, strict=True))
             return _LoadedCase(volumes, truth, None)
     raise TypeError(f"{type(case).__name__} cannot be measured")
+
+
+def _places_of_truth(package: ModelPackage) -> list[int]:
+    """Return which of PAPER_LABELS, the truth of heads and studies, the package finds."""
+    names = {label.name for label in package.labels}
+    return [place for place, label in enumerate(PAPER_LABELS) if label.name in names]
 
 
 def _on_model_grid(truth: tuple[_TrueLabel, ...], volumes: Mapping[Role, Volume], output: ModelOutput) -> Masks:

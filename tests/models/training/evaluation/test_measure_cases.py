@@ -26,6 +26,7 @@ from pipeline.volume import Geometry, Volume
 
 UNMOVED = AlignSettings(enabled=False)
 CASES = SyntheticSelection((Family.PAINTED,), heads=2, lesion_free=1).cases
+NAMES = tuple(label.name for label in PAPER_LABELS)
 
 
 @pytest.fixture
@@ -138,6 +139,24 @@ def test_a_model_of_other_labels_is_refused(
     make_package: Callable[..., ModelPackage], edit: Callable[[Path, str, str], None]
 ) -> None:
     folder = make_package().folder
-    edit(folder, "enhancing_tumour", "ET")
-    with pytest.raises(ValueError, match=r"finds ET, adc_abnormality, flair_hyperintensity.*fine-tune it first"):
+    for name, other in zip(NAMES, ("ET", "TC", "WT"), strict=True):
+        edit(folder, name, other)
+    with pytest.raises(ValueError, match=r"finds ET, TC, WT, .*fine-tune it first"):
         refuse_other_labels(read_package(folder))
+
+
+@pytest.mark.usefixtures("coarse_scans")
+def test_a_label_that_heads_do_not_have_is_not_scored(
+    make_package: Callable[..., ModelPackage], edit: Callable[[Path, str, str], None]
+) -> None:
+    package = make_package()
+    settings = MeasureSettings(package.folder, 4.0, alignment=UNMOVED)
+    whole = settings()(CASES[0])
+    edit(package.folder, NAMES[1], "tumour_core")
+    refuse_other_labels(read_package(package.folder))
+    measured = settings()(CASES[0])
+    assert isinstance(whole, MeasuredCase)
+    assert isinstance(measured, MeasuredCase)
+    assert measured.score.labels == (whole.score.labels[0], whole.score.labels[2])
+    assert measured.overlay is not None
+    assert len(measured.overlay.slices) == 2
