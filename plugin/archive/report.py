@@ -79,6 +79,8 @@ class Report:
     remarks: tuple[Remark, ...] = ()
     """What a reader of the result must know beside its numbers."""
     coverage: tuple[RoleCoverage, ...] = ()
+    reference: Role | None = None
+    """The role of the series that the others were aligned with, and whose slices have all labels; None without one."""
     absent: tuple[Role, ...] = ()
     """Input channels of the model that the study lacks."""
     not_reported: tuple[NotReported, ...] = ()
@@ -105,6 +107,7 @@ class Report:
             "device": self.device,
             "roles": {entry.role.value: _role(entry) for entry in self.roles},
             "alignment": {entry.role.value: _alignment(entry) for entry in self.alignment},
+            "reference": self.reference.value if self.reference else None,
             "absent": [role.value for role in self.absent],
             "labels": {entry.label.name: _label(entry, self.inferred) for entry in self.labels},
             "not_reported": {entry.label.name: {"absent": entry.absent.value} for entry in self.not_reported},

@@ -305,6 +305,7 @@ def _segmented(result: SegmentationResult, objects: tuple[EncodedObject, ...], s
         images_sha256=images_sha256(result.sources),
         remarks=result.remarks,
         coverage=result.coverage,
+        reference=result.reference,
         absent=result.absent,
         not_reported=result.not_reported,
         inferred=result.inferred,

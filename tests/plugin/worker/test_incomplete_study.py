@@ -107,6 +107,7 @@ def test_each_series_that_is_there_has_a_seg_and_what_is_absent_is_said(
     assert all(each in measurements for each in remarks)
     assert "capture-01.dcm" in objects
     assert set(written["roles"]) == set(roles)
+    assert written["reference"] == roles[0]
     assert written["absent"] == [role for role in ("ADC", "FLAIR", "T1CE") if role not in roles]
     labels = {name for name, absent in _DEFINED_ON.items() if absent in roles}
     assert set(written["labels"]) == labels
