@@ -2,11 +2,11 @@
 
 import json
 
-from models.labels import PAPER_LABELS, Role
+from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark, RemarkKind
-from pipeline.result import AdcStatistics, LabelMeasurement, ModelIdentity
+from pipeline.result import AdcStatistics, Inferred, LabelMeasurement, ModelIdentity, NotReported
 from pipeline.role_coverage import RoleCoverage, Side, UnseenSide
 from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
 
@@ -38,7 +38,8 @@ def test_a_full_report() -> None:
     assert text.endswith("}\n")
     document = json.loads(text)
     assert list(document) == [
-        *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment", "labels", "timings_s"),
+        *("study_instance_uid", "status", "reason", "model", "device", "roles", "alignment"),
+        *("reference", "absent", "labels", "not_reported", "timings_s"),
         *("outputs", "images_sha256", "same_as", "remarks", "coverage"),
         *("analysis_started_at", "software_version", "job"),
     ]
@@ -96,6 +97,24 @@ def test_a_label_that_was_not_found_where_not_all_was_seen_has_no_volume() -> No
         "ADC": {"share_of_head": 0.8, "share_of_t1ce_head": 0.812, "whole": False, "unseen_mm": {"top": 40}},
         "FLAIR": {"share_of_head": 1.0, "share_of_t1ce_head": 1.0, "whole": True, "unseen_mm": {}},
     }
+
+
+def test_what_a_study_lacks_is_told_from_what_was_not_found() -> None:
+    model = ModelIdentity("m", "1", "0", IntendedUse.RESEARCH)
+    report = Report(
+        *("1.2.3", Status.SEGMENTED, None, model, "cpu"),
+        labels=(LabelMeasurement(ADC_ABNORMALITY, 0.0, 0, None),),
+        reference=Role.FLAIR,
+        absent=(Role.ADC, Role.T1CE),
+        not_reported=(NotReported(ENHANCING_TUMOUR, Role.T1CE),),
+        inferred=(Inferred(ADC_ABNORMALITY, Role.ADC, (Role.FLAIR,)),),
+    )
+    document = json.loads(report.to_json())
+    assert document["reference"] == "FLAIR"
+    assert document["absent"] == ["ADC", "T1CE"]
+    assert document["not_reported"] == {"enhancing_tumour": {"absent": "T1CE"}}
+    (found,) = document["labels"].values()
+    assert (found["volume_ml"], found["inferred_from"]) == (0, ["FLAIR"])
 
 
 def test_a_study_that_is_not_eligible() -> None:
