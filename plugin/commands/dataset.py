@@ -105,7 +105,7 @@ def from_brats(
     """
     _require_extra()
     from models.training.dataset.from_brats import BratsSettings, convert_brats
-    from models.training.dataset.label_numbers import label_of_region, parse_numbers
+    from models.training.dataset.label_numbers import parse_numbers
     from models.training.dataset.manifest import DatasetSource
     from models.training.dataset.required import parse_required
     from models.training.dataset.splits import Shares
@@ -115,10 +115,10 @@ def from_brats(
     with _errors_as_exits():
         settings = BratsSettings(
             _roles(channels),
-            tuple(map(label_of_region, _split_list(labels))),
+            _label_names(labels),
             spacing,
             None if numbers is None else parse_numbers(numbers),
-            parse_required(",".join(map(label_of_region, _split_list(require)))),
+            parse_required(",".join(_label_names(require))),
         )
         request = DatasetRequest(
             out,
@@ -201,13 +201,13 @@ def from_dicom(
         settings = DicomSettings(
             rules=load_site_rules(config),
             channels=_roles(channels),
-            labels=_split_list(labels),
+            labels=_label_names(labels),
             spacing_mm=spacing,
             names=LabelNames(_mapping(mapping or [])),
             values=LabelMapValues(values),
             accept_own=accept_own,
             missing_is_empty=missing_is_empty,
-            required=parse_required(require),
+            required=parse_required(",".join(_label_names(require))),
             off_grid=off_grid,
             derive_adc=of_node.choose.derive_adc,
             min_coverage=of_node.choose.min_coverage,
@@ -331,6 +331,13 @@ def _require_folder(source: Path) -> None:
 
 def _split_list(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _label_names(text: str) -> tuple[str, ...]:
+    """Return the names in a list, labels under those of the registry: TC is tumour_core."""
+    from models.training.dataset.label_numbers import label_of_region
+
+    return tuple(map(label_of_region, _split_list(text)))
 
 
 def _roles(text: str) -> "tuple[Role, ...]":

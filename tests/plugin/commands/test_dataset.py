@@ -236,6 +236,8 @@ def test_a_broken_set_fails_its_check(tmp_path: Path) -> None:
         (("from-brats", "IN", "OUT used"), FAILED, "already holds files"),
         (("from-dicom", "IN", "OUT", "--map", "oedema"), WRONG_USAGE, "--map needs NAME=LABEL"),
         (("from-dicom", "IN", "OUT", "--map", "oedema=swelling"), WRONG_USAGE, "there is no label swelling"),
+        (("from-dicom", "IN", "OUT", "--labels", "TC,swelling"), WRONG_USAGE, "there is no label swelling"),
+        (("from-dicom", "IN", "OUT", "--labels", "TC", "--require", "WT"), WRONG_USAGE, "whole_tumour is required"),
         (("from-dicom", "IN", "OUT", "--values", "words"), WRONG_USAGE, "'words' is not a valid LabelMapValues"),
         (("from-dicom", "IN", "OUT"), FAILED, "holds no DICOM study"),
         (("check", "IN"), FAILED, "is not a data set"),
