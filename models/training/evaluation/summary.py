@@ -123,11 +123,15 @@ class GroupSummary:
 
     @cached_property
     def labels(self) -> tuple[LabelSummary, ...]:
-        """Summaries of every label over the cases that were compared on it, in the order of first appearance."""
-        scores: dict[str, list[LabelScore]] = {}
+        """Summaries of every label over the cases that were compared on it.
+
+        They are in the order of first appearance, cases with most labels first: one that lacks some moves none.
+        """
+        complete_first = sorted(self.cases, key=lambda case: -len(case.labels))
+        scores: dict[str, list[LabelScore]] = {score.label: [] for case in complete_first for score in case.labels}
         for case in self.cases:
             for score in case.labels:
-                scores.setdefault(score.label, []).append(score)
+                scores[score.label].append(score)
         return tuple(LabelSummary(label, tuple(found), self.seed) for label, found in scores.items())
 
     @property

@@ -1,6 +1,7 @@
 """Summaries of cases follow the stated conventions; numbers are worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_heads_without_the_label_stay_out_of_its_dice_and_count_in_its_lesions(h
     assert summary.lesions == LesionScore(6, 3, 4, 3)
     nothing = GroupSummary("learned", tuple(cases[3:]), seed=1).labels[0]
     assert (nothing.present, nothing.mean_dice, nothing.median_dice, nothing.median_hd95_mm) == ((), None, None, None)
+
+
+def test_a_case_that_lacks_labels_does_not_change_their_order(head: Heads, scored: Scores) -> None:
+    lacking, whole = scored(head(0), 0.5), scored(head(1), 0.9)
+    group = GroupSummary("some", (replace(lacking, labels=lacking.labels[1:]), whole), 1)
+    assert [label.label for label in group.labels] == [score.label for score in whole.labels]
+    assert [[score.dice for score in label.scores] for label in group.labels] == [[0.9], [0.5, 0.9], [0.5, 0.9]]
 
 
 def test_false_positives_are_a_median_and_a_percentile(head: Heads, scored: Scores) -> None:
