@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from models.malloc import freed_memory_kept
 from models.software_version import software_version
 from pipeline.absence import absence_remarks
 from pipeline.align import align
-from pipeline.choose import NotEligible, Selected, choose
+from pipeline.choose import Selected
 from pipeline.coverage import leave_out_unseen, measure_coverage, require_coverage
 from pipeline.diameters import lesion_diameters
 from pipeline.empty_result import empty_remarks
@@ -31,7 +31,6 @@ from pipeline.panels import panels
 from pipeline.presence import study_input
 from pipeline.read import read_volume
 from pipeline.refine import refine
-from pipeline.remarks import Remark, RemarkKind
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.reported_labels import reported_labels
 from pipeline.restore import restore
@@ -44,6 +43,7 @@ from plugin.archive.report import OutputReport, Report, RoleReport, Status
 from plugin.archive.result_folder import write_results
 from plugin.errors import describe_failure
 from plugin.jobs.prior_results import PriorResults
+from plugin.worker.candidate_series import CandidateSeries, why_not_eligible
 from plugin.worker.context import WorkerContext
 from plugin.worker.garbage import no_collections
 from plugin.worker.stopwatch import Stopwatch
@@ -61,7 +61,7 @@ def process_study(
     same images (then nothing is computed), and `failed` for a failure with a known cause. Other exceptions are defects
     and are raised.
     """
-    return _process(study, _Candidates(study), context, out, stopwatch, prior_results)
+    return _process(study, CandidateSeries(study), context, out, stopwatch, prior_results)
 
 
 def _complete(report: Report, prior_results: PriorResults) -> Report:
@@ -74,39 +74,9 @@ def _complete(report: Report, prior_results: PriorResults) -> Report:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """The series of a study that may be chosen."""
-
-    study: Study
-    """Without those that were passed over."""
-    passed_over: tuple[Remark, ...] = ()
-    """One for each series that was chosen first and turned out not to show the head."""
-
-    def choose(self, context: WorkerContext) -> Selected | NotEligible:
-        """Choose the series for the roles that the model takes."""
-        wanted = context.wanted
-        return choose(self.study, wanted.roles, context.rules, context.derive_adc, wanted.optional)
-
-    def without(self, series: Series) -> "_Candidates":
-        """Return the candidates without a series that was chosen."""
-        parts = {series.series_instance_uid, *(each.series_instance_uid for each in series.instances)}
-        rest = tuple(each for each in self.study.series if each.series_instance_uid not in parts)
-        return replace(self, study=replace(self.study, series=rest))
-
-    def passing_over(self, series: Series, role: Role, replaced: bool) -> "_Candidates":
-        """Return the candidates with a remark that a series was passed over, as it does not show the head."""
-        number = "" if series.series_number is None else f" {series.series_number}"
-        text = (
-            f"Series{number} ({series.series_instance_uid}) was the first choice for {role}, but does not show the "
-            f"head as that needs it; {'another series was taken' if replaced else 'it was left out'}."
-        )
-        return replace(self, passed_over=(*self.passed_over, Remark(RemarkKind.COVERAGE, text, (role,))))
-
-
 def _process(
     study: Study,
-    candidates: _Candidates,
+    candidates: CandidateSeries,
     context: WorkerContext,
     out: Path,
     stopwatch: Stopwatch,
@@ -118,10 +88,13 @@ def _process(
     try:
         with stopwatch("choose"):
             selected = candidates.choose(context)
-        if reason := _why_not_eligible(selected, context):
+        if reason := why_not_eligible(selected, context):
             report = _report(study, context, stopwatch, Status.NOT_ELIGIBLE, reason)
             return _write(_complete(report, prior_results), (), out)
         assert isinstance(selected, Selected)
+        if selected.absent:
+            without = " and ".join(selected.absent)
+            logger.info("study %s: segmented without %s: %s", study.study_instance_uid, without, selected.why_absent)
         roles = tuple(_role(each.role, each.series, each.why) for each in selected.choices)
         chosen = {each.role: each.series for each in selected.choices}
         with stopwatch("read"):
@@ -162,18 +135,6 @@ def _process(
         logger.warning("study %s failed: %s", study.study_instance_uid, reason)
         report = replace(_report(study, context, stopwatch, Status.FAILED, reason), roles=roles)
         return write_failure(_complete(report, prior_results), out)
-
-
-def _why_not_eligible(selected: Selected | NotEligible, context: WorkerContext) -> str:
-    """Return why there is nothing to segment; empty if there is."""
-    if isinstance(selected, NotEligible):
-        return selected.reason
-    present = [each.role for each in selected.choices]
-    reported = reported_labels(context.model.package, present)
-    if reported.labels:
-        return ""
-    missing = " and ".join(dict.fromkeys(each.absent for each in reported.not_reported))
-    return f"without {missing} the model reports no label: {selected.why_absent}"
 
 
 def defect_report(study: Study, context: WorkerContext, stopwatch: Stopwatch, exc: Exception) -> Report:

@@ -117,6 +117,16 @@ def test_each_series_that_is_there_has_a_seg_and_what_is_absent_is_said(
 _DEFINED_ON = {"enhancing_tumour": "T1CE", "adc_abnormality": "ADC", "flair_hyperintensity": "FLAIR"}
 
 
+def test_the_log_says_what_came_near_to_a_series_that_is_absent(
+    package: ModelPackage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    study = study_with(tmp_path / "in", "FLAIR")
+    process(study, context_of(package), tmp_path / "out")
+    said = "segmented without ADC and T1CE: no ADC map and no T1 after contrast among 2 series"
+    assert f"study {study.study_instance_uid}: {said}" in caplog.messages
+
+
 def test_the_order_in_which_series_and_images_are_given_changes_no_byte(package: ModelPackage, tmp_path: Path) -> None:
     study = study_with(tmp_path / "in", "FLAIR", "ADC")
     series = [replace(each, instances=tuple(reversed(each.instances))) for each in reversed(study.series)]

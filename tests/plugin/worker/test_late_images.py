@@ -45,7 +45,7 @@ def test_images_that_are_not_used_leave_the_result_current(tmp_path: Path, monke
     choices = tuple(Choice(role, series, ("the test says so",)) for role in context.wanted.roles)
     frames = (Frame("1.2.840.10008.5.1.4.1.1.4", series.instances[0].sop_instance_uid, 1),)
     volume = SimpleNamespace(geometry=None, frames=frames, notes=(), remarks=())
-    monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
+    monkeypatch.setattr("plugin.worker.candidate_series.choose", lambda *_: Selected(choices))
     monkeypatch.setattr("plugin.worker.process_study.read_volume", lambda *_: volume)
     sources = [SourceSeries(each.role, series, None, frames, each.why) for each in choices]  # type: ignore[arg-type]
     prior_results = PriorResults(datetime.now(UTC), current_results={images_sha256(sources): "the first job"})

@@ -53,7 +53,7 @@ def test_a_failure_in_reading_names_the_series_and_the_roles_that_were_chosen(
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
     choices = tuple(Choice(role, study.series[0], ("the test says so",)) for role in context.wanted.roles)
-    monkeypatch.setattr("plugin.worker.process_study.choose", lambda *_: Selected(choices))
+    monkeypatch.setattr("plugin.worker.candidate_series.choose", lambda *_: Selected(choices))
     report = process_study(study, context, tmp_path / "out", Stopwatch(), PriorResults(datetime.now(UTC)))
     assert report.status is Status.FAILED
     assert report.reason
