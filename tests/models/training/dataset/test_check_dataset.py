@@ -15,6 +15,7 @@ from PIL import Image
 from models.labels import PAPER_LABELS, Role
 from models.training.dataset.check_dataset import DatasetFinding
 from models.training.dataset.check_page import check_and_report
+from models.training.dataset.contents import contents_tables
 from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Annotator
 from models.training.dataset.nifti import read_nifti, write_nifti
@@ -146,6 +147,14 @@ def test_cases_that_lack_something_are_checked_for_what_they_have(write_dataset:
     page = (folder / "check" / "index.html").read_text()
     assert re.search(r"<td>ADC abnormality</td>\s*<td[^>]*>1</td>", page)
     assert re.search(r"<td>FLAIR hyperintensity</td>\s*<td[^>]*>3</td>", page)
+    combinations, drawn = contents_tables(read_dataset(folder))
+    assert combinations.rows == [
+        ("1", "x", "x", "x", "x", "x", "x"),
+        ("1", "x", "x", "x", "-", "-", "x"),
+        ("1", "-", "x", "x", "x", "-", "x"),
+        ("3 in all", "2", "3", "3", "2", "1", "3"),
+    ]
+    assert drawn.rows == [(NAMES[0], "2", "1"), (NAMES[1], "1", "2"), (NAMES[2], "3", "0")]
     lacks = next(case for case in read_dataset(folder).cases if Role.ADC not in case.channels)
     (lacks.folder / "channel-ADC.nii.gz").write_bytes((lacks.folder / "channel-T1CE.nii.gz").read_bytes())
     (said,) = sentences(folder)
