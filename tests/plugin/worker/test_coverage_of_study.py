@@ -75,8 +75,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
                 probabilities[:, plane - 8 : plane + 9, row - 8 : row + 9, column - 8 : column + 9] = 1
             return Segmented(probabilities, "cpu")
 
+        monkeypatch.setattr("plugin.worker.candidate_series.choose", choose)
         replacements = {
-            "choose": choose,
             "read_volume": read,
             "segment": mark,
             "refine": lambda probabilities, *_: probabilities,

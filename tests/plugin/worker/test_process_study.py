@@ -137,7 +137,7 @@ def test_a_report_that_cannot_be_written_is_still_returned(
 def test_a_defect_in_one_study_does_not_stop_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         write_instance(make_instance(new_study_uid()), tmp_path / "in")
-    from plugin.worker import process_study as worker
+    from plugin.worker import candidate_series as worker
 
     choose, calls = worker.choose, iter((True, False))
 
