@@ -18,6 +18,8 @@ is noticed."""
 _VOLUME = (("SCT", "118565006"), ("SRT", "G-D705"))
 _COUNTING_METHODS = (None, ("DCM", "126030"))
 """Methods by which a volume is that of the set voxels: none stated, or sum of segmented voxels."""
+_THRESHOLD: Concept = ("DCM", "122411")
+"""A group with one measures a part of its segment, such as that of a low ADC."""
 _NEVER_NEGATIVE = (*_VOLUME, ("SCT", "246206008"), ("SCT", "103339001"), ("SCT", "103340004"))
 """Volumes, number of lesions, long axis, short axis."""
 _ADC: Concept = ("DCM", "113041")
@@ -126,6 +128,8 @@ def _measured(item: Dataset) -> tuple[float, str, float] | None:
 def _check_volumes(group: Dataset, segs: Mapping[str, CheckedSeg]) -> Iterator[str]:
     """Compare the volumes of a measurement group with the voxels of the segment that it refers to."""
     items = group.get("ContentSequence") or ()
+    if any(_concept(item) == _THRESHOLD for item in items):
+        return
     segments = []
     for reference in (reference for item in items for reference in item.get("ReferencedSOPSequence") or ()):
         seg = segs.get(str(reference.ReferencedSOPInstanceUID))

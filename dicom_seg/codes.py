@@ -42,6 +42,7 @@ PERCENTILE_10 = Code("GPMT", "IBSI", "Intensity Histogram 10th Percentile")
 PERCENTILE_90 = Code("OZ0C", "IBSI", "Intensity Histogram 90th Percentile")
 CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 NO_UNITS = Code("1", "UCUM", "no units")
+THRESHOLD_VALUE = Code("122411", "DCM", "Threshold Value")
 ADC_UNIT = Code("10-6.mm2/s", "UCUM", "10-6.mm2/s")
 
 # Diameters (CID 7470), their unit (CID 7181), and by which criteria (CID 6147). Viewers built on dcmjs look for the

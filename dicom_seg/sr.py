@@ -32,15 +32,16 @@ from dicom_seg.sr_document import (
     encode_report,
     six_digits,
 )
-from dicom_seg.uids import tracking_uid
-from models.labels import FLAIR_HYPERINTENSITY
+from dicom_seg.uids import intermediate_adc_tracking_uid, tracking_uid
+from models.labels import FLAIR_HYPERINTENSITY, Label
 from pipeline.absence import inferred_sentence
-from pipeline.result import AdcStatistics, LabelMeasurement, SegmentationResult
+from pipeline.result import AdcStatistics, IntermediateAdc, LabelMeasurement, SegmentationResult
 
 _NOT_FOUND_WHERE_SEEN = (
     "Not found in the part of the head that was seen. The rest was not assessed, and this is no 0 ml."
 )
 _NOT_ALL_SEEN = "A part of the head was not seen on every series. The numbers may lack what lies there."
+_EXPERIMENT = "An experiment that is not validated: the part of the segment with an ADC below the threshold."
 SERIES = ReportSeries(
     series_numbers.MEASUREMENTS, "measurements", "Glioma measurements", codes.ONCOLOGY_MEASUREMENT_REPORT
 )
@@ -69,7 +70,10 @@ def encode_sr(
         for frame in each.frames
     ]
     content = ReportContent(
-        groups=[_group(measurement, result, source, seg) for measurement in result.measurements],
+        groups=[
+            *(_group(measurement, result, source, seg) for measurement in result.measurements),
+            *(_experiment(each, result, source, seg) for each in result.measurements if each.intermediate_adc),
+        ],
         library=library,
         evidence=[EvidenceInstance(seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID), *images],
         predecessors=predecessors,
@@ -84,12 +88,7 @@ def _group(
     label = measurement.label
     group = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(result, label), identifier=label.title),
-        referenced_segment=ReferencedSegment(
-            sop_class_uid=seg.SOPClassUID,
-            sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=1 + result.labels.index(label),
-            source_series=SourceSeriesForSegmentation(source.series_instance_uid),
-        ),
+        referenced_segment=_segment(label, result, source, seg),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         finding_type=codes.property_type(label),
         finding_sites=[FindingSite(anatomic_location=codes.BRAIN)],
@@ -104,18 +103,62 @@ def _group(
     return group
 
 
+def _experiment(
+    measurement: LabelMeasurement, result: SegmentationResult, source: SourceHeaders, seg: Dataset
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """Return the group of intermediate ADC inside a label: of its own, so that nobody takes it for the label's volume.
+
+    It refers to the label's segment, of which it measures a part. A report with groups of several templates is none of
+    TID 1500 for PixelMed's validator.
+    """
+    label = measurement.label
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=intermediate_adc_tracking_uid(result, label),
+            identifier=f"Intermediate ADC in {label.title} (experiment)",
+        ),
+        referenced_segment=_segment(label, result, source, seg),
+        finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+        finding_type=codes.property_type(label),
+        finding_sites=[FindingSite(anatomic_location=codes.BRAIN)],
+        algorithm_id=algorithm(result),
+        measurements=_intermediate_adc(measurement.intermediate_adc) if measurement.intermediate_adc else (),
+    )
+    group[0].ContentSequence.append(comment(_EXPERIMENT))
+    return group
+
+
+def _segment(label: Label, result: SegmentationResult, source: SourceHeaders, seg: Dataset) -> ReferencedSegment:
+    return ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=1 + result.labels.index(label),
+        source_series=SourceSeriesForSegmentation(source.series_instance_uid),
+    )
+
+
 def _measurements(measurement: LabelMeasurement) -> list[Measurement]:
     if not measurement.assessed:
         return []
-    volume = Measurement(
+    lesions = Measurement(name=codes.NUMBER_OF_LESIONS, value=measurement.lesion_count, unit=codes.NO_UNITS)
+    return [_volume(measurement.volume_ml), lesions, *(_adc(measurement.adc) if measurement.adc else ())]
+
+
+def _volume(volume_ml: float) -> Measurement:
+    return Measurement(
         # cm3, not ml: millilitres are not in PS3.16 CID 7462
         name=codes.VOLUME,
-        value=six_digits(measurement.volume_ml),
+        value=six_digits(volume_ml),
         unit=codes.CUBIC_CENTIMETRE,
         method=codes.SUM_OF_SEGMENTED_VOXELS,
     )
-    lesions = Measurement(name=codes.NUMBER_OF_LESIONS, value=measurement.lesion_count, unit=codes.NO_UNITS)
-    return [volume, lesions, *(_adc(measurement.adc) if measurement.adc else ())]
+
+
+def _intermediate_adc(found: IntermediateAdc) -> list[Measurement]:
+    return [
+        _volume(found.volume_ml),
+        Measurement(name=codes.THRESHOLD_VALUE, value=six_digits(found.below), unit=codes.ADC_UNIT),
+    ]
 
 
 def _adc(statistics: AdcStatistics) -> list[Measurement]:

@@ -70,6 +70,12 @@ def lesion_tracking_uid(result: SegmentationResult, label: Label, lesion: int) -
     return derive_uid("tracking lesion", *who, label.name, str(lesion))
 
 
+def intermediate_adc_tracking_uid(result: SegmentationResult, label: Label) -> str:
+    """Return the tracking UID (112040 DCM) of the intermediate ADC inside a label."""
+    who = (*_patient(result), result.study_instance_uid, result.model.sha256)
+    return derive_uid("tracking intermediate ADC", *who, label.name)
+
+
 def device_uid(model: ModelIdentity) -> str:
     """Return the device UID (0018,1002) of the algorithm: another model package is another device (IHE RAD AIR)."""
     return derive_uid("device", model.sha256, model.package_sha256)

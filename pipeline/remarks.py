@@ -31,6 +31,8 @@ class RemarkKind(StrEnum):
     """Units that the header does not give, or gives wrongly."""
     HEADERS = "headers"
     """Headers that contradict each other or the pixels."""
+    EXPERIMENT = "experiment"
+    """A measurement that is not validated, which the settings ask for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,17 @@ class AdcStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class IntermediateAdc:
+    """The tissue of intermediate ADC inside a label, on the ADC map's own grid; see `pipeline.intermediate_adc`."""
+
+    volume_ml: float
+    below: float
+    """10^-6 mm2/s: voxels with a lower ADC count."""
+    white_matter: float
+    """The median ADC of normal-looking white matter, 10^-6 mm2/s, of which `below` is a multiple."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelMeasurement:
     """Measurements of one label, on the grid of the reference series unless a field says otherwise."""
 
@@ -72,6 +83,8 @@ class LabelMeasurement:
     """None if ADC is not measured for the label, or if no valid ADC voxel lies inside."""
     seen_share: float = 1.0
     """Share of the head that every series shows; 1 if each of them shows it whole."""
+    intermediate_adc: IntermediateAdc | None = None
+    """An experiment; None unless the settings ask for it."""
 
     @property
     def assessed(self) -> bool:

@@ -193,6 +193,12 @@ def _label(entry: LabelMeasurement, inferred: Iterable[Inferred]) -> dict[str, A
     for each in inferred:
         if each.label == entry.label:
             fields["inferred_from"] = [role.value for role in each.inferred_from]
+    if entry.intermediate_adc is not None:
+        fields["experiment_intermediate_adc"] = {
+            "volume_ml": round(entry.intermediate_adc.volume_ml, 3),
+            "below_1e-6_mm2_per_s": round(entry.intermediate_adc.below, 1),
+            "white_matter_1e-6_mm2_per_s": round(entry.intermediate_adc.white_matter, 1),
+        }
     return fields
 
 

@@ -201,6 +201,11 @@ class OutputsSettings(Section):
     """SR with the two diameters of each measurable enhancing lesion."""
     capture: bool = True
     """Pictures with contours and a table, for viewers that show no SEG."""
+    intermediate_adc: bool = False
+    """Measure the volume of intermediate ADC inside enhancing tumour and ADC abnormality: an experiment, which is not
+    validated."""
+    intermediate_adc_below: float = Field(default=1.6, ge=0.5, le=4)
+    """The upper limit of intermediate ADC, as a multiple of the median ADC of normal-looking white matter."""
 
 
 class DatabaseSettings(Section):

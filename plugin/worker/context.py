@@ -31,6 +31,8 @@ class WorkerContext:
     align: AlignSettings = field(default_factory=AlignSettings)
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     outputs: Outputs = field(default_factory=Outputs)
+    intermediate_adc_below: float | None = None
+    """See `pipeline.intermediate_adc`; None leaves this experiment out."""
 
     require: tuple[Role, ...] = ()
     """Channels that a study must have though the model can do without them."""
@@ -63,6 +65,7 @@ def open_worker_context(settings: Settings, model: str = "", device: str = "") -
         min_coverage=settings.choose.min_coverage,
         align=settings.alignment.for_pipeline(),
         outputs=_outputs(settings.outputs),
+        intermediate_adc_below=settings.outputs.intermediate_adc_below if settings.outputs.intermediate_adc else None,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dicom_seg.check import check
@@ -25,12 +26,14 @@ from pipeline.empty_result import empty_remarks
 from pipeline.errors import GlionodeError, OutputRefused, SeriesUnsuitable
 from pipeline.geometry_bounds import check_head_geometry
 from pipeline.identity import check_one_patient, identity_remarks
+from pipeline.intermediate_adc import measure_intermediate_adc
 from pipeline.measure import check_adc, measure
 from pipeline.normalise import normalise
 from pipeline.panels import panels
 from pipeline.presence import study_input
 from pipeline.read import read_volume
 from pipeline.refine import refine
+from pipeline.remarks import Remark
 from pipeline.repeated_uids import check_instance_uids, shared_uid_remarks
 from pipeline.reported_labels import reported_labels
 from pipeline.restore import restore
@@ -197,6 +200,13 @@ def _segment_volumes(
         diameters: tuple[LesionDiameters, ...] = ()
         if ENHANCING_TUMOUR in reported.labels:
             diameters = lesion_diameters(masks[reported.labels.index(ENHANCING_TUMOUR)], geometry)
+        experiment: tuple[Remark, ...] = ()
+        if context.intermediate_adc_below is not None:
+            thresholds = torch.tensor(reported.thresholds, device=probabilities.device)
+            marked = (probabilities >= thresholds[:, None, None, None]).any(0)
+            measurements, experiment = measure_intermediate_adc(
+                measurements, on_adc, aligned, marked, context.intermediate_adc_below
+            )
     with stopwatch("picture"):
         pictures = panels(volumes, masks, aligned.alignments) if context.outputs.capture else None
     return SegmentationResult(
@@ -220,6 +230,7 @@ def _segment_volumes(
             *aligned.remarks,
             *coverage_remarks(coverage.roles, marked_unseen),
             *empty_remarks(measurements, package),
+            *experiment,
         ),
         coverage=coverage.roles,
         labels=reported.labels,

@@ -8,10 +8,12 @@ import highdicom as hd
 import pytest
 from pydicom import dcmread
 
+from dicom_seg.check import check
 from dicom_seg.encode import encode
 from dicom_seg.write import write_dicom
 from models.labels import PAPER_LABELS, Role
 from models.package import IntendedUse
+from pipeline.result import IntermediateAdc
 
 
 @pytest.fixture
@@ -85,6 +87,24 @@ def test_numbers_are_those_of_the_result(make_result, written):
     result = make_result()
     for group, measurement in zip(groups(written(result)[1]), result.measurements, strict=True):
         assert measured(group) == expected_numbers(measurement)
+
+
+def test_the_experiment_is_a_group_of_its_own_whose_volume_is_not_that_of_the_segment(make_result, written, started):
+    result = make_result()
+    plain = groups(written(result)[1])
+    first, *others = result.measurements
+    found = replace(first, intermediate_adc=IntermediateAdc(first.volume_ml / 3, 1248.0, 780.0))
+    result = replace(result, measurements=(found, *others))
+    *labels, experiment = groups(written(result)[1])
+    assert [measured(group) for group in labels] == [measured(group) for group in plain]
+    assert experiment.tracking_identifier == "Intermediate ADC in Enhancing tumour (experiment)"
+    assert experiment.tracking_uid not in {group.tracking_uid for group in labels}
+    assert experiment.referenced_segment.referenced_segment_numbers == [1]
+    assert measured(experiment) == {
+        ("118565006", None, "cm3"): pytest.approx(first.volume_ml / 3, rel=1e-5),
+        ("122411", None, "10-6.mm2/s"): 1248,
+    }
+    assert check(encode(result, started), result) == ()
 
 
 def test_tid1500reader_reads_the_same_numbers(make_result, written, program, tmp_path):

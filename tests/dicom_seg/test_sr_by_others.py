@@ -15,6 +15,7 @@ from dicom_seg.write import write_dicom
 from models.labels import PAPER_LABELS, Role
 from pipeline.diameters import lesion_diameters
 from pipeline.remarks import Remark, RemarkKind
+from pipeline.result import IntermediateAdc
 
 SHAPE = (5, 41, 46)
 REPORTS = ("measurements", "diameters")
@@ -91,12 +92,13 @@ def test_the_report_of_an_empty_result_is_valid(make_result, started, program, t
 
 @pytest.fixture
 def with_remarks(make_result, started, tmp_path):
-    """The report of a study of which a part was not seen: one label was found, two were not."""
+    """The report of a study of which a part was not seen: one label was found, two were not. With the experiment."""
     masks = two_lesions()
     masks[2] = False
     result = make_result(masks, shape=SHAPE)
     partial = tuple(replace(each, seen_share=0.8) for each in result.measurements)
-    result = replace(result, measurements=partial, remarks=REMARKS)
+    measured = replace(partial[0], intermediate_adc=IntermediateAdc(3.5, 1248.0, 780.0))
+    result = replace(result, measurements=(measured, *partial[1:]), remarks=REMARKS)
     path = tmp_path / "measurements.dcm"
     write_dicom(measurements_of(result, started), path)
     return path
@@ -106,12 +108,18 @@ def test_the_report_of_a_study_with_remarks_is_valid_and_says_them(with_remarks,
     assert complaints(run(program("dciodvfy"), with_remarks).stderr) == DCIODVFY_BENIGN
     shown = run(program("dsrdump"), "+Pl", with_remarks)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("Measurement Group") == len(PAPER_LABELS)
+    groups = shown.stdout.split('"Measurement Group")')
+    assert len(groups) == 1 + len(PAPER_LABELS) + 1
     for remark in REMARKS:
         assert f'"Comment")="{remark.text}"' in shown.stdout
     assert shown.stdout.count("Not found in the part of the head that was seen.") == 2
     assert shown.stdout.count("Indeterminate") == 2
-    volumes = [line for line in shown.stdout.splitlines() if '"Volume")' in line]
+    experiment = groups.pop()
+    assert '"Tracking Identifier")="Intermediate ADC in Enhancing tumour (experiment)"' in experiment
+    assert '"Comment")="An experiment that is not validated' in experiment
+    assert '"Threshold Value")="1248.0" (10-6.mm2/s' in experiment
+    assert '"Volume")="3.5" (cm3' in experiment
+    volumes = [line for group in groups for line in group.splitlines() if '"Volume")' in line]
     assert len(volumes) == 1, "a label that was not found where not all was seen has no volume"
     assert '="0"' not in volumes[0]
 
@@ -123,6 +131,7 @@ def test_the_template_validator_finds_no_error_in_remarks(with_remarks, program)
 REMARKS = (
     Remark(RemarkKind.COVERAGE, "The top 40 mm of the head were not seen on ADC.", (Role.ADC,)),
     Remark(RemarkKind.DATES, "The series were acquired 3 days apart."),
+    Remark(RemarkKind.EXPERIMENT, "Intermediate ADC, an experiment that is not validated, is a volume.", (Role.ADC,)),
 )
 DCIODVFY_BENIGN = {
     # PS3.3 C.12.1.5 has Device UID among the equipment's attributes; dicom3tools 1.00 does not know it there yet.

@@ -1,12 +1,13 @@
 """The keys, names and units of `report.json`, which scripts of sites depend on."""
 
 import json
+from dataclasses import replace
 
 from models.labels import ADC_ABNORMALITY, ENHANCING_TUMOUR, PAPER_LABELS, Role
 from models.package import IntendedUse
 from pipeline.alignment import AlignmentEvidence, RoleAlignment
 from pipeline.remarks import Remark, RemarkKind
-from pipeline.result import AdcStatistics, Inferred, LabelMeasurement, ModelIdentity, NotReported
+from pipeline.result import AdcStatistics, Inferred, IntermediateAdc, LabelMeasurement, ModelIdentity, NotReported
 from pipeline.role_coverage import RoleCoverage, Side, UnseenSide
 from plugin.archive.report import OutputReport, Report, RoleReport, Status, StepTime
 
@@ -115,6 +116,19 @@ def test_what_a_study_lacks_is_told_from_what_was_not_found() -> None:
     assert document["not_reported"] == {"enhancing_tumour": {"absent": "T1CE"}}
     (found,) = document["labels"].values()
     assert (found["volume_ml"], found["inferred_from"]) == (0, ["FLAIR"])
+
+
+def test_the_experiment_of_intermediate_adc_is_called_one() -> None:
+    model = ModelIdentity("m", "1", "0", IntendedUse.RESEARCH)
+    found = LabelMeasurement(PAPER_LABELS[0], 12.3, 2, ADC, intermediate_adc=IntermediateAdc(4.56789, 1248.04, 780.02))
+    plain = replace(found, intermediate_adc=None)
+    labels = [
+        json.loads(Report("1.2.3", Status.SEGMENTED, None, model, "cpu", labels=(each,)).to_json())["labels"]
+        for each in (found, plain)
+    ]
+    experiment = labels[0]["enhancing_tumour"].pop("experiment_intermediate_adc")
+    assert experiment == {"volume_ml": 4.568, "below_1e-6_mm2_per_s": 1248.0, "white_matter_1e-6_mm2_per_s": 780.0}
+    assert labels[0] == labels[1]
 
 
 def test_a_study_that_is_not_eligible() -> None:

@@ -35,6 +35,12 @@ def test_the_settings_of_alignment_reach_the_worker() -> None:
     assert open_worker_context(settings, device="cpu").align == AlignSettings(min_overlap=0.5)
 
 
+@pytest.mark.parametrize(("on", "below"), [(False, None), (True, 1.4)])
+def test_intermediate_adc_is_measured_only_where_the_settings_ask_for_it(on: bool, below: float | None) -> None:
+    settings = Settings(outputs={"intermediate_adc": on, "intermediate_adc_below": 1.4})
+    assert open_worker_context(settings, device="cpu").intermediate_adc_below == below
+
+
 def test_a_study_without_the_roles_is_not_eligible_and_says_why(context: WorkerContext, tmp_path: Path) -> None:
     write_instance(make_instance(new_study_uid()), tmp_path / "in")
     (study,) = scan([tmp_path / "in"]).studies
