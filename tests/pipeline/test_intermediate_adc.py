@@ -17,7 +17,7 @@ GRID = Geometry.axial((76, 76, 76), (2.5, 2.5, 2.5), (0, 0, 0), "1.2")
 RADII_MM = (50, 64, 70, 76, 92)
 """Of white matter, grey matter, liquor, bone and muscle, from inside."""
 VALUES = {
-    Role.ADC: (740, 900, 3000, np.nan, 1150),
+    Role.ADC: (740, 900, 3000, np.nan, 1000),
     Role.FLAIR: (250, 340, 60, 20, 180),
     Role.T1CE: (600, 450, 200, 30, 650),
     Role.T2: (250, 330, 900, 20, 150),
