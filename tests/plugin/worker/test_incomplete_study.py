@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_seg.check_files import check_files
 from models.labels import Role
-from models.package import ModelPackage
+from models.package import ModelPackage, Refinement
 from pipeline.align_settings import AlignSettings
 from pipeline.rules import load_rules
 from pipeline.scan import scan
@@ -138,7 +138,8 @@ def test_the_order_in_which_series_and_images_are_given_changes_no_byte(package:
 
 
 def test_a_label_is_inferred_where_the_package_says_so(package: ModelPackage, tmp_path: Path) -> None:
-    inferring = replace(package.labels[1], inferred_from=(Role.FLAIR,))
+    by_adc = Refinement((Role.ADC,), 1.0)  # which is absent, so that the network's answer stays
+    inferring = replace(package.labels[1], inferred_from=(Role.FLAIR,), refinement=by_adc)
     package = replace(package, labels=(package.labels[0], inferring, package.labels[2]))
     report, written, objects = process(study_with(tmp_path / "in", "FLAIR"), context_of(package), tmp_path / "out")
     assert [each.SegmentLabel for each in objects["seg-flair.dcm"].SegmentSequence] == [
