@@ -58,17 +58,19 @@ def refine(
     Such voxels and failed fits (ADC 0) are not corrected. This is expectation-maximisation with the network's answer as
     the prior (as Van Leemput et al. 2001, IEEE TMI 20:677, with an atlas): histograms of brightness are made inside,
     above all of the surest voxels, and outside, weighted by probability, and `weight` times the logarithm of their
-    ratio is added to the logit; twice. Components that the network did not suspect keep its answer.
+    ratio is added to the logit; twice. Components that the network did not suspect keep its answer. Where a study lacks
+    one of a refinement's two channels, the other one serves alone; without either, the label keeps its answer.
     Returns the same shape on the same device; the computation is on the CPU, where sums have one order.
     """
     refined = probabilities.clone()
     for label, refinement in enumerate(refinements):
-        box = refinement and box_around(probabilities[label] > _POSSIBLE, _AROUND)
-        if refinement and box:
+        used = [role for role in refinement.channels if role in roles] if refinement else []
+        if refinement is None or not used:
+            continue
+        if box := box_around(probabilities[label] > _POSSIBLE, _AROUND):
             inside = probabilities[(label, *box)].cpu().numpy()
-            seen = [channels[(roles.index(role), *box)].cpu().numpy() for role in refinement.channels]
-            pairs = zip(seen, refinement.channels, strict=True)
-            known = np.logical_and.reduce([_known(channel, role) for channel, role in pairs])
+            seen = [channels[(roles.index(role), *box)].cpu().numpy() for role in used]
+            known = np.logical_and.reduce([_known(*pair) for pair in zip(seen, used, strict=True)])
             corrected = _refine_label(inside, seen, known, refinement.weight)
             refined[(label, *box)] = torch.from_numpy(corrected).to(refined.device)
     return refined

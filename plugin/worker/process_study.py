@@ -176,11 +176,7 @@ def _segment_volumes(
         segmented = segment(channels, model.on, context.device, shape, context.segment, window, mirror)
         del channels
     with stopwatch("refine"):
-        # A label whose brightness is that of an absent series keeps the network's answer.
-        refinements = [
-            each if each and set(each.channels) <= set(aligned.roles) else None for each in package.refinements
-        ]
-        refined = refine(segmented.probabilities, aligned.channels, aligned.roles, refinements)
+        refined = refine(segmented.probabilities, aligned.channels, aligned.roles, package.refinements)
         order = list(reported.channels)
         in_order = refined if order == list(range(len(refined))) else refined[order]  # a copy takes long
         probabilities, marked_unseen = leave_out_unseen(in_order, aligned.grid, reported, coverage)

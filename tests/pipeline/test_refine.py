@@ -82,6 +82,14 @@ def test_the_channel_of_the_named_role_is_used() -> None:
     assert torch.equal(found, refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,)))
 
 
+def test_of_two_channels_the_one_that_is_there_serves_alone() -> None:
+    by_both = Refinement((Role.FLAIR, Role.T1CE), BY_T1CE.weight)
+    alone = refine(ANSWER, SCAN, (Role.T1CE,), (BY_T1CE,))
+    assert torch.equal(refine(ANSWER, SCAN, (Role.T1CE,), (by_both,)), alone)
+    assert not torch.equal(alone, ANSWER)
+    assert torch.equal(refine(ANSWER, SCAN, (Role.ADC,), (by_both,)), ANSWER)
+
+
 def test_a_scan_that_shows_no_difference_changes_nothing() -> None:
     even = torch.full_like(SCAN, 90.0)
     torch.testing.assert_close(refine(ANSWER, even, (Role.T1CE,), (BY_T1CE,)), ANSWER, atol=1.1e-3, rtol=0)

@@ -129,8 +129,4 @@ def _segment(
     channels = study_input(normalise(raw, roles), roles, package.channels, package.presence)
     shape, window, mirror = package.network, package.window, package.mirror
     segmented = segment(channels, network.to, device, shape, window=window, mirror=mirror)
-    # A refinement by a channel that is absent has nothing to go by.
-    refinements = [
-        asked if asked is not None and set(asked.channels) <= set(roles) else None for asked in package.refinements
-    ]
-    return refine(segmented.probabilities, raw, roles, refinements)
+    return refine(segmented.probabilities, raw, roles, package.refinements)
