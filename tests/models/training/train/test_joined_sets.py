@@ -1,8 +1,10 @@
 """Data sets of several forms are one training: a patient and a case are in it once, whatever the order of the sets."""
 
 import itertools
+import math
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from models.training.train.experiment import Experiment, Outcome, describe, run_
 from models.training.train.joined_sets import JoinedSets, join_sets, sets_table
 from models.training.train.prepared_cases import View, prepare
 from models.training.train.settings import Cache, Preset, SettingsContradict, TrainSettings
+from models.weights import load_network
+from pipeline.presence import network_input
 from tests.support.toy_dataset import BRATS, NAMES, SPACING_MM, toy_dataset
 
 ENHANCING, ADC_ABNORMALITY, FLAIR_HYPERINTENSITY = NAMES
@@ -83,6 +87,38 @@ def test_the_order_of_the_sets_changes_nothing(sets: tuple[Dataset, ...], outcom
     again = train(join_sets(sets[::-1], {"public": 2}), tmp_path)
     assert again.package.weights_sha256 == outcome.package.weights_sha256
     assert again.subsets == outcome.subsets
+
+
+def test_every_subset_of_the_channels_has_finite_probabilities(outcome: Outcome) -> None:
+    """And what stands in the place of a channel that is absent changes nothing."""
+    network, edge = load_network(outcome.package), 8
+    channels = torch.randn(4, edge, edge, edge, generator=torch.Generator().manual_seed(1))
+    seen = set()
+    for present in itertools.product((False, True), repeat=4):
+        other = torch.where(torch.tensor(present)[:, None, None, None], channels, torch.nan)
+        with torch.no_grad():
+            logits, same = (network(network_input(each, present)[None]) for each in (channels, other))
+        assert torch.isfinite(logits.sigmoid()).all()
+        assert torch.equal(logits, same)
+        seen.add(float(logits.sum()))
+    assert len(seen) == 16, "the network tells the subsets apart"
+
+
+def test_a_label_that_no_validation_case_has_counts_in_no_mean(sets: tuple[Dataset, ...], tmp_path: Path) -> None:
+    joined = join_sets(sets[:2], {})
+    complete, lacking = joined.sets
+    joined = replace(
+        joined,
+        sets=(replace(complete, cases=tuple(case for case in complete.cases if case.split is Split.TRAIN)), lacking),
+    )
+    outcome = train(joined, tmp_path)
+    (epoch,) = outcome.trained.curve.epochs
+    enhancing, adc, flair = epoch.validation_dice
+    assert math.isnan(adc)
+    assert epoch.mean_dice == pytest.approx((enhancing + flair) / 2)
+    assert [each.is_measured for each in outcome.tuned] == [True, False, True]
+    card = (outcome.package.folder / "MODEL_CARD.md").read_text()
+    assert "| adc_abnormality | 0.5, not chosen | 0 | all | unknown | unknown | unknown |" in card
 
 
 def test_a_case_says_what_it_lacks(sets: tuple[Dataset, ...]) -> None:
