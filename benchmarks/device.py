@@ -125,7 +125,8 @@ def measure_training(device: torch.device, options: argparse.Namespace) -> dict[
         optimiser.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = network(channels)
-        loss, _ = training_loss(logits.float(), truth, labels, settings)
+        known = torch.ones(len(truth), len(labels), dtype=torch.bool, device=truth.device)
+        loss, _ = training_loss(logits.float(), truth, known, labels, settings)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return float(loss.detach())

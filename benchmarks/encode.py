@@ -218,7 +218,9 @@ def prepare(folder: Path) -> None:
         alignments=alignments,
         masks=masks,
         measurements=measure_masks(
-            masks, geometry, np.zeros((len(PAPER_LABELS), *volumes[Role.ADC].geometry.shape), bool), volumes[Role.ADC]
+            masks,
+            geometry,
+            (np.zeros((len(PAPER_LABELS), *volumes[Role.ADC].geometry.shape), bool), volumes[Role.ADC]),
         ),
         model=ModelIdentity("benchmark", "1", "ab" * 32, IntendedUse.RESEARCH),
         device="cpu",
