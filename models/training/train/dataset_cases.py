@@ -15,8 +15,8 @@ from models.training.dataset.manifest import Split
 from models.training.train.batches import EpochLoader, ProcessRank
 from models.training.train.case_crops import CaseCrops, CropBatches, steps_per_epoch
 from models.training.train.channel_dropout import as_network_input
-from models.training.train.channel_subsets import smaller_subsets
 from models.training.train.joined_sets import JoinedSets
+from models.training.train.measured_subsets import smaller_subsets
 from models.training.train.prepared_cases import Prepared, PreparedCases, View
 from models.training.train.settings import SettingsContradict, TrainSettings
 from models.training.train.thresholds import Masks, SegmentedCase

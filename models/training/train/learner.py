@@ -19,8 +19,8 @@ from models.package import OutputLabel
 from models.training.dataset.channel_subsets import is_reported, subset_name
 from models.training.train.batches import Batch, EpochLoader, ProcessRank
 from models.training.train.channel_dropout import as_network_input
-from models.training.train.channel_subsets import absent_from, measured_subsets, smaller_subsets
 from models.training.train.loss import training_loss
+from models.training.train.measured_subsets import absent_from, measured_subsets, smaller_subsets
 from models.training.train.monai_segresnet import monai_segresnet
 from models.training.train.plan import Plan
 from models.training.train.prepared_cases import Prepared

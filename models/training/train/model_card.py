@@ -4,7 +4,7 @@ import statistics
 
 from models.package import CURVES_FILE, IntendedUse, ModelPackage
 from models.training.dataset.channel_subsets import is_reported, subset_name
-from models.training.train.channel_subsets import absent_from
+from models.training.train.measured_subsets import absent_from
 from models.training.train.thresholds import SubsetDice, Tuned, TunedLabel
 from models.training.train.write_package import Provenance
 

@@ -21,7 +21,7 @@ from models.training.synthetic.samples import HeadSamples, SampleSettings
 from models.training.synthetic.tumour import Variant
 from models.training.train.batches import Batch, EpochLoader, ProcessRank
 from models.training.train.channel_dropout import as_network_input, keep_channels
-from models.training.train.channel_subsets import smaller_subsets
+from models.training.train.measured_subsets import smaller_subsets
 from models.training.train.prepared_cases import Prepared, View
 from models.training.train.sample_workers import worker_options
 from models.training.train.settings import TrainSettings

@@ -11,7 +11,7 @@ from models.training.dataset.dataset import Dataset, read_dataset
 from models.training.dataset.manifest import Split
 from models.training.train.case_crops import CaseCrops, CropIndex
 from models.training.train.channel_dropout import keep_channels
-from models.training.train.channel_subsets import absent_from, measured_subsets, smaller_subsets
+from models.training.train.measured_subsets import absent_from, measured_subsets, smaller_subsets
 from models.training.train.prepared_cases import View, prepared_cases
 from models.training.train.settings import Cache, Preset, TrainSettings
 from tests.support.toy_dataset import NAMES, OURS, SPACING_MM, toy_dataset
