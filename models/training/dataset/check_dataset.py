@@ -72,7 +72,7 @@ class _Summary:
     images: dict[Role, str]
     """Image fingerprint of each channel."""
     reference: Role
-    """The channel of `coarse`."""
+    """The role of the channel that `coarse` was made of."""
     coarse: NDArray[np.float32]
 
 

@@ -107,7 +107,7 @@ class _Score:
     """What is kept of a case: few numbers, as its masks are many voxels."""
 
     dice: tuple[tuple[float, ...], ...]
-    """By label and candidate."""
+    """For each label the Dice at each of CANDIDATES."""
     known: tuple[bool, ...]
     holds: tuple[bool, ...]
     """Whether the truth of each label has a voxel."""
